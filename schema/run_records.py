@@ -1,0 +1,238 @@
+"""The records of a run's folder, one model a file (docs/method.md shows a folder).
+
+run.json           RunRecord, written anew (atomically) as facts become known
+phases.jsonl       PhaseRecord, a line when a phase ends
+nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints it
+trials.jsonl       TrialRecord, a line when a trial ends
+events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
+ledger.jsonl       CellRecord, a line a cell; the last line of a (trial, repetition, node) counts
+
+All times are RFC 3339 in UTC by the runner's clock unless a field says otherwise; durations are
+in seconds.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schema.stack_outputs import StackOutputs
+from schema.study import Study
+
+
+class Status(StrEnum):
+    """What became of a cell (one image on one node, once)."""
+
+    VALID = "valid"
+    """One real, cold, complete pull, with its evidence."""
+    CACHED = "cached"
+    """The image was on the node already: nothing was pulled."""
+    REPEATED = "repeated"
+    """More than one pull of the image on this node."""
+    MISSING_EVENTS = "missing-events"
+    """The events that would prove the pull are not there."""
+    RETRIED = "retried"
+    """The pull failed first and succeeded later."""
+    FAILED = "failed"
+    """The pull failed."""
+    EVICTED = "evicted"
+    """The pod was evicted."""
+    DISK_PRESSURE = "disk-pressure"
+    """The node was short of disk while it pulled."""
+    NODE_LOST = "node-lost"
+    """The node was not ready, or gone."""
+    WARM_LAYERS = "warm-layers"
+    """Layers of the image were on the node before: fewer bytes travelled."""
+    ABORTED = "aborted"
+    """The trial ended before this cell could."""
+
+
+class Phase(StrEnum):
+    """Named parts of a run, in their order."""
+
+    PREFLIGHT = "preflight"
+    PROVISION = "provision"
+    PREPARE = "prepare"
+    MEASURE = "measure"
+    COLLECT = "collect"
+    TEARDOWN = "teardown"
+
+
+class Source(StrEnum):
+    """Where an event was seen."""
+
+    WATCH = "watch"
+    """The runner's own watch of the API server."""
+    EXPORTER = "exporter"
+    """kubernetes-event-exporter's entries in Cloud Logging."""
+    NATIVE = "native"
+    """GKE's own event log in Cloud Logging."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Layer(_Record):
+    """One layer of an image's manifest."""
+
+    digest: str
+    size_bytes: int = Field(ge=0)
+    """Compressed: what travels."""
+    diff_id: str
+    """Digest of the uncompressed layer: what containerd tells layers apart by."""
+
+
+class PlannedImage(_Record):
+    """One image with its digest, as resolved when the run was planned."""
+
+    repository: str
+    tag: str
+    digest: str
+    """Digest of the platform's manifest or of the index that the tag names."""
+    layers: tuple[Layer, ...]
+
+    @property
+    def reference(self) -> str:
+        """`repository:tag@digest`, as the Job names it and events repeat it."""
+        return f"{self.repository}:{self.tag}@{self.digest}"
+
+    @property
+    def compressed_bytes(self) -> int:
+        """Bytes that a cold pull moves, layers only."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+
+class PlannedTrial(_Record):
+    """A turn of one image."""
+
+    trial: int = Field(ge=1)
+    repetition: int = Field(ge=1)
+    image: PlannedImage
+    warm_bytes: int = Field(ge=0)
+    """Compressed bytes of layers that earlier trials left on the nodes."""
+
+
+class Rehearsal(_Record):
+    """What was not the real thing in a rehearsed run."""
+
+    nodes: str
+    """'real' (kubelet and containerd on one machine) or 'simulated'."""
+    scale: float = Field(gt=0)
+    """Images hold this fraction of the bytes that their tags claim."""
+    note: str = ""
+
+
+class RunRecord(_Record):
+    """A run: one study on one stack."""
+
+    schema_version: int = 1
+    run_id: str
+    started_at: datetime
+    stack: str
+    study: Study
+    study_file: str
+    seed: int
+    trials: tuple[PlannedTrial, ...]
+    versions: dict[str, str] = {}
+    """Of the runner, Pulumi, the control plane, the kubelets, the container runtime."""
+    rehearsal: Rehearsal | None = None
+    """None for a run on Google Cloud."""
+    outputs: StackOutputs | None = None
+    """Known once the stack is up."""
+
+
+class PhaseRecord(_Record):
+    """A phase that ended."""
+
+    phase: Phase
+    started_at: datetime
+    ended_at: datetime
+    error: str | None = None
+
+
+class TrialPod(_Record):
+    """The pod of one completion index."""
+
+    index: int
+    node: str
+    pod: str
+    uid: str
+
+
+class TrialRecord(_Record):
+    """A trial that ended: one image on every node, once."""
+
+    trial: int
+    repetition: int
+    reference: str
+    job: str
+    namespace: str
+    pods: tuple[TrialPod, ...]
+    staged_at: datetime
+    released_at: datetime
+    """When the first scheduling gate was removed."""
+    all_bound_at: datetime | None
+    last_finished_at: datetime | None
+    """When the runner saw the last pod end."""
+    complete_at: datetime | None
+    """When the runner saw the Job's condition Complete (or Failed)."""
+    job_finalised_at: datetime | None = None
+    error: str | None = None
+
+
+class EventRecord(_Record):
+    """An event as one source gave it."""
+
+    source: Source
+    received_at: datetime
+    """By the runner's clock (watch), or Cloud Logging's receiveTimestamp."""
+    insert_id: str = ""
+    event: dict[str, Any]
+    """A core/v1 Event; from the exporter with labels inside involvedObject."""
+
+
+class CellPhases(_Record):
+    """When a cell's steps were; None where no evidence says so.
+
+    released_at is of the runner's clock, scheduled_at of the scheduler's, finished_at from the
+    kubelet's container status with 1 s resolution; the others are of the kubelet's clock, with the
+    nanoseconds of the event's name.
+    """
+
+    released_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    pulling_at: datetime | None = None
+    pulled_at: datetime | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    job_complete_at: datetime | None = None
+
+
+class CellRecord(_Record):
+    """One cell of the study: a trial on one node."""
+
+    run: str
+    trial: int
+    repetition: int
+    nodes: int
+    """Cluster size N."""
+    reference: str
+    tag: str
+    node: str
+    pod: str
+    pod_uid: str
+    status: Status
+    reason: str
+    """One sentence; empty when valid."""
+    pull_s: float | None
+    """Of the kubelet's message, without waiting."""
+    pull_and_wait_s: float | None
+    image_bytes: int | None
+    """Compressed size in the kubelet's message."""
+    warm_bytes: int
+    sources: dict[str, list[Source]]
+    """For Scheduled, Pulling, Pulled, Created, Started: which sources saw it."""
+    phases: CellPhases

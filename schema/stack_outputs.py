@@ -1,0 +1,31 @@
+"""What a cluster's stack tells the runner: the exports of the Pulumi program."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StackOutputs(BaseModel):
+    """Exports of one stack; the field names are the export names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    project: str
+    """Google Cloud project id."""
+    location: str
+    """Zone (or region) of the cluster, for example us-central1-a."""
+    cluster_name: str
+    node_count: int = Field(ge=1, le=1000)
+    """Nodes of the measured pool: N of the study."""
+    machine_type: str
+    kubeconfig: str
+    """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin; it holds no credential."""
+    measured_pool: str
+    """Name of the measured node pool: value of the label cloud.google.com/gke-nodepool."""
+    measured_taint: str
+    """Key of the NoSchedule taint of the measured pool; its value is 'true'."""
+    exporter_namespace: str
+    exporter_deployment: str
+    exporter_container: str
+    log_filter: str
+    """Cloud Logging filter of this cluster's exporter and of GKE's native event log."""
+    archive_bucket: str
+    """Bucket that the log sink fills, late, and that outlives the stack."""

@@ -1,0 +1,144 @@
+"""A study: which images to pull, how often and in which order.
+
+Reads our YAML and the original study's `{"uri": ..., "tags": [...]}` JSON. It resolves nothing:
+digests and sizes come from the registry when a run is planned.
+"""
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from schema.errors import UserError
+
+Repository = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$", max_length=255),
+]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
+
+
+class StudyError(UserError):
+    """A study file is missing or malformed."""
+
+
+class Order(StrEnum):
+    """In which order the images' turns come."""
+
+    SHUFFLED = "shuffled"
+    """By a seed that the run records: size is not confounded with time."""
+    ASCENDING = "ascending"
+    """Small images first, as in the original study."""
+    DESCENDING = "descending"
+    """Large images first."""
+
+
+class ImageSet(BaseModel):
+    """Images of one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: Repository
+    """Registry and path without tag, for example `ghcr.io/converged-computing/container-chonks`."""
+    tags: tuple[Tag, ...] = Field(min_length=1)
+
+
+class Study(BaseModel):
+    """What to run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+    description: str = ""
+    images: tuple[ImageSet, ...] = Field(min_length=1)
+    order: Order = Order.SHUFFLED
+    repetitions: int = Field(default=1, ge=1, le=100)
+    command: tuple[str, ...] = Field(default=("sleep", "1"), min_length=1)
+    """What each pod runs; the original study's pods slept for a second."""
+
+    @model_validator(mode="after")
+    def _no_image_twice(self) -> "Study":
+        references = self.references()
+        twice = sorted({name for name in references if references.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"image {twice[0]} is named twice; its second pull would find the first one's "
+                "layers (for more pulls of an image set repetitions)"
+            )
+        return self
+
+    def references(self) -> list[str]:
+        """All images as `repository:tag`, in the file's order."""
+        return [f"{group.repository}:{tag}" for group in self.images for tag in group.tags]
+
+
+def load_study(path: Path) -> Study:
+    """Read a study from YAML, or from the original study's JSON.
+
+    Raises:
+        StudyError: the file is missing, not readable as YAML or JSON, or breaks a rule.
+    """
+    return parse_study(_read(path), path)
+
+
+def parse_study(text: str, path: Path) -> Study:
+    """Make a study of a file's text; `path` names it in errors and, for original files, the study.
+
+    Raises:
+        StudyError: the text is neither YAML nor JSON of a study, or breaks a rule.
+    """
+    data = _load_text(text, path)
+    if not isinstance(data, dict):
+        raise StudyError(
+            f"The study {path} holds {_kind(data)} where a mapping with name and images was "
+            "expected, so there is nothing to run.",
+            "see studies/smoke.yaml for the form",
+        )
+    try:
+        return Study.model_validate(_from_original(data, path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the study"
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise StudyError(
+            f"The study {path} is not valid at {where}: {reason}.",
+            f"edit {path}; studies/smoke.yaml shows the form",
+        ) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(
+            f"There is no study at {path}, so nothing can be run.", "ls studies/ shows those at hand"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"The study {path} cannot be read: {error}.", f"ls -l {path}") from None
+
+
+def _load_text(text: str, path: Path) -> Any:
+    # One published study file has a comma after its last tag: accepted, as its authors' tools did.
+    lenient = re.sub(r",(\s*[\]}])", r"\1", text)
+    try:
+        return json.loads(lenient) if path.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        detail = " ".join(str(error).split())
+        raise StudyError(
+            f"The study {path} is not well-formed, so it cannot be run: {detail}.", f"edit {path}"
+        ) from None
+
+
+def _from_original(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    if set(data) != {"uri", "tags"}:
+        return data
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-")
+    return {"name": name, "images": [{"repository": data["uri"], "tags": data["tags"]}]}
+
+
+def _kind(data: object) -> str:
+    return "nothing" if data is None else f"a {type(data).__name__}"
