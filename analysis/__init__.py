@@ -1,0 +1,1 @@
+"""What came out: tables, plots and reports from run folders on disk."""

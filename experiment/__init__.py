@@ -1,0 +1,1 @@
+"""What a run is: plan, provision, measure, collect, tear down."""

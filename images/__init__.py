@@ -1,0 +1,1 @@
+"""What is pulled: builds, pushes and inspects study images."""

@@ -1,0 +1,1 @@
+"""Google on one machine: local stand-ins for what a run talks to."""

@@ -1,0 +1,1 @@
+"""The programs that a rehearsal needs: their pins, where they are, how setup gets them."""
