@@ -1,0 +1,87 @@
+"""What the local Google needs of the machine that runs its clusters: the contract, no more.
+
+`rehearsal.local_fleet` keeps it with a real control plane and real nodes; tests of the API keep
+it with a list.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterKey:
+    """Which cluster, in Google's terms."""
+
+    project: str
+    location: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A node pool as the API was asked for it."""
+
+    name: str
+    node_count: int
+    machine_type: str
+    labels: dict[str, str]
+    taints: tuple[tuple[str, str, str], ...]
+    """(key, value, effect) with effect in Kubernetes' spelling: NoSchedule, NoExecute."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Where a cluster's API server answers."""
+
+    endpoint: str
+    """host:port, https."""
+    ca_pem: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a container printed, with the labels that Cloud Logging gives it."""
+
+    cluster: ClusterKey
+    namespace_name: str
+    pod_name: str
+    container_name: str
+    stream: str
+    """stdout or stderr."""
+    text: str
+    at: datetime
+
+
+WriteLog = Callable[[LogLine], None]
+
+
+class FleetError(Exception):
+    """The machine cannot do what the API was asked for; becomes the operation's error."""
+
+
+class Fleet(Protocol):
+    """Runs clusters. Every call blocks until done; calls for different clusters may overlap.
+
+    Each raises FleetError with one sentence when the machine cannot do it.
+    """
+
+    def create_cluster(self, key: ClusterKey) -> ControlPlane:
+        """Start a control plane without nodes."""
+
+    def delete_cluster(self, key: ClusterKey) -> None:
+        """Stop nodes and control plane; nothing of them is left. Idempotent."""
+
+    def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
+        """Start the pool's nodes; all are Ready on return."""
+
+    def resize_pool(self, key: ClusterKey, pool: str, node_count: int) -> None:
+        """Start or stop nodes until the pool has this many."""
+
+    def delete_pool(self, key: ClusterKey, pool: str) -> None:
+        """Stop the pool's nodes. Idempotent."""
+
+    def close(self) -> None:
+        """Stop every cluster. Idempotent."""

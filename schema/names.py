@@ -1,0 +1,19 @@
+"""Names that cross a boundary: a label that infra sets and the runner selects by, and the like."""
+
+MEASURED_LABEL = "pull-study/measured"
+"""Label and NoSchedule taint (value 'true') of the nodes whose pulls are measured."""
+
+JOB_NAMESPACE = "pull-study"
+"""Namespace of the trials' Jobs; the runner makes it."""
+
+REHEARSAL_VARIABLE = "PULL_STUDY_REHEARSAL"
+"""Environment: JSON of schema.run_records.Rehearsal, set inside a rehearsal, recorded in runs."""
+
+LOGGING_ENDPOINT_VARIABLE = "PULL_STUDY_LOGGING_ENDPOINT"
+"""Environment: host:port of a plaintext Cloud Logging gRPC server to use instead of Google's."""
+
+CONTAINER_ENDPOINT_VARIABLE = "GOOGLE_CONTAINER_CUSTOM_ENDPOINT"
+"""Environment: base URL of the GKE API, `/v1beta1/` included; the gcp provider reads it too."""
+
+PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
+"""Environment: project id where `gcp:project` is not configured."""
