@@ -1,0 +1,107 @@
+"""What a kubelet says about a pull: its messages, and the durations in them.
+
+Reads the messages of `Pulling` and `Pulled` events (pkg/kubelet/images/image_manager.go) and Go's
+time.Duration texts. It deliberately decides nothing: whether a pull counts is in exclusions.py.
+"""
+
+import re
+from dataclasses import dataclass
+
+_UNIT_NS = {
+    "h": 3_600_000_000_000,
+    "m": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "\u00b5s": 1_000,  # micro sign, the form that Go prints
+    "\u03bcs": 1_000,  # Greek mu, accepted by Go's parser
+    "ns": 1,
+}
+_UNIT = "h|ms|m|us|\u00b5s|\u03bcs|ns|s"
+_PART = re.compile(rf"(\d+)(?:\.(\d*))?({_UNIT})")
+_DURATION = re.compile(rf"-?(?:\d+(?:\.\d*)?(?:{_UNIT}))+|-?0")
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+
+_PULLED = re.compile(
+    r'Successfully pulled image "(?P<image>[^"]*)" in (?P<pull>\S+)'
+    r"(?: \((?P<wait>\S+) including waiting\))?"
+    r"(?:\. Image size: (?P<bytes>\d+) bytes)?"
+)
+_CACHED = re.compile(r'Container image "(?P<image>[^"]*)" already present on machine')
+_PULLING = re.compile(r'Pulling image "(?P<image>[^"]*)"')
+_FAILED = re.compile(r'(?:Failed to pull|Back-off pulling) image "(?P<image>[^"]*)"')
+_COMBINED = "(combined from similar events): "
+
+
+@dataclass(frozen=True, slots=True)
+class PullMessage:
+    """What a `Pulled` event's message says.
+
+    Attributes:
+        image: as the pod named it.
+        pull_s: seconds of the pull itself; None when nothing was pulled.
+        pull_and_wait_s: the same plus waiting behind other pulls of the node; None when nothing
+            was pulled, or in a message of a kubelet before 1.27, which does not say.
+        image_bytes: the size that the runtime reports (compressed, for containerd); None where
+            the message does not say.
+        cached: the image was on the node already.
+    """
+
+    image: str
+    pull_s: float | None
+    pull_and_wait_s: float | None
+    image_bytes: int | None
+    cached: bool
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration as Go prints it: `1h2m3s`, `1m16.9s`, `437ms`, `850µs`, `42ns`, `0s`.
+
+    The sum is taken in whole nanoseconds, so `1m16.9s` is exactly the float 76.9.
+
+    Raises:
+        ValueError: the text is not a Go duration.
+    """
+    plain = _SECONDS.fullmatch(text)
+    if plain:
+        return float(plain[1])
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration as Go prints it, such as 1m16.9s or 437ms")
+    total_ns = sum(_part_ns(*match) for match in _PART.findall(text))
+    return (-total_ns if text.startswith("-") else total_ns) / 1_000_000_000
+
+
+def parse_pulled(message: str) -> PullMessage | None:
+    """Read the message of a `Pulled` event; None if it is not one."""
+    message = message.removeprefix(_COMBINED)
+    match = _PULLED.match(message)
+    if match is None:
+        cached = _CACHED.match(message)
+        return PullMessage(cached["image"], None, None, None, cached=True) if cached else None
+    try:
+        pull_s = parse_duration(match["pull"])
+        pull_and_wait_s = parse_duration(match["wait"]) if match["wait"] else None
+    except ValueError:
+        return None
+    image_bytes = int(match["bytes"]) if match["bytes"] else None
+    return PullMessage(match["image"], pull_s, pull_and_wait_s, image_bytes, cached=False)
+
+
+def parse_pulling(message: str) -> str | None:
+    """The image that a `Pulling` event's message names; None if it is not one."""
+    match = _PULLING.match(message.removeprefix(_COMBINED))
+    return match["image"] if match else None
+
+
+def parse_failed(message: str) -> str | None:
+    """The image whose pull failed or is backed off; None for a failure of another kind."""
+    match = _FAILED.match(message.removeprefix(_COMBINED))
+    return match["image"] if match else None
+
+
+def _part_ns(whole: str, fraction: str, unit: str) -> int:
+    scale = _UNIT_NS[unit]
+    if not fraction:
+        return int(whole) * scale
+    # Go truncates below a nanosecond, and so does the integer division.
+    return int(whole) * scale + int(fraction) * scale // 10 ** len(fraction)
