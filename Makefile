@@ -1,0 +1,38 @@
+# Needs: python3 (3.11 or later), make, go, git; root for real nodes. Everything else: make setup.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup lock doctor rehearsal test lint bench clean
+
+help: ## What there is to make
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## Make this machine ready; does only what is missing
+	@$(PYTHON) -m tools
+
+doctor: setup ## Tell what of a rehearsal's parts is here, and how to get the rest
+	@$(BIN)/python -m rehearsal doctor
+
+rehearsal: setup ## Run a small study from end to end on this machine
+	@$(BIN)/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse --yes
+
+test: setup lint ## Check everything; the tests come last
+	$(BIN)/pytest
+
+lint: ## Style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## Measure the programs' own speed
+	@$(BIN)/python -m benchmarks
+
+lock: setup ## Pin anew what pyproject.toml asks for, as old pins allow
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	    --output-file requirements.lock
+	@$(PYTHON) -m tools
+
+clean: ## Remove the environment and the checkers' caches; runs and built programs stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

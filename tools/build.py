@@ -1,0 +1,244 @@
+"""Builds the pinned Go programs into the cache.
+
+Each program appears there by one atomic rename, so a build that was broken off goes on where it
+was. Programs of one Go module are built one after another, since they share most packages;
+modules are built side by side. Standard library only, since setup runs before the environment
+exists. Where a program is looked for is in tools.programs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event, Lock
+
+from schema.errors import UserError
+from tools.programs import MODULES, PROGRAMS, Program, bin_folder, cache_root, cached_path
+
+FREE_BYTES = 8 * 10**9
+"""What all builds may need of the disk: measured 6.2 GB in Go's caches, 0.6 GB of programs."""
+
+SIDE_BY_SIDE = 2
+"""Modules built at a time; the compiler fills the cores, this fills the gaps while one links."""
+
+HEARTBEAT_S = 30.0
+
+SCRATCH = ".building-"
+"""Begins the name of a folder that a build is under way in."""
+
+
+class CannotBuild(UserError):
+    """Go, the network or the disk does not allow a build."""
+
+
+def missing() -> tuple[Program, ...]:
+    """The programs that the cache lacks, those found on PATH included: one way to be complete."""
+    return tuple(p for p in PROGRAMS.values() if not os.access(cached_path(p), os.X_OK))
+
+
+def build(programs: tuple[Program, ...], tell: Callable[[str], None]) -> None:
+    """Builds these programs; the caller sees to it that nobody else does so at the same time.
+
+    Args:
+        programs: what to build.
+        tell: gets one line for each start and end, and one each half minute in between.
+
+    Raises:
+        CannotBuild: with the cause and what mends it.
+    """
+    go = _suitable_go()
+    _check_disk()
+    for left_behind in (cache_root() / "programs").glob(f"{SCRATCH}*"):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    progress = _Progress(total=len(programs), tell=tell)
+    folders = dict.fromkeys(program.folder for program in programs)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        futures = {
+            pool.submit(_build_module, go, [p for p in programs if p.folder == folder], progress)
+            for folder in folders
+        }
+        try:
+            _await(futures, progress)
+        except BaseException:
+            progress.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def link_programs() -> None:
+    """Points the links in the cache's bin folder at the programs of the present pins."""
+    folder = bin_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in PROGRAMS.values():
+        target = os.path.relpath(cached_path(program), folder)
+        link = folder / program.name
+        if link.is_symlink() and str(link.readlink()) == target:
+            continue
+        new = folder / f".{program.name}.{os.getpid()}"
+        new.symlink_to(target)
+        new.replace(link)
+
+
+def _await(futures: set[Future[None]], progress: _Progress) -> None:
+    """Waits for all builds, or raises what the first that fails raised."""
+    pending = futures
+    while pending:
+        done, pending = wait(pending, timeout=HEARTBEAT_S, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        if pending:
+            progress.heartbeat()
+
+
+class _Progress:
+    """Counts and times the builds; its lines name program, count and seconds."""
+
+    def __init__(self, *, total: int, tell: Callable[[str], None]) -> None:
+        self.stop = Event()
+        self._tell = tell
+        self._total = total
+        self._done = 0
+        self._begun = time.monotonic()
+        self._running: dict[str, float] = {}
+        self._lock = Lock()
+
+    def start(self, program: Program) -> None:
+        with self._lock:
+            self._running[program.name] = time.monotonic()
+            self._line(f"building {program.name} {program.version}")
+
+    def end(self, program: Program) -> None:
+        with self._lock:
+            self._done += 1
+            took = time.monotonic() - self._running.pop(program.name)
+            self._line(f"built {program.name} {program.version} in {took:.0f} s")
+
+    def heartbeat(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            running = (f"{name} for {now - since:.0f} s" for name, since in self._running.items())
+            self._line(f"still building {', '.join(running)}")
+
+    def _line(self, text: str) -> None:
+        elapsed = time.monotonic() - self._begun
+        self._tell(f"programs {self._done}/{self._total} {elapsed:4.0f} s: {text}")
+
+
+def _build_module(go: str, programs: list[Program], progress: _Progress) -> None:
+    for program in programs:
+        if progress.stop.is_set():
+            return
+        progress.start(program)
+        _build_program(go, program)
+        progress.end(program)
+
+
+def _build_program(go: str, program: Program) -> None:
+    target = cached_path(program)
+    target.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix=SCRATCH) as scratch:
+        built = Path(scratch) / program.name
+        command = [
+            go,
+            "build",
+            "-trimpath",
+            "-mod=readonly",
+            "-buildvcs=false",
+            f"-ldflags={program.linker_flags}",
+            f"-o={built}",
+            program.package,
+        ]
+        done = subprocess.run(
+            command,
+            cwd=MODULES / program.folder,
+            env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            raise _explained(program, done.stderr)
+        target.parent.mkdir(exist_ok=True)
+        built.replace(target)
+
+
+def _explained(program: Program, output: str) -> CannotBuild:
+    what = f"{program.name} {program.version} could not be built"
+    if re.search(r"no space left on device", output):
+        return CannotBuild(
+            f"{what}: the disk of {cache_root()} or of Go's caches is full.",
+            "free some space (`go clean -cache` empties Go's build cache), then make setup",
+        )
+    if re.search(r"dial tcp|no such host|i/o timeout|connection re|proxyconnect|TLS hand", output):
+        return CannotBuild(
+            f"{what}: its Go modules could not be fetched, since there is no network or no proxy.",
+            "connect to the network or set GOPROXY, then make setup (it goes on where it was)",
+        )
+    last = "\n    ".join(output.strip().splitlines()[-10:])
+    return CannotBuild(f"{what}; go build said:\n    {last}", "make setup")
+
+
+def _suitable_go() -> str:
+    """The path of a Go that can build all modules.
+
+    Raises:
+        CannotBuild: there is none, or it is too old and may not fetch a newer toolchain.
+    """
+    needed = max(_go_line(program.folder) for program in PROGRAMS.values())
+    wanted = ".".join(map(str, needed))
+    go = shutil.which("go")
+    if go is None:
+        raise CannotBuild(
+            "Go is not on PATH, so the programs of the rehearsal cannot be built.",
+            f"install Go {wanted} or later, then make setup",
+        )
+    done = subprocess.run(
+        [go, "env", "GOVERSION", "GOTOOLCHAIN"],
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    version, _, toolchain = done.stdout.partition("\n")
+    match = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", version)
+    found = (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
+    fetches_newer = found >= (1, 21, 0) and toolchain.strip() not in {"local", "path"}
+    if found < needed and not fetches_newer:
+        raise CannotBuild(
+            f"{go} is {version.strip() or 'of unknown version'}, too old to build the programs "
+            f"of the rehearsal, which need Go {wanted}.",
+            f"install Go {wanted} or later, then make setup",
+        )
+    return go
+
+
+def _go_line(folder: str) -> tuple[int, int, int]:
+    """The least Go version that the module in this folder builds with."""
+    text = (MODULES / folder / "go.mod").read_text(encoding="utf-8")
+    match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?", text, re.MULTILINE)
+    if match is None:
+        msg = f"tools/{folder}/go.mod has no go line"
+        raise LookupError(msg)
+    return int(match[1]), int(match[2]), int(match[3] or 0)
+
+
+def _check_disk() -> None:
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < FREE_BYTES:
+        raise CannotBuild(
+            f"The disk of {root} has {free / 1e9:.1f} GB free, and building the programs of the "
+            f"rehearsal takes up to {FREE_BYTES / 1e9:.0f} GB.",
+            "free some space or set XDG_CACHE_HOME, GOCACHE and GOMODCACHE to a larger disk, "
+            "then make setup",
+        )

@@ -1,0 +1,164 @@
+"""The Python environment in .venv: exactly what requirements.lock pins, by hash, nothing else.
+
+uv makes it, itself installed from its own line in the lock, so the machine's Python needs neither
+ensurepip nor venv. Standard library only, since this runs before the environment exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from schema.errors import UserError
+from tools import packages
+from tools.programs import cache_root
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+VENV = ROOT / ".venv"
+
+
+class EnvironmentNotMade(UserError):
+    """The Python environment could not be made or brought up to date."""
+
+
+def make(tell: Callable[[str], None]) -> None:
+    """Makes .venv hold exactly the lock and this project; quick when it does already.
+
+    Args:
+        tell: gets one line for each step that does something.
+
+    Raises:
+        EnvironmentNotMade: with the cause and what mends it.
+    """
+    uv = _uv(tell)
+    python = VENV / "bin" / "python"
+    if not _runs(python):
+        tell("environment: creating .venv")
+        interpreter = os.path.realpath(sys.executable)
+        _run([uv, "venv", "--clear", "--no-python-downloads", "--python", interpreter, str(VENV)])
+    stamp = VENV / "pull-study.stamp"
+    install = ["--quiet", "--python", str(python)]
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == _fingerprint():
+        # Costs 0.1 s when nothing is missing, and mends what was removed by hand.
+        _run([uv, "pip", "install", *install, "--require-hashes", "--no-deps", "-r", str(LOCK)])
+        if _knows_project(python):
+            return
+    tell("environment: installing what requirements.lock pins")
+    stamp.unlink(missing_ok=True)
+    _run([uv, "pip", "sync", *install, "--require-hashes", str(LOCK)])
+    _run([uv, "pip", "install", *install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    stamp.write_text(_fingerprint(), encoding="utf-8")
+
+
+def locked(name: str) -> tuple[str, str]:
+    """The version of a package in the lock, and its lines there with the hashes.
+
+    Raises:
+        LookupError: the lock does not have it.
+    """
+    text = LOCK.read_text(encoding="utf-8")
+    pattern = rf"^{re.escape(name)}==([^\s;]+)[^\n]*\n(?:    --hash=[^\n]*\n)+"
+    match = re.search(pattern, text, re.MULTILINE)
+    if match is None:
+        msg = f"{LOCK.name} does not pin {name}"
+        raise LookupError(msg)
+    return match[1], match[0].rstrip("\n\\ ") + "\n"
+
+
+def _fingerprint() -> str:
+    contents = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes())
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+
+
+def _uv(tell: Callable[[str], None]) -> str:
+    """The path of uv in the locked version: from .venv, PATH or the cache, else installed there."""
+    version, requirement = locked("uv")
+    folder = cache_root() / f"uv-{version}"
+    on_path = shutil.which("uv")
+    for candidate in (VENV / "bin" / "uv", Path(on_path or "/nowhere"), folder / "bin" / "uv"):
+        if _prints(candidate, f"uv {version}"):
+            return str(candidate)
+    tell(f"environment: getting uv {version}")
+    _ensure_pip(tell)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".uv-") as scratch:
+        pinned = Path(scratch) / "uv.txt"
+        pinned.write_text(requirement, encoding="utf-8")
+        target = Path(scratch) / "installed"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        options = ["--require-hashes", "--no-deps", "--target", str(target), "-r", str(pinned)]
+        _run([*pip, *options])
+        shutil.rmtree(folder, ignore_errors=True)
+        target.replace(folder)
+    return str(folder / "bin" / "uv")
+
+
+def _ensure_pip(tell: Callable[[str], None]) -> None:
+    if _prints(Path(sys.executable), "pip", "-m", "pip", "--version"):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        tell("Debian packages: installing python3-pip")
+        packages.install_names(["python3-pip"])
+        if _prints(Path(sys.executable), "pip", "-m", "pip", "--version"):
+            return
+    raise EnvironmentNotMade(
+        f"{sys.executable} has no pip, so uv, which makes the environment, cannot be installed.",
+        "sudo apt-get install python3-pip (or put uv on PATH), then make setup",
+    )
+
+
+def _runs(python: Path) -> bool:
+    return _prints(python, "", "-c", "pass")
+
+
+def _prints(program: Path, start: str, *arguments: str) -> bool:
+    """Whether the program runs well and what it prints begins so, up to a blank or the end."""
+    try:
+        done = subprocess.run(
+            [str(program), *(arguments or ("--version",))],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and f"{done.stdout.strip()} ".startswith(f"{start} ".lstrip())
+
+
+def _knows_project(python: Path) -> bool:
+    """Whether the environment finds this work tree from any folder."""
+    code = f"import schema; assert schema.__path__[0] == {str(ROOT / 'schema')!r}"
+    done = subprocess.run(
+        [str(python), "-P", "-c", code], cwd="/", capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def _run(command: list[str]) -> None:
+    """Runs a step of uv or pip; its words are shown only if it fails."""
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return
+    output = done.stderr.strip() or done.stdout.strip()
+    name = f"{Path(command[0]).name} {' '.join(command[1:3])}"
+    if re.search(r"dns error|Name or service|Connection|client error|timed out|network", output):
+        raise EnvironmentNotMade(
+            "The pinned Python packages could not be fetched, since there is no network or no "
+            "index to fetch them from.",
+            "connect to the network or set UV_DEFAULT_INDEX and PIP_INDEX_URL, then make setup",
+        )
+    if "No space left" in output:
+        raise EnvironmentNotMade(f"The disk of {ROOT} is full.", "free 2 GB, then make setup")
+    last = "\n    ".join(output.splitlines()[-10:])
+    raise EnvironmentNotMade(f"{name} failed:\n    {last}", "make setup")
