@@ -1,1 +1,1 @@
-"""What a run is: plan, provision, measure, collect, tear down."""
+"""The runner: one command that provisions a cluster, measures pulls, collects, and tears down."""

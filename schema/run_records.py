@@ -5,7 +5,7 @@ phases.jsonl       PhaseRecord, a line when a phase ends
 nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints it
 trials.jsonl       TrialRecord, a line when a trial ends
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
-ledger.jsonl       CellRecord, a line a cell; the last line of a (trial, repetition, node) counts
+ledger.jsonl       CellRecord, a line a cell; of a trial's attempts the last one counts
 
 All times are RFC 3339 in UTC by the runner's clock unless a field says otherwise; durations are
 in seconds.
@@ -153,12 +153,18 @@ class PhaseRecord(_Record):
 
 
 class TrialPod(_Record):
-    """The pod of one completion index."""
+    """The pod of one completion index, as the runner last saw it."""
 
     index: int
     node: str
     pod: str
     uid: str
+    phase: str = ""
+    """Pending, Running, Succeeded or Failed."""
+    failure: str = ""
+    """Why it did not succeed: the waiting reason or the pod's reason, and its message."""
+    finished_at: datetime | None = None
+    """When the container ended, by the kubelet's clock, 1 s resolution."""
 
 
 class TrialRecord(_Record):
@@ -166,19 +172,20 @@ class TrialRecord(_Record):
 
     trial: int
     repetition: int
+    attempt: int = 1
+    """Counts from 1; a resumed run may measure a trial again. Only the last attempt counts."""
     reference: str
     job: str
     namespace: str
     pods: tuple[TrialPod, ...]
     staged_at: datetime
-    released_at: datetime
-    """When the first scheduling gate was removed."""
+    released_at: datetime | None
+    """When the first scheduling gate was removed; None if the trial ended before."""
+    first_bound_at: datetime | None
+    """When the runner saw the first pod bound to its node."""
     all_bound_at: datetime | None
     last_finished_at: datetime | None
     """When the runner saw the last pod end."""
-    complete_at: datetime | None
-    """When the runner saw the Job's condition Complete (or Failed)."""
-    job_finalised_at: datetime | None = None
     error: str | None = None
 
 
@@ -217,6 +224,8 @@ class CellRecord(_Record):
     run: str
     trial: int
     repetition: int
+    attempt: int = 1
+    """Only a trial's last attempt counts."""
     nodes: int
     """Cluster size N."""
     reference: str

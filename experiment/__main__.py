@@ -1,0 +1,5 @@
+"""`python -m experiment`."""
+
+from experiment.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""The Kubernetes objects of a trial: an Indexed Job whose pods wait behind a scheduling gate.
+
+Pure: it makes dictionaries. experiment.trial says when each is sent and why one pod a node
+follows from it.
+"""
+
+from typing import Any
+
+from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from schema.run_records import PlannedTrial
+
+GATE = "pull-study/staged"
+CONTAINER = "pull"
+RUN_LABEL = "pull-study/run"
+TRIAL_LABEL = "pull-study/trial"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+
+def job_name(run_id: str, trial: int, attempt: int) -> str:
+    """Name of a trial's Job: at most 63 characters, unique within a cluster."""
+    return f"{run_id[:48].rstrip('-')}-t{trial:03d}-a{attempt}"
+
+
+def trial_job(
+    planned: PlannedTrial,
+    *,
+    run_id: str,
+    attempt: int,
+    nodes: int,
+    command: tuple[str, ...],
+    deadline_s: int,
+) -> dict[str, Any]:
+    """An Indexed Job of `nodes` gated pods.
+
+    A plain backoffLimit would end the pulls of all nodes when one fails, hence backoffLimitPerIndex
+    0 with maxFailedIndexes N. The deadline is the pods' own, which counts from their start on the
+    node; the Job's would count from staging. Tokens and grace periods would only add work to nodes.
+    """
+    labels = {RUN_LABEL: run_id, TRIAL_LABEL: str(planned.trial)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(run_id, planned.trial, attempt),
+            "namespace": JOB_NAMESPACE,
+            "labels": labels,
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimitPerIndex": 0,
+            "maxFailedIndexes": nodes,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": _pod_spec(planned.image.reference, command, deadline_s),
+            },
+        },
+    }
+
+
+def _pod_spec(reference: str, command: tuple[str, ...], deadline_s: int) -> dict[str, Any]:
+    return {
+        "schedulingGates": [{"name": GATE}],
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": deadline_s,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "tolerations": [{"key": MEASURED_LABEL, "operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": reference,
+                "imagePullPolicy": "IfNotPresent",
+                "command": list(command),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
+
+
+def release_patch(node: str) -> list[dict[str, Any]]:
+    """JSON patch that binds a gated pod to one node and removes its gate."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return [
+        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
+        {"op": "remove", "path": "/spec/schedulingGates"},
+    ]
+
+
+def canary_event(run_id: str, name: str, at: str) -> dict[str, Any]:
+    """An event that shows, before anything is measured, that events reach Cloud Logging.
+
+    Args:
+        run_id: the run that asks.
+        name: a name that nothing else has.
+        at: now, RFC 3339 with seconds.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": JOB_NAMESPACE},
+        "involvedObject": {"kind": "Namespace", "name": JOB_NAMESPACE, "namespace": JOB_NAMESPACE},
+        "reason": "PullStudyCanary",
+        "message": f"Run {run_id} asks whether events arrive.",
+        "type": "Normal",
+        "source": {"component": "pull-study"},
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    }

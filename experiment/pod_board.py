@@ -1,0 +1,175 @@
+"""What the runner knows of a trial's pods, kept up to date by the watch.
+
+It holds states and lets a caller wait for a condition over them; it sends nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from experiment.job_manifest import INDEX_ANNOTATION
+from schema.run_records import TrialPod
+
+FATAL_WAITING = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+        "ImageInspectError",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""Waiting reasons of the kubelet after which a cell cannot become valid: to wait on is in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """A pod as the watch last showed it; times with `seen` are of the runner's clock."""
+
+    index: int
+    name: str
+    uid: str
+    node: str
+    phase: str
+    gated: bool
+    failure: str
+    finished_at: datetime | None
+    bound_seen: datetime | None = None
+    over_seen: datetime | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be expected of this pod's cell."""
+        return self.phase in ("Succeeded", "Failed") or bool(self.failure)
+
+    def as_record(self) -> TrialPod:
+        """For trials.jsonl."""
+        return TrialPod(
+            index=self.index,
+            node=self.node,
+            pod=self.name,
+            uid=self.uid,
+            phase=self.phase,
+            failure=self.failure,
+            finished_at=self.finished_at,
+        )
+
+
+def read_pod(pod: Mapping[str, Any]) -> PodState:
+    """Read a core/v1 Pod of a trial's Job."""
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    return PodState(
+        index=int(metadata.get("annotations", {}).get(INDEX_ANNOTATION, -1)),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName", ""),
+        phase=status.get("phase", ""),
+        gated=bool(spec.get("schedulingGates")),
+        failure=_failure(status),
+        finished_at=_finished_at(status),
+    )
+
+
+def _failure(status: Mapping[str, Any]) -> str:
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in FATAL_WAITING:
+            return _joined(waiting)
+    if status.get("phase") != "Failed":
+        return ""
+    if status.get("reason"):
+        return _joined(status)
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            return f"exit code {ended['exitCode']}: {_joined(ended)}"
+    return "the pod failed without a reason"
+
+
+def _joined(part: Mapping[str, Any]) -> str:
+    return ": ".join(str(part[key]) for key in ("reason", "message") if part.get(key))
+
+
+def _finished_at(status: Mapping[str, Any]) -> datetime | None:
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated") or {}
+        if ended.get("finishedAt"):
+            return datetime.fromisoformat(ended["finishedAt"])
+    return None
+
+
+class PodBoard:
+    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's.
+
+    Args:
+        now: the runner's clock.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._changed = threading.Condition()
+        self._jobs: dict[str, dict[int, PodState]] = {}
+
+    def handle(self, change: str, pod: Mapping[str, Any]) -> None:
+        """Take one change of the watch.
+
+        The first pod of an index stays: a replacement means that the first one was lost, and its
+        cell with it (the replacement is gated, so it pulls nothing).
+        """
+        job = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
+        state = read_pod(pod)
+        if job is None or state.index < 0:
+            return
+        with self._changed:
+            pods = self._jobs.setdefault(job, {})
+            before = pods.get(state.index)
+            if before is not None and before.uid != state.uid:
+                return
+            if change == "DELETED" and not state.over:
+                state = replace(state, failure="Deleted: the pod was deleted before it ended")
+            pods[state.index] = self._with_times(state, before)
+            self._changed.notify_all()
+
+    def _with_times(self, state: PodState, before: PodState | None) -> PodState:
+        now = self._now()
+        bound = before.bound_seen if before else None
+        over = before.over_seen if before else None
+        return replace(
+            state,
+            bound_seen=bound or (now if state.node else None),
+            over_seen=over or (now if state.over else None),
+            finished_at=state.finished_at or (before.finished_at if before else None),
+            failure=state.failure or (before.failure if before else ""),
+        )
+
+    def pods(self, job: str) -> list[PodState]:
+        """The pods of a Job, by completion index."""
+        with self._changed:
+            return [state for _, state in sorted(self._jobs.get(job, {}).items())]
+
+    def wait(
+        self, job: str, done: Callable[[list[PodState]], bool], timeout_s: float
+    ) -> list[PodState] | None:
+        """Wait until `done` says so of a Job's pods; None when the time is over first.
+
+        Returns at the first change that fulfils it, or after a second at most, so that a signal
+        is never kept waiting.
+        """
+        end = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                states = [state for _, state in sorted(self._jobs.get(job, {}).items())]
+                if done(states):
+                    return states
+                left = end - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(min(left, 1.0))

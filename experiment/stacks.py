@@ -1,0 +1,255 @@
+"""One stack's life through Pulumi's Automation API: the only module that knows it.
+
+It works on a copy of Pulumi.yaml and the stack file in the run's folder, since creating a stack
+rewrites them: committed files stay as they are, and the run keeps what was used. It never sets
+configuration: that is the user's, by `pulumi config set`.
+"""
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pulumi.automation as automation
+from pulumi.automation.events import EngineEvent, OpType
+from pydantic import ValidationError
+
+import infra
+from experiment.errors import PlanError, PreflightError, ProvisionError, TeardownError
+from infra.program import declare
+from schema.stack_outputs import StackOutputs
+
+PROJECT_DIR = Path(infra.__file__).parent.parent
+"""Where Pulumi.yaml and the stack files are."""
+
+_PROJECT_NAME = "pull-study"
+_LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
+_URN_TYPE = re.compile(r"^urn:pulumi:[^:]+::[^:]+::(?:[^:]+\$)?(?P<type>[^$]+)::(?P<name>.+)$")
+_QUIET = {OpType.SAME, OpType.READ, OpType.REFRESH}
+
+Say = Callable[[str], None]
+
+
+def stack_names() -> list[str]:
+    """All stacks that have a file, smallest cluster first."""
+    names = [path.name[len("Pulumi.") : -len(".yaml")] for path in PROJECT_DIR.glob("Pulumi.*.yaml")]
+    return sorted(names, key=lambda name: (int((re.findall(r"\d+", name) or ["0"])[0]), name))
+
+
+def copy_stack_files(stack: str, work_dir: Path) -> None:
+    """Put Pulumi.yaml and the stack's file into a run's folder, unless they are there.
+
+    Raises:
+        PlanError: there is no file for this stack.
+    """
+    source = PROJECT_DIR / f"Pulumi.{stack}.yaml"
+    if not source.is_file():
+        raise PlanError(
+            f"There is no stack {stack!r}: no file {source.name} says what its cluster is.",
+            f"choose one of {', '.join(stack_names())}, or add {source.name}",
+        )
+    # Pulumi.yaml says `main: infra/`, and Pulumi refuses a project whose main folder is missing.
+    (work_dir / "infra").mkdir(parents=True, exist_ok=True)
+    for path in (PROJECT_DIR / "Pulumi.yaml", source):
+        if not (work_dir / path.name).exists():
+            shutil.copyfile(path, work_dir / path.name)
+
+
+class StudyStack:
+    """A stack on a work_dir that `copy_stack_files` filled.
+
+    Args:
+        name: such as size-64.
+        work_dir: holds the copies.
+        say: told what happens, a line each.
+
+    Raises:
+        PreflightError: the Pulumi CLI or its backend cannot be used.
+    """
+
+    def __init__(self, name: str, work_dir: Path, say: Say) -> None:
+        self.name = name
+        self._say = say
+        self._errors: list[str] = []
+        try:
+            self._stack = automation.create_or_select_stack(
+                stack_name=name,
+                project_name=_PROJECT_NAME,
+                program=declare,
+                opts=automation.LocalWorkspaceOptions(work_dir=str(work_dir)),
+            )
+        except FileNotFoundError:
+            raise PreflightError(
+                "The Pulumi CLI is not on PATH, and without it no cluster can be made.",
+                "install it from https://www.pulumi.com/docs/install/",
+            ) from None
+        except automation.CommandError as error:
+            raise PreflightError(
+                f"Pulumi cannot open the stack {name}: {_last_line(str(error))}.",
+                "pulumi login, and for the committed stacks: export PULUMI_CONFIG_PASSPHRASE=''",
+            ) from None
+
+    def recover(self) -> None:
+        """Mend what a killed run left: its lock, and resources whose creation had begun.
+
+        A pending creation is put into the state with the id that it must have, and a refresh keeps
+        it if it exists: `pulumi cancel` and `destroy` alone would leave a cluster that nobody
+        knows of.
+
+        Raises:
+            PreflightError: the stack is locked by someone who lives.
+        """
+        try:
+            deployment = self._stack.export_stack()
+        except automation.CommandError as error:
+            raise PreflightError(
+                f"The state of stack {self.name} cannot be read: {_last_line(str(error))}.",
+                f"pulumi stack export --stack {self.name}",
+            ) from None
+        state = deployment.deployment or {}
+        pending = state.get("pending_operations") or []
+        if pending:
+            self._say(f"an earlier run was killed while {len(pending)} operations were under way")
+            self._unlock()
+            state["pending_operations"] = []
+            known = {resource["urn"] for resource in state.get("resources") or []}
+            state.setdefault("resources", []).extend(
+                found
+                for found in map(_adopted, pending)
+                if found is not None and found["urn"] not in known
+            )
+            self._stack.import_stack(deployment)
+            self._guarded(lambda: self._stack.refresh(on_event=self._on_event))
+
+    def is_up(self) -> bool:
+        """Whether the state holds any resource of Google's or the cluster's."""
+        state = self._stack.export_stack().deployment or {}
+        types = [resource["type"] for resource in state.get("resources") or []]
+        return any(not kind.startswith(("pulumi:", "pull-study:")) for kind in types)
+
+    def up(self) -> StackOutputs:
+        """Bring the cluster up.
+
+        Raises:
+            ProvisionError: Pulumi failed, or the program's exports are not what the runner needs.
+        """
+        self._errors.clear()
+        try:
+            result = self._guarded(lambda: self._stack.up(on_event=self._on_event))
+        except automation.CommandError as error:
+            raise ProvisionError(
+                f"The stack {self.name} did not come up: {self._why(error)}.",
+                f"mend the cause, then run again (pulumi preview --stack {self.name} shows the "
+                "plan)",
+            ) from None
+        try:
+            return StackOutputs.model_validate({k: v.value for k, v in result.outputs.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ProvisionError(
+                f"The stack {self.name} exports no usable {'.'.join(map(str, first['loc']))}: "
+                f"{first['msg']}.",
+                f"pulumi stack output --stack {self.name}",
+            ) from None
+
+    def destroy(self) -> None:
+        """Take the cluster down; the archive bucket stays.
+
+        Raises:
+            TeardownError: something may be left.
+        """
+        self._errors.clear()
+        try:
+            self._guarded(lambda: self._stack.destroy(on_event=self._on_event))
+        except automation.CommandError as error:
+            raise TeardownError(
+                f"The stack {self.name} was not taken down, and its cluster costs money while it "
+                f"exists: {self._why(error)}.",
+                f"pulumi destroy --stack {self.name}",
+            ) from None
+
+    def _guarded(self, operation: Callable[[], Any]) -> Any:
+        try:
+            return operation()
+        except automation.ConcurrentUpdateError as error:
+            self._unlock(str(error))
+            return operation()
+
+    def _unlock(self, message: str = "") -> None:
+        """Take away the lock of a dead process of this machine, and of no other."""
+        for match in _LOCKED_BY.finditer(message):
+            if match["host"] != socket.gethostname() or _alive(int(match["pid"])):
+                raise PreflightError(
+                    f"The stack {self.name} is in use by process {match['pid']} on "
+                    f"{match['host']}, and two at once would break its state.",
+                    f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",
+                )
+        if message and not _LOCKED_BY.search(message):
+            raise PreflightError(
+                f"Another update of the stack {self.name} is under way.",
+                f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",
+            )
+        self._stack.cancel()
+
+    def _on_event(self, event: EngineEvent) -> None:
+        if event.resource_pre_event and not event.resource_pre_event.planning:
+            self._say_step(event.resource_pre_event.metadata, "...")
+        elif event.res_outputs_event and not event.res_outputs_event.planning:
+            self._say_step(event.res_outputs_event.metadata, "done")
+        elif event.diagnostic_event and event.diagnostic_event.severity == "error":
+            self._errors.append(_plain(event.diagnostic_event.message))
+
+    def _say_step(self, metadata: Any, outcome: str) -> None:
+        match = _URN_TYPE.match(metadata.urn)
+        if match and metadata.op not in _QUIET and not match["type"].startswith("pulumi:"):
+            kind = match["type"].rpartition(":")[2]
+            self._say(f"{metadata.op} {kind} {match['name']} {outcome}")
+
+    def _why(self, error: automation.CommandError) -> str:
+        causes = [line for line in self._errors if line and "update failed" not in line]
+        return (causes[-1] if causes else _last_line(str(error))).rstrip(".")
+
+
+def _adopted(operation: dict[str, Any]) -> dict[str, Any] | None:
+    """The state of a resource whose creation had begun, with the id that it must have.
+
+    Only what costs money and would be lost is adopted; the rest is created again by the next `up`
+    or was never seen by anybody.
+    """
+    resource = dict(operation["resource"])
+    inputs = resource.get("inputs", {})
+    if operation["type"] != "creating":
+        return None
+    place = f"projects/{inputs.get('project')}/locations/{inputs.get('location')}"
+    if resource["type"] == "gcp:container/cluster:Cluster":
+        resource["id"] = f"{place}/clusters/{inputs['name']}"
+    elif resource["type"] == "gcp:container/nodePool:NodePool":
+        cluster = str(inputs["cluster"]).rpartition("/")[2]
+        resource["id"] = f"{place}/clusters/{cluster}/nodePools/{inputs['name']}"
+    else:
+        return None
+    return resource
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _plain(message: str) -> str:
+    text = re.sub(r"<\{%[^%]*%\}>", "", message)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines)[:500]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "error:" in line), lines[-1] if lines else "")
