@@ -7,12 +7,14 @@ ensurepip nor venv. Standard library only, since this runs before the environmen
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tools.programs import cache_root
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 VENV = ROOT / ".venv"
+STAMP = VENV / "pull-study.stamp"
 
 
 class EnvironmentNotMade(UserError):
@@ -44,18 +47,26 @@ def make(tell: Callable[[str], None]) -> None:
         tell("environment: creating .venv")
         interpreter = os.path.realpath(sys.executable)
         _run([uv, "venv", "--clear", "--no-python-downloads", "--python", interpreter, str(VENV)])
-    stamp = VENV / "pull-study.stamp"
-    install = ["--quiet", "--python", str(python)]
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == _fingerprint():
-        # Costs 0.1 s when nothing is missing, and mends what was removed by hand.
-        _run([uv, "pip", "install", *install, "--require-hashes", "--no-deps", "-r", str(LOCK)])
-        if _knows_project(python):
-            return
-    tell("environment: installing what requirements.lock pins")
-    stamp.unlink(missing_ok=True)
-    _run([uv, "pip", "sync", *install, "--require-hashes", str(LOCK)])
-    _run([uv, "pip", "install", *install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
-    stamp.write_text(_fingerprint(), encoding="utf-8")
+    install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+    current = is_current()
+    if not current:
+        tell("environment: installing what requirements.lock pins")
+    # Costs 0.1 s when nothing is missing, and mends what was removed by hand.
+    _run([*install, "--require-hashes", "-r", str(LOCK)])
+    if current:
+        return
+    # A second step, since building the project needs what the first one installed.
+    _run([*install, "--no-build-isolation", "--exact", "-r", str(LOCK), "-e", str(ROOT)])
+    STAMP.write_text(_fingerprint(), encoding="utf-8")
+
+
+def is_current() -> bool:
+    """Whether .venv was made from the lock and the project as they are now."""
+    if not STAMP.is_file() or STAMP.read_text(encoding="utf-8") != _fingerprint():
+        return False
+    # From any folder, the environment must find this work tree.
+    code = f"import schema; assert schema.__path__[0] == {str(ROOT / 'schema')!r}"
+    return _prints(VENV / "bin" / "python", "", "-P", "-c", code)
 
 
 def locked(name: str) -> tuple[str, str]:
@@ -74,8 +85,11 @@ def locked(name: str) -> tuple[str, str]:
 
 
 def _fingerprint() -> str:
-    contents = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes())
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+    """Of the lock, and of what the installed project is made from; not of the linters' settings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    made_from = [project["build-system"], project["project"], project["tool"]["hatch"]]
+    content = LOCK.read_bytes() + json.dumps(made_from, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _uv(tell: Callable[[str], None]) -> str:
@@ -132,15 +146,6 @@ def _prints(program: Path, start: str, *arguments: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 and f"{done.stdout.strip()} ".startswith(f"{start} ".lstrip())
-
-
-def _knows_project(python: Path) -> bool:
-    """Whether the environment finds this work tree from any folder."""
-    code = f"import schema; assert schema.__path__[0] == {str(ROOT / 'schema')!r}"
-    done = subprocess.run(
-        [str(python), "-P", "-c", code], cwd="/", capture_output=True, check=False
-    )
-    return done.returncode == 0
 
 
 def _run(command: list[str]) -> None:

@@ -1,0 +1,91 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.environment import ROOT, VENV
+
+PACKAGES = ("analysis", "experiment", "images", "infra", "rehearsal", "schema", "tools")
+SINGLE_MODULES = ("cli", "collect", "kube", "plan", "stacks")
+
+FORBIDDEN = [
+    ("schema", "import pandas", "schema: "),
+    ("schema", "import experiment.plan", "schema: "),
+    ("tools", "import pydantic", "tools: "),
+    ("infra", "import experiment.plan", "infra: "),
+    ("images", "import infra", "images: "),
+    ("analysis", "import google.cloud.logging", "analysis: "),
+    ("analysis", "import experiment.plan", "analysis: "),
+    ("rehearsal", "import experiment.plan", "rehearsal: "),
+    ("rehearsal", "import infra", "rehearsal: "),
+    ("experiment.plan", "import infra", "infra is called from experiment.stacks alone"),
+    ("experiment.stacks", "import rehearsal", "rehearsal is opened from experiment.cli alone"),
+    ("experiment.plan", "import pulumi", "Pulumi has one module"),
+    ("experiment.plan", "import kubernetes", "the Kubernetes client has one module"),
+]
+ALLOWED = [
+    ("analysis", "import schema"),
+    ("experiment.stacks", "import infra, pulumi.automation"),
+    ("experiment.cli", "import rehearsal, analysis"),
+    ("experiment.kube", "import kubernetes.client"),
+    ("rehearsal", "import images, schema, tools, kubernetes"),
+]
+
+
+def check_contracts(folder: Path, module: str, line: str) -> subprocess.CompletedProcess[str]:
+    """Holds the project's contracts against packages whose only import is this one."""
+    for package in PACKAGES:
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
+    for name in SINGLE_MODULES:
+        (folder / "experiment" / f"{name}.py").touch()
+    path = folder / module.replace(".", "/")
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    source.write_text(f"{line}\n", encoding="utf-8")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return subprocess.run(
+        [VENV / "bin" / "lint-imports", "--no-cache", "--no-logo"],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("module", "line", "contract"), FORBIDDEN)
+def test_an_import_against_the_direction_is_refused(
+    module: str, line: str, contract: str, tmp_path: Path
+) -> None:
+    done = check_contracts(tmp_path, module, line)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    assert contract in words.split("Broken contracts")[1]
+
+
+@pytest.mark.parametrize(("module", "line"), ALLOWED)
+def test_an_import_in_the_direction_is_allowed(module: str, line: str, tmp_path: Path) -> None:
+    done = check_contracts(tmp_path, module, line)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "refused"),
+    [
+        ("experiment/plan.py", "from google.cloud import logging", True),
+        ("experiment/collect.py", "from google.cloud import logging", False),
+        ("infra/program.py", "from pulumi import automation", True),
+        ("experiment/stacks.py", "from pulumi import automation", False),
+    ],
+)
+def test_a_third_party_client_has_one_module(path: str, line: str, *, refused: bool) -> None:
+    done = subprocess.run(
+        [VENV / "bin" / "ruff", "check", "--select=TID251", f"--stdin-filename={path}", "-"],
+        cwd=ROOT,
+        input=f"{line}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == int(refused), done.stdout
