@@ -1,0 +1,192 @@
+"""The cluster: control plane, the measured nodes, and a node for everything else.
+
+What a study varies is one pool of N equal nodes. System pods and the event exporter live on a pool
+of their own, because their image pulls and log traffic would share disk and network with the pulls
+under measurement. It deliberately has no autoscaling: N is what the study is about.
+docs/running-on-gke.md sets each value beside the original study's gcloud command.
+"""
+
+import pulumi
+import yaml
+from pulumi_gcp import container, projects, serviceaccount
+
+from infra.nodes import measured_nodes, monitoring_nodes
+from infra.settings import Settings
+
+MEASURED_POOL = "measured"
+MONITORING_POOL = "monitoring"
+NODE_ROLES = (
+    "roles/container.defaultNodeServiceAccount",
+    "roles/artifactregistry.reader",
+)
+"""Google's least role of a node (write logs and metrics), and pulling from Artifact Registry."""
+_TIMEOUTS = pulumi.CustomTimeouts(create="40m", update="60m", delete="40m")
+"""An `up` that hangs ends; the provider's own defaults differ from resource to resource."""
+
+
+class StudyCluster(pulumi.ComponentResource):
+    """A GKE cluster whose measured pool has exactly `node_count` nodes, in one zone.
+
+    Attributes:
+        cluster: the control plane.
+        measured_pool: the nodes whose pulls are measured.
+        monitoring_pool: name of the pool of the exporter and the system pods; None without one.
+        pools: all node pools.
+        kubeconfig: YAML that runs gke-gcloud-auth-plugin; it holds no credential.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pull-study:infra:StudyCluster", name, None, opts)
+        self._settings = settings
+        account = self._node_account()
+        # On the way down nodes go before their rights, so that their last logs arrive.
+        self._grants = self._node_grants(account)
+        self.cluster = self._control_plane()
+        self.measured_pool = self._pool(
+            MEASURED_POOL, settings.node_count, measured_nodes(settings, account.email)
+        )
+        self.pools = [self.measured_pool]
+        self.monitoring_pool: pulumi.Output[str] | None = None
+        if settings.monitoring_pool:
+            pool = self._pool(MONITORING_POOL, 1, monitoring_nodes(settings, account.email))
+            self.pools.append(pool)
+            self.monitoring_pool = pool.name
+        self.kubeconfig = pulumi.Output.all(
+            self.cluster.name,
+            self.cluster.endpoint,
+            self.cluster.master_auth.cluster_ca_certificate,
+        ).apply(lambda facts: kubeconfig(*facts))
+        self.register_outputs({"kubeconfig": self.kubeconfig})
+
+    def _node_account(self) -> serviceaccount.Account:
+        stack = self._settings.stack
+        return serviceaccount.Account(
+            "nodes",
+            account_id=f"nodes-{stack}",
+            display_name=f"Nodes of pull-study {stack}",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _node_grants(self, account: serviceaccount.Account) -> list[projects.IAMMember]:
+        return [
+            projects.IAMMember(
+                f"nodes-{role.rpartition('.')[2]}",
+                project=self._settings.project,
+                role=role,
+                member=account.member,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for role in NODE_ROLES
+        ]
+
+    def _control_plane(self) -> container.Cluster:
+        settings = self._settings
+        return container.Cluster(
+            "cluster",
+            name=settings.cluster_name,
+            location=settings.location,
+            # A regional cluster would start every pool in three zones: three times N nodes.
+            node_locations=[settings.zone] if settings.regional_control_plane else None,
+            # Nodes belong to pools of their own, which can change without the cluster.
+            remove_default_node_pool=True,
+            initial_node_count=1,
+            # The provider's default is True, with which `pulumi destroy` fails at its end.
+            deletion_protection=False,
+            min_master_version=settings.kubernetes_version or None,
+            release_channel=container.ClusterReleaseChannelArgs(channel=settings.release_channel),
+            ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
+                cluster_ipv4_cidr_block=f"/{settings.pod_range_prefix}"
+            ),
+            private_cluster_config=_private_nodes() if settings.private_nodes else None,
+            workload_identity_config=_workload_pool(settings),
+            enable_shielded_nodes=settings.shielded_nodes,
+            # GKE copies these to the nodes' machines and disks.
+            resource_labels=settings.google_labels,
+            opts=self._slow(),
+        )
+
+    def _pool(
+        self, name: str, node_count: int, nodes: container.NodePoolNodeConfigArgs
+    ) -> container.NodePool:
+        return container.NodePool(
+            name,
+            name=name,
+            cluster=self.cluster.name,
+            location=self._settings.location,
+            node_count=node_count,
+            node_config=nodes,
+            version=self._settings.kubernetes_version or None,
+            management=_management(self._settings),
+            maintenance_policies=_maintenance(self._settings),
+            opts=self._slow(),
+        )
+
+    def _slow(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(
+            parent=self, depends_on=self._grants, custom_timeouts=_TIMEOUTS
+        )
+
+
+def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:
+    """A kubeconfig that asks gke-gcloud-auth-plugin for a credential each time.
+
+    A token would expire in an hour and be kept, readable, in the state.
+
+    Args:
+        cluster: name of cluster, user and context.
+        endpoint: address of the control plane, with or without port.
+        authority: its certificate authority, PEM in base64.
+
+    Returns:
+        YAML.
+    """
+    login = {
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "command": "gke-gcloud-auth-plugin",
+        "installHint": "gcloud components install gke-gcloud-auth-plugin",
+        "interactiveMode": "Never",
+        "provideClusterInfo": True,
+    }
+    server = {"server": f"https://{endpoint}", "certificate-authority-data": authority}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": cluster, "cluster": server}],
+            "users": [{"name": cluster, "user": {"exec": login}}],
+            "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": cluster}}],
+            "current-context": cluster,
+        },
+        sort_keys=False,
+    )
+
+
+def _private_nodes() -> container.ClusterPrivateClusterConfigArgs:
+    return container.ClusterPrivateClusterConfigArgs(enable_private_nodes=True)
+
+
+def _workload_pool(settings: Settings) -> container.ClusterWorkloadIdentityConfigArgs | None:
+    if settings.workload_metadata != "GKE_METADATA":
+        return None
+    return container.ClusterWorkloadIdentityConfigArgs(
+        workload_pool=f"{settings.project}.svc.id.goog"
+    )
+
+
+def _management(settings: Settings) -> container.NodePoolManagementArgs:
+    # In a release channel GKE refuses to switch either off ("Auto_upgrade and auto_repair cannot
+    # be false when release_channel REGULAR is set"), and having no channel ends on 2027-06-14. A
+    # repair begins after 10 minutes of NotReady: by then those cells are lost, and the ledger says
+    # node-lost.
+    automatic = settings.release_channel != "UNSPECIFIED"
+    return container.NodePoolManagementArgs(auto_repair=automatic, auto_upgrade=automatic)
+
+
+def _maintenance(settings: Settings) -> list[container.NodePoolMaintenancePolicyArgs] | None:
+    # An upgrade would replace every node, and what it has pulled, in the middle of a study.
+    if settings.release_channel == "UNSPECIFIED":
+        return None
+    exclusion = container.NodePoolMaintenancePolicyExclusionUntilEndOfSupportArgs(enabled=True)
+    return [container.NodePoolMaintenancePolicyArgs(exclusion_until_end_of_supports=[exclusion])]

@@ -1,0 +1,184 @@
+"""The event exporter: every event of the cluster as a line of JSON on its stdout.
+
+Cloud Logging reads stdout by itself, so the exporter needs no credential for a sink of its own. It
+is configured for completeness: with its defaults (events older than 5 s dropped, look-ups at 5 a
+second) nine tenths of a large study's events are lost. It deliberately looks nothing up, so its
+role covers events alone.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import pulumi
+import yaml
+from pulumi_kubernetes import apps, core, meta, rbac
+
+NAME = "event-exporter"
+"""Of the Deployment, its container, its service account and its ConfigMap."""
+NAMESPACE = "monitoring"
+IMAGE = (
+    "ghcr.io/resmoio/kubernetes-event-exporter"
+    "@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"
+)
+"""v1.7, as the original study's nodes recorded it in September 2024."""
+CONFIGURATION = yaml.safe_dump(
+    {
+        "logLevel": "warn",
+        # `pretty` would put the exporter's own log between the events on stdout.
+        "logFormat": "json",
+        "maxEventAgeSeconds": 1200,
+        "kubeQPS": 100,
+        "kubeBurst": 500,
+        "omitLookup": True,
+        "metricsNamePrefix": "event_exporter_",
+        "leaderElection": {"enabled": False},
+        "route": {"routes": [{"match": [{"receiver": "dump"}]}]},
+        "receivers": [{"name": "dump", "stdout": {}}],
+    },
+    sort_keys=False,
+)
+_LABELS = {"app": NAME}
+_FOLDER = "/data"
+_PORT = 2112
+_USER = 65532
+"""The image's own user and group, nonroot."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventExporterArgs:
+    """What the exporter needs to know of its cluster.
+
+    Attributes:
+        cluster: goes with everything in it: a destroy does not first ask a cluster that is about
+            to go to delete its objects one by one.
+        node_pool: name of the pool to run on; None for any node.
+    """
+
+    cluster: pulumi.Resource
+    node_pool: pulumi.Input[str] | None
+
+
+class EventExporter(pulumi.ComponentResource):
+    """kubernetes-event-exporter, once, with a role that reads events and nothing else."""
+
+    def __init__(
+        self, name: str, args: EventExporterArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pull-study:infra:EventExporter", name, None, opts)
+        self._cluster = args.cluster
+        namespace = core.v1.Namespace(
+            "monitoring",
+            metadata=meta.v1.ObjectMetaArgs(name=NAMESPACE, labels=_LABELS),
+            opts=self._in_cluster(),
+        )
+        self._metadata = meta.v1.ObjectMetaArgs(
+            name=NAME, namespace=namespace.metadata.name, labels=_LABELS
+        )
+        account = core.v1.ServiceAccount(
+            "account", metadata=self._metadata, opts=self._in_cluster()
+        )
+        configuration = core.v1.ConfigMap(
+            "configuration",
+            metadata=self._metadata,
+            data={"config.yaml": CONFIGURATION},
+            opts=self._in_cluster(),
+        )
+        apps.v1.Deployment(
+            "deployment",
+            metadata=self._metadata,
+            spec=_deployment(args.node_pool),
+            # By name only, so the engine has to be told; without its role it would see nothing.
+            opts=self._in_cluster(account, configuration, self._binding()),
+        )
+        self.register_outputs({})
+
+    def _binding(self) -> rbac.v1.ClusterRoleBinding:
+        metadata = meta.v1.ObjectMetaArgs(name=f"pull-study-{NAME}", labels=_LABELS)
+        events = rbac.v1.PolicyRuleArgs(
+            api_groups=[""], resources=["events"], verbs=["get", "list", "watch"]
+        )
+        role = rbac.v1.ClusterRole(
+            "role", metadata=metadata, rules=[events], opts=self._in_cluster()
+        )
+        return rbac.v1.ClusterRoleBinding(
+            "binding",
+            metadata=metadata,
+            role_ref=rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=role.metadata.name
+            ),
+            subjects=[
+                rbac.v1.SubjectArgs(
+                    kind="ServiceAccount", name=NAME, namespace=self._metadata.namespace
+                )
+            ],
+            opts=self._in_cluster(),
+        )
+
+    def _in_cluster(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(
+            parent=self, deleted_with=self._cluster, depends_on=list(after)
+        )
+
+
+def _deployment(node_pool: pulumi.Input[str] | None) -> apps.v1.DeploymentSpecArgs:
+    # A running exporter does not read a changed ConfigMap: the digest makes it roll.
+    digest = hashlib.sha256(CONFIGURATION.encode()).hexdigest()
+    return apps.v1.DeploymentSpecArgs(
+        # Two, also for the moment of a rollout, would report every event twice.
+        replicas=1,
+        strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
+        selector=meta.v1.LabelSelectorArgs(match_labels=_LABELS),
+        template=core.v1.PodTemplateSpecArgs(
+            metadata=meta.v1.ObjectMetaArgs(
+                labels=_LABELS, annotations={"pull-study/configuration": digest}
+            ),
+            spec=_pod(node_pool),
+        ),
+    )
+
+
+def _pod(node_pool: pulumi.Input[str] | None) -> core.v1.PodSpecArgs:
+    return core.v1.PodSpecArgs(
+        service_account_name=NAME,
+        automount_service_account_token=True,
+        node_selector={"cloud.google.com/gke-nodepool": node_pool} if node_pool else None,
+        security_context=core.v1.PodSecurityContextArgs(
+            run_as_non_root=True,
+            run_as_user=_USER,
+            run_as_group=_USER,
+            seccomp_profile=core.v1.SeccompProfileArgs(type="RuntimeDefault"),
+        ),
+        containers=[_container()],
+        volumes=[
+            core.v1.VolumeArgs(
+                name="configuration", config_map=core.v1.ConfigMapVolumeSourceArgs(name=NAME)
+            )
+        ],
+    )
+
+
+def _container() -> core.v1.ContainerArgs:
+    return core.v1.ContainerArgs(
+        name=NAME,
+        image=IMAGE,
+        args=[f"-conf={_FOLDER}/config.yaml"],
+        ports=[core.v1.ContainerPortArgs(name="metrics", container_port=_PORT)],
+        readiness_probe=_probe("/-/ready"),
+        liveness_probe=_probe("/-/healthy"),
+        # It keeps every event of the last hour: 256 nodes and 38 images make some 50,000.
+        resources=core.v1.ResourceRequirementsArgs(
+            requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"}
+        ),
+        security_context=core.v1.SecurityContextArgs(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            capabilities=core.v1.CapabilitiesArgs(drop=["ALL"]),
+        ),
+        volume_mounts=[
+            core.v1.VolumeMountArgs(name="configuration", mount_path=_FOLDER, read_only=True)
+        ],
+    )
+
+
+def _probe(path: str) -> core.v1.ProbeArgs:
+    return core.v1.ProbeArgs(http_get=core.v1.HTTPGetActionArgs(path=path, port=_PORT))

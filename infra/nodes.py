@@ -1,0 +1,88 @@
+"""What a node is: the configuration of the measured nodes and of the monitoring node.
+
+Pure functions from settings to arguments; `infra.cluster` makes pools of them.
+"""
+
+import pulumi
+from pulumi_gcp import container
+
+from infra.settings import Settings
+from schema.names import MEASURED_LABEL
+
+SCOPES = tuple(
+    f"https://www.googleapis.com/auth/{scope}"
+    for scope in (
+        "devstorage.read_only",
+        "logging.write",
+        "monitoring",
+        "service.management.readonly",
+        "servicecontrol",
+        "trace.append",
+    )
+)
+"""What gcloud gives a node by default. Not cloud-platform: pods can get at a node's token."""
+
+
+def measured_nodes(
+    settings: Settings, account: pulumi.Input[str]
+) -> container.NodePoolNodeConfigArgs:
+    """A node whose pulls are measured: what the settings say, and no other work."""
+    node = _node(settings, account, settings.machine_type)
+    node.advanced_machine_features = container.NodePoolNodeConfigAdvancedMachineFeaturesArgs(
+        threads_per_core=settings.threads_per_core
+    )
+    node.gvnic = container.NodePoolNodeConfigGvnicArgs(enabled=settings.gvnic)
+    node.spot = settings.spot
+    node.disk_type = settings.disk_type
+    node.disk_size_gb = settings.disk_size_gb
+    node.labels = {MEASURED_LABEL: "true"}
+    if settings.local_ssd_count:
+        node.ephemeral_storage_local_ssd_config = (
+            container.NodePoolNodeConfigEphemeralStorageLocalSsdConfigArgs(
+                local_ssd_count=settings.local_ssd_count
+            )
+        )
+    if settings.image_streaming:
+        node.gcfs_config = container.NodePoolNodeConfigGcfsConfigArgs(enabled=True)
+    if settings.max_parallel_image_pulls:
+        node.kubelet_config = container.NodePoolNodeConfigKubeletConfigArgs(
+            max_parallel_image_pulls=settings.max_parallel_image_pulls
+        )
+    if settings.monitoring_pool:
+        node.taints = [
+            container.NodePoolNodeConfigTaintArgs(
+                key=MEASURED_LABEL, value="true", effect="NO_SCHEDULE"
+            )
+        ]
+    else:
+        # The exporter runs here, and without the taint system pods can.
+        node.logging_variant = "MAX_THROUGHPUT"
+    return node
+
+
+def monitoring_nodes(
+    settings: Settings, account: pulumi.Input[str]
+) -> container.NodePoolNodeConfigArgs:
+    """The node of the exporter and of the system pods."""
+    node = _node(settings, account, settings.monitoring_machine_type)
+    # The events of all nodes leave through this one node's log agent.
+    node.logging_variant = "MAX_THROUGHPUT"
+    return node
+
+
+def _node(
+    settings: Settings, account: pulumi.Input[str], machine_type: str
+) -> container.NodePoolNodeConfigArgs:
+    return container.NodePoolNodeConfigArgs(
+        machine_type=machine_type,
+        service_account=account,
+        oauth_scopes=list(SCOPES),
+        # Instances of deleted clusters would otherwise answer the old, unprotected metadata API.
+        metadata={"disable-legacy-endpoints": "true"},
+        shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
+            enable_integrity_monitoring=True, enable_secure_boot=settings.shielded_nodes
+        ),
+        workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(
+            mode=settings.workload_metadata
+        ),
+    )
