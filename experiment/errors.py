@@ -40,7 +40,7 @@ class TeardownError(UserError):
     exit_code = ExitCode.TEARDOWN
 
 
-class Interrupted(UserError):  # noqa: N818 (an order of the user, not an error)
+class Interrupted(UserError):
     """Ctrl-C or SIGTERM."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -199,7 +199,7 @@ class Follower:
 
 def _as_error(error: ApiException) -> MeasureError:
     try:
-        reason = json.loads(error.body)["message"]
+        reason = json.loads(error.body or "{}")["message"]
     except (TypeError, ValueError, KeyError):
         reason = error.reason
     return MeasureError(

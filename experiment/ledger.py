@@ -88,6 +88,15 @@ def last_attempts(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [last[number] for number in sorted(last)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Events by what they are about."""
+
+    by_object: Mapping[str, Sequence[SeenEvent]]
+    by_node: Mapping[str, Sequence[KubeEvent]]
+    job_completed_at: Mapping[str, datetime]
+
+
 def make_ledger(
     run_id: str,
     planned: Sequence[PlannedTrial],
@@ -105,6 +114,15 @@ def make_ledger(
         nodes: names of the measured nodes; cell i of a trial belongs to nodes[i].
     """
     plan = {trial.trial: trial for trial in planned}
+    found = _index(events)
+    return [
+        _cell(run_id, len(nodes), _gather(trial, plan[trial.trial], place, found), found)
+        for trial in trials
+        for place in enumerate(nodes)
+    ]
+
+
+def _index(events: Sequence[SeenEvent]) -> _Index:
     by_object: dict[str, list[SeenEvent]] = defaultdict(list)
     by_node: dict[str, list[KubeEvent]] = defaultdict(list)
     jobs: dict[str, datetime] = {}
@@ -115,25 +133,16 @@ def make_ledger(
             by_node[event.involved.name].append(event)
         if event.reason == "Completed" and event.involved.kind == "Job" and event.at:
             jobs[event.involved.name] = event.at
-    cells = []
-    for trial in trials:
-        for index, node in enumerate(nodes):
-            evidence = _gather(trial, plan[trial.trial], index, node, by_object, by_node)
-            cells.append(_cell(run_id, len(nodes), evidence, jobs.get(trial.job)))
-    return cells
+    return _Index(by_object, by_node, jobs)
 
 
 def _gather(
-    trial: TrialRecord,
-    planned: PlannedTrial,
-    index: int,
-    node: str,
-    by_object: Mapping[str, Sequence[SeenEvent]],
-    by_node: Mapping[str, Sequence[KubeEvent]],
+    trial: TrialRecord, planned: PlannedTrial, place: tuple[int, str], found: _Index
 ) -> _Evidence:
+    index, node = place
     pod = next((pod for pod in trial.pods if pod.index == index), None)
     steps: dict[str, list[SeenEvent]] = defaultdict(list)
-    for seen in by_object.get(pod.uid, ()) if pod else ():
+    for seen in found.by_object.get(pod.uid, ()) if pod else ():
         steps[seen.event.reason].append(seen)
     messages = [parse_pulled(seen.event.message) for seen in steps.get("Pulled", ())]
     return _Evidence(
@@ -143,14 +152,12 @@ def _gather(
         node=node,
         pods_on_node=sum(other.node == node for other in trial.pods),
         steps=steps,
-        node_events=by_node.get(node, ()),
+        node_events=found.by_node.get(node, ()),
         pulls=tuple(message for message in messages if message is not None),
     )
 
 
-def _cell(
-    run_id: str, nodes: int, evidence: _Evidence, job_complete_at: datetime | None
-) -> CellRecord:
+def _cell(run_id: str, nodes: int, evidence: _Evidence, found: _Index) -> CellRecord:
     status, reason = _judge(evidence)
     pod, trial = evidence.pod, evidence.trial
     pull = evidence.real_pulls[0] if len(evidence.real_pulls) == 1 else None
@@ -180,7 +187,7 @@ def _cell(
             created_at=_first(evidence.steps.get("Created", ())),
             started_at=_first(evidence.steps.get("Started", ())),
             finished_at=pod.finished_at if pod else None,
-            job_complete_at=job_complete_at,
+            job_complete_at=found.job_completed_at.get(trial.job),
         ),
     )
 

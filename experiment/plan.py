@@ -8,15 +8,6 @@ from schema.image_tag import find_tag
 from schema.run_records import PlannedImage, PlannedTrial
 from schema.study import Order, Study
 
-NODE_USD_PER_HOUR = {
-    "n1-standard-16": 0.76,
-    "n1-standard-64": 3.03,
-}
-"""List prices of us-central1, from the original study's README (2024)."""
-
-CLUSTER_USD_PER_HOUR = 0.10
-"""GKE's fee for a zonal cluster."""
-
 SLOWEST_BYTES_PER_S = 20e6
 """A node that unpacks slower than this is stuck: the original study's slowest pulls unpacked about
 150 MB/s (19.03 GB in 121 s), seven times as fast."""
@@ -29,8 +20,7 @@ class Cost:
     """What a run is expected to take and cost."""
 
     hours: float
-    usd: float | None
-    """None for a machine type without a known price."""
+    usd: float
 
 
 def order_trials(
@@ -82,7 +72,7 @@ def deadline_s(image: PlannedImage) -> int:
     return _DEADLINE_FLOOR_S + round(unpacked_bytes(image) / SLOWEST_BYTES_PER_S)
 
 
-def expected_cost(trials: Sequence[PlannedTrial], nodes: int, machine_type: str) -> Cost:
+def expected_cost(trials: Sequence[PlannedTrial], usd_per_hour: float) -> Cost:
     """Hours and US dollars of a run, cluster up to cluster down.
 
     Provisioning and teardown are taken as 12 minutes; a trial as twice the unpacking of its bytes
@@ -91,6 +81,4 @@ def expected_cost(trials: Sequence[PlannedTrial], nodes: int, machine_type: str)
     """
     measuring_s = sum(5 + 2 * unpacked_bytes(trial.image) / 150e6 for trial in trials)
     hours = (measuring_s + 12 * 60) / 3600
-    price = NODE_USD_PER_HOUR.get(machine_type)
-    usd = None if price is None else hours * (nodes * price + CLUSTER_USD_PER_HOUR)
-    return Cost(hours, usd)
+    return Cost(hours, hours * usd_per_hour)

@@ -95,7 +95,7 @@ def _skopeo(name: str, what: str) -> bytes:
     if done.returncode != 0:
         raise RegistryError(
             f"The image {name} cannot be read from its registry: {_reason(done.stderr)}.",
-            f"skopeo login {name.split('/')[0]}, or correct the study; to try it: "
+            f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to try it: "
             f"{' '.join(command)}",
         )
     return done.stdout

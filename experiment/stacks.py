@@ -5,21 +5,27 @@ rewrites them: committed files stay as they are, and the run keeps what was used
 configuration: that is the user's, by `pulumi config set`.
 """
 
+import json
 import os
 import re
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pulumi.automation as automation
+import yaml
+from pulumi import automation
 from pulumi.automation.events import EngineEvent, OpType
 from pydantic import ValidationError
 
 import infra
 from experiment.errors import PlanError, PreflightError, ProvisionError, TeardownError
+from infra.catalogue import usd_per_hour
 from infra.program import declare
+from infra.settings import NAMESPACE, parse_settings
+from schema.names import PROJECT_VARIABLE
 from schema.stack_outputs import StackOutputs
 
 PROJECT_DIR = Path(infra.__file__).parent.parent
@@ -35,27 +41,81 @@ Say = Callable[[str], None]
 
 def stack_names() -> list[str]:
     """All stacks that have a file, smallest cluster first."""
-    names = [path.name[len("Pulumi.") : -len(".yaml")] for path in PROJECT_DIR.glob("Pulumi.*.yaml")]
+    names = [
+        path.name[len("Pulumi.") : -len(".yaml")] for path in PROJECT_DIR.glob("Pulumi.*.yaml")
+    ]
     return sorted(names, key=lambda name: (int((re.findall(r"\d+", name) or ["0"])[0]), name))
 
 
+def require_stack(stack: str) -> Path:
+    """The committed file of a stack.
+
+    Raises:
+        PlanError: there is none.
+    """
+    path = PROJECT_DIR / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        raise PlanError(
+            f"There is no stack {stack!r}: no file {path.name} says what its cluster is.",
+            f"choose one of {', '.join(stack_names())}, or add {path.name}",
+        )
+    return path
+
+
 def copy_stack_files(stack: str, work_dir: Path) -> None:
-    """Put Pulumi.yaml and the stack's file into a run's folder, unless they are there.
+    """Put Pulumi.yaml and the stack's file into a run's folder.
 
     Raises:
         PlanError: there is no file for this stack.
     """
-    source = PROJECT_DIR / f"Pulumi.{stack}.yaml"
-    if not source.is_file():
-        raise PlanError(
-            f"There is no stack {stack!r}: no file {source.name} says what its cluster is.",
-            f"choose one of {', '.join(stack_names())}, or add {source.name}",
-        )
     # Pulumi.yaml says `main: infra/`, and Pulumi refuses a project whose main folder is missing.
     (work_dir / "infra").mkdir(parents=True, exist_ok=True)
-    for path in (PROJECT_DIR / "Pulumi.yaml", source):
-        if not (work_dir / path.name).exists():
-            shutil.copyfile(path, work_dir / path.name)
+    for path in (PROJECT_DIR / "Pulumi.yaml", require_stack(stack)):
+        shutil.copyfile(path, work_dir / path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class StackFacts:
+    """What a stack's settings say before it is up."""
+
+    project: str
+    location: str
+    cluster_name: str
+    node_count: int
+    machine_type: str
+    disk_size_gb: int
+    usd_per_hour: float
+
+
+def stack_facts(stack: str, work_dir: Path) -> StackFacts:
+    """Read the settings of the stack's copy in a run's folder.
+
+    Raises:
+        infra.settings.SettingsError: a setting breaks a rule.
+        PlanError: the stack's file cannot be read.
+    """
+    path = work_dir / f"Pulumi.{stack}.yaml"
+    try:
+        config = (yaml.safe_load(path.read_text("utf-8")) or {}).get("config") or {}
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from None
+    prefix = f"{NAMESPACE}:"
+    values = {
+        key.removeprefix(prefix): value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+        if key.startswith(prefix)
+    }
+    project = str(config.get("gcp:project") or os.environ.get(PROJECT_VARIABLE, ""))
+    settings = parse_settings(values, stack=stack, project=project)
+    return StackFacts(
+        project=settings.project,
+        location=settings.location,
+        cluster_name=settings.cluster_name,
+        node_count=settings.node_count,
+        machine_type=settings.machine_type,
+        disk_size_gb=settings.disk_size_gb,
+        usd_per_hour=usd_per_hour(settings),
+    )
 
 
 class StudyStack:
@@ -102,32 +162,25 @@ class StudyStack:
         Raises:
             PreflightError: the stack is locked by someone who lives.
         """
-        try:
-            deployment = self._stack.export_stack()
-        except automation.CommandError as error:
-            raise PreflightError(
-                f"The state of stack {self.name} cannot be read: {_last_line(str(error))}.",
-                f"pulumi stack export --stack {self.name}",
-            ) from None
-        state = deployment.deployment or {}
-        pending = state.get("pending_operations") or []
-        if pending:
-            self._say(f"an earlier run was killed while {len(pending)} operations were under way")
-            self._unlock()
-            state["pending_operations"] = []
-            known = {resource["urn"] for resource in state.get("resources") or []}
-            state.setdefault("resources", []).extend(
-                found
-                for found in map(_adopted, pending)
-                if found is not None and found["urn"] not in known
-            )
-            self._stack.import_stack(deployment)
-            self._guarded(lambda: self._stack.refresh(on_event=self._on_event))
+        deployment = self._export()
+        pending = deployment.get("pending_operations") or []
+        if not pending:
+            return
+        self._say(f"an earlier run was killed while {len(pending)} operations were under way")
+        # Refreshing takes the lock: it refuses while somebody lives who holds it.
+        self._guarded(lambda: self._stack.refresh(on_event=self._on_event))
+        deployment = self._export()
+        pending = deployment.pop("pending_operations", None) or []
+        resources = deployment.get("resources") or []
+        known = {resource["urn"] for resource in resources}
+        adopted = [found for found in map(_adopted, pending) if found and found["urn"] not in known]
+        deployment["resources"] = [*resources, *adopted]
+        self._stack.import_stack(automation.Deployment(version=3, deployment=deployment))
+        self._guarded(lambda: self._stack.refresh(on_event=self._on_event))
 
     def is_up(self) -> bool:
         """Whether the state holds any resource of Google's or the cluster's."""
-        state = self._stack.export_stack().deployment or {}
-        types = [resource["type"] for resource in state.get("resources") or []]
+        types = [resource["type"] for resource in self._export().get("resources") or []]
         return any(not kind.startswith(("pulumi:", "pull-study:")) for kind in types)
 
     def up(self) -> StackOutputs:
@@ -171,6 +224,15 @@ class StudyStack:
                 f"pulumi destroy --stack {self.name}",
             ) from None
 
+    def _export(self) -> dict[str, Any]:
+        try:
+            return dict(self._stack.export_stack().deployment or {})
+        except automation.CommandError as error:
+            raise PreflightError(
+                f"The state of stack {self.name} cannot be read: {_last_line(str(error))}.",
+                f"pulumi stack export --stack {self.name}",
+            ) from None
+
     def _guarded(self, operation: Callable[[], Any]) -> Any:
         try:
             return operation()
@@ -178,7 +240,7 @@ class StudyStack:
             self._unlock(str(error))
             return operation()
 
-    def _unlock(self, message: str = "") -> None:
+    def _unlock(self, message: str) -> None:
         """Take away the lock of a dead process of this machine, and of no other."""
         for match in _LOCKED_BY.finditer(message):
             if match["host"] != socket.gethostname() or _alive(int(match["pid"])):
@@ -187,7 +249,7 @@ class StudyStack:
                     f"{match['host']}, and two at once would break its state.",
                     f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",
                 )
-        if message and not _LOCKED_BY.search(message):
+        if not _LOCKED_BY.search(message):
             raise PreflightError(
                 f"Another update of the stack {self.name} is under way.",
                 f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",

@@ -40,10 +40,12 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A trial whose gates are gone."""
+    """A trial whose gates are gone and whose pods are bound."""
 
     staged: Staged
     released_at: datetime
+    bound: list[PodState] | None
+    """The pods once each was bound (or beyond hope); None if that took too long."""
 
 
 class TrialRunner:
@@ -60,6 +62,7 @@ class TrialRunner:
 
     def __init__(
         self,
+        *,
         kube: Kube,
         board: PodBoard,
         nodes: Sequence[str],
@@ -91,7 +94,7 @@ class TrialRunner:
         return Staged(planned, attempt, name, staged_at, deadline)
 
     def release(self, staged: Staged) -> Released:
-        """Bind pod i to node i and open all gates at once.
+        """Bind pod i to node i and open all gates at once; returns when all are bound.
 
         Raises:
             MeasureError: the Job's pods did not all come to be.
@@ -107,11 +110,10 @@ class TrialRunner:
         released_at = self._now()
         with ThreadPoolExecutor(min(_PATCHES_AT_ONCE, len(pods))) as pool:
             list(pool.map(self._open_gate, pods))
-        return Released(staged, released_at)
+        bound = self._board.wait(staged.job, self._all_bound_or_over, _BIND_S)
+        return Released(staged, released_at, bound)
 
-    def finish(
-        self, released: Released, progress: Callable[[list[PodState]], None]
-    ) -> TrialRecord:
+    def finish(self, released: Released, progress: Callable[[list[PodState]], None]) -> TrialRecord:
         """Wait until nothing more is to be expected of any pod; report what became of them.
 
         Ends early on failures that waiting cannot mend, late at the deadline; raises for neither.
@@ -122,11 +124,11 @@ class TrialRunner:
             progress(pods)
             return self._all_exist(pods) and all(pod.over for pod in pods)
 
-        bound = self._board.wait(job, self._all_bound_or_over, _BIND_S)
         done = None
-        if bound is not None:
+        if released.bound is not None:
             done = self._board.wait(job, over, released.staged.deadline_s + _GRACE_S)
-        return self._record(released.staged, released.released_at, self._error(bound, done))
+        error = self._error(released.bound, done)
+        return self._record(released.staged, released.released_at, error)
 
     def abandon(self, staged: Staged, released_at: datetime | None, why: str) -> TrialRecord:
         """Report a trial that was stopped before its end."""

@@ -4,10 +4,13 @@ The API server's core/v1 Event and the exporter's JSON differ little: the export
 object's labels, annotations and owners inside involvedObject. Both are read by one model.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+_HEX = re.compile(r"[0-9a-f]{16}")
 
 REASONS = ("Scheduled", "Pulling", "Pulled", "Created", "Started")
 """The steps of a pod's start that a cell's evidence consists of, in their order."""
@@ -80,7 +83,7 @@ def name_time(name: str) -> datetime | None:
     (k8s.io/client-go/tools/record, makeEvent). Python keeps microseconds of it.
     """
     _, dot, suffix = name.rpartition(".")
-    if not dot or len(suffix) != 16 or not all(char in "0123456789abcdef" for char in suffix):
+    if not dot or not _HEX.fullmatch(suffix):
         return None
     nanoseconds = int(suffix, 16)
     if not 10**18 < nanoseconds < 4 * 10**18:  # 2001 to 2096: anything else is not a clock

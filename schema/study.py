@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from schema.errors import UserError
 
 Repository = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$", max_length=255),
+    StringConstraints(
+        pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$", max_length=255
+    ),
 ]
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
 
@@ -115,7 +124,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(
-            f"There is no study at {path}, so nothing can be run.", "ls studies/ shows those at hand"
+            f"There is no study at {path}, so nothing can be run.",
+            "ls studies/ shows those at hand",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The study {path} cannot be read: {error}.", f"ls -l {path}") from None
