@@ -1,0 +1,99 @@
+"""Builds study images straight into a registry: no Docker daemon, no file of an image's size.
+
+from images.build import build_image
+build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from images.inherit import find_base
+from images.layer_stream import OnBytes
+from images.plan import BUSYBOX, Compression, Media, plan_image
+from images.push import BuiltImage, push_plan
+from images.reference import Target
+from images.registry import Registry
+from schema.image_tag import ImageTag
+
+
+def build_image(
+    tag: ImageTag,
+    target: Target,
+    *,
+    scale: float = 1.0,
+    compressibility: float = 0.5,
+    compression: Compression = Compression.GZIP,
+    level: int | None = None,
+    media: Media = Media.OCI,
+    base: str = BUSYBOX,
+    files_per_layer: int = 1,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    on_bytes: OnBytes | None = None,
+) -> BuiltImage:
+    """Build the image that a tag describes and push it.
+
+    The same arguments give the same digest. A tag that stands for this very image is left as it
+    is, at the cost of two requests. Calls for different images may overlap.
+
+    Args:
+        tag: layers, size and salt; also the name, unless the target has a tag of its own.
+        target: where the image goes.
+        scale: the real size is the tag's times this; see `images.plan.plan_image` for this and
+            the arguments up to `files_per_layer`.
+        compressibility: share of the bytes that compression saves, 0 to 1.
+        compression: of the layers.
+        level: of the compression; None is what docker build uses.
+        media: OCI's or Docker's media types.
+        base: `busybox` or a reference.
+        files_per_layer: the content of each layer is split evenly into this many files.
+        overwrite: let the tag name this image even if it names another one now.
+        jobs: layers at a time; None is two more than this machine's cores.
+        on_bytes: told of content bytes newly done, from several threads.
+
+    Raises:
+        PlanError: no image can be like that.
+        TagExistsError: the tag names another image.
+        UserError: base or registry fail; each has a class of its own in `images.errors`.
+    """
+    found = None if base == BUSYBOX else find_base(base)
+    plan = plan_image(
+        tag,
+        scale=scale,
+        compressibility=compressibility,
+        compression=compression,
+        level=level,
+        media=media,
+        base=str(found.target) if found else BUSYBOX,
+        base_layers=len(found.image.layers) if found else 0,
+        files_per_layer=files_per_layer,
+    )
+    named = target if target.tag else target.with_tag(str(tag))
+    with open_registry(target) as registry:
+        return push_plan(
+            plan, named, registry, base=found, overwrite=overwrite, jobs=jobs, on_bytes=on_bytes
+        )
+
+
+def build_pause(target: Target) -> BuiltImage:
+    """Push an image whose container sleeps until it is stopped, as a pod's sandbox needs.
+
+    Raises:
+        BaseError: this machine has no static busybox.
+        RegistryError: the registry fails.
+    """
+    plan = plan_image(ImageTag(1, 1), compressibility=0)
+    named = target if target.tag else target.with_tag("pause")
+    with open_registry(target) as registry:
+        command = ("/bin/sleep", "infinity")
+        return push_plan(plan, named, registry, command=command, overwrite=True)
+
+
+@contextmanager
+def open_registry(target: Target) -> Iterator[Registry]:
+    """The target's registry, closed at the end."""
+    registry = Registry(target.registry)
+    try:
+        yield registry
+    finally:
+        registry.close()

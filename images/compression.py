@@ -1,0 +1,59 @@
+"""Compression of layers, with the same output on every machine.
+
+The system's zlib is not used: its output differs between zlib, zlib-ng and others. libdeflate
+(package `deflate`) and libzstd (package `zstandard`) come with their packages, which are pinned
+exactly, and each gives one output per version and level, whatever the processor.
+
+Each block of 1 MiB becomes a gzip member or zstd frame of its own, and a layer is their sequence.
+Every runtime reads that (eStargz and zstd:chunked layers are made so too). It lets several
+cores work on one layer, and memory does not depend on the layer's size.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+
+import deflate
+import zstandard
+
+from images.plan import Compression
+
+BLOCK = 1 << 20
+"""Uncompressed bytes that are compressed at a time."""
+
+Compress = Callable[[bytes], bytes]
+
+
+def compressor(compression: Compression, level: int) -> Compress:
+    """A function that makes a complete gzip member, zstd frame or copy of its input.
+
+    It may be called from several threads at once and lets other threads run.
+    """
+    match compression:
+        case Compression.GZIP:
+            return partial(_gzip, level)
+        case Compression.ZSTD:
+            return partial(_zstd, level)
+        case Compression.NONE:
+            return bytes
+
+
+def compressor_name(compression: Compression) -> str:
+    """The library and its version, which decide the compressed bytes together with the level."""
+    match compression:
+        case Compression.GZIP:
+            return f"deflate {version('deflate')}"
+        case Compression.ZSTD:
+            return f"zstandard {version('zstandard')}"
+        case Compression.NONE:
+            return "none"
+
+
+def _gzip(level: int, block: bytes) -> bytes:
+    # libdeflate writes no time and no name into the header.
+    return bytes(deflate.gzip_compress(block, level))
+
+
+def _zstd(level: int, block: bytes) -> bytes:
+    # A compressor is not safe to share between threads, and making one costs little.
+    return zstandard.ZstdCompressor(level=level).compress(block)

@@ -1,0 +1,78 @@
+"""The bytes of a file: seeded, of a known compressibility, the same on every machine.
+
+A file is a row of units of 1024 bytes. The first bytes of a unit are pseudo-random, the rest
+repeats them. The share of random bytes sets the ratio: a compressor keeps them and reduces the
+rest to a few bytes. Each unit has random bytes of its own, so a store that deduplicates blocks of
+a unit or more gains nothing. The random bytes are the AES-256-CTR key stream of the seed's
+SHA-256: a standard, so every machine makes the same bytes.
+
+It does not imitate any real file: what a real image holds decides how fast its own layers unpack.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+UNIT = 1024
+"""Bytes of a unit; short enough for the 32 KiB window of gzip at any ratio."""
+
+_BLOCK_UNITS = 1024
+_LEAST_RANDOM = 8
+"""A unit of fewer random bytes could meet its like: 8 bytes give 2^64 different ones."""
+_OVERHEAD = 6
+"""Bytes that gzip -6 and zstd -3 spend on a unit beside its random bytes (measured: 5 to 8)."""
+_VERSION = b"pull-study content 1\0"
+
+
+def random_bytes_per_unit(compressibility: float) -> int:
+    """Random bytes of each unit of 1024 so that compression saves the asked share.
+
+    Args:
+        compressibility: share of the bytes that compression saves, 0 (none) to 1. At gzip's and
+            zstd's usual levels the ratio comes out within 0.02 of `1 - compressibility`.
+    """
+    if not 0 <= compressibility <= 1:
+        raise ValueError(f"compressibility {compressibility} is not within 0 and 1")
+    if compressibility == 0:
+        return UNIT
+    return max(_LEAST_RANDOM, round((1 - compressibility) * UNIT) - _OVERHEAD)
+
+
+def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[bytes]:
+    """The bytes of one file, in blocks of at most 1 MiB.
+
+    Args:
+        seed: names the content; another seed gives other bytes throughout.
+        number: the file's number in its image. Its low bytes begin the file, so that no two
+            files of an image are equal however short they are.
+        size: bytes, exactly.
+        compressibility: see `random_bytes_per_unit`.
+    """
+    random = random_bytes_per_unit(compressibility)
+    key = hashlib.sha256(_VERSION + f"{seed}\0{number}".encode()).digest()
+    # A key is used for one file only, so the counter may begin at zero.
+    stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    head = struct.pack("<Q", number)[: min(8, size)]
+    left = size
+    while left > 0:
+        units = min(_BLOCK_UNITS, -(-left // UNIT))
+        block = _units(stream.update(bytes(units * random)), units, random)
+        if head:
+            block[0, : len(head)] = np.frombuffer(head, dtype=np.uint8)
+            head = b""
+        yield block.tobytes()[:left]
+        left -= units * UNIT
+
+
+def _units(
+    random: bytes, units: int, per_unit: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    source = np.frombuffer(random, dtype=np.uint8).reshape(units, per_unit)
+    block = np.empty((units, UNIT), dtype=np.uint8)
+    for start in range(0, UNIT, per_unit):
+        end = min(start + per_unit, UNIT)
+        block[:, start:end] = source[:, : end - start]
+    return block

@@ -1,0 +1,103 @@
+"""A layer on its way: content, tar, digest, compression, each byte once and at once.
+
+Blocks are compressed by a pool that all layers share, so one layer can keep every core busy; the
+digests follow in order. A layer holds a few blocks of 1 MiB, never more.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from threading import Event
+
+from images.busybox import Busybox
+from images.compression import BLOCK, Compress
+from images.layer_tar import layer_tar, reblock
+from images.plan import LayerPlan
+
+OnBytes = Callable[[int], None]
+"""Told of content bytes newly done; called from several threads."""
+
+
+class Cancelled(Exception):
+    """Another layer failed, so this one is not wanted any more."""
+
+
+class LayerStream:
+    """Makes one layer's compressed bytes, as often as asked.
+
+    After `pieces` was read to its end, `diff_id` and `unpacked` tell the uncompressed tar.
+    """
+
+    def __init__(
+        self,
+        plan: LayerPlan,
+        busybox: Busybox | None,
+        compress: Compress,
+        pool: Executor,
+        *,
+        ahead: int = 4,
+        on_bytes: OnBytes | None = None,
+        cancelled: Event | None = None,
+    ) -> None:
+        """A layer.
+
+        Args:
+            plan: its content.
+            busybox: for the first layer.
+            compress: makes a gzip member, zstd frame or copy of a block.
+            pool: runs `compress`.
+            ahead: blocks of 1 MiB in the pool at a time.
+            on_bytes: told of progress; bytes made again after a failure are told once.
+            cancelled: ends the stream when set.
+        """
+        self._plan = plan
+        self._busybox = busybox
+        self._compress = compress
+        self._pool = pool
+        self._ahead = ahead
+        self._on_bytes = on_bytes
+        self._cancelled = cancelled
+        self._told = 0
+        self.diff_id = ""
+        self.unpacked = 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """The compressed layer, one piece for each MiB of the tar.
+
+        Raises:
+            Cancelled: the event was set.
+        """
+        sha, made, done = hashlib.sha256(), 0, 0
+        waiting: deque[tuple[int, Future[bytes]]] = deque()
+        try:
+            for block in reblock(layer_tar(self._plan, self._busybox), BLOCK):
+                waiting.append((len(block), self._pool.submit(self._compress, block)))
+                sha.update(block)
+                made += len(block)
+                if len(waiting) > self._ahead:
+                    length, future = waiting.popleft()
+                    yield future.result()
+                    done += length
+                    self._tell(done)
+            for length, future in waiting:
+                yield future.result()
+                done += length
+                self._tell(done)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+        self.diff_id = f"sha256:{sha.hexdigest()}"
+        self.unpacked = made
+
+    def finish_progress(self) -> None:
+        """Tell the whole layer's content as done, whatever of it was told."""
+        self._tell(self._plan.size)
+
+    def _tell(self, done: int) -> None:
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise Cancelled
+        done = min(done, self._plan.size)
+        if self._on_bytes is not None and done > self._told:
+            self._on_bytes(done - self._told)
+        self._told = max(done, self._told)

@@ -1,0 +1,182 @@
+"""An image's config and manifest: written without a time or a host name, and read back."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from images.errors import RegistryError
+from images.plan import Compression, ImagePlan, Media
+
+PLAN_LABEL = "pull-study.plan"
+"""Config label: the ImagePlan as JSON."""
+BUSYBOX_LABEL = "pull-study.busybox"
+"""Config label: SHA-256 of the busybox in the first layer."""
+COMPRESSOR_LABEL = "pull-study.compressor"
+"""Config label: the compressor's package and version."""
+
+_EPOCH = "1970-01-01T00:00:00Z"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_MANIFEST_TYPE = {
+    Media.OCI: "application/vnd.oci.image.manifest.v1+json",
+    Media.DOCKER: "application/vnd.docker.distribution.manifest.v2+json",
+}
+_CONFIG_TYPE = {
+    Media.OCI: "application/vnd.oci.image.config.v1+json",
+    Media.DOCKER: "application/vnd.docker.container.image.v1+json",
+}
+_LAYER_TYPE = {
+    Media.OCI: "application/vnd.oci.image.layer.v1.tar",
+    Media.DOCKER: "application/vnd.docker.image.rootfs.diff.tar",
+}
+_SUFFIX = {
+    Media.OCI: {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd", Compression.NONE: ""},
+    Media.DOCKER: {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd", Compression.NONE: ""},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as the manifest and the config tell it.
+
+    Attributes:
+        digest: of the bytes in the registry.
+        size: of them.
+        diff_id: digest of the uncompressed tar: by this nodes tell layers apart.
+        compression: by the media type.
+    """
+
+    digest: str
+    size: int
+    diff_id: str
+    compression: Compression
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as its manifest and config tell it.
+
+    Attributes:
+        plan: what it was made from, None for an image of others.
+    """
+
+    media: Media
+    layers: tuple[Layer, ...]
+    config: dict[str, Any]
+    config_digest: str
+    config_size: int
+    plan: ImagePlan | None
+
+
+def manifest_type(media: Media) -> str:
+    """Media type of the manifest."""
+    return _MANIFEST_TYPE[media]
+
+
+def make_config(
+    *,
+    architecture: str,
+    layers: list[Layer],
+    plan: ImagePlan | None,
+    labels: dict[str, str],
+    command: tuple[str, ...] = ("/bin/true",),
+    inherited: dict[str, Any] | None = None,
+) -> bytes:
+    """The image's config as JSON.
+
+    Args:
+        architecture: as OCI names it.
+        layers: all, lowest first.
+        plan: kept as a label, so that the image can be checked.
+        labels: more labels.
+        command: what runs unless a pod says otherwise.
+        inherited: `config` of the base's config: its environment, user and the like.
+    """
+    own = {PLAN_LABEL: plan.model_dump_json()} if plan else {}
+    run: dict[str, Any] = {"Env": [_PATH], **(inherited or {})}
+    run |= {"Cmd": list(command), "Labels": {**(run.get("Labels") or {}), **labels, **own}}
+    run.pop("Entrypoint", None)
+    config = {
+        "architecture": architecture,
+        "os": "linux",
+        "created": _EPOCH,
+        "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        "history": [{"created": _EPOCH, "created_by": "pull-study"} for _ in layers],
+    }
+    return _canonical(config)
+
+
+def make_manifest(media: Media, config_digest: str, config_size: int, layers: list[Layer]) -> bytes:
+    """The image's manifest as JSON."""
+    return _canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE[media],
+            "config": {
+                "mediaType": _CONFIG_TYPE[media],
+                "digest": config_digest,
+                "size": config_size,
+            },
+            "layers": [
+                {
+                    "mediaType": _LAYER_TYPE[media] + _SUFFIX[media][layer.compression],
+                    "digest": layer.digest,
+                    "size": layer.size,
+                }
+                for layer in layers
+            ],
+        }
+    )
+
+
+def read_image(name: str, manifest: bytes, config: bytes) -> Image:
+    """An image from its manifest and config.
+
+    Raises:
+        RegistryError: they do not describe an image.
+    """
+    try:
+        outer, inner = json.loads(manifest), json.loads(config)
+        media = Media.DOCKER if "docker" in outer["config"]["mediaType"] else Media.OCI
+        diff_ids = inner["rootfs"]["diff_ids"]
+        layers = tuple(
+            Layer(entry["digest"], entry["size"], diff_id, _compression(entry["mediaType"]))
+            for entry, diff_id in zip(outer["layers"], diff_ids, strict=True)
+        )
+        return Image(
+            media,
+            layers,
+            inner,
+            outer["config"]["digest"],
+            outer["config"]["size"],
+            _read_plan(inner),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"{name} is not a container image: its manifest or config lacks or misstates {error}.",
+            "check the name; an index of several platforms must be named by one platform's digest",
+        ) from None
+
+
+def _read_plan(config: dict[str, Any]) -> ImagePlan | None:
+    text = ((config.get("config") or {}).get("Labels") or {}).get(PLAN_LABEL)
+    if text is None:
+        return None
+    try:
+        return ImagePlan.model_validate_json(text)
+    except ValidationError:
+        # An image of a later version of this program: readable, but not checkable by seed.
+        return None
+
+
+def _compression(media_type: str) -> Compression:
+    if media_type.endswith("gzip"):
+        return Compression.GZIP
+    return Compression.ZSTD if media_type.endswith("zstd") else Compression.NONE
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,229 @@
+"""Makes an image's layers on several cores and stores them, then the manifest.
+
+The manifest is stored last and names everything by digest, so a tag is either absent or complete.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+
+from images.busybox import Busybox, find_busybox
+from images.compression import compressor, compressor_name
+from images.errors import PlanError, TagExistsError
+from images.inherit import copy_layer
+from images.journal import LayerRecord, layer_key, recall, remember
+from images.layer_stream import Cancelled, LayerStream, OnBytes
+from images.manifest import (
+    BUSYBOX_LABEL,
+    COMPRESSOR_LABEL,
+    Layer,
+    make_config,
+    make_manifest,
+    manifest_type,
+)
+from images.plan import Compression, ImagePlan, Media
+from images.reference import Target
+from images.registry import Registry
+from images.remote import RemoteImage, find_remote
+from images.upload import mount_blob, upload_blob, upload_bytes
+
+RUN_NOTHING = ("/bin/true",)
+
+Task = Callable[[], tuple[Layer, int]]
+"""Stores one layer; returns it and the bytes sent for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image that stands in a registry.
+
+    Attributes:
+        target: registry, repository and tag.
+        digest: of the manifest, `sha256:...`.
+        layers: lowest first.
+        size: content bytes, base apart.
+        sent: bytes of blobs sent; what the registry had already is not counted.
+    """
+
+    target: Target
+    digest: str
+    layers: tuple[Layer, ...]
+    size: int
+    sent: int
+
+    @property
+    def compressed(self) -> int:
+        """Bytes of all layers in the registry."""
+        return sum(layer.size for layer in self.layers)
+
+
+def push_plan(
+    plan: ImagePlan,
+    target: Target,
+    registry: Registry,
+    *,
+    base: RemoteImage | None = None,
+    command: tuple[str, ...] = RUN_NOTHING,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    on_bytes: OnBytes | None = None,
+) -> BuiltImage:
+    """Make a plan's layers, push them, then the manifest under the target's tag.
+
+    Args:
+        plan: the image.
+        target: where it goes; has a tag.
+        registry: the target's.
+        base: the image that `plan.base` names, None for busybox.
+        command: what a container runs unless told otherwise.
+        overwrite: let the tag name this image even if it names another one now.
+        jobs: layers at a time; None is two more than this machine's cores.
+        on_bytes: told of content bytes newly done, from several threads.
+
+    Raises:
+        PlanError: no manifest can say that.
+        TagExistsError: the tag names another image.
+        UserError: base or registry fail.
+    """
+    if plan.media is Media.DOCKER and plan.compression is Compression.ZSTD:
+        raise PlanError("Docker's manifests have no media type for zstd.", "use --media oci")
+    busybox = find_busybox() if base is None else None
+    labels = {COMPRESSOR_LABEL: compressor_name(plan.compression)}
+    if busybox is not None:
+        labels[BUSYBOX_LABEL] = busybox.sha256
+    standing = find_remote(registry, target)
+    if standing is not None and _is_same(standing, plan, labels, command):
+        if on_bytes is not None:
+            on_bytes(plan.size)
+        return BuiltImage(target, standing.digest, standing.image.layers, plan.size, 0)
+    if standing is not None and not overwrite:
+        raise TagExistsError(
+            f"{target} names another image already ({standing.digest}); a study that has pulled "
+            "it would not know that it changed.",
+            "choose another --salt, or replace it with --overwrite",
+        )
+    done = _Push(
+        plan=plan, target=target, registry=registry, base=base, busybox=busybox, on_bytes=on_bytes
+    ).run(jobs)
+    layers = [layer for layer, _ in done]
+    config = make_config(
+        architecture=busybox.architecture if busybox else _architecture(base),
+        layers=layers,
+        plan=plan,
+        labels=labels,
+        command=command,
+        inherited=base.image.config.get("config") if base else None,
+    )
+    stored = upload_bytes(registry, target.repository, config)
+    manifest = make_manifest(plan.media, stored.digest, stored.size, layers)
+    digest = registry.put_manifest(target, manifest_type(plan.media), manifest)
+    sent = sum(size for _, size in done) + (stored.size if stored.sent else 0)
+    return BuiltImage(target, digest, tuple(layers), plan.size, sent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """The layers of one image on their way."""
+
+    plan: ImagePlan
+    target: Target
+    registry: Registry
+    base: RemoteImage | None
+    busybox: Busybox | None
+    on_bytes: OnBytes | None
+    cancelled: Event = field(default_factory=Event)
+
+    def run(self, jobs: int | None) -> list[tuple[Layer, int]]:
+        """All layers in order, each with the bytes sent for it."""
+        cores = os.cpu_count() or 1
+        with (
+            ThreadPoolExecutor(cores, "compress") as pool,
+            ThreadPoolExecutor(jobs or cores + 2, "layer") as workers,
+        ):
+            tasks = [workers.submit(task) for task in [*self._base_tasks(), *self._own_tasks(pool)]]
+            wait(tasks, return_when=FIRST_EXCEPTION)
+            failed = [task for task in tasks if task.done() and task.exception()]
+            if failed:
+                self.cancelled.set()
+                workers.shutdown(wait=True, cancel_futures=True)
+            causes = [task.exception() for task in failed]
+            for cause in causes:
+                if cause is not None and not isinstance(cause, Cancelled):
+                    raise cause
+            return [task.result() for task in tasks]
+
+    def _base_tasks(self) -> list[Task]:
+        if self.base is None:
+            return []
+        origin = self.base.target
+        source = Registry(origin.registry)
+        return [partial(self._copy, source, origin, layer) for layer in self.base.image.layers]
+
+    def _own_tasks(self, pool: Executor) -> list[Task]:
+        return [partial(self._layer, index, pool) for index in range(len(self.plan.layers))]
+
+    def _copy(self, source: Registry, origin: Target, layer: Layer) -> tuple[Layer, int]:
+        return layer, copy_layer(source, origin, layer, self.registry, self.target.repository)
+
+    def _layer(self, index: int, pool: Executor) -> tuple[Layer, int]:
+        busybox = self.busybox if index == 0 else None
+        key = layer_key(self.plan, index, busybox.sha256 if busybox else "")
+        stream = LayerStream(
+            self.plan.layers[index],
+            busybox,
+            compressor(self.plan.compression, self.plan.level),
+            pool,
+            on_bytes=self.on_bytes,
+            cancelled=self.cancelled,
+        )
+        record, sent = self._store(recall(key), stream)
+        stream.finish_progress()
+        place = f"{self.target.registry}/{self.target.repository}"
+        if place not in record.places:
+            record = record.model_copy(update={"places": (*record.places, place)})
+            remember(key, record)
+        layer = Layer(record.digest, record.size, record.diff_id, self.plan.compression)
+        return layer, sent
+
+    def _store(self, known: LayerRecord | None, stream: LayerStream) -> tuple[LayerRecord, int]:
+        if known is not None and self._is_there(known):
+            return known, 0
+        blob = upload_blob(self.registry, self.target.repository, stream.pieces)
+        places = known.places if known is not None and known.digest == blob.digest else ()
+        record = LayerRecord(
+            digest=blob.digest,
+            size=blob.size,
+            diff_id=stream.diff_id,
+            unpacked=stream.unpacked,
+            places=places,
+        )
+        return record, blob.size if blob.sent else 0
+
+    def _is_there(self, known: LayerRecord) -> bool:
+        repository = self.target.repository
+        if self.registry.has_blob(repository, known.digest):
+            return True
+        for place in known.places:
+            registry, _, other = place.partition("/")
+            if registry == self.registry.name and other != repository:
+                return mount_blob(self.registry, repository, known.digest, other)
+        return False
+
+
+def _is_same(
+    standing: RemoteImage, plan: ImagePlan, labels: dict[str, str], command: tuple[str, ...]
+) -> bool:
+    run = standing.image.config.get("config") or {}
+    has = run.get("Labels") or {}
+    return (
+        standing.image.plan == plan
+        and run.get("Cmd") == list(command)
+        and all(has.get(key) == value for key, value in labels.items())
+    )
+
+
+def _architecture(base: RemoteImage | None) -> str:
+    return str(base.image.config.get("architecture", "amd64")) if base else "amd64"
