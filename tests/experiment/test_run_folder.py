@@ -1,0 +1,55 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from experiment.errors import PlanError
+from experiment.run_folder import RunFolder
+from schema.run_records import Phase, PhaseRecord
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def phase(name: Phase) -> PhaseRecord:
+    return PhaseRecord(phase=name, started_at=NOW, ended_at=NOW)
+
+
+def test_appended_records_come_back_in_order(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    for name in Phase:
+        folder.add_phase(phase(name))
+    assert [record.phase for record in RunFolder(folder.path).phases()] == list(Phase)
+
+
+def test_a_line_half_written_by_a_killed_runner_costs_that_line_alone(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    folder.add_phase(phase(Phase.PREFLIGHT))
+    with (folder.path / "phases.jsonl").open("a") as file:
+        file.write('{"phase": "prov')
+    folder.add_phase(phase(Phase.PREPARE))
+    assert [record.phase for record in folder.phases()] == [Phase.PREFLIGHT, Phase.PREPARE]
+    assert "unreadable line" in (folder.path / "run.log").read_text()
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, "run-1")
+    with pytest.raises(PlanError, match="There is a run run-1 already"):
+        RunFolder.create(tmp_path, "run-1")
+
+
+@pytest.mark.parametrize("run_id", ["Run", "a_b", "-a", "a" * 49, "", "a/b", ".."])
+def test_ids_that_cannot_name_objects_are_refused(tmp_path: Path, run_id: str) -> None:
+    with pytest.raises(PlanError, match="cannot name Kubernetes objects"):
+        RunFolder.create(tmp_path, run_id)
+
+
+def test_an_unknown_run_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="There is no run 'x'"):
+        RunFolder.open(tmp_path, "x")
+
+
+def test_a_malformed_record_of_a_run_is_said_in_a_sentence(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    (folder.path / "run.json").write_text("{}")
+    with pytest.raises(PlanError, match="is not a record of a run"):
+        folder.read_run()

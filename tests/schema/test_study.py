@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from schema.study import Order, StudyError, load_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+GOOD = """\
+name: s
+images:
+  - repository: ghcr.io/a/b
+    tags: [1-layers-size-5-bytes]
+"""
+
+
+def test_smoke_is_one_and_nine_layers_by_three_sizes() -> None:
+    tags = [name.partition(":")[2] for name in load_study(STUDIES / "smoke.yaml").references()]
+    assert sorted(tag.partition("-")[0] for tag in tags) == ["1"] * 3 + ["9"] * 3
+    assert len({tag.partition("-size-")[2] for tag in tags}) == 3
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_committed_study_is_valid(path: Path) -> None:
+    assert load_study(path).references()
+
+
+def test_the_original_form_is_read_with_its_trailing_comma(tmp_path: Path) -> None:
+    path = tmp_path / "Pulling_Run1.json"
+    path.write_text('{"tags": ["9-layers-size-5-bytes",\n],\n "uri": "ghcr.io/a/b"\n}')
+    study = load_study(path)
+    assert study.name == "pulling-run1"
+    assert study.references() == ["ghcr.io/a/b:9-layers-size-5-bytes"]
+    assert study.order is Order.SHUFFLED
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "holds nothing where a mapping"),
+        ("[1]", "holds a list where a mapping"),
+        ("a: [", "is not well-formed"),
+        ("name: s", "is not valid at images"),
+        (GOOD + "orders: x", "is not valid at orders"),
+        (GOOD.replace("name: s", "name: S!"), "is not valid at name"),
+        (GOOD.replace("ghcr.io/a/b", "GHCR.io"), "is not valid at images.0.repository"),
+        (GOOD.replace("5-bytes]", "5-bytes, 1-layers-size-5-bytes]"), "is named twice"),
+        (GOOD + "order: random", "is not valid at order"),
+        (GOOD + "repetitions: 0", "is not valid at repetitions"),
+    ],
+)
+def test_malformed_studies_are_said_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert sentence in caught.value.problem
+    assert caught.value.cure
+
+
+def test_a_missing_study_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="There is no study at"):
+        load_study(tmp_path / "x.yaml")
