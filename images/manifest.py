@@ -4,17 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from images.errors import RegistryError
 from images.plan import Compression, ImagePlan, Media
 
-PLAN_LABEL = "pull-study.plan"
-"""Config label: the ImagePlan as JSON."""
-BUSYBOX_LABEL = "pull-study.busybox"
-"""Config label: SHA-256 of the busybox in the first layer."""
-COMPRESSOR_LABEL = "pull-study.compressor"
-"""Config label: the compressor's package and version."""
+ORIGIN = "pull-study"
+"""Field of the config that holds an Origin. Not a label: labels become the container's, which
+containerd limits to 4096 bytes each. OCI lets a config have fields that others ignore."""
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,6 +32,18 @@ _SUFFIX = {
     Media.OCI: {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd", Compression.NONE: ""},
     Media.DOCKER: {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd", Compression.NONE: ""},
 }
+
+
+class Origin(BaseModel):
+    """What an image of ours was made from; it decides the image's bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: ImagePlan
+    compressor: str
+    """The compressor's package and version."""
+    busybox: str = ""
+    """SHA-256 of the busybox in the first layer; empty with a base by reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class Image:
     """An image as its manifest and config tell it.
 
     Attributes:
-        plan: what it was made from, None for an image of others.
+        origin: what it was made from, None for an image of others.
     """
 
     media: Media
@@ -67,7 +76,12 @@ class Image:
     config: dict[str, Any]
     config_digest: str
     config_size: int
-    plan: ImagePlan | None
+    origin: Origin | None
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What a container runs unless told otherwise."""
+        return tuple((self.config.get("config") or {}).get("Cmd") or ())
 
 
 def manifest_type(media: Media) -> str:
@@ -79,9 +93,8 @@ def make_config(
     *,
     architecture: str,
     layers: list[Layer],
-    plan: ImagePlan | None,
-    labels: dict[str, str],
-    command: tuple[str, ...] = ("/bin/true",),
+    origin: Origin,
+    command: tuple[str, ...],
     inherited: dict[str, Any] | None = None,
 ) -> bytes:
     """The image's config as JSON.
@@ -89,24 +102,23 @@ def make_config(
     Args:
         architecture: as OCI names it.
         layers: all, lowest first.
-        plan: kept as a label, so that the image can be checked.
-        labels: more labels.
+        origin: kept in the config, so that the image can be checked.
         command: what runs unless a pod says otherwise.
         inherited: `config` of the base's config: its environment, user and the like.
     """
-    own = {PLAN_LABEL: plan.model_dump_json()} if plan else {}
-    run: dict[str, Any] = {"Env": [_PATH], **(inherited or {})}
-    run |= {"Cmd": list(command), "Labels": {**(run.get("Labels") or {}), **labels, **own}}
+    run: dict[str, Any] = {"Env": [_PATH], **(inherited or {}), "Cmd": list(command)}
     run.pop("Entrypoint", None)
-    config = {
-        "architecture": architecture,
-        "os": "linux",
-        "created": _EPOCH,
-        "config": run,
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        "history": [{"created": _EPOCH, "created_by": "pull-study"} for _ in layers],
-    }
-    return _canonical(config)
+    return _canonical(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "created": _EPOCH,
+            "config": run,
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+            "history": [{"created": _EPOCH, "created_by": "pull-study"} for _ in layers],
+            ORIGIN: origin.model_dump(mode="json"),
+        }
+    )
 
 
 def make_manifest(media: Media, config_digest: str, config_size: int, layers: list[Layer]) -> bytes:
@@ -152,7 +164,7 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
             inner,
             outer["config"]["digest"],
             outer["config"]["size"],
-            _read_plan(inner),
+            _read_origin(inner),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError(
@@ -161,12 +173,11 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
         ) from None
 
 
-def _read_plan(config: dict[str, Any]) -> ImagePlan | None:
-    text = ((config.get("config") or {}).get("Labels") or {}).get(PLAN_LABEL)
-    if text is None:
+def _read_origin(config: dict[str, Any]) -> Origin | None:
+    if ORIGIN not in config:
         return None
     try:
-        return ImagePlan.model_validate_json(text)
+        return Origin.model_validate(config[ORIGIN])
     except ValidationError:
         # An image of a later version of this program: readable, but not checkable by seed.
         return None

@@ -14,7 +14,6 @@ How sizes and layers are counted here, and how the original study counted:
   taken 5 MB for the base off the size asked for before it named the tag).
 """
 
-import hashlib
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -169,11 +168,6 @@ def share(total: int, parts: int) -> list[int]:
     """Whole numbers that sum to the total and differ by one at most, larger ones first."""
     each, more = divmod(total, parts)
     return [each + 1] * more + [each] * (parts - more)
-
-
-def plan_digest(plan: ImagePlan) -> str:
-    """SHA-256 of the plan, in hexadecimal."""
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
 
 
 def _check(

@@ -17,9 +17,8 @@ from images.inherit import copy_layer
 from images.journal import LayerRecord, layer_key, recall, remember
 from images.layer_stream import Cancelled, LayerStream, OnBytes
 from images.manifest import (
-    BUSYBOX_LABEL,
-    COMPRESSOR_LABEL,
     Layer,
+    Origin,
     make_config,
     make_manifest,
     manifest_type,
@@ -91,11 +90,16 @@ def push_plan(
     if plan.media is Media.DOCKER and plan.compression is Compression.ZSTD:
         raise PlanError("Docker's manifests have no media type for zstd.", "use --media oci")
     busybox = find_busybox() if base is None else None
-    labels = {COMPRESSOR_LABEL: compressor_name(plan.compression)}
-    if busybox is not None:
-        labels[BUSYBOX_LABEL] = busybox.sha256
+    origin = Origin(
+        plan=plan,
+        compressor=compressor_name(plan.compression),
+        busybox=busybox.sha256 if busybox else "",
+    )
     standing = find_remote(registry, target)
-    if standing is not None and _is_same(standing, plan, labels, command):
+    if standing is not None and (standing.image.origin, standing.image.command) == (
+        origin,
+        command,
+    ):
         if on_bytes is not None:
             on_bytes(plan.size)
         return BuiltImage(target, standing.digest, standing.image.layers, plan.size, 0)
@@ -112,8 +116,7 @@ def push_plan(
     config = make_config(
         architecture=busybox.architecture if busybox else _architecture(base),
         layers=layers,
-        plan=plan,
-        labels=labels,
+        origin=origin,
         command=command,
         inherited=base.image.config.get("config") if base else None,
     )
@@ -211,18 +214,6 @@ class _Push:
             if registry == self.registry.name and other != repository:
                 return mount_blob(self.registry, repository, known.digest, other)
         return False
-
-
-def _is_same(
-    standing: RemoteImage, plan: ImagePlan, labels: dict[str, str], command: tuple[str, ...]
-) -> bool:
-    run = standing.image.config.get("config") or {}
-    has = run.get("Labels") or {}
-    return (
-        standing.image.plan == plan
-        and run.get("Cmd") == list(command)
-        and all(has.get(key) == value for key, value in labels.items())
-    )
 
 
 def _architecture(base: RemoteImage | None) -> str:
