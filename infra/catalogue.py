@@ -106,3 +106,20 @@ LOCAL_SSD_USD_PER_GB_MONTH = 0.08
 LOCAL_SSD_GB = 375
 HOURS_PER_MONTH = 730
 """By which Google turns a month's price into an hour's."""
+
+
+def usd_per_hour(
+    machine_type: str,
+    *,
+    nodes: int = 1,
+    disk_type: str = "pd-balanced",
+    disk_gb: int = 100,
+    ssds: int = 0,
+) -> float:
+    """List price of some equal nodes, with boot disks and local SSDs, in USD an hour.
+
+    Spot nodes cost less, by a discount that changes daily: their price here is the list price.
+    """
+    disks = disk_gb * DISK_USD_PER_GB_MONTH[disk_type]
+    local = ssds * LOCAL_SSD_GB * LOCAL_SSD_USD_PER_GB_MONTH
+    return nodes * (MACHINE_TYPES[machine_type].usd_per_hour + (disks + local) / HOURS_PER_MONTH)

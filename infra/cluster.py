@@ -6,6 +6,8 @@ under measurement. It deliberately has no autoscaling: N is what the study is ab
 docs/running-on-gke.md sets each value beside the original study's gcloud command.
 """
 
+from dataclasses import dataclass
+
 import pulumi
 import yaml
 from pulumi_gcp import container, projects, serviceaccount
@@ -15,13 +17,27 @@ from infra.settings import Settings
 
 MEASURED_POOL = "measured"
 MONITORING_POOL = "monitoring"
-NODE_ROLES = (
-    "roles/container.defaultNodeServiceAccount",
-    "roles/artifactregistry.reader",
-)
+NODE_ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader")
 """Google's least role of a node (write logs and metrics), and pulling from Artifact Registry."""
+STREAMING_ROLE = "roles/serviceusage.serviceUsageConsumer"
+"""What image streaming asks of an account that is not the default one, besides its API."""
 _TIMEOUTS = pulumi.CustomTimeouts(create="40m", update="60m", delete="40m")
 """An `up` that hangs ends; the provider's own defaults differ from resource to resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterArgs:
+    """What a cluster is made of.
+
+    Attributes:
+        settings: of the stack.
+        expires: value of the label expires, by which a sweep finds forgotten clusters.
+        dead_man: must exist before the cluster and outlive it.
+    """
+
+    settings: Settings
+    expires: pulumi.Input[str]
+    dead_man: pulumi.Resource
 
 
 class StudyCluster(pulumi.ComponentResource):
@@ -36,14 +52,14 @@ class StudyCluster(pulumi.ComponentResource):
     """
 
     def __init__(
-        self, name: str, settings: Settings, opts: pulumi.ResourceOptions | None = None
+        self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("pull-study:infra:StudyCluster", name, None, opts)
-        self._settings = settings
+        self._settings = settings = args.settings
         account = self._node_account()
         # On the way down nodes go before their rights, so that their last logs arrive.
-        self._grants = self._node_grants(account)
-        self.cluster = self._control_plane()
+        self._needs = [*self._grants(account), *self._apis()]
+        self.cluster = self._control_plane(args)
         self.measured_pool = self._pool(
             MEASURED_POOL, settings.node_count, measured_nodes(settings, account.email)
         )
@@ -69,7 +85,8 @@ class StudyCluster(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _node_grants(self, account: serviceaccount.Account) -> list[projects.IAMMember]:
+    def _grants(self, account: serviceaccount.Account) -> list[projects.IAMMember]:
+        roles = (*NODE_ROLES, STREAMING_ROLE) if self._settings.image_streaming else NODE_ROLES
         return [
             projects.IAMMember(
                 f"nodes-{role.rpartition('.')[2]}",
@@ -78,11 +95,26 @@ class StudyCluster(pulumi.ComponentResource):
                 member=account.member,
                 opts=pulumi.ResourceOptions(parent=self),
             )
-            for role in NODE_ROLES
+            for role in roles
         ]
 
-    def _control_plane(self) -> container.Cluster:
-        settings = self._settings
+    def _apis(self) -> list[projects.Service]:
+        # Every other API that is off fails loudly; without this one nodes pull as ever, in silence.
+        if not self._settings.image_streaming:
+            return []
+        return [
+            projects.Service(
+                "image-streaming",
+                project=self._settings.project,
+                service="containerfilesystem.googleapis.com",
+                # Whoever else streams images in this project goes on doing so.
+                disable_on_destroy=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        ]
+
+    def _control_plane(self, args: ClusterArgs) -> container.Cluster:
+        settings = args.settings
         return container.Cluster(
             "cluster",
             name=settings.cluster_name,
@@ -103,8 +135,8 @@ class StudyCluster(pulumi.ComponentResource):
             workload_identity_config=_workload_pool(settings),
             enable_shielded_nodes=settings.shielded_nodes,
             # GKE copies these to the nodes' machines and disks.
-            resource_labels=settings.google_labels,
-            opts=self._slow(),
+            resource_labels={**settings.google_labels, "expires": args.expires},
+            opts=self._slow(args.dead_man),
         )
 
     def _pool(
@@ -123,9 +155,9 @@ class StudyCluster(pulumi.ComponentResource):
             opts=self._slow(),
         )
 
-    def _slow(self) -> pulumi.ResourceOptions:
+    def _slow(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
-            parent=self, depends_on=self._grants, custom_timeouts=_TIMEOUTS
+            parent=self, depends_on=[*self._needs, *after], custom_timeouts=_TIMEOUTS
         )
 
 

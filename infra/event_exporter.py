@@ -7,6 +7,7 @@ role covers events alone.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -52,10 +53,12 @@ class EventExporterArgs:
         cluster: goes with everything in it: a destroy does not first ask a cluster that is about
             to go to delete its objects one by one.
         node_pool: name of the pool to run on; None for any node.
+        pools: must be there before its pod waits for a node.
     """
 
     cluster: pulumi.Resource
     node_pool: pulumi.Input[str] | None
+    pools: Sequence[pulumi.Resource]
 
 
 class EventExporter(pulumi.ComponentResource):
@@ -88,7 +91,7 @@ class EventExporter(pulumi.ComponentResource):
             metadata=self._metadata,
             spec=_deployment(args.node_pool),
             # By name only, so the engine has to be told; without its role it would see nothing.
-            opts=self._in_cluster(account, configuration, self._binding()),
+            opts=self._in_cluster(account, configuration, self._binding(), *args.pools),
         )
         self.register_outputs({})
 

@@ -13,6 +13,9 @@ from pulumi_gcp import logging, storage
 WRITER_ROLE = "roles/storage.objectCreator"
 """Add objects; neither read, overwrite nor delete any."""
 
+_PREFIX = 55
+"""Characters of a bucket's name that leave room for Pulumi's own in Cloud Storage's 63."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogSinkArgs:
@@ -74,7 +77,7 @@ class LogSink(pulumi.ComponentResource):
         # The only resource whose name Pulumi completes with random characters: the bucket stays
         # when the stack goes, and with a fixed name the stack's next `up` would end in a 409.
         bucket = storage.Bucket(
-            f"{args.project}-{args.cluster_name}",
+            f"{args.project}-{args.cluster_name}"[:_PREFIX].rstrip("-"),
             location=args.region,
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",

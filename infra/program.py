@@ -8,7 +8,9 @@ from typing import Any
 import pulumi
 
 from infra import event_exporter
-from infra.cluster import StudyCluster
+from infra.catalogue import CLUSTER_USD_PER_HOUR, usd_per_hour
+from infra.cluster import ClusterArgs, StudyCluster
+from infra.dead_man import DeadMan, DeadManArgs
 from infra.event_exporter import EventExporter, EventExporterArgs
 from infra.log_sink import LogSink, LogSinkArgs, event_filter
 from infra.providers import google_provider, kubernetes_provider
@@ -36,15 +38,31 @@ def declare() -> None:
 def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
     """Declare every resource of a stack; returns its exports."""
     google = google_provider(settings)
-    cluster = StudyCluster(
-        settings.cluster_name, settings, pulumi.ResourceOptions(providers=[google])
+    in_google = pulumi.ResourceOptions(providers=[google])
+    dead_man = DeadMan(
+        "dead-man",
+        DeadManArgs(
+            project=settings.project,
+            region=settings.region,
+            location=settings.location,
+            cluster_name=settings.cluster_name,
+            stack=settings.stack,
+            hours=settings.deadline_hours,
+            until=settings.expires_at,
+        ),
+        in_google,
     )
-    kubernetes = kubernetes_provider(cluster)
+    cluster = StudyCluster(
+        settings.cluster_name,
+        ClusterArgs(settings=settings, expires=dead_man.label, dead_man=dead_man.job),
+        in_google,
+    )
     EventExporter(
         "event-exporter",
-        EventExporterArgs(cluster=cluster.cluster, node_pool=cluster.monitoring_pool),
-        # Its pod waits for a node, and whoever waits for the pod should not time out on that.
-        pulumi.ResourceOptions(providers=[kubernetes], depends_on=cluster.pools),
+        EventExporterArgs(
+            cluster=cluster.cluster, node_pool=cluster.monitoring_pool, pools=cluster.pools
+        ),
+        pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)]),
     )
     log_filter = event_filter(
         project=settings.project,
@@ -64,7 +82,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
             days=settings.archive_days,
             labels=settings.google_labels,
         ),
-        pulumi.ResourceOptions(providers=[google]),
+        in_google,
     )
     return {
         "project": settings.project,
@@ -80,4 +98,18 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "exporter_container": event_exporter.NAME,
         "log_filter": log_filter,
         "archive_bucket": sink.bucket,
+        "expires_at": dead_man.expires_at,
+        "usd_per_hour": _usd_per_hour(settings),
     }
+
+
+def _usd_per_hour(settings: Settings) -> float:
+    measured = usd_per_hour(
+        settings.machine_type,
+        nodes=settings.node_count,
+        disk_type=settings.disk_type,
+        disk_gb=settings.disk_size_gb,
+        ssds=settings.local_ssd_count,
+    )
+    monitoring = usd_per_hour(settings.monitoring_machine_type) if settings.monitoring_pool else 0.0
+    return round(CLUSTER_USD_PER_HOUR + measured + monitoring, 2)

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from infra.catalogue import MACHINE_TYPES, ZONES
@@ -22,11 +23,19 @@ _OWN_LABELS = frozenset({"project", "stack", "run", "expires"})
 _PODS_PER_NODE_PREFIX = 24
 """GKE gives each node a /24 at its default of 110 pods a node."""
 _FIRST_MINOR_WITH_PARALLEL_PULLS = 33
+_LONGEST_LIFE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A rule that the settings break: `KEY is VALUE, but RULE`; setting KEY to `cure` mends it."""
+    """A rule that the settings break.
+
+    Attributes:
+        key: which key; labels.team for one key of a mapping.
+        value: what it is set to.
+        rule: why that cannot be, as the end of "KEY is VALUE, but ...".
+        cure: a value that would keep the rule; empty to remove the key.
+    """
 
     key: str
     value: object
@@ -34,9 +43,10 @@ class Broken:
     cure: object
 
 
-def broken_rule(settings: "Settings") -> Broken | None:
-    """The first rule that the settings break, None if they keep all."""
-    return next((broken for rule in _RULES if (broken := rule(settings)) is not None), None)
+def broken_rule(settings: "Settings", now: datetime) -> Broken | None:
+    """The first rule that the settings break at a time, None if they keep all."""
+    broken = (rule(settings) for rule in _RULES)
+    return next(filter(None, broken), None) or _deadline_is_ahead(settings, now)
 
 
 def _size_is_in_the_name(settings: "Settings") -> Broken | None:
@@ -89,11 +99,22 @@ def _nodes_fit_the_pod_range(settings: "Settings") -> Broken | None:
     return Broken("podRangePrefix", prefix, rule, needed)
 
 
+def _deadline_is_ahead(settings: "Settings", now: datetime) -> Broken | None:
+    at = settings.expires_at
+    if at is None or now < at <= now + _LONGEST_LIFE:
+        return None
+    if at <= now:
+        rule = "that time has passed, and a cluster made now would never be deleted by itself"
+    else:
+        rule = f"a cluster may live for {_LONGEST_LIFE.days} days at most"
+    return Broken("expiresAt", f"{at:%Y-%m-%dT%H:%MZ}", rule, "")
+
+
 def _labels_are_legal(settings: "Settings") -> Broken | None:
     for key, value in settings.labels.items():
         problem = _label_problem(key, value)
         if problem:
-            return Broken("labels", f"{key}={value}", problem, "--path labels.team systems")
+            return Broken(f"labels.{key}", repr(value), problem, "")
     return None
 
 

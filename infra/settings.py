@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import pulumi
 import pulumi.runtime.config
@@ -25,8 +26,7 @@ from schema.names import PROJECT_VARIABLE
 NAMESPACE = "pull-study"
 """Of the configuration keys, as in `pull-study:nodeCount`; also the Pulumi project's name."""
 _STACK = re.compile(r"[a-z]([a-z0-9-]{0,21}[a-z0-9])?")
-_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_LABELS = "a mapping of Google Cloud labels (lower-case letters, digits, _ and -)"
+_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 
 
 class SettingsError(UserError):
@@ -37,12 +37,18 @@ def _from_json(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _moment(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return datetime.strptime(value, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC) if value else None
+
+
 class Settings(BaseModel):
     """One stack's configuration; keys are the field names in camel case.
 
-    A field's description is its rule, as refusals quote it, and its first example (or else its
-    default) is the value that the mending command sets. Pulumi.yaml repeats types and defaults for
-    the CLI; a test holds the two together.
+    A field's description is its rule, as refusals quote it; its first example, or else its
+    default, is the value that the mending command sets. Pulumi.yaml says what each key is for and
+    repeats types and defaults for the CLI; a test holds the two together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
@@ -99,19 +105,24 @@ class Settings(BaseModel):
         default="",
         pattern=r"^([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])?$",
         description="the name of an existing bucket without gs://, or empty for a new one",
-        examples=['""'],
     )
     archive_days: int = Field(
         default=400, ge=1, le=3650, description="a whole number of days from 1 to 3650"
+    )
+    deadline_hours: int = Field(
+        default=12, ge=1, le=168, description="a whole number of hours from 1 to 168"
+    )
+    expires_at: Annotated[datetime | None, BeforeValidator(_moment)] = Field(
+        default=None,
+        description="a time in UTC such as 2026-11-25T03:00Z, or empty for deadlineHours",
     )
     run_id: str = Field(
         default="",
         pattern=r"^[a-z0-9_-]{0,63}$",
         description="empty or up to 63 lower-case letters, digits, _ and -",
-        examples=['""'],
     )
     labels: Annotated[dict[str, str], BeforeValidator(_from_json)] = Field(
-        default_factory=dict, description=_LABELS, examples=["--path labels.team systems"]
+        default={}, description="a mapping of Google Cloud labels"
     )
 
     @property
@@ -147,16 +158,19 @@ def load_settings() -> Settings:
     keys = sorted(_configured_keys(prefix) | {_alias(name) for name in _own_fields()})
     values = {key: value for key in keys if (value := config.get(key)) is not None}
     project = pulumi.Config("gcp").get("project") or os.environ.get(PROJECT_VARIABLE, "")
-    return parse_settings(values, stack=pulumi.get_stack(), project=project)
+    return parse_settings(values, stack=pulumi.get_stack(), project=project, now=datetime.now(UTC))
 
 
-def parse_settings(values: Mapping[str, str], *, stack: str, project: str) -> Settings:
+def parse_settings(
+    values: Mapping[str, str], *, stack: str, project: str, now: datetime
+) -> Settings:
     """Make settings of raw values.
 
     Args:
         values: key without namespace -> text; objects as JSON.
         stack: the stack's name.
         project: Google Cloud project id.
+        now: by which a deadline is past or not.
 
     Raises:
         SettingsError: a key or a combination breaks a rule.
@@ -168,14 +182,12 @@ def parse_settings(values: Mapping[str, str], *, stack: str, project: str) -> Se
         settings = Settings.model_validate({**values, "stack": stack, "project": project})
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-        raise _refusal(stack, key, values.get(key)) from None
-    except ValueError:  # labels that are not JSON
-        raise _refusal(stack, "labels", values.get("labels")) from None
-    broken = broken_rule(settings)
+        raise _wrong_value(stack, key, values.get(key)) from None
+    broken = broken_rule(settings, now)
     if broken is not None:
         raise SettingsError(
             f"Stack {stack} sets {NAMESPACE}:{broken.key} to {broken.value}, but {broken.rule}.",
-            _set(stack, broken.key, broken.cure),
+            _mend(stack, broken.key, broken.cure),
         )
     return settings
 
@@ -234,21 +246,21 @@ def _check_keys(values: Mapping[str, str], stack: str) -> None:
             )
 
 
-def _refusal(stack: str, key: str, value: str | None) -> SettingsError:
+def _wrong_value(stack: str, key: str, value: str | None) -> SettingsError:
     field = next(Settings.model_fields[name] for name in _own_fields() if _alias(name) == key)
-    example: Any = field.examples[0] if field.examples else field.default
-    says = (
+    does = (
         f"does not set {NAMESPACE}:{key}" if value is None else f"sets {NAMESPACE}:{key} to {value}"
     )
+    example = field.examples[0] if field.examples else field.default
     return SettingsError(
-        f"Stack {stack} {says}, but it must be {field.description}.", _set(stack, key, example)
+        f"Stack {stack} {does}, but it must be {field.description}.", _mend(stack, key, example)
     )
 
 
-def _set(stack: str, key: str, value: object) -> str:
+def _mend(stack: str, key: str, value: object) -> str:
+    """The command that gives a key (labels.team: a key within a mapping) a legal value or none."""
+    path = "--path " if "." in key else ""
+    if not value and not isinstance(value, (bool, int)):
+        return f"pulumi config rm --stack {stack} {path}{NAMESPACE}:{key}"
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if text.startswith("--path "):
-        return (
-            f"pulumi config set --stack {stack} --path {NAMESPACE}:{text.removeprefix('--path ')}"
-        )
-    return f"pulumi config set --stack {stack} {NAMESPACE}:{key} {text}"
+    return f"pulumi config set --stack {stack} {path}{NAMESPACE}:{key} {text}"

@@ -29,3 +29,7 @@ class StackOutputs(BaseModel):
     """Cloud Logging filter of this cluster's exporter and of GKE's native event log."""
     archive_bucket: str
     """Bucket that the log sink fills, late, and that outlives the stack."""
+    expires_at: str = ""
+    """When the dead-man switch deletes the cluster, RFC 3339 in UTC; empty if unknown."""
+    usd_per_hour: float | None = None
+    """List price of the whole cluster (infra/catalogue.py)."""

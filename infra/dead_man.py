@@ -1,0 +1,145 @@
+"""The dead-man switch: Google deletes the cluster at its deadline, though its maker is gone.
+
+A Cloud Scheduler job sends GKE's own delete request, as an account that may do nothing else. It is
+there before the cluster and goes after it. The deadline is fixed when the cluster is made: later
+`up`s find it in the stack's exports and keep it, and only a deadline that has passed (its cluster
+is gone, and this `up` makes another) is replaced. It deliberately deletes the cluster alone: the
+resources that cost nothing wait for `pulumi destroy`.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pulumi
+from pulumi_gcp import cloudscheduler, projects, serviceaccount
+
+EXPORT = "expires_at"
+"""Name of the stack's export by which a later `up` knows the deadline."""
+PERMISSIONS = ("container.clusters.delete",)
+_EXPORT_FORM = "%Y-%m-%dT%H:%M:%SZ"
+_LABEL_FORM = "%Y-%m-%dt%H-%Mz"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadManArgs:
+    """Which cluster, and when.
+
+    Attributes:
+        project: Google Cloud project id.
+        region: of the scheduler's job.
+        location: of the cluster.
+        cluster_name: of the cluster; also the job's name.
+        stack: name of the stack.
+        hours: from now to the deadline of a new cluster.
+        until: a deadline that the user has set instead.
+    """
+
+    project: str
+    region: str
+    location: str
+    cluster_name: str
+    stack: str
+    hours: int
+    until: datetime | None
+
+
+class DeadMan(pulumi.ComponentResource):
+    """A scheduled request to delete one cluster.
+
+    Attributes:
+        expires_at: deadline in UTC, RFC 3339.
+        label: the deadline as a label's value, such as 2026-11-24t15-05z.
+        job: what must exist before the cluster does.
+    """
+
+    def __init__(
+        self, name: str, args: DeadManArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("pull-study:infra:DeadMan", name, None, opts)
+        at = self._earlier_deadline().apply(
+            lambda earlier: deadline(earlier, datetime.now(UTC), args.hours, args.until)
+        )
+        self.expires_at: pulumi.Output[str] = at.apply(lambda at: at.strftime(_EXPORT_FORM))
+        self.label: pulumi.Output[str] = at.apply(lambda at: at.strftime(_LABEL_FORM))
+        account, right = self._account_that_deletes(args)
+        self.job = cloudscheduler.Job(
+            "deadline",
+            name=args.cluster_name,
+            region=args.region,
+            description=f"Deletes the cluster {args.cluster_name} at its deadline.",
+            schedule=at.apply(cron),
+            time_zone="Etc/UTC",
+            http_target=cloudscheduler.JobHttpTargetArgs(
+                http_method="DELETE",
+                uri="https://container.googleapis.com/v1/"
+                f"projects/{args.project}/locations/{args.location}/clusters/{args.cluster_name}",
+                oauth_token=cloudscheduler.JobHttpTargetOauthTokenArgs(
+                    service_account_email=account.email
+                ),
+            ),
+            # While another operation runs on the cluster, GKE refuses to delete it.
+            retry_config=cloudscheduler.JobRetryConfigArgs(
+                retry_count=5, min_backoff_duration="60s", max_backoff_duration="600s"
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[right]),
+        )
+        self.register_outputs({EXPORT: self.expires_at})
+
+    def _earlier_deadline(self) -> pulumi.Output[str | None]:
+        # The stack's own exports, as its last update left them; none for a new stack.
+        own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+        reference = pulumi.StackReference(
+            "last-update", stack_name=own, opts=pulumi.ResourceOptions(parent=self)
+        )
+        return reference.get_output(EXPORT)
+
+    def _account_that_deletes(
+        self, args: DeadManArgs
+    ) -> tuple[serviceaccount.Account, projects.IAMMember]:
+        own = pulumi.ResourceOptions(parent=self)
+        account = serviceaccount.Account(
+            "expiry",
+            account_id=f"expiry-{args.stack}",
+            display_name=f"Deletes the cluster of pull-study {args.stack}",
+            opts=own,
+        )
+        role = projects.IAMCustomRole(
+            "delete-clusters",
+            role_id=f"pullStudyExpiry_{args.stack.replace('-', '_')}",
+            title=f"Delete the cluster of pull-study {args.stack}",
+            permissions=list(PERMISSIONS),
+            opts=own,
+        )
+        right = projects.IAMMember(
+            "expiry-deletes-clusters",
+            project=args.project,
+            role=role.name,
+            member=account.member,
+            opts=own,
+        )
+        return account, right
+
+
+def deadline(
+    earlier: str | None, now: datetime, hours: int, until: datetime | None = None
+) -> datetime:
+    """When a cluster is to be deleted, in UTC, on a whole minute.
+
+    Args:
+        earlier: the deadline that the stack's last update exported.
+        now: the time of this update.
+        hours: length of life of a new cluster.
+        until: what the user has set; it is taken as it is.
+    """
+    if until is not None:
+        return until
+    if earlier:
+        known = datetime.strptime(earlier, _EXPORT_FORM).replace(tzinfo=UTC)
+        if known > now:
+            return known
+    return now.replace(second=0, microsecond=0) + timedelta(hours=hours, minutes=1)
+
+
+def cron(at: datetime) -> str:
+    """The unix-cron schedule that first fires at a time within the next year."""
+    return f"{at.minute} {at.hour} {at.day} {at.month} *"
