@@ -22,8 +22,7 @@ from pydantic import ValidationError
 
 import infra
 from experiment.errors import PlanError, PreflightError, ProvisionError, TeardownError
-from infra.catalogue import usd_per_hour
-from infra.program import declare
+from infra.program import cluster_usd_per_hour, declare
 from infra.settings import NAMESPACE, parse_settings
 from schema.names import PROJECT_VARIABLE
 from schema.stack_outputs import StackOutputs
@@ -114,7 +113,7 @@ def stack_facts(stack: str, work_dir: Path) -> StackFacts:
         node_count=settings.node_count,
         machine_type=settings.machine_type,
         disk_size_gb=settings.disk_size_gb,
-        usd_per_hour=usd_per_hour(settings),
+        usd_per_hour=cluster_usd_per_hour(settings),
     )
 
 

@@ -99,11 +99,12 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "log_filter": log_filter,
         "archive_bucket": sink.bucket,
         "expires_at": dead_man.expires_at,
-        "usd_per_hour": _usd_per_hour(settings),
+        "usd_per_hour": cluster_usd_per_hour(settings),
     }
 
 
-def _usd_per_hour(settings: Settings) -> float:
+def cluster_usd_per_hour(settings: Settings) -> float:
+    """US dollars an hour of a cluster that is up, list prices (infra.catalogue)."""
     measured = usd_per_hour(
         settings.machine_type,
         nodes=settings.node_count,
