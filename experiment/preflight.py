@@ -43,7 +43,7 @@ def check_disk(trials: Sequence[PlannedTrial], disk_gb: int) -> None:
 
     Args:
         trials: of the run.
-        disk_gb: boot disk of a measured node, GB.
+        disk_gb: disk of a measured node that images are unpacked to, GB.
 
     Raises:
         PreflightError: they do not fit.

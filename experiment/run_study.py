@@ -191,7 +191,7 @@ class StudyRun:
 
     def _preflight(self) -> None:
         check_programs()
-        check_disk(self._record.trials, self._facts.disk_size_gb)
+        check_disk(self._record.trials, self._facts.disk_gb)
         stack = StudyStack(self._record.stack, self._folder.pulumi_dir, self._progress.now)
         stack.recover()
         if stack.is_up():

@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 import infra
 from experiment.errors import PlanError, PreflightError, ProvisionError, TeardownError
+from infra.catalogue import LOCAL_SSD_GB
 from infra.program import cluster_usd_per_hour, declare
 from infra.settings import NAMESPACE, parse_settings
 from schema.names import PROJECT_VARIABLE
@@ -82,7 +84,8 @@ class StackFacts:
     cluster_name: str
     node_count: int
     machine_type: str
-    disk_size_gb: int
+    disk_gb: int
+    """Where a measured node unpacks images: its local SSDs, or else its boot disk."""
     usd_per_hour: float
 
 
@@ -105,14 +108,14 @@ def stack_facts(stack: str, work_dir: Path) -> StackFacts:
         if key.startswith(prefix)
     }
     project = str(config.get("gcp:project") or os.environ.get(PROJECT_VARIABLE, ""))
-    settings = parse_settings(values, stack=stack, project=project)
+    settings = parse_settings(values, stack=stack, project=project, now=datetime.now(UTC))
     return StackFacts(
         project=settings.project,
         location=settings.location,
         cluster_name=settings.cluster_name,
         node_count=settings.node_count,
         machine_type=settings.machine_type,
-        disk_size_gb=settings.disk_size_gb,
+        disk_gb=settings.local_ssd_count * LOCAL_SSD_GB or settings.disk_size_gb,
         usd_per_hour=cluster_usd_per_hour(settings),
     )
 
