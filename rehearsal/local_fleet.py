@@ -1,0 +1,267 @@
+"""Clusters on this machine: keeps the contract of rehearsal.fleet.
+
+The nodes of a pool that carries the label of measured nodes are real; those of all other pools
+exist in the API only (kwok), since nothing is measured on them. What happens in a cluster is the
+cluster's business: pods of the event exporter on such nodes get a process (rehearsal.exporter).
+"""
+
+import itertools
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from rehearsal import control_groups, control_plane, machine, processes, real_nodes
+from rehearsal.cluster_admin import ClusterAdmin
+from rehearsal.control_plane import LocalControlPlane
+from rehearsal.exporter import ExporterHost, ExporterSite
+from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.home import Home
+from rehearsal.real_nodes import RealNode
+from schema.names import MEASURED_LABEL
+
+_READY_S = 90.0
+_LONGEST_PART = 24
+"""Of a cluster's or pool's name within a node's name, so that this fits a label (63)."""
+
+
+@dataclass(slots=True)
+class _Pool:
+    spec: PoolSpec
+    nodes: dict[str, RealNode | None] = field(default_factory=dict)
+    """By name, in the order of their start; None for a node that exists in the API only."""
+
+
+@dataclass(slots=True)
+class _Cluster:
+    key: ClusterKey
+    plane: LocalControlPlane
+    admin: ClusterAdmin
+    exporters: ExporterHost
+    pools: dict[str, _Pool] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.plane.folder
+
+
+class LocalFleet:
+    """Runs clusters on this machine (a rehearsal.fleet.Fleet).
+
+    Args:
+        home: whose folder holds them.
+        registry: host:port that stands for every registry, plain http.
+        pause_image: reference of the image of pods' sandboxes in that registry.
+        write_log: gets what the exporters print.
+        rate_limits: keep Kubernetes' own client-side rate limits.
+        say: gets a line for each step.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        registry: str,
+        pause_image: str,
+        write_log: WriteLog,
+        rate_limits: bool = True,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._home = home
+        self._registry = registry
+        self._pause_image = pause_image
+        self._write_log = write_log
+        self._rate_limits = rate_limits
+        self._say = say
+        self._clusters: dict[ClusterKey, _Cluster] = {}
+        self._locks: dict[ClusterKey, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def create_cluster(self, key: ClusterKey) -> ControlPlane:
+        """Start a control plane without nodes."""
+        with self._locked(key):
+            if key in self._clusters:
+                return self._clusters[key].plane.public
+            folder = self._home.clusters / _folder_name(key)
+            try:
+                plane = control_plane.start(
+                    folder, tokens=self._home.token_file, rate_limits=self._rate_limits
+                )
+            except BaseException:
+                _remove(folder)
+                raise
+            admin = ClusterAdmin(plane)
+            exporters = ExporterHost(ExporterSite(key, plane, admin, self._write_log, self._say))
+            self._clusters[key] = _Cluster(key, plane, admin, exporters)
+            exporters.start()
+            self._say(f"cluster {key.name}: control plane {plane.version} ready")
+            return plane.public
+
+    def delete_cluster(self, key: ClusterKey) -> None:
+        """Stop nodes and control plane; nothing of them is left. Idempotent."""
+        with self._locked(key):
+            cluster = self._clusters.pop(key, None)
+            if cluster is None:
+                return
+            cluster.exporters.stop()
+            nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
+            processes.stop(cluster.folder)
+            for node in nodes:
+                if node:
+                    node.stop()
+            cluster.admin.close()
+            _remove(cluster.folder)
+            self._say(f"cluster {key.name}: stopped")
+
+    def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
+        """Start the pool's nodes; all are Ready on return."""
+        with self._locked(key):
+            cluster = self._cluster(key)
+            if pool.name in cluster.pools:
+                raise FleetError(f"The cluster {key.name} has a node pool {pool.name} already.")
+            cluster.pools[pool.name] = _Pool(pool)
+            try:
+                self._grow(cluster, cluster.pools[pool.name], pool.node_count)
+            except BaseException:
+                self._shrink(cluster, cluster.pools.pop(pool.name), 0)
+                raise
+
+    def resize_pool(self, key: ClusterKey, pool: str, node_count: int) -> None:
+        """Start or stop nodes until the pool has this many."""
+        with self._locked(key):
+            cluster = self._cluster(key)
+            found = cluster.pools.get(pool)
+            if found is None:
+                raise FleetError(f"The cluster {key.name} has no node pool {pool}.")
+            before = len(found.nodes)
+            try:
+                self._grow(cluster, found, node_count)
+            except BaseException:
+                self._shrink(cluster, found, before)
+                raise
+            self._shrink(cluster, found, node_count)
+
+    def delete_pool(self, key: ClusterKey, pool: str) -> None:
+        """Stop the pool's nodes. Idempotent."""
+        with self._locked(key):
+            cluster = self._clusters.get(key)
+            found = cluster.pools.pop(pool, None) if cluster else None
+            if cluster and found:
+                self._shrink(cluster, found, 0)
+
+    def close(self) -> None:
+        """Stop every cluster. Idempotent."""
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(self.delete_cluster, list(self._clusters)))
+        control_groups.remove(self.control_group)
+
+    def _cluster(self, key: ClusterKey) -> _Cluster:
+        found = self._clusters.get(key)
+        if found is None:
+            raise FleetError(f"There is no cluster {key.name} in {key.location}.")
+        return found
+
+    def _locked(self, key: ClusterKey) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(key, threading.Lock())
+
+    def _grow(self, cluster: _Cluster, pool: _Pool, node_count: int) -> None:
+        names = _node_names(cluster.key, pool, node_count - len(pool.nodes))
+        if not names:
+            return
+        labels = _labels(cluster.key, pool.spec)
+        if pool.spec.labels.get(MEASURED_LABEL) == "true":
+            self._start_real(cluster, pool, names, labels)
+        else:
+            for name in names:
+                cluster.admin.add_virtual_node(
+                    name, {**labels, "kubernetes.io/hostname": name}, pool.spec.taints
+                )
+                pool.nodes[name] = None
+        cluster.admin.wait_until_ready(
+            set(names), timeout_s=_READY_S, check=lambda: _check(pool, names)
+        )
+        for name in names:
+            node = pool.nodes[name]
+            if node and labels.keys() - node.spec.own_labels.keys():
+                cluster.admin.label_node(name, labels)
+        self._say(f"cluster {cluster.key.name}: {len(names)} nodes of {pool.spec.name} ready")
+
+    def _start_real(
+        self, cluster: _Cluster, pool: _Pool, names: list[str], labels: dict[str, str]
+    ) -> None:
+        if hindering := machine.obstacles(self._home.folder):
+            raise FleetError(" ".join(f"{each.problem}" for each in hindering))
+        start = partial(
+            real_nodes.start,
+            plane=cluster.plane,
+            labels=labels,
+            taints=pool.spec.taints,
+            registry=self._registry,
+            pause_image=self._pause_image,
+            control_group=self.control_group,
+        )
+        with real_nodes.take_numbers(len(names)) as numbers:
+            for name in names:
+                folder = cluster.folder / "nodes" / name
+                pool.nodes[name] = start(name, folder, number=numbers.pop())
+
+    def _shrink(self, cluster: _Cluster, pool: _Pool, node_count: int) -> None:
+        for name in list(pool.nodes)[node_count:]:
+            node = pool.nodes.pop(name)
+            if node:
+                node.stop()
+            cluster.admin.remove_node(name)
+
+    @property
+    def control_group(self) -> str:
+        """Of all containers of this home."""
+        return f"pull-study-{self._home.tag}"
+
+
+def _check(pool: _Pool, names: list[str]) -> None:
+    for name in names:
+        node = pool.nodes[name]
+        if node:
+            node.check()
+
+
+def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:
+    """The next free names, as GKE forms them."""
+    stem = f"gke-{_short(key.name)}-{_short(pool.spec.name)}"
+    taken = set(pool.nodes)
+    free = (name for number in itertools.count(1) if (name := f"{stem}-{number:04d}") not in taken)
+    return list(itertools.islice(free, max(count, 0)))
+
+
+def _labels(key: ClusterKey, pool: PoolSpec) -> dict[str, str]:
+    """What GKE puts on the nodes of a pool, as far as it is true here, and the pool's own."""
+    region = re.sub(r"-[a-z]$", "", key.location)
+    return {
+        "cloud.google.com/gke-nodepool": pool.name,
+        "node.kubernetes.io/instance-type": pool.machine_type,
+        "topology.kubernetes.io/region": region,
+        "topology.kubernetes.io/zone": key.location if key.location != region else f"{region}-a",
+        **pool.labels,
+    }
+
+
+def _short(name: str) -> str:
+    if len(name) <= _LONGEST_PART:
+        return name
+    return f"{name[: _LONGEST_PART - 7].rstrip('-')}-{sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _folder_name(key: ClusterKey) -> str:
+    full = f"{key.project}/{key.location}/{key.name}"
+    return f"{key.name}-{sha256(full.encode()).hexdigest()[:6]}"
+
+
+def _remove(folder: Path) -> None:
+    processes.stop(folder)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""Whether this machine can run real nodes, and if not, why not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal import control_groups
+from tools import packages
+
+LARGEST_FLEET = 8
+"""Real nodes that a machine runs at most, over all clusters."""
+
+_NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
+_FREE_SHARE = 0.15
+"""kubelet's defaults: below this share of free disk it removes images and evicts pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why real nodes cannot run, and what mends it."""
+
+    problem: str
+    cure: str
+
+
+def obstacles(home: Path) -> list[Obstacle]:
+    """All that keeps real nodes from running here; empty where they can.
+
+    Args:
+        home: folder that will hold the nodes' files, or one above it.
+    """
+    if sys.platform != "linux":
+        return [Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "use Linux")]
+    if os.geteuid() != 0:
+        return [Obstacle("Real nodes need root, and this is a user.", "run it with sudo -E")]
+    found = (_lacking_package(), _lacking_right(), _lacking_controller(), _poor_disk(home))
+    return [obstacle for obstacle in found if obstacle]
+
+
+def plugin_folder() -> Path:
+    """The folder of the network plugins."""
+    return Path(_package("containernetworking-plugins").path()).parent
+
+
+def free_share(folder: Path) -> float:
+    """The share of the folder's disk that is free, 0 to 1, as kubelet counts it."""
+    disk = os.statvfs(_existing(folder))
+    return disk.f_bavail / disk.f_blocks if disk.f_blocks else 0.0
+
+
+def file_system(folder: Path, mounts: str | None = None) -> str:
+    """The type of the file system that holds a folder, for example ext4.
+
+    Args:
+        folder: it, or a part of its path, is there.
+        mounts: /proc/self/mountinfo's text.
+    """
+    text = mounts or Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    path = _existing(folder).resolve()
+    best = (Path("/"), "unknown")
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4]))
+        if point in (path, *path.parents) and len(point.parts) >= len(best[0].parts):
+            best = (point, right.split()[0])
+    return best[1]
+
+
+def _package(name: str) -> packages.Package:
+    return next(package for package in packages.PACKAGES if package.name == name)
+
+
+def _lacking_package() -> Obstacle | None:
+    lacking = [_package(name) for name in _NODE_PACKAGES if not _package(name).path()]
+    if not lacking:
+        return None
+    names = ", ".join(package.name for package in lacking)
+    return Obstacle(f"Real nodes need {names}.", packages.install_command(lacking))
+
+
+def _lacking_right() -> Obstacle | None:
+    if shutil.which("unshare") is None:
+        return Obstacle("Real nodes need unshare.", "apt-get install util-linux")
+    trial = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    mount = "mount -t tmpfs tmpfs /run && mkdir /run/netns"
+    done = subprocess.run(
+        [*trial, "--net", "sh", "-c", mount],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    if done.returncode == 0:
+        return None
+    return Obstacle(
+        "This machine does not let root make mount, process and network namespaces, which real "
+        f"nodes consist of: {' '.join(done.stderr.split())}.",
+        "in a container, run it with --privileged",
+    )
+
+
+def _lacking_controller() -> Obstacle | None:
+    lacking = control_groups.missing()
+    if not lacking:
+        return None
+    return Obstacle(
+        f"{control_groups.ROOT} has no controller {', '.join(lacking)}, and kubelet does not "
+        "start without.",
+        "mount the kernel's control groups; in a container, run it with --privileged",
+    )
+
+
+def _poor_disk(home: Path) -> Obstacle | None:
+    kind = file_system(home)
+    elsewhere = "set PULL_STUDY_REHEARSAL_HOME to a folder on "
+    if kind == "overlay":
+        return Obstacle(
+            f"{home} is on an overlay file system, on which containerd cannot unpack images.",
+            f"{elsewhere}a disk or a volume",
+        )
+    free = free_share(home)
+    if free > _FREE_SHARE:
+        return None
+    return Obstacle(
+        f"The disk of {home} has {free:.0%} free, and with {_FREE_SHARE:.0%} or less kubelet "
+        "removes images and evicts pods while they are measured.",
+        f"free some space, or {elsewhere}another disk",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
