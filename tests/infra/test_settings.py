@@ -1,0 +1,280 @@
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pulumi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.settings import Settings, SettingsError, parse_settings
+from tests.infra.conftest import Declare
+
+NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
+SET = "pulumi config set --stack mine pull-study:"
+REMOVE = "pulumi config rm --stack mine pull-study:"
+
+NODES = SET + "nodeCount 4"
+
+
+def settings(**values: object) -> Settings:
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in {"nodeCount": 4, **values}.items()
+    }
+    return parse_settings(texts, stack="mine", project="a-project", now=NOW)
+
+
+REFUSALS = [
+    ("nodeCount", 0, "to 0, but it must be a whole number from 1 to 1000.", NODES),
+    ("nodeCount", 2000, "to 2000, but it must be a whole number from 1 to 1000.", NODES),
+    ("nodeCount", "a", "to a, but it must be a whole number from 1 to 1000.", NODES),
+    ("threadsPerCore", 7, "to 7, but it must be 1 or 2.", SET + "threadsPerCore 1"),
+    ("gvnic", "perhaps", "to perhaps, but it must be true or false.", SET + "gvnic true"),
+    (
+        "zone", "us-central1-zz",
+        "to us-central1-zz, but Google Cloud has no such zone (nearest: us-central1-f).",
+        SET + "zone us-central1-f",
+    ),
+    (
+        "machineType", "n1-standart-16",
+        ("to n1-standart-16, but infra/catalogue.py knows no such machine type and so no price "
+        "(nearest: n1-standard-16)."),
+        SET + "machineType n1-standard-16",
+    ),
+    (
+        "monitoringMachineType", "e2-standard-5",
+        ("to e2-standard-5, but infra/catalogue.py knows no such machine type and so no price "
+        "(nearest: e2-standard-8)."),
+        SET + "monitoringMachineType e2-standard-8",
+    ),
+    (
+        "diskType", "hyperdisk", "to hyperdisk, but it must be pd-standard, pd-balanced or pd-ssd.",
+        SET + "diskType pd-balanced",
+    ),
+    (
+        "diskSizeGb", 9, "to 9, but it must be a whole number of GB from 10 to 65536.",
+        SET + "diskSizeGb 100",
+    ),
+    (
+        "localSsdCount", 9,
+        "to 9, but n1-standard-16 takes 0, 1, 2, 3, 4, 5, 6, 7, 8, 16 or 24 local SSDs.",
+        SET + "localSsdCount 8",
+    ),
+    (
+        "maxParallelImagePulls", 6, "to 6, but it must be 0 (GKE's own choice) or 2 to 5.",
+        SET + "maxParallelImagePulls 0",
+    ),
+    (
+        "maxParallelImagePulls", 1,
+        "to 1, but it must be 0 (GKE's own choice) or 2 to 5, the kubelet setting's range on GKE.",
+        SET + "maxParallelImagePulls 2",
+    ),
+    (
+        "releaseChannel", "FAST",
+        "to FAST, but it must be RAPID, REGULAR, STABLE, EXTENDED or UNSPECIFIED (none).",
+        SET + "releaseChannel REGULAR",
+    ),
+    (
+        "kubernetesVersion", "v1.34",
+        ("to v1.34, but it must be a version such as 1.34 or 1.34.1-gke.1829001, "
+        "or empty for the channel's."),
+        SET + "kubernetesVersion 1.34",
+    ),
+    (
+        "workloadMetadata", "NONE", "to NONE, but it must be GCE_METADATA or GKE_METADATA.",
+        SET + "workloadMetadata GCE_METADATA",
+    ),
+    (
+        "podRangePrefix", 22, "to 22, but it must be a prefix length from 9 to 21.",
+        SET + "podRangePrefix 14",
+    ),
+    (
+        "archiveBucket", "gs://ours",
+        ("to gs://ours, but it must be the name of an existing bucket without gs://, "
+        "or empty for a new one."),
+        REMOVE + "archiveBucket",
+    ),
+    (
+        "archiveDays", 0, "to 0, but it must be a whole number of days from 1 to 3650.",
+        SET + "archiveDays 400",
+    ),
+    (
+        "deadlineHours", 0, "to 0, but it must be a whole number of hours from 1 to 168.",
+        SET + "deadlineHours 12",
+    ),
+    (
+        "expiresAt", "tomorrow",
+        ("to tomorrow, but it must be a time in UTC such as 2026-11-25T03:00Z, "
+        "or empty for deadlineHours."),
+        REMOVE + "expiresAt",
+    ),
+    (
+        "expiresAt", "2026-11-24T03:15Z",
+        ("to 2026-11-24T03:15Z, but that time has passed, "
+        "and a cluster made now would never be deleted by itself."),
+        REMOVE + "expiresAt",
+    ),
+    (
+        "expiresAt", "2026-12-25T00:00Z",
+        "to 2026-12-25T00:00Z, but a cluster may live for 30 days at most.",
+        REMOVE + "expiresAt",
+    ),
+    (
+        "runId", "Run 1",
+        "to Run 1, but it must be empty or up to 63 lower-case letters, digits, _ and -.",
+        REMOVE + "runId",
+    ),
+    (
+        "labels", "team", "to team, but it must be a mapping of Google Cloud labels.",
+        REMOVE + "labels",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence", "cure"), REFUSALS, ids=lambda item: str(item)[:30]
+)
+def test_refusal_says_key_value_rule_and_cure(
+    key: str, value: object, sentence: str, cure: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(**{key: value})
+    assert caught.value.problem == f"Stack mine sets pull-study:{key} {sentence}"
+    assert caught.value.cure == cure
+
+
+class TestCombinations:
+    def test_local_ssds_that_a_machine_type_cannot_take(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(machineType="e2-standard-8", localSsdCount=1)
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:localSsdCount to 1, but e2-standard-8 takes 0 local SSDs."
+        )
+        assert caught.value.cure == SET + "localSsdCount 0"
+
+    def test_parallel_pulls_before_gke_had_them(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(maxParallelImagePulls=3, kubernetesVersion="1.32")
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:maxParallelImagePulls to 3, but GKE has this setting "
+            "from 1.33 on and kubernetesVersion is 1.32."
+        )
+
+    def test_more_nodes_than_pod_ranges(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(nodeCount=256, podRangePrefix=16)
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:podRangePrefix to 16, but a /16 holds pod addresses "
+            "for 256 nodes and this cluster starts 258."
+        )
+        assert caught.value.cure == SET + "podRangePrefix 15"
+
+    @given(st.integers(1, 1000), st.integers(9, 21), st.booleans())
+    def test_cure_of_a_short_pod_range_cures(self, nodes: int, prefix: int, pool: bool) -> None:
+        try:
+            settings(nodeCount=nodes, podRangePrefix=prefix, monitoringPool=pool)
+        except SettingsError as error:
+            better = int(error.cure.rpartition(" ")[2])
+            assert better < prefix
+            settings(nodeCount=nodes, podRangePrefix=better, monitoringPool=pool)
+            with pytest.raises(SettingsError):
+                settings(nodeCount=nodes, podRangePrefix=better + 1, monitoringPool=pool)
+
+    def test_size_in_the_name_that_is_not_the_clusters(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            parse_settings({"nodeCount": "4"}, stack="size-64", project="a-project", now=NOW)
+        assert caught.value.problem == (
+            "Stack size-64 sets pull-study:nodeCount to 4, but a stack of this name has 64 nodes, "
+            "and plots go by the name."
+        )
+        assert caught.value.cure == "pulumi config set --stack size-64 pull-study:nodeCount 64"
+
+    @pytest.mark.parametrize(
+        ("key", "value", "rule"),
+        [
+            ("stack", "mine", "the label stack is this program's own, by which clusters are found"),
+            (
+                "Team", "a",
+                ("a label's key is 1 to 63 lower-case letters, digits, _ and -, "
+                "beginning with a letter and not with goog"),
+            ),
+            (
+                "goog-x", "a",
+                ("a label's key is 1 to 63 lower-case letters, digits, _ and -, "
+                "beginning with a letter and not with goog"),
+            ),
+            ("team", "A b", "a label's value is up to 63 lower-case letters, digits, _ and -"),
+        ],
+    )  # fmt: skip
+    def test_labels_that_google_would_refuse(self, key: str, value: str, rule: str) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(labels={key: value})
+        assert caught.value.problem == (
+            f"Stack mine sets pull-study:labels.{key} to {value!r}, but {rule}."
+        )
+        assert caught.value.cure == f"pulumi config rm --stack mine --path pull-study:labels.{key}"
+
+
+class TestKeys:
+    def test_missing_node_count(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            parse_settings({}, stack="mine", project="a-project", now=NOW)
+        assert caught.value.problem == (
+            "Stack mine does not set pull-study:nodeCount, "
+            "but it must be a whole number from 1 to 1000."
+        )
+        assert caught.value.cure == SET + "nodeCount 4"
+
+    def test_unknown_one_names_the_nearest(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(machinetype="n1-standard-16")
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:machinetype, which no part of this program reads "
+            "(did you mean machineType?): left there, it would seem to have an effect."
+        )
+        assert caught.value.cure == REMOVE + "machinetype"
+
+
+class TestPlace:
+    @pytest.mark.parametrize("stack", ["Size-4", "4-nodes", "a-", "a" * 24])
+    def test_stack_name_that_google_could_not_use(self, stack: str) -> None:
+        with pytest.raises(SettingsError, match="cannot be part of Google Cloud's names"):
+            parse_settings({"nodeCount": "4"}, stack=stack, project="a-project", now=NOW)
+
+    def test_no_project(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            parse_settings({"nodeCount": "4"}, stack="mine", project="", now=NOW)
+        assert caught.value.problem == (
+            "Stack mine has no Google Cloud project, so there is nowhere to create a cluster: "
+            "neither gcp:project nor GOOGLE_CLOUD_PROJECT is set."
+        )
+        assert caught.value.cure == "pulumi config set --stack mine gcp:project PROJECT_ID"
+
+    @pytest.mark.parametrize("project", ["My Project", "123456789012", "short"])
+    def test_project_that_is_no_id(self, project: str) -> None:
+        with pytest.raises(SettingsError, match="a project id is 6 to 30 lower-case letters"):
+            parse_settings({"nodeCount": "4"}, stack="mine", project=project, now=NOW)
+
+
+def test_wrong_setting_ends_the_program_with_its_sentence_alone(declare_stack: Declare) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        declare_stack(threadsPerCore=7)
+    assert str(caught.value) == (
+        "Stack size-4 sets pull-study:threadsPerCore to 7, but it must be 1 or 2.\n"
+        "  To mend it: pulumi config set --stack size-4 pull-study:threadsPerCore 1"
+    )
+
+
+def test_unknown_key_reaches_the_check(declare_stack: Declare) -> None:
+    with pytest.raises(pulumi.RunError, match="did you mean nodeCount"):
+        declare_stack(nodesCount=4)
+
+
+def test_importing_the_program_reads_no_configuration() -> None:
+    environment = {key: text for key, text in os.environ.items() if key != "GOOGLE_CLOUD_PROJECT"}
+    subprocess.run(
+        [sys.executable, "-c", "import infra, infra.program"], env=environment, check=True
+    )
