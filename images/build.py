@@ -37,7 +37,8 @@ def build_image(
     is, at the cost of two requests. Calls for different images may overlap.
 
     Args:
-        tag: layers, size and salt; also the name, unless the target has a tag of its own.
+        tag: layers, size and salt or variant (`images.variants`); also the name, unless the target
+            has a tag of its own.
         target: where the image goes.
         scale: the real size is the tag's times this; see `images.plan.plan_image` for this and
             the arguments up to `files_per_layer`.

@@ -25,11 +25,15 @@ def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[byte
         yield from _rootfs(busybox)
     yield _header(_FOLDER, kind=tarfile.DIRTYPE, mode=0o755)
     for number, size in enumerate(layer.file_sizes(), layer.first_file):
-        # The numbers are the image's, so no file hides another layer's.
-        yield _header(f"{_FOLDER}/{number:08d}", size=size)
+        yield _header(content_path(number), size=size)
         yield from file_content(layer.seed, number, size, layer.compressibility)
         yield _padding(size)
     yield bytes(2 * _RECORD)
+
+
+def content_path(number: int) -> str:
+    """Where a content file stands; numbers are the image's, so no file hides another layer's."""
+    return f"{_FOLDER}/{number:08d}"
 
 
 def reblock(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from images.errors import RegistryError
 from images.plan import Compression, ImagePlan, Media
 
-ORIGIN = "pull-study"
-"""Field of the config that holds an Origin. Not a label: labels become the container's, which
+MAKING = "pull-study"
+"""Field of the config that holds a Making. Not a label: labels become the container's, which
 containerd limits to 4096 bytes each. OCI lets a config have fields that others ignore."""
 
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -46,6 +46,16 @@ class Origin(BaseModel):
     """SHA-256 of the busybox in the first layer; empty with a base by reference."""
 
 
+class Making(BaseModel):
+    """An origin with what came of it, as an image's config keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: Origin
+    unpacked: tuple[int, ...]
+    """Bytes of the uncompressed tar of each of the plan's layers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer as the manifest and the config tell it.
@@ -68,7 +78,7 @@ class Image:
     """An image as its manifest and config tell it.
 
     Attributes:
-        origin: what it was made from, None for an image of others.
+        making: what it was made from, None for an image of others.
     """
 
     media: Media
@@ -76,7 +86,12 @@ class Image:
     config: dict[str, Any]
     config_digest: str
     config_size: int
-    origin: Origin | None
+    making: Making | None
+
+    @property
+    def plan(self) -> ImagePlan | None:
+        """The plan of an image of ours."""
+        return self.making.origin.plan if self.making else None
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -93,7 +108,7 @@ def make_config(
     *,
     architecture: str,
     layers: list[Layer],
-    origin: Origin,
+    making: Making,
     command: tuple[str, ...],
     inherited: dict[str, Any] | None = None,
 ) -> bytes:
@@ -102,7 +117,7 @@ def make_config(
     Args:
         architecture: as OCI names it.
         layers: all, lowest first.
-        origin: kept in the config, so that the image can be checked.
+        making: kept in the config, so that the image can be checked.
         command: what runs unless a pod says otherwise.
         inherited: `config` of the base's config: its environment, user and the like.
     """
@@ -116,7 +131,7 @@ def make_config(
             "config": run,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             "history": [{"created": _EPOCH, "created_by": "pull-study"} for _ in layers],
-            ORIGIN: origin.model_dump(mode="json"),
+            MAKING: making.model_dump(mode="json"),
         }
     )
 
@@ -164,7 +179,7 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
             inner,
             outer["config"]["digest"],
             outer["config"]["size"],
-            _read_origin(inner),
+            _read_making(inner),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError(
@@ -173,11 +188,11 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
         ) from None
 
 
-def _read_origin(config: dict[str, Any]) -> Origin | None:
-    if ORIGIN not in config:
+def _read_making(config: dict[str, Any]) -> Making | None:
+    if MAKING not in config:
         return None
     try:
-        return Origin.model_validate(config[ORIGIN])
+        return Making.model_validate(config[MAKING])
     except ValidationError:
         # An image of a later version of this program: readable, but not checkable by seed.
         return None

@@ -18,6 +18,7 @@ from images.journal import LayerRecord, layer_key, recall, remember
 from images.layer_stream import Cancelled, LayerStream, OnBytes
 from images.manifest import (
     Layer,
+    Making,
     Origin,
     make_config,
     make_manifest,
@@ -31,8 +32,10 @@ from images.upload import mount_blob, upload_blob, upload_bytes
 
 RUN_NOTHING = ("/bin/true",)
 
-Task = Callable[[], tuple[Layer, int]]
-"""Stores one layer; returns it and the bytes sent for it."""
+Stored = tuple[Layer, int, int]
+"""A layer, the bytes sent for it, and the bytes of its tar (0 for a base's, which is not ours)."""
+
+Task = Callable[[], Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,7 @@ def push_plan(
         busybox=busybox.sha256 if busybox else "",
     )
     standing = find_remote(registry, target)
-    if standing is not None and (standing.image.origin, standing.image.command) == (
-        origin,
-        command,
-    ):
+    if standing is not None and _was_made_from(standing, origin, command):
         if on_bytes is not None:
             on_bytes(plan.size)
         return BuiltImage(target, standing.digest, standing.image.layers, plan.size, 0)
@@ -112,18 +112,19 @@ def push_plan(
     done = _Push(
         plan=plan, target=target, registry=registry, base=base, busybox=busybox, on_bytes=on_bytes
     ).run(jobs)
-    layers = [layer for layer, _ in done]
+    layers = [layer for layer, _, _ in done]
+    unpacked = tuple(tar for _, _, tar in done if tar)
     config = make_config(
         architecture=busybox.architecture if busybox else _architecture(base),
         layers=layers,
-        origin=origin,
+        making=Making(origin=origin, unpacked=unpacked),
         command=command,
         inherited=base.image.config.get("config") if base else None,
     )
     stored = upload_bytes(registry, target.repository, config)
     manifest = make_manifest(plan.media, stored.digest, stored.size, layers)
     digest = registry.put_manifest(target, manifest_type(plan.media), manifest)
-    sent = sum(size for _, size in done) + (stored.size if stored.sent else 0)
+    sent = sum(size for _, size, _ in done) + (stored.size if stored.sent else 0)
     return BuiltImage(target, digest, tuple(layers), plan.size, sent)
 
 
@@ -139,8 +140,8 @@ class _Push:
     on_bytes: OnBytes | None
     cancelled: Event = field(default_factory=Event)
 
-    def run(self, jobs: int | None) -> list[tuple[Layer, int]]:
-        """All layers in order, each with the bytes sent for it."""
+    def run(self, jobs: int | None) -> list[Stored]:
+        """All layers in order."""
         cores = os.cpu_count() or 1
         with (
             ThreadPoolExecutor(cores, "compress") as pool,
@@ -168,10 +169,11 @@ class _Push:
     def _own_tasks(self, pool: Executor) -> list[Task]:
         return [partial(self._layer, index, pool) for index in range(len(self.plan.layers))]
 
-    def _copy(self, source: Registry, origin: Target, layer: Layer) -> tuple[Layer, int]:
-        return layer, copy_layer(source, origin, layer, self.registry, self.target.repository)
+    def _copy(self, source: Registry, origin: Target, layer: Layer) -> Stored:
+        sent = copy_layer(source, origin, layer, self.registry, self.target.repository)
+        return layer, sent, 0
 
-    def _layer(self, index: int, pool: Executor) -> tuple[Layer, int]:
+    def _layer(self, index: int, pool: Executor) -> Stored:
         busybox = self.busybox if index == 0 else None
         key = layer_key(self.plan, index, busybox.sha256 if busybox else "")
         stream = LayerStream(
@@ -189,7 +191,7 @@ class _Push:
             record = record.model_copy(update={"places": (*record.places, place)})
             remember(key, record)
         layer = Layer(record.digest, record.size, record.diff_id, self.plan.compression)
-        return layer, sent
+        return layer, sent, record.unpacked
 
     def _store(self, known: LayerRecord | None, stream: LayerStream) -> tuple[LayerRecord, int]:
         if known is not None and self._is_there(known):
@@ -214,6 +216,11 @@ class _Push:
             if registry == self.registry.name and other != repository:
                 return mount_blob(self.registry, repository, known.digest, other)
         return False
+
+
+def _was_made_from(standing: RemoteImage, origin: Origin, command: tuple[str, ...]) -> bool:
+    making = standing.image.making
+    return making is not None and making.origin == origin and standing.image.command == command
 
 
 def _architecture(base: RemoteImage | None) -> str:

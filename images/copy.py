@@ -1,0 +1,78 @@
+"""The same image in another registry, byte for byte, so that both have one digest."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from images.errors import TagExistsError
+from images.inherit import copy_layer
+from images.layer_stream import OnBytes
+from images.manifest import Layer
+from images.reference import Target
+from images.registry import Registry
+from images.remote import read_remote
+from images.upload import upload_bytes
+
+_JOBS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedImage:
+    """An image that stands in a second place.
+
+    Attributes:
+        target: the second place.
+        digest: of the manifest, the same in both.
+        sent: bytes of layers sent; those mounted or there already are not counted.
+    """
+
+    target: Target
+    digest: str
+    sent: int
+
+
+def copy_image(
+    source: Target,
+    target: Target,
+    *,
+    overwrite: bool = False,
+    on_bytes: OnBytes | None = None,
+) -> CopiedImage:
+    """Copy an image; nothing is kept on disk, and no layer is sent that is there already.
+
+    Args:
+        source: the image.
+        target: where it goes; without a tag it keeps its own.
+        overwrite: let the target's tag name this image even if it names another one now.
+        on_bytes: told of compressed bytes done, from several threads.
+
+    Raises:
+        TagExistsError: the target's tag names another image.
+        RegistryError: a registry fails.
+    """
+    named = target if target.tag else target.with_tag(source.tag)
+    origin, to = Registry(source.registry), Registry(target.registry)
+    try:
+        remote = read_remote(origin, source)
+        standing = to.find_manifest(named)
+        if standing is not None and standing.digest != remote.digest and not overwrite:
+            raise TagExistsError(
+                f"{named} names another image already ({standing.digest}).",
+                "choose another tag, or replace it with --overwrite",
+            )
+
+        def bring(layer: Layer) -> int:
+            sent = copy_layer(origin, remote.target, layer, to, named.repository)
+            if on_bytes is not None:
+                on_bytes(layer.size)
+            return sent
+
+        with ThreadPoolExecutor(_JOBS, "copy") as pool:
+            sent = sum(pool.map(bring, remote.image.layers))
+        image = remote.image
+        config = origin.open_blob(source.repository, image.config_digest, image.config_size)
+        upload_bytes(to, named.repository, b"".join(config))
+        digest = to.put_manifest(named, remote.media_type, remote.manifest)
+        return CopiedImage(named, digest, sent)
+    finally:
+        origin.close()
+        to.close()

@@ -1,0 +1,105 @@
+"""Sizes and layer counts to make a study from: quantiles of images that are really used.
+
+The original study took its sizes so. A registry tells an image's compressed bytes; the tags of a
+study tell uncompressed ones, so both are given.
+"""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from images.errors import PlanError
+from images.reference import Target, parse_target
+from images.registry import Registry
+from images.remote import read_remote
+
+_PARALLEL = 8
+_NUMBERS = re.compile(r"(?P<layers>\d+)\s*[,;\s]\s*(?P<size>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An image of the sample.
+
+    Attributes:
+        layers: in its manifest.
+        compressed: bytes of all layers, as a registry holds them.
+    """
+
+    layers: int
+    compressed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """Size and layer count that a share of the sample does not exceed.
+
+    Attributes:
+        quantile: the share, 0 to 1.
+        layers: layer count at the quantile, by itself.
+        compressed: bytes at the quantile, by themselves.
+        size: content bytes of a study image that compress to that.
+    """
+
+    quantile: float
+    layers: int
+    compressed: int
+    size: int
+
+
+def read_sample(lines: Sequence[str]) -> list[Measured]:
+    """The images that lines name, by reference (asked for in the registry) or as `layers,bytes`.
+
+    Empty lines and those that begin with # are passed over.
+
+    Raises:
+        BadReferenceError: a line is neither.
+        RegistryError: an image cannot be read.
+    """
+    wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    with ThreadPoolExecutor(_PARALLEL, "sizes") as pool:
+        return list(pool.map(_measure, wanted))
+
+
+def quantiles(
+    sample: Sequence[Measured], shares: Sequence[float], *, compressibility: float = 0.5
+) -> list[Quantile]:
+    """Layer counts and sizes at quantiles; each is one that an image of the sample has.
+
+    Args:
+        sample: at least one image.
+        shares: quantiles, 0 to 1.
+        compressibility: of the study's images, by which compressed bytes become content bytes.
+
+    Raises:
+        PlanError: the sample is empty or a share is none.
+    """
+    if not sample:
+        raise PlanError("There are no images to take quantiles of.", "name some, one a line")
+    bad = [share for share in shares if not 0 <= share <= 1]
+    if bad or not 0 <= compressibility < 1:
+        raise PlanError(
+            f"{bad[0] if bad else compressibility} is not a share.", "give one from 0 to 1"
+        )
+    layer_counts = np.quantile([x.layers for x in sample], shares, method="inverted_cdf")
+    sizes = np.quantile([x.compressed for x in sample], shares, method="inverted_cdf")
+    return [
+        Quantile(share, int(layers), int(size), round(int(size) / (1 - compressibility)))
+        for share, layers, size in zip(shares, layer_counts, sizes, strict=True)
+    ]
+
+
+def _measure(line: str) -> Measured:
+    numbers = _NUMBERS.fullmatch(line)
+    if numbers:
+        return Measured(int(numbers["layers"]), int(numbers["size"]))
+    target: Target = parse_target(line)
+    registry = Registry(target.registry)
+    try:
+        layers = read_remote(registry, target).image.layers
+    finally:
+        registry.close()
+    return Measured(len(layers), sum(layer.size for layer in layers))

@@ -1,0 +1,61 @@
+"""Variants of an image, each to answer one question about pulls; the tag's salt names them.
+
+    9-layers-size-1000000-bytes-v2x1        v2 of an upgrade: 1 layer is new, 8 are those of v1
+    9-layers-size-1000000-bytes-files1000   1000 files in each layer, not 1
+    9-layers-size-1000000-bytes-zstd19      compressed by zstd -19, not gzip -6
+    9-layers-size-1000000-bytes-b           a plain salt: a copy with layers of its own
+
+So a study names a family by its tags alone, and whatever builds a study's images builds it.
+
+Nodes tell layers apart by their uncompressed bytes. Variants that hold the same bytes (the upgrade
+by intent, the compressions) are warm for each other: measure each on nodes of its own, or give
+them salts after an `s`: `gzip1sa`, `zstd3sb` are alike in kind and share nothing.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from schema.image_tag import ImageTag
+
+_FORM = re.compile(
+    r"(?:(?P<first>v1)|v2x(?P<changed>[1-9]\d*)|files(?P<files>[1-9]\d*)"
+    r"|gzip(?P<gzip>[1-9]\d*)|zstd(?P<zstd>[1-9]\d*)|(?P<none>none))(?:s(?P<salt>[a-z0-9]+))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a tag asks for beside layers and size.
+
+    Attributes:
+        content: the tag that seeds the content; variants of one content share it.
+        changed: layers at the end that are not those of v1.
+        files: files in each layer, None if the tag does not say.
+        compression: gzip, zstd or none; empty if the tag does not say.
+        level: of the compression.
+    """
+
+    content: ImageTag
+    changed: int = 0
+    files: int | None = None
+    compression: str = ""
+    level: int = 0
+
+
+def read_variant(tag: ImageTag) -> Variant:
+    """What the tag's salt asks for; any salt in no variant's form only salts."""
+    match = _FORM.fullmatch(tag.salt)
+    if match is None:
+        return Variant(tag)
+    content = replace(tag, salt=match["salt"] or "")
+    if match["changed"]:
+        return Variant(content, changed=int(match["changed"]))
+    if match["files"]:
+        return Variant(content, files=int(match["files"]))
+    for compression in ("gzip", "zstd", "none"):
+        if match[compression]:
+            level = match[compression]
+            return Variant(
+                content, compression=compression, level=int(level) if level.isdigit() else 0
+            )
+    return Variant(content)
