@@ -1,14 +1,12 @@
 """One stack's life through Pulumi's Automation API: the only module that knows it.
 
-It works on a copy of Pulumi.yaml and the stack file in the run's folder, since creating a stack
-rewrites them: committed files stay as they are, and the run keeps what was used. It never sets
-configuration: that is the user's, by `pulumi config set`.
+It works on the copies of experiment.stack_files. It never sets configuration: that is the user's,
+by `pulumi config set`.
 """
 
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ from pulumi import automation
 from pulumi.automation.events import EngineEvent, OpType
 from pydantic import ValidationError
 
-import infra
 from experiment.errors import PlanError, PreflightError, ProvisionError, TeardownError
 from infra.catalogue import LOCAL_SSD_GB
 from infra.program import cluster_usd_per_hour, declare
@@ -29,50 +26,12 @@ from infra.settings import NAMESPACE, parse_settings
 from schema.names import PROJECT_VARIABLE
 from schema.stack_outputs import StackOutputs
 
-PROJECT_DIR = Path(infra.__file__).parent.parent
-"""Where Pulumi.yaml and the stack files are."""
-
 _PROJECT_NAME = "pull-study"
 _LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 _URN_TYPE = re.compile(r"^urn:pulumi:[^:]+::[^:]+::(?:[^:]+\$)?(?P<type>[^$]+)::(?P<name>.+)$")
 _QUIET = {OpType.SAME, OpType.READ, OpType.REFRESH}
 
 Say = Callable[[str], None]
-
-
-def stack_names() -> list[str]:
-    """All stacks that have a file, smallest cluster first."""
-    names = [
-        path.name[len("Pulumi.") : -len(".yaml")] for path in PROJECT_DIR.glob("Pulumi.*.yaml")
-    ]
-    return sorted(names, key=lambda name: (int((re.findall(r"\d+", name) or ["0"])[0]), name))
-
-
-def require_stack(stack: str) -> Path:
-    """The committed file of a stack.
-
-    Raises:
-        PlanError: there is none.
-    """
-    path = PROJECT_DIR / f"Pulumi.{stack}.yaml"
-    if not path.is_file():
-        raise PlanError(
-            f"There is no stack {stack!r}: no file {path.name} says what its cluster is.",
-            f"choose one of {', '.join(stack_names())}, or add {path.name}",
-        )
-    return path
-
-
-def copy_stack_files(stack: str, work_dir: Path) -> None:
-    """Put Pulumi.yaml and the stack's file into a run's folder.
-
-    Raises:
-        PlanError: there is no file for this stack.
-    """
-    # Pulumi.yaml says `main: infra/`, and Pulumi refuses a project whose main folder is missing.
-    (work_dir / "infra").mkdir(parents=True, exist_ok=True)
-    for path in (PROJECT_DIR / "Pulumi.yaml", require_stack(stack)):
-        shutil.copyfile(path, work_dir / path.name)
 
 
 @dataclass(frozen=True, slots=True)
