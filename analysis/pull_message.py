@@ -101,7 +101,6 @@ def parse_failed(message: str) -> str | None:
 
 def _part_ns(whole: str, fraction: str, unit: str) -> int:
     scale = _UNIT_NS[unit]
-    if not fraction:
-        return int(whole) * scale
     # Go truncates below a nanosecond, and so does the integer division.
-    return int(whole) * scale + int(fraction) * scale // 10 ** len(fraction)
+    below = int(fraction) * scale // int(f"1{'0' * len(fraction)}") if fraction else 0
+    return int(whole) * scale + below

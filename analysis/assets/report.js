@@ -1,0 +1,101 @@
+// Draws the page's plots from the data in it, when they come into view, in the colours of the theme.
+(() => {
+  "use strict";
+  const expand = (columns) => {
+    const names = Object.keys(columns);
+    const first = columns[names[0]];
+    const length = first ? (first.index || first).length : 0;
+    const rows = new Array(length);
+    for (let i = 0; i < length; i++) {
+      const row = {};
+      for (const name of names) {
+        const column = columns[name];
+        row[name] = column.index ? column.values[column.index[i]] : column[i];
+      }
+      rows[i] = row;
+    }
+    return rows;
+  };
+  const datasets = {};
+  const dataset = (name) => {
+    if (!datasets[name]) {
+      datasets[name] = expand(JSON.parse(document.getElementById("data-" + name).textContent));
+    }
+    return datasets[name].map((row) => ({ ...row }));
+  };
+  const style = () => getComputedStyle(document.documentElement);
+  const colour = (value, css) =>
+    typeof value === "string" && value.startsWith("var(--")
+      ? css.getPropertyValue(value.slice(4, -1)).trim()
+      : Array.isArray(value)
+        ? value.map((item) => colour(item, css))
+        : value && typeof value === "object"
+          ? Object.fromEntries(Object.entries(value).map(([key, item]) => [key, colour(item, css)]))
+          : value;
+  const config = {
+    background: null,
+    font: "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
+    view: { stroke: null },
+    axis: {
+      labelColor: "var(--soft)", titleColor: "var(--soft)", gridColor: "var(--grid)",
+      domainColor: "var(--line)", tickColor: "var(--line)", labelFontSize: 12, titleFontSize: 12,
+      titleFontWeight: 500, titlePadding: 10, labelPadding: 5,
+    },
+    legend: {
+      labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12, titleFontSize: 12,
+      titleFontWeight: 500, symbolStrokeWidth: 2.5,
+    },
+    header: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12 },
+    title: { color: "var(--ink)" }, text: { color: "var(--ink)" }, rule: { color: "var(--soft)" },
+  };
+  const draw = async (plot) => {
+    const figure = plot.closest("figure");
+    const spec = colour(JSON.parse(document.getElementById(plot.dataset.spec).textContent), style());
+    spec.datasets = Object.fromEntries((plot.dataset.uses || "").split(" ").filter(Boolean).map((n) => [n, dataset(n)]));
+    const narrow = plot.clientWidth < 520;
+    const legend = narrow ? { orient: "top", columns: 3 } : {};
+    const theme = colour(config, style());
+    Object.assign(theme.legend, legend);
+    try {
+      await vegaEmbed(plot, { ...spec, config: { ...theme, ...(spec.config || {}) } }, {
+        actions: false, renderer: plot.dataset.renderer || "svg", ast: false,
+      });
+      figure.dataset.drawn = "yes";
+    } catch (error) {
+      plot.textContent = "This plot cannot be drawn here (" + error.message + "); its numbers are in the table below.";
+      figure.dataset.drawn = "failed";
+    }
+  };
+  const seen = new Set();
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting && !seen.has(entry.target)) {
+        seen.add(entry.target);
+        draw(entry.target);
+      }
+    }
+  }, { rootMargin: "300px" });
+  document.querySelectorAll(".plot[data-spec]").forEach((plot) => observer.observe(plot));
+  // A plot in a hidden panel has no width: it is drawn anew when it is shown.
+  const again = () => seen.forEach((plot) => {
+    if (plot.offsetParent) draw(plot);
+    else { seen.delete(plot); observer.unobserve(plot); observer.observe(plot); }
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  let timer;
+  let before = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === before) return;
+    before = innerWidth;
+    clearTimeout(timer);
+    timer = setTimeout(again, 250);
+  });
+  document.querySelectorAll("select[data-switch]").forEach((select) => {
+    const show = () => document.querySelectorAll("[data-panel='" + select.dataset.switch + "']").forEach((panel) => {
+      panel.hidden = panel.dataset.name !== select.value;
+    });
+    select.addEventListener("change", show);
+    show();
+  });
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+})();

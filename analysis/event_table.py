@@ -1,0 +1,220 @@
+"""Events of all recordings as one table, each event once, however often and wherever it was seen.
+
+DuckDB holds the table, so that more events than fit into memory are no trouble: it spills to a
+temporary folder. An event is known by its uid within a run and stack; of an event that was updated
+(count, lastTimestamp) the last version stands. It deliberately interprets only what a kubelet's
+message says literally; what it means for a cell is in exclusions.py.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.arrow import make_table
+from analysis.load_runs import Recording
+from analysis.pull_message import parse_failed, parse_pulled, parse_pulling
+from analysis.read_events import Event, Notes, Read, read_events
+
+PROGRESS_EVERY = 20_000
+"""Events between two calls of the progress."""
+
+MEMORY = "192MB"
+"""What DuckDB may hold in memory before it spills."""
+
+COLUMNS = {
+    "run": "text",
+    "stack": "text",
+    "file": "text",
+    "source": "text",
+    "uid": "text",
+    "namespace": "text",
+    "name": "text",
+    "reason": "text",
+    "type": "text",
+    "count": "whole",
+    "kind": "text",
+    "object_namespace": "text",
+    "object": "text",
+    "object_uid": "text",
+    "container": "text",
+    "component": "text",
+    "node": "text",
+    "at_ns": "whole",
+    "clock": "text",
+    "last_ns": "whole",
+    "job": "text",
+    "job_uid": "text",
+    "machine_type": "text",
+    "image": "text",
+    "pull_s": "real",
+    "pull_and_wait_s": "real",
+    "image_bytes": "whole",
+    "cached": "truth",
+    "message": "text",
+}
+"""Columns of the view `event`."""
+
+_DEDUPLICATE = """
+CREATE TABLE twice AS
+    SELECT hash(run, stack, uid) AS key FROM raw GROUP BY ALL HAVING count(*) > 1;
+CREATE TABLE merged AS
+    SELECT best.* EXCLUDE (file, source), file, source FROM (
+        SELECT
+            first(raw ORDER BY count DESC, last_ns DESC, at_ns, message, hash(raw)) AS best,
+            min(raw.file) AS file,
+            string_agg(DISTINCT raw.source, '+' ORDER BY raw.source) AS source
+        FROM raw WHERE hash(run, stack, uid) IN (SELECT key FROM twice)
+        GROUP BY run, stack, uid
+    );
+CREATE VIEW event AS
+    SELECT * FROM raw WHERE hash(run, stack, uid) NOT IN (SELECT key FROM twice)
+    UNION ALL BY NAME SELECT * FROM merged;
+"""
+
+Progress = Callable[[int], None]
+"""Called with the number of events read so far."""
+
+
+@contextmanager
+def open_event_table(
+    recordings: Sequence[Recording], notes: Notes, progress: Progress | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the view `event`, one row an event, columns as COLUMNS.
+
+    at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` says where at_ns is from: 'name'
+    (the reporter's clock, nanoseconds), 'event-time' (microseconds) or 'first-seen' (seconds).
+
+    Raises:
+        UnreadableFileError: a file cannot be opened.
+    """
+    with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
+        database = duckdb.connect(
+            str(Path(folder, "events.duckdb")),
+            config={"memory_limit": MEMORY, "preserve_insertion_order": False},
+        )
+        try:
+            make_table(database, "raw", COLUMNS, _rows(recordings, notes, progress))
+            database.execute(_DEDUPLICATE)
+            yield database
+        finally:
+            database.close()
+
+
+def _rows(
+    recordings: Sequence[Recording], notes: Notes, progress: Progress | None
+) -> Iterator[tuple[Any, ...]]:
+    count = 0
+    for recording in recordings:
+        for path in recording.files:
+            start = (recording.run, recording.stack)
+            file = _short(path, recording)
+            for read in read_events(path, notes):
+                yield _row(read, start, file)
+                count += 1
+                if progress and count % PROGRESS_EVERY == 0:
+                    progress(count)
+
+
+def _short(path: Path, recording: Recording) -> str:
+    """A file's name within its recording, so that moving the data changes no table."""
+    return path.relative_to(recording.root).as_posix() if path != recording.root else path.name
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _nanoseconds(at: datetime | None) -> int | None:
+    if at is None:
+        return None
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def _name_nanoseconds(name: str) -> int | None:
+    """As schema.events.name_time, which keeps microseconds only."""
+    suffix = name[-16:]
+    if name[-17:-16] != "." or not suffix.isalnum():
+        return None
+    try:
+        nanoseconds = int(suffix, 16)
+    except ValueError:
+        return None
+    return nanoseconds if 10**18 < nanoseconds < 4 * 10**18 else None
+
+
+def _row(read: Read, start: tuple[str, str], file: str) -> tuple[Any, ...]:
+    event = read.event
+    metadata, involved, labels = event.metadata, event.involved, event.involved.labels
+    name = metadata.name or ""
+    at_ns, clock = _at(event, name)
+    image, pulled = _said(event)
+    uid = metadata.uid or f"{metadata.namespace}/{name}/{event.reason}/{at_ns}"
+    return (
+        start[0],
+        start[1] or read.cluster,
+        file,
+        read.source,
+        uid,
+        metadata.namespace or "",
+        name,
+        event.reason or "",
+        event.type or "",
+        int(event.count or 1),
+        involved.kind or "",
+        involved.namespace or "",
+        involved.name or "",
+        involved.uid or "",
+        involved.field_path or "",
+        (event.source and event.source.component) or event.reporting_component or "",
+        _node(event),
+        at_ns,
+        clock,
+        _nanoseconds(event.last_timestamp),
+        (labels.job_name or labels.old_job_name) if labels else "",
+        (labels.job_uid or labels.old_job_uid) if labels else "",
+        (labels.machine_type or labels.old_machine_type) if labels else "",
+        image,
+        *pulled,
+        event.message or "",
+    )
+
+
+def _node(event: Event) -> str:
+    if event.source and event.source.host:
+        return event.source.host
+    return (event.reporting_instance or "") if event.reporting_component == "kubelet" else ""
+
+
+def _at(event: Event, name: str) -> tuple[int | None, str]:
+    if (from_name := _name_nanoseconds(name)) is not None:
+        return from_name, "name"
+    if event.event_time is not None:
+        return _nanoseconds(event.event_time), "event-time"
+    return _nanoseconds(event.first_timestamp or event.last_timestamp), "first-seen"
+
+
+_NOTHING: tuple[Any, ...] = (None, None, None, None)
+
+
+def _said(event: Event) -> tuple[str, tuple[Any, ...]]:
+    """Image, and (pull_s, pull_and_wait_s, image_bytes, cached), that a message tells of."""
+    message = event.message or ""
+    if event.reason == "Pulled":
+        pulled = parse_pulled(message)
+        if pulled:
+            return pulled.image, (
+                pulled.pull_s,
+                pulled.pull_and_wait_s,
+                pulled.image_bytes,
+                pulled.cached,
+            )
+    elif event.reason == "Pulling":
+        return parse_pulling(message) or "", _NOTHING
+    elif event.reason in {"Failed", "BackOff"}:
+        return parse_failed(message) or "", _NOTHING
+    return "", _NOTHING

@@ -1,0 +1,118 @@
+"""Which cells of a recording count, and why the others do not. Pure.
+
+For runs of this project the ledger has decided, with more evidence than a recording holds; these
+rules are for what others recorded. A cell is valid on evidence of exactly one real pull, begun and
+ended, on that node; the first rule that objects decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schema.run_records import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was recorded of one image on one node.
+
+    Attributes:
+        pods: pods of the image that were bound to the node.
+        pulling: `Pulling` events.
+        pulled: `Pulled` events of a real pull (`Successfully pulled`).
+        cached: `Pulled` events that found the image on the node.
+        failed: failed attempts at pulling.
+        failure: message of the first of them.
+        eviction: message of an eviction of one of the pods; empty if none.
+        pressure: reason of a disk-pressure event on the node during the pull; empty if none.
+        lost: reason of a node's loss during the pull; empty if none.
+        earlier: an earlier Job pulled this image on this node.
+        elsewhere: pods of the image on other nodes.
+    """
+
+    pods: int = 0
+    pulling: int = 0
+    pulled: int = 0
+    cached: int = 0
+    failed: int = 0
+    failure: str = ""
+    eviction: str = ""
+    pressure: str = ""
+    lost: str = ""
+    earlier: bool = False
+    elsewhere: int = 0
+
+
+def judge(evidence: Evidence) -> tuple[Status, str]:
+    """Status of a cell, and one sentence that says why it does not count; empty if it does."""
+    for status, rule in _RULES:
+        reason = rule(evidence)
+        if reason:
+            return status, reason
+    return Status.VALID, ""
+
+
+def _evicted(cell: Evidence) -> str:
+    return f"a pod was evicted: {cell.eviction}" if cell.eviction else ""
+
+
+def _node_lost(cell: Evidence) -> str:
+    return f"the node was not ready while it pulled ({cell.lost})" if cell.lost else ""
+
+
+def _failed(cell: Evidence) -> str:
+    return f"the pull failed: {cell.failure}" if cell.failed and not cell.pulled else ""
+
+
+def _retried(cell: Evidence) -> str:
+    return f"the pull failed first ({cell.failure})" if cell.failed else ""
+
+
+def _repeated(cell: Evidence) -> str:
+    if cell.pulled < 2:  # noqa: PLR2004 (more than once)
+        return ""
+    return f"pulled {cell.pulled} times on this node: its pods shared the disk and the network"
+
+
+def _disk_pressure(cell: Evidence) -> str:
+    return f"the node was short of disk while it pulled ({cell.pressure})" if cell.pressure else ""
+
+
+def _cached(cell: Evidence) -> str:
+    return "the image was on the node already" if cell.cached and not cell.pulled else ""
+
+
+def _missing_events(cell: Evidence) -> str:
+    if cell.pulled:
+        return _unbalanced(cell)
+    if cell.pulling:
+        return "Pulling was recorded and no end of the pull"
+    if cell.pods:
+        return f"{cell.pods} pods were bound to this node and no event of a pull was recorded"
+    return f"no pod of this image ran on this node ({cell.elsewhere} ran on others)"
+
+
+def _unbalanced(cell: Evidence) -> str:
+    if cell.pulling == 0:
+        return "Pulled was recorded without its Pulling"
+    if cell.pulling > cell.pulled:
+        return f"{cell.pulling} Pulling were recorded and {cell.pulled} Pulled"
+    return ""
+
+
+def _warm(cell: Evidence) -> str:
+    if not cell.earlier:
+        return ""
+    return "an earlier Job pulled this image here, and nothing proves that its layers were gone"
+
+
+_RULES: tuple[tuple[Status, Callable[[Evidence], str]], ...] = (
+    (Status.EVICTED, _evicted),
+    (Status.NODE_LOST, _node_lost),
+    (Status.FAILED, _failed),
+    (Status.RETRIED, _retried),
+    (Status.REPEATED, _repeated),
+    (Status.DISK_PRESSURE, _disk_pressure),
+    (Status.CACHED, _cached),
+    (Status.MISSING_EVENTS, _missing_events),
+    (Status.WARM_LAYERS, _warm),
+)

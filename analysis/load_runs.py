@@ -1,0 +1,328 @@
+"""Finds what was recorded: run folders of this project, and folders laid out as in the first study.
+
+The first study kept `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
+`nodes-*.json[.gz]`; any level of that may be named, one file included, and always gives the same
+run and stack. It deliberately reads no event (read_events.py) and judges nothing.
+"""
+
+import gzip
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from schema.errors import UserError
+from schema.run_records import (
+    CellRecord,
+    PhaseRecord,
+    Rehearsal,
+    RunRecord,
+    TrialRecord,
+)
+
+_DATA = re.compile(r".*\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
+_EVENTS = re.compile(r"events?[-._].*|events?\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
+_SINK_OBJECT = re.compile(r"\d\d[:_]\d\d[:_]\d\d_\d\d[:_]\d\d[:_]\d\d_S\d+\.json(\.gz)?$")
+_NODES = re.compile(r"nodes[-._]?.*\.json(\.gz)?$")
+_MACHINE = re.compile(r"[a-z]+\d+[a-z]*-[a-z]+(-\d+)?|[a-z]\d[a-z]*\.\w+")
+_STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_MACHINE.pattern}")
+_SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
+
+_DEEPEST = 32
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class NothingRecordedError(UserError):
+    """An input holds nothing that can be analysed."""
+
+
+class DamagedRunError(UserError):
+    """A run's folder lacks or breaks a file that the analysis cannot do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as the cluster described it."""
+
+    name: str
+    machine_type: str
+    zone: str = ""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The records of one of this project's runs, as read; ledger and phases may be short."""
+
+    record: RunRecord
+    phases: tuple[PhaseRecord, ...]
+    trials: tuple[TrialRecord, ...]
+    cells: tuple[CellRecord, ...]
+    """The last attempt at each trial alone."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded of one cluster.
+
+    Attributes:
+        run: name of the run: the run's id, or the folder's name (metadata/RUN/16).
+        stack: name of the cluster's settings: 'size-16', '16', 'n1-standard-64'; may be empty.
+        files: event files.
+        nodes: cluster size N, None if no file or folder says.
+        node_list: nodes as listed by the cluster, empty if no list was kept.
+        folder: the records of a run of this project, None for a recording of another kind.
+    """
+
+    run: str
+    stack: str
+    root: Path
+    files: tuple[Path, ...]
+    nodes: int | None
+    node_list: tuple[NodeInfo, ...] = ()
+    folder: RunFolder | None = None
+
+    @property
+    def rehearsal(self) -> Rehearsal | None:
+        """What was not real in it, None for a measurement."""
+        return self.folder.record.rehearsal if self.folder else None
+
+    @property
+    def provenance(self) -> str:
+        """'measured', or in words what was not real; stands on every table and plot."""
+        return describe_rehearsal(self.rehearsal)
+
+    @property
+    def machine_type(self) -> str:
+        """Machine type of the nodes; empty if unknown, comma-separated if there are several."""
+        types = sorted({node.machine_type for node in self.node_list if node.machine_type})
+        if not types and self.folder and self.folder.record.outputs:
+            types = [self.folder.record.outputs.machine_type]
+        if not types and _MACHINE.fullmatch(self.stack):
+            types = [self.stack]
+        return ",".join(types)
+
+
+def describe_rehearsal(rehearsal: Rehearsal | None) -> str:
+    """In words: 'measured', 'simulated nodes', or 'rehearsed on real nodes'; with the scale."""
+    if rehearsal is None:
+        return "measured"
+    what = "simulated nodes" if rehearsal.nodes == "simulated" else "rehearsed on one machine"
+    return what if rehearsal.scale == 1 else f"{what}, images at {rehearsal.scale:g} of their size"
+
+
+def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
+    """All recordings in the inputs, each once, in the order of their names.
+
+    Raises:
+        NothingRecordedError: an input does not exist, or holds no file that could hold events.
+        DamagedRunError: a run's folder cannot be read.
+    """
+    found: dict[Path, Recording] = {}
+    foreign: dict[tuple[Path, str, str], set[Path]] = defaultdict(set)
+    for given in inputs:
+        path = given.resolve()
+        if not path.exists():
+            raise NothingRecordedError(
+                f"There is nothing at {given}, so there is nothing to analyse.",
+                "name a run's folder (ls data/runs), or a folder or file with recorded events",
+            )
+        before = len(found) + sum(len(files) for files in foreign.values())
+        for folder in _run_folders(path):
+            found[folder] = _load_run_folder(folder)
+        for file in _event_files(path):
+            if not any(folder in file.parents for folder in found):
+                foreign[_place(file, path)].add(file)
+        after = len(found) + sum(len(files) for files in foreign.values())
+        if before == after and not _inside_known(path, found, foreign):
+            raise NothingRecordedError(
+                f"{given} holds no file that could hold events (run.json, events-*.json[.gz], or "
+                "any other .json, .jsonl or .log file), so there is nothing to analyse.",
+                f"ls -R {given}",
+            )
+    recordings = [
+        *found.values(),
+        *(_foreign(root, run, stack, files) for (root, run, stack), files in foreign.items()),
+    ]
+    return sorted(_distinct(recordings), key=lambda r: (r.run, _size_order(r)))
+
+
+def _inside_known(
+    path: Path, found: dict[Path, Recording], foreign: dict[tuple[Path, str, str], set[Path]]
+) -> bool:
+    """Whether an input was named twice, or lies within another."""
+    files = {file for group in foreign.values() for file in group}
+    return path in files or any(path in file.parents for file in files) or path in found
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        if path.name == "run.json":
+            yield path.parent
+        return
+    for record in sorted(path.rglob("run.json")):
+        yield record.parent
+
+
+def _event_files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        if path.name != "run.json":
+            yield path
+        return
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file)]
+    named = [f for f in files if _EVENTS.match(f.name) or _SINK_OBJECT.fullmatch(f.name)]
+    yield from named or [file for file in files if not _NODES.match(file.name)]
+
+
+def _is_data(file: Path) -> bool:
+    return bool(_DATA.fullmatch(file.name)) and not file.name.startswith(
+        ("raw-times", "unique-containers", "report")
+    )
+
+
+def _place(file: Path, given: Path) -> tuple[Path, str, str]:
+    """Folder, run and stack of a file that is not in a run's folder."""
+    folder = file.parent
+    if _SINK_OBJECT.fullmatch(file.name):
+        # BUCKET/LOG/YYYY/MM/DD/HH:MM:SS_HH:MM:SS_S0.json: one recording for all, whatever level
+        while re.fullmatch(r"\d\d|\d{4}", folder.name):
+            folder = folder.parent
+        root = given if given.is_dir() and given in (folder, *folder.parents) else folder
+        return root, root.name, ""
+    if _STACK.fullmatch(folder.name):
+        return folder, folder.parent.name, folder.name
+    return folder, folder.name, ""
+
+
+def _foreign(root: Path, run: str, stack: str, files: Iterable[Path]) -> Recording:
+    ordered = tuple(sorted(files))
+    node_list = _node_list(sorted(f for f in root.glob("nodes*") if _NODES.match(f.name)))
+    return Recording(run, stack, root, ordered, _cluster_size(stack, ordered, node_list), node_list)
+
+
+def _cluster_size(stack: str, files: Sequence[Path], node_list: Sequence[NodeInfo]) -> int | None:
+    if stack.isdigit():
+        return int(stack)
+    if node_list:
+        return len(node_list)
+    sizes = {int(m[1]) for file in files if (m := _SIZE_IN_NAME.match(file.name))}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
+    nodes: dict[str, NodeInfo] = {}
+    for file in files:
+        for item in _items(file):
+            metadata = item.get("metadata") or {}
+            labels = metadata.get("labels") or {}
+            name = str(metadata.get("name", ""))
+            if name:
+                machine = labels.get("node.kubernetes.io/instance-type") or labels.get(
+                    "beta.kubernetes.io/instance-type", ""
+                )
+                zone = labels.get("topology.kubernetes.io/zone", "")
+                nodes[name] = NodeInfo(name, str(machine), str(zone))
+    return tuple(nodes[name] for name in sorted(nodes))
+
+
+def _items(file: Path) -> list[dict[str, Any]]:
+    try:
+        data = file.read_bytes()
+        value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except (OSError, EOFError, ValueError):
+        return []  # a node list only adds names; events name the nodes too
+    items = value.get("items") if isinstance(value, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _distinct(recordings: list[Recording]) -> list[Recording]:
+    """A run's name belongs to one folder: a/run1 and b/run1 get the parent's name in front."""
+    names = {_run_root(r): r.run for r in recordings}
+    depth = 1
+    while len(set(names.values())) < len(names) and depth < _DEEPEST:
+        depth += 1
+        counts = Counter(names.values())
+        short = {r.run for r in recordings if counts[names[_run_root(r)]] > 1}
+        for recording in recordings:
+            root = _run_root(recording)
+            if recording.run in short:
+                names[root] = "/".join(root.parts[-depth:])
+    return [replace(r, run=names[_run_root(r)]) for r in recordings]
+
+
+def _run_root(recording: Recording) -> Path:
+    foreign_stack = recording.stack and recording.folder is None
+    return recording.root.parent if foreign_stack else recording.root
+
+
+def _size_order(recording: Recording) -> tuple[int, str]:
+    return (recording.nodes or 0, recording.stack)
+
+
+def _load_run_folder(folder: Path) -> Recording:
+    record = _load_record(folder / "run.json")
+    trials = tuple(_read_lines(folder / "trials.jsonl", TrialRecord))
+    cells = tuple(_last_attempts(_read_lines(folder / "ledger.jsonl", CellRecord)))
+    phases = tuple(_read_lines(folder / "phases.jsonl", PhaseRecord))
+    nodes = record.outputs.node_count if record.outputs else None
+    files = [folder / "events.watch.jsonl", folder / "events.logging.jsonl"]
+    return Recording(
+        run=record.run_id,
+        stack=record.stack,
+        root=folder,
+        files=tuple(file for file in files if file.exists()),
+        nodes=nodes or max((cell.nodes for cell in cells), default=None),
+        node_list=_node_list([folder / "nodes.json"]),
+        folder=RunFolder(record, phases, trials, cells),
+    )
+
+
+def _load_record(path: Path) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        detail = " ".join(str(error).split())[:300]
+        raise DamagedRunError(
+            f"The run's record {path} cannot be read, so its events cannot be told apart: {detail}",
+            f"python -m analysis tables {path.parent}/events.watch.jsonl reads the events alone",
+        ) from None
+
+
+def _read_lines(path: Path, model: type[R]) -> list[R]:
+    """Records of a JSON-lines file; a last line that was cut off (kill -9) does not count."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(model.model_validate_json(line))
+        except ValidationError as error:
+            if number == len(lines):
+                break
+            detail = " ".join(str(error).split())[:300]
+            raise DamagedRunError(
+                f"Line {number} of {path} is not a {model.__name__}, so the run cannot be told as "
+                f"it was: {detail}",
+                f"sed -n {number}p {path} shows the line",
+            ) from None
+    return records
+
+
+def _last_attempts(cells: Iterable[CellRecord]) -> list[CellRecord]:
+    """Of each trial the cells of its last attempt; of a cell recorded twice the later line."""
+    last: dict[tuple[int, int, str], CellRecord] = {}
+    attempts: dict[tuple[int, int], int] = defaultdict(int)
+    for cell in cells:
+        last[cell.trial, cell.repetition, cell.node] = cell
+        key = (cell.trial, cell.repetition)
+        attempts[key] = max(attempts[key], cell.attempt)
+    return [cell for cell in last.values() if cell.attempt == attempts[cell.trial, cell.repetition]]

@@ -1,0 +1,295 @@
+"""Writes the tables: events, pulls, cells, summary; CSV for people, Parquet for programs.
+
+Every row of every table says where it is from (run, stack, provenance). The order of the rows
+depends on what was recorded alone, not on the order of files or lines. Percentiles are numpy's
+default (linear interpolation). It deliberately draws nothing.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.arrow import make_table
+from analysis.cells import PHASE_TIMES, derive_cells, image_parts
+from analysis.event_table import Progress, open_event_table
+from analysis.load_runs import Recording, find_recordings
+from analysis.pulls import derive_pulls
+from analysis.read_events import Notes
+from schema.errors import UserError
+
+TABLES = ("pulls", "cells", "summary", "other_pulls")
+
+
+class OutputError(UserError):
+    """The tables cannot be written where they should be."""
+
+
+def _time(name: str) -> str:
+    return f"make_timestamp({name}_ns // 1000) AS {name}_at"
+
+
+def _span(name: str, begin: str, end: str) -> str:
+    return f"({end}_ns - {begin}_ns) / 1e9 AS {name}"
+
+
+_SPANS = (
+    ("scheduling_s", "released", "scheduled"),
+    ("waiting_s", "scheduled", "pulling"),
+    ("pulling_s", "pulling", "pulled"),
+    ("creating_s", "pulled", "created"),
+    ("starting_s", "created", "started"),
+    ("running_s", "started", "finished"),
+    ("settling_s", "finished", "job_complete"),
+    ("started_to_complete_s", "started", "job_complete"),
+)
+
+_VIEWS = f"""
+CREATE VIEW pulls AS
+SELECT p.run, p.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers, i.size_bytes,
+    p.image_bytes, p.node, p.pod, p.job, p.repetition, p.outcome, p.pull_s, p.pull_and_wait_s,
+    make_timestamp(p.begun_ns // 1000) AS started_at,
+    make_timestamp(p.ended_ns // 1000) AS ended_at,
+    CASE p.outcome WHEN 'cached' THEN 'cached' WHEN 'failed' THEN 'failed'
+        WHEN 'not ended' THEN 'missing-events'
+        ELSE coalesce(c.status, 'missing-events') END AS status,
+    CASE p.outcome WHEN 'cached' THEN 'the image was on the node already'
+        WHEN 'failed' THEN 'the pull failed: ' || p.failure
+        WHEN 'not ended' THEN 'Pulling was recorded and no end of the pull'
+        ELSE coalesce(c.reason, 'the ledger knows no such cell') END AS reason,
+    s.provenance, p.object_uid AS pod_uid
+FROM studied_pull AS p
+JOIN stack AS s USING (run, stack)
+JOIN image AS i USING (image)
+LEFT JOIN (SELECT run, stack, image, node, repetition, status, reason, pod_uid,
+        count(*) OVER (PARTITION BY run, stack, pod_uid) AS same FROM cell) AS c
+    ON c.run = p.run AND c.stack = p.stack AND c.image = p.image AND c.node = p.node
+    AND CASE WHEN (p.run, p.stack) IN (SELECT (run, stack) FROM told)
+        THEN c.pod_uid = p.object_uid ELSE c.repetition = p.repetition END
+ORDER BY p.run, s.nodes, p.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
+
+CREATE VIEW cells AS
+SELECT c.run, c.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
+    i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason,
+    c.pull_s, c.pull_and_wait_s,
+    {", ".join(_span(*span) for span in _SPANS)},
+    {", ".join(_time(name) for name in PHASE_TIMES)},
+    s.provenance, c.pod_uid
+FROM cell AS c JOIN stack AS s USING (run, stack) JOIN image AS i USING (image)
+ORDER BY c.run, s.nodes, c.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;
+
+CREATE VIEW other_pulls AS
+SELECT p.run, p.stack, p.file, s.nodes, p.image, p.image_bytes, p.node, p.pod, p.outcome,
+    p.pull_s, p.pull_and_wait_s, make_timestamp(p.begun_ns // 1000) AS started_at, s.provenance
+FROM pull AS p JOIN stack AS s USING (run, stack) ANTI JOIN studied USING (run, stack, image)
+ORDER BY p.run, s.nodes, p.stack, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
+
+CREATE VIEW events AS
+SELECT run, stack, file, source, uid, namespace, name, reason, type, count, kind, object_namespace,
+    object, object_uid, container, component, node, make_timestamp_ns(at_ns) AS at, clock,
+    make_timestamp_ns(last_ns) AS last_at, job, job_uid, image, pull_s, pull_and_wait_s,
+    image_bytes, cached, message, coalesce(provenance, 'measured') AS provenance
+FROM event LEFT JOIN (SELECT run, stack, provenance FROM stack) USING (run, stack)
+ORDER BY run, stack, at_ns, uid;
+"""
+
+_STATISTICS = (
+    ("min", "min({0})"),
+    ("median", "quantile_cont({0}, 0.5)"),
+    ("mean", "avg({0})"),
+    ("p95", "quantile_cont({0}, 0.95)"),
+    ("max", "max({0})"),
+)
+
+
+def _statistics(prefix: str = "", where: str = "") -> str:
+    # Rounded to a nanosecond: the last bits of a mean depend on the order of its sum.
+    return ",\n    ".join(
+        f"round({formula.format(name)}{where}, 9) AS {prefix}{name}_{statistic}"
+        for name in ("pull_s", "pull_and_wait_s")
+        for statistic, formula in _STATISTICS
+    )
+
+
+_SUMMARY = f"""
+CREATE VIEW summary AS
+WITH every AS (
+    SELECT run, stack, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
+    {_statistics()}
+    FROM studied_pull WHERE outcome = 'pulled' GROUP BY ALL
+),
+judged AS (
+    SELECT run, stack, image, count(*) AS cells,
+        count(*) FILTER (status = 'valid') AS valid_n,
+        count(DISTINCT node) FILTER (status = 'valid') AS valid_nodes,
+    {_statistics("valid_", " FILTER (status = 'valid')")},
+        max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes
+    FROM cell GROUP BY ALL
+)
+SELECT s.run, s.stack, s.nodes, s.machine_type, i.image, i.tag, i.layers, i.size_bytes,
+    judged.image_bytes, judged.warm_bytes, coalesce(n, 0) AS n,
+    coalesce(nodes_pulled, 0) AS nodes_pulled,
+    every.* EXCLUDE (run, stack, image, n, nodes_pulled),
+    judged.cells, judged.cells - valid_n AS excluded,
+    judged.* EXCLUDE (run, stack, image, cells, image_bytes, warm_bytes), s.provenance
+FROM judged LEFT JOIN every USING (run, stack, image)
+JOIN stack AS s USING (run, stack) JOIN image AS i USING (image)
+ORDER BY s.run, s.nodes, s.stack, i.size_bytes, i.image;
+"""
+
+
+class Tables:
+    """The tables of some recordings, ready to be asked or written."""
+
+    def __init__(
+        self,
+        database: duckdb.DuckDBPyConnection,
+        recordings: Sequence[Recording],
+        notes: Notes,
+    ) -> None:
+        self.database = database
+        self.recordings = tuple(recordings)
+        self.notes = notes
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Rows of a query on the views pulls, cells, summary, other_pulls, events, stack."""
+        result = self.database.execute(query)
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
+
+
+@contextmanager
+def open_tables(
+    inputs: Sequence[Path], images: str | None = None, progress: Progress | None = None
+) -> Iterator[Tables]:
+    """Read what was recorded and derive all tables from it.
+
+    Args:
+        inputs: run folders, folders as in the original study at any level, or files with events.
+        images: regular expression of the study's images (see pulls.derive_pulls).
+        progress: told the number of events read.
+
+    Raises:
+        NothingRecordedError: an input holds nothing that could hold events.
+        DamagedRunError: a run's folder cannot be read.
+        UnreadableFileError: a file cannot be opened.
+    """
+    recordings = find_recordings(inputs)
+    notes = Notes()
+    with open_event_table(recordings, notes, progress) as database:
+        derive_pulls(database, recordings, images)
+        derive_cells(database, recordings)
+        _make_images(database)
+        _make_told(database, recordings)
+        database.execute(_VIEWS + _SUMMARY)
+        yield Tables(database, recordings, notes)
+
+
+def write_tables(tables: Tables, out: Path) -> list[Path]:
+    """Write all tables into a folder, made if need be; existing ones are replaced.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = [_copy(tables.database, "events", out / "events.parquet")]
+        for name in TABLES:
+            written.append(_copy(tables.database, name, out / f"{name}.csv"))
+            written.append(_copy(tables.database, name, out / f"{name}.parquet"))
+        written.append(_write_raw_times(tables, out / "raw-times.json"))
+        written.append(_write_notes(tables.notes, out / "notes.csv"))
+    except (OSError, duckdb.IOException) as error:
+        raise OutputError(
+            f"The tables cannot be written to {out}: {error}.", "name another folder with --out"
+        ) from None
+    return written
+
+
+def _copy(database: duckdb.DuckDBPyConnection, view: str, path: Path) -> Path:
+    form = "FORMAT parquet, COMPRESSION zstd" if path.suffix == ".parquet" else "FORMAT csv, HEADER"
+    if path.suffix == ".csv":
+        form += ", TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
+    target = str(path).replace("'", "''")
+    database.execute(f"COPY (FROM {view}) TO '{target}' ({form})")
+    return path
+
+
+def _make_images(database: duckdb.DuckDBPyConnection) -> None:
+    names = database.execute("SELECT image FROM studied UNION SELECT image FROM cell").fetchall()
+    rows = [(name, *image_parts(name)[1:]) for (name,) in names]
+    kinds = {"image": "text", "tag": "text", "layers": "whole", "size_bytes": "whole"}
+    make_table(database, "image", kinds, rows)
+
+
+def _make_told(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
+    rows = [(r.run, r.stack) for r in recordings if r.folder and r.folder.cells]
+    make_table(database, "told", {"run": "text", "stack": "text"}, rows)
+
+
+def _write_raw_times(tables: Tables, path: Path) -> Path:
+    """The original study's raw-times.json: what happened to each object, by its name.
+
+    As there, the last event of a reason stands. Two objects of one name, which overwrote each
+    other there, get `@run/stack` and their uid behind the name here.
+    """
+    cursor = tables.database.cursor()
+    cursor.execute("""
+        SELECT name, uid, e.run, e.stack, s.nodes, reason, moment, node, message, image, clashes
+        FROM (
+            SELECT regexp_replace(name, '\\.[^.]*$', '') AS name, object_uid AS uid, run, stack,
+                lower(reason) AS reason, image,
+                strftime(make_timestamp_ns(at_ns), '%Y-%m-%dT%H:%M:%SZ') AS moment,
+                coalesce(nullif(node, ''), '') AS node, message, at_ns, event.uid AS event_uid,
+                min(run || stack || object_uid) OVER same
+                    <> max(run || stack || object_uid) OVER same AS clashes
+            FROM event
+            WINDOW same AS (PARTITION BY regexp_replace(name, '\\.[^.]*$', ''))
+        ) AS e JOIN stack AS s USING (run, stack)
+        ORDER BY name, run, stack, uid, at_ns, event_uid
+    """)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("{")
+        before = ""
+        for key, item in _raw_items(cursor):
+            file.write(f"{before}\n {json.dumps(key)}: {json.dumps(item)}")
+            before = ","
+        file.write("\n}\n")
+    return path
+
+
+def _raw_items(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, dict[str, Any]]]:
+    key, item = "", {}  # type: str, dict[str, Any]
+    while batch := cursor.fetchmany(10_000):
+        for name, uid, run, stack, nodes, reason, at, node, message, image, clashes in batch:
+            wanted = f"{name}@{run}/{stack}#{uid}" if clashes else name
+            if wanted != key:
+                if item:
+                    yield key, item
+                key, item = wanted, {"events": {}, "experiment": run, "size": nodes}
+            event = {"timestamp": at, "instance": node}
+            if reason == "pulled":
+                event["message"] = message
+            if reason == "pulling" and image:
+                item["container"] = image
+            item["events"][reason] = event
+    if item:
+        yield key, item
+
+
+def _write_notes(notes: Notes, path: Path) -> Path:
+    """Lines that are no events, by file and line; a file's notes beyond 10,000 are one row."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "line", "kind", "detail"])
+        for note in sorted(notes.listed, key=lambda n: (n.file, n.line, n.kind, n.detail)):
+            writer.writerow([note.file, note.line, note.kind, note.detail])
+        for (name, kind), count in sorted(notes.counts.items()):
+            listed = sum(1 for n in notes.listed if (n.file, n.kind) == (name, kind))
+            if count > listed:
+                writer.writerow([name, "", kind, f"{count - listed} more lines of this kind"])
+    return path
