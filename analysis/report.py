@@ -22,6 +22,11 @@ from analysis.tables import OutputError, Tables, open_tables, write_tables
 MOST_ROWS = 20_000
 """Pulls and cells that a page draws one by one; of more, an even sample is drawn."""
 
+_PULL_TIMES = (
+    "The kubelet's own duration of each pull, without waiting behind other pulls of the node. "
+    "A dot is a pull, the large dot the median, the bar the middle half."
+)
+
 _CLUSTER = """
 CREATE OR REPLACE TEMP VIEW cluster AS
 SELECT run, stack,
