@@ -49,7 +49,7 @@ def build_image(
         base: `busybox` or a reference.
         files_per_layer: the content of each layer is split evenly into this many files.
         overwrite: let the tag name this image even if it names another one now.
-        jobs: layers at a time; None is two more than this machine's cores.
+        jobs: layers at a time; None is two more than this machine's cores, at most 8.
         on_bytes: told of content bytes newly done, from several threads.
 
     Raises:

@@ -4,7 +4,7 @@ The system's zlib is not used: its output differs between zlib, zlib-ng and othe
 (package `deflate`) and libzstd (package `zstandard`) come with their packages, which are pinned
 exactly, and each gives one output per version and level, whatever the processor.
 
-Each block of 1 MiB becomes a gzip member or zstd frame of its own, and a layer is their sequence.
+Each block of 512 KiB becomes a gzip member or zstd frame of its own, and a layer is their sequence.
 Every runtime reads that (eStargz and zstd:chunked layers are made so too). It lets several
 cores work on one layer, and memory does not depend on the layer's size.
 """
@@ -18,7 +18,7 @@ import zstandard
 
 from images.plan import Compression
 
-BLOCK = 1 << 20
+BLOCK = 1 << 19
 """Uncompressed bytes that are compressed at a time."""
 
 Compress = Callable[[bytes], bytes]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 UNIT = 1024
 """Bytes of a unit; short enough for the 32 KiB window of gzip at any ratio."""
 
-_BLOCK_UNITS = 1024
+_BLOCK_UNITS = 512
 _LEAST_RANDOM = 8
 """A unit of fewer random bytes could meet its like: 8 bytes give 2^64 different ones."""
 _OVERHEAD = 6
@@ -42,7 +42,7 @@ def random_bytes_per_unit(compressibility: float) -> int:
 
 
 def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[bytes]:
-    """The bytes of one file, in blocks of at most 1 MiB.
+    """The bytes of one file, in blocks of at most 512 KiB.
 
     Args:
         seed: names the content; another seed gives other bytes throughout.

@@ -1,7 +1,7 @@
 """A layer on its way: content, tar, digest, compression, each byte once and at once.
 
 Blocks are compressed by a pool that all layers share, so one layer can keep every core busy; the
-digests follow in order. A layer holds a few blocks of 1 MiB, never more.
+digests follow in order. A layer holds a few blocks, never more.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class LayerStream:
         compress: Compress,
         pool: Executor,
         *,
-        ahead: int = 4,
+        ahead: int,
         on_bytes: OnBytes | None = None,
         cancelled: Event | None = None,
     ) -> None:
@@ -47,7 +47,7 @@ class LayerStream:
             busybox: for the first layer.
             compress: makes a gzip member, zstd frame or copy of a block.
             pool: runs `compress`.
-            ahead: blocks of 1 MiB in the pool at a time.
+            ahead: blocks in the pool at a time.
             on_bytes: told of progress; bytes made again after a failure are told once.
             cancelled: ends the stream when set.
         """
@@ -63,7 +63,7 @@ class LayerStream:
         self.unpacked = 0
 
     def pieces(self) -> Iterator[bytes]:
-        """The compressed layer, one piece for each MiB of the tar.
+        """The compressed layer, one piece for each block of the tar.
 
         Raises:
             Cancelled: the event was set.

@@ -15,7 +15,7 @@ _FOLDER = "pull-study"
 
 
 def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[bytes]:
-    """The uncompressed layer, in pieces of at most 1 MiB.
+    """The uncompressed layer, in pieces of about 1 MiB at most.
 
     Args:
         layer: its content.

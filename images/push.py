@@ -32,6 +32,9 @@ from images.upload import mount_blob, upload_blob, upload_bytes
 
 RUN_NOTHING = ("/bin/true",)
 
+_MOST_JOBS = 8
+"""Layers at a time unless asked for more: each takes some MiB of memory and a connection."""
+
 Stored = tuple[Layer, int, int]
 """A layer, the bytes sent for it, and the bytes of its tar (0 for a base's, which is not ours)."""
 
@@ -82,7 +85,7 @@ def push_plan(
         base: the image that `plan.base` names, None for busybox.
         command: what a container runs unless told otherwise.
         overwrite: let the tag name this image even if it names another one now.
-        jobs: layers at a time; None is two more than this machine's cores.
+        jobs: layers at a time; None is two more than this machine's cores, at most 8.
         on_bytes: told of content bytes newly done, from several threads.
 
     Raises:
@@ -143,11 +146,14 @@ class _Push:
     def run(self, jobs: int | None) -> list[Stored]:
         """All layers in order."""
         cores = os.cpu_count() or 1
+        jobs = jobs or min(cores + 2, _MOST_JOBS)
+        # Blocks to keep the cores busy: many of one layer, or a few of each of many.
+        ahead = max(2, -(-2 * cores // min(jobs, len(self.plan.layers))))
         with (
             ThreadPoolExecutor(cores, "compress") as pool,
-            ThreadPoolExecutor(jobs or cores + 2, "layer") as workers,
+            ThreadPoolExecutor(jobs, "layer") as workers,
         ):
-            tasks = [workers.submit(task) for task in [*self._base_tasks(), *self._own_tasks(pool)]]
+            tasks = [workers.submit(task) for task in [*self._base_tasks(), *self._own_tasks(pool, ahead)]]
             wait(tasks, return_when=FIRST_EXCEPTION)
             failed = [task for task in tasks if task.done() and task.exception()]
             if failed:
@@ -166,14 +172,14 @@ class _Push:
         source = Registry(origin.registry)
         return [partial(self._copy, source, origin, layer) for layer in self.base.image.layers]
 
-    def _own_tasks(self, pool: Executor) -> list[Task]:
-        return [partial(self._layer, index, pool) for index in range(len(self.plan.layers))]
+    def _own_tasks(self, pool: Executor, ahead: int) -> list[Task]:
+        return [partial(self._layer, index, pool, ahead) for index in range(len(self.plan.layers))]
 
     def _copy(self, source: Registry, origin: Target, layer: Layer) -> Stored:
         sent = copy_layer(source, origin, layer, self.registry, self.target.repository)
         return layer, sent, 0
 
-    def _layer(self, index: int, pool: Executor) -> Stored:
+    def _layer(self, index: int, pool: Executor, ahead: int) -> Stored:
         busybox = self.busybox if index == 0 else None
         key = layer_key(self.plan, index, busybox.sha256 if busybox else "")
         stream = LayerStream(
@@ -181,6 +187,7 @@ class _Push:
             busybox,
             compressor(self.plan.compression, self.plan.level),
             pool,
+            ahead=ahead,
             on_bytes=self.on_bytes,
             cancelled=self.cancelled,
         )

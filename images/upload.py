@@ -24,7 +24,7 @@ from images.registry import Registry, Unreachable
 Content = Callable[[], Iterator[bytes]]
 """Makes a blob's bytes from the beginning; each call the same."""
 
-_SHORT = 4 << 20
+_SHORT = 1 << 20
 """Bytes of a blob that is held whole."""
 _TRIES = 6
 """Tries one after the other that get nothing across."""

@@ -1,0 +1,254 @@
+"""`python -m images`: build, check, compare and copy the images of a study."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from images.build import build_image, open_registry
+from images.copy import copy_image
+from images.errors import PlanError, VerifyError
+from images.inspection import Inspection, inspect_image
+from images.orders import orders_of_matrix, orders_of_study
+from images.plan import BUSYBOX, Compression, Media
+from images.progress import show_bytes
+from images.push import BuiltImage
+from images.reference import parse_target
+from images.remote import read_remote
+from images.sizes import quantiles, read_sample
+from images.verify import verify_image
+from schema.errors import ExitCode, UserError
+from schema.study import load_study
+
+_SHORT = len("sha256:") + 12
+"""Characters of a digest in a table; --json gives all."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Make container images of known size, layers and compressibility, and check them.",
+)
+
+Overwrite = Annotated[bool, typer.Option(help="Let a tag that names another image name this one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Compressibility = Annotated[
+    float, typer.Option(help="Share of the bytes that compression saves, 0 to 1.")
+]
+
+
+@app.command()
+def build(
+    *,
+    layers: Annotated[str, typer.Option(help="Layers in the manifest; several with commas.")] = "",
+    size: Annotated[
+        str, typer.Option(help="Bytes of all files, the base apart; several with commas.")
+    ] = "",
+    to: Annotated[
+        list[str] | None, typer.Option(help="REGISTRY/REPOSITORY[:TAG]; may be given again.")
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Build every layer count with every size.")
+    ] = False,
+    study: Annotated[Path | None, typer.Option(help="Build all images of this study.")] = None,
+    mirror: Annotated[
+        str, typer.Option(help="Registry to build a study's images in, in place of its own.")
+    ] = "",
+    scale: Annotated[
+        float, typer.Option(help="Real size as a fraction of the tag's; the tag stays.")
+    ] = 1.0,
+    salt: Annotated[
+        str,
+        typer.Option(help="Another salt gives other layers; or a variant: see images.variants."),
+    ] = "",
+    compressibility: Compressibility = 0.5,
+    compression: Annotated[Compression, typer.Option(help="Of the layers.")] = Compression.GZIP,
+    level: Annotated[
+        int | None, typer.Option(help="Of the compression; default: gzip 6, zstd 3.")
+    ] = None,
+    media: Annotated[Media, typer.Option(help="Whose media types to use.")] = Media.OCI,
+    base: Annotated[
+        str, typer.Option(help="busybox, or a reference whose layers come first.")
+    ] = BUSYBOX,
+    files_per_layer: Annotated[int, typer.Option(help="Files in each layer.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Layers at a time; default: cores + 2, at most 8.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Build images straight into registries; the same arguments give the same digests."""
+    if study is not None:
+        _refuse_beside_study(layers=layers, size=size, to=to, salt=salt, matrix=matrix)
+        orders = orders_of_study(load_study(study), mirror)
+    elif layers and size and to and not mirror:
+        orders = orders_of_matrix(layers, size, salt, to, matrix=matrix)
+    else:
+        raise PlanError(
+            "An image needs --layers, --size and --to; --mirror is for a --study.",
+            "python -m images build --layers 9 --size 1176249324 --to 127.0.0.1:5000/chonks",
+        )
+    total = sum(round(order.tag.size_bytes * scale) for order in orders)
+    console = Console(stderr=True)
+    built: list[BuiltImage] = []
+    with show_bytes(console, f"{len(orders)} image{'s' * (len(orders) > 1)}", total) as on_bytes:
+        for order in orders:
+            image = build_image(
+                order.tag,
+                order.target,
+                scale=scale,
+                compressibility=compressibility,
+                compression=compression,
+                level=level,
+                media=media,
+                base=base,
+                files_per_layer=files_per_layer,
+                overwrite=overwrite,
+                jobs=jobs,
+                on_bytes=on_bytes,
+            )
+            built.append(image)
+            typer.echo(f"{image.target}@{image.digest}")
+    sent = sum(image.sent for image in built)
+    console.print(f"images that stand: {len(built)}; sent: {decimal(sent)}", highlight=False)
+
+
+@app.command()
+def inspect(
+    reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
+    others: Annotated[
+        list[str] | None, typer.Argument(help="Images to look for shared layers in.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell an image's manifest, layers, sizes and digests, without downloading a layer."""
+    found = inspect_image(reference, others or [])
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+    else:
+        _show(found)
+
+
+@app.command()
+def verify(
+    references: Annotated[list[str], typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
+) -> None:
+    """Download images and check every digest, size and content byte."""
+    wrong = 0
+    for reference in references:
+        target = parse_target(reference)
+        with open_registry(target) as registry:
+            total = sum(layer.size for layer in read_remote(registry, target).image.layers)
+            with show_bytes(Console(stderr=True), f"verifying {target}", total) as on_bytes:
+                found = verify_image(registry, target, on_bytes=on_bytes)
+        content = sum(layer.content for layer in found.layers)
+        seeds = f"{content} content bytes as seeded" if found.seeded else "not made by us"
+        for fault in found.faults:
+            typer.echo(f"{target}: {fault}", err=True)
+        if found.faults:
+            wrong += 1
+        else:
+            typer.echo(f"{found.target}: {len(found.layers)} layers as they should be, {seeds}")
+    if wrong:
+        raise VerifyError(
+            f"{wrong} of {len(references)} images are not what they say they are, so what was "
+            "measured with them is not what was meant.",
+            "build them again with --overwrite",
+        )
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
+    to: Annotated[list[str], typer.Argument(help="REGISTRY/REPOSITORY[:TAG], one or several.")],
+    *,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put the same image, byte for byte, into other registries."""
+    origin = parse_target(source)
+    with open_registry(origin) as registry:
+        layers = read_remote(registry, origin).image.layers
+    total = sum(layer.size for layer in layers) * len(to)
+    with show_bytes(Console(stderr=True), f"copying {source}", total) as on_bytes:
+        for place in to:
+            target = parse_target(place)
+            copied = copy_image(origin, target, overwrite=overwrite, on_bytes=on_bytes)
+            typer.echo(f"{copied.target}@{copied.digest}")
+
+
+@app.command()
+def sizes(
+    sample: Annotated[
+        typer.FileText, typer.Argument(help="Images, one a line: a reference or LAYERS,BYTES.")
+    ],
+    *,
+    quantile: Annotated[
+        list[float] | None, typer.Option("--quantile", "-q", help="0 to 1; may be given again.")
+    ] = None,
+    compressibility: Compressibility = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """Tell sizes and layer counts at quantiles of images in use, to make a study from."""
+    shares = quantile or [0.1, 0.25, 0.5, 0.75, 0.9]
+    found = quantiles(read_sample(list(sample)), shares, compressibility=compressibility)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found], indent=2))
+        return
+    table = Table("quantile", "layers", "compressed bytes", "--size", box=None)
+    for row in found:
+        table.add_row(f"{row.quantile:g}", str(row.layers), str(row.compressed), str(row.size))
+    Console().print(table)
+
+
+def _refuse_beside_study(**given: object) -> None:
+    named = [f"--{option}" for option, value in given.items() if value]
+    if named:
+        raise PlanError(
+            f"A study says which images it has and where, so {' and '.join(named)} cannot stand "
+            "beside --study.",
+            "use --mirror HOST to build its images elsewhere",
+        )
+
+
+def _show(found: Inspection) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for key, value in found.facts().items():
+        console.print(f"{key:>22}  {value}")
+    table = Table("layer", "compressed", "tar", "ratio", "digest", "diff id", "also in", box=None)
+    for layer in found.layers:
+        table.add_row(
+            str(layer.number),
+            str(layer.size),
+            str(layer.unpacked or "?"),
+            f"{layer.size / layer.unpacked:.4f}" if layer.unpacked else "?",
+            layer.digest[:_SHORT],
+            layer.diff_id[:_SHORT],
+            ", ".join(layer.shared_with),
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except typer.TyperException as error:
+        typer.echo(f"Error: {error}\n  To mend it: python -m images --help", err=True)
+        sys.exit(ExitCode.USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo(
+            "Error: Interrupted; what was sent stays, the tag was not set.\n"
+            "  To mend it: run the same command again",
+            err=True,
+        )
+        sys.exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,159 @@
+"""What a registry tells of an image without sending a layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from images.build import open_registry
+from images.plan import MAX_LAYERS
+from images.reference import parse_target
+from images.remote import RemoteImage, read_remote
+from schema.image_tag import find_tag
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedLayer:
+    """A layer.
+
+    Attributes:
+        number: 1 for the lowest.
+        digest: of the compressed bytes.
+        diff_id: of the uncompressed tar; nodes tell layers apart by it.
+        size: compressed bytes.
+        unpacked: bytes of the tar, 0 where only a download would tell.
+        shared_with: the other images asked about that hold it.
+    """
+
+    number: int
+    digest: str
+    diff_id: str
+    size: int
+    unpacked: int
+    shared_with: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """An image.
+
+    Attributes:
+        image: pinned by digest.
+        media_type: of the manifest.
+        config_digest: of the config.
+        architecture: of the programs.
+        command: what a container runs unless told otherwise.
+        compressed: bytes of all layers in the registry.
+        unpacked: bytes of all tars, 0 where unknown.
+        content: bytes of the content files, base apart; 0 for an image of others.
+        base: busybox or a reference; empty for an image of others.
+        base_layers: layers that are the base's alone.
+        compression: kind and level; empty for an image of others.
+        tag_layers: layers that the tag claims, 0 if it claims none.
+        tag_size: bytes that the tag claims.
+        layers: lowest first.
+    """
+
+    image: str
+    media_type: str
+    config_digest: str
+    architecture: str
+    command: tuple[str, ...]
+    compressed: int
+    unpacked: int
+    content: int
+    base: str
+    base_layers: int
+    compression: str
+    tag_layers: int
+    tag_size: int
+    layers: tuple[InspectedLayer, ...]
+
+    def facts(self) -> dict[str, str]:
+        """The image as a whole, in words."""
+        facts = {
+            "image": self.image,
+            "media type": self.media_type,
+            "config": self.config_digest,
+            "architecture": self.architecture,
+            "command": " ".join(self.command),
+            "layers": f"{len(self.layers)} in the manifest (at most {MAX_LAYERS} can run)",
+            "compressed": f"{self.compressed} bytes",
+        }
+        if self.unpacked:
+            ratio = self.compressed / self.unpacked
+            facts["uncompressed"] = f"{self.unpacked} bytes of tar, ratio {ratio:.4f}"
+        if self.base:
+            facts["content"] = f"{self.content} bytes of files, base apart"
+            facts["base"] = f"{self.base}, {_where(self.base_layers)}"
+            facts["compression"] = self.compression
+        if self.tag_layers:
+            facts["tag says"] = f"{self.tag_layers} layers, {self.tag_size} bytes"
+            facts["originally meant"] = self._originally()
+        return facts
+
+    def _originally(self) -> str:
+        # Its first matrix (71 images) and its run1 (38) counted the layers of a tag differently.
+        ways = [f"{self.tag_layers} files + busybox = {self.tag_layers + 1} layers (first matrix)"]
+        if self.tag_layers > 1:
+            ways.append(f"{self.tag_layers - 1} files + busybox = {self.tag_layers} layers (run1)")
+        return f"the files' bytes alone, in {' or '.join(ways)}"
+
+
+def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
+    """Read an image's manifest and config, and compare its layers with other images'.
+
+    Args:
+        reference: the image.
+        others: images to look for shared layers in.
+
+    Raises:
+        BadReferenceError: a reference is none.
+        RegistryError: an image is not there, is damaged, or the registry fails.
+    """
+    remote = _read(reference)
+    holders = {name: _diff_ids(_read(name)) for name in others}
+    image, making = remote.image, remote.image.making
+    own = making.unpacked if making else ()
+    base_layers = len(image.layers) - len(own) if making else 0
+    unpacked = (0,) * (len(image.layers) - len(own)) + own
+    claim = find_tag(remote.target.tag)
+    plan = image.plan
+    return Inspection(
+        image=str(remote.target),
+        media_type=remote.media_type,
+        config_digest=image.config_digest,
+        architecture=str(image.config.get("architecture", "")),
+        command=image.command,
+        compressed=sum(layer.size for layer in image.layers),
+        unpacked=sum(unpacked) if all(unpacked) else 0,
+        content=plan.size if plan else 0,
+        base=plan.base if plan else "",
+        base_layers=base_layers,
+        compression=f"{plan.compression} {plan.level}" if plan else "",
+        tag_layers=claim.layers if claim else 0,
+        tag_size=claim.size_bytes if claim else 0,
+        layers=tuple(
+            InspectedLayer(
+                number=number,
+                digest=layer.digest,
+                diff_id=layer.diff_id,
+                size=layer.size,
+                unpacked=tar,
+                shared_with=tuple(n for n, ids in holders.items() if layer.diff_id in ids),
+            )
+            for number, (layer, tar) in enumerate(zip(image.layers, unpacked, strict=True), 1)
+        ),
+    )
+
+
+def _read(reference: str) -> RemoteImage:
+    target = parse_target(reference)
+    with open_registry(target) as registry:
+        return read_remote(registry, target)
+
+
+def _diff_ids(remote: RemoteImage) -> set[str]:
+    return {layer.diff_id for layer in remote.image.layers}
+
+
+def _where(base_layers: int) -> str:
+    return f"{base_layers} layers of its own" if base_layers else "in the first layer"

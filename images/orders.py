@@ -1,0 +1,84 @@
+"""Which images to build: those of the command line, of a matrix, or of a study."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from images.errors import PlanError
+from images.reference import Target, parse_target
+from schema.image_tag import ImageTag, parse_tag
+from schema.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An image to build and where it goes."""
+
+    tag: ImageTag
+    target: Target
+
+
+def orders_of_matrix(
+    layers: str, sizes: str, salt: str, places: Iterable[str], *, matrix: bool
+) -> list[Order]:
+    """Every layer count with every size, in every place.
+
+    Args:
+        layers: numbers with commas between.
+        sizes: bytes with commas between.
+        salt: of all images.
+        places: references; with a tag only where one image is built.
+        matrix: whether more than one count or size is meant.
+
+    Raises:
+        PlanError: a number is none, or many images were not meant.
+        BadReferenceError: a place is no reference.
+    """
+    counts, totals = _numbers(layers, "--layers"), _numbers(sizes, "--size")
+    tags = [ImageTag(count, total, salt) for count in counts for total in totals]
+    targets = [parse_target(place) for place in places]
+    if len(tags) > 1 and not matrix:
+        raise PlanError(
+            f"--layers {layers} with --size {sizes} are {len(tags)} images.",
+            "add --matrix if every layer count is to be built with every size",
+        )
+    if any(count < 1 for count in counts):
+        raise PlanError("An image has at least 1 layer.", "give --layers 1 or more")
+    tagged = [target for target in targets if target.tag]
+    if len(tags) > 1 and tagged:
+        raise PlanError(
+            f"{tagged[0]} is one name for {len(tags)} images.",
+            f"leave the tag away: --to {tagged[0].with_tag('')}",
+        )
+    return [Order(tag, _named(target, tag)) for tag in tags for target in targets]
+
+
+def orders_of_study(study: Study, mirror: str) -> list[Order]:
+    """All images of a study.
+
+    Args:
+        study: its tags must be in the study's form.
+        mirror: a registry that stands in for all that the study names; empty for themselves.
+
+    Raises:
+        UnknownTagError: a tag does not say layers and size.
+    """
+    targets = [parse_target(reference) for reference in study.references()]
+    registry = parse_target(f"{mirror}/any").registry if mirror else ""
+    return [
+        Order(parse_tag(target.tag), replace(target, registry=registry or target.registry))
+        for target in targets
+    ]
+
+
+def _named(target: Target, tag: ImageTag) -> Target:
+    return target if target.tag else target.with_tag(str(tag))
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise PlanError(
+            f"{option} {text} is not a number, nor several with commas between.",
+            f"give whole numbers, for example {option} 9",
+        )
+    return [int(part) for part in text.split(",")]
