@@ -1,0 +1,106 @@
+"""The tables of docs/running-on-gke.md that are facts of the code.
+
+`python -m tests.infra.docs_tables` writes them anew; test_docs.py finds one that is out of date.
+"""
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra.catalogue import LOCAL_SSD_GB, MACHINE_TYPES
+from infra.program import cluster_usd_per_hour
+from infra.settings import Settings, parse_settings
+from tests.infra.stack_files import ROOT, declared_keys, stacks, values_of
+
+PAGE = ROOT / "docs" / "running-on-gke.md"
+_RUN1_S = {4: 1384, 8: 1393, 16: 1408, 32: 1427, 64: 1535, 128: 1941, 256: 2884}
+"""Measured seconds of run1 by cluster size, from the original study's README."""
+_UP_AND_DOWN_S = 12 * 60
+_DEFAULT_POOL_VCPUS = 2
+"""Of the e2-medium with which GKE starts a cluster."""
+
+
+def settings_of(stack: str) -> Settings:
+    """A committed stack's settings."""
+    return parse_settings(values_of(stack), stack=stack, project="a-project", now=datetime.now(UTC))
+
+
+def tables() -> dict[str, str]:
+    """Markdown by marker."""
+    return {"stacks": _stacks(), "quotas": _quotas(), "settings": _settings()}
+
+
+def updated(page: str) -> str:
+    """The page with its tables as the code says."""
+    for name, table in tables().items():
+        before, start, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not start or not end:
+            raise ValueError(f"the page has no place for the table {name}")
+        page = before + start + table + end + after
+    return page
+
+
+def _stacks() -> str:
+    return _table(
+        ("stack", "nodes", "machine type", "USD an hour", "run1 takes", "run1 costs, USD"),
+        (_stack_row(stack, settings_of(stack)) for stack in _by_size()),
+    )
+
+
+def _stack_row(stack: str, settings: Settings) -> tuple[str, ...]:
+    price, nodes = cluster_usd_per_hour(settings), settings.node_count
+    row = (f"`{stack}`", str(nodes), settings.machine_type, f"{price:.2f}")
+    if stack != f"size-{nodes}":
+        return (*row, "", "")
+    seconds = _RUN1_S[nodes] + _UP_AND_DOWN_S
+    return (*row, f"{seconds / 60:.0f} min", f"{price * seconds / 3600:.2f}")
+
+
+def _quotas() -> str:
+    return _table(
+        ("stack", "`CPUS`", "`SSD_TOTAL_GB`", "`LOCAL_SSD_TOTAL_GB`", "`IN_USE_ADDRESSES`"),
+        (_quota_row(stack, settings_of(stack)) for stack in _by_size()),
+    )
+
+
+def _quota_row(stack: str, settings: Settings) -> tuple[str, ...]:
+    nodes = settings.node_count
+    machines = nodes + int(settings.monitoring_pool) + 1
+    cpus = nodes * MACHINE_TYPES[settings.machine_type].vcpus + _DEFAULT_POOL_VCPUS
+    if settings.monitoring_pool:
+        cpus += MACHINE_TYPES[settings.monitoring_machine_type].vcpus
+    disks = nodes * settings.disk_size_gb + (machines - nodes) * 100
+    local = nodes * settings.local_ssd_count * LOCAL_SSD_GB
+    return (f"`{stack}`", str(cpus), str(disks), str(local), str(machines))
+
+
+def _settings() -> str:
+    rows = []
+    for key, schema in declared_keys().items():
+        default = schema.get("default")
+        shown = "" if default in ("", None, {}) else f"`{str(default).lower()}`"
+        if isinstance(default, str) and default:
+            shown = f"`{default}`"
+        rows.append((f"`{key}`", schema["type"], shown, schema["description"]))
+    return _table(("key", "type", "default", "what it is"), rows)
+
+
+def _by_size() -> list[str]:
+    return sorted(stacks(), key=lambda stack: (settings_of(stack).node_count, stack))
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def main(page: Path = PAGE) -> None:
+    """Write the tables anew."""
+    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{page} is up to date\n")
+
+
+if __name__ == "__main__":
+    main()
