@@ -1,5 +1,7 @@
+import ast
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,8 @@ PACKAGES = ("analysis", "experiment", "images", "infra", "rehearsal", "schema", 
 SINGLE_MODULES = ("cli", "collect", "kube", "plan", "stacks")
 
 FORBIDDEN = [
-    ("schema", "import pandas", "schema: "),
     ("schema", "import experiment.plan", "schema: "),
-    ("tools", "import pydantic", "tools: "),
+    ("tools", "import rehearsal", "tools: "),
     ("infra", "import experiment.plan", "infra: "),
     ("images", "import infra", "images: "),
     ("analysis", "import google.cloud.logging", "analysis: "),
@@ -89,3 +90,40 @@ def test_a_third_party_client_has_one_module(path: str, line: str, *, refused: b
         check=False,
     )
     assert done.returncode == int(refused), done.stdout
+
+
+def third_party_imports(folder: Path) -> set[str]:
+    """The top-level packages imported by a folder's modules that are neither Python's nor ours."""
+    names: set[str] = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module or "")
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - set(PACKAGES)
+
+
+def test_setup_runs_before_the_environment_on_the_standard_library_alone() -> None:
+    assert third_party_imports(ROOT / "tools") == set()
+
+
+def test_schema_needs_pydantic_and_yaml_alone() -> None:
+    assert third_party_imports(ROOT / "schema") == {"pydantic", "yaml"}
+
+
+def test_what_setup_needs_of_schema_is_on_the_standard_library_alone() -> None:
+    code = "import tools.setup, sys; print('pydantic' in sys.modules)"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
