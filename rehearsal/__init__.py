@@ -1,1 +1,5 @@
 """Google on one machine: local stand-ins for what a run talks to."""
+
+from rehearsal.session import session
+
+__all__ = ["session"]

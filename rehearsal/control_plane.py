@@ -9,13 +9,11 @@ made here.
 """
 
 import os
-import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +101,9 @@ def start(folder: Path, *, tokens: Path, rate_limits: bool = True) -> LocalContr
     log = folder / "kwokctl.log"
     plane = LocalControlPlane(folder, port, _version(), _make_certificates(folder))
     command: list[str | Path] = [locate("kwokctl").path, "create", "cluster", "--name", _NAME]
-    options = ["--config", config_file, "--kubeconfig", plane.kubeconfig]
+    command += ["--config", config_file, "--kubeconfig", plane.kubeconfig]
     process = processes.start(
-        [*command, *options], folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok")}
+        command, folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok")}
     )
     try:
         code = process.wait(_START_S)
@@ -137,7 +135,7 @@ def _workdir(folder: Path) -> Path:
 
 def _configuration(folder: Path, tokens: Path, rate_limits: bool) -> tuple[dict[str, Any], int]:
     """KwokctlConfiguration, and the API server's port."""
-    port, etcd, peer, manager, scheduler, kwok = free_ports(6)
+    port, etcd, peer, manager, scheduler, kwok = processes.free_ports(6)
     key, value = VIRTUAL_NODE
     binaries = {
         "etcdBinary": "etcd",
@@ -182,15 +180,6 @@ def _configuration(folder: Path, tokens: Path, rate_limits: bool) -> tuple[dict[
         "componentsPatches": patches,
     }
     return document, port
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _wait_until_ready(plane: LocalControlPlane) -> None:

@@ -20,7 +20,6 @@ from schema.errors import ExitCode, UserError
 HOME_VARIABLE = "PULL_STUDY_REHEARSAL_HOME"
 """Environment: the folder of the rehearsal, instead of the default."""
 
-_MARK = ".pull-study-rehearsal"
 _LOCK_S = 0.3
 """Longer than `is_locked` holds its own lock; a server holds it for its life."""
 
@@ -73,9 +72,14 @@ class Home:
         return self.folder / "bin"
 
     @property
-    def tag(self) -> str:
-        """A short name of this home, for what is named machine-wide (control groups)."""
-        return hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+    def mark(self) -> Path:
+        """The file that tells a rehearsal's folder from any other."""
+        return self.folder / ".pull-study-rehearsal"
+
+    @property
+    def control_group(self) -> str:
+        """Of all containers of this home; no other home has the same."""
+        return f"pull-study-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
 
 
 def default_home() -> Home:
@@ -97,7 +101,7 @@ def prepare(home: Home) -> None:
     """
     try:
         home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        strange = not (home.folder / _MARK).exists() and any(home.folder.iterdir())
+        strange = not home.mark.exists() and any(home.folder.iterdir())
     except OSError as error:
         raise RehearsalError(
             f"The rehearsal's folder {home.folder} cannot be used: {error.strerror}.",
@@ -109,7 +113,7 @@ def prepare(home: Home) -> None:
             "delete them.",
             f"set {HOME_VARIABLE} to a folder that does not exist yet",
         )
-    (home.folder / _MARK).touch()
+    home.mark.touch()
 
 
 def lock(home: Home) -> int | None:

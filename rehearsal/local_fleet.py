@@ -158,7 +158,7 @@ class LocalFleet:
         """Stop every cluster. Idempotent."""
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.delete_cluster, list(self._clusters)))
-        control_groups.remove(self.control_group)
+        control_groups.remove(self._home.control_group)
 
     def _cluster(self, key: ClusterKey) -> _Cluster:
         found = self._clusters.get(key)
@@ -204,7 +204,7 @@ class LocalFleet:
             taints=pool.spec.taints,
             registry=self._registry,
             pause_image=self._pause_image,
-            control_group=self.control_group,
+            control_group=self._home.control_group,
         )
         with real_nodes.take_numbers(len(names)) as numbers:
             for name in names:
@@ -217,11 +217,6 @@ class LocalFleet:
             if node:
                 node.stop()
             cluster.admin.remove_node(name)
-
-    @property
-    def control_group(self) -> str:
-        """Of all containers of this home."""
-        return f"pull-study-{self._home.tag}"
 
 
 def _check(pool: _Pool, names: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Whether this machine can run real nodes, and if not, why not."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehearsal import control_groups
+from rehearsal.cleanup import unescape_mount
 from tools import packages
 
 LARGEST_FLEET = 8
 """Real nodes that a machine runs at most, over all clusters."""
 
 _NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
-_FREE_SHARE = 0.15
-"""kubelet's defaults: below this share of free disk it removes images and evicts pods."""
+_NEEDED_BYTES = 5_000_000_000
+"""Of disk: what a small study takes, above the 2 GiB below which kubelet evicts pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def plugin_folder() -> Path:
     return Path(_package("containernetworking-plugins").path()).parent
 
 
-def free_share(folder: Path) -> float:
-    """The share of the folder's disk that is free, 0 to 1, as kubelet counts it."""
+def free_bytes(folder: Path) -> int:
+    """Bytes of the folder's disk that are free, as kubelet counts them."""
     disk = os.statvfs(_existing(folder))
-    return disk.f_bavail / disk.f_blocks if disk.f_blocks else 0.0
+    return disk.f_bavail * disk.f_frsize
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str:
@@ -64,10 +64,18 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
     best = (Path("/"), "unknown")
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
-        point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4]))
+        point = Path(unescape_mount(left.split()[4]))
         if point in (path, *path.parents) and len(point.parts) >= len(best[0].parts):
             best = (point, right.split()[0])
     return best[1]
+
+
+def control_group_version() -> str:
+    """Version of the kernel's control groups, and which of its controllers there are."""
+    if not control_groups.ROOT.is_dir():
+        return f"none at {control_groups.ROOT}"
+    number = 2 if (control_groups.ROOT / "cgroup.controllers").exists() else 1
+    return f"version {number}: {' '.join(sorted(control_groups.controllers()))}"
 
 
 def _package(name: str) -> packages.Package:
@@ -122,12 +130,12 @@ def _poor_disk(home: Path) -> Obstacle | None:
             f"{home} is on an overlay file system, on which containerd cannot unpack images.",
             f"{elsewhere}a disk or a volume",
         )
-    free = free_share(home)
-    if free > _FREE_SHARE:
+    free = free_bytes(home)
+    if free > _NEEDED_BYTES:
         return None
     return Obstacle(
-        f"The disk of {home} has {free:.0%} free, and with {_FREE_SHARE:.0%} or less kubelet "
-        "removes images and evicts pods while they are measured.",
+        f"The disk of {home} has {free / 1e9:.1f} GB free, and with less than "
+        f"{_NEEDED_BYTES / 1e9:.0f} GB kubelet soon evicts the pods that are measured.",
         f"free some space, or {elsewhere}another disk",
     )
 

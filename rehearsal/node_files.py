@@ -35,6 +35,15 @@ A node finds these values written already, in files mounted over the kernel's, a
 machine's settings alone.
 """
 
+EVICTION = {
+    "memory.available": "100Mi",
+    "nodefs.available": "2Gi",
+    "nodefs.inodesFree": "1%",
+    "imagefs.available": "2Gi",
+    "imagefs.inodesFree": "1%",
+}
+"""Below which a node reports pressure and evicts pods."""
+
 _KUBELET_MAY_SET = (
     "kubernetes.io/arch",
     "kubernetes.io/hostname",
@@ -212,6 +221,9 @@ def _kubelet(spec: NodeSpec) -> dict[str, Any]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        # shares of a disk that all nodes have in common would say nothing of any of them
+        "evictionHard": EVICTION,
+        "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
         "volumePluginDir": "/var/lib/kubelet/volumeplugins",

@@ -11,10 +11,11 @@ Containers do not inherit the variable: a node's process namespace ends them (se
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 PART_VARIABLE = "PULL_STUDY_REHEARSAL_PART"
@@ -93,8 +94,32 @@ def stop(part: Path, *, spare: frozenset[int] = frozenset()) -> None:
         if time.monotonic() > deadline:
             raise StillRunningError(f"processes {pids} of {part} did not end")
         for pid in pids:
-            _kill(pid, part)
+            _signal(pid, part, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def terminate(pid: int, part: Path) -> bool:
+    """Ask a process to end, if it works for a folder or one below; whether it was asked."""
+    return _signal(pid, part, signal.SIGTERM)
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in the kernel's ticks: with its id, that tells it from all others."""
+    try:
+        fields = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(") ")[2]
+    except OSError:
+        return None
+    state, start = fields.split()[0], fields.split()[19]  # proc(5): fields 3 and 22
+    return None if state in "ZX" else int(start)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def last_words(log: Path, lines: int = 3) -> str:
@@ -119,11 +144,16 @@ def _part_of(pid: str) -> Iterator[Path]:
                 yield Path(os.fsdecode(variable.removeprefix(prefix)))
 
 
-def _kill(pid: int, part: Path) -> None:
-    with suppress(ProcessLookupError):
+def _signal(pid: int, part: Path, number: signal.Signals) -> bool:
+    try:
         descriptor = os.pidfd_open(pid)
-        try:
-            if _works_for(str(pid), part):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _works_for(str(pid), part):
+            return False
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+        return True
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehearsal import control_groups, machine, processes
-from rehearsal.control_plane import LocalControlPlane, free_ports
+from rehearsal.control_plane import LocalControlPlane
 from rehearsal.fleet import FleetError
 from rehearsal.node_files import NodeSpec, node_environment, write_files
 from tools.programs import locate
@@ -131,7 +131,7 @@ def start(
     Raises:
         FleetError: the machine does not allow it.
     """
-    (port,) = free_ports(1)
+    (port,) = processes.free_ports(1)
     spec = NodeSpec(
         name=name,
         labels=labels,

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from images.build import build_pause
-from images.reference import Target
 from rehearsal import processes
-from rehearsal.control_plane import free_ports
 from rehearsal.home import RehearsalError
 from tools import packages
 from tools.programs import cache_root
@@ -34,6 +31,7 @@ class LocalRegistry:
     address: str
     """host:port on loopback, plain http."""
     storage: Path
+    log: Path
 
     @property
     def pause_image(self) -> str:
@@ -41,15 +39,20 @@ class LocalRegistry:
         return f"{self.address}/{_PAUSE}:pause"
 
 
-def start(folder: Path, *, scale: float) -> LocalRegistry:
-    """Start the registry that holds the images of a scale, and put the sandbox's image into it.
+def storage_of(scale: float) -> Path:
+    """Where images of a scale are kept from one rehearsal to the next."""
+    return cache_root() / "registry" / f"scale-{scale:g}"
+
+
+def start(folder: Path, storage: Path) -> LocalRegistry:
+    """Start a registry; `wait_until_up` before using it.
 
     Args:
         folder: of the home; the process ends with it.
-        scale: of the images.
+        storage: of the images; several registries may share it.
 
     Raises:
-        RehearsalError: docker-registry is not installed or did not start.
+        RehearsalError: docker-registry is not installed.
     """
     program = next(each for each in packages.PACKAGES if each.name == "docker-registry")
     if not program.path():
@@ -57,17 +60,13 @@ def start(folder: Path, *, scale: float) -> LocalRegistry:
             "docker-registry is not installed, and without a registry nothing can be pulled.",
             packages.install_command([program]),
         )
-    storage = cache_root() / "registry" / f"scale-{scale:g}"
     storage.mkdir(parents=True, exist_ok=True)
-    (port,) = free_ports(1)
+    (port,) = processes.free_ports(1)
     config = folder / "registry.yaml"
     config.write_text(yaml.safe_dump(_configuration(port, storage)), encoding="utf-8")
     log = folder / "registry.log"
     processes.start([program.path(), "serve", config], folder, log=log)
-    registry = LocalRegistry(f"127.0.0.1:{port}", storage)
-    _wait_until_up(registry, log)
-    build_pause(Target(registry.address, _PAUSE))
-    return registry
+    return LocalRegistry(f"127.0.0.1:{port}", storage, log)
 
 
 def write_registries_conf(path: Path, mirror: str) -> None:
@@ -81,7 +80,7 @@ def write_registries_conf(path: Path, mirror: str) -> None:
         f"""
 [[registry]]
 prefix = "{prefix}"
-location = "{"" if prefix.startswith("*") else mirror}"
+location = "{mirror}"
 insecure = true
 """
         for prefix in MIRRORED
@@ -102,7 +101,12 @@ def _configuration(port: int, storage: Path) -> dict[str, object]:
     }
 
 
-def _wait_until_up(registry: LocalRegistry, log: Path) -> None:
+def wait_until_up(registry: LocalRegistry) -> None:
+    """Wait until the registry answers.
+
+    Raises:
+        RehearsalError: it does not.
+    """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection(registry.address, timeout=2)
@@ -115,5 +119,6 @@ def _wait_until_up(registry: LocalRegistry, log: Path) -> None:
         finally:
             connection.close()
     raise RehearsalError(
-        f"docker-registry did not start: {processes.last_words(log)}.", f"see {log}"
+        f"docker-registry did not start: {processes.last_words(registry.log)}.",
+        f"see {registry.log}",
     )

@@ -1,0 +1,45 @@
+"""Ends a rehearsal from outside, whatever state it is in."""
+
+import os
+import time
+
+from rehearsal import processes
+from rehearsal.cleanup import clear
+from rehearsal.home import Home, RehearsalError, is_locked, lock, read_json
+
+STOP_S = 10.0
+"""In which a server stops all clusters and removes its home."""
+
+
+def end(home: Home) -> bool:
+    """End the server of a home with all that it runs, or remove what a killed one left.
+
+    Returns:
+        Whether there was anything.
+
+    Raises:
+        RehearsalError: something would not go, or the folder is no rehearsal's.
+    """
+    if not home.folder.exists():
+        return False
+    server = read_json(home.server_file)
+    deadline = time.monotonic() + STOP_S
+    while is_locked(home) and time.monotonic() < deadline:
+        if server and processes.terminate(int(server["pid"]), home.folder):
+            server = None  # told once
+        time.sleep(0.05)
+    if not home.folder.exists():
+        return True
+    if is_locked(home):
+        processes.stop(home.folder)
+    descriptor = lock(home)
+    if descriptor is None:
+        raise RehearsalError(
+            f"The rehearsal in {home.folder} is just being started anew, so it was left alone.",
+            "python -m rehearsal down",
+        )
+    try:
+        clear(home)
+    finally:
+        os.close(descriptor)
+    return True

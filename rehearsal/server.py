@@ -1,0 +1,170 @@
+"""The process behind a rehearsal: `python -m rehearsal.server --home H --scale S --nodes real`.
+
+It owns the home for its life: first it removes what a killed one left, then it starts the
+registry, the local Google and the stand-ins of Pulumi's providers, writes the file that tells
+sessions of them, and prints one line of JSON. SIGTERM ends it, with all clusters, and removes the
+home. Everything listens on loopback.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rehearsal import environment, processes, programs, registry
+from rehearsal.cleanup import clear
+from rehearsal.home import Home, RehearsalError, lock, write_json
+from schema.errors import UserError
+
+Answer = Callable[[dict[str, object]], None]
+"""Tells the session that started this process how it went; once."""
+
+_PROVIDERS_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a rehearsal is asked to be."""
+
+    scale: float
+    nodes: str
+    rate_limits: bool
+
+
+def main() -> int:
+    """Serve until SIGTERM; an exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rehearsal.server", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--scale", type=float, required=True)
+    parser.add_argument("--nodes", choices=["real"], required=True)
+    parser.add_argument("--no-rate-limits", action="store_true")
+    given = parser.parse_args()
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options = Options(given.scale, given.nodes, not given.no_rate_limits)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
+
+        def answer(content: dict[str, object]) -> None:
+            pipe.write(json.dumps(content) + "\n")
+            pipe.close()
+
+        try:
+            _run(Home(given.home), options, ending, answer)
+        except UserError as error:
+            answer({"problem": error.problem, "cure": error.cure})
+            return int(error.exit_code)
+    return 0
+
+
+def _run(home: Home, options: Options, ending: threading.Event, answer: Answer) -> None:
+    descriptor = lock(home)
+    if descriptor is None:
+        raise RehearsalError(
+            f"Another rehearsal is under way in {home.folder}, and a folder holds one at a time.",
+            "python -m rehearsal down, or set PULL_STUDY_REHEARSAL_HOME to another folder",
+        )
+    try:
+        clear(home, whole=False)
+        _log_to(home)
+        with _serving(home, options) as facts:
+            write_json(home.server_file, facts)
+            answer({"ready": True})
+            ending.wait()
+            say("ending")
+    finally:
+        clear(home)
+        os.close(descriptor)
+
+
+@contextmanager
+def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
+    """Run all parts; gives what a session needs to know of them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        (logging_port,) = processes.free_ports(1)
+        variables = environment.google_variables(home, url=url, logging=f"127.0.0.1:{logging_port}")
+        programs.write_programs(home)
+        official = programs.link_plugins(Path(variables["PULUMI_HOME"]))
+        Path(variables["PULUMI_BACKEND_URL"].removeprefix("file://")).mkdir()
+        stand_ins = _start_stand_ins(home, official, variables)
+        images = registry.start(home.folder, registry.storage_of(options.scale))
+        registry.write_registries_conf(home.registries_conf, url.removeprefix("http://"))
+        from rehearsal.local_google import local_google  # noqa: PLC0415 - while the others start
+
+        with local_google(
+            home,
+            images,
+            listening=listening,
+            logging_port=logging_port,
+            scale=options.scale,
+            rate_limits=options.rate_limits,
+            say=say,
+        ):
+            ports = stand_ins()
+            say(f"ready: {url}, images of scale {options.scale:g} in {images.storage}")
+            said = environment.rehearsal_variable(
+                nodes=options.nodes, scale=options.scale, official=official
+            )
+            yield {
+                "pid": os.getpid(),
+                "scale": options.scale,
+                "nodes": options.nodes,
+                "environment": {**variables, **environment.debug_providers(ports), **said},
+            }
+
+
+def _start_stand_ins(
+    home: Home, official: set[str], variables: Mapping[str, str]
+) -> Callable[[], dict[str, int]]:
+    """Start the stand-ins of the providers that are not installed; what waits for their ports."""
+    wanted = sorted(set(programs.PROVIDERS) - official)
+    if not wanted:
+        return dict
+    command = [sys.executable, "-m", "rehearsal.providers"]
+    if len(wanted) == 1:
+        command += ["--only", wanted[0]]
+    log = home.folder / "providers.log"
+    path = os.pathsep.join([str(home.programs), os.environ.get("PATH", "")])
+    process = processes.start(command, home.folder, log=log, extra={**variables, "PATH": path})
+
+    def ports() -> dict[str, int]:
+        deadline = time.monotonic() + _PROVIDERS_S
+        while process.poll() is None and time.monotonic() < deadline:
+            line, newline, _ = log.read_text(encoding="utf-8").partition("\n")
+            if newline:
+                return {str(name): int(port) for name, port in json.loads(line).items()}
+            time.sleep(0.05)
+        raise RehearsalError(
+            f"The stand-ins of Pulumi's providers did not start: {processes.last_words(log)}.",
+            "make setup",
+        )
+
+    return ports
+
+
+def _log_to(home: Home) -> None:
+    """From here on all that this process prints goes to the home's log."""
+    descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def say(line: str) -> None:
+    """A line of the home's log, with the time."""
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

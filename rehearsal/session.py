@@ -1,0 +1,220 @@
+"""A rehearsal as a block of code: inside it, the environment leads every program to a local Google.
+
+    with session(scale=0.01): ...
+
+The server behind it (rehearsal.server) is a process of its own, so it survives the session when
+clusters are to be kept, or when the session is killed; the next session then takes it over. This
+module is light to import, since every run imports it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from rehearsal import processes
+from rehearsal.ending import end
+from rehearsal.home import Home, RehearsalError, default_home, is_locked, read_json, write_json
+from schema.names import REHEARSAL_VARIABLE
+
+DEFAULT_SCALE = 0.01
+
+_START_S = 60.0
+_DOWN = "python -m rehearsal down"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What kind of rehearsal is asked for."""
+
+    scale: float
+    """Images hold this fraction of the bytes that their tags claim."""
+    nodes: str
+    """`real`: kubelet and containerd, up to 8 in all."""
+    rate_limits: bool
+    """Keep Kubernetes' own client-side rate limits."""
+
+
+@contextmanager
+def session(
+    scale: float = DEFAULT_SCALE,
+    *,
+    keep: bool = False,
+    nodes: str = "real",
+    rate_limits: bool = True,
+) -> Iterator[Mapping[str, str]]:
+    """Run a block against a local Google; gives the variables, which are in os.environ meanwhile.
+
+    Inside another session this one joins it, and leaves it running at the end. So it does with one
+    that was kept; one whose session was killed it takes over and ends. SIGTERM ends the block as
+    Ctrl-C does.
+
+    Args:
+        scale: images hold this fraction of the bytes that their tags claim.
+        keep: leave the clusters running at the end, if there are any.
+        nodes: `real`: kubelet and containerd, up to 8 in all.
+        rate_limits: keep Kubernetes' own client-side rate limits.
+
+    Raises:
+        RehearsalError: it cannot start here, or another is under way.
+    """
+    home, wanted = default_home(), Wanted(scale, nodes, rate_limits)
+    with _interrupted_by_sigterm():
+        server = _running(home, wanted)
+        owned = server is None or not (_is_inside() or _is_kept(home))
+        server = server or _start(home, wanted)
+        if owned:
+            write_json(
+                home.owner_file, {"pid": os.getpid(), "started": processes.started(os.getpid())}
+            )
+        try:
+            with _variables(home, server["environment"]) as variables:
+                yield variables
+        finally:
+            if owned:
+                _finish(home, keep=keep)
+
+
+def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
+    """What the server to join tells; None where one is to be started."""
+    server = read_json(home.server_file) if is_locked(home) else None
+    if server is None:
+        if _is_inside():
+            raise RehearsalError(
+                f"This shell belongs to a rehearsal in {home.folder} that has ended.",
+                "leave the shell, then start anew",
+            )
+        return None
+    owner = read_json(home.owner_file) or {}
+    if not _is_inside() and owner.get("pid") and _lives(owner):
+        raise RehearsalError(
+            f"Process {owner['pid']} rehearses in {home.folder}, and a folder holds one rehearsal "
+            "at a time.",
+            f"wait for it, or {_DOWN}, or set PULL_STUDY_REHEARSAL_HOME to another folder",
+        )
+    if server["scale"] != wanted.scale or server["nodes"] != wanted.nodes:
+        raise RehearsalError(
+            f"The rehearsal that runs in {home.folder} has {server['nodes']} nodes and images of "
+            f"scale {server['scale']:g}, not {wanted.nodes} nodes and scale {wanted.scale:g}.",
+            f"--scale {server['scale']:g}, or {_DOWN} first",
+        )
+    return server
+
+
+def _start(home: Home, wanted: Wanted) -> dict[str, Any]:
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
+    command += ["--scale", str(wanted.scale), "--nodes", wanted.nodes]
+    command += [] if wanted.rate_limits else ["--no-rate-limits"]
+    process = processes.start_piped(command, home.folder, environment=os.environ)
+    limit = threading.Timer(_START_S, process.kill)
+    limit.start()
+    try:
+        _expect_ready(process)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        limit.cancel()
+    server = read_json(home.server_file)
+    if server is None:
+        raise RehearsalError(f"The rehearsal in {home.folder} ended at once.", f"see {home.log}")
+    _say(f"local Google ready in {time.monotonic() - begun:.1f} s; its log is {home.log}")
+    return server
+
+
+def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
+    """Read the server's one line, or what it complained of."""
+    if process.stdout is None or process.stderr is None:
+        raise AssertionError
+    with process.stdout as out, process.stderr as complaints:
+        answer = json.loads(out.readline() or "{}")
+        if "ready" in answer:
+            return
+        last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
+    raise RehearsalError(
+        answer.get("problem") or f"The rehearsal's server did not start: {''.join(last)}.",
+        answer.get("cure", "python -m rehearsal doctor"),
+    )
+
+
+def _finish(home: Home, *, keep: bool) -> None:
+    if keep and is_locked(home) and any(home.clusters.glob("*")):
+        write_json(home.owner_file, {"kept": True})
+        _say(f"left running in {home.folder}; {_DOWN} ends it")
+        return
+    begun = time.monotonic()
+    with _handling(signal.SIGINT, signal.SIG_IGN):  # a second Ctrl-C must not leave half of it
+        end(home)
+    _say(f"ended in {time.monotonic() - begun:.1f} s")
+
+
+@contextmanager
+def _variables(home: Home, variables: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Put the variables into os.environ for a while, and the rehearsal's programs first on PATH."""
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    own = str(home.programs)
+    path = os.pathsep.join([own, *(each for each in paths if each != own)])
+    added = {**variables, "PATH": path}
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield added
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield  # the program has a way of its own
+        return
+    with _handling(signal.SIGTERM, _interrupt):
+        yield
+
+
+@contextmanager
+def _handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal in a way for a while; Python does so in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _is_inside() -> bool:
+    return REHEARSAL_VARIABLE in os.environ
+
+
+def _is_kept(home: Home) -> bool:
+    return bool((read_json(home.owner_file) or {}).get("kept"))
+
+
+def _lives(owner: Mapping[str, Any]) -> bool:
+    return processes.started(int(owner["pid"])) == owner.get("started")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"rehearsal: {line}\n")
+    sys.stderr.flush()

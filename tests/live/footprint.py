@@ -1,0 +1,72 @@
+"""What a rehearsal could leave on a machine: to be the same before and after."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_PLACES = (
+    "/etc/cni",
+    "/run",
+    "/run/containerd",
+    "/run/netns",
+    "/usr/libexec",
+    "/var/lib",
+    "/var/lib/pull-study",
+    "/var/log",
+)
+_SETTINGS = (
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "net/ipv4/ip_forward",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    mounts: tuple[str, ...]
+    links: tuple[str, ...]
+    groups: tuple[str, ...]
+    files: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+def footprint(home: Path) -> Footprint:
+    """The machine as far as a rehearsal may touch it; other programs may use it meanwhile."""
+    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
+    groups = Path("/sys/fs/cgroup").glob("**/pull-study-*")
+    files = (file for place in _PLACES if Path(place).is_dir() for file in Path(place).iterdir())
+    return Footprint(
+        mounts=tuple(sorted(Path("/proc/self/mounts").read_text().splitlines())),
+        links=tuple(sorted(line.split()[0] for line in links.stdout.splitlines())),
+        groups=tuple(sorted(map(str, groups))),
+        files=tuple(sorted(str(file) for file in files if home not in (file, *file.parents))),
+        settings=tuple(Path("/proc/sys", name).read_text() for name in _SETTINGS),
+    )
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of the processes that know the home, by their arguments or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            known = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in known and b"pytest" not in known.split(b"\0PATH=")[0][:200]:
+            found.append(known.partition(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def expect_same(before: Footprint, home: Path, timeout_s: float = 3.0) -> None:
+    """The machine is as it was; the kernel removes links of a namespace a moment later."""
+    deadline = time.monotonic() + timeout_s
+    while footprint(home) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert footprint(home) == before
