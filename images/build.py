@@ -4,9 +4,6 @@ from images.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from images.inherit import find_base
 from images.layer_stream import OnBytes
 from images.plan import BUSYBOX, Compression, Media, plan_image
@@ -70,7 +67,7 @@ def build_image(
         files_per_layer=files_per_layer,
     )
     named = target if target.tag else target.with_tag(str(tag))
-    with open_registry(target) as registry:
+    with Registry(target.registry) as registry:
         return push_plan(
             plan, named, registry, base=found, overwrite=overwrite, jobs=jobs, on_bytes=on_bytes
         )
@@ -85,16 +82,6 @@ def build_pause(target: Target) -> BuiltImage:
     """
     plan = plan_image(ImageTag(1, 1), compressibility=0)
     named = target if target.tag else target.with_tag("pause")
-    with open_registry(target) as registry:
+    with Registry(target.registry) as registry:
         command = ("/bin/sleep", "infinity")
         return push_plan(plan, named, registry, command=command, overwrite=True)
-
-
-@contextmanager
-def open_registry(target: Target) -> Iterator[Registry]:
-    """The target's registry, closed at the end."""
-    registry = Registry(target.registry)
-    try:
-        yield registry
-    finally:
-        registry.close()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from images.build import build_image, open_registry
+from images.build import build_image
 from images.copy import copy_image
 from images.errors import PlanError, VerifyError
 from images.inspection import Inspection, inspect_image
@@ -20,6 +20,7 @@ from images.plan import BUSYBOX, Compression, Media
 from images.progress import show_bytes
 from images.push import BuiltImage
 from images.reference import parse_target
+from images.registry import Registry
 from images.remote import read_remote
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
@@ -142,7 +143,7 @@ def verify(
     wrong = 0
     for reference in references:
         target = parse_target(reference)
-        with open_registry(target) as registry:
+        with Registry(target.registry) as registry:
             total = sum(layer.size for layer in read_remote(registry, target).image.layers)
             with show_bytes(Console(stderr=True), f"verifying {target}", total) as on_bytes:
                 found = verify_image(registry, target, on_bytes=on_bytes)
@@ -171,7 +172,7 @@ def copy(
 ) -> None:
     """Put the same image, byte for byte, into other registries."""
     origin = parse_target(source)
-    with open_registry(origin) as registry:
+    with Registry(origin.registry) as registry:
         layers = read_remote(registry, origin).image.layers
     total = sum(layer.size for layer in layers) * len(to)
     with show_bytes(Console(stderr=True), f"copying {source}", total) as on_bytes:

@@ -50,8 +50,7 @@ def copy_image(
         RegistryError: a registry fails.
     """
     named = target if target.tag else target.with_tag(source.tag)
-    origin, to = Registry(source.registry), Registry(target.registry)
-    try:
+    with Registry(source.registry) as origin, Registry(target.registry) as to:
         remote = read_remote(origin, source)
         standing = to.find_manifest(named)
         if standing is not None and standing.digest != remote.digest and not overwrite:
@@ -73,6 +72,3 @@ def copy_image(
         upload_bytes(to, named.repository, b"".join(config))
         digest = to.put_manifest(named, remote.media_type, remote.manifest)
         return CopiedImage(named, digest, sent)
-    finally:
-        origin.close()
-        to.close()

@@ -20,15 +20,13 @@ def find_base(reference: str) -> RemoteImage:
         RegistryError: the registry fails.
     """
     target = parse_target(reference)
-    registry = Registry(target.registry)
     try:
-        return read_remote(registry, target)
+        with Registry(target.registry) as registry:
+            return read_remote(registry, target)
     except NotInRegistryError as error:
         raise BaseError(
             f"The base {reference} does not exist: {error.problem}", error.cure
         ) from None
-    finally:
-        registry.close()
 
 
 def copy_layer(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from images.build import open_registry
 from images.plan import MAX_LAYERS
 from images.reference import parse_target
+from images.registry import Registry
 from images.remote import RemoteImage, read_remote
 from schema.image_tag import find_tag
 
@@ -147,7 +147,7 @@ def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
 
 def _read(reference: str) -> RemoteImage:
     target = parse_target(reference)
-    with open_registry(target) as registry:
+    with Registry(target.registry) as registry:
         return read_remote(registry, target)
 
 

@@ -153,7 +153,10 @@ class _Push:
             ThreadPoolExecutor(cores, "compress") as pool,
             ThreadPoolExecutor(jobs, "layer") as workers,
         ):
-            tasks = [workers.submit(task) for task in [*self._base_tasks(), *self._own_tasks(pool, ahead)]]
+            tasks = [
+                workers.submit(task)
+                for task in [*self._base_tasks(), *self._own_tasks(pool, ahead)]
+            ]
             wait(tasks, return_when=FIRST_EXCEPTION)
             failed = [task for task in tasks if task.done() and task.exception()]
             if failed:

@@ -97,9 +97,6 @@ def _measure(line: str) -> Measured:
     if numbers:
         return Measured(int(numbers["layers"]), int(numbers["size"]))
     target: Target = parse_target(line)
-    registry = Registry(target.registry)
-    try:
+    with Registry(target.registry) as registry:
         layers = read_remote(registry, target).image.layers
-    finally:
-        registry.close()
     return Measured(len(layers), sum(layer.size for layer in layers))

@@ -6,7 +6,8 @@ Registry refuses several PATCHes and ghcr.io takes at most 4 MiB in one that has
 take a stream.
 
 When the stream breaks, the registry is asked how much it has, the same bytes are made again, and
-only those past that point are sent. An upload's location is not kept on disk for a later run:
+only those past that point are sent. (distribution 3 answers that; its 2.8 gives the upload up, so
+the layer is sent anew.) An upload's location is not kept on disk for a later run:
 some registries sign it, so it is a secret.
 """
 

@@ -1,0 +1,157 @@
+"""Stands between a client and a real registry and fails as networks and registries do."""
+
+import contextlib
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_HOP = {"connection", "transfer-encoding", "keep-alive"}
+
+
+@dataclass
+class Fault:
+    """What happens to the next matching request."""
+
+    method: str
+    path: str
+    """Part of the path."""
+    status: int = 0
+    """Answer with this and do not ask the registry."""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int = -1
+    """Pass this many bytes of the body on, then break both connections."""
+    lose_answer: bool = False
+    """Let the registry do it, then break the connection instead of answering."""
+
+
+@dataclass
+class Proxy:
+    """The proxy's name, what is to fail, and what came by."""
+
+    name: str
+    faults: list[Fault] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    """`METHOD path` of each request."""
+    body_bytes: int = 0
+    """Bytes of bodies passed on to the registry."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, method: str, path: str) -> Fault | None:
+        with self.lock:
+            self.seen.append(f"{method} {path}")
+            for fault in self.faults:
+                if fault.method == method and fault.path in path:
+                    self.faults.remove(fault)
+                    return fault
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Passes requests on, one by one; a subclass says for which proxy."""
+
+    protocol_version = "HTTP/1.1"
+    proxy: Proxy
+    upstream: str
+
+    def handle_any(self) -> None:
+        fault = self.proxy.take(self.command, self.path)
+        if fault and fault.status:
+            for _ in self._body():
+                pass
+            self.send_response(fault.status)
+            for key, value in fault.headers.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        try:
+            passed = self._pass_on(connection, fault.cut_after if fault else -1)
+            answer = connection.getresponse() if passed else None
+            if answer is None or (fault and fault.lose_answer):
+                self._break()
+            else:
+                self._answer(answer)
+        except ConnectionError:
+            self._break()
+        finally:
+            connection.close()
+
+    def _pass_on(self, connection: http.client.HTTPConnection, cut_after: int) -> bool:
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for key, value in self.headers.items():
+            if key.lower() not in _HOP:
+                connection.putheader(key, value)
+        chunked = self.headers.get("Transfer-Encoding") == "chunked"
+        if chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        left = cut_after
+        for piece in self._body():
+            part = piece if cut_after < 0 else piece[: max(left, 0)]
+            left -= len(piece)
+            with self.proxy.lock:
+                self.proxy.body_bytes += len(part)
+            if part:
+                connection.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            if cut_after >= 0 and left < 0:
+                return False
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+        return True
+
+    def _answer(self, answer: http.client.HTTPResponse) -> None:
+        content = answer.read()
+        self.send_response(answer.status)
+        for key, value in answer.getheaders():
+            if key.lower() not in _HOP:
+                self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _break(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _body(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline() or b"0", 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        elif length := int(self.headers.get("Content-Length", "0")):
+            yield self.rfile.read(length)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
+
+
+@contextlib.contextmanager
+def run_proxy(upstream: str) -> Iterator[Proxy]:
+    """Run a proxy in front of a registry until the block ends."""
+    proxy = Proxy("")
+    handler = type("Handler", (_Handler,), {"proxy": proxy, "upstream": upstream})
+    with serve(handler) as name:
+        proxy.name = name
+        yield proxy
+
+
+@contextlib.contextmanager
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on loopback until the block ends; yields host:port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()

@@ -1,0 +1,55 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from images.errors import BadReferenceError
+from images.reference import Target, is_loopback, parse_target
+
+DIGEST = "sha256:" + "a1" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ghcr.io/org/chonks:1.0", Target("ghcr.io", "org/chonks", "1.0")),
+        ("127.0.0.1:5000/x", Target("127.0.0.1:5000", "x")),
+        ("localhost/x:y", Target("localhost", "x", "y")),
+        ("[::1]:5000/x:y", Target("[::1]:5000", "x", "y")),
+        (
+            f"us-central1-docker.pkg.dev/p/r/i:t@{DIGEST}",
+            Target("us-central1-docker.pkg.dev", "p/r/i", "t", DIGEST),
+        ),
+    ],
+)
+def test_references_are_read_and_written_alike(text: str, expected: Target) -> None:
+    assert parse_target(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "busybox", "library/busybox", "ghcr.io/", "ghcr.io/A:b", "ghcr.io/a:b:c", "http://a.b/c"],
+)
+def test_what_names_no_registry_is_refused(text: str) -> None:
+    with pytest.raises(BadReferenceError, match="does not name a registry and a repository"):
+        parse_target(text)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(BadReferenceError):
+        assert str(parse_target(text)) == text
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:5000", "127.9.9.9", "localhost:1", "[::1]:5000"])
+def test_loopback_is_plain_http(name: str) -> None:
+    assert is_loopback(name)
+    assert Target(name, "x").base_url == f"http://{name}"
+
+
+@pytest.mark.parametrize("name", ["ghcr.io", "10.0.0.1:5000", "localhost.evil.com", "127.0.0.1.io"])
+def test_anything_else_is_https(name: str) -> None:
+    assert not is_loopback(name)
+    assert Target(name, "x").base_url == f"https://{name}"

@@ -1,0 +1,157 @@
+"""Uploads through a network that fails, into a real registry."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from images.build import build_image
+from images.errors import RegistryError
+from images.reference import Target
+from images.registry import Registry
+from images.upload import mount_blob, upload_blob, upload_bytes
+from schema.image_tag import ImageTag
+from tests.images.faulty_proxy import Fault, Proxy, run_proxy
+from tests.images.local_registry import LocalRegistry
+from tests.images.spec_registry import run_spec_registry
+
+DATA = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(320_000))
+"""10 MB that are nothing special."""
+DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+def pieces() -> Iterator[bytes]:
+    for start in range(0, len(DATA), 300_000):
+        yield DATA[start : start + 300_000]
+
+
+@pytest.fixture
+def proxy(registry: LocalRegistry) -> Iterator[Proxy]:
+    with run_proxy(registry.name) as running:
+        yield running
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[Registry]:
+    found = Registry(proxy.name)
+    yield found
+    found.close()
+
+
+def stored(client: Registry, repository: str) -> bytes:
+    return b"".join(client.open_blob(repository, DIGEST, len(DATA)))
+
+
+def test_a_long_blob_is_streamed_in_one_request(client: Registry, proxy: Proxy) -> None:
+    blob = upload_blob(client, "up/long", pieces)
+    assert (blob.digest, blob.size, blob.sent) == (DIGEST, len(DATA), True)
+    assert stored(client, "up/long") == DATA
+    assert [line.split()[0] for line in proxy.seen[:3]] == ["POST", "PATCH", "PUT"]
+
+
+def test_a_short_blob_that_is_there_is_not_sent(client: Registry, proxy: Proxy) -> None:
+    assert upload_bytes(client, "up/short", b"abc").sent
+    before = proxy.body_bytes
+    assert not upload_bytes(client, "up/short", b"abc").sent
+    assert not upload_blob(client, "up/short", lambda: iter([b"a", b"bc"])).sent
+    assert proxy.body_bytes == before
+
+
+def test_a_broken_upload_goes_on_where_it_broke() -> None:
+    # docker-registry 2.8 gives an upload up that broke; distribution 3.0.0 was seen to resume as
+    # this one does.
+    with run_spec_registry() as spec, run_proxy(spec.name) as proxy, Registry(proxy.name) as client:
+        proxy.faults.append(Fault("PATCH", "uploads", cut_after=6_000_000))
+        assert upload_blob(client, "up/broken", pieces).digest == DIGEST
+        assert stored(client, "up/broken") == DATA
+        assert len([line for line in proxy.seen if line.startswith("PATCH")]) == 2
+        assert proxy.body_bytes == len(DATA)
+
+
+def test_a_broken_upload_to_a_registry_without_resumption_is_completed(
+    client: Registry, proxy: Proxy
+) -> None:
+    proxy.faults.append(Fault("PATCH", "uploads", cut_after=6_000_000))
+    assert upload_blob(client, "up/restarted", pieces).digest == DIGEST
+    assert stored(client, "up/restarted") == DATA
+
+
+def test_an_upload_that_breaks_twice_is_completed(client: Registry, proxy: Proxy) -> None:
+    proxy.faults += [
+        Fault("PATCH", "uploads", cut_after=4_000_000),
+        Fault("PATCH", "uploads", cut_after=3_000_000),
+    ]
+    assert upload_blob(client, "up/twice", pieces).digest == DIGEST
+    assert stored(client, "up/twice") == DATA
+
+
+def test_an_upload_that_the_registry_forgot_is_begun_anew(client: Registry, proxy: Proxy) -> None:
+    proxy.faults += [
+        Fault("PATCH", "uploads", cut_after=4_000_000),
+        Fault("GET", "uploads", status=404),
+    ]
+    assert upload_blob(client, "up/forgotten", pieces).digest == DIGEST
+    assert stored(client, "up/forgotten") == DATA
+
+
+def test_a_lost_answer_to_the_last_request_is_no_failure(client: Registry, proxy: Proxy) -> None:
+    proxy.faults.append(Fault("PUT", "uploads", lose_answer=True))
+    assert upload_blob(client, "up/lost", pieces).digest == DIGEST
+    assert stored(client, "up/lost") == DATA
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])
+def test_too_many_requests_are_waited_for(client: Registry, proxy: Proxy, method: str) -> None:
+    proxy.faults.append(Fault(method, "blobs", status=429, headers={"Retry-After": "1"}))
+    began = time.monotonic()
+    if method in {"HEAD", "PUT"}:
+        upload_bytes(client, f"up/slow-{method.lower()}", b"hello")
+    else:
+        assert upload_blob(client, f"up/slow-{method.lower()}", pieces).digest == DIGEST
+    assert time.monotonic() - began >= 1
+
+
+def test_a_registry_that_refuses_is_told_in_its_words(client: Registry, proxy: Proxy) -> None:
+    proxy.faults.append(Fault("PATCH", "uploads", status=400))
+    with pytest.raises(RegistryError, match="answered 400 when sending a layer to up/refused"):
+        upload_blob(client, "up/refused", pieces)
+
+
+def test_a_registry_that_stays_broken_is_given_up(
+    client: Registry, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("images.upload.time.sleep", lambda _: None)
+    proxy.faults += [Fault("PATCH", "uploads", status=500) for _ in range(20)]
+    with pytest.raises(RegistryError, match="answered 500"):
+        upload_blob(client, "up/dead", pieces)
+    assert 20 - len(proxy.faults) == 6
+
+
+def test_a_registry_that_is_not_there_is_named() -> None:
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1 cannot be reached: .*refused"):
+        build_image(ImageTag(1, 1), Target("127.0.0.1:1", "x"))
+
+
+def test_mounting_shares_a_blob_with_another_repository(client: Registry, proxy: Proxy) -> None:
+    digest = upload_bytes(client, "up/origin", b"shared").digest
+    before = proxy.body_bytes
+    assert mount_blob(client, "up/other", digest, "up/origin")
+    assert client.has_blob("up/other", digest)
+    assert proxy.body_bytes == before
+
+
+def test_mounting_what_is_not_there_leaves_no_upload_behind(client: Registry, proxy: Proxy) -> None:
+    assert not mount_blob(client, "up/nothing", DIGEST.replace("sha256:0", "sha256:1"), "up/none")
+    assert proxy.seen[-1].startswith("DELETE")
+
+
+def test_a_failing_layer_leaves_no_tag(proxy: Proxy, registry: LocalRegistry) -> None:
+    proxy.faults += [Fault("PATCH", "uploads", status=400) for _ in range(9)]
+    target = Target(proxy.name, "up/tagless")
+    with pytest.raises(RegistryError):
+        build_image(ImageTag(9, 30_000_000), target)
+    with Registry(registry.name) as direct:
+        assert direct.find_manifest(target.with_tag("9-layers-size-30000000-bytes")) is None
+    proxy.faults.clear()
+    assert build_image(ImageTag(9, 30_000_000), target).digest
