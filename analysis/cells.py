@@ -5,16 +5,15 @@ gathered here and judged by exclusions.py. Makes the table `cell` beside those o
 without any evidence is a row too.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
 import duckdb
 
-from analysis.arrow import BATCH, make_table
+from analysis.bulk import BATCH, make_table
 from analysis.exclusions import Evidence, judge
 from analysis.load_runs import Recording
 from analysis.pulls import PRESSURE_LASTS_S
@@ -34,8 +33,7 @@ PHASE_TIMES = (
 """The moments of a cell, in their order; columns NAME_ns of `cell`, nanoseconds since 1970."""
 
 COLUMNS = {
-    "run": "text",
-    "stack": "text",
+    "rec": "whole",
     "trial": "whole",
     "repetition": "whole",
     "attempt": "whole",
@@ -55,26 +53,26 @@ COLUMNS = {
 
 _EVIDENCE = """
 CREATE TABLE studied_pull AS
-WITH mine AS (SELECT p.* FROM pull AS p JOIN studied USING (run, stack, image)),
+WITH mine AS (SELECT p.* FROM pull AS p JOIN studied USING (rec, image)),
 real_job AS (
-    SELECT run, stack, image, node, job_uid,
-        row_number() OVER (PARTITION BY run, stack, image, node
+    SELECT rec, image, node, job_uid,
+        row_number() OVER (PARTITION BY rec, image, node
             ORDER BY min(ended_ns), job_uid) AS repetition
-    FROM mine WHERE outcome = 'pulled' GROUP BY run, stack, image, node, job_uid
+    FROM mine WHERE outcome = 'pulled' GROUP BY rec, image, node, job_uid
 )
 SELECT mine.*, coalesce(real_job.repetition, 1)::INTEGER AS repetition
-FROM mine LEFT JOIN real_job USING (run, stack, image, node, job_uid);
+FROM mine LEFT JOIN real_job USING (rec, image, node, job_uid);
 
 CREATE TABLE evidence AS
 WITH bound AS (
-    SELECT run, stack, image, node, count(*) AS pods
+    SELECT rec, image, node, count(*) AS pods
     FROM pod JOIN (
-        SELECT DISTINCT run, stack, job_uid, image FROM studied_pull WHERE job_uid <> ''
-    ) AS job_image USING (run, stack, job_uid)
+        SELECT DISTINCT rec, job_uid, image FROM studied_pull WHERE job_uid <> ''
+    ) AS job_image USING (rec, job_uid)
     GROUP BY ALL
 ),
 seen AS (
-    SELECT run, stack, image, node, repetition,
+    SELECT rec, image, node, repetition,
         count(DISTINCT object_uid) AS pods,
         sum(pulling) FILTER (turn = 1) AS pulling,
         count(*) FILTER (outcome = 'pulled') AS pulled,
@@ -90,29 +88,29 @@ seen AS (
     FROM studied_pull GROUP BY ALL
 ),
 grid AS (
-    SELECT run, stack, image, node, 1 AS repetition FROM studied JOIN stack_nodes USING (run, stack)
+    SELECT rec, image, node, 1 AS repetition FROM studied JOIN stack_nodes USING (rec)
 ),
 trial AS (
-    SELECT run, stack, image,
-        row_number() OVER (PARTITION BY run, stack
+    SELECT rec, image,
+        row_number() OVER (PARTITION BY rec
             ORDER BY min(coalesce(begun_ns, ended_ns, scheduled_ns)), image) AS trial
-    FROM studied_pull GROUP BY run, stack, image
+    FROM studied_pull GROUP BY rec, image
 )
-SELECT run, stack, trial.trial, repetition, image, node,
+SELECT rec, trial.trial, repetition, image, node,
     greatest(coalesce(seen.pods, 0), coalesce(bound.pods, 0)) AS pods,
-    (sum(coalesce(bound.pods, seen.pods, 0)) OVER (PARTITION BY run, stack, image, repetition))
+    (sum(coalesce(bound.pods, seen.pods, 0)) OVER (PARTITION BY rec, image, repetition))
         AS all_pods,
-    seen.* EXCLUDE (run, stack, image, node, repetition, pods, first), first.*,
+    seen.* EXCLUDE (rec, image, node, repetition, pods, first), first.*,
     job.complete_ns
 FROM grid
-FULL OUTER JOIN seen USING (run, stack, image, node, repetition)
-LEFT JOIN bound USING (run, stack, image, node)
-LEFT JOIN trial USING (run, stack, image)
-LEFT JOIN job ON job.run = run AND job.stack = stack AND job.job_uid = first.job_uid
+FULL OUTER JOIN seen USING (rec, image, node, repetition)
+LEFT JOIN bound USING (rec, image, node)
+LEFT JOIN trial USING (rec, image)
+LEFT JOIN job ON job.rec = seen.rec AND job.job_uid = first.job_uid
 """
 
 _TROUBLE = """
-SELECT run, stack, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns, reason
+SELECT rec, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns, reason
 FROM event
 WHERE reason IN ('NodeHasDiskPressure', 'EvictionThresholdMet', 'FreeDiskSpaceFailed',
     'ImageGCFailed', 'NodeHasNoDiskPressure', 'NodeNotReady', 'NodeReady', 'RemovingNode',
@@ -127,63 +125,70 @@ _PRESSED = frozenset(
 
 _MEASURES = ("pull_s", "pull_and_wait_s", "image_bytes")
 
-_Key = tuple[str, str]
+_OPEN = 2**62
+
 _Row = dict[str, Any]
 
 
 class Troubles:
     """When nodes were short of disk or not ready."""
 
-    def __init__(self, events: Iterable[tuple[str, str, str, int, str]]) -> None:
-        """Read (run, stack, node, at_ns, reason) in the order of time within a node."""
-        self._spans: dict[tuple[str, str, str], list[tuple[int, int, str]]] = defaultdict(list)
-        for run, stack, node, at, reason in events:
-            spans = self._spans[run, stack, node]
-            if reason in _PRESSED:
-                spans.append((at, at + PRESSURE_LASTS_S * 10**9, reason))
-            elif reason in _LOST:
-                spans.append((at, 2**62, reason))
+    def __init__(self, events: Iterable[tuple[int, str, int, str]]) -> None:
+        """Read (rec, node, at_ns, reason) in the order of time within a node."""
+        self._spans: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
+        for rec, node, at, reason in events:
+            spans = self._spans[rec, node]
+            if reason in _PRESSED | _LOST:
+                spans.append((at, _OPEN, reason))
             else:
                 over = _PRESSED if reason == "NodeHasNoDiskPressure" else _LOST
                 spans[:] = [
-                    (begin, min(end, at) if why in over else end, why) for begin, end, why in spans
+                    (begin, at if end == _OPEN and why in over else end, why)
+                    for begin, end, why in spans
                 ]
+        for spans in self._spans.values():
+            spans[:] = [(begin, _last(begin, end, why), why) for begin, end, why in spans]
 
-    def during(self, key: tuple[str, str, str], begin: int | None, end: int | None) -> list[str]:
-        """Reasons of the troubles of a node (run, stack, node) that overlap with a span."""
-        spans = self._spans.get(key)
-        if not spans or begin is None or end is None:
+    def during(self, rec: int, node: str, begin: int | None, end: int | None) -> list[str]:
+        """Reasons of the troubles of a node that overlap with a span of time."""
+        spans = self._spans.get((rec, node), [])
+        if begin is None or end is None:
             return []
-        later = bisect_right(spans, (end, 2**63, ""))
-        return [reason for _, until, reason in spans[:later] if until >= begin]
+        return [why for since, until, why in spans if since <= end and until >= begin]
+
+
+def _last(begin: int, end: int, why: str) -> int:
+    """A lost node stays lost; disk pressure without a recorded end lasts its usual time."""
+    return begin + PRESSURE_LASTS_S * 10**9 if end == _OPEN and why in _PRESSED else end
 
 
 def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
     """Make the tables cell (columns as COLUMNS), studied_pull and evidence."""
     database.execute(_EVIDENCE)
     troubles = Troubles(database.execute(_TROUBLE).fetchall())
-    told: dict[_Key, Sequence[CellRecord]] = {
-        (r.run, r.stack): r.folder.cells for r in recordings if r.folder and r.folder.cells
+    told = {
+        rec: recording.folder.cells
+        for rec, run, stack in database.execute("SELECT rec, run, stack FROM stack").fetchall()
+        for recording in recordings
+        if (recording.run, recording.stack) == (run, stack)
+        and recording.folder
+        and recording.folder.cells
     }
-    rows = chain(_ledger_rows(told), _judged_rows(database.cursor(), set(told), troubles))
+    make_table(database, "told", {"rec": "whole"}, [(rec,) for rec in told])
+    rows = chain(_ledger_rows(told), _judged_rows(database.cursor(), troubles))
     make_table(database, "cell", COLUMNS, (tuple(map(row.get, COLUMNS)) for row in rows))
 
 
-def _judged_rows(
-    cursor: duckdb.DuckDBPyConnection, told: set[_Key], troubles: Troubles
-) -> Iterator[_Row]:
-    result = cursor.execute("SELECT * FROM evidence")
+def _judged_rows(cursor: duckdb.DuckDBPyConnection, troubles: Troubles) -> Iterator[_Row]:
+    result = cursor.execute("SELECT * FROM evidence ANTI JOIN told USING (rec)")
     names = [column[0] for column in result.description or ()]
     while batch := result.fetchmany(BATCH):
         for values in batch:
-            row = dict(zip(names, values, strict=True))
-            if (row["run"], row["stack"]) not in told:
-                yield _judged(row, troubles)
+            yield _judged(dict(zip(names, values, strict=True)), troubles)
 
 
 def _judged(row: _Row, troubles: Troubles) -> _Row:
-    key = (row["run"], row["stack"], row["node"])
-    during = troubles.during(key, row["from_ns"], row["to_ns"])
+    during = troubles.during(row["rec"], row["node"], row["from_ns"], row["to_ns"])
     status, reason = judge(
         Evidence(
             pods=row["pods"],
@@ -211,8 +216,8 @@ def _judged(row: _Row, troubles: Troubles) -> _Row:
     }
 
 
-def _ledger_rows(told: dict[_Key, Sequence[CellRecord]]) -> Iterator[_Row]:
-    for (run, stack), cells in told.items():
+def _ledger_rows(told: Mapping[int, Sequence[CellRecord]]) -> Iterator[_Row]:
+    for rec, cells in told.items():
         for cell in cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
@@ -222,8 +227,7 @@ def _ledger_rows(told: dict[_Key, Sequence[CellRecord]]) -> Iterator[_Row]:
                 cell.model_dump(include=set(COLUMNS))
                 | times
                 | {
-                    "run": run,
-                    "stack": stack,
+                    "rec": rec,
                     "image": cell.reference,
                     "status": cell.status.value,
                 }

@@ -21,6 +21,7 @@ PLAIN_EVERY = 1_000_000
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts in half the time
     help="Tables, plots and answers from recorded Kubernetes events of image pulls.",
 )
 

@@ -7,6 +7,7 @@ message says literally; what it means for a cell is in exclusions.py.
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,10 +16,10 @@ from typing import Any
 
 import duckdb
 
-from analysis.arrow import make_table
+from analysis.bulk import make_table
 from analysis.load_runs import Recording
 from analysis.pull_message import parse_failed, parse_pulled, parse_pulling
-from analysis.read_events import Event, Notes, Read, read_events
+from analysis.read_events import Event, Notes, read_events
 
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
@@ -27,18 +28,15 @@ MEMORY = "192MB"
 """What DuckDB may hold in memory before it spills."""
 
 COLUMNS = {
-    "run": "text",
-    "stack": "text",
+    "rec": "whole",
     "file": "text",
     "source": "text",
     "uid": "text",
-    "namespace": "text",
-    "name": "text",
     "reason": "text",
     "type": "text",
     "count": "whole",
     "kind": "text",
-    "object_namespace": "text",
+    "namespace": "text",
     "object": "text",
     "object_uid": "text",
     "container": "text",
@@ -49,7 +47,6 @@ COLUMNS = {
     "last_ns": "whole",
     "job": "text",
     "job_uid": "text",
-    "machine_type": "text",
     "image": "text",
     "pull_s": "real",
     "pull_and_wait_s": "real",
@@ -57,22 +54,31 @@ COLUMNS = {
     "cached": "truth",
     "message": "text",
 }
-"""Columns of the view `event`."""
+"""Columns of the view `event`; rec is the key of the table `stack`."""
+
+_STACK = {
+    "rec": "whole",
+    "run": "text",
+    "stack": "text",
+    "nodes": "whole",
+    "machine_type": "text",
+    "provenance": "text",
+}
 
 _DEDUPLICATE = """
 CREATE TABLE twice AS
-    SELECT hash(run, stack, uid) AS key FROM raw GROUP BY ALL HAVING count(*) > 1;
+    SELECT hash(rec, uid) AS key FROM raw GROUP BY ALL HAVING count(*) > 1;
 CREATE TABLE merged AS
     SELECT best.* EXCLUDE (file, source), file, source FROM (
         SELECT
             first(raw ORDER BY count DESC, last_ns DESC, at_ns, message, hash(raw)) AS best,
             min(raw.file) AS file,
             string_agg(DISTINCT raw.source, '+' ORDER BY raw.source) AS source
-        FROM raw WHERE hash(run, stack, uid) IN (SELECT key FROM twice)
-        GROUP BY run, stack, uid
+        FROM raw WHERE hash(rec, uid) IN (SELECT key FROM twice)
+        GROUP BY rec, uid
     );
 CREATE VIEW event AS
-    SELECT * FROM raw WHERE hash(run, stack, uid) NOT IN (SELECT key FROM twice)
+    SELECT * FROM raw WHERE hash(rec, uid) NOT IN (SELECT key FROM twice)
     UNION ALL BY NAME SELECT * FROM merged;
 """
 
@@ -84,7 +90,7 @@ Progress = Callable[[int], None]
 def open_event_table(
     recordings: Sequence[Recording], notes: Notes, progress: Progress | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the view `event`, one row an event, columns as COLUMNS.
+    """A database with the view `event`, one row an event, and the table `stack`, one a recording.
 
     at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` says where at_ns is from: 'name'
     (the reporter's clock, nanoseconds), 'event-time' (microseconds) or 'first-seen' (seconds).
@@ -94,27 +100,62 @@ def open_event_table(
     """
     with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
         database = duckdb.connect(
-            str(Path(folder, "events.duckdb")),
-            config={"memory_limit": MEMORY, "preserve_insertion_order": False},
+            config={
+                "memory_limit": MEMORY,
+                "temp_directory": folder,
+                "preserve_insertion_order": False,
+            }
         )
         try:
-            make_table(database, "raw", COLUMNS, _rows(recordings, notes, progress))
+            stacks = _Stacks(recordings)
+            make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress))
+            make_table(database, "stack", _STACK, stacks.rows())
             database.execute(_DEDUPLICATE)
             yield database
         finally:
             database.close()
 
 
-def _rows(
-    recordings: Sequence[Recording], notes: Notes, progress: Progress | None
-) -> Iterator[tuple[Any, ...]]:
+class _Stacks:
+    """Numbers for (run, stack); Cloud Logging's entries name their stack themselves."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.recordings = recordings
+        self._numbers: dict[tuple[int, str], int] = {}
+        self._machines: dict[int, set[str]] = defaultdict(set)
+
+    def number(self, recording: int, cluster: str) -> int:
+        """The key of a recording's stack, which is the cluster where the recording names none."""
+        stack = self.recordings[recording].stack or cluster
+        return self._numbers.setdefault((recording, stack), len(self._numbers))
+
+    def add_machine(self, number: int, machine_type: str) -> None:
+        """Note a node's machine type, as its events tell it."""
+        self._machines[number].add(machine_type)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Rows of the table `stack`; a recording without any event has one too."""
+        for index, recording in enumerate(self.recordings):
+            if all(known != index for known, _ in self._numbers):
+                self.number(index, "")
+        for (index, stack), number in self._numbers.items():
+            recording = self.recordings[index]
+            machines = recording.machine_type or ",".join(sorted(self._machines[number]))
+            nodes = recording.nodes
+            yield number, recording.run, stack, nodes, machines, recording.provenance
+
+
+def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[tuple[Any, ...]]:
     count = 0
-    for recording in recordings:
+    for index, recording in enumerate(stacks.recordings):
         for path in recording.files:
-            start = (recording.run, recording.stack)
             file = _short(path, recording)
             for read in read_events(path, notes):
-                yield _row(read, start, file)
+                number = stacks.number(index, read.cluster)
+                yield _row(read.event, number, file, read.source)
+                labels = read.event.involved.labels
+                if labels and (machine := labels.machine_type or labels.old_machine_type):
+                    stacks.add_machine(number, machine)
                 count += 1
                 if progress and count % PROGRESS_EVERY == 0:
                     progress(count)
@@ -147,21 +188,16 @@ def _name_nanoseconds(name: str) -> int | None:
     return nanoseconds if 10**18 < nanoseconds < 4 * 10**18 else None
 
 
-def _row(read: Read, start: tuple[str, str], file: str) -> tuple[Any, ...]:
-    event = read.event
+def _row(event: Event, number: int, file: str, source: str) -> tuple[Any, ...]:
     metadata, involved, labels = event.metadata, event.involved, event.involved.labels
     name = metadata.name or ""
     at_ns, clock = _at(event, name)
     image, pulled = _said(event)
-    uid = metadata.uid or f"{metadata.namespace}/{name}/{event.reason}/{at_ns}"
     return (
-        start[0],
-        start[1] or read.cluster,
+        number,
         file,
-        read.source,
-        uid,
-        metadata.namespace or "",
-        name,
+        source,
+        metadata.uid or f"{metadata.namespace}/{name}/{event.reason}/{at_ns}",
         event.reason or "",
         event.type or "",
         int(event.count or 1),
@@ -177,7 +213,6 @@ def _row(read: Read, start: tuple[str, str], file: str) -> tuple[Any, ...]:
         _nanoseconds(event.last_timestamp),
         (labels.job_name or labels.old_job_name) if labels else "",
         (labels.job_uid or labels.old_job_uid) if labels else "",
-        (labels.machine_type or labels.old_machine_type) if labels else "",
         image,
         *pulled,
         event.message or "",

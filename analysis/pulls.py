@@ -1,6 +1,6 @@
 """From events to pulls and to the evidence of each cell, in SQL over the event table.
 
-Makes three tables beside `event`: `pull` (one row a pull: succeeded, cached, failed, or begun and
+Makes tables beside `event`: `pull` (one row a pull: succeeded, cached, failed, or begun and
 never ended), `stack_nodes` (every node that is known to have been there) and `job` (Jobs with
 their completion). It deliberately judges nothing (exclusions.py).
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from analysis.arrow import make_table
+from analysis.bulk import make_table
 from analysis.load_runs import Recording
 
 PRESSURE_LASTS_S = 300
@@ -20,7 +20,7 @@ _STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
 
 _POD = """
 CREATE TABLE pod AS SELECT
-    run, stack, object_uid,
+    rec, object_uid,
     any_value(object) AS pod,
     min(at_ns) FILTER (reason = 'Scheduled') AS scheduled_ns,
     coalesce(
@@ -39,7 +39,7 @@ GROUP BY ALL;
 
 _CONTAINER = """
 CREATE TABLE container AS SELECT
-    run, stack, object_uid, container,
+    rec, object_uid, container,
     max(image) AS image,
     min(file) AS file,
     min(at_ns) FILTER (reason = 'Pulling') AS pulling_ns,
@@ -59,7 +59,7 @@ GROUP BY ALL HAVING max(image) <> '';
 _PULL = """
 CREATE TABLE pull AS
 SELECT
-    run, stack, file, image, node, pod, object_uid, container, job, job_uid,
+    rec, file, image, node, pod, object_uid, container, job, job_uid,
     e.pull_s, e.pull_and_wait_s, e.image_bytes,
     CASE WHEN e.cached THEN 'cached' ELSE 'pulled' END AS outcome,
     scheduled_ns,
@@ -67,25 +67,25 @@ SELECT
          WHEN c.ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
          ELSE e.at_ns - (coalesce(e.pull_and_wait_s, e.pull_s) * 1e9)::BIGINT END AS begun_ns,
     e.at_ns AS ended_ns, created_ns, started_ns, eviction,
-    row_number() OVER (PARTITION BY run, stack, object_uid, container ORDER BY e.at_ns, e.uid)
+    row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY e.at_ns, e.uid)
         AS turn,
     c.pulling, c.failed, c.failure
 FROM (
-    SELECT run, stack, object_uid, container, uid, file, image, pull_s, pull_and_wait_s,
+    SELECT rec, object_uid, container, uid, file, image, pull_s, pull_and_wait_s,
         image_bytes, cached, at_ns
     FROM event WHERE reason = 'Pulled' AND kind = 'Pod' AND image <> ''
 ) AS e
 JOIN (SELECT * EXCLUDE (image, file) FROM container) AS c
-    USING (run, stack, object_uid, container)
-JOIN pod USING (run, stack, object_uid)
+    USING (rec, object_uid, container)
+JOIN pod USING (rec, object_uid)
 UNION ALL BY NAME
 SELECT
-    run, stack, file, image, node, pod, object_uid, container, job, job_uid,
+    rec, file, image, node, pod, object_uid, container, job, job_uid,
     NULL::DOUBLE AS pull_s, NULL::DOUBLE AS pull_and_wait_s, NULL::BIGINT AS image_bytes,
     CASE WHEN failed > 0 THEN 'failed' ELSE 'not ended' END AS outcome,
     scheduled_ns, pulling_ns AS begun_ns, NULL::BIGINT AS ended_ns, created_ns, started_ns,
     eviction, 1 AS turn, pulling, failed, failure
-FROM container JOIN pod USING (run, stack, object_uid)
+FROM container JOIN pod USING (rec, object_uid)
 WHERE ended = 0;
 """
 
@@ -93,52 +93,37 @@ WHERE ended = 0;
 _JOB = """
 UPDATE pull SET job = made.job, job_uid = made.job_uid
 FROM (
-    SELECT run, stack, object_namespace, object AS job, object_uid AS job_uid,
+    SELECT rec, object AS job, object_uid AS job_uid,
         regexp_extract(message, 'Created pod: (\\S+)$', 1) AS pod
     FROM event WHERE reason = 'SuccessfulCreate' AND kind = 'Job'
 ) AS made
-WHERE pull.job_uid = '' AND pull.run = made.run AND pull.stack = made.stack
-    AND pull.pod = made.pod;
+WHERE pull.job_uid = '' AND pull.rec = made.rec AND pull.pod = made.pod;
 CREATE TABLE job AS
-SELECT run, stack, object_uid AS job_uid, any_value(object) AS job,
-    min(at_ns) FILTER (reason = 'SuccessfulCreate') AS created_ns,
+SELECT rec, object_uid AS job_uid,
     max(at_ns) FILTER (reason IN ('Completed', 'FailedJob', 'BackoffLimitExceeded')) AS complete_ns
 FROM event WHERE kind = 'Job' GROUP BY ALL;
 """
 
 _NODES = """
 CREATE TABLE stack_nodes AS
-SELECT DISTINCT run, stack, node FROM (
-    SELECT run, stack, node FROM listed_node
-    UNION ALL SELECT run, stack, node FROM pod WHERE node <> ''
-    UNION ALL SELECT run, stack, object AS node FROM event WHERE kind = 'Node' AND object <> ''
-    UNION ALL SELECT run, stack, node FROM event WHERE node <> '' AND component = 'kubelet'
+SELECT DISTINCT rec, node FROM (
+    SELECT stack.rec, node FROM listed_node JOIN stack USING (run, stack)
+    UNION ALL SELECT rec, node FROM pod WHERE node <> ''
+    UNION ALL SELECT rec, object AS node FROM event WHERE kind = 'Node' AND object <> ''
 );
-CREATE TABLE stack AS
-SELECT s.run, s.stack,
-    coalesce(r.nodes, (SELECT count(*) FROM stack_nodes n
-        WHERE n.run = s.run AND n.stack = s.stack))::INTEGER AS nodes,
-    coalesce(nullif(r.machine_type, ''), seen.machine_type, '') AS machine_type,
-    coalesce(r.provenance, 'measured') AS provenance
-FROM (
-    SELECT run, stack FROM recording AS r WHERE stack <> '' OR NOT EXISTS (
-        SELECT 1 FROM event AS e WHERE e.run = r.run AND e.stack <> '')
-    UNION SELECT DISTINCT run, stack FROM event
-) AS s
-LEFT JOIN recording AS r ON r.run = s.run AND r.stack IN ('', s.stack)
-LEFT JOIN (
-    SELECT run, stack, string_agg(DISTINCT machine_type, ',' ORDER BY machine_type) AS machine_type
-    FROM event WHERE machine_type <> '' GROUP BY ALL
-) AS seen ON seen.run = s.run AND seen.stack = s.stack;
+UPDATE stack SET nodes = known.nodes
+FROM (SELECT rec, count(*) AS nodes FROM stack_nodes GROUP BY rec) AS known
+WHERE stack.rec = known.rec AND stack.nodes IS NULL;
+UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
 """
 
 _STUDIED = """
 CREATE TABLE studied AS
-SELECT DISTINCT run, stack, image FROM (
-    SELECT run, stack, image, regexp_matches(image, $form) AS by_tag, job_uid <> '' AS by_job,
+SELECT DISTINCT rec, image FROM (
+    SELECT rec, image, regexp_matches(image, $form) AS by_tag, job_uid <> '' AS by_job,
         bool_or(regexp_matches(image, $form)) OVER same AS any_tag,
         bool_or(job_uid <> '') OVER same AS any_job
-    FROM pull WINDOW same AS (PARTITION BY run, stack)
+    FROM pull WINDOW same AS (PARTITION BY rec)
 )
 WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_tag OR any_job);
 """
@@ -147,7 +132,7 @@ WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_t
 def derive_pulls(
     database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording], images: str | None = None
 ) -> None:
-    """Make the tables pull, job, stack_nodes, stack and studied.
+    """Make the tables pull, pod, job, stack_nodes and studied.
 
     Args:
         database: holds the view `event` (event_table.py).
@@ -156,30 +141,21 @@ def derive_pulls(
             project planned; else those whose tag says layers and size; else those of Jobs; else
             all.
     """
-    _register(database, recordings)
+    _list_nodes(database, recordings)
     for statement in (_POD, _CONTAINER, _PULL, _JOB, _NODES):
         database.execute(statement)
     if images is None:
         database.execute(_STUDIED, {"form": _STUDY_TAG})
     else:
         database.execute(
-            "CREATE TABLE studied AS SELECT DISTINCT run, stack, image FROM pull "
+            "CREATE TABLE studied AS SELECT DISTINCT rec, image FROM pull "
             "WHERE regexp_matches(image, $form)",
             {"form": images},
         )
     _prefer_planned(database, recordings)
 
 
-def _register(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
-    kinds = {
-        "run": "text",
-        "stack": "text",
-        "nodes": "whole",
-        "machine_type": "text",
-        "provenance": "text",
-    }
-    rows = [(r.run, r.stack, r.nodes, r.machine_type, r.provenance) for r in recordings]
-    make_table(database, "recording", kinds, rows)
+def _list_nodes(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
     nodes = [(r.run, r.stack, node.name) for r in recordings for node in r.node_list]
     make_table(database, "listed_node", {"run": "text", "stack": "text", "node": "text"}, nodes)
 
@@ -190,8 +166,12 @@ def _prefer_planned(database: duckdb.DuckDBPyConnection, recordings: Sequence[Re
             continue
         planned = {trial.image.reference for trial in recording.folder.record.trials}
         key = [recording.run, recording.stack]
-        database.execute("DELETE FROM studied WHERE run = ? AND stack = ?", key)
+        database.execute(
+            "DELETE FROM studied WHERE rec IN (SELECT rec FROM stack WHERE run = ? AND stack = ?)",
+            key,
+        )
         if planned:
             database.executemany(
-                "INSERT INTO studied VALUES (?, ?, ?)", [[*key, name] for name in sorted(planned)]
+                "INSERT INTO studied SELECT rec, ? FROM stack WHERE run = ? AND stack = ?",
+                [[name, *key] for name in sorted(planned)],
             )

@@ -161,7 +161,7 @@ def _numbers(tables: Tables) -> list[Number]:
             (SELECT count(*) FROM cells WHERE status = 'valid') AS valid,
             (SELECT count(*) FROM pulls WHERE outcome = 'pulled') AS pulled,
             (SELECT count(*) FROM event) AS events,
-            (SELECT count(DISTINCT (run, stack, node)) FROM pulls WHERE outcome = 'pulled') AS nodes,
+            (SELECT count(DISTINCT (rec, node)) FROM studied_pull WHERE outcome = 'pulled') AS nodes,
             (SELECT count(*) FROM stack_nodes) AS all_nodes
     """)
     notes = tables.notes

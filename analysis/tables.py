@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.arrow import make_table
+from analysis.bulk import make_table
 from analysis.cells import PHASE_TIMES, derive_cells, image_parts
 from analysis.event_table import Progress, open_event_table
 from analysis.load_runs import Recording, find_recordings
@@ -50,7 +50,7 @@ _SPANS = (
 
 _VIEWS = f"""
 CREATE VIEW pulls AS
-SELECT p.run, p.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers, i.size_bytes,
+SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers, i.size_bytes,
     p.image_bytes, p.node, p.pod, p.job, p.repetition, p.outcome, p.pull_s, p.pull_and_wait_s,
     make_timestamp(p.begun_ns // 1000) AS started_at,
     make_timestamp(p.ended_ns // 1000) AS ended_at,
@@ -63,38 +63,36 @@ SELECT p.run, p.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers
         ELSE coalesce(c.reason, 'the ledger knows no such cell') END AS reason,
     s.provenance, p.object_uid AS pod_uid
 FROM studied_pull AS p
-JOIN stack AS s USING (run, stack)
+JOIN stack AS s USING (rec)
 JOIN image AS i USING (image)
-LEFT JOIN (SELECT run, stack, image, node, repetition, status, reason, pod_uid,
-        count(*) OVER (PARTITION BY run, stack, pod_uid) AS same FROM cell) AS c
-    ON c.run = p.run AND c.stack = p.stack AND c.image = p.image AND c.node = p.node
-    AND CASE WHEN (p.run, p.stack) IN (SELECT (run, stack) FROM told)
+LEFT JOIN cell AS c ON c.rec = p.rec AND c.image = p.image AND c.node = p.node
+    AND CASE WHEN p.rec IN (SELECT rec FROM told)
         THEN c.pod_uid = p.object_uid ELSE c.repetition = p.repetition END
-ORDER BY p.run, s.nodes, p.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
+ORDER BY s.run, s.nodes, s.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
 
 CREATE VIEW cells AS
-SELECT c.run, c.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
+SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
     i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_span(*span) for span in _SPANS)},
     {", ".join(_time(name) for name in PHASE_TIMES)},
     s.provenance, c.pod_uid
-FROM cell AS c JOIN stack AS s USING (run, stack) JOIN image AS i USING (image)
-ORDER BY c.run, s.nodes, c.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;
+FROM cell AS c JOIN stack AS s USING (rec) JOIN image AS i USING (image)
+ORDER BY s.run, s.nodes, s.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;
 
 CREATE VIEW other_pulls AS
-SELECT p.run, p.stack, p.file, s.nodes, p.image, p.image_bytes, p.node, p.pod, p.outcome,
+SELECT s.run, s.stack, p.file, s.nodes, p.image, p.image_bytes, p.node, p.pod, p.outcome,
     p.pull_s, p.pull_and_wait_s, make_timestamp(p.begun_ns // 1000) AS started_at, s.provenance
-FROM pull AS p JOIN stack AS s USING (run, stack) ANTI JOIN studied USING (run, stack, image)
-ORDER BY p.run, s.nodes, p.stack, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
+FROM pull AS p JOIN stack AS s USING (rec) ANTI JOIN studied USING (rec, image)
+ORDER BY s.run, s.nodes, s.stack, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
 
 CREATE VIEW events AS
-SELECT run, stack, file, source, uid, namespace, name, reason, type, count, kind, object_namespace,
-    object, object_uid, container, component, node, make_timestamp_ns(at_ns) AS at, clock,
-    make_timestamp_ns(last_ns) AS last_at, job, job_uid, image, pull_s, pull_and_wait_s,
-    image_bytes, cached, message, coalesce(provenance, 'measured') AS provenance
-FROM event LEFT JOIN (SELECT run, stack, provenance FROM stack) USING (run, stack)
-ORDER BY run, stack, at_ns, uid;
+SELECT s.run, s.stack, e.file, e.source, e.uid, e.reason, e.type, e.count, e.kind, e.namespace,
+    e.object, e.object_uid, e.container, e.component, e.node, make_timestamp_ns(e.at_ns) AS at,
+    e.clock, make_timestamp_ns(e.last_ns) AS last_at, e.job, e.job_uid, e.image, e.pull_s,
+    e.pull_and_wait_s, e.image_bytes, e.cached, e.message, s.provenance
+FROM event AS e JOIN stack AS s USING (rec)
+ORDER BY s.run, s.nodes, s.stack, e.at_ns, e.uid;
 """
 
 _STATISTICS = (
@@ -118,12 +116,12 @@ def _statistics(prefix: str = "", where: str = "") -> str:
 _SUMMARY = f"""
 CREATE VIEW summary AS
 WITH every AS (
-    SELECT run, stack, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
+    SELECT rec, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
     {_statistics()}
     FROM studied_pull WHERE outcome = 'pulled' GROUP BY ALL
 ),
 judged AS (
-    SELECT run, stack, image, count(*) AS cells,
+    SELECT rec, image, count(*) AS cells,
         count(*) FILTER (status = 'valid') AS valid_n,
         count(DISTINCT node) FILTER (status = 'valid') AS valid_nodes,
     {_statistics("valid_", " FILTER (status = 'valid')")},
@@ -132,12 +130,11 @@ judged AS (
 )
 SELECT s.run, s.stack, s.nodes, s.machine_type, i.image, i.tag, i.layers, i.size_bytes,
     judged.image_bytes, judged.warm_bytes, coalesce(n, 0) AS n,
-    coalesce(nodes_pulled, 0) AS nodes_pulled,
-    every.* EXCLUDE (run, stack, image, n, nodes_pulled),
+    coalesce(nodes_pulled, 0) AS nodes_pulled, every.* EXCLUDE (rec, image, n, nodes_pulled),
     judged.cells, judged.cells - valid_n AS excluded,
-    judged.* EXCLUDE (run, stack, image, cells, image_bytes, warm_bytes), s.provenance
-FROM judged LEFT JOIN every USING (run, stack, image)
-JOIN stack AS s USING (run, stack) JOIN image AS i USING (image)
+    judged.* EXCLUDE (rec, image, cells, image_bytes, warm_bytes), s.provenance
+FROM judged LEFT JOIN every USING (rec, image)
+JOIN stack AS s USING (rec) JOIN image AS i USING (image)
 ORDER BY s.run, s.nodes, s.stack, i.size_bytes, i.image;
 """
 
@@ -184,7 +181,6 @@ def open_tables(
         derive_pulls(database, recordings, images)
         derive_cells(database, recordings)
         _make_images(database)
-        _make_told(database, recordings)
         database.execute(_VIEWS + _SUMMARY)
         yield Tables(database, recordings, notes)
 
@@ -226,11 +222,6 @@ def _make_images(database: duckdb.DuckDBPyConnection) -> None:
     make_table(database, "image", kinds, rows)
 
 
-def _make_told(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
-    rows = [(r.run, r.stack) for r in recordings if r.folder and r.folder.cells]
-    make_table(database, "told", {"run": "text", "stack": "text"}, rows)
-
-
 def _write_raw_times(tables: Tables, path: Path) -> Path:
     """The original study's raw-times.json: what happened to each object, by its name.
 
@@ -239,18 +230,14 @@ def _write_raw_times(tables: Tables, path: Path) -> Path:
     """
     cursor = tables.database.cursor()
     cursor.execute("""
-        SELECT name, uid, e.run, e.stack, s.nodes, reason, moment, node, message, image, clashes
-        FROM (
-            SELECT regexp_replace(name, '\\.[^.]*$', '') AS name, object_uid AS uid, run, stack,
-                lower(reason) AS reason, image,
-                strftime(make_timestamp_ns(at_ns), '%Y-%m-%dT%H:%M:%SZ') AS moment,
-                coalesce(nullif(node, ''), '') AS node, message, at_ns, event.uid AS event_uid,
-                min(run || stack || object_uid) OVER same
-                    <> max(run || stack || object_uid) OVER same AS clashes
-            FROM event
-            WINDOW same AS (PARTITION BY regexp_replace(name, '\\.[^.]*$', ''))
-        ) AS e JOIN stack AS s USING (run, stack)
-        ORDER BY name, run, stack, uid, at_ns, event_uid
+        WITH clash AS (
+            SELECT object FROM event GROUP BY object HAVING count(DISTINCT (rec, object_uid)) > 1
+        )
+        SELECT object, object_uid, s.run, s.stack, s.nodes, lower(reason),
+            strftime(make_timestamp_ns(at_ns), '%Y-%m-%dT%H:%M:%SZ'), node, message, image,
+            object IN (FROM clash)
+        FROM event AS e JOIN stack AS s USING (rec)
+        ORDER BY object, s.run, s.stack, object_uid, at_ns, e.uid
     """)
     with path.open("w", encoding="utf-8") as file:
         file.write("{")

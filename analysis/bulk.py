@@ -1,0 +1,50 @@
+"""Rows of Python values into DuckDB, by way of a temporary file of JSON lines.
+
+DuckDB reads JSON faster than it takes rows one by one, and the other bulk way, Arrow, imports
+numpy and pandas, which takes longer than all of the work on a study's events.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+
+BATCH = 20_000
+"""Rows handed over at a time."""
+
+_TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOLEAN"}
+
+Kinds = Mapping[str, str]
+"""Columns in their order: name to 'text', 'whole', 'real' or 'truth'."""
+
+
+def make_table(
+    database: duckdb.DuckDBPyConnection, name: str, kinds: Kinds, rows: Iterable[Sequence[Any]]
+) -> int:
+    """Create a table and fill it; gives the number of its rows. The rows may be a stream."""
+    types = {column: _TYPES[kind] for column, kind in kinds.items()}
+    declared = ", ".join(f"{column} {kind}" for column, kind in types.items())
+    database.execute(f"CREATE TABLE {name} ({declared})")
+    row_type = msgspec.defstruct("Row", [(c, Any, None) for c in types], omit_defaults=True)
+    encode = msgspec.json.Encoder().encode_lines
+    count = 0
+    with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
+        spool = Path(folder, "rows.json")
+        for batch in _batches(iter(rows)):
+            spool.write_bytes(encode([row_type(*row) for row in batch]))
+            database.execute(
+                f"INSERT INTO {name} SELECT * FROM "
+                f"read_json(?, format = 'newline_delimited', columns = {types})",
+                [str(spool)],
+            )
+            count += len(batch)
+    return count
+
+
+def _batches(rows: Iterator[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
