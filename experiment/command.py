@@ -34,6 +34,7 @@ from schema.study import load_study
 RUNS = Path("data/runs")
 """Where runs are kept, below the folder that the command is started in."""
 
+_PLAIN_WIDTH = 120
 _PACKAGES = ("pull-study", "pulumi", "pulumi-gcp", "pulumi-kubernetes")
 
 
@@ -68,7 +69,9 @@ def begin(wanted: NewRun) -> Planned:
     study = load_study(wanted.study)
     default = f"{study.name[:20]}-{wanted.stack[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
     seed = secrets.randbelow(2**31) if wanted.seed is None else wanted.seed
-    with Console().status("resolving the study's images"):
+    progress = Progress(_console(), lambda _line: None)
+    with progress.phase("plan"):
+        progress.now("resolving the study's images")
         trials = order_trials(study, resolve_images(study), seed)
     folder = RunFolder.create(RUNS, wanted.run_id or default)
     copy_stack_files(wanted.stack, folder.pulumi_dir)
@@ -116,7 +119,7 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
     """
     folder, record, facts = planned.folder, planned.record, planned.facts
     attempt = 1 + max((trial.attempt for trial in folder.trials()), default=0)
-    progress = Progress(Console(), lambda line: folder.log(line, datetime.now(UTC)))
+    progress = Progress(_console(), lambda line: folder.log(line, datetime.now(UTC)))
     run = StudyRun(folder, record, facts, attempt, progress, keep_cluster=keep_cluster)
     problem: UserError | None = None
     if run.trials_to_measure():
@@ -132,6 +135,11 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
         raise problem
     if any(cell.status is not Status.VALID for cell in cells):
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _console() -> Console:
+    # Without a terminal nothing says how wide lines may be, and rich would cut tables at 80.
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
 def _rehearsal() -> Rehearsal | None:

@@ -64,46 +64,49 @@ class PodState:
 
 
 def read_pod(pod: Mapping[str, Any]) -> PodState:
-    """Read a core/v1 Pod of a trial's Job."""
+    """Read a core/v1 Pod of a trial's Job.
+
+    A pod whose container has ended counts as Succeeded or Failed from then on. The kubelet says so
+    in the pod's phase only after it has taken the sandbox down, about a second later; the image
+    was pulled, started and run by then, and nothing of it is measured any more.
+    """
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    container = next(iter(status.get("containerStatuses", [])), {}).get("state", {})
+    ended = container.get("terminated") or {}
+    failure = _failure(status, container.get("waiting") or {}, ended)
+    phase = status.get("phase", "")
+    if ended:
+        phase = "Failed" if failure else "Succeeded"
     return PodState(
         index=int(metadata.get("annotations", {}).get(INDEX_ANNOTATION, -1)),
         name=metadata["name"],
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
-        phase=status.get("phase", ""),
+        phase=phase,
         gated=bool(spec.get("schedulingGates")),
-        failure=_failure(status),
-        finished_at=_finished_at(status),
+        failure=failure,
+        finished_at=_time(ended.get("finishedAt")),
     )
 
 
-def _failure(status: Mapping[str, Any]) -> str:
-    for container in status.get("containerStatuses", []):
-        waiting = container.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in FATAL_WAITING:
-            return _joined(waiting)
+def _failure(
+    status: Mapping[str, Any], waiting: Mapping[str, Any], ended: Mapping[str, Any]
+) -> str:
+    if waiting.get("reason") in FATAL_WAITING:
+        return _joined(waiting)
+    if ended.get("exitCode"):
+        return f"exit code {ended['exitCode']}: {_joined(ended)}"
     if status.get("phase") != "Failed":
         return ""
-    if status.get("reason"):
-        return _joined(status)
-    for container in status.get("containerStatuses", []):
-        ended = container.get("state", {}).get("terminated") or {}
-        if ended.get("exitCode"):
-            return f"exit code {ended['exitCode']}: {_joined(ended)}"
-    return "the pod failed without a reason"
+    return _joined(status) or "the pod failed without a reason"
 
 
 def _joined(part: Mapping[str, Any]) -> str:
     return ": ".join(str(part[key]) for key in ("reason", "message") if part.get(key))
 
 
-def _finished_at(status: Mapping[str, Any]) -> datetime | None:
-    for container in status.get("containerStatuses", []):
-        ended = container.get("state", {}).get("terminated") or {}
-        if ended.get("finishedAt"):
-            return datetime.fromisoformat(ended["finishedAt"])
-    return None
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 class PodBoard:

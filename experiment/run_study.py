@@ -54,6 +54,8 @@ from schema.stack_outputs import StackOutputs
 _READY_S = 300
 _CANARY_S = 120
 _LATE_ENTRIES_S = 120
+_COMPLETE_S = 10
+_JOB_ENDS = ("Completed", "FailedIndexes", "BackoffLimitExceeded", "MaxFailedIndexesExceeded")
 _GONE_S = 60
 _MEASURED = f"{MEASURED_LABEL}=true"
 
@@ -111,6 +113,7 @@ class StudyRun:
         self._keep = keep_cluster
         self._stack: StudyStack | None = None
         self._cluster: _Cluster | None = None
+        self._complete_jobs: set[str] = set()
 
     def run(self) -> None:
         """Go through the phases.
@@ -277,7 +280,15 @@ class StudyRun:
                 f"deployment/{self._outputs().exporter_deployment}",
             )
 
+    def _await_complete(self, jobs: set[str]) -> None:
+        """Give the job controller time to say that the last Jobs are complete."""
+        end = time.monotonic() + _COMPLETE_S
+        while not jobs <= self._complete_jobs and time.monotonic() < end:
+            time.sleep(0.1)
+
     def _keep_event(self, _change: str, event: Obj) -> None:
+        if event.get("reason") in _JOB_ENDS and event["involvedObject"].get("kind") == "Job":
+            self._complete_jobs.add(event["involvedObject"]["name"])
         record = EventRecord(source=Source.WATCH, received_at=now(), event=event)
         self._folder.add_watched([record])
 
@@ -292,7 +303,7 @@ class StudyRun:
             now=now,
         )
         waiting = self.trials_to_measure()
-        removable: Staged | None = None
+        ended: list[Staged] = []
         staged = runner.stage(waiting[0], self._attempt) if waiting else None
         for number, _ in enumerate(waiting, start=1):
             assert staged is not None  # noqa: S101 (as many are staged as are waiting)
@@ -302,15 +313,16 @@ class StudyRun:
                 staged = None
                 if number < len(waiting):
                     staged = runner.stage(waiting[number], self._attempt)
-                if removable is not None:
-                    runner.remove(removable)
+                if len(ended) > 1:  # the one before may not be complete yet
+                    runner.remove(ended.pop(0))
                 label = f"{number}/{len(waiting)} {current.planned.image.tag}"
                 trial = runner.finish(released, partial(self._show, label))
             except BaseException as error:
                 self._folder.add_trial(_abandoned(runner, current, released, error))
                 raise
             self._folder.add_trial(trial)
-            removable = current
+            ended.append(current)
+        self._await_complete({staged.job for staged in ended})
 
     def _show(self, label: str, pods: list[PodState]) -> None:
         over = sum(pod.over for pod in pods)

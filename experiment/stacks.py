@@ -229,7 +229,7 @@ class StudyStack:
         match = _URN_TYPE.match(metadata.urn)
         if match and metadata.op not in _QUIET and not match["type"].startswith("pulumi:"):
             kind = match["type"].rpartition(":")[2]
-            self._say(f"{metadata.op} {kind} {match['name']} {outcome}")
+            self._say(f"{metadata.op.value} {kind} {match['name']} {outcome}")
 
     def _why(self, error: automation.CommandError) -> str:
         causes = [line for line in self._errors if line and "update failed" not in line]

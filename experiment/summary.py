@@ -65,7 +65,8 @@ def closing_table(lines: Sequence[ImageLine], caption: str) -> Table:
     """The lines as a table for the terminal."""
     table = Table(title="Pull time in seconds, valid cells", caption=caption, title_justify="left")
     for name in ("image", "valid", "median", "p95", "max", "wall", "gap", "excluded"):
-        table.add_column(name, justify="left" if name in ("image", "excluded") else "right")
+        words = name in ("image", "excluded")
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
     for line in lines:
         numbers = (line.median_s, line.p95_s, line.max_s, line.wall_s, line.gap_s)
         shown = ("" if number is None else f"{number:.3f}" for number in numbers)

@@ -49,6 +49,24 @@ def test_a_waiting_reason_that_waiting_cannot_mend_ends_the_cell(
     assert state.failure == f"{reason}: why"
 
 
+def ended(code: int) -> list[dict[str, Any]]:
+    state = {"exitCode": code, "reason": "Completed", "finishedAt": "2026-11-24T12:00:04Z"}
+    return [{"state": {"terminated": state}}]
+
+
+def test_a_pod_whose_container_ended_is_over_before_its_phase_says_so(board: PodBoard) -> None:
+    board.handle("ADDED", pod(phase="Running", containerStatuses=ended(0)))
+    state = board.pods("job")[0]
+    assert (state.phase, state.over, state.failure) == ("Succeeded", True, "")
+    assert state.finished_at == datetime(2026, 11, 24, 12, 0, 4, tzinfo=UTC)
+
+
+def test_a_container_that_ended_badly_says_its_exit_code(board: PodBoard) -> None:
+    board.handle("ADDED", pod(phase="Running", containerStatuses=ended(3)))
+    state = board.pods("job")[0]
+    assert (state.phase, state.failure) == ("Failed", "exit code 3: Completed")
+
+
 def test_container_creating_goes_on(board: PodBoard) -> None:
     board.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("ContainerCreating")))
     assert not board.pods("job")[0].over
