@@ -70,7 +70,7 @@ class EventExporter(pulumi.ComponentResource):
         super().__init__("pull-study:infra:EventExporter", name, None, opts)
         self._cluster = args.cluster
         namespace = core.v1.Namespace(
-            "monitoring",
+            "namespace",
             metadata=meta.v1.ObjectMetaArgs(name=NAMESPACE, labels=_LABELS),
             opts=self._in_cluster(),
         )

@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import functools
+import gc
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +131,14 @@ Declare = Callable[..., Declared]
 def _run(stack: str, values: str, last_exports: str, *, preview: bool) -> Declared:
     # Pulumi keeps its settings in context variables: a context of one's own leaves none behind.
     context = contextvars.copy_context()
-    return context.run(_declare, stack, json.loads(values), json.loads(last_exports), preview)
+    try:
+        return context.run(_declare, stack, json.loads(values), json.loads(last_exports), preview)
+    finally:
+        # Pulumi leaves coroutines that nobody awaits, in cycles. When they are collected while
+        # CPython 3.11 compiles a module, telling of them ends it in a SystemError: so do it here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
 
 
 def _declare(

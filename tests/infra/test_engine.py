@@ -1,0 +1,125 @@
+from collections.abc import Iterator
+
+import pytest
+from pulumi import automation
+
+from tests.infra.engine import PROJECT, Engine, running_engine
+from tests.infra.stack_files import ROOT, stacks
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One engine for all previews; it has no stack yet."""
+    folder = tmp_path_factory.mktemp("engine")
+    with pytest.MonkeyPatch.context() as patch, running_engine(folder, patch) as started:
+        yield started
+
+
+class TestPreview:
+    @pytest.mark.parametrize("stack", stacks())
+    def test_of_every_stack_is_accepted_and_asks_google_nothing(
+        self, engine: Engine, stack: str
+    ) -> None:
+        before = engine.google.requests
+        steps = engine.preview(stack)
+        assert set(steps.values()) == {"create"}
+        assert {"cluster", "measured", "deadline", "sink", "writer"} <= set(steps)
+        assert engine.google.requests == before
+
+    @pytest.mark.parametrize("stack", stacks())
+    def test_and_making_the_stack_leave_the_file_byte_for_byte(
+        self, engine: Engine, stack: str
+    ) -> None:
+        engine.stack(stack)
+        name = f"Pulumi.{stack}.yaml"
+        assert (engine.folder / name).read_bytes() == (ROOT / name).read_bytes()
+
+    def test_of_a_wrong_setting_says_its_sentence_and_no_traceback(self, engine: Engine) -> None:
+        with pytest.raises(automation.CommandError) as caught:
+            engine.preview("size-8", {"zone": "us-central1-zz"})
+        text = str(caught.value)
+        assert (
+            "error: Stack size-8 sets pull-study:zone to us-central1-zz, but Google Cloud" in text
+        )
+        assert "pulumi config set --stack size-8 pull-study:zone us-central1-f" in text
+        assert "Traceback" not in text
+
+    def test_of_a_missing_node_count_is_refused_by_the_cli(self, engine: Engine) -> None:
+        stack = engine.stack("size-8")
+        stack.remove_config("pull-study:nodeCount")
+        with pytest.raises(automation.CommandError, match="nodeCount"):
+            stack.preview()
+
+
+@pytest.fixture(scope="module")
+def standing(engine: Engine) -> Engine:
+    """The engine with size-4 up."""
+    engine.up("size-4")
+    return engine
+
+
+class TestChanges:
+    def test_second_up_has_nothing_to_do(self, standing: Engine) -> None:
+        assert standing.preview("size-4") == {}
+
+    @pytest.mark.parametrize(
+        ("changes", "steps"),
+        [
+            ({"machineType": "n1-standard-32"}, {"measured": "update"}),
+            ({"threadsPerCore": "2"}, {"measured": "replace"}),
+            ({"gvnic": "false"}, {"measured": "update"}),
+            ({"spot": "true"}, {"measured": "replace"}),
+            ({"diskSizeGb": "200"}, {"measured": "update"}),
+            ({"diskType": "pd-ssd"}, {"measured": "update"}),
+            ({"localSsdCount": "1"}, {"measured": "replace"}),
+            ({"monitoringMachineType": "e2-standard-8"}, {"monitoring": "update"}),
+            ({"releaseChannel": "RAPID"}, {"cluster": "update"}),
+            ({"runId": "r1"}, {"cluster": "update", f"{PROJECT}-pull-study-size-4": "update"}),
+            ({"archiveDays": "30"}, {f"{PROJECT}-pull-study-size-4": "update"}),
+            ({"deadlineHours": "24"}, {}),
+        ],
+        ids=lambda item: next(iter(item), "nothing"),
+    )
+    def test_do_no_more_than_they_must(
+        self, standing: Engine, changes: dict[str, object], steps: dict[str, str]
+    ) -> None:
+        assert standing.preview("size-4", changes) == steps
+
+    @pytest.mark.parametrize("changes", [{"zone": "us-central1-b"}, {"podRangePrefix": "15"}])
+    def test_that_need_another_cluster_replace_its_pools_too(
+        self, standing: Engine, changes: dict[str, object]
+    ) -> None:
+        steps = standing.preview("size-4", changes)
+        replaced = {name for name, step in steps.items() if step == "replace"}
+        assert replaced >= {"cluster", "measured", "monitoring"}
+
+    def test_image_streaming_switches_its_api_on(self, standing: Engine) -> None:
+        steps = standing.preview("size-4", {"imageStreaming": "true"})
+        assert steps["image-streaming"] == steps["nodes-serviceUsageConsumer"] == "create"
+
+    def test_without_monitoring_pool_the_measured_pool_loses_its_taint(
+        self, standing: Engine
+    ) -> None:
+        steps = standing.preview("size-4", {"monitoringPool": "false"})
+        assert steps["monitoring"] == "delete"
+        assert steps["measured"] in {"update", "replace"}
+
+
+class TestLife:
+    def test_of_a_stack_leaves_only_its_archive_and_can_begin_again(self, engine: Engine) -> None:
+        first = engine.up("size-16")
+        assert [key.name for key in engine.fleet.keys if "16" in key.name] == ["pull-study-size-16"]
+        stack = engine.stack("size-16")
+        stack.destroy()
+        assert not [key for key in engine.fleet.keys if "16" in key.name]
+        second = engine.up("size-16")
+        buckets = {up.outputs["archive_bucket"].value for up in (first, second)}
+        assert len(buckets) == 2
+        stack.destroy()
+
+    def test_keeps_the_deadline_of_its_first_up(self, engine: Engine) -> None:
+        first = engine.up("size-32").outputs["expires_at"].value
+        assert engine.up("size-32").outputs["expires_at"].value == first
+        engine.stack("size-32").destroy()
