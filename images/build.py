@@ -20,10 +20,8 @@ def build_image(
     scale: float = 1.0,
     compressibility: float = 0.5,
     compression: Compression = Compression.GZIP,
-    level: int | None = None,
     media: Media = Media.OCI,
     base: str = BUSYBOX,
-    files_per_layer: int = 1,
     overwrite: bool = False,
     jobs: int | None = None,
     on_bytes: OnBytes | None = None,
@@ -37,14 +35,11 @@ def build_image(
         tag: layers, size and salt or variant (`images.variants`); also the name, unless the target
             has a tag of its own.
         target: where the image goes.
-        scale: the real size is the tag's times this; see `images.plan.plan_image` for this and
-            the arguments up to `files_per_layer`.
+        scale: the real size is the tag's times this, in whole bytes.
         compressibility: share of the bytes that compression saves, 0 to 1.
-        compression: of the layers.
-        level: of the compression; None is what docker build uses.
+        compression: of the layers, unless the tag's variant names one.
         media: OCI's or Docker's media types.
         base: `busybox` or a reference.
-        files_per_layer: the content of each layer is split evenly into this many files.
         overwrite: let the tag name this image even if it names another one now.
         jobs: layers at a time; None is two more than this machine's cores, at most 8.
         on_bytes: told of content bytes newly done, from several threads.
@@ -60,11 +55,9 @@ def build_image(
         scale=scale,
         compressibility=compressibility,
         compression=compression,
-        level=level,
         media=media,
         base=str(found.target) if found else BUSYBOX,
         base_layers=len(found.image.layers) if found else 0,
-        files_per_layer=files_per_layer,
     )
     named = target if target.tag else target.with_tag(str(tag))
     with Registry(target.registry) as registry:

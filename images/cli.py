@@ -1,6 +1,7 @@
 """`python -m images`: build, check, compare and copy the images of a study."""
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -65,18 +66,17 @@ def build(
     ] = 1.0,
     salt: Annotated[
         str,
-        typer.Option(help="Another salt gives other layers; or a variant: see images.variants."),
+        typer.Option(
+            help="Ends the tag: another salt gives other layers; or a variant: v1, v2xN, filesN, "
+            "gzipN, zstdN, none."
+        ),
     ] = "",
     compressibility: Compressibility = 0.5,
     compression: Annotated[Compression, typer.Option(help="Of the layers.")] = Compression.GZIP,
-    level: Annotated[
-        int | None, typer.Option(help="Of the compression; default: gzip 6, zstd 3.")
-    ] = None,
     media: Annotated[Media, typer.Option(help="Whose media types to use.")] = Media.OCI,
     base: Annotated[
         str, typer.Option(help="busybox, or a reference whose layers come first.")
     ] = BUSYBOX,
-    files_per_layer: Annotated[int, typer.Option(help="Files in each layer.")] = 1,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Layers at a time; default: cores + 2, at most 8.")
     ] = None,
@@ -104,10 +104,8 @@ def build(
                 scale=scale,
                 compressibility=compressibility,
                 compression=compression,
-                level=level,
                 media=media,
                 base=base,
-                files_per_layer=files_per_layer,
                 overwrite=overwrite,
                 jobs=jobs,
                 on_bytes=on_bytes,
@@ -236,20 +234,21 @@ def _show(found: Inspection) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
+        # Not standalone: typer hands back 130 for an interrupt, and raises what it cannot read.
+        code = app(standalone_mode=False) or ExitCode.OK
     except UserError as error:
         typer.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = error.exit_code
     except typer.TyperException as error:
-        typer.echo(f"Error: {error}\n  To mend it: python -m images --help", err=True)
-        sys.exit(ExitCode.USAGE)
-    except (KeyboardInterrupt, typer.Abort):
+        if str(error):  # else the help was shown
+            typer.echo(f"Error: {error}\n  To mend it: python -m images --help", err=True)
+        code = ExitCode.USAGE
+    if code == ExitCode.INTERRUPTED:
         typer.echo(
-            "Error: Interrupted; what was sent stays, the tag was not set.\n"
+            "Error: Interrupted; layers that were complete stay, the tag was not set.\n"
             "  To mend it: run the same command again",
             err=True,
         )
-        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(code)

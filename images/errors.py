@@ -31,6 +31,10 @@ class NotInRegistryError(RegistryError):
     """A registry has no such image or blob."""
 
 
+class BadImageError(RegistryError):
+    """What a name stands for is not a container image that a node could run."""
+
+
 class TagExistsError(UserError):
     """The tag names another image already."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.errors import RegistryError
+from images.errors import BadImageError
 from images.plan import Compression, ImagePlan, Media
 
 MAKING = "pull-study"
@@ -163,7 +163,7 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
     """An image from its manifest and config.
 
     Raises:
-        RegistryError: they do not describe an image.
+        BadImageError: they do not describe an image.
     """
     try:
         outer, inner = json.loads(manifest), json.loads(config)
@@ -182,7 +182,7 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
             _read_making(inner),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise RegistryError(
+        raise BadImageError(
             f"{name} is not a container image: its manifest or config lacks or misstates {error}.",
             "check the name; an index of several platforms must be named by one platform's digest",
         ) from None

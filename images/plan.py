@@ -110,50 +110,47 @@ def plan_image(
     scale: float = 1.0,
     compressibility: float = 0.5,
     compression: Compression = Compression.GZIP,
-    level: int | None = None,
     media: Media = Media.OCI,
     base: str = BUSYBOX,
     base_layers: int = 0,
-    files_per_layer: int = 1,
 ) -> ImagePlan:
     """The plan of an image with equal layers that the tag describes.
 
     Args:
-        tag: layers (all, those of a base by reference included), size and salt. A salt that names
-            a variant (see `images.variants`) decides over the arguments.
+        tag: layers (all, those of a base by reference included), size, and a salt or a variant
+            (`images.variants`), which decides the compression whatever the argument says.
         scale: the real size is the tag's times this, in whole bytes, and at least the bytes that
             tell the files apart.
         compressibility: share of the bytes that compression saves, 0 to 1.
-        compression: of the layers.
-        level: of the compression; None is what docker build uses.
+        compression: of the layers, at the level that docker build uses.
         media: OCI's or Docker's media types.
         base: `busybox` or a reference with a digest.
         base_layers: layers that a base by reference brings.
-        files_per_layer: the content of each layer is split evenly into this many files.
 
     Raises:
         PlanError: no image can be like that.
     """
     variant = read_variant(tag)
     own = tag.layers - base_layers
-    per_layer = variant.files or files_per_layer
     if variant.compression:
         compression, level = Compression(variant.compression), variant.level
-    _check(tag, own, scale, compressibility, per_layer)
+    else:
+        level = DEFAULT_LEVEL[compression]
+    _check(tag, own, scale, compressibility)
     if variant.changed > own:
         raise PlanError(
             f"{variant.changed} layers cannot change of the {own} that {tag} has.",
             f"let 1 to {own} layers change",
         )
-    size = _real_size(tag, own * per_layer, scale)
+    size = _real_size(tag, own * variant.files, scale)
     # All that shapes the content is in the seed, so images that differ in any of it share nothing.
-    seed = f"{variant.content}/{size}/{per_layer}/{compressibility:g}"
+    seed = f"{variant.content}/{size}/{variant.files}/{compressibility:g}"
     layers = tuple(
         LayerPlan(
             seed=f"{seed}/v2" if index >= own - variant.changed else seed,
             size=layer_size,
-            files=per_layer,
-            first_file=index * per_layer,
+            files=variant.files,
+            first_file=index * variant.files,
             compressibility=compressibility,
         )
         for index, layer_size in enumerate(share(size, own))
@@ -163,12 +160,12 @@ def plan_image(
             layers=layers,
             base=base,
             compression=compression,
-            level=DEFAULT_LEVEL[compression] if level is None else level,
+            level=level,
             media=media,
         )
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise PlanError(f"{tag} cannot be made: {reason}.", "choose another --level") from None
+        raise PlanError(f"{tag} cannot be made: {reason}.", "choose another level") from None
 
 
 def share(total: int, parts: int) -> list[int]:
@@ -177,9 +174,7 @@ def share(total: int, parts: int) -> list[int]:
     return [each + 1] * more + [each] * (parts - more)
 
 
-def _check(
-    tag: ImageTag, own: int, scale: float, compressibility: float, files_per_layer: int
-) -> None:
+def _check(tag: ImageTag, own: int, scale: float, compressibility: float) -> None:
     if tag.layers > MAX_LAYERS:
         raise PlanError(
             f"{tag.layers} layers are more than the {MAX_LAYERS} that container runtimes mount, "
@@ -197,10 +192,6 @@ def _check(
     if not 0 <= compressibility <= 1:
         raise PlanError(
             f"The compressibility {compressibility} is not a share.", "give one from 0 to 1"
-        )
-    if files_per_layer < 1:
-        raise PlanError(
-            f"A layer cannot hold {files_per_layer} files.", "ask for at least 1 file per layer"
         )
 
 

@@ -6,16 +6,17 @@ The manifest is stored last and names everything by digest, so a tag is either a
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
 from images.busybox import Busybox, find_busybox
 from images.compression import compressor, compressor_name
-from images.errors import PlanError, TagExistsError
+from images.errors import BadImageError, DigestError, PlanError, TagExistsError
 from images.inherit import copy_layer
 from images.journal import LayerRecord, layer_key, recall, remember
-from images.layer_stream import Cancelled, LayerStream, OnBytes
+from images.layer_stream import LayerStream, OnBytes
 from images.manifest import (
     Layer,
     Making,
@@ -101,7 +102,7 @@ def push_plan(
         compressor=compressor_name(plan.compression),
         busybox=busybox.sha256 if busybox else "",
     )
-    standing = find_remote(registry, target)
+    standing = _standing(registry, target, overwrite=overwrite)
     if standing is not None and _was_made_from(standing, origin, command):
         if on_bytes is not None:
             on_bytes(plan.size)
@@ -150,29 +151,32 @@ class _Push:
         # Blocks to keep the cores busy: many of one layer, or a few of each of many.
         ahead = max(2, -(-2 * cores // min(jobs, len(self.plan.layers))))
         with (
+            self._source() as source,
             ThreadPoolExecutor(cores, "compress") as pool,
             ThreadPoolExecutor(jobs, "layer") as workers,
         ):
             tasks = [
                 workers.submit(task)
-                for task in [*self._base_tasks(), *self._own_tasks(pool, ahead)]
+                for task in [*self._base_tasks(source), *self._own_tasks(pool, ahead)]
             ]
-            wait(tasks, return_when=FIRST_EXCEPTION)
-            failed = [task for task in tasks if task.done() and task.exception()]
-            if failed:
+            try:
+                done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+                return [task.result() for task in tasks]
+            except BaseException:
+                # A layer failed or the user interrupts: the others need not go on.
                 self.cancelled.set()
-                workers.shutdown(wait=True, cancel_futures=True)
-            causes = [task.exception() for task in failed]
-            for cause in causes:
-                if cause is not None and not isinstance(cause, Cancelled):
-                    raise cause
-            return [task.result() for task in tasks]
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise
 
-    def _base_tasks(self) -> list[Task]:
-        if self.base is None:
+    def _source(self) -> AbstractContextManager[Registry | None]:
+        return Registry(self.base.target.registry) if self.base else nullcontext()
+
+    def _base_tasks(self, source: Registry | None) -> list[Task]:
+        if self.base is None or source is None:
             return []
         origin = self.base.target
-        source = Registry(origin.registry)
         return [partial(self._copy, source, origin, layer) for layer in self.base.image.layers]
 
     def _own_tasks(self, pool: Executor, ahead: int) -> list[Task]:
@@ -226,6 +230,16 @@ class _Push:
             if registry == self.registry.name and other != repository:
                 return mount_blob(self.registry, repository, known.digest, other)
         return False
+
+
+def _standing(registry: Registry, target: Target, *, overwrite: bool) -> RemoteImage | None:
+    try:
+        return find_remote(registry, target)
+    except (BadImageError, DigestError):
+        # Not an image, or a damaged one: in the way unless it may be replaced.
+        if overwrite:
+            return None
+        raise
 
 
 def _was_made_from(standing: RemoteImage, origin: Origin, command: tuple[str, ...]) -> bool:

@@ -65,7 +65,7 @@ def parse_target(text: str) -> Target:
         raise BadReferenceError(
             f"{text!r} does not name a registry and a repository, so it is unknown where the "
             "image is.",
-            "write it as REGISTRY/REPOSITORY:TAG, for example "
+            "write it as REGISTRY/REPOSITORY:TAG, the repository in lower case, for example "
             "ghcr.io/my-org/chonks:9-layers-size-1176249324-bytes",
         )
     return Target(match["registry"], match["repository"], match["tag"] or "", match["digest"] or "")

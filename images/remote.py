@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from images.errors import RegistryError
+from images.errors import BadImageError, RegistryError
 from images.manifest import Image, read_image
 from images.reference import Target
 from images.registry import INDEX_TYPES, Registry
@@ -37,7 +37,8 @@ def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
     """The image under a name, None where the name is free.
 
     Raises:
-        RegistryError: what is there is not an image for linux/amd64, or the registry fails.
+        BadImageError: what is there is not an image for linux/amd64.
+        RegistryError: the registry fails.
         DigestError: it is damaged.
     """
     manifest = registry.find_manifest(target)
@@ -49,7 +50,7 @@ def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
         config = json.loads(manifest.raw)["config"]
         digest, size = str(config["digest"]), int(config["size"])
     except (ValueError, KeyError, TypeError):
-        raise RegistryError(f"{target} is not a container image: it has no config.") from None
+        raise BadImageError(f"{target} is not a container image: it has no config.") from None
     raw = b"".join(registry.open_blob(target.repository, digest, size))
     image = read_image(str(target), manifest.raw, raw)
     named = Target(target.registry, target.repository, target.tag, manifest.digest)
@@ -61,7 +62,7 @@ def read_remote(registry: Registry, target: Target) -> RemoteImage:
 
     Raises:
         NotInRegistryError: there is none.
-        RegistryError: as `find_remote`.
+        UserError: as `find_remote`.
     """
     found = find_remote(registry, target)
     if found is not None:
@@ -80,7 +81,7 @@ def _pick(target: Target, index: bytes) -> Target:
             and entry["platform"]["os"] == "linux"
         )
     except (ValueError, KeyError, TypeError, StopIteration):
-        raise RegistryError(
+        raise BadImageError(
             f"{target} has no image for linux/{_ARCHITECTURE}.", "name another base or image"
         ) from None
     return Target(target.registry, target.repository, target.tag, digest)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import zstandard
 from images.plan import Compression
 
 _READ = 1 << 20
+_BROKEN = (tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Unpacked:
                 # What follows the tar's end, and the digest check of the pieces' source.
                 while counted.read(_READ):
                     pass
-        except (tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, EOFError) as error:
+        except _BROKEN as error:
             raise UnpackError(str(error)) from error
 
     def _count(self, piece: bytes) -> None:

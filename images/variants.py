@@ -30,14 +30,14 @@ class Variant:
     Attributes:
         content: the tag that seeds the content; variants of one content share it.
         changed: layers at the end that are not those of v1.
-        files: files in each layer, None if the tag does not say.
+        files: files in each layer.
         compression: gzip, zstd or none; empty if the tag does not say.
         level: of the compression.
     """
 
     content: ImageTag
     changed: int = 0
-    files: int | None = None
+    files: int = 1
     compression: str = ""
     level: int = 0
 

@@ -13,7 +13,7 @@ def seeds(plan: ImagePlan) -> set[tuple[str, int]]:
 
 @given(st.integers(1, MAX_LAYERS), st.integers(2 * MAX_LAYERS, 10**11), st.integers(1, 5))
 def test_layers_and_size_are_exact(layers: int, size: int, files: int) -> None:
-    plan = plan_image(ImageTag(layers, size * files), files_per_layer=files)
+    plan = plan_image(ImageTag(layers, size * files, f"files{files}"))
     assert len(plan.layers) == layers
     assert plan.size == size * files
     assert max(x.size for x in plan.layers) - min(x.size for x in plan.layers) <= 1
@@ -36,13 +36,12 @@ def test_shares_sum_to_the_total(total: int, parts: int) -> None:
         (ImageTag(128, 10**6), {}, "128 layers are more than the 127"),
         (ImageTag(2, 1), {}, "1 bytes are too few for 2 files in 2 layers"),
         (ImageTag(1, 0), {}, "0 bytes are too few"),
-        (ImageTag(127, 300), {"files_per_layer": 3}, "each needs 2 to differ"),
+        (ImageTag(127, 300, "files3"), {}, "each needs 2 to differ"),
         (ImageTag(2, 1000), {"base_layers": 2}, "no room for content"),
         (ImageTag(2, 1000), {"scale": 0.0}, "not above 0"),
         (ImageTag(2, 1000), {"scale": float("nan")}, "not above 0"),
         (ImageTag(2, 1000), {"compressibility": 1.5}, "not a share"),
-        (ImageTag(2, 1000), {"files_per_layer": 0}, "cannot hold 0 files"),
-        (ImageTag(2, 1000), {"level": 13}, "gzip has no level 13, only 1 to 12"),
+        (ImageTag(2, 1000, "gzip13"), {}, "gzip has no level 13, only 1 to 12"),
         (ImageTag(2, 1000, "v2x3"), {}, "3 layers cannot change of the 2"),
         (ImageTag(2, 1000, "zstd99"), {}, "zstd has no level 99"),
     ],
