@@ -7,7 +7,7 @@ Limits are generous; a test or a user lowers one by putting a QUOTA resource nam
 import re
 
 from rehearsal.google_http import Call, Endpoint, GoogleError
-from rehearsal.google_places import ZONE_LETTERS, cpus_of, is_zone, region_of, zones_of
+from rehearsal.google_places import ZONE_LETTERS, cpus_of, region_of, zones_of
 from rehearsal.google_state import GoogleState, Json, Kind
 
 _LIMITS = {
@@ -90,7 +90,7 @@ class Compute:
     def get_zone(self, call: Call) -> Json:
         """One zone."""
         zone = call.path["zone"]
-        if not is_zone(zone) or zone not in zones_of(zone):
+        if all(zone not in zones_of(region) for region in ZONE_LETTERS):
             raise _not_found(f"zones/{zone}")
         return _zone(zone)
 

@@ -6,6 +6,7 @@ It deliberately knows no resource's meaning: the modules of the APIs do.
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -61,18 +62,23 @@ class GoogleState:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._transaction() as db:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_TABLES)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(
+            path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # What is committed outlives a killed process without waiting for the disk.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_TABLES)
 
     def get(self, kind: Kind, name: str) -> Json | None:
         """The resource, None if there is none."""
-        with self._transaction() as db:
+        with self._reading() as db:
             return _get(db, kind, name)
 
     def find(self, kind: Kind, prefix: str = "") -> list[Json]:
         """The resources whose names begin with `prefix`, by name."""
-        with self._transaction() as db:
+        with self._reading() as db:
             rows = db.execute(
                 "SELECT body FROM resource WHERE kind = ? AND substr(name, 1, ?) = ? ORDER BY name",
                 (kind, len(prefix), prefix),
@@ -109,7 +115,7 @@ class GoogleState:
         Args:
             kind: of the resource.
             name: of the resource.
-            change: changes the JSON object that it is given.
+            change: changes the JSON object that it is given; it may not use this state.
             default: what to start from when there is no such resource.
 
         Raises:
@@ -136,7 +142,7 @@ class GoogleState:
 
     def read_content(self, bucket: str, name: str) -> bytes:
         """The content of a bucket's object; empty if there is none."""
-        with self._transaction() as db:
+        with self._reading() as db:
             sql = "SELECT data FROM content WHERE bucket = ? AND name = ?"
             row = db.execute(sql, (bucket, name)).fetchone()
         return bytes(row[0]) if row else b""
@@ -147,24 +153,20 @@ class GoogleState:
             db.execute("DELETE FROM content WHERE bucket = ? AND name = ?", (bucket, name))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        # A connection a call: connections may not be shared by threads, and opening takes 0.1 ms.
-        db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
-        try:
-            yield db
-        finally:
-            db.close()
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            yield self._db
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._transaction() as db:
-            db.execute("BEGIN IMMEDIATE")
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield db
+                yield self._db
             except BaseException:
-                db.execute("ROLLBACK")
+                self._db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
+            self._db.execute("COMMIT")
 
 
 def _get(db: sqlite3.Connection, kind: Kind, name: str) -> Json | None:

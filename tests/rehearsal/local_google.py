@@ -11,6 +11,7 @@ from typing import Any
 import requests
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
 from rehearsal.google_api import routes
@@ -120,28 +121,55 @@ class Google:
         return operation
 
 
+class Loopback:
+    """A server on a loopback port whose application can be changed while it runs."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+        config = uvicorn.Config(
+            self._serve, port=0, log_level="error", lifespan="off", interface="asgi3"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not self._server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
 @contextmanager
-def serving(folder: Path, fleet: ListFleet | None = None) -> Iterator[Google]:
-    """A server over the state in a folder."""
+def google_in(folder: Path, loopback: Loopback, fleet: ListFleet | None = None) -> Iterator[Google]:
+    """A local Google over the state in a folder."""
     fleet = fleet or ListFleet()
     state = GoogleState(folder / "google.sqlite")
     logs = LogStore(folder / "entries.jsonl")
-    app = Starlette(routes=[*routes(state, fleet, logs)])
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    google = Google(f"http://127.0.0.1:{port}", state, fleet, logs)
+    loopback.app = Starlette(routes=[*routes(state, fleet, logs)])
+    google = Google(loopback.url, state, fleet, logs)
     try:
         yield google
     finally:
         fleet.gate.set()
         google.session.close()
-        server.should_exit = True
-        thread.join(10)
         logs.close()
+
+
+@contextmanager
+def serving(folder: Path, fleet: ListFleet | None = None) -> Iterator[Google]:
+    """The same with a server of its own."""
+    loopback = Loopback()
+    try:
+        with google_in(folder, loopback, fleet) as google:
+            yield google
+    finally:
+        loopback.close()

@@ -1,0 +1,125 @@
+import pytest
+
+from tests.rehearsal.local_google import Google
+
+ACCOUNTS = "iam/v1/projects/p/serviceAccounts"
+PROJECT = "crm/v1/projects/p"
+ROLES = "iam/v1/projects/p/roles"
+EMAIL = "nodes-size-4@p.iam.gserviceaccount.com"
+MEMBER = f"serviceAccount:{EMAIL}"
+
+
+@pytest.fixture
+def account(google: Google) -> Google:
+    """With one service account."""
+    body = {"accountId": "nodes-size-4", "serviceAccount": {"displayName": "Nodes"}}
+    google.ok("POST", ACCOUNTS, body)
+    return google
+
+
+class TestServiceAccounts:
+    def test_account_is_known_by_address_and_id(self, account: Google) -> None:
+        found = account.ok("GET", f"{ACCOUNTS}/{EMAIL}")
+        assert found["name"] == f"projects/p/serviceAccounts/{EMAIL}"
+        assert found["displayName"] == "Nodes"
+        assert account.ok("GET", f"{ACCOUNTS}/{found['uniqueId']}") == found
+        assert account.ok("GET", f"iam/v1/projects/-/serviceAccounts/{EMAIL}") == found
+        assert account.ok("GET", ACCOUNTS) == {"accounts": [found]}
+
+    def test_id_that_is_taken_is_refused(self, account: Google) -> None:
+        error = account.error("POST", ACCOUNTS, {"accountId": "nodes-size-4"})
+        assert (error["code"], error["status"]) == (409, "ALREADY_EXISTS")
+
+    @pytest.mark.parametrize("account_id", ["short", "1nodes", "n" * 31, "Nodes-1", "nodes-"])
+    def test_id_of_another_form_is_refused(self, google: Google, account_id: str) -> None:
+        assert google.error("POST", ACCOUNTS, {"accountId": account_id})["code"] == 400
+
+    def test_request_without_id_is_refused(self, google: Google) -> None:
+        assert "accountId" in google.error("POST", ACCOUNTS, {})["message"]
+
+    def test_masked_fields_change(self, account: Google) -> None:
+        body = {"serviceAccount": {"displayName": "New"}, "updateMask": "displayName,description"}
+        changed = account.ok("PATCH", f"{ACCOUNTS}/{EMAIL}", body)
+        assert (changed["displayName"], changed["description"]) == ("New", "")
+        body["updateMask"] = "email"
+        assert account.error("PATCH", f"{ACCOUNTS}/{EMAIL}", body)["code"] == 400
+
+    def test_deleted_account_is_gone(self, account: Google) -> None:
+        account.ok("DELETE", f"{ACCOUNTS}/{EMAIL}")
+        assert account.error("GET", f"{ACCOUNTS}/{EMAIL}")["code"] == 404
+        assert account.error("DELETE", f"{ACCOUNTS}/{EMAIL}")["code"] == 404
+
+    def test_account_has_a_policy(self, account: Google) -> None:
+        path = f"{ACCOUNTS}/{EMAIL}"
+        policy = account.ok("POST", f"{path}:getIamPolicy")
+        binding = {"role": "roles/iam.serviceAccountUser", "members": ["user:a@example.org"]}
+        policy["bindings"] = [binding]
+        account.ok("POST", f"{path}:setIamPolicy", {"policy": policy})
+        assert account.ok("POST", f"{path}:getIamPolicy")["bindings"] == [binding]
+
+
+class TestProjectPolicy:
+    def test_is_read_modified_and_written(self, account: Google) -> None:
+        policy = account.ok("POST", f"{PROJECT}:getIamPolicy", {})
+        assert policy["bindings"] == []
+        policy["bindings"] = [{"role": "roles/logging.logWriter", "members": [MEMBER]}]
+        written = account.ok("POST", f"{PROJECT}:setIamPolicy", {"policy": policy})
+        assert written["etag"] != policy["etag"]
+        read = account.ok("POST", f"{PROJECT}:getIamPolicy", {})
+        assert read == written
+        assert read["bindings"] == policy["bindings"]
+
+    def test_stale_etag_is_refused(self, account: Google) -> None:
+        policy = account.ok("POST", f"{PROJECT}:getIamPolicy", {})
+        binding = {"role": "roles/viewer", "members": ["user:a@example.org"]}
+        account.ok("POST", f"{PROJECT}:setIamPolicy", {"policy": {**policy, "bindings": [binding]}})
+        error = account.error("POST", f"{PROJECT}:setIamPolicy", {"policy": policy})
+        assert (error["code"], error["status"]) == (409, "ABORTED")
+        assert account.ok("POST", f"{PROJECT}:getIamPolicy", {})["bindings"] == [binding]
+
+    @pytest.mark.parametrize(
+        ("role", "member"),
+        [
+            ("viewer", "user:a@example.org"),
+            ("roles/viewer", "serviceAccount:nobody-1@p.iam.gserviceaccount.com"),
+            ("projects/p/roles/none", "user:a@example.org"),
+        ],
+    )
+    def test_role_or_member_that_is_none_is_refused(
+        self, google: Google, role: str, member: str
+    ) -> None:
+        body = {"policy": {"bindings": [{"role": role, "members": [member]}]}}
+        assert google.error("POST", f"{PROJECT}:setIamPolicy", body)["code"] == 400
+
+    def test_projects_are_apart(self, google: Google) -> None:
+        binding = {"role": "roles/viewer", "members": ["user:a@example.org"]}
+        google.ok("POST", f"{PROJECT}:setIamPolicy", {"policy": {"bindings": [binding]}})
+        assert google.ok("POST", "crm/v3/projects/q:getIamPolicy", {})["bindings"] == []
+
+    def test_project_has_a_number(self, google: Google) -> None:
+        project = google.ok("GET", PROJECT)
+        assert project["lifecycleState"] == "ACTIVE"
+        assert len(project["projectNumber"]) == 12
+
+
+class TestCustomRoles:
+    def test_deleted_role_can_be_had_back(self, google: Google) -> None:
+        role = {"title": "T", "includedPermissions": ["container.clusters.delete"]}
+        made = google.ok("POST", ROLES, {"roleId": "expiry", "role": role})
+        assert made["name"] == "projects/p/roles/expiry"
+        google.ok("PATCH", f"{ROLES}/expiry", {"title": "U"}, updateMask="title")
+        google.ok("DELETE", f"{ROLES}/expiry")
+        assert google.ok("GET", f"{ROLES}/expiry")["deleted"] is True
+        assert google.ok("GET", ROLES) == {"roles": []}
+        binding = {"role": made["name"], "members": ["user:a@example.org"]}
+        body = {"policy": {"bindings": [binding]}}
+        assert google.error("POST", f"{PROJECT}:setIamPolicy", body)["code"] == 400
+        google.ok("POST", f"{ROLES}/expiry:undelete", {})
+        assert google.ok("GET", f"{ROLES}/expiry")["title"] == "U"
+        google.ok("POST", f"{PROJECT}:setIamPolicy", body)
+
+    def test_id_that_is_taken_or_none_is_refused(self, google: Google) -> None:
+        google.ok("POST", ROLES, {"roleId": "expiry", "role": {}})
+        assert google.error("POST", ROLES, {"roleId": "expiry", "role": {}})["code"] == 409
+        assert google.error("POST", ROLES, {"roleId": "a-b", "role": {}})["code"] == 400
+        assert google.error("GET", f"{ROLES}/none")["code"] == 404

@@ -1,0 +1,84 @@
+from tests.rehearsal.local_google import ZONE, Google
+
+SERVICES = "serviceusage/v1beta1/projects/p/services"
+REPOSITORIES = "artifacts/v1/projects/p/locations/us-central1/repositories"
+COMPUTE = "compute/beta/projects/p"
+
+
+class TestServices:
+    def test_enabled_ones_are_listed(self, google: Google) -> None:
+        listed = google.ok("GET", SERVICES, filter="state:ENABLED")["services"]
+        names = {service["config"]["name"] for service in listed}
+        assert "container.googleapis.com" in names
+        assert "containerfilesystem.googleapis.com" not in names
+
+    def test_other_one_can_be_enabled(self, google: Google) -> None:
+        path = f"{SERVICES}/containerfilesystem.googleapis.com"
+        assert google.ok("GET", path)["state"] == "DISABLED"
+        operation = google.ok("POST", f"{path}:enable", {})
+        assert operation["done"] is True
+        assert google.ok("GET", path)["state"] == "ENABLED"
+        assert len(google.ok("GET", SERVICES, filter="state:ENABLED")["services"]) == 10
+
+    def test_disabled_api_refuses_calls(self, google: Google) -> None:
+        google.ok("POST", f"{SERVICES}/container.googleapis.com:disable", {})
+        error = google.error("GET", f"{ZONE}/clusters")
+        assert (error["code"], error["errors"][0]["reason"]) == (403, "accessNotConfigured")
+        assert "gcloud services enable container.googleapis.com" in error["message"]
+        google.ok("POST", f"{SERVICES}/container.googleapis.com:enable", {})
+        google.ok("GET", f"{ZONE}/clusters")
+
+
+class TestRepositories:
+    def test_life_of_one(self, google: Google) -> None:
+        body = {"format": "DOCKER"}
+        operation = google.ok("POST", REPOSITORIES, body, repository_id="images")
+        assert operation["done"] is True
+        repository = google.ok("GET", f"{REPOSITORIES}/images")
+        assert repository == operation["response"]
+        assert repository["format"] == "DOCKER"
+        assert repository["mode"] == "STANDARD_REPOSITORY"
+        assert google.error("POST", REPOSITORIES, body, repository_id="images")["code"] == 409
+        changed = google.ok("PATCH", f"{REPOSITORIES}/images", {"description": "Study images"})
+        assert changed["description"] == "Study images"
+        assert google.ok("GET", REPOSITORIES)["repositories"] == [changed]
+        google.ok("DELETE", f"{REPOSITORIES}/images")
+        assert google.error("GET", f"{REPOSITORIES}/images")["code"] == 404
+
+
+class TestCompute:
+    def test_region_tells_quotas_and_their_use(self, google: Google) -> None:
+        cluster = {
+            "name": "c",
+            "initialNodeCount": 3,
+            "nodeConfig": {
+                "machineType": "n1-standard-16",
+                "ephemeralStorageLocalSsdConfig": {"localSsdCount": 2},
+            },
+        }
+        google.done("POST", f"{ZONE}/clusters", {"cluster": cluster})
+        region = google.ok("GET", f"{COMPUTE}/regions/us-central1")
+        usage = {quota["metric"]: quota["usage"] for quota in region["quotas"]}
+        assert usage == {
+            "CPUS": 48,
+            "SSD_TOTAL_GB": 300,
+            "LOCAL_SSD_TOTAL_GB": 2250,
+            "INSTANCES": 3,
+            "IN_USE_ADDRESSES": 3,
+        }
+        other = google.ok("GET", f"{COMPUTE}/regions/us-east1")
+        assert {quota["usage"] for quota in other["quotas"]} == {0}
+
+    def test_places_are_listed(self, google: Google) -> None:
+        zones = {zone["name"] for zone in google.ok("GET", f"{COMPUTE}/zones")["items"]}
+        assert {"us-central1-a", "us-central1-f", "us-east1-b"} <= zones
+        assert "us-east1-a" not in zones
+        assert len(google.ok("GET", f"{COMPUTE}/regions")["items"]) > 30
+        assert google.ok("GET", f"{COMPUTE}/zones/us-central1-a")["region"] == "us-central1"
+
+    def test_place_that_is_none_is_not_found(self, google: Google) -> None:
+        assert google.error("GET", f"{COMPUTE}/regions/moon")["code"] == 404
+        assert google.error("GET", f"{COMPUTE}/zones/us-central1-zz")["code"] == 404
+        assert google.error("GET", f"{COMPUTE}/zones/us-central1-d")["code"] == 404
+        group = f"{COMPUTE}/zones/us-central1-a/instanceGroupManagers/none"
+        assert google.error("GET", group)["code"] == 404

@@ -1,0 +1,105 @@
+import pytest
+import requests
+
+from tests.rehearsal.local_google import Google
+
+B = "storage/v1/b"
+ADMIN = {"role": "roles/storage.objectCreator", "members": ["user:a@example.org"]}
+
+
+@pytest.fixture
+def bucket(google: Google) -> Google:
+    """With the bucket `events`."""
+    google.ok("POST", B, {"name": "events", "location": "us-central1"}, project="p")
+    return google
+
+
+def upload(google: Google, name: str, data: bytes) -> requests.Response:
+    params = {"uploadType": "media", "name": name}
+    return google.session.post(f"{google.url}/upload/{B}/events/o", data, params=params, timeout=20)
+
+
+def test_bucket_is_shown_as_made(bucket: Google) -> None:
+    found = bucket.ok("GET", f"{B}/events")
+    assert found["kind"] == "storage#bucket"
+    assert (found["location"], found["locationType"]) == ("US-CENTRAL1", "region")
+    assert found["metageneration"] == "1"
+    assert bucket.ok("GET", B, project="p")["items"] == [found]
+    assert bucket.ok("GET", B, project="q")["items"] == []
+
+
+def test_name_that_is_taken_is_refused(bucket: Google) -> None:
+    error = bucket.error("POST", B, {"name": "events"}, project="q")
+    assert (error["code"], error["errors"][0]["reason"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("name", ["ab", "Events", "-events", "e" * 64])
+def test_name_of_another_form_is_refused(google: Google, name: str) -> None:
+    assert google.error("POST", B, {"name": name}, project="p")["code"] == 400
+
+
+def test_project_is_required(google: Google) -> None:
+    assert google.error("POST", B, {"name": "events"})["errors"][0]["reason"] == "required"
+
+
+def test_patch_changes_sets_and_removes(bucket: Google) -> None:
+    first = bucket.ok("GET", f"{B}/events")
+    bucket.ok("PATCH", f"{B}/events", {"labels": {"a": "b"}})
+    patched = bucket.ok("GET", f"{B}/events")
+    assert patched["labels"] == {"a": "b"}
+    assert patched["metageneration"] == "2"
+    assert patched["etag"] != first["etag"]
+    assert "labels" not in bucket.ok("PATCH", f"{B}/events", {"labels": None})
+
+
+def test_missing_bucket_is_not_found(google: Google) -> None:
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "/iam"),
+        ("GET", "/o"),
+    ):
+        assert google.error(method, f"{B}/none{path}", {})["code"] == 404
+
+
+def test_policy_is_written_by_its_etag(bucket: Google) -> None:
+    policy = bucket.ok("GET", f"{B}/events/iam", optionsRequestedPolicyVersion="3")
+    assert policy["resourceId"] == "projects/_/buckets/events"
+    assert {binding["role"] for binding in policy["bindings"]} >= {
+        "roles/storage.legacyBucketOwner"
+    }
+    new = {**policy, "version": 3, "bindings": [*policy["bindings"], ADMIN]}
+    written = bucket.ok("PUT", f"{B}/events/iam", new)
+    assert written["version"] == 3
+    assert ADMIN in bucket.ok("GET", f"{B}/events/iam")["bindings"]
+    assert bucket.error("PUT", f"{B}/events/iam", new)["code"] == 412
+
+
+def test_object_is_read_back(bucket: Google) -> None:
+    name = "stdout/2026/11/24/02:00:00_02:59:59_S0.json"
+    assert upload(bucket, name, b"{}\n").ok
+    escaped = name.replace("/", "%2F").replace(":", "%3A")
+    meta = bucket.ok("GET", f"{B}/events/o/{escaped}")
+    assert (meta["name"], meta["size"], meta["bucket"]) == (name, "3", "events")
+    assert bucket.call("GET", f"{B}/events/o/{escaped}", alt="media").content == b"{}\n"
+    assert bucket.ok("GET", f"{B}/events/o", prefix="stdout/")["items"] == [meta]
+    assert bucket.ok("GET", f"{B}/events/o", prefix="stderr/")["items"] == []
+
+
+def test_other_uploads_are_named_as_unknown(bucket: Google) -> None:
+    error = bucket.error("POST", f"upload/{B}/events/o", {}, uploadType="resumable", name="a")
+    assert error["code"] == 501
+
+
+def test_bucket_with_objects_stays(bucket: Google) -> None:
+    upload(bucket, "a", b"")
+    error = bucket.error("DELETE", f"{B}/events")
+    assert (error["code"], error["message"]) == (
+        409,
+        "The bucket you tried to delete is not empty.",
+    )
+    assert bucket.call("DELETE", f"{B}/events/o/a").status_code == 204
+    assert bucket.error("GET", f"{B}/events/o/a")["code"] == 404
+    assert bucket.call("DELETE", f"{B}/events").status_code == 204
+    assert bucket.error("GET", f"{B}/events")["code"] == 404
