@@ -28,12 +28,12 @@ class NotedFleet:
     Attributes:
         done: what it was told, such as `create_cluster c` or `resize_pool measured 3`.
         cluster_s: seconds that the creation of a cluster takes.
-        stock_out: whether pools cannot be had.
+        stock_out: name of a pool that cannot be had.
     """
 
     done: list[str] = field(default_factory=list)
     cluster_s: float = 0.0
-    stock_out: bool = False
+    stock_out: str = ""
 
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         time.sleep(self.cluster_s)
@@ -44,7 +44,7 @@ class NotedFleet:
         self.done.append(f"delete_cluster {key.name} {key.location}")
 
     def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
-        if self.stock_out:
+        if self.stock_out == pool.name:
             raise FleetError("ZONE_RESOURCE_POOL_EXHAUSTED: us-central1-a has no n1-standard-16.")
         self.done.append(f"create_pool {pool.name} {pool.node_count}")
 
