@@ -1,6 +1,7 @@
 """`python -m rehearsal`: look at the machine, open a rehearsal by hand, remove what one left."""
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.table import Table
 from rehearsal.doctor import Finding, examine, is_ready
 from rehearsal.ending import end
 from rehearsal.home import default_home
-from rehearsal.session import DEFAULT_SCALE, session
+from rehearsal.session import DEFAULT_SCALE, handling, session
 from schema.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -76,17 +77,19 @@ def main() -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Run a command in the foreground; Ctrl-C is the command's own affair."""
-    try:
-        process = subprocess.Popen(command)
-    except OSError as error:
-        raise UserError(f"{command[0]} cannot be run: {error.strerror}.") from None
-    while True:
+    """Run a command in the foreground; its exit code as a shell gives it."""
+    # Ctrl-C reaches the command too, which decides. A handler, unlike ignoring, is not inherited.
+    with handling(signal.SIGINT, lambda *_: None):
+        try:
+            process = subprocess.Popen(command)
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be run: {error.strerror}.") from None
         try:
             code = process.wait()
-        except KeyboardInterrupt:
-            continue  # the command got it too, and decides
-        return code if code >= 0 else 128 - code
+        except KeyboardInterrupt:  # SIGTERM
+            process.terminate()
+            code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _print(findings: list[Finding]) -> None:

@@ -23,15 +23,14 @@ def end(home: Home) -> bool:
     if not home.folder.exists():
         return False
     server = read_json(home.server_file)
-    deadline = time.monotonic() + STOP_S
-    while is_locked(home) and time.monotonic() < deadline:
-        if server and processes.terminate(int(server["pid"]), home.folder):
-            server = None  # told once
-        time.sleep(0.05)
+    if server and is_locked(home):
+        processes.terminate(int(server["pid"]), home.folder)
+        deadline = time.monotonic() + STOP_S
+        while processes.running(home.folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    processes.stop(home.folder)
     if not home.folder.exists():
         return True
-    if is_locked(home):
-        processes.stop(home.folder)
     descriptor = lock(home)
     if descriptor is None:
         raise RehearsalError(

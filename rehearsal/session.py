@@ -68,9 +68,10 @@ def session(
     """
     home, wanted = default_home(), Wanted(scale, nodes, rate_limits)
     with _interrupted_by_sigterm():
-        server = _running(home, wanted)
+        server, process = _running(home, wanted), None
         owned = server is None or not (_is_inside() or _is_kept(home))
-        server = server or _start(home, wanted)
+        if server is None:
+            server, process = _start(home, wanted)
         if owned:
             write_json(
                 home.owner_file, {"pid": os.getpid(), "started": processes.started(os.getpid())}
@@ -80,7 +81,20 @@ def session(
                 yield variables
         finally:
             if owned:
-                _finish(home, keep=keep)
+                _finish(home, process, keep=keep)
+
+
+@contextmanager
+def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Handle a signal in a way for a while; Python does so in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
@@ -109,7 +123,7 @@ def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
     return server
 
 
-def _start(home: Home, wanted: Wanted) -> dict[str, Any]:
+def _start(home: Home, wanted: Wanted) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     begun = time.monotonic()
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
     command += ["--scale", str(wanted.scale), "--nodes", wanted.nodes]
@@ -129,7 +143,7 @@ def _start(home: Home, wanted: Wanted) -> dict[str, Any]:
     if server is None:
         raise RehearsalError(f"The rehearsal in {home.folder} ended at once.", f"see {home.log}")
     _say(f"local Google ready in {time.monotonic() - begun:.1f} s; its log is {home.log}")
-    return server
+    return server, process
 
 
 def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
@@ -147,14 +161,17 @@ def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
     )
 
 
-def _finish(home: Home, *, keep: bool) -> None:
+def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool) -> None:
+    """End the server, which is a child only of the session that started it, or leave it."""
     if keep and is_locked(home) and any(home.clusters.glob("*")):
         write_json(home.owner_file, {"kept": True})
         _say(f"left running in {home.folder}; {_DOWN} ends it")
         return
     begun = time.monotonic()
-    with _handling(signal.SIGINT, signal.SIG_IGN):  # a second Ctrl-C must not leave half of it
+    with handling(signal.SIGINT, signal.SIG_IGN):  # a second Ctrl-C must not leave half of it
         end(home)
+        if process:
+            process.wait()
     _say(f"ended in {time.monotonic() - begun:.1f} s")
 
 
@@ -182,21 +199,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield  # the program has a way of its own
         return
-    with _handling(signal.SIGTERM, _interrupt):
+    with handling(signal.SIGTERM, _interrupt):
         yield
-
-
-@contextmanager
-def _handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Handle a signal in a way for a while; Python does so in the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
