@@ -77,7 +77,7 @@ def create_cluster(variables: Mapping[str, str], nodes: int = 1) -> str:
     raise AssertionError("the cluster was not created in time")
 
 
-def inspect(image: str, *options: str) -> "subprocess.CompletedProcess[str]":
+def inspect(image: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["skopeo", "inspect", *options, f"docker://{image}"],
         capture_output=True,
@@ -172,23 +172,25 @@ def test_a_session_inside_another_joins_it(home: Home) -> None:
         "with session(0.02): print(os.environ['GOOGLE_CONTAINER_CUSTOM_ENDPOINT'])"
     )
     with session(0.02) as variables:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
         assert done.stdout.strip() == variables["GOOGLE_CONTAINER_CUSTOM_ENDPOINT"], done.stderr
         assert is_locked(home)
-        with pytest.raises(RehearsalError, match=r"scale 0\.02, not real nodes and scale 0\.5"):
-            with session(0.5):
-                pass
+        other = r"scale 0\.02, not real nodes and scale 0\.5"
+        with pytest.raises(RehearsalError, match=other), session(0.5):
+            pass
 
 
 def test_a_second_session_is_told_who_is_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with session():
         monkeypatch.delenv(REHEARSAL_VARIABLE)
-        with pytest.raises(RehearsalError, match=f"Process {os.getpid()} rehearses in"):
-            with session():
-                pass
+        told = f"Process {os.getpid()} rehearses in"
+        with pytest.raises(RehearsalError, match=told), session():
+            pass
 
 
-def run_shell(*arguments: str, new_group: bool = False) -> "subprocess.Popen[str]":
+def run_shell(*arguments: str, new_group: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "rehearsal", "shell", *arguments],
         stdout=subprocess.PIPE,
@@ -303,8 +305,7 @@ def test_a_new_session_removes_what_a_killed_server_left(home: Home, before: Foo
 def test_a_folder_of_somebody_else_is_refused(home: Home) -> None:
     home.folder.mkdir()
     (home.folder / "thesis.txt").write_text("mine")
-    with pytest.raises(RehearsalError, match="no rehearsal made"):
-        with session():
-            pass
+    with pytest.raises(RehearsalError, match="no rehearsal made"), session():
+        pass
     assert (home.folder / "thesis.txt").read_text() == "mine"
     (home.folder / "thesis.txt").unlink()
