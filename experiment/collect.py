@@ -80,6 +80,10 @@ class LogReader:
                 f"{self._project.removeprefix('projects/')}",
             ) from None
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.transport.close()
+
     def await_event(self, name: str, timeout_s: float) -> bool:
         """Wait until the event of this name is there; False when the time is over first."""
         condition = f'jsonPayload.metadata.name="{name}"'

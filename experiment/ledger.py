@@ -244,7 +244,7 @@ def _failed(cell: _Evidence) -> str:
 
 def _aborted(cell: _Evidence) -> str:
     if cell.pod is None:
-        return "the trial ended before this node had a pod"
+        return f"this node had no pod: {cell.trial.error or 'no reason known'}"
     if cell.pod.node != cell.node:
         return (
             f"the pod ran on {cell.pod.node} and not here"

@@ -71,7 +71,8 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
     was pulled, started and run by then, and nothing of it is measured any more.
     """
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
-    container = next(iter(status.get("containerStatuses", [])), {}).get("state", {})
+    containers = status.get("containerStatuses") or [{}]
+    container = containers[0].get("state", {})  # a trial's pods have one
     ended = container.get("terminated") or {}
     failure = _failure(status, container.get("waiting") or {}, ended)
     phase = status.get("phase", "")

@@ -305,7 +305,7 @@ class StudyRun:
         waiting = self.trials_to_measure()
         ended: list[Staged] = []
         staged = runner.stage(waiting[0], self._attempt) if waiting else None
-        for number, _ in enumerate(waiting, start=1):
+        for number, _ in enumerate(waiting, start=1):  # `staged` is the trial of this number
             assert staged is not None  # noqa: S101 (as many are staged as are waiting)
             current, released = staged, None
             try:
@@ -319,6 +319,8 @@ class StudyRun:
                 trial = runner.finish(released, partial(self._show, label))
             except BaseException as error:
                 self._folder.add_trial(_abandoned(runner, current, released, error))
+                for planned in waiting[number:]:
+                    self._folder.add_trial(_never_begun(planned, self._attempt))
                 raise
             self._folder.add_trial(trial)
             ended.append(current)
@@ -338,7 +340,7 @@ class StudyRun:
 
     def _collect_within(self, timeout_s: float) -> None:
         cluster = self._connected()
-        expected = _study_events(self._folder.events())
+        expected = _study_events(self._folder.events(), cluster.since)
         logged = cluster.reader.read_all(
             expected,
             timeout_s,
@@ -353,7 +355,10 @@ class StudyRun:
         return make_ledger(self._record.run_id, self._record.trials, trials, events, nodes)
 
     def _close(self) -> None:
-        for follower in self._cluster.followers if self._cluster else ():
+        if self._cluster is None:
+            return
+        self._cluster.reader.close()
+        for follower in self._cluster.followers:
             follower.close()
             for cut in follower.cuts:
                 self._folder.log(f"a watch was cut and listed anew: {cut}", now())
@@ -389,6 +394,24 @@ def _abandoned(
     return runner.abandon(staged, released.released_at if released else None, why)
 
 
+def _never_begun(planned: PlannedTrial, attempt: int) -> TrialRecord:
+    return TrialRecord(
+        trial=planned.trial,
+        repetition=planned.repetition,
+        attempt=attempt,
+        reference=planned.image.reference,
+        job="",
+        namespace=JOB_NAMESPACE,
+        pods=(),
+        staged_at=None,
+        released_at=None,
+        first_bound_at=None,
+        all_bound_at=None,
+        last_finished_at=None,
+        error="the run ended before its turn",
+    )
+
+
 def _ready(node: Obj) -> bool:
     conditions = node["status"].get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
@@ -405,12 +428,13 @@ def _versions(kube: Kube, nodes: list[Obj]) -> dict[str, str]:
     }
 
 
-def _study_events(records: list[EventRecord]) -> set[str]:
-    """Uids of the events about the trials' pods."""
+def _study_events(records: list[EventRecord], since: datetime) -> set[str]:
+    """Uids of the events about the trials' pods that were seen since this attempt began."""
     return {
         record.event["metadata"]["uid"]
         for record in records
-        if record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
+        if record.received_at >= since
+        and record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
         and record.event["involvedObject"].get("kind") == "Pod"
     }
 

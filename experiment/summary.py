@@ -26,7 +26,8 @@ class ImageLine:
     wall_s: float | None
     """Gates opened to last pod ended, by the runner's clock."""
     gap_s: float | None
-    """Last pod of the trial before ended to first pod of this one bound, by the runner's clock."""
+    """Last container of the trial before ended to first pod of this one bound, as the runner saw
+    them; None for the first trial of an attempt."""
     excluded: str
     """Statuses of the cells that are not valid, with their number."""
 
@@ -49,12 +50,18 @@ def image_lines(trials: Sequence[TrialRecord], cells: Sequence[CellRecord]) -> l
                 p95_s=float(np.percentile(pulls, 95)) if pulls else None,
                 max_s=max(pulls, default=None),
                 wall_s=_seconds(trial.released_at, trial.last_finished_at),
-                gap_s=_seconds(before.last_finished_at, trial.first_bound_at) if before else None,
+                gap_s=_gap(before, trial),
                 excluded=", ".join(f"{number} {name}" for name, number in statuses.items()),
             )
         )
         before = trial
     return lines
+
+
+def _gap(before: TrialRecord | None, trial: TrialRecord) -> float | None:
+    if before is None or before.attempt != trial.attempt:
+        return None
+    return _seconds(before.last_finished_at, trial.first_bound_at)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

@@ -178,7 +178,8 @@ class TrialRecord(_Record):
     job: str
     namespace: str
     pods: tuple[TrialPod, ...]
-    staged_at: datetime
+    staged_at: datetime | None
+    """None if its turn never came."""
     released_at: datetime | None
     """When the first scheduling gate was removed; None if the trial ended before."""
     first_bound_at: datetime | None
