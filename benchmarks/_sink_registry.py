@@ -2,7 +2,7 @@
 
 For measuring the memory and speed of a push of more bytes than this machine's disk should hold.
 
-    python -m benchmarks.sink_registry    prints its port, then the bytes received at the end
+    python -m benchmarks._sink_registry    prints its port, then the bytes received at the end
 """
 
 import asyncio
