@@ -86,12 +86,14 @@ class Engine:
     """Pulumi's CLI with everything that it talks to, on this machine alone.
 
     Attributes:
-        google: counts what reaches Google.
+        url: of the local Google.
+        google: counts what reaches it.
         fleet: the clusters that there are.
         folder: work_dir with copies of Pulumi.yaml and the stack files.
     """
 
-    def __init__(self, google: Counted, fleet: ListedClusters, folder: Path) -> None:
+    def __init__(self, url: str, google: Counted, fleet: ListedClusters, folder: Path) -> None:
+        self.url = url
         self.google = google
         self.fleet = fleet
         self.folder = folder
@@ -160,7 +162,7 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
             patch.setenv(name, value)
         patch.setenv("PATH", str(locate("pulumi").path.parent), prepend=":")
         try:
-            yield Engine(google, fleet, work)
+            yield Engine(url, google, fleet, work)
         finally:
             for server, _ in providers:
                 server.stop(grace=None).wait(_BOUND_S)

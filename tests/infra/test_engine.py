@@ -1,6 +1,8 @@
+import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 from pulumi import automation
 
 from tests.infra.engine import PROJECT, Engine, running_engine
@@ -123,3 +125,22 @@ class TestLife:
         first = engine.up("size-32").outputs["expires_at"].value
         assert engine.up("size-32").outputs["expires_at"].value == first
         engine.stack("size-32").destroy()
+
+    def test_ends_by_the_dead_mans_request_with_its_own_rights(self, engine: Engine) -> None:
+        engine.up("size-64")
+        jobs = f"{engine.url}/scheduler/v1/projects/{PROJECT}/locations/us-central1/jobs"
+        answer = requests.post(
+            f"{jobs}/pull-study-size-64:run", headers={"Authorization": "Bearer none"}, timeout=10
+        )
+        assert answer.status_code == 200, answer.text
+        end = time.monotonic() + 20
+        while any("64" in key.name for key in engine.fleet.keys) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not [key for key in engine.fleet.keys if "64" in key.name]
+        engine.stack("size-64").destroy()
+        assert (
+            requests.get(
+                f"{jobs}/pull-study-size-64", headers={"Authorization": "Bearer none"}, timeout=10
+            ).status_code
+            == 404
+        )
