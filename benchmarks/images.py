@@ -25,7 +25,8 @@ import requests
 from benchmarks import Figure
 from images.build import build_image
 from images.compression import BLOCK, compressor
-from images.layer_tar import layer_tar, reblock
+from images.content import Piece
+from images.layer_tar import gather, layer_tar
 from images.plan import Compression, ImagePlan, plan_image
 from images.push import push_plan
 from images.reference import Target
@@ -68,7 +69,7 @@ def _speeds() -> Iterator[Figure]:
         for turn in range(_TURNS):
             tag = ImageTag(_SPEED.layers, _SPEED.size_bytes, f"{kind}{level}st{turn}")
             plan = plan_image(tag)
-            blocks = [list(reblock(layer_tar(layer), BLOCK)) for layer in plan.layers]
+            blocks = [list(gather(layer_tar(layer), BLOCK)) for layer in plan.layers]
             packed, computing = _compute(plan, list(chain.from_iterable(blocks)))
             with _registry() as name:
                 storing = _store(name, packed, plan)
@@ -84,11 +85,11 @@ def _speeds() -> Iterator[Figure]:
         yield Figure(f"{what}: of the slower bound", share, "%", "at least 80 %")
 
 
-def _compute(plan: ImagePlan, blocks: list[bytes]) -> tuple[list[bytes], float]:
+def _compute(plan: ImagePlan, blocks: list[Piece]) -> tuple[list[bytes], float]:
     """The compressed blocks, and the seconds to make them and to hash the tar twice."""
     compress = compressor(plan.compression, plan.level)
 
-    def work(block: bytes) -> bytes:
+    def work(block: Piece) -> bytes:
         hashlib.sha256(block).digest()
         hashlib.sha256(block).digest()
         return compress(block)

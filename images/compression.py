@@ -4,9 +4,9 @@ The system's zlib is not used: its output differs between zlib, zlib-ng and othe
 (package `deflate`) and libzstd (package `zstandard`) come with their packages, which are pinned
 exactly, and each gives one output per version and level, whatever the processor.
 
-Each block of 512 KiB becomes a gzip member or zstd frame of its own, and a layer is their sequence.
-Every runtime reads that (eStargz and zstd:chunked layers are made so too). It lets several
-cores work on one layer, and memory does not depend on the layer's size.
+Each block of about 512 KiB becomes a gzip member or zstd frame of its own, and a layer is their
+sequence. Every runtime reads that (eStargz and zstd:chunked layers are made so too). It lets
+several cores work on one layer, and memory does not depend on the layer's size.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,13 @@ from importlib.metadata import version
 import deflate
 import zstandard
 
+from images.content import Piece
 from images.plan import Compression
 
 BLOCK = 1 << 19
-"""Uncompressed bytes that are compressed at a time."""
+"""Uncompressed bytes, at least, that are compressed at a time."""
 
-Compress = Callable[[bytes], bytes]
+Compress = Callable[[Piece], bytes]
 
 
 def compressor(compression: Compression, level: int) -> Compress:
@@ -49,11 +50,11 @@ def compressor_name(compression: Compression) -> str:
             return "none"
 
 
-def _gzip(level: int, block: bytes) -> bytes:
+def _gzip(level: int, block: Piece) -> bytes:
     # libdeflate writes no time and no name into the header.
     return bytes(deflate.gzip_compress(block, level))
 
 
-def _zstd(level: int, block: bytes) -> bytes:
+def _zstd(level: int, block: Piece) -> bytes:
     # A compressor is not safe to share between threads, and making one costs little.
     return zstandard.ZstdCompressor(level=level).compress(block)

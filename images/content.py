@@ -12,14 +12,20 @@ It does not imitate any real file: what a real image holds decides how fast its 
 import hashlib
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+Piece = bytes | memoryview
+"""Bytes on their way; never changed once handed on."""
+
+_Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
 UNIT = 1024
 """Bytes of a unit; short enough for the 32 KiB window of gzip at any ratio."""
 
-_BLOCK_UNITS = 512
+_PIECE = 512 * UNIT
 _LEAST_RANDOM = 8
 """A unit of fewer random bytes could meet its like: 8 bytes give 2^64 different ones."""
 _OVERHEAD = 6
@@ -41,8 +47,8 @@ def random_bytes_per_unit(compressibility: float) -> int:
     return max(_LEAST_RANDOM, round((1 - compressibility) * UNIT) - _OVERHEAD)
 
 
-def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[bytes]:
-    """The bytes of one file, in blocks of at most 512 KiB.
+def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[Piece]:
+    """The bytes of one file, in pieces of at most 512 KiB.
 
     Args:
         seed: names the content; another seed gives other bytes throughout.
@@ -55,24 +61,20 @@ def file_content(seed: str, number: int, size: int, compressibility: float) -> I
     key = hashlib.sha256(_VERSION + f"{seed}\0{number}".encode()).digest()
     # A key is used for one file only, so the counter may begin at zero.
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
-    head = struct.pack("<Q", number)[: min(8, size)]
-    left = size
-    while left > 0:
-        units = min(_BLOCK_UNITS, -(-left // UNIT))
-        block = _units(stream.update(bytes(units * random)), units, random)
-        if head:
-            block[0, : len(head)] = np.frombuffer(head, dtype=np.uint8)
-            head = b""
-        yield block.tobytes()[:left]
-        left -= units * UNIT
+    head = np.frombuffer(struct.pack("<Q", number)[: min(8, size)], dtype=np.uint8)
+    for start in range(0, size, _PIECE):
+        units = min(_PIECE, size - start + UNIT - 1) // UNIT
+        source = np.frombuffer(stream.update(bytes(units * random)), dtype=np.uint8)
+        piece = _repeat(source.reshape(units, random))
+        if start == 0:
+            piece[: len(head)] = head
+        yield piece.data[: size - start]
 
 
-def _units(
-    random: bytes, units: int, per_unit: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    source = np.frombuffer(random, dtype=np.uint8).reshape(units, per_unit)
+def _repeat(random: _Bytes) -> _Bytes:
+    units, length = random.shape
     block = np.empty((units, UNIT), dtype=np.uint8)
-    for start in range(0, UNIT, per_unit):
-        end = min(start + per_unit, UNIT)
-        block[:, start:end] = source[:, : end - start]
-    return block
+    for start in range(0, UNIT, length):
+        end = min(start + length, UNIT)
+        block[:, start:end] = random[:, : end - start]
+    return block.reshape(-1)

@@ -12,7 +12,7 @@ from threading import Event
 
 from images.busybox import Busybox
 from images.compression import BLOCK, Compress
-from images.layer_tar import layer_tar, reblock
+from images.layer_tar import gather, layer_tar
 from images.plan import LayerPlan
 
 OnBytes = Callable[[int], None]
@@ -71,7 +71,7 @@ class LayerStream:
         sha, made, done = hashlib.sha256(), 0, 0
         waiting: deque[tuple[int, Future[bytes]]] = deque()
         try:
-            for block in reblock(layer_tar(self._plan, self._busybox), BLOCK):
+            for block in gather(layer_tar(self._plan, self._busybox), BLOCK):
                 waiting.append((len(block), self._pool.submit(self._compress, block)))
                 sha.update(block)
                 made += len(block)

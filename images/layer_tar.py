@@ -7,14 +7,14 @@ import tarfile
 from collections.abc import Iterable, Iterator
 
 from images.busybox import Busybox
-from images.content import file_content
+from images.content import Piece, file_content
 from images.plan import LayerPlan
 
 _RECORD = tarfile.BLOCKSIZE
 _FOLDER = "pull-study"
 
 
-def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[bytes]:
+def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[Piece]:
     """The uncompressed layer, in pieces of about 1 MiB at most.
 
     Args:
@@ -36,16 +36,18 @@ def content_path(number: int) -> str:
     return f"{_FOLDER}/{number:08d}"
 
 
-def reblock(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in blocks of exactly `size`, the last one shorter."""
-    held = bytearray()
+def gather(pieces: Iterable[Piece], least: int) -> Iterator[Piece]:
+    """The same bytes in pieces of at least `least`, the last apart; large ones are not copied."""
+    held: list[Piece] = []
+    length = 0
     for piece in pieces:
-        held += piece
-        while len(held) >= size:
-            yield bytes(held[:size])
-            del held[:size]
-    if held:
-        yield bytes(held)
+        held.append(piece)
+        length += len(piece)
+        if length >= least:
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held, length = [], 0
+    if length:
+        yield b"".join(held)
 
 
 def _rootfs(busybox: Busybox) -> Iterator[bytes]:
