@@ -157,7 +157,7 @@ class _Parser:
             self.expect(")")
             return inner
         token = self.peek()
-        if token.kind == "word" and self.peek(1).kind == "(":
+        if self._calls(token, self.peek(1)):
             return self._function()
         # A field's name is written as words and strings with dots between; a lone one is a value.
         if token.kind in {"word", "string"} and self.peek(1).kind in {".", *_OPERATORS}:
@@ -197,6 +197,12 @@ class _Parser:
 
         return compared()
 
+    @staticmethod
+    def _calls(token: _Token, after: _Token) -> bool:
+        """Whether two tokens begin a function's call; with a space between they are two terms."""
+        touching = after.position == token.position + len(token.text)
+        return token.kind == "word" and after.kind == "(" and touching
+
     def _field(self) -> Field:
         start = self.peek()
         names = [self._name()]
@@ -219,11 +225,11 @@ class _Parser:
         token = self.take()
         if token.kind not in _VALUES:
             raise FilterError(f"Expected a value, found {token}", token.position)
-        if self.peek().kind == "." or (
-            token.kind != "string" and self.peek().kind in _OPERATORS | {"("}
-        ):
-            problem = f"Unexpected {self.peek()} after the value {token}: quote the value"
-            raise FilterError(problem, self.peek().position)
+        after = self.peek()
+        unquoted = token.kind != "string" and after.kind in _OPERATORS
+        if after.kind == "." or unquoted or self._calls(token, after):
+            problem = f"Unexpected {after} after the value {token}: quote the value"
+            raise FilterError(problem, after.position)
         text = _unquoted(token.text) if token.kind == "string" else token.text
         return Literal(text, quoted=token.kind == "string")
 

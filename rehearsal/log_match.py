@@ -160,7 +160,7 @@ def _compare_severity(sign: str, text: str) -> Predicate:
         raise OperandError(f"{text!r} is not a severity")
     wanted = SEVERITIES[name] if name in SEVERITIES else int(text)
     order = _ORDER["=" if sign == ":" else sign]
-    return lambda entry: order(SEVERITIES[entry.data.get("severity", "DEFAULT")], wanted)
+    return lambda entry: order(SEVERITIES.get(entry.data.get("severity", ""), 0), wanted)
 
 
 def _has(field: Field, text: str) -> Predicate:

@@ -59,7 +59,7 @@ def test_service_account_of_googles_own_library_gets_in(google: Google, tmp_path
         )
     )
     google.done("POST", f"{ZONE}/clusters", {"cluster": {"name": "c", "initialNodeCount": 1}})
-    credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+    credentials = service_account.Credentials.from_service_account_file(
         file, scopes=["https://www.googleapis.com/auth/cloud-platform"]
     )
     with AuthorizedSession(credentials) as session:

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehearsal.fleet import ClusterKey, PoolSpec
+from rehearsal.local_fleet import _folder_name, _labels, _node_names, _Pool
+
+KEY = ClusterKey("p", "us-central1-a", "study")
+names = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
+
+
+def pool(name: str = "measured", **labels: str) -> _Pool:
+    return _Pool(PoolSpec(name, 4, "n1-standard-16", labels, ()))
+
+
+def test_nodes_are_named_as_gke_does() -> None:
+    assert _node_names(KEY, pool(), 2) == ["gke-study-measured-0001", "gke-study-measured-0002"]
+    assert _node_names(KEY, pool(), -1) == []
+
+
+def test_a_new_node_takes_the_first_free_name() -> None:
+    grown = pool()
+    grown.nodes = {"gke-study-measured-0001": None, "gke-study-measured-0003": None}
+    assert _node_names(KEY, grown, 2) == ["gke-study-measured-0002", "gke-study-measured-0004"]
+
+
+@given(cluster=names, pools=st.lists(names, min_size=2, max_size=2, unique=True))
+def test_names_fit_a_label_and_differ_between_pools(cluster: str, pools: list[str]) -> None:
+    key = ClusterKey("p", "us-central1-a", cluster)
+    (one,), (other,) = (_node_names(key, pool(name), 1) for name in pools)
+    assert len(one) <= 63
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("location", "region", "zone"),
+    [
+        ("us-central1-a", "us-central1", "us-central1-a"),
+        ("europe-west4", "europe-west4", "europe-west4-a"),
+    ],
+)
+def test_labels_say_where_a_node_is(location: str, region: str, zone: str) -> None:
+    labels = _labels(ClusterKey("p", location, "c"), pool("measured", own="1").spec)
+    assert labels == {
+        "cloud.google.com/gke-nodepool": "measured",
+        "node.kubernetes.io/instance-type": "n1-standard-16",
+        "topology.kubernetes.io/region": region,
+        "topology.kubernetes.io/zone": zone,
+        "own": "1",
+    }
+
+
+def test_clusters_of_one_name_in_two_places_have_folders_of_their_own() -> None:
+    other = ClusterKey("p", "us-central1-b", "study")
+    assert _folder_name(KEY) != _folder_name(other)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rehearsal import control_groups, machine
+from tools import packages
+
+MOUNTS = r"""
+21 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+22 21 0:5 / /home/my\040disk rw - xfs /dev/vdb rw
+23 21 0:6 / /home/my\040disk/over rw - overlay overlay rw
+24 21 0:7 / /homely rw - tmpfs tmpfs rw
+""".strip()
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine that can run real nodes, whatever this one can."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(packages.Package, "path", lambda self: f"/usr/bin/{self.name}")
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(control_groups, "missing", list)
+    monkeypatch.setattr(machine, "file_system", lambda _: "ext4")
+    monkeypatch.setattr(machine, "free_bytes", lambda _: 10**11)
+    return monkeypatch
+
+
+def problems(home: Path = Path("/h")) -> list[str]:
+    found = machine.obstacles(home)
+    assert all(obstacle.cure for obstacle in found)
+    return [obstacle.problem for obstacle in found]
+
+
+def test_an_able_machine_has_no_obstacle(able: pytest.MonkeyPatch) -> None:
+    assert problems() == []
+
+
+def test_another_system_is_named(able: pytest.MonkeyPatch) -> None:
+    able.setattr(sys, "platform", "darwin")
+    assert problems() == ["Real nodes need Linux, and this is darwin."]
+
+
+def test_a_user_is_told_of_root(able: pytest.MonkeyPatch) -> None:
+    able.setattr(os, "geteuid", lambda: 1000)
+    assert problems() == ["Real nodes need root, and this is a user."]
+
+
+def test_missing_packages_come_with_the_command_that_gets_them(able: pytest.MonkeyPatch) -> None:
+    able.setattr(packages.Package, "path", lambda self: "" if self.name == "runc" else "/bin/x")
+    (obstacle,) = machine.obstacles(Path("/h"))
+    assert obstacle.problem == "Real nodes need runc."
+    assert obstacle.cure.endswith("apt-get install --no-install-recommends runc")
+
+
+def test_a_missing_right_shows_what_the_kernel_said(able: pytest.MonkeyPatch) -> None:
+    refused = subprocess.CompletedProcess([], 1, "", "unshare: Operation not permitted\n")
+    able.setattr(machine.subprocess, "run", lambda *_, **__: refused)
+    (problem,) = problems()
+    assert "unshare: Operation not permitted" in problem
+
+
+def test_a_missing_controller_is_named(able: pytest.MonkeyPatch) -> None:
+    able.setattr(control_groups, "missing", lambda: ["memory", "pids"])
+    (problem,) = problems()
+    assert "no controller memory, pids" in problem
+
+
+def test_a_disk_that_is_nearly_full_is_refused_with_its_figure(able: pytest.MonkeyPatch) -> None:
+    able.setattr(machine, "free_bytes", lambda _: 3_200_000_000)
+    (problem,) = problems()
+    assert problem.startswith("The disk of /h has 3.2 GB free, and with less than 5 GB")
+
+
+def test_an_overlay_file_system_is_refused(able: pytest.MonkeyPatch) -> None:
+    able.setattr(machine, "file_system", lambda _: "overlay")
+    (problem,) = problems()
+    assert "overlay file system" in problem
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/", "ext4"),
+        ("/home/my disk", "xfs"),
+        ("/home/my disk/over/there", "overlay"),
+        ("/home/my disk/other", "xfs"),
+        ("/homely/x", "tmpfs"),
+        ("/home/else", "ext4"),
+    ],
+)
+def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(
+    monkeypatch: pytest.MonkeyPatch, folder: str, kind: str
+) -> None:
+    monkeypatch.setattr(machine, "_existing", lambda path: path)
+    assert machine.file_system(Path(folder), MOUNTS) == kind
+
+
+def test_free_bytes_of_a_folder_that_is_yet_to_be_made(tmp_path: Path) -> None:
+    assert machine.free_bytes(tmp_path / "a" / "b") == machine.free_bytes(tmp_path) > 0
