@@ -6,15 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pulumi
-import pulumi_gcp as gcp
 import pytest
-import requests
 from pulumi import automation
+from pulumi_gcp import Provider, container, logging, projects, serviceaccount, storage
 
-from tests.live.local_google import LocalGoogle, local_google
+from tests.live.noted_google import NotedGoogle, noted_google
 from tests.live.pulumi_engine import changed, engine_variables, open_stack, stand_ins
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -42,65 +41,51 @@ class Program:
 
     def __call__(self) -> None:
         settings = self.settings
-        google = gcp.Provider("google", project="p")
+        google = Provider("google", project="p")
         own = pulumi.ResourceOptions(provider=google)
-        account = gcp.serviceaccount.Account("nodes", account_id="nodes-test", opts=own)
-        grant = gcp.projects.IAMMember(
-            "writer", project="p", role="roles/logging.logWriter", member=account.member, opts=own
+        account = serviceaccount.Account(
+            "nodes", serviceaccount.AccountArgs(account_id="nodes-test"), opts=own
         )
-        bucket = gcp.storage.Bucket(
-            "archive",
-            location="us-central1",
-            uniform_bucket_level_access=True,
-            lifecycle_rules=[
-                {"action": {"type": "Delete"}, "condition": {"age": 400, "with_state": "ANY"}}
-            ],
-            labels={"team": settings.team},
+        grant = projects.IAMMember(
+            "writer",
+            projects.IAMMemberArgs(
+                project="p", role="roles/logging.logWriter", member=account.member
+            ),
             opts=own,
         )
-        sink = gcp.logging.ProjectSink(
+        bucket = storage.Bucket("archive", _bucket(settings), opts=own)
+        sink = logging.ProjectSink(
             "sink",
-            name="c",
-            destination=pulumi.Output.concat("storage.googleapis.com/", bucket.name),
-            filter='log_id("stdout")',
+            logging.ProjectSinkArgs(
+                name="c",
+                destination=pulumi.Output.concat("storage.googleapis.com/", bucket.name),
+                filter='log_id("stdout")',
+            ),
             opts=own,
         )
-        archiver = gcp.storage.BucketIAMMember(
+        archiver = storage.BucketIAMMember(
             "archiver",
-            bucket=bucket.name,
-            role="roles/storage.objectCreator",
-            member=sink.writer_identity,
+            storage.BucketIAMMemberArgs(
+                bucket=bucket.name,
+                role="roles/storage.objectCreator",
+                member=sink.writer_identity,
+            ),
             opts=own,
         )
-        cluster = gcp.container.Cluster(
+        cluster = container.Cluster(
             "cluster",
-            name="c",
-            location=settings.location,
-            initial_node_count=1,
-            remove_default_node_pool=True,
-            deletion_protection=settings.protected,
-            ip_allocation_policy={"cluster_ipv4_cidr_block": "/14"},
-            release_channel={"channel": "REGULAR"},
-            resource_labels={"team": settings.team},
+            _cluster(settings),
             opts=pulumi.ResourceOptions(provider=google, depends_on=[grant, archiver]),
         )
-        node_config: dict[str, Any] = {
-            "machine_type": "n1-standard-16",
-            "service_account": account.email,
-            "oauth_scopes": ["https://www.googleapis.com/auth/devstorage.read_only"],
-            "advanced_machine_features": {"threads_per_core": 1},
-            "gvnic": {"enabled": True},
-            "labels": {"pull-study/measured": "true"},
-            "taints": [{"key": "pull-study/measured", "value": "true", "effect": "NO_SCHEDULE"}],
-            **settings.extra,
-        }
-        pool = gcp.container.NodePool(
+        pool = container.NodePool(
             "measured",
-            name="measured",
-            cluster=cluster.name,
-            location=settings.location,
-            node_count=settings.nodes,
-            node_config=cast("Any", node_config),
+            container.NodePoolArgs(
+                name="measured",
+                cluster=cluster.name,
+                location=settings.location,
+                node_count=settings.nodes,
+                node_config=_nodes(settings, account),
+            ),
             opts=own,
         )
         pulumi.export("endpoint", cluster.endpoint)
@@ -110,9 +95,50 @@ class Program:
         pulumi.export("bucket", bucket.name)
 
 
+def _bucket(settings: Settings) -> storage.BucketArgs:
+    return storage.BucketArgs(
+        location="us-central1",
+        uniform_bucket_level_access=True,
+        lifecycle_rules=[
+            storage.BucketLifecycleRuleArgs(
+                action=storage.BucketLifecycleRuleActionArgs(type="Delete"),
+                condition=storage.BucketLifecycleRuleConditionArgs(age=400, with_state="ANY"),
+            )
+        ],
+        labels={"team": settings.team},
+    )
+
+
+def _cluster(settings: Settings) -> container.ClusterArgs:
+    return container.ClusterArgs(
+        name="c",
+        location=settings.location,
+        initial_node_count=1,
+        remove_default_node_pool=True,
+        deletion_protection=settings.protected,
+        ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(cluster_ipv4_cidr_block="/14"),
+        release_channel=container.ClusterReleaseChannelArgs(channel="REGULAR"),
+        resource_labels={"team": settings.team},
+    )
+
+
+def _nodes(settings: Settings, account: serviceaccount.Account) -> Any:
+    """A dict, in which a misspelt key gets past the SDK and the type checker."""
+    return {
+        "machine_type": "n1-standard-16",
+        "service_account": account.email,
+        "oauth_scopes": ["https://www.googleapis.com/auth/devstorage.read_only"],
+        "advanced_machine_features": {"threads_per_core": 1},
+        "gvnic": {"enabled": True},
+        "labels": {"pull-study/measured": "true"},
+        "taints": [{"key": "pull-study/measured", "value": "true", "effect": "NO_SCHEDULE"}],
+        **settings.extra,
+    }
+
+
 @pytest.fixture(scope="module")
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGoogle]:
-    with local_google(tmp_path_factory.mktemp("google")) as google:
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotedGoogle]:
+    with noted_google(tmp_path_factory.mktemp("google")) as google:
         yield google
 
 
@@ -123,7 +149,7 @@ def program() -> Program:
 
 @pytest.fixture(scope="module")
 def stack(
-    program: Program, google: LocalGoogle, tmp_path_factory: pytest.TempPathFactory
+    program: Program, google: NotedGoogle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[automation.Stack]:
     """One stack for all tests: each brings it up, or destroys it, before it changes anything."""
     with pytest.MonkeyPatch.context() as environment, stand_ins(google.variables()) as ports:
@@ -133,18 +159,16 @@ def stack(
 
 
 @pytest.fixture(autouse=True)
-def _as_usual(program: Program, google: LocalGoogle) -> None:
+def _as_usual(program: Program, google: NotedGoogle) -> None:
     program.settings = Settings()
     google.fleet.stock_out, google.fleet.cluster_s = "", 0
-    google.calls.clear()
-    google.fleet.done.clear()
+    google.forget()
 
 
-def _up(stack: automation.Stack, google: LocalGoogle) -> None:
+def _up(stack: automation.Stack, google: NotedGoogle) -> None:
     """Bring the stack up as usual, and forget what that took."""
     stack.up()
-    google.calls.clear()
-    google.fleet.done.clear()
+    google.forget()
 
 
 def _deployment(stack: automation.Stack) -> dict[str, Any]:
@@ -160,13 +184,13 @@ def _outputs(stack: automation.Stack, name: str) -> dict[str, Any]:
     return dict(found[0]["outputs"])
 
 
-def test_preview_of_a_new_stack_makes_no_call(stack: automation.Stack, google: LocalGoogle) -> None:
+def test_preview_of_a_new_stack_makes_no_call(stack: automation.Stack, google: NotedGoogle) -> None:
     assert stack.preview().change_summary == {"create": 9}
     assert google.calls == []
 
 
 def test_a_misspelt_key_is_refused_in_preview(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     program.settings.extra = {"machineTyp": "n1-standard-64"}
     with pytest.raises(automation.CommandError) as refusal:
@@ -177,11 +201,11 @@ def test_a_misspelt_key_is_refused_in_preview(
 
 
 def test_a_new_stack_comes_up_and_is_the_same_again(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     up = stack.up()
     assert changed(up) == {"create": 9}
-    assert up.outputs["endpoint"].value == "127.0.0.1:1"
+    assert up.outputs["endpoint"].value == "127.0.0.1:6443"
     assert up.outputs["authority"].value
     assert up.outputs["nodes"].value == 2
     assert google.fleet.done == [
@@ -193,7 +217,7 @@ def test_a_new_stack_comes_up_and_is_the_same_again(
     assert google.calls == []
 
 
-def test_refresh_finds_nothing_new(stack: automation.Stack, google: LocalGoogle) -> None:
+def test_refresh_finds_nothing_new(stack: automation.Stack, google: NotedGoogle) -> None:
     _up(stack, google)
     before = {name: _outputs(stack, name) for name in ("cluster", "measured", "archive", "sink")}
     stack.refresh()
@@ -207,7 +231,7 @@ def test_refresh_finds_nothing_new(stack: automation.Stack, google: LocalGoogle)
 
 
 def test_labels_change_in_place(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     program.settings.team = "b"
@@ -217,14 +241,12 @@ def test_labels_change_in_place(
         f"PATCH /storage/v1/b/{bucket}", f"POST {CLUSTER}:setResourceLabels"
     ]  # fmt: skip
     assert _outputs(stack, "cluster")["resourceLabels"] == {"team": "b"}
-    url = f"{google.url}{CLUSTER}"
-    answer = requests.get(url, headers={"Authorization": "Bearer t"}, timeout=30)
-    labels = {"team": "b", "goog-pulumi-provisioned": "true"}
-    assert answer.json()["resourceLabels"] == labels
+    labels = google.client.ok("GET", CLUSTER.lstrip("/"))["resourceLabels"]
+    assert labels == {"team": "b", "goog-pulumi-provisioned": "true"}
 
 
 def test_the_pool_is_resized_in_place(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     program.settings.nodes = 3
@@ -234,7 +256,7 @@ def test_the_pool_is_resized_in_place(
 
 
 def test_two_threads_per_core_make_the_pool_anew(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     program.settings.extra = {"advanced_machine_features": {"threads_per_core": 2}}
@@ -243,7 +265,7 @@ def test_two_threads_per_core_make_the_pool_anew(
 
 
 def test_another_location_makes_cluster_and_pool_anew(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     program.settings.location = "us-central1-b"
@@ -253,18 +275,17 @@ def test_another_location_makes_cluster_and_pool_anew(
 
 
 def test_what_was_removed_behind_its_back_is_made_again_after_a_refresh(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     _up(stack, google)
-    sink = f"{google.url}/logging/v2/projects/p/sinks/c"
-    requests.delete(sink, headers={"Authorization": "Bearer t"}, timeout=30).raise_for_status()
+    google.client.ok("DELETE", "logging/v2/projects/p/sinks/c")
     stack.refresh()
     assert not any(entry["urn"].endswith("::sink") for entry in _resources(stack))
     assert changed(stack.up())["create"] == 1
 
 
 def test_a_protected_cluster_survives_destroy(
-    stack: automation.Stack, program: Program, google: LocalGoogle
+    stack: automation.Stack, program: Program, google: NotedGoogle
 ) -> None:
     program.settings.protected = True
     _up(stack, google)
@@ -276,7 +297,7 @@ def test_a_protected_cluster_survives_destroy(
 
 
 def test_destroy_leaves_nothing_and_takes_the_pool_first(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     assert changed(stack.destroy()) == {"delete": 9}
@@ -284,7 +305,7 @@ def test_destroy_leaves_nothing_and_takes_the_pool_first(
 
 
 def test_a_stock_out_keeps_the_pool_and_the_next_up_succeeds_without_a_write(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     """As the official provider does: whoever runs `up` has to ask the API for the status."""
     stack.destroy()
@@ -309,12 +330,11 @@ open_stack(Program()).up(on_output=lambda line: None)
 
 
 def test_a_cluster_whose_maker_was_killed_is_recovered(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     """The way back that experiment.stacks goes: the id of a pending creation is known."""
     stack.destroy()
-    google.calls.clear()
-    google.fleet.done.clear()
+    google.forget()
     google.fleet.cluster_s = 8
     maker = subprocess.Popen([sys.executable, "-c", _KILLED], env=os.environ)
     deadline = time.monotonic() + 30
@@ -340,7 +360,7 @@ def test_a_cluster_whose_maker_was_killed_is_recovered(
 
 
 def test_a_refresh_fills_a_state_that_holds_the_id_alone(
-    stack: automation.Stack, google: LocalGoogle
+    stack: automation.Stack, google: NotedGoogle
 ) -> None:
     _up(stack, google)
     deployment = _deployment(stack)
@@ -349,6 +369,6 @@ def test_a_refresh_fills_a_state_that_holds_the_id_alone(
             entry["outputs"] = {}
     stack.import_stack(automation.Deployment(version=3, deployment=deployment))
     stack.refresh()
-    assert _outputs(stack, "cluster")["endpoint"] == "127.0.0.1:1"
+    assert _outputs(stack, "cluster")["endpoint"] == "127.0.0.1:6443"
     assert changed(stack.up()) == {}
     stack.destroy()

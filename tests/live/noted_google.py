@@ -1,32 +1,24 @@
-"""The local Google of a rehearsal with a fleet that only notes what it is told.
+"""A local Google whose calls, and what its fleet is told, are noted in their order."""
 
-For tests of Pulumi against it: real engine, real REST server, no clusters.
-"""
-
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rehearsal import google_api
 from rehearsal.environment import ENDPOINTS
 from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
-from rehearsal.google_state import GoogleState
+from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
 
 
 @dataclass
-class NotedFleet:
-    """A fleet without machines.
+class NotedFleet(ListFleet):
+    """A fleet that is a list.
 
     Attributes:
-        done: what it was told, such as `create_cluster c` or `resize_pool measured 3`.
+        done: what it was told, such as `create_cluster c us-central1-a`, `resize_pool measured 3`.
         cluster_s: seconds that the creation of a cluster takes.
         stock_out: name of a pool that cannot be had.
     """
@@ -38,50 +30,58 @@ class NotedFleet:
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         time.sleep(self.cluster_s)
         self.done.append(f"create_cluster {key.name} {key.location}")
-        return ControlPlane("127.0.0.1:1", "certificate", "v1.34.1")
+        return super().create_cluster(key)
 
     def delete_cluster(self, key: ClusterKey) -> None:
         self.done.append(f"delete_cluster {key.name} {key.location}")
+        super().delete_cluster(key)
 
     def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
         if self.stock_out == pool.name:
             raise FleetError("ZONE_RESOURCE_POOL_EXHAUSTED: us-central1-a has no n1-standard-16.")
         self.done.append(f"create_pool {pool.name} {pool.node_count}")
+        super().create_pool(key, pool)
 
     def resize_pool(self, key: ClusterKey, pool: str, node_count: int) -> None:
         self.done.append(f"resize_pool {pool} {node_count}")
+        super().resize_pool(key, pool, node_count)
 
     def delete_pool(self, key: ClusterKey, pool: str) -> None:
         self.done.append(f"delete_pool {pool}")
-
-    def close(self) -> None:
-        """Nothing runs."""
+        super().delete_pool(key, pool)
 
 
 @dataclass
-class LocalGoogle:
+class NotedGoogle:
     """A served local Google.
 
     Attributes:
-        url: where.
+        client: asks it.
         fleet: what it runs clusters on.
         calls: METHOD PATH of each request, in their order.
     """
 
-    url: str
+    client: Google
     fleet: NotedFleet
-    calls: list[str]
+    calls: list[str] = field(default_factory=list)
 
     def variables(self) -> dict[str, str]:
         """The environment that leads the gcp provider here."""
-        endpoints = {f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{self.url}/{path}"
-                     for name, path in ENDPOINTS.items()}  # fmt: skip
+        url = self.client.url
+        endpoints = {
+            f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in ENDPOINTS.items()
+        }
         return {**endpoints, "GOOGLE_OAUTH_ACCESS_TOKEN": "t", "GOOGLE_CLOUD_PROJECT": "p"}
 
     def writes(self) -> list[str]:
         """The calls that are no reads."""
         reads = ("GET ", "POST /crm/v1/projects/p:getIamPolicy")
         return [call for call in self.calls if not call.startswith(reads)]
+
+    def forget(self) -> None:
+        """Forget what was noted."""
+        self.calls.clear()
+        self.fleet.done.clear()
 
 
 class _Noted:
@@ -96,23 +96,14 @@ class _Noted:
 
 
 @contextmanager
-def local_google(folder: Path) -> Iterator[LocalGoogle]:
+def noted_google(folder: Path) -> Iterator[NotedGoogle]:
     """Serve it from a folder until the block ends."""
-    fleet = NotedFleet()
-    calls: list[str] = []
-    routes = google_api.routes(GoogleState(folder / "google.sqlite"), fleet)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            _Noted(Starlette(routes=routes), calls), log_level="error", lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-    )  # fmt: skip
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
+    loopback, fleet = Loopback(), NotedFleet()
     try:
-        yield LocalGoogle(f"http://127.0.0.1:{listening.getsockname()[1]}", fleet, calls)
+        with google_in(folder, loopback, fleet) as client:
+            noted = NotedGoogle(client, fleet)
+            assert loopback.app is not None
+            loopback.app = _Noted(loopback.app, noted.calls)
+            yield noted
     finally:
-        server.should_exit = True
-        thread.join(3)
-        listening.close()
+        loopback.close()
