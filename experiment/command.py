@@ -57,6 +57,8 @@ class Planned:
     folder: RunFolder
     record: RunRecord
     facts: StackFacts
+    attempt: int
+    """1, or a later one for a run that is resumed."""
 
 
 def begin(wanted: NewRun) -> Planned:
@@ -89,7 +91,7 @@ def begin(wanted: NewRun) -> Planned:
         rehearsal=_rehearsal(),
     )
     folder.write_run(record)
-    return Planned(folder, record, facts)
+    return Planned(folder, record, facts, attempt=1)
 
 
 def go_on(run: str) -> Planned:
@@ -107,7 +109,8 @@ def go_on(run: str) -> Planned:
             f"python -m experiment run --resume {record.run_id}"
             + (f" --rehearse --scale {record.rehearsal.scale:g}" if record.rehearsal else ""),
         )
-    return Planned(folder, record, stack_facts(record.stack, folder.pulumi_dir))
+    attempt = 1 + max((trial.attempt for trial in folder.trials()), default=1)
+    return Planned(folder, record, stack_facts(record.stack, folder.pulumi_dir), attempt)
 
 
 def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
@@ -118,9 +121,9 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
         typer.Exit: with ExitCode.INCOMPLETE when a cell is excluded.
     """
     folder, record, facts = planned.folder, planned.record, planned.facts
-    attempt = 1 + max((trial.attempt for trial in folder.trials()), default=0)
     progress = Progress(_console(), lambda line: folder.log(line, datetime.now(UTC)))
-    run = StudyRun(folder, record, facts, attempt, progress, keep_cluster=keep_cluster)
+    run = StudyRun(folder, record, facts, planned.attempt, progress, keep_cluster=keep_cluster)
+    run.judge_unjudged()
     problem: UserError | None = None
     if run.trials_to_measure():
         _ask(record, facts, progress, agreed=agreed)

@@ -103,9 +103,16 @@ class RunFolder:
 
     def write_nodes(self, nodes: list[dict[str, Any]], attempt: int) -> None:
         """Keep the nodes as `kubectl get nodes -o json` gives them; a later attempt adds a file."""
-        name = "nodes.json" if attempt == 1 else f"nodes-{attempt}.json"
         node_list = {"apiVersion": "v1", "kind": "NodeList", "items": nodes}
-        self._replace(name, json.dumps(node_list) + "\n")
+        self._replace(_nodes_file(attempt), json.dumps(node_list) + "\n")
+
+    def node_names(self, attempt: int) -> list[str]:
+        """Names of the measured nodes of an attempt, in the order of their pods' indexes."""
+        path = self.path / _nodes_file(attempt)
+        if not path.exists():
+            return []
+        items = json.loads(path.read_text("utf-8"))["items"]
+        return [str(node["metadata"]["name"]) for node in items]
 
     def add_phase(self, record: PhaseRecord) -> None:
         """Append to phases.jsonl."""
@@ -178,6 +185,10 @@ class RunFolder:
                 yield model.model_validate_json(line)
             except ValidationError:
                 self.log(f"unreadable line in {name} passed over: {line[:80]!r}", _now())
+
+
+def _nodes_file(attempt: int) -> str:
+    return "nodes.json" if attempt == 1 else f"nodes-{attempt}.json"
 
 
 def _ends_with_newline(descriptor: int, size: int) -> bool:

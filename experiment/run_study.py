@@ -90,7 +90,7 @@ class StudyRun:
         folder: of the run; its Pulumi files are in place.
         record: the plan.
         facts: what the stack's settings say, known before it is up.
-        attempt: 1, or more for a resumed run.
+        attempt: 1, or a later one for a resumed run.
         progress: tells the user.
         keep_cluster: leave the cluster up at the end.
     """
@@ -144,6 +144,17 @@ class StudyRun:
             )
         if left or problem:
             raise left or problem  # type: ignore[misc]  # one of them is not None
+
+    def judge_unjudged(self) -> None:
+        """Judge the trials that a killed runner recorded, from the events that it kept."""
+        judged = {(cell.trial, cell.attempt) for cell in self._folder.cells()}
+        for attempt in range(1, self._attempt):
+            trials = [
+                trial
+                for trial in self._folder.trials()
+                if trial.attempt == attempt and (trial.trial, attempt) not in judged
+            ]
+            self._folder.add_cells(self._judged(trials, self._folder.node_names(attempt)))
 
     def trials_to_measure(self) -> list[PlannedTrial]:
         """The planned trials without a valid cell for every node, in their order.
@@ -211,7 +222,7 @@ class StudyRun:
         self._stack = stack
 
     def _clear_old(self, stack: StudyStack) -> None:
-        if self._attempt == 1:
+        if self._attempt == 1:  # a resumed run has a later one
             raise PreflightError(
                 f"The stack {self._record.stack} is up already, so its nodes may hold images and "
                 "a pull on them would not be cold.",
