@@ -81,12 +81,14 @@ class LocalFleet:
         self._clusters: dict[ClusterKey, _Cluster] = {}
         self._locks: dict[ClusterKey, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._ending = threading.Event()
 
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         """Start a control plane without nodes."""
         with self._locked(key):
             if key in self._clusters:
                 return self._clusters[key].plane.public
+            self._refuse_if_ending()
             folder = self._home.clusters / _folder_name(key)
             try:
                 plane = control_plane.start(
@@ -155,7 +157,9 @@ class LocalFleet:
                 self._shrink(cluster, found, 0)
 
     def close(self) -> None:
-        """Stop every cluster. Idempotent."""
+        """Stop every cluster. Idempotent. What is being made fails at once; no more can be."""
+        self._ending.set()
+        processes.stop(self._home.clusters)
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.delete_cluster, list(self._clusters)))
         control_groups.remove(self._home.control_group)
@@ -184,7 +188,7 @@ class LocalFleet:
                 )
                 pool.nodes[name] = None
         cluster.admin.wait_until_ready(
-            set(names), timeout_s=_READY_S, check=lambda: _check(pool, names)
+            set(names), timeout_s=_READY_S, check=lambda: self._check(pool, names)
         )
         for name in names:
             node = pool.nodes[name]
@@ -212,18 +216,23 @@ class LocalFleet:
                 pool.nodes[name] = start(name, folder, number=numbers.pop())
 
     def _shrink(self, cluster: _Cluster, pool: _Pool, node_count: int) -> None:
-        for name in list(pool.nodes)[node_count:]:
-            node = pool.nodes.pop(name)
+        names = list(pool.nodes)[node_count:]
+        for node in [pool.nodes.pop(name) for name in names]:
             if node:
                 node.stop()
+        for name in names:
             cluster.admin.remove_node(name)
 
+    def _check(self, pool: _Pool, names: list[str]) -> None:
+        self._refuse_if_ending()
+        for name in names:
+            node = pool.nodes[name]
+            if node:
+                node.check()
 
-def _check(pool: _Pool, names: list[str]) -> None:
-    for name in names:
-        node = pool.nodes[name]
-        if node:
-            node.check()
+    def _refuse_if_ending(self) -> None:
+        if self._ending.is_set():
+            raise FleetError("The rehearsal is ending.")
 
 
 def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:

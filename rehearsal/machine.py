@@ -17,6 +17,13 @@ LARGEST_FLEET = 8
 _NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
 _NEEDED_BYTES = 5_000_000_000
 """Of disk: what a small study takes, above the 2 GiB below which kubelet evicts pods."""
+_TRIAL = """set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/lower /run/upper /run/work /run/merged
+mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work overlay /run/merged
+ip link add trial type veth peer name other
+"""
+"""What a node does to its own namespaces; nothing of it outlives the shell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +100,9 @@ def _lacking_package() -> Obstacle | None:
 def _lacking_right() -> Obstacle | None:
     if shutil.which("unshare") is None:
         return Obstacle("Real nodes need unshare.", "apt-get install util-linux")
-    trial = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    mount = "mount -t tmpfs tmpfs /run && mkdir /run/netns"
+    namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net"]
     done = subprocess.run(
-        [*trial, "--net", "sh", "-c", mount],
+        ["unshare", *namespaces, "sh", "-c", _TRIAL],
         capture_output=True,
         text=True,
         check=False,
@@ -105,8 +111,8 @@ def _lacking_right() -> Obstacle | None:
     if done.returncode == 0:
         return None
     return Obstacle(
-        "This machine does not let root make mount, process and network namespaces, which real "
-        f"nodes consist of: {' '.join(done.stderr.split())}.",
+        "This machine does not let root do what real nodes consist of (namespaces, mounts, "
+        f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
         "in a container, run it with --privileged",
     )
 

@@ -117,7 +117,6 @@ _START = f"""\
 # Runs as the first process of a node's own process and mount namespaces; when it ends, so does all
 # that it started. $NODE is the node's folder, $KUBELET and $CONTAINERD are programs.
 set -e
-mount -t tmpfs -o mode=0755 tmpfs /run
 for setting in {" ".join(KERNEL_SETTINGS)}; do
     if [ -e "/proc/sys/$setting" ]; then
         mount --bind "$NODE/lib/node/kernel/$setting" "/proc/sys/$setting"
@@ -126,7 +125,8 @@ done
 touch "$NODE/lib/node/kubelet"
 mount --bind "$KUBELET" "$NODE/lib/node/kubelet"
 mount --bind "$NODE/log" /var/log
-mount --rbind "$NODE/lib" /var/lib  # last, since it may hide the other two
+mount --rbind "$NODE/lib" /var/lib  # may hide $NODE, as may the next
+mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/containerd
 
 "$CONTAINERD" --config {INSIDE}/containerd.toml >/var/log/containerd.log 2>&1 &
@@ -175,6 +175,8 @@ state = "/run/containerd"
   # a machine without CAP_SYS_RESOURCE refuses to lower a process's score
   restrict_oom_score_adj = true
   disable_tcp_service = true
+  # it would load a profile into the machine's kernel, and leave it there
+  disable_apparmor = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = {plugins}

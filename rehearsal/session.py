@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from rehearsal import processes
+from rehearsal import machine, processes
 from rehearsal.ending import end
 from rehearsal.home import Home, RehearsalError, default_home, is_locked, read_json, write_json
 from schema.names import REHEARSAL_VARIABLE
@@ -125,6 +125,8 @@ def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
 
 def _start(home: Home, wanted: Wanted) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     begun = time.monotonic()
+    for obstacle in machine.obstacles(home.folder) if wanted.nodes == "real" else ():
+        raise RehearsalError(obstacle.problem, obstacle.cure)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
     command += ["--scale", str(wanted.scale), "--nodes", wanted.nodes]
     command += [] if wanted.rate_limits else ["--no-rate-limits"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,25 @@ def _deployment() -> dict[str, Any]:
     }
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "event-exporter"}}, "template": pod}
     return {"metadata": {"name": "exporter"}, "spec": spec}
+
+
+def test_the_end_does_not_wait_for_what_is_being_made(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    before = footprint(home.folder)
+    assert lock(home)
+    there = Machine(home)
+    there.fleet.create_cluster(KEY)
+    with ThreadPoolExecutor(2) as threads:
+        pool = threads.submit(there.fleet.create_pool, KEY, MEASURED)
+        cluster = threads.submit(there.fleet.create_cluster, ClusterKey("p", "l", "other"))
+        time.sleep(0.7)
+        begun = time.monotonic()
+        there.fleet.close()
+        assert time.monotonic() - begun < 10
+        for made in (pool, cluster):
+            assert isinstance(made.exception(10), FleetError)
+    clear(home)
+    assert processes_of(home.folder) == []
+    expect_same(before, home.folder)
+    with pytest.raises(FleetError, match="is ending"):
+        there.fleet.create_cluster(KEY)

@@ -44,9 +44,7 @@ def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
 
 
 def test_nothing_is_said_of_stand_ins_that_there_are_not() -> None:
-    found = environment.rehearsal_variable(
-        nodes="real", scale=1, official={"gcp", "kubernetes"}
-    )
+    found = environment.rehearsal_variable(nodes="real", scale=1, official={"gcp", "kubernetes"})
     assert "stand-ins" not in found[REHEARSAL_VARIABLE]
     assert environment.debug_providers({}) == {}
     ports = {"kubernetes": 2, "gcp": 1}

@@ -25,7 +25,7 @@ def able(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages.Package, "path", lambda self: f"/usr/bin/{self.name}")
     done = subprocess.CompletedProcess([], 0, "", "")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     monkeypatch.setattr(control_groups, "missing", list)
     monkeypatch.setattr(machine, "file_system", lambda _: "ext4")
     monkeypatch.setattr(machine, "free_bytes", lambda _: 10**11)
@@ -61,7 +61,7 @@ def test_missing_packages_come_with_the_command_that_gets_them(able: pytest.Monk
 
 def test_a_missing_right_shows_what_the_kernel_said(able: pytest.MonkeyPatch) -> None:
     refused = subprocess.CompletedProcess([], 1, "", "unshare: Operation not permitted\n")
-    able.setattr(machine.subprocess, "run", lambda *_, **__: refused)
+    able.setattr(subprocess, "run", lambda *_, **__: refused)
     (problem,) = problems()
     assert "unshare: Operation not permitted" in problem
 

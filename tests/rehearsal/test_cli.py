@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rehearsal import cli, doctor, machine
+from rehearsal.doctor import Finding
+from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine import Obstacle
+from tools import packages, programs
+from tools.part import Part
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        Finding("kubelet", "ok", "1.34.1 /bin/kubelet"),
+        Finding("runc", "missing", "", "apt-get install runc"),
+    ]
+    monkeypatch.setattr(cli, "examine", lambda _: found)
+    code, output = run("doctor")
+    assert code == 4
+    lines = [line.rstrip() for line in output.splitlines()]
+    assert lines[0].split() == ["part", "state", "detail"]
+    assert lines[1].split() == ["kubelet", "ok", "1.34.1", "/bin/kubelet"]
+    assert lines[2].endswith("missing  to get it: apt-get install runc")
+
+
+def test_doctor_is_content_with_a_ready_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "examine", lambda _: [Finding("kernel", "note", "Linux")])
+    assert run("doctor")[0] == 0
+
+
+def test_findings_tell_parts_plugins_and_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missing = Part("kwok", found=False, version="", origin="", cure="make setup")
+    monkeypatch.setattr(programs, "report", lambda: (missing,))
+    monkeypatch.setattr(packages, "report", tuple)
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
+    obstacle = Obstacle("Real nodes need root, and this is a user.", "sudo -E")
+    monkeypatch.setattr(machine, "obstacles", lambda _: [obstacle])
+    found = doctor.examine(Home(tmp_path))
+    assert [each.name for each in found if each.state == "missing"] == ["kwok", "real nodes"]
+    assert not doctor.is_ready(found)
+    plugin = next(each for each in found if each.name == "Pulumi's gcp provider")
+    assert plugin.state == "ok"
+    assert plugin.detail.endswith("stand-in, no official plugin installed")
+
+
+def test_down_says_that_there_was_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
+    assert run("down") == (0, f"there was nothing in {tmp_path / 'none'}\n")
+
+
+def test_down_leaves_a_folder_that_no_rehearsal_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "rehearsal", "down"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "no rehearsal made" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_scale_beyond_the_real_size_is_refused() -> None:
+    code, output = run("shell", "--scale", "2", "--", "true")
+    assert code == 2
+    assert "--scale" in output
