@@ -22,6 +22,9 @@ from images.plan import Compression
 BLOCK = 1 << 19
 """Uncompressed bytes, at least, that are compressed at a time."""
 
+FORMAT = 1
+"""Goes up whenever the same plan comes out as other bytes, compressed or not."""
+
 Compress = Callable[[Piece], bytes]
 
 

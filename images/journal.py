@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.compression import compressor_name
+from images.compression import FORMAT, compressor_name
 from images.plan import ImagePlan
 
 
@@ -51,6 +51,7 @@ def layer_key(plan: ImagePlan, index: int, busybox_sha256: str) -> str:
         busybox_sha256: of the binary in this layer, empty where it has none.
     """
     parts = [
+        FORMAT,
         plan.layers[index].model_dump(),
         busybox_sha256,
         compressor_name(plan.compression),

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from images.compression import FORMAT
 from images.errors import BadImageError
 from images.plan import Compression, ImagePlan, Media
 
@@ -40,6 +41,7 @@ class Origin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: ImagePlan
+    format: int = FORMAT
     compressor: str
     """The compressor's package and version."""
     busybox: str = ""

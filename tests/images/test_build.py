@@ -87,6 +87,33 @@ def test_same_arguments_give_the_same_digest_in_another_registry_path(
     assert first.digest == second.digest
 
 
+@pytest.mark.parametrize(
+    ("compression", "digest"),
+    [
+        (
+            Compression.GZIP,
+            "sha256:6669b34b42bb8404a308f5b03756288b1c99f69b1fd26e28d101b857c33af223",
+        ),
+        (
+            Compression.ZSTD,
+            "sha256:0c37bcaf22beae46bafbb345b2ceb36a413e96ab4d42377a3cdc222eb7c12f50",
+        ),
+        (
+            Compression.NONE,
+            "sha256:5b28a7466620b0c847ef32e0869e5e57c34d9f107f172451f694df6bfa28a78e",
+        ),
+    ],
+)
+def test_a_layer_has_the_same_digest_on_every_machine(
+    registry: LocalRegistry, compression: Compression, digest: str
+) -> None:
+    # Pinned: if it changes, images.compression.FORMAT must go up. The first layer, which has this
+    # machine's busybox, is another matter.
+    target = registry.target(f"pinned-{compression}")
+    built = build_image(ImageTag(2, 3_000_000), target, compression=compression)
+    assert built.layers[1].digest == digest
+
+
 def test_another_salt_shares_no_layer(registry: LocalRegistry) -> None:
     tag = "9-layers-size-400000-bytes"
     built = [
