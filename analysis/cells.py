@@ -123,7 +123,7 @@ _PRESSED = frozenset(
     {"NodeHasDiskPressure", "EvictionThresholdMet", "FreeDiskSpaceFailed", "ImageGCFailed"}
 )
 
-_MEASURES = ("pull_s", "pull_and_wait_s", "image_bytes")
+_MEASURES = ("pull_s", "pull_and_wait_s")
 
 _OPEN = 2**62
 

@@ -13,28 +13,6 @@ Spec = dict[str, Any]
 STEPS = tuple(f"var(--s{number})" for number in range(1, 8))
 """A sequence of colours that differ in lightness too, so that they can be told apart in grey."""
 
-STATUS_COLOURS = {
-    "valid": "var(--valid)",
-    "repeated": "var(--s6)",
-    "missing-events": "var(--wait)",
-    "cached": "var(--s4)",
-    "warm-layers": "var(--s5)",
-    "retried": "var(--start)",
-    "failed": "var(--excluded)",
-    "evicted": "var(--s7)",
-    "disk-pressure": "var(--settle)",
-    "node-lost": "var(--s1)",
-    "aborted": "var(--faint)",
-}
-
-PHASES = (
-    ("waiting", "scheduled", "pulling", "var(--wait)"),
-    ("pulling", "pulling", "pulled", "var(--pull)"),
-    ("starting", "pulled", "started", "var(--start)"),
-    ("running", "started", "finished", "var(--run)"),
-    ("settling", "finished", "complete", "var(--settle)"),
-)
-"""Parts of a cell on the timeline: name, from, to, colour."""
 
 _LOG_FROM = 50
 _WHICH = {
@@ -72,7 +50,7 @@ def watermark(provenance: str) -> list[Spec]:
     return [{"data": {"values": [{}]}, "mark": mark, "encoding": place}]
 
 
-def _scale(values: Sequence[float]) -> Spec:
+def scale_of(values: Sequence[float]) -> Spec:
     """Logarithmic where the values span much; else linear from zero."""
     positive = [value for value in values if value and value > 0]
     if positive and max(positive) / min(positive) > _LOG_FROM:
@@ -80,7 +58,7 @@ def _scale(values: Sequence[float]) -> Spec:
     return {"zero": True, "nice": True}
 
 
-def _colour(field: str, title: str, order: Sequence[str]) -> Spec:
+def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
     if len(order) > len(STEPS):
         return {
             "field": field,
@@ -124,8 +102,8 @@ def by_cluster(
         "axis": {"labelAngle": 0},
     }
     offset = {"field": "size", "type": "ordinal", "sort": list(sizes)}
-    y = {"type": "quantitative", "title": "pull time (s)", "scale": _scale(seconds)}
-    colour = _colour("size", "image size", sizes)
+    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
+    colour = colour_of("size", "image size", sizes)
     quartiles = [
         {"filter": _SHOWN},
         {
@@ -197,10 +175,10 @@ def by_size(
         "field": "size_gb",
         "type": "quantitative",
         "title": "image size (GB, unpacked)",
-        "scale": _scale(sizes_gb),
+        "scale": scale_of(sizes_gb),
     }
-    y = {"type": "quantitative", "title": "pull time (s)", "scale": _scale(seconds)}
-    colour = _colour("cluster", "cluster", clusters)
+    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
+    colour = colour_of("cluster", "cluster", clusters)
     median = [
         {"filter": _SHOWN},
         {
@@ -249,119 +227,27 @@ def by_size(
     }
 
 
-def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
-    """Every node a row; what it did from second to second. Dataset with a column a moment."""
-    step = max(3, min(20, 640 // max(1, len(nodes))))
-    labels = {} if step > 10 else {"labels": False, "ticks": False}  # noqa: PLR2004 (px a label needs)
-    y = {
-        "field": "node",
-        "type": "nominal",
-        "sort": list(nodes),
-        "title": f"{len(nodes)} nodes, a row each",
-        "axis": {"labelLimit": 90, "domain": False, **labels},
-    }
-    told = [
-        {"field": "node", "title": "node"},
-        {"field": "image", "title": "image"},
-        {"field": "status", "title": "cell"},
-        {"field": "waiting_s", "title": "waiting (s)", "format": ".2f"},
-        {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
-    ]
-    names = [name for name, *_ in PHASES]
-    colour = {
-        "type": "nominal",
-        "title": None,
-        "legend": {"orient": "top"},
-        "scale": {"domain": names, "range": [colour for *_, colour in PHASES]},
-    }
-    layers = [
-        {
-            "data": {"name": data},
-            "transform": [{"filter": f"isValid(datum.{begin}) && isValid(datum.{end})"}],
-            "mark": {"type": "bar", "height": {"band": 0.82}, "cornerRadius": 1},
-            "encoding": {
-                "x": {
-                    "field": begin,
-                    "type": "quantitative",
-                    "title": "since the first pod was bound (s)",
-                    "scale": {"zero": True},
-                },
-                "x2": {"field": end},
-                "y": y,
-                "color": colour | {"datum": name},
-                "tooltip": [{"value": name, "title": "phase"}, *told],
-            },
-        }
-        for name, begin, end, _ in PHASES
-    ]
-    return {"width": "container", "height": {"step": step}, "layer": layers + watermark(provenance)}
-
-
-def status_bars(clusters: Sequence[str], provenance: str) -> Spec:
-    """Cells by status, a bar a cluster; dataset `statuses` (cluster, status, cells)."""
-    order = list(STATUS_COLOURS)
+def by_layers(layers: Sequence[str], sizes_gb: Sequence[float], seconds: Sequence[float],
+              provenance: str) -> Spec:  # fmt: skip
+    """Median pull time over size, coloured by number of layers; dataset `medians`."""
     return {
         "width": "container",
-        "height": {"step": 34},
+        "height": 340,
         "layer": [
             {
-                "data": {"name": "statuses"},
-                "mark": {"type": "bar", "cornerRadius": 2},
+                "data": {"name": "medians"},
+                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
                 "encoding": {
-                    "x": {
-                        "field": "cells",
-                        "type": "quantitative",
-                        "stack": "normalize",
-                        "title": "share of all cells",
-                        "axis": {"format": "%"},
-                    },
-                    "y": {
-                        "field": "cluster",
-                        "type": "nominal",
-                        "sort": list(clusters),
-                        "title": None,
-                    },
-                    "color": {
-                        "field": "status",
-                        "type": "nominal",
-                        "title": None,
-                        "scale": {"domain": order, "range": list(STATUS_COLOURS.values())},
-                        "legend": {"orient": "top", "columns": 6},
-                    },
-                    "order": {"field": "rank", "type": "quantitative"},
-                    "tooltip": [{"field": "cluster"}, {"field": "status"}, {"field": "cells"}],
+                    "x": {"field": "size_gb", "type": "quantitative", "scale": scale_of(sizes_gb),
+                          "title": "image size (GB, unpacked)"},
+                    "y": {"field": "median_s", "type": "quantitative", "scale": scale_of(seconds),
+                          "title": "median pull time (s)"},
+                    "color": colour_of("layers", "layers", layers),
+                    "tooltip": [{"field": "cluster"}, {"field": "image"}, {"field": "layers"},
+                                {"field": "median_s", "title": "median (s)", "format": ".2f"},
+                                {"field": "n", "title": "nodes"}],
                 },
             },
             *watermark(provenance),
         ],
-    }
-
-
-def phase_bars(provenance: str) -> Spec:
-    """A run's phases in their order; dataset `phases` (run, phase, begin, end, seconds)."""
-    return {
-        "width": "container",
-        "height": {"step": 30},
-        "layer": [
-            {
-                "data": {"name": "phases"},
-                "mark": {"type": "bar", "cornerRadius": 2, "color": "var(--pull)"},
-                "encoding": {
-                    "x": {
-                        "field": "begin",
-                        "type": "quantitative",
-                        "title": "since the run began (s)",
-                    },
-                    "x2": {"field": "end"},
-                    "y": {"field": "phase", "type": "nominal", "sort": None, "title": None},
-                    "row": {"field": "run", "title": None},
-                    "tooltip": [
-                        {"field": "run"},
-                        {"field": "phase"},
-                        {"field": "seconds", "title": "took (s)", "format": ".1f"},
-                    ],
-                },
-            },
-            *watermark(provenance),
-        ],
-    }
+    }  # fmt: skip

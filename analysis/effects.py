@@ -1,0 +1,264 @@
+"""Effect sizes with confidence intervals. Pure, on numpy.
+
+The unit of a pull study is the node: pulls of one node share its disk, its network card and its
+place. So intervals come from the cluster bootstrap, which draws whole nodes with replacement
+(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), percentile
+intervals at 95 %. A median over nodes stands for an image; images count alike.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 1000
+"""Bootstrap replicates."""
+
+LEAST_NODES = 3
+"""With fewer nodes than this on a side, nothing is concluded."""
+
+_SEED = 20241110
+
+Matrix = NDArray[np.float64]
+"""Nodes by images; nan where there is no pull."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An estimate and its 95 % interval; `n` nodes on the smaller side."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def percent(self) -> str:
+        """A ratio as a change: '+3.1 % (−0.2 … +6.0 %)'."""
+        value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
+        return f"{signed(value)} % ({signed(low)} … {signed(high)} %)"
+
+    def times(self) -> str:
+        """A ratio as a factor: '1.03 times (1.00 … 1.06)'."""
+        return f"{self.value:.3g} times ({self.low:.3g} … {self.high:.3g})"
+
+
+def signed(value: float) -> str:
+    """One digit, with a sign that is a minus and not a hyphen."""
+    return f"{value:+.1f}".replace("-", "\u2212")
+
+
+@dataclass(frozen=True, slots=True)
+class Pulls:
+    """Durations of one cluster.
+
+    Attributes:
+        nodes: the cluster's size.
+        names: of the nodes that pulled, the rows.
+        images: names of the columns.
+        seconds: nodes by images.
+    """
+
+    nodes: int
+    names: tuple[str, ...]
+    images: tuple[str, ...]
+    seconds: Matrix
+
+    def of(self, images: Sequence[str]) -> Matrix:
+        """The columns of these images, in this order."""
+        place = {image: column for column, image in enumerate(self.images)}
+        return self.seconds[:, [place[image] for image in images]]
+
+
+def to_pulls(nodes: int, rows: Sequence[tuple[str, str, float]]) -> Pulls:
+    """Arrange (node, image, seconds); of several pulls of an image on a node the mean counts."""
+    names = sorted({node for node, _, _ in rows})
+    images = sorted({image for _, image, _ in rows})
+    row_of = {name: number for number, name in enumerate(names)}
+    column_of = {name: number for number, name in enumerate(images)}
+    total = np.zeros((len(names), len(images)))
+    count = np.zeros_like(total)
+    for node, image, seconds in rows:
+        total[row_of[node], column_of[image]] += seconds
+        count[row_of[node], column_of[image]] += 1
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return Pulls(nodes, tuple(names), tuple(images), mean)
+
+
+def ratio(over: Pulls, under: Pulls, key: Callable[[str], str] = str) -> Effect | None:
+    """How many times longer `over` takes: geometric mean over images of the ratio of medians.
+
+    Args:
+        over: numerator.
+        under: denominator.
+        key: images of equal key are compared; by default images of one name.
+
+    Returns:
+        None if the sides have no image in common or too few nodes.
+    """
+    left, right = ({key(image): image for image in side.images} for side in (over, under))
+    shared = sorted(left.keys() & right.keys())
+    if not shared:
+        return None
+    a, b = over.of([left[k] for k in shared]), under.of([right[k] for k in shared])
+    if min(len(a), len(b)) < LEAST_NODES:
+        return None
+    generator = np.random.default_rng(_SEED)
+    value = _log_ratio(a[None], b[None])[0]
+    drawn = _log_ratio(_draw(a, generator), _draw(b, generator))
+    return _effect(value, drawn, min(len(a), len(b)))
+
+
+def per_doubling(clusters: Sequence[Pulls]) -> Effect | None:
+    """By what factor pulls take longer when the cluster doubles, over images alike.
+
+    Least squares of log median duration on log2 of the cluster's size, with a level of its own
+    for each image.
+    """
+    usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
+    if len({pulls.nodes for pulls in usable}) < 2:  # noqa: PLR2004 (two points make a line)
+        return None
+    images = sorted({image for pulls in usable for image in pulls.images})
+    generator = np.random.default_rng(_SEED)
+    sizes = np.log2([pulls.nodes for pulls in usable])
+    value = _slope(sizes, [_medians(pulls, images, None) for pulls in usable])[0]
+    drawn = _slope(sizes, [_medians(pulls, images, generator) for pulls in usable])
+    if not np.isfinite(value):
+        return None
+    return _effect(value, drawn, min(len(pulls.seconds) for pulls in usable))
+
+
+def _effect(value: float, drawn: Matrix, n: int) -> Effect | None:
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or len(drawn) < DRAWS // 2:
+        return None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Effect(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)), n)
+
+
+def _draw(matrix: Matrix, generator: np.random.Generator) -> Matrix:
+    """Replicates by nodes by images."""
+    chosen = generator.integers(0, len(matrix), (DRAWS, len(matrix)))
+    return np.asarray(matrix[chosen])
+
+
+def _log_ratio(a: Matrix, b: Matrix) -> Matrix:
+    return nan_mean(np.log(nan_median(a, 1)) - np.log(nan_median(b, 1)), 1)
+
+
+def _medians(pulls: Pulls, images: Sequence[str], generator: np.random.Generator | None) -> Matrix:
+    """Replicates by images: log medians; nan for an image that this cluster did not pull."""
+    source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)
+    medians = np.log(nan_median(source, 1))
+    out = np.full((len(medians), len(images)), np.nan)
+    place = {image: column for column, image in enumerate(images)}
+    out[:, [place[image] for image in pulls.images]] = medians
+    return out
+
+
+def _slope(sizes: Matrix, medians: Sequence[Matrix]) -> Matrix:
+    """Per replicate: common slope of y on size within images."""
+    y = np.stack(medians, axis=1)  # replicates, clusters, images
+    x = np.where(np.isnan(y), np.nan, sizes[None, :, None])
+    x = x - nan_mean(x, 1)[:, None, :]
+    y = y - nan_mean(y, 1)[:, None, :]
+    above, below = np.nansum(x * y, axis=(1, 2)), np.nansum(x * x, axis=(1, 2))
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def nan_median(values: Matrix, axis: int) -> Matrix:
+    """np.nanmedian that gives nan in silence where there is no value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanmedian(values, axis=axis))
+
+
+def nan_mean(values: Matrix, axis: int) -> Matrix:
+    """np.nanmean that gives nan in silence where there is no value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanmean(values, axis=axis))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Coefficients of a linear model, each with its 95 % interval, and how much it explains."""
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    explained: float
+    """R squared of the medians, over levels of the clusters."""
+
+    def text(self, name: str, digits: int = 2) -> str:
+        """One coefficient with its interval."""
+        i = self.names.index(name)
+        values = (self.values[i], self.low[i], self.high[i])
+        value, low, high = (f"{v:.{digits}f}".replace("-", "\u2212") for v in values)
+        return f"{value} ({low} … {high})"
+
+
+def fit_line(
+    clusters: Sequence[Pulls], features: dict[str, tuple[float, ...]], names: Sequence[str]
+) -> Line | None:
+    """Least squares of an image's median duration on its features, with a level a cluster.
+
+    Args:
+        clusters: pulls by cluster.
+        features: by image, a number for each of `names`.
+        names: of the features, in their order.
+
+    Returns:
+        None where the data cannot tell the features apart.
+    """
+    usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
+    rows = [
+        (number, image)
+        for number, pulls in enumerate(usable)
+        for image in pulls.images
+        if image in features
+    ]
+    if not rows:
+        return None
+    design = np.array(
+        [
+            [*features[image], *(float(number == k) for k in range(len(usable)))]
+            for number, image in rows
+        ]
+    )
+    if len(rows) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
+    solve = np.linalg.pinv(design)
+    generator = np.random.default_rng(_SEED)
+    y = _outcomes(usable, rows, None)[0]
+    beta = solve @ y
+    drawn = _outcomes(usable, rows, generator) @ solve.T
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    if not np.isfinite(beta).all() or len(drawn) < DRAWS // 2:
+        return None
+    k = len(names)
+    levels = np.array([[float(number == c) for c in range(len(usable))] for number, _ in rows])
+    centred = y - levels @ (np.linalg.pinv(levels) @ y)
+    explained = 1 - float(np.sum((y - design @ beta) ** 2) / np.sum(centred**2))
+    low, high = np.quantile(drawn[:, :k], [0.025, 0.975], axis=0)
+    return Line(tuple(names), _floats(beta[:k]), _floats(low), _floats(high), explained)
+
+
+def _outcomes(
+    clusters: Sequence[Pulls],
+    rows: Sequence[tuple[int, str]],
+    generator: np.random.Generator | None,
+) -> Matrix:
+    """Replicates by rows: median durations."""
+    medians = []
+    for pulls in clusters:
+        source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)
+        medians.append(nan_median(source, 1))
+    columns = [{image: i for i, image in enumerate(pulls.images)} for pulls in clusters]
+    return np.stack([medians[n][:, columns[n][image]] for n, image in rows], axis=1)
+
+
+def _floats(values: Matrix) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,295 @@
+"""The plots that the study asked for, as files. Each draws clusters (study_data.py) and no more.
+
+The interactive ones of the report are charts.py's. Axes carry units; every figure says its n and
+what was excluded.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis.effects import Matrix, nan_median
+from analysis.machines import USD_PER_HOUR
+from analysis.plot_files import (
+    OTHER,
+    PULL,
+    SETTLE,
+    START,
+    WAIT,
+    heat_map,
+    new_figure,
+    save,
+    sequence,
+    style,
+)
+from analysis.study_data import Cluster, load_clusters, wall_parts
+from analysis.tables import Tables
+
+_LOG_FROM = 50
+_SECONDS = "pull time (s)"
+_JITTER = 0.28
+
+
+def write_plots(tables: Tables, out: Path) -> list[Path]:
+    """Write all plots that the data allow; gives their paths.
+
+    Raises:
+        PlotError: the folder cannot be written.
+    """
+    clusters = load_clusters(tables)
+    paths: list[Path] = []
+    with style():
+        for provenance in sorted({cluster.provenance for cluster in clusters}):
+            mine = [c for c in clusters if c.provenance == provenance and c.every.images]
+            if mine:
+                suffix = "" if provenance == "measured" else f"-{_slug(provenance)}"
+                mark = "" if provenance == "measured" else provenance
+                paths += _all(tables, mine, out, suffix, mark)
+    return paths
+
+
+def _slug(text: str) -> str:
+    return text.partition(",")[0].replace(" ", "-")
+
+
+def _all(
+    tables: Tables, clusters: Sequence[Cluster], out: Path, suffix: str, mark: str
+) -> list[Path]:
+    paths = [
+        *_by_cluster(clusters, out, suffix, mark),
+        *_by_layers(clusters, out, suffix, mark),
+        *_wall_time(clusters, out, suffix, mark),
+        *_machines(clusters, out, suffix, mark),
+    ]
+    for cluster in clusters:
+        name = f"{cluster.run}-{cluster.stack or cluster.nodes}".replace("/", "-") + suffix
+        paths += _distribution(cluster, out, name, mark)
+        paths += _node_map(cluster, out, name, mark)
+        paths += _timeline(tables, cluster, out, name, mark)
+    return paths
+
+
+def counted(clusters: Sequence[Cluster]) -> str:
+    """n and exclusions, for a caption."""
+    every = sum(int(np.isfinite(c.every.seconds).sum()) for c in clusters)
+    valid = sum(int(np.isfinite(c.valid.seconds).sum()) for c in clusters)
+    return (
+        f"n = {every} cells with a successful pull, {valid} of them valid (filled), the others "
+        "excluded (hollow)."
+    )
+
+
+def _sizes(clusters: Sequence[Cluster]) -> list[float]:
+    return sorted(
+        {
+            (image.unpacked_bytes or image.wire_bytes or 0) / 1e9
+            for cluster in clusters
+            for image in cluster.images.values()
+        }
+    )
+
+
+def _size(cluster: Cluster, image: str) -> float:
+    known = cluster.images.get(image)
+    return ((known.unpacked_bytes or known.wire_bytes or 0) if known else 0) / 1e9
+
+
+def _seconds_axis(axes: Axes, values: Matrix) -> None:
+    known = values[np.isfinite(values) & (values > 0)]
+    if len(known) and known.max() / known.min() > _LOG_FROM:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_ylabel(_SECONDS)
+
+
+def _points(
+    axes: Axes, x: float, width: float, cluster: Cluster, image: str, colour: object
+) -> None:
+    """All pulls of an image: filled where the cell is valid, hollow where it is not."""
+    for pulls, filled in ((cluster.every, False), (cluster.valid, True)):
+        if image not in pulls.images:
+            continue
+        seconds = pulls.of([image])[:, 0]
+        seconds = seconds[np.isfinite(seconds)]
+        spread = np.linspace(-width, width, len(seconds)) if len(seconds) > 1 else np.zeros(1)
+        face = colour if filled else "none"
+        axes.scatter(x + spread[: len(seconds)], seconds, s=14, facecolors=face, edgecolors=colour,
+                     linewidths=0.8, alpha=0.75)  # fmt: skip
+        if filled and len(seconds):
+            median = float(np.median(seconds))
+            axes.plot([x - width, x + width], [median, median], color="#1c2430", lw=1.6)
+
+
+def _by_cluster(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
+    figure, axes = new_figure(max(8, 1.6 * len(clusters) + 4))
+    sizes = _sizes(clusters)
+    colours = dict(zip(sizes, sequence(len(sizes)), strict=True))
+    width = 0.8 / max(1, len(sizes))
+    for place, cluster in enumerate(clusters):
+        for image in cluster.every.images:
+            size = _size(cluster, image)
+            x = place + (sizes.index(size) - (len(sizes) - 1) / 2) * width
+            _points(axes, x, width * _JITTER, cluster, image, colours[size])
+    axes.set_xticks(range(len(clusters)), [c.label.replace(" · ", "\n") for c in clusters])
+    axes.set_xlabel("cluster")
+    _seconds_axis(axes, np.concatenate([c.every.seconds.ravel() for c in clusters]))
+    axes.set_title("Pull time by cluster size, for each image size")
+    shown = sizes if len(sizes) <= 12 else sizes[:: -(-len(sizes) // 12)]  # noqa: PLR2004 (rows)
+    for size in shown:
+        axes.scatter([], [], color=[colours[size]], label=f"{size:.3g} GB")
+    axes.legend(title="image size", loc="center left", bbox_to_anchor=(1, 0.5))
+    caption = f"{counted(clusters)} Bar: median of valid cells."
+    return save(figure, out, f"pull-time-by-cluster{suffix}", caption, mark)
+
+
+def _by_layers(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
+    figure, axes = new_figure()
+    counts = sorted({i.layers for c in clusters for i in c.images.values() if i.layers})
+    colours = dict(zip(counts, sequence(len(counts)), strict=True))
+    drawn = False
+    for cluster in clusters:
+        pulls = cluster.valid if cluster.valid.images else cluster.every
+        medians = nan_median(pulls.seconds, 0)
+        for layers in counts:
+            points = sorted(
+                (_size(cluster, image), float(median))
+                for image, median in zip(pulls.images, medians, strict=True)
+                if cluster.images.get(image) and cluster.images[image].layers == layers
+            )
+            if points:
+                drawn = True
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, "o-", ms=4, lw=1.2, color=colours[layers], alpha=0.85)
+    if not drawn:
+        return []
+    for layers in counts if len(counts) <= 12 else counts[:: -(-len(counts) // 12)]:  # noqa: PLR2004
+        axes.plot([], [], "o-", color=colours[layers], label=str(layers))
+    axes.legend(title="layers")
+    sizes = _sizes(clusters)
+    if sizes[0] > 0 and sizes[-1] / sizes[0] > _LOG_FROM:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("image size (GB, unpacked)")
+    _seconds_axis(axes, np.concatenate([c.every.seconds.ravel() for c in clusters]))
+    axes.set_title("Pull time by image size and number of layers")
+    caption = f"Medians over nodes, a line a cluster and number of layers. {counted(clusters)}"
+    return save(figure, out, f"pull-time-by-layers{suffix}", caption, mark)
+
+
+def _distribution(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
+    images = sorted(cluster.every.images, key=lambda image: _size(cluster, image))
+    figure, axes = new_figure(max(7, 0.28 * len(images) + 3), 5.5)
+    colours = sequence(len(images))
+    for place, image in enumerate(images):
+        _points(axes, place, 0.25, cluster, image, colours[place])
+    labels = [cluster.images[i].label if i in cluster.images else i for i in images]
+    axes.set_xticks(range(len(images)), labels, rotation=90, fontsize=7)
+    _seconds_axis(axes, cluster.every.seconds)
+    axes.set_title(f"Pulls of each image: {cluster.label}")
+    return save(figure, out, f"distribution-{name}", f"A point a node. {counted([cluster])}", mark)
+
+
+def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
+    images = sorted(cluster.every.images, key=lambda image: _size(cluster, image))
+    seconds = cluster.every.of(images)
+    relative = seconds / nan_median(seconds, 0)[None, :]
+    figure, axes = new_figure(
+        max(7, 0.22 * len(images) + 4), min(14.0, max(3.5, 0.16 * len(seconds) + 2.5))
+    )
+    labels = [cluster.images[i].label if i in cluster.images else i for i in images]
+    far = float(np.nanmax(np.abs(relative - 1))) if np.isfinite(relative).any() else 0.1
+    far = min(max(far, 0.05), 1.0)
+    heat_map(axes, relative.tolist(), [name[-12:] for name in cluster.every.names], labels,
+             label="pull time / median of the image", limits=(1 - far, 1 + far),
+             colours="PuOr_r")  # fmt: skip
+    axes.set_title(f"Which nodes are slow: {cluster.label}")
+    caption = f"White: as the image's median. Empty: no pull. {counted([cluster])}"
+    return save(figure, out, f"node-map-{name}", caption, mark)
+
+
+def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
+    rows = tables.database.execute(
+        """
+        SELECT node, epoch(scheduled_at), epoch(pulling_at), epoch(pulled_at), epoch(started_at),
+            epoch(job_complete_at)
+        FROM cells WHERE run = ? AND stack = ? AND pulling_at IS NOT NULL ORDER BY node, pulling_at
+        """,
+        [cluster.run, cluster.stack],
+    ).fetchall()
+    if not rows:
+        return []
+    zero = min(row[1] or row[2] for row in rows)
+    nodes = sorted({row[0] for row in rows})
+    place = {node: number for number, node in enumerate(nodes)}
+    figure, axes = new_figure(11, min(14.0, max(3.0, 0.12 * len(nodes) + 2.4)))
+    parts = (("waiting", WAIT), ("pulling", PULL), ("starting", START), ("settling", SETTLE))
+    for part, (label, colour) in enumerate(parts, 1):
+        spans = [
+            (place[row[0]], row[part] - zero, row[part + 1] - row[part])
+            for row in rows
+            if row[part] is not None and row[part + 1] is not None
+        ]
+        if spans:
+            y, left, width = zip(*spans, strict=True)
+            axes.barh(y, width, left=left, height=0.8, color=colour, label=label)
+    axes.set_ylabel(f"{len(nodes)} nodes")
+    axes.set_yticks([])
+    axes.invert_yaxis()
+    axes.set_xlabel("since the first pod was bound (s)")
+    axes.set_title(f"What each node did: {cluster.label}")
+    axes.legend(ncols=4, loc="upper left", bbox_to_anchor=(0, -0.12 if len(nodes) > 20 else -0.25))  # noqa: PLR2004
+    caption = f"{len(rows)} cells with a recorded pull. Settling: from the container's start until the Job was complete."
+    return save(figure, out, f"timeline-{name}", caption, mark)
+
+
+def _wall_time(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
+    figure, axes = new_figure(max(6.5, 1.2 * len(clusters) + 3.5))
+    parts = [wall_parts(cluster) for cluster in clusters]
+    bottom = np.zeros(len(clusters))
+    for name, colour in zip(parts[0], (PULL, START, SETTLE, OTHER), strict=True):
+        heights = np.array([part[name] for part in parts])
+        axes.bar(range(len(clusters)), heights, 0.6, bottom=bottom, color=colour, label=name)
+        bottom += heights
+    axes.set_xticks(range(len(clusters)), [c.label.replace(" · ", "\n") for c in clusters])
+    axes.set_ylabel("wall time (s)")
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_title("Where the wall time went")
+    turns = sum(len(cluster.turns) for cluster in clusters)
+    return save(
+        figure,
+        out,
+        f"wall-time{suffix}",
+        f"n = {turns} turns of an image. Pulling: the longest pull of each turn.",
+        mark,
+    )
+
+
+def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
+    priced = [c for c in clusters if c.machine_type in USD_PER_HOUR]
+    priced = [
+        c for c in priced
+        if any(o.nodes == c.nodes and o.study == c.study and o.machine_type != c.machine_type
+               for o in priced)
+    ]  # fmt: skip
+    if not priced:
+        return []
+    figure, axes = new_figure(6.5, 4.5)
+    for cluster, colour in zip(priced, sequence(len(priced)), strict=True):
+        cost = cluster.wall_s / 3600 * USD_PER_HOUR[cluster.machine_type] * cluster.nodes
+        axes.scatter([cluster.wall_s / 60], [cost], s=70, color=[colour])
+        axes.annotate(f"{cluster.machine_type}\n{cluster.nodes} nodes", (cluster.wall_s / 60, cost),
+                      xytext=(9, 0), textcoords="offset points", va="center")  # fmt: skip
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.margins(0.25)
+    axes.set_xlabel("wall time of the study (minutes)")
+    axes.set_ylabel("price of the nodes (USD)")
+    axes.set_title("Machine types: time against price")
+    return save(
+        figure, out, f"machines{suffix}", "On demand, us-central1; lower left is better.", mark
+    )

@@ -1,0 +1,135 @@
+"""The report's sections on the images: bytes, machine limits, and how alike they are."""
+
+from collections.abc import Sequence
+
+from analysis.answers import EMPTY_FROM
+from analysis.effects import nan_median
+from analysis.image_charts import roofline, similarity_map
+from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
+from analysis.manifests import ImageManifest
+from analysis.page import Figure, Section
+from analysis.report_parts import Draft, make_table, size
+from analysis.similarity import cluster_order, compare_images
+from analysis.study_data import Cluster, Image
+
+
+def image_bytes(draft: Draft) -> Section:
+    """Every image with its bytes, and the roofs that its pulls run under."""
+    known: dict[str, Image] = {}
+    for cluster in draft.clusters:
+        known |= {image.label: image for image in cluster.images.values()}
+    ordered = sorted(known.values(), key=lambda i: (i.unpacked_bytes or 0, i.layers or 0, i.label))
+    table = make_table(
+        f"{len(ordered)} images: bytes on the wire as kubelets reported them, bytes on the disk as "
+        "the tag claims",
+        ("Image", "Registry", "Layers (tag)#", "On the wire#", "On the disk#", "Ratio#"),
+        [
+            [
+                image.label,
+                image.registry,
+                str(image.layers or "–"),
+                size(image.wire_bytes),
+                size(image.unpacked_bytes),
+                _ratio(image),
+            ]
+            for image in ordered
+        ],
+        draft.mark,
+    )
+    return Section(
+        "images",
+        "Images and limits",
+        [
+            "What a pull moves over the network and what it writes to the disk, each second, "
+            "against what the machine can do at most. A dot near a line runs under that limit."
+        ],
+        figures=_roofline(draft),
+        tables=[table] if ordered else [],
+    )
+
+
+def _ratio(image: Image) -> str:
+    if not image.unpacked_bytes or not image.wire_bytes:
+        return "–"
+    ratio = image.unpacked_bytes / image.wire_bytes
+    return f"{ratio:.3g}{' (almost empty)' if ratio >= EMPTY_FROM else ''}"
+
+
+def _roofline(draft: Draft) -> list[Figure]:
+    rows = [row for cluster in draft.clusters for row in _rates(cluster)]
+    if not rows:
+        return []
+    names = ("cluster", "image", "size_gb", "kind", "mb_s")
+    draft.data["rates"] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    machines = sorted({c.machine_type for c in draft.clusters} & NETWORK_BYTES_PER_S.keys())
+    limits = [
+        (f"disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s", DISK_BYTES_PER_S / 1e6),
+        (f"one core of gunzip, about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s",
+         GUNZIP_BYTES_PER_S / 1e6),
+        *((f"network of {name}, {NETWORK_BYTES_PER_S[name] / 1e6:.0f} MB/s",
+           NETWORK_BYTES_PER_S[name] / 1e6) for name in machines[:1]),
+    ]  # fmt: skip
+    measured = all(cluster.measured for cluster in draft.clusters)
+    shown = limits if measured else []
+    caption = f"n = {len(rows) // 2} medians over nodes, all successful pulls. " + (
+        "Limits: makers' figures for 100 GB pd-balanced and the machine type."
+        if measured
+        else "The limits of a rehearsing machine are not known, so none is drawn."
+    )
+    return [
+        Figure("roofline", "Bytes a second, under the machine's limits",
+               roofline(shown, draft.mark), ["rates"], caption, marks=len(rows),
+               provenance=draft.mark)
+    ]  # fmt: skip
+
+
+def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
+    rows = []
+    medians = nan_median(cluster.every.seconds, 0)
+    for name, median in zip(cluster.every.images, medians, strict=True):
+        image = cluster.images.get(name)
+        if image and image.unpacked_bytes and image.wire_bytes and median > 0:
+            gb = round(image.unpacked_bytes / 1e9, 6)
+            for kind, moved in (
+                ("written to the disk", image.unpacked_bytes),
+                ("sent over the network", image.wire_bytes),
+            ):
+                rate = float(f"{moved / 1e6 / median:.4g}")
+                rows.append((cluster.label, image.label, gb, kind, rate))
+    return rows
+
+
+def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
+    """How alike the images are, where manifests are at hand."""
+    if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
+        return []
+    similar = compare_images(manifests)
+    figures = []
+    kinds = {
+        "similarity_layers": ("Layers in common", "all layers"),
+        "similarity_layers_without_base": (
+            "Layers in common, without the base",
+            f"without the {len(similar.base)} layers that all images have in common",
+        ),
+        "similarity_build_steps": ("Build steps in common", "the config history's created_by"),
+    }
+    for key, matrix in similar.tables().items():
+        order = cluster_order(matrix)
+        tags = [similar.tags[i] for i in order]
+        name = key.replace("_", "-")
+        draft.data[name] = {
+            "a": [similar.tags[i] for i in order for _ in order],
+            "b": [similar.tags[j] for _ in order for j in order],
+            "similarity": [round(float(matrix[i, j]), 4) for i in order for j in order],
+        }
+        title, of = kinds[key]
+        figures.append(
+            Figure(name, title, similarity_map(name, tags), [name],
+                   f"n = {len(tags)} images, Jaccard similarity of {of}; alike images side by "
+                   "side.", marks=len(tags) ** 2)
+        )  # fmt: skip
+    text = (
+        "Images that share layers pull faster after one another. With the base counted they look "
+        "related; without it one sees whether they are."
+    )
+    return [Section("similarity", "How alike the images are", [text], figures=figures)]

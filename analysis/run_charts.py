@@ -1,0 +1,230 @@
+"""Interactive plots of what happened in a run: timeline, nodes, statuses, wall time, phases.
+
+Vega-Lite specifications as charts.py's, which has their colours.
+"""
+
+from collections.abc import Sequence
+
+from analysis.charts import Spec, watermark
+
+STATUS_COLOURS = {
+    "valid": "var(--valid)",
+    "repeated": "var(--s6)",
+    "missing-events": "var(--wait)",
+    "cached": "var(--s4)",
+    "warm-layers": "var(--s5)",
+    "retried": "var(--start)",
+    "failed": "var(--excluded)",
+    "evicted": "var(--s7)",
+    "disk-pressure": "var(--settle)",
+    "node-lost": "var(--s1)",
+    "aborted": "var(--faint)",
+}
+
+PHASES = (
+    ("waiting", "scheduled", "pulling", "var(--wait)"),
+    ("pulling", "pulling", "pulled", "var(--pull)"),
+    ("starting", "pulled", "started", "var(--start)"),
+    ("running", "started", "finished", "var(--run)"),
+    ("settling", "finished", "complete", "var(--settle)"),
+)
+"""Parts of a cell on the timeline: name, from, to, colour."""
+
+_LABEL_PIXELS = 10
+"""A row that is not higher than this has no label."""
+
+
+def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
+    """Every node a row; what it did from second to second. Dataset with a column a moment."""
+    step = max(3, min(20, 640 // max(1, len(nodes))))
+    told = [
+        {"field": "part", "title": "doing"},
+        {"field": "node", "title": "node"},
+        {"field": "image", "title": "image"},
+        {"field": "status", "title": "cell"},
+        {"field": "waiting_s", "title": "waiting (s)", "format": ".2f"},
+        {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
+    ]
+    names = [name for name, *_ in PHASES]
+    colour = {
+        "type": "nominal",
+        "title": None,
+        "legend": {"orient": "top"},
+        "scale": {"domain": names, "range": [colour for *_, colour in PHASES]},
+    }
+    layers = [
+        {
+            "data": {"name": data},
+            "transform": [
+                {"filter": f"isValid(datum.{begin}) && isValid(datum.{end})"},
+                {"calculate": f"'{name}'", "as": "part"},
+            ],
+            "mark": {"type": "bar", "height": {"band": 0.82}},
+            "encoding": {
+                "x": {
+                    "field": begin,
+                    "type": "quantitative",
+                    "title": "since the first pod was bound (s)",
+                },
+                "x2": {"field": end},
+                "y": _node_axis(nodes, step),
+                "color": colour | {"field": "part"},
+                "tooltip": told,
+            },
+        }
+        for name, begin, end, _ in PHASES
+    ]
+    return {"width": "container", "height": {"step": step}, "layer": layers + watermark(provenance)}
+
+
+def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
+    """Nodes by images: how a node's pull compares with the image's median. Dataset as timeline's."""
+    step = max(3, min(20, 640 // max(1, len(nodes))))
+    few = len(images) <= 40  # noqa: PLR2004 (labels that fit beside each other)
+    x = {"field": "image", "type": "nominal", "sort": list(images), "title": "image",
+         "axis": {"labels": few, "ticks": few, "labelAngle": -55, "labelLimit": 130,
+                  "domain": False}}  # fmt: skip
+    return {
+        "width": "container",
+        "height": {"step": step},
+        "layer": [
+            {
+                "data": {"name": data},
+                "transform": [
+                    {"filter": "isValid(datum.pull_s)"},
+                    {"joinaggregate": [{"op": "median", "field": "pull_s", "as": "middle"}],
+                     "groupby": ["image"]},
+                    {"calculate": "datum.pull_s / datum.middle", "as": "relative"},
+                ],
+                "mark": {"type": "rect"},
+                "encoding": {
+                    "x": x,
+                    "y": _node_axis(nodes, step),
+                    "color": {"field": "relative", "type": "quantitative",
+                              "title": "of the image's median", "legend": {"format": ".0%"},
+                              "scale": {"scheme": "purpleorange", "domainMid": 1,
+                                        "reverse": False}},
+                    "tooltip": [
+                        {"field": "node"}, {"field": "image"},
+                        {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
+                        {"field": "relative", "title": "of the median", "format": ".1%"},
+                        {"field": "status", "title": "cell"},
+                    ],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def _node_axis(nodes: Sequence[str], step: int) -> Spec:
+    labels: Spec = {"labelLimit": 110, "labelExpr": "slice(datum.label, -12)"}
+    if step <= _LABEL_PIXELS:
+        labels = {"labels": False, "ticks": False}
+    return {
+        "field": "node",
+        "type": "nominal",
+        "sort": list(nodes),
+        "title": f"{len(nodes)} nodes",
+        "axis": {"domain": False, **labels},
+    }
+
+
+def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: str) -> Spec:
+    """Cells by status, a bar a cluster; dataset `statuses` (cluster, status, cells)."""
+    return {
+        "width": "container",
+        "height": {"step": 34},
+        "layer": [
+            {
+                "data": {"name": "statuses"},
+                "mark": {"type": "bar", "cornerRadius": 2},
+                "encoding": {
+                    "x": {
+                        "field": "cells",
+                        "type": "quantitative",
+                        "stack": "normalize",
+                        "title": "share of all cells",
+                        "axis": {"format": "%"},
+                    },
+                    "y": {
+                        "field": "cluster",
+                        "type": "nominal",
+                        "sort": list(clusters),
+                        "title": None,
+                    },
+                    "color": {
+                        "field": "status",
+                        "type": "nominal",
+                        "title": None,
+                        "scale": {
+                            "domain": list(statuses),
+                            "range": [STATUS_COLOURS[status] for status in statuses],
+                        },
+                        "legend": {"orient": "top", "columns": 6},
+                    },
+                    "order": {"field": "rank", "type": "quantitative"},
+                    "tooltip": [{"field": "cluster"}, {"field": "status"}, {"field": "cells"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }
+
+
+def wall_bars(clusters: Sequence[str], parts: Sequence[str], provenance: str) -> Spec:
+    """What the wall time went to; dataset `wall` (cluster, part, seconds, rank)."""
+    colours = ["var(--pull)", "var(--start)", "var(--settle)", "var(--wait)"]
+    return {
+        "width": "container",
+        "height": {"step": 34},
+        "layer": [
+            {
+                "data": {"name": "wall"},
+                "mark": {"type": "bar", "cornerRadius": 2},
+                "encoding": {
+                    "x": {"field": "seconds", "type": "quantitative", "title": "wall time (s)"},
+                    "y": {"field": "cluster", "type": "nominal", "sort": list(clusters),
+                          "title": None, "axis": {"labelLimit": 170}},
+                    "color": {"field": "part", "type": "nominal", "title": None,
+                              "scale": {"domain": list(parts), "range": colours},
+                              "legend": {"orient": "top"}},
+                    "order": {"field": "rank", "type": "quantitative"},
+                    "tooltip": [{"field": "cluster"}, {"field": "part"},
+                                {"field": "seconds", "format": ".0f"},
+                                {"field": "share", "format": ".0%"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def phase_bars(provenance: str) -> Spec:
+    """A run's phases in their order; dataset `phases` (run, phase, begin, end, seconds)."""
+    return {
+        "width": "container",
+        "height": {"step": 30},
+        "layer": [
+            {
+                "data": {"name": "phases"},
+                "mark": {"type": "bar", "cornerRadius": 2, "color": "var(--pull)"},
+                "encoding": {
+                    "x": {
+                        "field": "begin",
+                        "type": "quantitative",
+                        "title": "since the run began (s)",
+                    },
+                    "x2": {"field": "end"},
+                    "y": {"field": "phase", "type": "nominal", "sort": None, "title": None},
+                    "row": {"field": "run", "title": None},
+                    "tooltip": [
+                        {"field": "run"},
+                        {"field": "phase"},
+                        {"field": "seconds", "title": "took (s)", "format": ".1f"},
+                    ],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }

@@ -1,0 +1,124 @@
+"""How alike images are: Jaccard similarity of their layers and of their build steps.
+
+Jaccard: shared members over all members of two sets; two empty sets are alike. The base is what
+all images have in common from the first layer on. Tables as CSV with tags as labels, and pictures.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.manifests import ImageManifest
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Square matrices over the same tags, and the layers that are the base."""
+
+    tags: tuple[str, ...]
+    base: tuple[str, ...]
+    layers: Matrix
+    layers_without_base: Matrix
+    build_steps: Matrix | None
+    """None where no image's build steps are known."""
+
+    def tables(self) -> dict[str, Matrix]:
+        """By the name of their file."""
+        named = {
+            "similarity_layers": self.layers,
+            "similarity_layers_without_base": self.layers_without_base,
+        }
+        if self.build_steps is not None:
+            named["similarity_build_steps"] = self.build_steps
+        return named
+
+
+def jaccard(sets: Sequence[frozenset[str]]) -> Matrix:
+    """Pairwise similarity, 0 to 1, symmetric, 1 on the diagonal."""
+    members = sorted(frozenset().union(*sets))
+    place = {member: column for column, member in enumerate(members)}
+    held = np.zeros((len(sets), len(members)))
+    for row, one in enumerate(sets):
+        held[row, [place[member] for member in one]] = 1
+    shared = held @ held.T
+    sizes = held.sum(axis=1)
+    union = sizes[:, None] + sizes[None, :] - shared
+    return np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+
+
+def compare_images(images: Sequence[ImageManifest]) -> Similarities:
+    """Compare all pairs of images."""
+    layers = [tuple(layer.digest for layer in image.layers) for image in images]
+    base = common_base(layers)
+    without = [frozenset(digests) - frozenset(base) for digests in layers]
+    steps = [frozenset(image.steps) for image in images]
+    return Similarities(
+        tuple(image.tag for image in images),
+        base,
+        jaccard([frozenset(digests) for digests in layers]),
+        jaccard(without),
+        jaccard(steps) if any(steps) else None,
+    )
+
+
+def common_base(layers: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Layers that all images have from the first one on; none for a single image."""
+    if len(layers) < 2:  # noqa: PLR2004 (one image has nothing in common)
+        return ()
+    rows = zip(*layers, strict=False)
+    return tuple(row[0] for row in takewhile(lambda row: len(set(row)) == 1, rows))
+
+
+def write_similarities(similar: Similarities, out: Path) -> list[Path]:
+    """Write each matrix as CSV with tags as row and column labels."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, matrix in similar.tables().items():
+        path = out / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["tag", *similar.tags])
+            for tag, row in zip(similar.tags, matrix, strict=True):
+                writer.writerow([tag, *(f"{value:.6g}" for value in row)])
+        paths.append(path)
+    return paths
+
+
+def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
+    """Write images.csv (a row an image) and layers.csv (a row a layer)."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "images.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio")
+        writer.writerow(names)
+        for image in images:
+            unpacked = "" if image.unpacked_bytes is None else image.unpacked_bytes
+            ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
+            count, compressed = len(image.layers), image.compressed_bytes
+            writer.writerow([image.tag, count, compressed, unpacked, image.unpacked_from, ratio])
+    with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["tag", "number", "digest", "size_bytes"])
+        for image in images:
+            for number, layer in enumerate(image.layers, 1):
+                writer.writerow([image.tag, number, layer.digest, layer.size_bytes])
+    return [out / "images.csv", out / "layers.csv"]
+
+
+def cluster_order(matrix: Matrix) -> list[int]:
+    """Order in which alike images stand side by side (average linkage of 1 - similarity)."""
+    if len(matrix) < 3:  # noqa: PLR2004 (two cannot stand otherwise)
+        return list(range(len(matrix)))
+    from scipy.cluster.hierarchy import leaves_list, linkage  # noqa: PLC0415 (slow to import)
+    from scipy.spatial.distance import squareform  # noqa: PLC0415
+
+    distance = np.clip(1 - matrix, 0, None)
+    np.fill_diagonal(distance, 0)
+    return [int(i) for i in leaves_list(linkage(squareform(distance, checks=False), "average"))]
