@@ -1,4 +1,4 @@
-"""IAM: who may do what. Service accounts, roles, policies of resources, tokens.
+"""IAM: who may do what. Service accounts, policies of resources, tokens.
 
 Policies are kept and their etags held to. They are enforced where nobody would notice a missing
 grant until it is too late: for the writer of a log sink and for the account of a scheduler's job.
@@ -9,11 +9,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from rehearsal.google_http import Call, Endpoint, GoogleError, required
-from rehearsal.google_state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
+from rehearsal.google_state import AlreadyExistsError, GoogleState, Json, Kind
 
 _ACCOUNT_ID = re.compile(r"[a-z][-a-z0-9]{4,28}[a-z0-9]")
 _ROLE = re.compile(r"(?:roles|projects/[^/]+/roles|organizations/[^/]+/roles)/[A-Za-z0-9_.]+")
@@ -32,7 +31,6 @@ _PREDEFINED = {
     },
 }
 """Predefined roles by the permissions that this server looks at."""
-_ROLE_ID = re.compile(r"[a-zA-Z0-9_.]{3,64}")
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NO_POLICY: Json = {"version": 1, "bindings": []}
 _HOUR_S = 3600
@@ -105,15 +103,8 @@ class Iam:
     def routes(self) -> list[Endpoint]:
         """Routes below /iam/, /crm/ and the OAuth endpoints."""
         accounts = "/iam/{version}/projects/{project}/serviceAccounts"
-        roles = "/iam/{version}/projects/{project}/roles"
         project = "/crm/{version}/projects/{project}"
         return [
-            Endpoint("POST", f"{roles}/{{role}}:undelete", self.undelete_role),
-            Endpoint("POST", roles, self.create_role),
-            Endpoint("GET", roles, self.list_roles),
-            Endpoint("GET", f"{roles}/{{role}}", self.get_role),
-            Endpoint("PATCH", f"{roles}/{{role}}", self.patch_role),
-            Endpoint("DELETE", f"{roles}/{{role}}", self.delete_role),
             *policy_routes(self._state, f"{accounts}/{{account}}"),
             Endpoint("POST", accounts, self.create_account),
             Endpoint("GET", accounts, self.list_accounts),
@@ -182,47 +173,6 @@ class Iam:
         self._state.delete(Kind.SERVICE_ACCOUNT, self._account(call)["name"])
         return {}
 
-    def create_role(self, call: Call) -> Json:
-        """Make a role of the project's own."""
-        role_id = required(call.body, "roleId")
-        if not _ROLE_ID.fullmatch(role_id):
-            raise GoogleError(400, f"The role_id {role_id} is not 3 to 64 letters, digits, _ or .")
-        name = f"projects/{call.path['project']}/roles/{role_id}"
-        role = {"stage": "ALPHA", **call.body.get("role", {}), "name": name}
-        try:
-            self._state.create(Kind.ROLE, name, role)
-        except AlreadyExistsError:
-            sentence = f"A role named {role_id} in projects/{call.path['project']} already exists."
-            raise GoogleError(409, sentence) from None
-        return role
-
-    def get_role(self, call: Call) -> Json:
-        """One role; a deleted one says so."""
-        role = self._state.get(Kind.ROLE, _role(call))
-        if role is None:
-            raise _no_role(call)
-        return role
-
-    def list_roles(self, call: Call) -> Json:
-        """The roles of a project, without the deleted ones."""
-        roles = self._state.find(Kind.ROLE, f"projects/{call.path['project']}/roles/")
-        return {"roles": [role for role in roles if not role.get("deleted")]}
-
-    def patch_role(self, call: Call) -> Json:
-        """Change what a role is called or permits."""
-        masked = set(call.query.get("updateMask", "").split(",")) - {""}
-        sent = call.body
-        new = {field: sent[field] for field in sent if field in masked or not masked}
-        return self._change_role(call, lambda role: role.update(new, name=role["name"]))
-
-    def delete_role(self, call: Call) -> Json:
-        """Delete a role; it keeps its id, and can be had back."""
-        return self._change_role(call, lambda role: role.update(deleted=True))
-
-    def undelete_role(self, call: Call) -> Json:
-        """Have a deleted role back."""
-        return self._change_role(call, lambda role: role.update(deleted=False))
-
     def get_project(self, call: Call) -> Json:
         """The project: every id is one that exists and is active."""
         project = call.path["project"]
@@ -251,12 +201,6 @@ class Iam:
     def user_info(self, _call: Call) -> Json:
         """Who the caller is: always the same."""
         return {"email": "rehearsal@localhost.invalid", "email_verified": True}
-
-    def _change_role(self, call: Call, change: Callable[[Json], None]) -> Json:
-        try:
-            return self._state.update(Kind.ROLE, _role(call), change)
-        except MissingError:
-            raise _no_role(call) from None
 
     def _account(self, call: Call) -> Json:
         wanted, project = call.path["account"], call.path["project"]
@@ -296,14 +240,6 @@ def policy_routes(state: GoogleState, resource: str) -> list[Endpoint]:
         Endpoint("GET", f"{resource}:getIamPolicy", read),
         Endpoint("POST", f"{resource}:setIamPolicy", write),
     ]
-
-
-def _role(call: Call) -> str:
-    return f"projects/{call.path['project']}/roles/{call.path['role']}"
-
-
-def _no_role(call: Call) -> GoogleError:
-    return GoogleError(404, f"The role named {_role(call)} was not found.")
 
 
 def _check_binding(state: GoogleState, binding: Json) -> None:

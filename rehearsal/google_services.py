@@ -109,7 +109,9 @@ class Repositories:
         """Make a repository; done at once."""
         time = now()
         region_of(call.path["location"])
-        name = f"{_repositories(call)}{required(call.query, 'repository_id')}"
+        # Pulumi's provider writes it in one way, Google's own clients in the other.
+        spelling = "repositoryId" if "repositoryId" in call.query else "repository_id"
+        name = f"{_repositories(call)}{required(call.query, spelling)}"
         repository = {"mode": "STANDARD_REPOSITORY", **call.body}
         repository |= {"name": name, "createTime": time, "updateTime": time}
         try:

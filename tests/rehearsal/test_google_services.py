@@ -38,7 +38,9 @@ class TestRepositories:
         assert repository == operation["response"]
         assert repository["format"] == "DOCKER"
         assert repository["mode"] == "STANDARD_REPOSITORY"
-        assert google.error("POST", REPOSITORIES, body, repository_id="images")["code"] == 409
+        for spelling in ("repository_id", "repositoryId"):
+            assert google.error("POST", REPOSITORIES, body, **{spelling: "images"})["code"] == 409
+        assert "repository_id" in google.error("POST", REPOSITORIES, body)["message"]
         changed = google.ok("PATCH", f"{REPOSITORIES}/images", {"description": "Study images"})
         assert changed["description"] == "Study images"
         assert google.ok("GET", REPOSITORIES)["repositories"] == [changed]
