@@ -157,7 +157,7 @@ def verify(
         raise VerifyError(
             f"{wrong} of {len(references)} images are not what they say they are, so what was "
             "measured with them is not what was meant.",
-            "build them again with --overwrite",
+            "delete them in the registry and build them again, or build them under another --salt",
         )
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -20,7 +20,7 @@ from urllib3.util import Retry
 
 from images.credentials import Credentials, find_credentials, login_command
 from images.errors import CredentialsError, DigestError, NotInRegistryError, RegistryError
-from images.reference import Target
+from images.reference import Target, is_loopback
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -70,8 +70,8 @@ class Registry:
         # 5xx are not retried here for uploads: images.upload asks how far they got first.
         retry = Retry(
             total=_TRIES,
-            connect=2,
-            read=2,
+            connect=3,
+            read=3,
             backoff_factor=0.5,
             status_forcelist=(429, 502, 503, 504),
             allowed_methods=frozenset({"GET", "HEAD", "POST", "PUT"}),
@@ -188,7 +188,7 @@ class Registry:
             raise DigestError(
                 f"{self.name} sent {length} bytes with digest {found} for blob {digest} of {size} "
                 f"bytes in {repository}: the image is damaged.",
-                "push the image again with --overwrite",
+                "delete it in the registry and build it again, or build it under another --salt",
             )
 
     def get_manifest(self, target: Target) -> Manifest:
@@ -212,7 +212,7 @@ class Registry:
             raise DigestError(
                 f"{self.name} answers {target} with a manifest whose digest is {digest}, not "
                 f"{promised}: it cannot be trusted.",
-                "push the image again with --overwrite",
+                "delete it in the registry and build it again, or build it under another --salt",
             )
         return Manifest(digest, response.headers.get("Content-Type", "").split(";")[0], raw)
 
@@ -289,22 +289,27 @@ class Registry:
     def _fetch_token(
         self, wanted: dict[str, str], known: Credentials | None, repository: str
     ) -> str:
+        place = urlsplit(wanted["realm"])
+        if place.scheme != "https" and not is_loopback(place.netloc):
+            raise RegistryError(
+                f"{self.name} wants credentials sent to {wanted['realm']}, which is not encrypted.",
+                "use a registry whose token server answers on https",
+            )
         scope = wanted.get("scope") or f"repository:{repository}:pull,push"
-        fields = {"service": wanted.get("service", self.name), "scope": scope}
+        service = ("service", wanted.get("service", self.name))
         try:
             if known is not None and known.is_refresh_token:
-                fields |= {
-                    "grant_type": "refresh_token",
-                    "refresh_token": known.secret,
-                    "client_id": "pull-study",
-                }
+                fields = {"grant_type": "refresh_token", "client_id": "pull-study", "scope": scope}
+                fields |= {"refresh_token": known.secret, service[0]: service[1]}
                 answer = self._session.post(
                     wanted["realm"], data=fields, timeout=_TIMEOUT, auth=_no_netrc
                 )
             else:
+                # One scope a parameter: a mount asks for two repositories.
+                params = [service, *(("scope", part) for part in scope.split(" "))]
                 auth = (known.username, known.secret) if known else _no_netrc
                 answer = self._session.get(
-                    wanted["realm"], params=fields, timeout=_TIMEOUT, auth=auth
+                    wanted["realm"], params=params, timeout=_TIMEOUT, auth=auth
                 )
         except requests.RequestException as error:
             raise Unreachable(self.name, error) from error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import requests
 
-from images.errors import DigestError, RegistryError
+from images.errors import CredentialsError, DigestError, RegistryError
 from images.registry import Registry, Unreachable
 
 Content = Callable[[], Iterator[bytes]]
@@ -83,14 +83,19 @@ def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
 def mount_blob(registry: Registry, repository: str, digest: str, source: str) -> bool:
     """Let the repository share a blob of another repository of the same registry.
 
-    Returns whether the registry did; False also where the source does not have the blob.
+    Returns whether the registry did; False also where the source does not have the blob or may not
+    be read.
     """
-    response = registry.request(
-        "POST",
-        f"/v2/{repository}/blobs/uploads/",
-        repository=repository,
-        params={"mount": digest, "from": source},
-    )
+    try:
+        response = registry.request(
+            "POST",
+            f"/v2/{repository}/blobs/uploads/",
+            repository=repository,
+            params={"mount": digest, "from": source},
+        )
+    except CredentialsError:
+        # This user may push here and yet not read there.
+        return False
     if response.status_code == requests.codes.accepted and "Location" in response.headers:
         # Not mounted: the registry opened an upload instead, which nobody will finish.
         registry.request("DELETE", response.headers["Location"], repository=repository)
@@ -145,9 +150,6 @@ class _Stream:
         except DigestError:
             raise
         except RegistryError as error:
-            # The answer to a PUT that did its work may have been lost.
-            if self._registry.has_blob(self._repository, digest):
-                return Blob(digest, self._made, sent=True)
             raise _Again(error) from None
         return Blob(digest, self._made, sent=True)
 
@@ -213,7 +215,13 @@ def _finish(registry: Registry, repository: str, location: str, digest: str, dat
         params={"digest": digest},
         data=data,
     )
-    registry.expect(response, {201}, f"storing blob {digest} in {repository}")
+    try:
+        registry.expect(response, {201}, f"storing blob {digest} in {repository}")
+    except RegistryError:
+        # Sent again because its answer was lost, a PUT that did its work finds no upload.
+        if registry.has_blob(repository, digest):
+            return
+        raise
     stored = response.headers.get("Docker-Content-Digest", digest)
     if stored != digest:
         raise DigestError(

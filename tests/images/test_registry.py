@@ -92,11 +92,12 @@ class TokenServer:
         self.scopes: list[str] = []
 
     def issue(self, scopes: list[str]) -> str:
-        self.scopes += scopes
         access = []
         for scope in scopes:
-            kind, name, actions = scope.split(":")
-            access.append({"type": kind, "name": name, "actions": actions.split(",")})
+            kind, name, text = scope.split(":")
+            actions = sorted(text.split(","))  # the registry writes them in any order
+            self.scopes.append(f"{kind}:{name}:{','.join(actions)}")
+            access.append({"type": kind, "name": name, "actions": actions})
         now = int(dt.datetime.now(dt.UTC).timestamp())
         claims = {"iss": "tests", "sub": "", "aud": "test-registry", "jti": "1", "nbf": now - 90}
         claims |= {"iat": now - 90, "exp": now + 60, "access": access}
@@ -170,6 +171,31 @@ def test_a_token_that_ends_in_mid_push_is_renewed(
         assert build_image(ImageTag(1, 9_000_000), Target(proxy.name, "org/long")).digest
         assert not proxy.faults
     assert tokens.scopes[before:].count("repository:org/long:pull,push") >= 2
+
+
+def test_layers_are_mounted_with_a_token_for_both_repositories(
+    by_token: LocalRegistry, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log_in(monkeypatch, tmp_path / "login", by_token.name, "let-me-in")
+    first = build_image(ImageTag(2, 9_000_000), by_token.target("org/from"))
+    before = len(tokens.scopes)
+    second = build_image(ImageTag(2, 9_000_000), by_token.target("org/to"))
+    assert second.digest == first.digest
+    assert second.sent < 10_000  # the config alone
+    assert {"repository:org/from:pull", "repository:org/to:pull,push"} <= set(
+        tokens.scopes[before:]
+    )
+
+
+def test_no_credentials_go_to_a_token_server_without_encryption(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with run_proxy(registry.name) as proxy:
+        log_in(monkeypatch, tmp_path / "login", proxy.name, "let-me-in")
+        asks = {"WWW-Authenticate": 'Bearer realm="http://tokens.example.com/t",service="x"'}
+        proxy.faults.append(Fault("GET", "manifests", status=401, headers=asks))
+        with pytest.raises(RegistryError, match=r"tokens\.example\.com/t, which is not encrypted"):
+            build_image(ImageTag(1, 1), Target(proxy.name, "x"))
 
 
 def test_a_token_server_that_refuses_is_told(by_token: LocalRegistry) -> None:

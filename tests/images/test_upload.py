@@ -101,6 +101,13 @@ def test_a_lost_answer_to_the_last_request_is_no_failure(client: Registry, proxy
     assert stored(client, "up/lost") == DATA
 
 
+def test_a_lost_answer_for_a_short_blob_is_no_failure(client: Registry, proxy: Proxy) -> None:
+    proxy.faults.append(Fault("PUT", "uploads", lose_answer=True))
+    blob = upload_bytes(client, "up/lost-short", b"a few bytes")
+    assert client.has_blob("up/lost-short", blob.digest)
+    assert not proxy.faults
+
+
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])
 def test_too_many_requests_are_waited_for(client: Registry, proxy: Proxy, method: str) -> None:
     proxy.faults.append(Fault(method, "blobs", status=429, headers={"Retry-After": "1"}))
