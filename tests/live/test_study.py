@@ -1,0 +1,273 @@
+"""A whole study on four real nodes, as a user runs it: finished, interrupted, killed, resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiment.run_folder import RunFolder
+from rehearsal import machine, processes
+from rehearsal.ending import end
+from rehearsal.home import HOME_VARIABLE, Home
+from schema.names import REHEARSAL_VARIABLE
+from schema.run_records import Phase, Source, Status
+from tests.live.footprint import Footprint, expect_same, footprint, processes_of
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "studies" / "smoke.yaml"
+STACK_FILES = {path: path.read_bytes() for path in ROOT.glob("Pulumi*.yaml")}
+IMAGES, NODES = 6, 4
+LONGEST_S = 400
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(2 * LONGEST_S + 60),
+    pytest.mark.skipif(
+        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to run in, with a rehearsal's home of its own."""
+
+    folder: Path
+    home: Home
+    before: Footprint
+
+    def environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if k != REHEARSAL_VARIABLE}
+        return {**inherited, HOME_VARIABLE: str(self.home.folder)}
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, module: str, *arguments: str) -> tuple[int, str]:
+        process = self.start(module, *arguments)
+        try:
+            output, _ = process.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return process.returncode, output
+
+    def record(self, run_id: str) -> RunFolder:
+        return RunFolder(self.folder / "data" / "runs" / run_id)
+
+    def begin(self, run_id: str, until_trials: int) -> subprocess.Popen[str]:
+        """Start a run and return once this many of its trials are recorded."""
+        process = self.start("experiment", *RUN, "--run-id", run_id)
+        deadline = time.monotonic() + LONGEST_S
+        while len(self.record(run_id).trials()) < until_trials:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return process
+
+    def expect_nothing_left(self) -> None:
+        assert not self.home.folder.exists()
+        assert processes.running(self.home.folder) == []
+        assert processes_of(self.home.folder) == []
+        expect_same(self.before, self.home.folder)
+
+
+RUN = ("run", "--stack", "size-4", "--study", str(SMOKE), "--rehearse", "--yes")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("study")
+    home = Home(folder / "home")
+    yield Place(folder, home, footprint(home.folder))
+    end(home)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Place) -> RunFolder:
+    """A run that nobody disturbed."""
+    code, output = place.run("experiment", *RUN, "--run-id", "whole")
+    assert code == 0, output
+    assert "24 of 24 cells of a rehearsal are valid" in output
+    assert "Traceback" not in output
+    return place.record("whole")
+
+
+def test_every_cell_is_valid_and_nothing_is_left(place: Place, finished: RunFolder) -> None:
+    cells = finished.cells()
+    assert Counter(cell.status for cell in cells) == {Status.VALID: IMAGES * NODES}
+    assert {(cell.trial, cell.node) for cell in cells} == {
+        (trial, node) for trial in range(1, IMAGES + 1) for node in finished.node_names(1)
+    }
+    place.expect_nothing_left()
+
+
+def test_each_trial_ran_one_pod_on_every_node(finished: RunFolder) -> None:
+    for trial in finished.trials():
+        assert [pod.node for pod in trial.pods] == finished.node_names(1)
+        assert trial.error is None
+
+
+def test_both_sources_saw_the_same_events_of_the_pods(finished: RunFolder) -> None:
+    seen: dict[Source, set[str]] = {Source.WATCH: set(), Source.EXPORTER: set()}
+    for record in finished.events():
+        if record.event["involvedObject"].get("name", "").startswith("whole-t"):
+            seen[record.source].add(record.event["metadata"]["uid"])
+    assert seen[Source.WATCH] == seen[Source.EXPORTER]
+    assert len(seen[Source.WATCH]) >= IMAGES * NODES * len(("Scheduled", "Pulling", "Pulled"))
+    for cell in finished.cells():
+        assert all(len(sources) == len(seen) for sources in cell.sources.values())
+
+
+def test_every_phase_of_a_cell_has_a_time_and_they_are_in_order(finished: RunFolder) -> None:
+    for cell in finished.cells():
+        phases = cell.phases
+        # Of one clock: the kubelet's. Scheduler and runner share this machine's clock too.
+        steps = [
+            phases.released_at,
+            phases.scheduled_at,
+            phases.pulling_at,
+            phases.pulled_at,
+            phases.created_at,
+            phases.started_at,
+            phases.job_complete_at,
+        ]
+        times = [step for step in steps if step is not None]
+        assert len(times) == len(steps)
+        assert times == sorted(times)
+        assert cell.pull_s is not None
+        assert phases.pulled_at is not None
+        assert phases.pulling_at is not None
+        measured = (phases.pulled_at - phases.pulling_at).total_seconds()
+        assert measured == pytest.approx(cell.pull_s, abs=0.25)
+
+
+def test_all_phases_are_recorded_and_the_record_says_rehearsed(finished: RunFolder) -> None:
+    assert [record.phase for record in finished.phases()] == list(Phase)
+    record = finished.read_run()
+    assert record.rehearsal is not None
+    assert (record.rehearsal.nodes, record.rehearsal.scale) == ("real", 0.01)
+    assert record.versions["kubernetes"].startswith("v1.")
+    assert record.outputs is not None
+
+
+def test_the_report_is_whole_and_says_that_it_was_a_rehearsal(finished: RunFolder) -> None:
+    page = (finished.report_dir / "report.html").read_text("utf-8")
+    assert "a rehearsal" in page
+    assert re.findall(r"""(?:src|href)=["']?https?:""", page) == []
+    with (finished.report_dir / "pulls.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    wanted = "run file nodes image tag layers image_bytes node pod pull_s pull_and_wait_s"
+    assert set(wanted.split()) <= set(rows[0])
+    assert [row["status"] for row in rows] == ["valid"] * IMAGES * NODES
+
+
+def test_no_credential_is_in_the_runs_folder(finished: RunFolder) -> None:
+    for path in finished.path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"PRIVATE KEY" not in content, path
+            assert b"client-key-data" not in content, path
+            assert b"access_token" not in content, path
+
+
+def test_committed_stack_files_stay_as_they_are(finished: RunFolder) -> None:
+    assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
+    assert (finished.pulumi_dir / "Pulumi.size-4.yaml").is_file()
+
+
+def test_ctrl_c_keeps_what_was_measured_and_the_rest_is_resumed(place: Place) -> None:
+    process = place.begin("interrupted", until_trials=2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group hears it
+    output, _ = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 130, output
+    assert "--resume interrupted" in output
+    assert "Traceback" not in output
+    place.expect_nothing_left()
+
+    folder = place.record("interrupted")
+    first = Counter(cell.status for cell in folder.cells())
+    assert first.total() == IMAGES * NODES
+    assert first[Status.VALID] >= 2 * NODES
+    assert set(first) <= {Status.VALID, Status.ABORTED, Status.MISSING_EVENTS}
+
+    code, output = place.run("experiment", "run", "--resume", "interrupted", "--rehearse", "--yes")
+    assert code == 0, output
+    assert "24 of 24 cells" in output
+    again = {cell.trial for cell in folder.cells() if cell.attempt == 2}
+    assert again == {
+        cell.trial
+        for cell in folder.cells()
+        if cell.attempt == 1 and cell.status is not Status.VALID
+    }
+    place.expect_nothing_left()
+
+
+def test_a_killed_run_is_resumed_without_losing_a_trial_or_leaving_a_cluster(place: Place) -> None:
+    process = place.begin("killed", until_trials=2)
+    process.kill()
+    process.communicate(timeout=60)
+    recorded = {trial.trial for trial in place.record("killed").trials()}
+
+    code, output = place.run("experiment", "run", "--resume", "killed", "--rehearse", "--yes")
+    assert code == 0, output
+    assert "24 of 24 cells" in output
+    attempts = {trial.trial: trial.attempt for trial in place.record("killed").trials()}
+    assert {trial for trial, attempt in attempts.items() if attempt == 1} <= recorded
+    assert len(recorded & {t for t, attempt in attempts.items() if attempt == 1}) >= 1
+    place.expect_nothing_left()
+
+
+def test_the_literal_commands_bring_a_cluster_up_and_down(place: Place) -> None:
+    script = """set -e
+        cd {root}
+        pulumi stack init size-4
+        pulumi preview --stack size-4
+        pulumi up --yes --skip-preview --stack size-4
+        pulumi up --yes --skip-preview --stack size-4 --expect-no-changes
+        pulumi stack output kubeconfig --stack size-4 > $PULUMI_HOME/kubeconfig
+        pulumi destroy --yes --skip-preview --stack size-4
+    """
+    code, output = place.run("rehearsal", "shell", "--", "bash", "-c", script.format(root=ROOT))
+    assert code == 0, output
+    assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
+    place.expect_nothing_left()
+
+
+def test_an_image_that_cannot_be_made_stops_before_a_cluster_is(place: Place) -> None:
+    study = place.folder / "unknown.yaml"
+    study.write_text("name: u\nimages: [{repository: ghcr.io/a/b, tags: [latest]}]\n")
+    arguments = ("run", "--stack", "size-4", "--study", str(study), "--rehearse", "--yes")
+    code, output = place.run("experiment", *arguments)
+    assert code == 4, output
+    assert "ghcr.io/a/b:latest cannot be read from its registry" in output
+    assert "Traceback" not in output
+    place.expect_nothing_left()
+
+
+def test_a_rehearsal_is_not_resumed_as_a_real_run(place: Place, finished: RunFolder) -> None:
+    code, output = place.run("experiment", "run", "--resume", finished.path.name, "--yes")
+    assert code == 2, output
+    assert "must not be anything else" in output
+    assert json.loads((finished.path / "run.json").read_text())["rehearsal"]["scale"] == 0.01
