@@ -6,6 +6,7 @@ that a gap is seen and never taken for Google's answer.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from starlette.routing import Route
 
@@ -37,6 +38,10 @@ _OPEN = {"token", "tokeninfo"}
 _EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
+class _Api(Protocol):
+    def routes(self) -> list[Endpoint]: ...
+
+
 def routes(state: GoogleState, fleet: Fleet, logs: LogStore | None = None) -> list[Route]:
     """The routes of the local Google: `/token` and the like, and all below the APIs' first parts.
 
@@ -58,11 +63,7 @@ def routes(state: GoogleState, fleet: Fleet, logs: LogStore | None = None) -> li
     def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:
         return clusters.delete_by_key(ClusterKey(project, location, name), base_url)
 
-    parts: tuple[
-        Clusters | Compute | Iam | Repositories | Roles | Scheduler | Services | Sinks | Storage,
-        ...,
-    ]
-    parts = (
+    parts: tuple[_Api, ...] = (
         clusters,
         Compute(state),
         Iam(state),
