@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock doctor rehearsal test lint bench clean
+.PHONY: help setup lock doctor rehearsal test lint docs bench clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ lint: ## Style, types and the direction of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup ## Write docs/reference.md from the programs' own help
+	@$(BIN)/python -m tests.docs_reference
 
 bench: setup ## Measure the programs' own speed
 	@$(BIN)/python -m benchmarks

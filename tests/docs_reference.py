@@ -1,0 +1,59 @@
+"""Writes docs/reference.md from the programs' own help: `python -m tests.docs_reference`."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference.md"
+_PROGRAMS = ("experiment", "analysis", "images", "rehearsal")
+_HEAD = """\
+# Reference
+
+Every command, option and exit code. Written by `make docs`; a test finds it stale.
+
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [_HEAD, _exit_codes()]
+    for program in _PROGRAMS:
+        command = [sys.executable, "-m", "typer", f"{program}.cli", "utils", "docs"]
+        done = subprocess.run(
+            [*command, "--name", f"python -m {program}"],
+            cwd=ROOT,
+            env={**os.environ, "TERM": "dumb", "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        text = done.stdout.replace("&#x27;", "'").replace("&quot;", '"')
+        parts.append(text.replace("\n#", "\n##").replace("# `", "## `", 1).strip() + "\n\n")
+    return "".join(parts).rstrip() + "\n"
+
+
+def _exit_codes() -> str:
+    """A table of schema.errors.ExitCode: name, number, docstring."""
+    tree = ast.parse((ROOT / "schema" / "errors.py").read_text("utf-8"))
+    body = next(
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == "ExitCode"
+    )
+    rows = ["## Exit codes\n", "| code | name | meaning |", "|---|---|---|"]
+    for assignment, text in zip(body[1:], body[2:], strict=False):
+        if isinstance(assignment, ast.Assign) and isinstance(text, ast.Expr):
+            name = ast.unparse(assignment.targets[0])
+            meaning = " ".join(str(ast.literal_eval(text.value)).split())
+            rows.append(f"| {ast.unparse(assignment.value)} | {name} | {meaning} |")
+    return "\n".join(rows) + "\n\n"
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(reference(), "utf-8")

@@ -1,0 +1,38 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from schema.errors import ExitCode
+from tests.docs_reference import REFERENCE, ROOT, reference
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def test_the_reference_is_what_help_says() -> None:
+    assert REFERENCE.read_text("utf-8") == reference(), "stale: make docs"
+
+
+def test_every_exit_code_is_explained() -> None:
+    text = REFERENCE.read_text("utf-8")
+    for code in ExitCode:
+        assert f"| {code.value} | {code.name} |" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_within_the_project_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text("utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_make_targets_that_the_readme_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = set(re.findall(r"(?m)(?:`|^)make ([a-z]+)", (ROOT / "README.md").read_text("utf-8")))
+    assert {"rehearsal", "test", "setup", "doctor", "bench"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
