@@ -4,6 +4,7 @@ Nothing else tells a rehearsal from a run: programs read these as they would on 
 """
 
 import json
+import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -43,6 +44,7 @@ def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
         **{f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in ENDPOINTS.items()},
         LOGGING_ENDPOINT_VARIABLE: logging,
         PROJECT_VARIABLE: PROJECT,
+        "GOOGLE_PROJECT": PROJECT,  # the provider's first choice, which a user may have set
         "GOOGLE_OAUTH_ACCESS_TOKEN": "rehearsal",
         "GOOGLE_APPLICATION_CREDENTIALS": str(_write_credentials(home, url)),
         "CONTAINERS_REGISTRIES_CONF": str(home.registries_conf),
@@ -53,6 +55,7 @@ def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_GCP_SKIP_REGION_VALIDATION": "true",
         HOME_VARIABLE: str(home.folder),
+        **_past_proxies(),
     }
 
 
@@ -71,6 +74,15 @@ def rehearsal_variable(*, nodes: str, scale: float, official: set[str]) -> dict[
         note += f"; stand-ins of Pulumi's providers {' and '.join(stand_ins)}"
     record = Rehearsal(nodes=nodes, scale=scale, note=note)
     return {REHEARSAL_VARIABLE: json.dumps(record.model_dump())}
+
+
+def _past_proxies() -> dict[str, str]:
+    """Loopback is asked directly, also where a proxy is set."""
+    set_before = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = ",".join(
+        dict.fromkeys([*filter(None, set_before.split(",")), "127.0.0.1", "localhost"])
+    )
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 def _write_credentials(home: Home, url: str) -> Path:

@@ -19,7 +19,7 @@ from typing import IO
 import yaml
 
 from rehearsal import processes
-from rehearsal.cluster_admin import ClusterAdmin, ClusterError, Object
+from rehearsal.cluster_admin import ClusterAdmin, ClusterError, NotThereError, Object
 from rehearsal.control_plane import LocalControlPlane
 from rehearsal.exporter_pod import exporter_container, lead_into, program_arguments, variables
 from rehearsal.fleet import ClusterKey, LogLine, WriteLog
@@ -187,6 +187,8 @@ class _Exporter:
         data = self._site.admin.config_map(self._pod["metadata"]["namespace"], volume["name"])
         items = volume.get("items") or [{"key": key, "path": key} for key in data]
         for item in items:
+            if item["key"] not in data:
+                raise NotThereError(f"the ConfigMap {volume['name']} has no key {item['key']}")
             path = folder / item["path"]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(data[item["key"]], encoding="utf-8")

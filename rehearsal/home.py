@@ -103,10 +103,7 @@ def prepare(home: Home) -> None:
         home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         strange = not home.mark.exists() and any(home.folder.iterdir())
     except OSError as error:
-        raise RehearsalError(
-            f"The rehearsal's folder {home.folder} cannot be used: {error.strerror}.",
-            f"set {HOME_VARIABLE} to a folder of your own",
-        ) from None
+        raise _unusable(home, error) from None
     if strange:
         raise RehearsalError(
             f"The folder {home.folder} holds files that no rehearsal made, and a rehearsal would "
@@ -125,7 +122,7 @@ def lock(home: Home) -> int | None:
     deadline = time.monotonic() + _LOCK_S
     while time.monotonic() < deadline:
         prepare(home)
-        descriptor = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _open(home)
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, home.folder):  # else its owner removed the folder meanwhile
@@ -136,10 +133,14 @@ def lock(home: Home) -> int | None:
 
 
 def is_locked(home: Home) -> bool:
-    """Whether a live server has this home."""
+    """Whether a live server has this home.
+
+    Raises:
+        RehearsalError: the home is another user's.
+    """
     if not home.folder.is_dir():
         return False
-    descriptor = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _open(home)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -165,6 +166,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, json.JSONDecodeError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _open(home: Home) -> int:
+    try:
+        return os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(home, error) from None
+
+
+def _unusable(home: Home, error: OSError) -> RehearsalError:
+    return RehearsalError(
+        f"The rehearsal's folder {home.folder} cannot be used: {error.strerror}.",
+        f"set {HOME_VARIABLE} to a folder of your own",
+    )
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

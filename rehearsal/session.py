@@ -9,13 +9,14 @@ module is light to import, since every run imports it.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from rehearsal import machine, processes
 from rehearsal.ending import end
 from rehearsal.home import Home, RehearsalError, default_home, is_locked, read_json, write_json
 from schema.names import REHEARSAL_VARIABLE
+from tools.programs import cache_root
 
 DEFAULT_SCALE = 0.01
 
@@ -79,6 +81,9 @@ def session(
         try:
             with _variables(home, server["environment"]) as variables:
                 yield variables
+        except Exception:
+            _keep_log(home)
+            raise
         finally:
             if owned:
                 _finish(home, process, keep=keep)
@@ -175,6 +180,14 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         if process:
             process.wait()
     _say(f"ended in {time.monotonic() - begun:.1f} s")
+
+
+def _keep_log(home: Home) -> None:
+    """Copy the log out of a home that is about to go, for whoever looks into a failure."""
+    copy = cache_root() / "last-failed-rehearsal.log"
+    with suppress(OSError):
+        shutil.copyfile(home.log, copy)
+        _say(f"the local Google's log is kept in {copy}")
 
 
 @contextmanager

@@ -6,6 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from rehearsal import processes
+from rehearsal.home import Home
+
 _PLACES = (
     "/etc/cni",
     "/run",
@@ -13,7 +16,6 @@ _PLACES = (
     "/run/netns",
     "/usr/libexec",
     "/var/lib",
-    "/var/lib/pull-study",
     "/var/log",
 )
 _SETTINGS = (
@@ -32,18 +34,26 @@ Footprint = frozenset[str]
 
 
 def footprint(home: Path) -> Footprint:
-    """The machine as far as a rehearsal may touch it, without the home's own folder."""
-    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
+    """The machine as far as a rehearsal in this home may touch it, without the home itself."""
     files = (file for place in _PLACES if Path(place).is_dir() for file in Path(place).iterdir())
+    groups = Path("/sys/fs/cgroup").glob(f"**/{Home(home).control_group}")
     return frozenset(
         [
             *(f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines()),
-            *(f"link {line.split()[0]}" for line in links.stdout.splitlines()),
-            *(f"group {group}" for group in Path("/sys/fs/cgroup").glob("**/pull-study-*")),
-            *(f"file {file}" for file in files if home not in (file, *file.parents)),
+            *(f"link {name}" for name in _links(home)),
+            *(f"group {group}" for group in groups),
+            *(f"file {file}" for file in files if file.name != "pull-study"),
             *(f"setting {name} {Path('/proc/sys', name).read_text()}" for name in _SETTINGS),
         ]
     )
+
+
+def _links(home: Path) -> list[str]:
+    """Names of links; those of pods cannot be told apart while another rehearsal has pods too."""
+    done = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    others = set(processes.running(Path("/"))) - set(processes.running(home))
+    return [name for name in names if not (others and name.startswith("veth"))]
 
 
 def processes_of(home: Path) -> list[str]:
@@ -64,4 +74,4 @@ def expect_same(before: Footprint, home: Path, timeout_s: float = 3.0) -> None:
     deadline = time.monotonic() + timeout_s
     while footprint(home) - before and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert footprint(home) - before == set()
+    assert sorted(footprint(home) - before) == []

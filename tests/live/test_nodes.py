@@ -26,12 +26,12 @@ from schema.image_tag import parse_tag
 from schema.names import MEASURED_LABEL
 from tests.live.footprint import expect_same, footprint, processes_of
 
+OBSTACLES = machine.obstacles(Path("/var/lib"))
+
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
-    ),
+    pytest.mark.skipif(bool(OBSTACLES), reason=" ".join(each.problem for each in OBSTACLES)),
 ]
 
 KEY = ClusterKey("p", "us-central1-a", "live")

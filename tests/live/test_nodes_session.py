@@ -20,12 +20,12 @@ from rehearsal.home import HOME_VARIABLE, Home, RehearsalError, is_locked, read_
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from tests.live.footprint import Footprint, expect_same, footprint, processes_of
 
+OBSTACLES = machine.obstacles(Path("/var/lib"))
+
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
-    ),
+    pytest.mark.skipif(bool(OBSTACLES), reason=" ".join(each.problem for each in OBSTACLES)),
 ]
 
 IMAGE = "ghcr.io/owner/container-chonks:2-layers-size-2000000-bytes"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from google.oauth2 import service_account
 
 from rehearsal import environment
@@ -49,3 +50,11 @@ def test_nothing_is_said_of_stand_ins_that_there_are_not() -> None:
     assert environment.debug_providers({}) == {}
     ports = {"kubernetes": 2, "gcp": 1}
     assert environment.debug_providers(ports) == {"PULUMI_DEBUG_PROVIDERS": "gcp:1,kubernetes:2"}
+
+
+def test_loopback_is_asked_past_a_user_s_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "corp.example,localhost")
+    found = environment.google_variables(Home(tmp_path), url="http://127.0.0.1:1", logging="x")
+    assert found["NO_PROXY"] == found["no_proxy"] == "corp.example,localhost,127.0.0.1"

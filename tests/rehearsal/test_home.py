@@ -93,3 +93,14 @@ def test_homes_have_control_groups_of_their_own() -> None:
     one, other = Home(Path("/a")), Home(Path("/b"))
     assert one.control_group != other.control_group
     assert one.control_group == Home(Path("/a")).control_group
+
+
+def test_another_user_s_home_is_a_user_s_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(RehearsalError, match="cannot be used: Permission denied"):
+        is_locked(Home(tmp_path))
