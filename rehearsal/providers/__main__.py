@@ -13,10 +13,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from rehearsal.providers.base import serve
 from rehearsal.providers.gcp import GcpProvider
 from rehearsal.providers.kubernetes import KubernetesProvider
 from rehearsal.providers.kubernetes_api import SCRATCH
+from rehearsal.providers.servicer import serve
 
 
 def main() -> None:

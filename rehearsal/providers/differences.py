@@ -177,6 +177,15 @@ def _refreshed(rules: Rules, given: Any, found: Any, path: str) -> Any:
     return given if _same(rules, found, given, path) else found
 
 
+def zeros(inputs: Mapping[str, Any]) -> Props:
+    """The part of inputs that is false, 0, "" or empty, and so in no answer of Google's."""
+    return {
+        key: zeros(item) if isinstance(item, Mapping) else item
+        for key, item in inputs.items()
+        if not item or (isinstance(item, Mapping) and zeros(item))
+    }
+
+
 def _zero(item: Any) -> bool:
     if isinstance(item, Mapping):
         return all(_zero(each) for each in item.values())

@@ -14,7 +14,7 @@ from rehearsal.providers.base import (
     Resource,
     Session,
 )
-from rehearsal.providers.differences import changes, refreshed
+from rehearsal.providers.differences import changes, refreshed, zeros
 from rehearsal.providers.gcp_cluster import Cluster
 from rehearsal.providers.gcp_iam import (
     Account,
@@ -34,7 +34,7 @@ from rehearsal.providers.gcp_kind import (
 from rehearsal.providers.gcp_node_pool import NodePool
 from rehearsal.providers.gcp_services import Bucket, Job, ProjectSink, Repository, Service
 from rehearsal.providers.google_rest import GcpConfig, GoogleApi
-from rehearsal.providers.properties import DEFAULTS, Props
+from rehearsal.providers.properties import DEFAULTS, Props, merged
 from rehearsal.providers.shapes import Failure, refusals, shape_of
 
 KINDS: Mapping[str, Kind] = {
@@ -134,7 +134,8 @@ class GcpSession:
         body = kind.fetch(api, resource_id, inputs)
         if body is None:
             return None
-        outputs = kind.outputs(api, resource_id, body)
+        given = {key: item for key, item in inputs.items() if key != DEFAULTS}
+        outputs = merged(zeros(given), kind.outputs(api, resource_id, body))
         outputs |= {key: inputs[key] for key in kind.state_only if key in inputs}
         if kind.labels:
             outputs |= self._labels(kind, inputs, body.get(kind.labels, {}))

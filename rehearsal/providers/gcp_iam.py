@@ -154,10 +154,6 @@ class Grant(Kind):
 
     subject: ClassVar[str]
     """The property that names whose policy it is."""
-    rules: ClassVar = Rules(
-        replace={"bucket", "condition", "member", "project", "role", "serviceAccountId"},
-        computed={"project"},
-    )
     patterns: ClassVar = {"member": _MEMBER, "role": _ROLE}
 
     @abstractmethod
@@ -240,6 +236,7 @@ class ProjectGrant(Grant):
     resource_type: ClassVar = "gcp:projects/iAMMember:IAMMember"
     subject: ClassVar = "project"
     supported: ClassVar = {"condition", "member", "project", "role"}
+    rules: ClassVar = Rules(replace=supported)
 
     def prefix(self, api: GoogleApi, inputs: Props) -> str:
         """The project."""
@@ -264,6 +261,7 @@ class AccountGrant(Grant):
     resource_type: ClassVar = "gcp:serviceaccount/iAMMember:IAMMember"
     subject: ClassVar = "serviceAccountId"
     supported: ClassVar = {"condition", "member", "role", "serviceAccountId"}
+    rules: ClassVar = Rules(replace=supported)
 
     def prefix(self, api: GoogleApi, inputs: Props) -> str:
         """The account's full name."""
@@ -287,6 +285,7 @@ class BucketGrant(Grant):
     resource_type: ClassVar = "gcp:storage/bucketIAMMember:BucketIAMMember"
     subject: ClassVar = "bucket"
     supported: ClassVar = {"bucket", "condition", "member", "role"}
+    rules: ClassVar = Rules(replace=supported)
 
     def prefix(self, api: GoogleApi, inputs: Props) -> str:
         """The bucket, as b/NAME."""

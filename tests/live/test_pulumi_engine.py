@@ -13,8 +13,14 @@ import pytest
 from pulumi import automation
 from pulumi_gcp import Provider, container, logging, projects, serviceaccount, storage
 
-from tests.live.noted_google import NotedGoogle, noted_google
-from tests.live.pulumi_engine import changed, engine_variables, open_stack, stand_ins
+from tests.rehearsal.providers.noted_google import NotedGoogle, noted_google
+from tests.live.pulumi_engine import (
+    changed,
+    collect_failed_outputs,
+    engine_variables,
+    open_stack,
+    stand_ins,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -159,10 +165,12 @@ def stack(
 
 
 @pytest.fixture(autouse=True)
-def _as_usual(program: Program, google: NotedGoogle) -> None:
+def _as_usual(program: Program, google: NotedGoogle) -> Iterator[None]:
     program.settings = Settings()
     google.fleet.stock_out, google.fleet.cluster_s = "", 0
     google.forget()
+    yield
+    collect_failed_outputs()
 
 
 def _up(stack: automation.Stack, google: NotedGoogle) -> None:

@@ -14,7 +14,13 @@ from pulumi_kubernetes import Provider, apps, core, meta, rbac
 
 from rehearsal import control_plane, processes
 from rehearsal.control_plane import VIRTUAL_NODE, LocalControlPlane
-from tests.live.pulumi_engine import changed, engine_variables, open_stack, stand_ins
+from tests.live.pulumi_engine import (
+    changed,
+    collect_failed_outputs,
+    engine_variables,
+    open_stack,
+    stand_ins,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -150,8 +156,10 @@ def stack(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(autouse=True)
-def _as_usual(program: Program) -> None:
+def _as_usual(program: Program) -> Iterator[None]:
     program.settings = Settings()
+    yield
+    collect_failed_outputs()
 
 
 @pytest.fixture

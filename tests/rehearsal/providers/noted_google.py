@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rehearsal.environment import ENDPOINTS
@@ -59,11 +61,23 @@ class NotedGoogle:
         client: asks it.
         fleet: what it runs clusters on.
         calls: METHOD PATH of each request, in their order.
+        answers: (status, body) to give out of turn, by METHOD PATH, once each.
     """
 
     client: Google
     fleet: NotedFleet
     calls: list[str] = field(default_factory=list)
+    answers: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+
+    def config(self) -> dict[str, str]:
+        """Configuration of the gcp provider that leads here."""
+        endpoints = {}
+        for name, path in ENDPOINTS.items():
+            first, *rest = name.lower().split("_")
+            service = first + "".join(word.capitalize() for word in rest)
+            endpoints[f"{service}CustomEndpoint"] = f"{self.client.url}/{path}"
+        place = {"project": "p", "zone": "us-central1-a", "region": "us-central1"}
+        return {**endpoints, **place, "accessToken": "t", "pollInterval": "50ms"}
 
     def variables(self) -> dict[str, str]:
         """The environment that leads the gcp provider here."""
@@ -85,14 +99,20 @@ class NotedGoogle:
 
 
 class _Noted:
-    def __init__(self, app: ASGIApp, calls: list[str]) -> None:
+    def __init__(self, app: ASGIApp, noted: NotedGoogle) -> None:
         self._app = app
-        self._calls = calls
+        self._noted = noted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
         if scope["type"] == "http":
-            self._calls.append(f"{scope['method']} {scope['path']}")
-        await self._app(scope, receive, send)
+            call = f"{scope['method']} {scope['path']}"
+            self._noted.calls.append(call)
+            queued = self._noted.answers.get(call)
+            if queued:
+                status, body = queued.pop(0)
+                app = JSONResponse(body, status_code=status)
+        await app(scope, receive, send)
 
 
 @contextmanager
@@ -103,7 +123,7 @@ def noted_google(folder: Path) -> Iterator[NotedGoogle]:
         with google_in(folder, loopback, fleet) as client:
             noted = NotedGoogle(client, fleet)
             assert loopback.app is not None
-            loopback.app = _Noted(loopback.app, noted.calls)
+            loopback.app = _Noted(loopback.app, noted)
             yield noted
     finally:
         loopback.close()
