@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +48,7 @@ def _exit_codes() -> str:
         if isinstance(node, ast.ClassDef) and node.name == "ExitCode"
     )
     rows = ["## Exit codes\n", "| code | name | meaning |", "|---|---|---|"]
-    for assignment, text in zip(body[1:], body[2:], strict=False):
+    for assignment, text in pairwise(body):
         if isinstance(assignment, ast.Assign) and isinstance(text, ast.Expr):
             name = ast.unparse(assignment.targets[0])
             meaning = " ".join(str(ast.literal_eval(text.value)).split())
