@@ -33,7 +33,6 @@ EMPTY_FROM = 20
 """From this ratio of unpacked to compressed bytes on, images count as hardly more than air."""
 
 _LEAST_SIDES = 2
-_INTERVALS = "Intervals are 95 %, from a bootstrap that draws nodes."
 
 
 def all_answers(clusters: Sequence[Cluster]) -> list[Answer]:
@@ -80,7 +79,7 @@ def cluster_size(clusters: Sequence[Cluster]) -> Answer:
         question,
         f"{_direction(valid, 'Pulls take longer', 'Pulls get shorter', 'No difference shows')}: "
         f"{valid.percent()} for each doubling of the nodes.",
-        spread + (f"All successful pulls: {every.percent()}. " if every else "") + _INTERVALS,
+        spread + (f"All successful pulls: {every.percent()}. " if every else ""),
     )
 
 
@@ -102,7 +101,7 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
             [c.valid for c in clusters], {k: v[:1] for k, v in features.items()}, ["GB"]
         )
         size = f"Each GB takes {line.text('GB')} s. " if line else ""
-        return _untold(question, f"All images have {counts.pop()} layers. {size}{_INTERVALS}")
+        return _untold(question, f"All images have {counts.pop()} layers. {size}")
     line = fit_line([c.valid for c in clusters], features, names)
     used = "valid cells"
     if line is None:
@@ -114,7 +113,7 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
         question,
         f"Each GB takes {line.text('GB')} s, each 100 layers {line.text('100 layers')} s.",
         f"Fitted to medians of {used}; size and layers together explain {line.explained:.1%} of "
-        f"the differences between images. {_INTERVALS}",
+        f"the differences between images.",
     )
 
 
@@ -230,7 +229,7 @@ def faster_machine(clusters: Sequence[Cluster]) -> Answer:
         f"study, and {dearer:.3g} times dearer.",
         f"{pulls}Whole study of {cheap.nodes} nodes: {cheap.wall_s:.0f} s against "
         f"{dear.wall_s:.0f} s, at {USD_PER_HOUR[cheap.machine_type]:.2f} and "
-        f"{USD_PER_HOUR[dear.machine_type]:.2f} USD an hour and node. {_INTERVALS}",
+        f"{USD_PER_HOUR[dear.machine_type]:.2f} USD an hour and node.",
     )
 
 
@@ -250,7 +249,7 @@ def registries(clusters: Sequence[Cluster]) -> Answer:
                         question,
                         f"A pull from {a} takes {effect.times()} as long as from {b}.",
                         f"The same tags on {one[0].label} and {other[0].label}; runs of their own, "
-                        f"so the day may differ too. {_INTERVALS}",
+                        f"so the day may differ too.",
                     )
     return _untold(question, "No tag was pulled from two registries on clusters of one size.")
 
@@ -270,7 +269,7 @@ def streaming(clusters: Sequence[Cluster]) -> Answer:
                     question,
                     f"By pull time {effect.times()} shorter; by job time {job:.3g} times.",
                     f"{one.label} against {other.label}, the same {len(shared)} tags. What streaming "
-                    f"saves before the start it may cost while the program runs. {_INTERVALS}",
+                    f"saves before the start it may cost while the program runs.",
                 )
     kind = "with" if streamed else "without"
     return _untold(question, f"Every recorded cluster pulled {kind} image streaming.")

@@ -4,15 +4,17 @@ Looks for what measured studies were found to suffer from (docs/method.md). It j
 people: a finding says how many, of how many, and what it spoils.
 """
 
+import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.answers import EMPTY_FROM
 from analysis.study_data import Cluster, load_clusters
-from analysis.tables import Tables
+from analysis.tables import OutputError, Tables
 
 GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
@@ -410,3 +412,26 @@ def _lines(row: _Row, tables: Tables) -> Iterable[Finding]:
             row["run"], row["stack"], "unreadable-lines", "weakens", unreadable, None,
             f"{unreadable} lines or parts of lines cannot be read; notes.csv lists them.",
         )  # fmt: skip
+
+
+def write_findings(audits: Sequence[Audit], path: Path) -> Path:
+    """All findings as CSV, a row each.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    names = ("run", "stack", "provenance", "grade", "cells", "valid", "kind", "severity", "count",
+             "of", "text")  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            for one in audits:
+                known = (one.run, one.stack, one.provenance, one.grade, one.cells, one.valid)
+                for f in one.findings:
+                    of = "" if f.of is None else f.of
+                    writer.writerow([*known, f.kind, f.severity, f.count, of, f.text])
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from None
+    return path

@@ -55,13 +55,170 @@ def tables(inputs: Inputs, out: Out = Path("results"), images: Images = None) ->
 
 
 @app.command()
-def report(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
+def report(
+    inputs: Inputs,
+    out: Out = Path("results"),
+    images: Images = None,
+    manifests: Annotated[
+        Path | None, typer.Option(help="Saved manifests of the images, to tell how alike they are.")
+    ] = None,
+) -> None:
     """Write all tables and report.html, one page that opens from disk."""
     from analysis.report import write_report
 
     with _progress() as tell:
-        page = write_report(inputs, out, images=images, progress=tell)
+        page = write_report(inputs, out, images=images, manifests=manifests, progress=tell)
     typer.echo(page)
+
+
+@app.command()
+def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
+    """Tell how far recordings can be trusted: a grade each, findings, audit.html."""
+    from analysis.audit import audit as examine
+    from analysis.audit import write_findings
+    from analysis.page import render
+    from analysis.report import make_audit_page, write_page
+    from analysis.tables import open_tables
+
+    with _progress() as tell, open_tables(inputs, images, tell) as derived:
+        audits = examine(derived)
+        page = write_page(render(make_audit_page(derived, audits)), out / "audit.html")
+        table = write_findings(audits, out / "audit.csv")
+    for one in audits:
+        mark = "" if one.provenance == "measured" else f" [{one.provenance}]"
+        typer.echo(f"{one.grade}  {one.label}: {one.valid} of {one.cells} cells valid{mark}")
+        for finding in one.findings:
+            typer.echo(f"     {finding.severity:8} {finding.kind}: {finding.text}")
+    typer.echo(table)
+    typer.echo(page)
+
+
+@app.command()
+def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
+    """Draw all plots as SVG and PNG."""
+    from analysis.plots import write_plots
+    from analysis.tables import open_tables
+
+    with _progress() as tell, open_tables(inputs, images, tell) as derived:
+        paths = write_plots(derived, out)
+    if not paths:
+        typer.echo(
+            "No pull of the study's images was recorded: there is nothing to draw.", err=True
+        )
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command()
+def similarity(
+    inputs: Annotated[list[Path], typer.Argument(help="Run folders, or files of saved manifests.")],
+    out: Out = Path("results"),
+) -> None:
+    """Tell how alike images are, by layers with and without the base and by build steps."""
+    from analysis.manifests import read_all
+    from analysis.similarity import compare_images, write_images, write_similarities
+    from analysis.similarity_plots import write_similarity_plots
+
+    images = read_all(inputs)
+    similar = compare_images(images)
+    for path in (
+        *write_similarities(similar, out),
+        *write_images(images, out),
+        *write_similarity_plots(similar, images, out),
+    ):
+        typer.echo(path)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="What to compare with: one recording or several.")],
+    second: Annotated[Path, typer.Argument(help="What is compared.")],
+    out: Out = Path("results"),
+    statistic: Annotated[
+        str, typer.Option(help="Of an image's pulls: median, mean, p95 or max.")
+    ] = "median",
+    fail_if: Annotated[
+        str, typer.Option(help="End with code 8 if an image is 'median slower by 10 %'.")
+    ] = "",
+    images_first: Annotated[
+        str | None, typer.Option(help="Regular expression of the first side's images.")
+    ] = None,
+    images_second: Annotated[
+        str | None, typer.Option(help="Regular expression of the second side's images.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Compare all successful pulls, not valid cells alone.")
+    ] = False,
+) -> None:
+    """Compare two runs, stacks or registries, image by image."""
+    from analysis import compare as comparing
+    from analysis.study_data import load_clusters
+    from analysis.tables import open_tables
+
+    condition = comparing.parse_condition(fail_if) if fail_if else None
+    sides = []
+    for side in (first, second):
+        with open_tables([side]) as derived:
+            sides.append(load_clusters(derived))
+    result = comparing.compare(
+        sides[0],
+        sides[1],
+        statistic=condition.statistic if condition else statistic,
+        every=every,
+        images=(images_first, images_second),
+    )
+    for line in comparing.lines(result):
+        typer.echo(line)
+    for path in comparing.write_comparison(result, out):
+        typer.echo(path)
+    beyond = [row.tag for row in result.rows if condition and condition.met(row.effect)]
+    if beyond:
+        typer.echo(f"{fail_if}: {', '.join(beyond)}", err=True)
+        raise typer.Exit(ExitCode.DIFFERENT)
+
+
+@app.command()
+def predict(
+    image: Annotated[str, typer.Option(help="Reference or tag of the image to ask about.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that pull it at the same time.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(help="What to learn from; default: data/runs.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of layers, if nothing says.")] = None,
+    compressed_bytes: Annotated[int | None, typer.Option(help="Bytes that travel.")] = None,
+    unpacked_bytes: Annotated[int | None, typer.Option(help="Bytes that land on the disk.")] = None,
+    manifests: Annotated[Path | None, typer.Option(help="Saved manifests that name it.")] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Answer outside the range of the data too.")
+    ] = False,
+) -> None:
+    """Tell how long an image of your own will take to pull, with an interval."""
+    from analysis.image_facts import find_image
+    from analysis.model import fit
+    from analysis.model import predict as ask
+    from analysis.study_data import load_clusters
+    from analysis.tables import open_tables
+
+    with open_tables(inputs or [Path("data/runs")]) as derived:
+        clusters = load_clusters(derived)
+    model = fit(clusters)
+    asked = find_image(
+        image,
+        clusters,
+        manifests,
+        layers=layers,
+        compressed_bytes=compressed_bytes,
+        unpacked_bytes=unpacked_bytes,
+    )
+    answer = ask(model, asked, nodes, extrapolate=extrapolate)
+    typer.echo(f"image       {asked.name}")
+    typer.echo("pull        {:.1f} s ({:.1f} to {:.1f} s)".format(*answer.pull_s))
+    typer.echo("whole Job   {:.1f} s ({:.1f} to {:.1f} s)".format(*answer.job_s))
+    typer.echo(
+        f"from        {model.pulls} pulls of {len(model.images)} images on {model.nodes} nodes, "
+        f"{model.selection}, {model.provenance}; on images not seen the model is wrong by "
+        f"{model.unseen_error:.0%} in the middle"
+    )
 
 
 def _say_unreadable(count: int, out: Path) -> None:

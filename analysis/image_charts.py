@@ -13,26 +13,24 @@ def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
 
     Dataset `rates` (cluster, image, size_gb, kind, mb_s); limits are (name, MB/s).
     """
-    kinds = ["written to the disk", "sent over the network"]
+    kinds = ["to the disk", "over the network"]
     x = {"field": "size_gb", "type": "quantitative", "title": "image size (GB, unpacked)",
          "scale": {"type": "log"}}  # fmt: skip
     y = {"type": "quantitative", "title": "MB/s, logarithmic", "scale": {"type": "log"}}
     rows = [{"limit": name, "mb_s": value} for name, value in limits]
+    line = {"type": "rule", "strokeDash": [6, 4], "color": "var(--soft)"}
+    name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "color": "var(--soft)"}
+    at = {"y": y | {"field": "mb_s"}}
+    named = at | {"x": {"value": 0}, "text": {"field": "limit"}}
+    roofs = [
+        {"data": {"values": rows}, "mark": line, "encoding": at},
+        {"data": {"values": rows}, "mark": name, "encoding": named},
+    ]
     return {
         "width": "container",
         "height": 340,
         "layer": [
-            {
-                "data": {"values": rows},
-                "mark": {"type": "rule", "strokeDash": [6, 4], "color": "var(--soft)"},
-                "encoding": {"y": y | {"field": "mb_s"}},
-            },
-            {
-                "data": {"values": rows},
-                "mark": {"type": "text", "align": "left", "dx": 4, "dy": -7, "color": "var(--soft)"},
-                "encoding": {"y": y | {"field": "mb_s"}, "x": {"value": 0},
-                             "text": {"field": "limit"}},
-            },
+            *(roofs if rows else []),
             {
                 "data": {"name": "rates"},
                 "mark": {"type": "point", "filled": True, "size": 55, "opacity": 0.8},

@@ -80,6 +80,19 @@ def read_manifests(path: Path) -> list[ImageManifest]:
     return sorted(images, key=lambda image: image.tag)
 
 
+def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
+    """Manifests of several files and runs, each tag once.
+
+    Raises:
+        ManifestError: a file holds no manifest.
+        schema.errors.UserError: a run's folder cannot be read.
+    """
+    found: dict[str, ImageManifest] = {}
+    for path in paths:
+        found |= {image.tag: image for image in read_manifests(path)}
+    return [found[tag] for tag in sorted(found)]
+
+
 def _planned(path: Path) -> list[ImageManifest]:
     images = {}
     for recording in find_recordings([path]):

@@ -21,6 +21,9 @@ ASSETS = Path(__file__).parent / "assets"
 SVG_MARKS = 2_500
 """Above so many marks a plot is drawn on a canvas."""
 
+UNFOLDED_ROWS = 16
+"""A longer table is folded."""
+
 Columns = dict[str, list[Any]]
 
 
@@ -34,12 +37,17 @@ class Header:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table as it stands on the page, its cells as text."""
+    """A table as it stands on the page, its cells as text; a long one is folded."""
 
     caption: str
     header: Sequence[Header]
     rows: Sequence[Sequence[str]]
     provenance: str = ""
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is so long that it opens on demand only."""
+        return len(self.rows) > UNFOLDED_ROWS
 
 
 @dataclass(frozen=True)

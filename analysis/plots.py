@@ -18,8 +18,8 @@ from analysis.plot_files import (
     SETTLE,
     START,
     WAIT,
-    heat_map,
     new_figure,
+    new_heat_map,
     save,
     sequence,
     style,
@@ -30,6 +30,7 @@ from analysis.tables import Tables
 _LOG_FROM = 50
 _SECONDS = "pull time (s)"
 _JITTER = 0.28
+_SYMBOLS = "Filled: valid; hollow: excluded; bar: median of the valid."
 
 
 def write_plots(tables: Tables, out: Path) -> list[Path]:
@@ -75,10 +76,7 @@ def counted(clusters: Sequence[Cluster]) -> str:
     """n and exclusions, for a caption."""
     every = sum(int(np.isfinite(c.every.seconds).sum()) for c in clusters)
     valid = sum(int(np.isfinite(c.valid.seconds).sum()) for c in clusters)
-    return (
-        f"n = {every} cells with a successful pull, {valid} of them valid (filled), the others "
-        "excluded (hollow)."
-    )
+    return f"n = {every} cells with a successful pull: {valid} valid, {every - valid} excluded."
 
 
 def _sizes(clusters: Sequence[Cluster]) -> list[float]:
@@ -142,7 +140,7 @@ def _by_cluster(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) 
     for size in shown:
         axes.scatter([], [], color=[colours[size]], label=f"{size:.3g} GB")
     axes.legend(title="image size", loc="center left", bbox_to_anchor=(1, 0.5))
-    caption = f"{counted(clusters)} Bar: median of valid cells."
+    caption = f"{counted(clusters)} {_SYMBOLS}"
     return save(figure, out, f"pull-time-by-cluster{suffix}", caption, mark)
 
 
@@ -190,22 +188,30 @@ def _distribution(cluster: Cluster, out: Path, name: str, mark: str) -> list[Pat
     axes.set_xticks(range(len(images)), labels, rotation=90, fontsize=7)
     _seconds_axis(axes, cluster.every.seconds)
     axes.set_title(f"Pulls of each image: {cluster.label}")
-    return save(figure, out, f"distribution-{name}", f"A point a node. {counted([cluster])}", mark)
+    return save(
+        figure,
+        out,
+        f"distribution-{name}",
+        f"A point a node. {counted([cluster])} {_SYMBOLS}",
+        mark,
+    )
 
 
 def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
     images = sorted(cluster.every.images, key=lambda image: _size(cluster, image))
     seconds = cluster.every.of(images)
     relative = seconds / nan_median(seconds, 0)[None, :]
-    figure, axes = new_figure(
-        max(7, 0.22 * len(images) + 4), min(14.0, max(3.5, 0.16 * len(seconds) + 2.5))
-    )
     labels = [cluster.images[i].label if i in cluster.images else i for i in images]
     far = float(np.nanmax(np.abs(relative - 1))) if np.isfinite(relative).any() else 0.1
     far = min(max(far, 0.05), 1.0)
-    heat_map(axes, relative.tolist(), [name[-12:] for name in cluster.every.names], labels,
-             label="pull time / median of the image", limits=(1 - far, 1 + far),
-             colours="PuOr_r")  # fmt: skip
+    figure, axes = new_heat_map(
+        relative.tolist(),
+        [name[-12:] for name in cluster.every.names],
+        labels,
+        label="of the image's median",
+        limits=(1 - far, 1 + far),
+        colours="PuOr_r",
+    )
     axes.set_title(f"Which nodes are slow: {cluster.label}")
     caption = f"White: as the image's median. Empty: no pull. {counted([cluster])}"
     return save(figure, out, f"node-map-{name}", caption, mark)

@@ -181,8 +181,8 @@ def banners(draft: Draft) -> list[Banner]:
 
 def _answers(draft: Draft) -> Section:
     text = (
-        "Each answer rests on valid cells and compares nodes, not pods. Where the data cannot tell, "
-        "that is the answer."
+        "Each answer rests on valid cells and compares nodes, not pods; in brackets the 95 % "
+        "interval of a bootstrap that draws nodes. Where the data cannot tell, that is the answer."
     )
     return Section("answers", "Answers", [text], answers=all_answers(draft.clusters))
 

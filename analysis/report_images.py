@@ -91,8 +91,8 @@ def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
         if image and image.unpacked_bytes and image.wire_bytes and median > 0:
             gb = round(image.unpacked_bytes / 1e9, 6)
             for kind, moved in (
-                ("written to the disk", image.unpacked_bytes),
-                ("sent over the network", image.wire_bytes),
+                ("to the disk", image.unpacked_bytes),
+                ("over the network", image.wire_bytes),
             ):
                 rate = float(f"{moved / 1e6 / median:.4g}")
                 rows.append((cluster.label, image.label, gb, kind, rate))

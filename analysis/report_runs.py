@@ -101,9 +101,10 @@ def wall_time(draft: Draft) -> Section:
         table=table,
     )
     text = (
-        "Pulling is the longest pull of each turn: less wall time the study cannot take. Settling "
-        "is from the start of the last container until its Job was complete. Pauses of more than a "
-        "minute between turns do not count."
+        "Pulling is the longest pull of each turn: less wall time the study cannot take. Starting is "
+        "what goes before and after it until the containers run, settling from the start of the last "
+        "container until its Job was complete, gaps lie between the turns. Pauses of more than a "
+        "minute do not count."
     )
     return Section("wall", "Where the wall time went", [text], figures=[figure])
 
@@ -140,7 +141,11 @@ def phases(draft: Draft) -> list[Section]:
     figure = Figure(
         "phase-bars",
         "Phases of the run",
-        phase_bars(draft.mark),
+        phase_bars(
+            list(dict.fromkeys(row[0] for row in rows)),
+            list(dict.fromkeys(row[1] for row in rows)),
+            draft.mark,
+        ),
         ["phases"],
         f"n = {len(rows)} phases.",
         provenance=draft.mark,

@@ -30,6 +30,9 @@ PHASES = (
 )
 """Parts of a cell on the timeline: name, from, to, colour."""
 
+_BAR = 34
+"""Pixels of a bar with its gap."""
+
 _LABEL_PIXELS = 10
 """A row that is not higher than this has no label."""
 
@@ -74,7 +77,11 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
         }
         for name, begin, end, _ in PHASES
     ]
-    return {"width": "container", "height": {"step": step}, "layer": layers + watermark(provenance)}
+    return {
+        "width": "container",
+        "height": step * len(nodes),
+        "layer": layers + watermark(provenance),
+    }
 
 
 def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
@@ -86,7 +93,7 @@ def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance:
                   "domain": False}}  # fmt: skip
     return {
         "width": "container",
-        "height": {"step": step},
+        "height": step * len(nodes),
         "layer": [
             {
                 "data": {"name": data},
@@ -134,7 +141,7 @@ def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: st
     """Cells by status, a bar a cluster; dataset `statuses` (cluster, status, cells)."""
     return {
         "width": "container",
-        "height": {"step": 34},
+        "height": _BAR * len(clusters),
         "layer": [
             {
                 "data": {"name": "statuses"},
@@ -177,7 +184,7 @@ def wall_bars(clusters: Sequence[str], parts: Sequence[str], provenance: str) ->
     colours = ["var(--pull)", "var(--start)", "var(--settle)", "var(--wait)"]
     return {
         "width": "container",
-        "height": {"step": 34},
+        "height": _BAR * len(clusters),
         "layer": [
             {
                 "data": {"name": "wall"},
@@ -200,15 +207,23 @@ def wall_bars(clusters: Sequence[str], parts: Sequence[str], provenance: str) ->
     }  # fmt: skip
 
 
-def phase_bars(provenance: str) -> Spec:
-    """A run's phases in their order; dataset `phases` (run, phase, begin, end, seconds)."""
+def phase_bars(runs: Sequence[str], names: Sequence[str], provenance: str) -> Spec:
+    """Every run a row, its phases in their order; dataset `phases` (run, phase, begin, end)."""
+    colours = {
+        "preflight": "var(--faint)",
+        "provision": "var(--start)",
+        "prepare": "var(--s4)",
+        "measure": "var(--pull)",
+        "collect": "var(--s6)",
+        "teardown": "var(--settle)",
+    }
     return {
         "width": "container",
-        "height": {"step": 30},
+        "height": _BAR * len(runs),
         "layer": [
             {
                 "data": {"name": "phases"},
-                "mark": {"type": "bar", "cornerRadius": 2, "color": "var(--pull)"},
+                "mark": {"type": "bar", "cornerRadius": 2},
                 "encoding": {
                     "x": {
                         "field": "begin",
@@ -216,8 +231,20 @@ def phase_bars(provenance: str) -> Spec:
                         "title": "since the run began (s)",
                     },
                     "x2": {"field": "end"},
-                    "y": {"field": "phase", "type": "nominal", "sort": None, "title": None},
-                    "row": {"field": "run", "title": None},
+                    "y": {
+                        "field": "run",
+                        "type": "nominal",
+                        "sort": list(runs),
+                        "title": None,
+                        "axis": {"labelLimit": 150},
+                    },
+                    "color": {
+                        "field": "phase",
+                        "type": "nominal",
+                        "title": None,
+                        "legend": {"orient": "top"},
+                        "scale": {"domain": list(names), "range": [colours[n] for n in names]},
+                    },
                     "tooltip": [
                         {"field": "run"},
                         {"field": "phase"},

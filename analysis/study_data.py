@@ -217,7 +217,7 @@ def wall_parts(cluster: Cluster) -> dict[str, float]:
     """Seconds of the wall time by what they went to.
 
     pulling: the longest pull of each turn; settling: from the last container's start until its Job
-    was complete; the rest of the turns: waiting and starting; between the turns.
+    was complete; starting: the rest of the turns; gaps: between the turns.
     """
     pulling = cluster.pulling_s
     settling = sum(
@@ -228,7 +228,7 @@ def wall_parts(cluster: Cluster) -> dict[str, float]:
     turns = sum(t.end_s - t.begin_s for t in cluster.turns)
     return {
         "pulling": pulling,
-        "waiting and starting": max(0.0, turns - pulling - settling),
+        "starting": max(0.0, turns - pulling - settling),
         "settling": settling,
-        "between the turns": max(0.0, cluster.wall_s - turns),
+        "gaps": max(0.0, cluster.wall_s - turns),
     }

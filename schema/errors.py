@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     """Measuring failed as a whole; what was measured is in the run's folder."""
     TEARDOWN = 7
     """The cluster may still exist and cost money; the message says how to remove it."""
+    DIFFERENT = 8
+    """Two recordings differ by what a comparison was told to fail for."""
     INTERRUPTED = 130
     """Interrupted by Ctrl-C or SIGTERM; torn down, and what was measured was kept."""
 

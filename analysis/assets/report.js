@@ -41,9 +41,10 @@
       domainColor: "var(--line)", tickColor: "var(--line)", labelFontSize: 12, titleFontSize: 12,
       titleFontWeight: 500, titlePadding: 10, labelPadding: 5,
     },
+    axisX: { tickCount: { signal: "max(3, ceil(width / 90))" } },
     legend: {
       labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12, titleFontSize: 12,
-      titleFontWeight: 500, symbolStrokeWidth: 2.5,
+      titleFontWeight: 500, symbolOpacity: 1,
     },
     header: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12 },
     title: { color: "var(--ink)" }, text: { color: "var(--ink)" }, rule: { color: "var(--soft)" },
@@ -51,9 +52,10 @@
   const draw = async (plot) => {
     const figure = plot.closest("figure");
     const spec = colour(JSON.parse(document.getElementById(plot.dataset.spec).textContent), style());
+    spec.autosize = { type: "fit-x", contains: "padding" };
     spec.datasets = Object.fromEntries((plot.dataset.uses || "").split(" ").filter(Boolean).map((n) => [n, dataset(n)]));
     const narrow = plot.clientWidth < 520;
-    const legend = narrow ? { orient: "top", columns: 3 } : {};
+    const legend = narrow ? { orient: "top", columns: 2 } : {};
     const theme = colour(config, style());
     Object.assign(theme.legend, legend);
     try {
