@@ -138,10 +138,11 @@ def network_or_disk(clusters: Sequence[Cluster]) -> Answer:
     )[0]
     return Answer(
         question,
-        f"{name[0].upper()}{name[1:]}: at its limit it alone would take {max(disk, gunzip, network):.0%} "
-        f"of the pull time; unpacking by one core {gunzip:.0%}, the network {network:.2%}.",
-        f"Medians over {len(shares)} images of at least 1 GB on {cluster.label}. The limits are the "
-        f"makers' figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, gunzip about "
+        f"{name[0].upper()}{name[1:]}: at its limit it alone would take "
+        f"{max(disk, gunzip, network):.0%} of the pull time; unpacking by one core "
+        f"{gunzip:.0%}, the network {network:.2%}.",
+        f"Medians over {len(shares)} images of at least 1 GB on {cluster.label}. The limits are "
+        f"the makers' figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, gunzip about "
         f"{GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s, network "
         f"{NETWORK_BYTES_PER_S[cluster.machine_type] / 1e6:.0f} MB/s. The parts overlap, so shares "
         "do not add up; above 100 % the true limit is higher than the figure.",
@@ -268,8 +269,8 @@ def streaming(clusters: Sequence[Cluster]) -> Answer:
                 return Answer(
                     question,
                     f"By pull time {effect.times()} shorter; by job time {job:.3g} times.",
-                    f"{one.label} against {other.label}, the same {len(shared)} tags. What streaming "
-                    f"saves before the start it may cost while the program runs.",
+                    f"{one.label} against {other.label}, the same {len(shared)} tags. What "
+                    "streaming saves before the start it may cost while the program runs.",
                 )
     kind = "with" if streamed else "without"
     return _untold(question, f"Every recorded cluster pulled {kind} image streaming.")

@@ -26,9 +26,9 @@ _WAITED_S = 1.0
 _LOST_SHARE = 0.01
 
 GRADE_RULE = (
-    "A: at least 95 % of the cells are valid; B 80 %, C 60 %, D 30 %, F below. One grade less where "
-    "more than 1 % of the events of the study's pods were lost, and one less where images came in "
-    "the order of their size without repetition."
+    "A: at least 95 % of the cells are valid; B 80 %, C 60 %, D 30 %, F below. One grade less "
+    "where more than 1 % of the events of the study's pods were lost, and one less "
+    "where images came in the order of their size without repetition."
 )
 
 
@@ -178,7 +178,7 @@ def audit(tables: Tables) -> list[Audit]:
     names = [column[0] for column in result.description or ()]
     audits = []
     for values in result.fetchall():
-        row = {name: 0 if v is None else v for name, v in zip(names, values, strict=True)}
+        row: _Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
         cluster = clusters[row["run"], row["stack"]]
         findings = [*_found(row, cluster), *_copies(row, same), *_lines(row, tables)]
         audits.append(
@@ -267,8 +267,8 @@ def _cells(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["twice"]:
         yield finding(
             "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
-            f"{row['surplus']} of {row['real_pulls']} pulls repeat a node that had pulled the image "
-            f"({row['twice']} cells): they are not independent, and they slowed each other.",
+            f"{row['surplus']} of {row['real_pulls']} pulls repeat a node that had pulled the "
+            f"image ({row['twice']} cells): they are not independent, and they slowed each other.",
         )  # fmt: skip
     if row["no_pull"]:
         yield finding(

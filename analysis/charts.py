@@ -59,6 +59,7 @@ def scale_of(values: Sequence[float]) -> Spec:
 
 
 def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
+    """Colour by an ordered property: the seven colours, or a scheme where these are too few."""
     if len(order) > len(STEPS):
         return {
             "field": field,

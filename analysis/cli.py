@@ -133,6 +133,7 @@ def similarity(
 def compare(
     first: Annotated[Path, typer.Argument(help="What to compare with: one recording or several.")],
     second: Annotated[Path, typer.Argument(help="What is compared.")],
+    *,
     out: Out = Path("results"),
     statistic: Annotated[
         str, typer.Option(help="Of an image's pulls: median, mean, p95 or max.")
@@ -179,11 +180,12 @@ def compare(
 
 @app.command()
 def predict(
-    image: Annotated[str, typer.Option(help="Reference or tag of the image to ask about.")],
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes that pull it at the same time.")],
     inputs: Annotated[
         list[Path] | None, typer.Argument(help="What to learn from; default: data/runs.")
     ] = None,
+    *,
+    image: Annotated[str, typer.Option(help="Reference or tag of the image to ask about.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that pull it at the same time.")],
     layers: Annotated[int | None, typer.Option(help="Number of layers, if nothing says.")] = None,
     compressed_bytes: Annotated[int | None, typer.Option(help="Bytes that travel.")] = None,
     unpacked_bytes: Annotated[int | None, typer.Option(help="Bytes that land on the disk.")] = None,

@@ -7,7 +7,7 @@ intervals at 95 %. A median over nodes stands for an image; images count alike.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Effect:
     n: int
 
     def percent(self) -> str:
-        """A ratio as a change: '+3.1 % (−0.2 … +6.0 %)'."""
+        """A ratio as a change: '+3.1 % (+0.2 … +6.0 %)'."""
         value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
         return f"{signed(value)} % ({signed(low)} … {signed(high)} %)"
 
@@ -164,7 +164,7 @@ def _slope(sizes: Matrix, medians: Sequence[Matrix]) -> Matrix:
     x = x - nan_mean(x, 1)[:, None, :]
     y = y - nan_mean(y, 1)[:, None, :]
     above, below = np.nansum(x * y, axis=(1, 2)), np.nansum(x * x, axis=(1, 2))
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0))
 
 
 def nan_median(values: Matrix, axis: int) -> Matrix:
@@ -201,7 +201,7 @@ class Line:
 
 
 def fit_line(
-    clusters: Sequence[Pulls], features: dict[str, tuple[float, ...]], names: Sequence[str]
+    clusters: Sequence[Pulls], features: Mapping[str, tuple[float, ...]], names: Sequence[str]
 ) -> Line | None:
     """Least squares of an image's median duration on its features, with a level a cluster.
 

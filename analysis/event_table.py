@@ -109,6 +109,7 @@ def open_event_table(
         try:
             stacks = _Stacks(recordings)
             make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress))
+            _add_saved(database, stacks)
             make_table(database, "stack", _STACK, stacks.rows())
             database.execute(_DEDUPLICATE)
             yield database
@@ -135,7 +136,7 @@ class _Stacks:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Rows of the table `stack`; a recording without any event has one too."""
-        for index, recording in enumerate(self.recordings):
+        for index in range(len(self.recordings)):
             if all(known != index for known, _ in self._numbers):
                 self.number(index, "")
         for (index, stack), number in self._numbers.items():
@@ -149,6 +150,8 @@ def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[
     count = 0
     for index, recording in enumerate(stacks.recordings):
         for path in recording.files:
+            if path.suffix == ".parquet":
+                continue
             file = _short(path, recording)
             for read in read_events(path, notes):
                 number = stacks.number(index, read.cluster)
@@ -159,6 +162,26 @@ def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[
                 count += 1
                 if progress and count % PROGRESS_EVERY == 0:
                     progress(count)
+
+
+def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
+    """Take over the rows of an events.parquet, which were events already."""
+    for index, recording in enumerate(stacks.recordings):
+        for path in recording.files:
+            if path.suffix == ".parquet":
+                columns = ", ".join(_SAVED.get(name, name) for name in COLUMNS)
+                query = f"INSERT INTO raw SELECT {columns} FROM read_parquet($path) "
+                query += "WHERE run = $run AND stack = $stack"
+                rec = stacks.number(index, "")
+                names = {"path": str(path), "run": recording.run, "stack": recording.stack}
+                database.execute(query, names | {"rec": rec})
+
+
+_SAVED = {
+    "rec": "$rec",
+    "at_ns": 'epoch_ns("at")',
+    "last_ns": "epoch_ns(last_at)",
+}
 
 
 def _short(path: Path, recording: Recording) -> str:

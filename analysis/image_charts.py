@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from analysis.charts import Spec, watermark
 
+_FEW = 40
+"""Labels that fit beside each other."""
+
 
 def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
     """Bytes a second on the wire and on the disk, under the machine's limits.
@@ -54,7 +57,7 @@ def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
 
 def similarity_map(data: str, tags: Sequence[str]) -> Spec:
     """Images by images; dataset with columns a, b and similarity."""
-    axis = {"labels": len(tags) <= 40, "ticks": False, "labelAngle": -60, "labelLimit": 120,
+    axis = {"labels": len(tags) <= _FEW, "ticks": False, "labelAngle": -60, "labelLimit": 120,
             "domain": False}  # fmt: skip
     place: Spec = {"type": "nominal", "sort": list(tags), "title": None, "axis": axis}
     return {

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 from pydantic import BaseModel, ValidationError
 
 from schema.errors import UserError
@@ -33,6 +34,7 @@ _MACHINE = re.compile(r"[a-z]+\d+[a-z]*-[a-z]+(-\d+)?|[a-z]\d[a-z]*\.\w+")
 _STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_MACHINE.pattern}")
 _SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
 
+_SCALE = re.compile(r"images at ([\d.e-]+) of their size")
 _DEEPEST = 32
 
 R = TypeVar("R", bound=BaseModel)
@@ -77,6 +79,8 @@ class Recording:
         nodes: cluster size N, None if no file or folder says.
         node_list: nodes as listed by the cluster, empty if no list was kept.
         folder: the records of a run of this project, None for a recording of another kind.
+        told: provenance as an events.parquet of ours tells it; empty for all else.
+        machines: machine types as it tells them.
     """
 
     run: str
@@ -86,6 +90,8 @@ class Recording:
     nodes: int | None
     node_list: tuple[NodeInfo, ...] = ()
     folder: RunFolder | None = None
+    told: str = ""
+    machines: str = ""
 
     @property
     def rehearsal(self) -> Rehearsal | None:
@@ -95,11 +101,21 @@ class Recording:
     @property
     def provenance(self) -> str:
         """'measured', or in words what was not real; stands on every table and plot."""
-        return describe_rehearsal(self.rehearsal)
+        return self.told or describe_rehearsal(self.rehearsal)
+
+    @property
+    def scale(self) -> float:
+        """Fraction of the bytes that the tags claim; 1 for measurements."""
+        if self.rehearsal:
+            return self.rehearsal.scale
+        said = _SCALE.search(self.told)
+        return float(said[1]) if said else 1.0
 
     @property
     def machine_type(self) -> str:
         """Machine type of the nodes; empty if unknown, comma-separated if there are several."""
+        if self.machines:
+            return self.machines
         types = sorted({node.machine_type for node in self.node_list if node.machine_type})
         if not types and self.folder and self.folder.record.outputs:
             types = [self.folder.record.outputs.machine_type]
@@ -136,7 +152,9 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
         for folder in _run_folders(path):
             found[folder] = _load_run_folder(folder)
         for file in _event_files(path):
-            if not any(folder in file.parents for folder in found):
+            if file.suffix == ".parquet":
+                found |= {Path(file, r.run, r.stack): r for r in _saved_events(file)}
+            elif not any(folder in file.parents for folder in found):
                 foreign[_place(file, path)].add(file)
         after = len(found) + sum(len(files) for files in foreign.values())
         if before == after and not _inside_known(path, found, foreign):
@@ -214,6 +232,26 @@ def _cluster_size(stack: str, files: Sequence[Path], node_list: Sequence[NodeInf
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def _saved_events(path: Path) -> list[Recording]:
+    """The recordings in an events.parquet that this project wrote."""
+    query = """
+        SELECT run, stack, max(nodes), max(machine_type), max(provenance)
+        FROM read_parquet(?) GROUP BY ALL ORDER BY ALL
+    """
+    try:
+        rows = duckdb.execute(query, [str(path)]).fetchall()
+    except duckdb.Error as error:
+        detail = str(error).strip().partition("\n")[0]
+        raise DamagedRunError(
+            f"{path} cannot be read as the events.parquet of this project: {detail}.",
+            "python -m analysis tables writes one from run folders or event files",
+        ) from None
+    return [
+        Recording(run, stack, path, (path,), nodes, machines=machines, told=provenance)
+        for run, stack, nodes, machines, provenance in rows
+    ]
+
+
 def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
     nodes: dict[str, NodeInfo] = {}
     for file in files:
@@ -256,6 +294,8 @@ def _distinct(recordings: list[Recording]) -> list[Recording]:
 
 
 def _run_root(recording: Recording) -> Path:
+    if recording.told:
+        return recording.root / recording.run
     foreign_stack = recording.stack and recording.folder is None
     return recording.root.parent if foreign_stack else recording.root
 

@@ -121,8 +121,8 @@ def fit(clusters: Sequence[Cluster]) -> Model:
     kinds = sorted({cluster.provenance for cluster in clusters})
     if len(kinds) != 1:
         raise ModelError(
-            f"A model of {' and '.join(kinds) or 'no data'} would mean nothing, since simulated and "
-            "measured pulls have nothing in common.",
+            f"A model of {' and '.join(kinds) or 'no data'} would mean nothing, since simulated "
+            "and measured pulls have nothing in common.",
             "name inputs of one kind",
         )
     for selection in ("valid cells", "all successful pulls"):
@@ -224,7 +224,7 @@ def _fit(data: _Data, clusters: Sequence[Cluster], provenance: str, selection: s
         Term(name, float(value), float(error))
         for name, value, error in zip(["level", *columns], beta, errors, strict=True)
     ]
-    known = np.isfinite(data.x).all(axis=0)
+    known = [bool(np.isfinite(column).all()) for column in data.x.T]
     ranges = {
         name: (float(x.min()), float(x.max()))
         for name, x, ok in zip(FEATURES, data.x.T, known, strict=True)

@@ -7,6 +7,7 @@ made in any process. The same figure gives the same bytes.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ GRID = "#e3e6ea"
 WAIT, PULL, START, SETTLE, OTHER = "#c9ced6", "#0072b2", "#e69f00", "#cc79a7", "#7f8793"
 """Of the palette of Okabe and Ito, which people of any colour vision can tell apart."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.edgecolor": SOFT,
@@ -86,7 +87,9 @@ def save(figure: Figure, out: Path, name: str, caption: str, provenance: str = "
         figure.set_layout_engine("none")  # it is laid out now
         figure.savefig(paths[1], dpi=144, metadata={"Software": None})
     except OSError as error:
-        raise PlotError(f"Figures cannot be written to {out}: {error}.", "name another folder")
+        raise PlotError(
+            f"Figures cannot be written to {out}: {error}.", "name another folder"
+        ) from None
     return paths
 
 

@@ -27,6 +27,8 @@ from analysis.plot_files import (
 from analysis.study_data import Cluster, load_clusters, wall_parts
 from analysis.tables import Tables
 
+Colour = tuple[float, float, float, float]
+
 _LOG_FROM = 50
 _SECONDS = "pull time (s)"
 _JITTER = 0.28
@@ -73,7 +75,7 @@ def _all(
 
 
 def counted(clusters: Sequence[Cluster]) -> str:
-    """n and exclusions, for a caption."""
+    """Give n and exclusions, for a caption."""
     every = sum(int(np.isfinite(c.every.seconds).sum()) for c in clusters)
     valid = sum(int(np.isfinite(c.valid.seconds).sum()) for c in clusters)
     return f"n = {every} cells with a successful pull: {valid} valid, {every - valid} excluded."
@@ -105,7 +107,7 @@ def _seconds_axis(axes: Axes, values: Matrix) -> None:
 
 
 def _points(
-    axes: Axes, x: float, width: float, cluster: Cluster, image: str, colour: object
+    axes: Axes, x: float, cluster: Cluster, image: str, *, width: float, colour: Colour
 ) -> None:
     """All pulls of an image: filled where the cell is valid, hollow where it is not."""
     for pulls, filled in ((cluster.every, False), (cluster.valid, True)):
@@ -131,7 +133,7 @@ def _by_cluster(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) 
         for image in cluster.every.images:
             size = _size(cluster, image)
             x = place + (sizes.index(size) - (len(sizes) - 1) / 2) * width
-            _points(axes, x, width * _JITTER, cluster, image, colours[size])
+            _points(axes, x, cluster, image, width=width * _JITTER, colour=colours[size])
     axes.set_xticks(range(len(clusters)), [c.label.replace(" · ", "\n") for c in clusters])
     axes.set_xlabel("cluster")
     _seconds_axis(axes, np.concatenate([c.every.seconds.ravel() for c in clusters]))
@@ -183,7 +185,7 @@ def _distribution(cluster: Cluster, out: Path, name: str, mark: str) -> list[Pat
     figure, axes = new_figure(max(7, 0.28 * len(images) + 3), 5.5)
     colours = sequence(len(images))
     for place, image in enumerate(images):
-        _points(axes, place, 0.25, cluster, image, colours[place])
+        _points(axes, place, cluster, image, width=0.25, colour=colours[place])
     labels = [cluster.images[i].label if i in cluster.images else i for i in images]
     axes.set_xticks(range(len(images)), labels, rotation=90, fontsize=7)
     _seconds_axis(axes, cluster.every.seconds)
@@ -247,8 +249,11 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
     axes.invert_yaxis()
     axes.set_xlabel("since the first pod was bound (s)")
     axes.set_title(f"What each node did: {cluster.label}")
-    axes.legend(ncols=4, loc="upper left", bbox_to_anchor=(0, -0.12 if len(nodes) > 20 else -0.25))  # noqa: PLR2004
-    caption = f"{len(rows)} cells with a recorded pull. Settling: from the container's start until the Job was complete."
+    figure.legend(ncols=4, loc="outside upper right")
+    caption = (
+        f"{len(rows)} cells with a recorded pull. Settling: from the container's start until the "
+        f"Job was complete. {counted([cluster])}"
+    )
     return save(figure, out, f"timeline-{name}", caption, mark)
 
 

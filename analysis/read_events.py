@@ -219,7 +219,7 @@ def _read_stream(stream: BinaryIO, file: str, notes: Notes) -> Iterator[Read]:
         yield from _read_document(b"".join(rest), file, number, notes)
         return
     # A file's lines are nearly all of one kind: what read the last line is tried first.
-    usual = _event_line
+    usual: _Exact = _event_line
     for at, line in chain([(number, first)], lines):
         try:
             yield usual(line)

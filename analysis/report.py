@@ -139,34 +139,35 @@ def lede(tables: Tables) -> str:
     when = f", recorded from {row['begin']:%d %B %Y, %H:%M} UTC" if row["begin"] else ""
     count = "1 image" if row["images"] == 1 else f"{row['images']} images"
     plural = "s" if sizes != "1" else ""
-    return f"How long Kubernetes nodes took to pull {count}, on clusters of {sizes} node{plural}{when}."
+    where = f"clusters of {sizes} node{plural}"
+    return f"How long Kubernetes nodes took to pull {count}, on {where}{when}."
 
 
 def banners(draft: Draft) -> list[Banner]:
     """What nobody may overlook: rehearsals, and images that are almost empty."""
     found = []
     for recording in draft.tables.recordings:
-        rehearsal = recording.rehearsal
-        if rehearsal is None:
+        if recording.provenance == "measured":
             continue
-        simulated = rehearsal.nodes == "simulated"
+        simulated = recording.provenance.startswith("simulated")
         head = f"{recording.run}: {'simulated nodes' if simulated else 'a rehearsal'}."
         what = (
             "No image was pulled: the durations are a simulation's and say nothing about a cluster."
             if simulated
             else "Real pulls by real kubelets, on one machine: they say nothing about a cloud."
         )
-        scale = f" Images held {rehearsal.scale:g} of the bytes that their tags claim."
-        found.append(Banner(head, what + scale + (f" {rehearsal.note}" if rehearsal.note else "")))
+        scale = f" Images held {recording.scale:g} of the bytes that their tags claim."
+        note = f" {recording.rehearsal.note}" if recording.rehearsal else ""
+        found.append(Banner(head, (what + scale + note).strip()))
     empty = emptiest([c for c in draft.clusters if c.measured])
     if empty and empty.unpacked_bytes and empty.wire_bytes:
         found.append(
             Banner(
                 "The images are almost empty.",
                 f"{empty.label} moves {size(empty.wire_bytes)} over the network and unpacks to "
-                f"{size(empty.unpacked_bytes)}, {empty.unpacked_bytes / empty.wire_bytes:.0f} times "
-                "as much. Its pulls measure unpacking and the disk; they say nothing about a "
-                "registry or a network.",
+                f"{size(empty.unpacked_bytes)}: "
+                f"{empty.unpacked_bytes / empty.wire_bytes:.0f} times as much. Its "
+                "pulls measure unpacking and the disk; they say nothing about a registry or a network.",
             )
         )
     if "mixed" in draft.mark:

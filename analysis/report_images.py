@@ -13,6 +13,12 @@ from analysis.similarity import cluster_order, compare_images
 from analysis.study_data import Cluster, Image
 
 
+_TEXT = (
+    "What a pull moves over the network and what it writes to the disk, each second, against what "
+    "the machine can do at most. A dot near a line runs under that limit."
+)
+
+
 def image_bytes(draft: Draft) -> Section:
     """Every image with its bytes, and the roofs that its pulls run under."""
     known: dict[str, Image] = {}
@@ -39,10 +45,7 @@ def image_bytes(draft: Draft) -> Section:
     return Section(
         "images",
         "Images and limits",
-        [
-            "What a pull moves over the network and what it writes to the disk, each second, "
-            "against what the machine can do at most. A dot near a line runs under that limit."
-        ],
+        [_TEXT],
         figures=_roofline(draft),
         tables=[table] if ordered else [],
     )

@@ -50,7 +50,7 @@ class Draft:
         return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
     def counted(self, cluster: Cluster | None = None) -> str:
-        """n and exclusions, for a caption: of one cluster or of all."""
+        """Give n and exclusions, for a caption: of one cluster or of all."""
         where = "WHERE run = ? AND stack = ?" if cluster else ""
         values = [cluster.run, cluster.stack] if cluster else []
         rows = self.tables.database.execute(

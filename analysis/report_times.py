@@ -1,6 +1,5 @@
 """The report's sections on pull times: by cluster, by size, by layers, by node, and the model."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from analysis.charts import by_cluster, by_layers, by_size
@@ -14,6 +13,13 @@ from analysis.study_data import Cluster
 _TEXT = (
     "The kubelet's own duration of each pull, without waiting behind other pulls of the node. "
     "A small dot is a pull, the large dot the median, the bar the middle half."
+)
+
+
+_MODEL = (
+    "Pull time as a level and so many seconds for each unit of what an image is: least squares of "
+    "the relative error, standard errors robust over nodes. python -m analysis predict gives the "
+    "expected time of an image of your own."
 )
 
 
@@ -202,10 +208,4 @@ def model(draft: Draft) -> Section:
         mark = "" if provenance == "measured" else provenance
         names = ("Term", "Seconds for each unit#", "Standard error#")
         tables.append(make_table(caption, names, rows, mark))
-    text: Sequence[str] = [
-        "Pull time as a level and so many seconds for each unit of what an image is: least squares "
-        "of the relative error, standard errors robust over nodes. python -m analysis predict "
-        "gives the expected time of an image of your own.",
-        *reasons,
-    ]
-    return Section("model", "A model of pull time", text, tables=tables)
+    return Section("model", "A model of pull time", [_MODEL, *reasons], tables=tables)

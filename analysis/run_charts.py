@@ -85,7 +85,7 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
 
 
 def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
-    """Nodes by images: how a node's pull compares with the image's median. Dataset as timeline's."""
+    """Nodes by images: a pull against the image's median. The timeline's dataset."""
     step = max(3, min(20, 640 // max(1, len(nodes))))
     few = len(images) <= 40  # noqa: PLR2004 (labels that fit beside each other)
     x = {"field": "image", "type": "nominal", "sort": list(images), "title": "image",

@@ -50,7 +50,7 @@ def jaccard(sets: Sequence[frozenset[str]]) -> Matrix:
     shared = held @ held.T
     sizes = held.sum(axis=1)
     union = sizes[:, None] + sizes[None, :] - shared
-    return np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.ones_like(shared), where=union > 0))
 
 
 def compare_images(images: Sequence[ImageManifest]) -> Similarities:
@@ -116,8 +116,12 @@ def cluster_order(matrix: Matrix) -> list[int]:
     """Order in which alike images stand side by side (average linkage of 1 - similarity)."""
     if len(matrix) < 3:  # noqa: PLR2004 (two cannot stand otherwise)
         return list(range(len(matrix)))
-    from scipy.cluster.hierarchy import leaves_list, linkage  # noqa: PLC0415 (slow to import)
-    from scipy.spatial.distance import squareform  # noqa: PLC0415
+    # Slow to import, and needed for pictures alone.
+    from scipy.cluster.hierarchy import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        leaves_list,
+        linkage,
+    )
+    from scipy.spatial.distance import squareform  # type: ignore[import-untyped]  # noqa: PLC0415
 
     distance = np.clip(1 - matrix, 0, None)
     np.fill_diagonal(distance, 0)

@@ -179,8 +179,7 @@ def _cluster(
     *,
     streaming: bool,
 ) -> Cluster:
-    rehearsal = recording.rehearsal if recording else None
-    scale = rehearsal.scale if rehearsal else 1.0
+    scale = recording.scale if recording else 1.0
     study = recording.folder.record.study.name if recording and recording.folder else row["run"]
     every = [(pull["node"], pull["image"], pull["pull_s"]) for pull in pulls]
     valid = [(pull["node"], pull["image"], pull["pull_s"]) for pull in pulls if pull["valid"]]

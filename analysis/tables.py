@@ -90,7 +90,7 @@ CREATE VIEW events AS
 SELECT s.run, s.stack, e.file, e.source, e.uid, e.reason, e.type, e.count, e.kind, e.namespace,
     e.object, e.object_uid, e.container, e.component, e.node, make_timestamp_ns(e.at_ns) AS at,
     e.clock, make_timestamp_ns(e.last_ns) AS last_at, e.job, e.job_uid, e.image, e.pull_s,
-    e.pull_and_wait_s, e.image_bytes, e.cached, e.message, s.provenance
+    e.pull_and_wait_s, e.image_bytes, e.cached, e.message, s.nodes, s.machine_type, s.provenance
 FROM event AS e JOIN stack AS s USING (rec)
 ORDER BY s.run, s.nodes, s.stack, e.at_ns, e.uid;
 """
