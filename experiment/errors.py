@@ -40,6 +40,12 @@ class TeardownError(UserError):
     exit_code = ExitCode.TEARDOWN
 
 
+class InternalError(UserError):
+    """A mistake of ours."""
+
+    exit_code = ExitCode.INTERNAL
+
+
 class Interrupted(UserError):
     """Ctrl-C or SIGTERM."""
 
