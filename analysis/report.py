@@ -167,7 +167,7 @@ def banners(draft: Draft) -> list[Banner]:
                 f"{empty.label} moves {size(empty.wire_bytes)} over the network and unpacks to "
                 f"{size(empty.unpacked_bytes)}: "
                 f"{empty.unpacked_bytes / empty.wire_bytes:.0f} times as much. Its "
-                "pulls measure unpacking and the disk; they say nothing about a registry or a network.",
+                "pulls measure unpacking and the disk, and say nothing of a registry or a network.",
             )
         )
     if "mixed" in draft.mark:

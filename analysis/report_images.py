@@ -12,7 +12,6 @@ from analysis.report_parts import Draft, make_table, size
 from analysis.similarity import cluster_order, compare_images
 from analysis.study_data import Cluster, Image
 
-
 _TEXT = (
     "What a pull moves over the network and what it writes to the disk, each second, against what "
     "the machine can do at most. A dot near a line runs under that limit."

@@ -103,7 +103,7 @@ def wall_time(draft: Draft) -> Section:
     text = (
         "Pulling is the longest pull of each turn: less wall time the study cannot take. Starting "
         "is what goes before and after it until the containers run, settling from the start of the "
-        "last container until its Job was complete, gaps lie between the turns. Pauses of more than "
+        "last container until its Job was complete; gaps lie between turns. Pauses of more than "
         "a minute do not count."
     )
     return Section("wall", "Where the wall time went", [text], figures=[figure])
