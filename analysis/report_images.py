@@ -128,7 +128,7 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
         figures.append(
             Figure(name, title, similarity_map(name, tags), [name],
                    f"n = {len(tags)} images, Jaccard similarity of {of}; alike images side by "
-                   "side.", marks=len(tags) ** 2)
+                   "side.", marks=len(tags) ** 2, provenance=draft.mark)
         )  # fmt: skip
     text = (
         "Images that share layers pull faster after one another. With the base counted they look "
