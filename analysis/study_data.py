@@ -46,7 +46,8 @@ SELECT c.rec, trial, c.image,
         WHERE p.rec = c.rec AND p.image = c.image AND p.outcome = 'pulled') AS slowest_s,
     median(image_bytes) AS image_bytes
 FROM cell AS c
-GROUP BY ALL HAVING min(least(scheduled_ns, pulling_ns, pulled_ns)) IS NOT NULL
+GROUP BY ALL  -- a turn that was interrupted before anything of it ended is none
+HAVING begin_s IS NOT NULL AND end_s IS NOT NULL
 ORDER BY c.rec, trial
 """
 

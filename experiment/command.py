@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 
 from analysis.report import write_report
-from experiment.errors import Interrupted, PlanError
+from experiment.errors import InternalError, Interrupted, PlanError
 from experiment.ledger import last_attempts
 from experiment.plan import expected_cost, order_trials
 from experiment.progress import Progress
@@ -134,8 +135,9 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
     else:
         progress.say("Every cell is valid already; nothing is left to measure.")
     cells = _show_result(folder, progress)
-    if problem is not None:
-        raise problem
+    unwritten = _write_report(folder, progress) if cells else None
+    if problem or unwritten:
+        raise problem or unwritten  # type: ignore[misc]  # one of them is not None
     if any(cell.status is not Status.VALID for cell in cells):
         raise typer.Exit(ExitCode.INCOMPLETE)
 
@@ -183,6 +185,18 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
     rehearsed = " of a rehearsal" if folder.read_run().rehearsal else ""
     caption = f"{valid} of {len(cells)} cells{rehearsed} are valid"
     progress.table(closing_table(image_lines(trials, cells), caption))
-    page = write_report([folder.path], folder.report_dir)
-    progress.say(f"Report: {page}")
     return cells
+
+
+def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
+    try:
+        page = write_report([folder.path], folder.report_dir)
+    except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
+        folder.log(traceback.format_exc(), datetime.now(UTC))
+        return InternalError(
+            f"The run is whole in {folder.path}, but its report could not be written: {error!r}.",
+            f"report it with {folder.path / 'run.log'}; to try again: "
+            f"python -m analysis report {folder.path} --out {folder.report_dir}",
+        )
+    progress.say(f"Report: {page}")
+    return None
