@@ -54,6 +54,7 @@ class ExporterHost:
     def __init__(self, site: ExporterSite) -> None:
         self._site = site
         self._ending = threading.Event()
+        self._guard = threading.Lock()
         self._exporters: dict[str, _Exporter] = {}
         self._thread = threading.Thread(target=self._follow, name="exporters", daemon=True)
 
@@ -64,16 +65,18 @@ class ExporterHost:
     def stop(self) -> None:
         """End all exporters. The thread ends with the API server."""
         self._ending.set()
-        for exporter in list(self._exporters.values()):
-            exporter.stop()
+        with self._guard:
+            for exporter in self._exporters.values():
+                exporter.stop()
 
     def _follow(self) -> None:
         while not self._ending.is_set():
             try:
                 for pods in self._site.admin.pods_in_motion(_WATCH_S):
-                    if self._ending.is_set():
-                        return
-                    self._reconcile(pods)
+                    with self._guard:
+                        if self._ending.is_set():
+                            return
+                        self._reconcile(pods)
             except ClusterError:
                 self._ending.wait(1)
 

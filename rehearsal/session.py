@@ -175,7 +175,8 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         _say(f"left running in {home.folder}; {_DOWN} ends it")
         return
     begun = time.monotonic()
-    with handling(signal.SIGINT, signal.SIG_IGN):  # a second Ctrl-C must not leave half of it
+    # a second Ctrl-C must not leave half of it
+    with handling(signal.SIGINT, signal.SIG_IGN), handling(signal.SIGTERM, signal.SIG_IGN):
         end(home)
         if process:
             process.wait()

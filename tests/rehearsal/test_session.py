@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from rehearsal import machine, session
+from rehearsal.home import HOME_VARIABLE, Home, RehearsalError
+from rehearsal.machine import Obstacle
+from rehearsal.session import _keep_log, _variables, handling
+from schema.names import REHEARSAL_VARIABLE
+
+MODULE = sys.modules["rehearsal.session"]
+"""The module; its name in the package is the function's."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.delenv(REHEARSAL_VARIABLE, raising=False)
+    return Home(tmp_path / "home")
+
+
+def test_a_machine_that_cannot_run_nodes_is_refused_before_anything_starts(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obstacle = Obstacle("Real nodes need root, and this is a user.", "run it with sudo -E")
+    monkeypatch.setattr(machine, "obstacles", lambda _: [obstacle])
+    with pytest.raises(RehearsalError, match="need root") as refused, session():
+        pass
+    assert refused.value.cure == "run it with sudo -E"
+    assert not home.folder.exists()
+
+
+def test_a_shell_whose_rehearsal_has_ended_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REHEARSAL_VARIABLE, "{}")
+    with pytest.raises(RehearsalError, match="that has ended"), session():
+        pass
+
+
+def test_variables_are_as_before_after_an_error(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_HOME", "/users")
+    monkeypatch.delenv("NEW", raising=False)
+    monkeypatch.setenv("PATH", f"/bin:{home.programs}:/usr/bin")
+    added = {"PULUMI_HOME": "/rehearsals", "NEW": "1"}
+
+    def fail() -> None:
+        with _variables(home, added):
+            assert os.environ["PULUMI_HOME"] == "/rehearsals"
+            assert os.environ["PATH"] == f"{home.programs}:/bin:/usr/bin"
+            raise ValueError("oops")
+
+    with pytest.raises(ValueError, match="oops"):
+        fail()
+    assert os.environ["PULUMI_HOME"] == "/users"
+    assert os.environ["PATH"] == f"/bin:{home.programs}:/usr/bin"
+    assert "NEW" not in os.environ
+
+
+def test_a_failure_s_log_outlives_the_home(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(MODULE, "cache_root", lambda: tmp_path)
+    _keep_log(home)  # there is none
+    assert capsys.readouterr().err == ""
+    home.folder.mkdir()
+    home.log.write_text("what happened\n")
+    _keep_log(home)
+    kept = tmp_path / "last-failed-rehearsal.log"
+    assert kept.read_text() == "what happened\n"
+    assert str(kept) in capsys.readouterr().err
+
+
+def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with handling(signal.SIGUSR1, signal.SIG_IGN):
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGUSR1) is before
+    failures: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            with handling(signal.SIGUSR1, signal.SIG_IGN):
+                pass
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert failures == []
