@@ -6,7 +6,6 @@ Built on the official client's dynamic client. Deliberately without watches: who
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -62,9 +61,16 @@ class ClusterApi:
         self._context = context
         self._namespace = namespace
         self._lock = threading.Lock()
+        self._opened: Any = None
 
-    @cached_property
+    @property
     def _client(self) -> Any:
+        with self._lock:  # the kubeconfig's plugin runs once, however many objects are made at once
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> Any:
         SCRATCH.mkdir(mode=0o700, exist_ok=True)
         kubeconfig = load_kubeconfig(self._kubeconfig)
         client = config.new_client_from_config_dict(
@@ -74,18 +80,11 @@ class ClusterApi:
             temp_file_path=str(SCRATCH),
         )
         # The official client only logs that a plugin failed, and then asks without a credential.
-        plugin = next(
-            (
-                user["user"]["exec"]["command"]
-                for user in kubeconfig.get("users", [])
-                if "exec" in user.get("user", {})
-            ),
-            None,
-        )
+        plugin = _plugin(kubeconfig, self._context)
         if plugin and not (client.configuration.api_key or client.configuration.cert_file):
             raise ProviderError(
-                f"{plugin}, which the kubeconfig names, gave no credential; run it "
-                "by hand to see why."
+                f"{plugin}, which the kubeconfig names, gave no credential; run it by hand to see "
+                "why."
             )
         return DynamicClient(client, cache_file=str(SCRATCH / f"discovery-{uuid4().hex}.json"))
 
@@ -107,8 +106,9 @@ class ClusterApi:
             raise ProviderError(f"kubeconfig cannot be used: {error}") from error
 
     def _kind(self, api_version: str, kind: str) -> Any:
+        resources = self._client.resources
         with self._lock:
-            return self._client.resources.get(api_version=api_version, kind=kind)
+            return resources.get(api_version=api_version, kind=kind)
 
     def namespace_of(self, body: Mapping[str, Any]) -> str | None:
         """The namespace of an object, None if its kind has none.
@@ -198,6 +198,15 @@ class ClusterApi:
             self._call(call, f"{kind} {name}")
         except (NotFoundError, NoSuchKindError):
             return
+
+
+def _plugin(kubeconfig: Props, context: str | None) -> str | None:
+    """The command that gives the active user's credential, None if none is asked for."""
+    contexts = {each["name"]: each["context"] for each in kubeconfig.get("contexts", [])}
+    users = {each["name"]: each["user"] for each in kubeconfig.get("users", [])}
+    active = contexts.get(context or kubeconfig.get("current-context"), {}).get("user")
+    command = users.get(active, {}).get("exec", {}).get("command")
+    return None if command is None else str(command)
 
 
 def _said(error: DynamicApiError | ApiException) -> str:
