@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import datetime
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from benchmarks import Figure
 from experiment.ledger import last_attempts
 from experiment.run_folder import RunFolder
 from experiment.summary import image_lines
-from schema.run_records import Phase, TrialRecord
+from schema.run_records import CellRecord, Phase, TrialRecord
 
 _ROOT = Path(__file__).parent.parent
 _COMMAND = [
@@ -47,19 +47,22 @@ def measure() -> list[Figure]:
         Figure("teardown", phases[Phase.TEARDOWN], "s", "at most 10 s"),
         Figure("gap between two images, largest, as the runner saw it", max(gaps), "s", "0.5 s"),
         Figure(
-            "container ended (kubelet's clock, whole seconds) to next image bound, largest",
-            max(_container_gaps(trials)),
+            "the same from the container's own end, with the kubelet's time to notice it, largest",
+            max(_container_gaps(trials, folder.cells())),
             "s",
+            "0.5 s",
         ),
     ]
 
 
-def _container_gaps(trials: list[TrialRecord]) -> list[float]:
+def _container_gaps(trials: list[TrialRecord], cells: list[CellRecord]) -> list[float]:
+    """Each container sleeps for a second after its start, which the kubelet's event times."""
     gaps = []
     for before, after in pairwise(trials):
-        ended: list[datetime] = [pod.finished_at for pod in before.pods if pod.finished_at]
-        if ended and after.first_bound_at:
-            gaps.append((after.first_bound_at - max(ended)).total_seconds())
+        starts = [cell.phases.started_at for cell in cells if cell.trial == before.trial]
+        ended = max(start for start in starts if start) + timedelta(seconds=1)
+        if after.first_bound_at:
+            gaps.append((after.first_bound_at - ended).total_seconds())
     return gaps
 
 
