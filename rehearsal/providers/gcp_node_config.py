@@ -106,6 +106,8 @@ def update_nodes(gke: Gke, pool: str, update: Update) -> None:
         )
     if changed & {*_MACHINE}:
         machine = {key: config[key] for key in _MACHINE if key in config}
+        if "diskSizeGb" in machine:  # an int32 in a node's configuration, an int64 in its update
+            machine["diskSizeGb"] = str(machine["diskSizeGb"])
         gke.change("PUT", pool, {"name": name, **machine}, "updating GKE node pool machines")
     for key in sorted(changed & _WRAPPED.keys()):
         empty: Any = {} if key.lower().endswith("labels") else []

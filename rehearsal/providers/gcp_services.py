@@ -165,7 +165,8 @@ class ProjectSink(Kind):
 
     def update(self, api: GoogleApi, resource_id: str, update: Update) -> None:
         """PATCH."""
-        mask = ["destination", "filter", *sorted(update.tops & {"description", "disabled"})]
+        also = update.tops & {"description", "disabled", "exclusions"}
+        mask = ["destination", "filter", *sorted(also)]
         params = {**self._params(update.new), "updateMask": ",".join(mask)}
         body = self.body(api, update.new)
         api.call("logging", "PATCH", resource_id, body=body, params=params)

@@ -194,6 +194,47 @@ class TestNodePool:
         assert google.writes() == [f"POST {CONTAINER}/nodePools/measured:setSize"]
         assert outputs["nodeCount"] == 5
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"labels": {"pull-study/measured": "false"}},
+            {"taints": [{"key": "a", "value": "b", "effect": "NO_EXECUTE"}]},
+            {"tags": ["a"]},
+            {"machineType": "n1-standard-8"},
+            {"gvnic": {"enabled": True}},
+            {"gcfsConfig": {"enabled": True}},
+            {"kubeletConfig": {"maxParallelImagePulls": 4}},
+            {"loggingVariant": "MAX_THROUGHPUT"},
+            {"workloadMetadataConfig": {"mode": "GKE_METADATA"}},
+        ],
+    )
+    def test_nodes_change_in_place(
+        self, gcp: GcpSession, google: NotedGoogle, change: Props
+    ) -> None:
+        resource_id, _ = _create(gcp, "NodePool", POOL)
+        google.forget()
+        new = {**POOL, "nodeConfig": {**POOL["nodeConfig"], **change}}
+        outputs = _update(gcp, "NodePool", resource_id, POOL, new)
+        assert len(google.writes()) == 1
+        assert {key: outputs["nodeConfig"].get(key) for key in change} == change
+        assert gcp.diff(_at("NodePool"), outputs, new, new).changes == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"management": {"autoRepair": True, "autoUpgrade": True}, "nodeCount": 3},
+            {"upgradeSettings": {"maxSurge": 2, "maxUnavailable": 1}},
+        ],
+    )
+    def test_the_pool_changes_in_place(
+        self, gcp: GcpSession, google: NotedGoogle, change: Props
+    ) -> None:
+        resource_id, _ = _create(gcp, "NodePool", POOL)
+        google.forget()
+        outputs = _update(gcp, "NodePool", resource_id, POOL, {**POOL, **change})
+        assert len(google.writes()) == 1
+        assert gcp.diff(_at("NodePool"), outputs, POOL, {**POOL, **change}).changes == []
+
     def test_node_count_that_somebody_else_changed_is_seen(
         self, gcp: GcpSession, google: NotedGoogle
     ) -> None:
@@ -317,6 +358,20 @@ class TestOtherTypes:
             gcp.delete(_at("Bucket"), "logs-p", {**outputs, "deletionPolicy": "PREVENT"})
         gcp.delete(_at("Bucket"), "logs-p", {**outputs, "deletionPolicy": "ABANDON"})
         assert google.calls == []
+
+
+class TestLabels:
+    def _labels(self, google: NotedGoogle, **config: str) -> dict[str, str]:
+        session = GcpSession(GoogleApi(GcpConfig({**google.config(), **config})))
+        bucket = {"name": "logs-p", "location": "US", "labels": {"team": "a"}}
+        return dict(_create(session, "Bucket", bucket)[1]["effectiveLabels"])
+
+    def test_of_the_provider_come_under_those_of_the_resource(self, google: NotedGoogle) -> None:
+        labels = self._labels(google, defaultLabels='{"team": "x", "cost": "y"}')
+        assert labels == {"team": "a", "cost": "y", "goog-pulumi-provisioned": "true"}
+
+    def test_of_pulumi_can_be_left_out(self, google: NotedGoogle) -> None:
+        assert self._labels(google, addPulumiAttributionLabel="false") == {"team": "a"}
 
 
 class TestGrants:
