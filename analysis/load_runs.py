@@ -252,6 +252,11 @@ def _saved_events(path: Path) -> list[Recording]:
     ]
 
 
+def _last_nodes(folder: Path) -> list[Path]:
+    """The node list of a run's last attempt: nodes.json, nodes-2.json and so on."""
+    return sorted(folder.glob("nodes*.json"), key=lambda path: (len(path.name), path.name))[-1:]
+
+
 def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
     nodes: dict[str, NodeInfo] = {}
     for file in files:
@@ -317,7 +322,7 @@ def _load_run_folder(folder: Path) -> Recording:
         root=folder,
         files=tuple(file for file in files if file.exists()),
         nodes=nodes or max((cell.nodes for cell in cells), default=None),
-        node_list=_node_list([folder / "nodes.json"]),
+        node_list=_node_list(_last_nodes(folder)),
         folder=RunFolder(record, phases, trials, cells),
     )
 

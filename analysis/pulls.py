@@ -104,12 +104,17 @@ SELECT rec, object_uid AS job_uid,
 FROM event WHERE kind = 'Job' GROUP BY ALL;
 """
 
+# Where a list of nodes was kept, others count only if a Job ran on them: a run's list holds the
+# measured nodes, and system pods have nodes of their own.
 _NODES = """
 CREATE TABLE stack_nodes AS
+WITH listed AS (SELECT DISTINCT stack.rec, node FROM listed_node JOIN stack USING (run, stack))
 SELECT DISTINCT rec, node FROM (
-    SELECT stack.rec, node FROM listed_node JOIN stack USING (run, stack)
-    UNION ALL SELECT rec, node FROM pod WHERE node <> ''
-    UNION ALL SELECT rec, object AS node FROM event WHERE kind = 'Node' AND object <> ''
+    FROM listed
+    UNION ALL SELECT rec, node FROM pull WHERE node <> '' AND job_uid <> ''
+    UNION ALL SELECT rec, node FROM pod ANTI JOIN listed USING (rec) WHERE node <> ''
+    UNION ALL SELECT rec, object AS node FROM event ANTI JOIN listed USING (rec)
+        WHERE kind = 'Node' AND object <> ''
 );
 UPDATE stack SET nodes = known.nodes
 FROM (SELECT rec, count(*) AS nodes FROM stack_nodes GROUP BY rec) AS known
