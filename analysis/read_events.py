@@ -7,18 +7,16 @@ way. Nothing is dropped silently: what is not an event is noted with file and li
 keeps no event: the caller consumes them one by one.
 """
 
-import gzip
-import io
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -28,6 +26,9 @@ NOTES_PER_FILE = 10_000
 """At most so many lines of a file are noted one by one; the rest are counted."""
 
 _EXCERPT = 160
+_CHUNK = 1 << 18
+_GZIP = 16 + zlib.MAX_WBITS
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError)
 _DISCARDED = "Event discarded as being older"
 _LINE_PREFIX = re.compile(
     r"^[\s,\]}]*(\[pod/\S+\] )?"
@@ -192,8 +193,10 @@ def read_events(path: Path, notes: Notes) -> Iterator[Read]:
         UnreadableFileError: the file cannot be opened.
     """
     try:
-        with _open(path) as stream:
-            yield from _read_stream(stream, str(path), notes)
+        with path.open("rb") as stream:
+            magic = stream.peek(2)[:2]
+            lines = _unzipped(stream, str(path), notes) if magic == b"\x1f\x8b" else stream
+            yield from _read_lines(lines, str(path), notes)
     except OSError as error:
         raise UnreadableFileError(
             f"The file {path} cannot be read ({error.strerror or error}): its events are missing.",
@@ -201,17 +204,34 @@ def read_events(path: Path, notes: Notes) -> Iterator[Read]:
         ) from None
 
 
-def _open(path: Path) -> BinaryIO:
-    plain = path.open("rb")
-    magic = plain.read(2)
-    plain.seek(0)
-    if magic != b"\x1f\x8b":
-        return plain
-    return cast("BinaryIO", io.BufferedReader(gzip.GzipFile(fileobj=plain), 1 << 20))
+def _unzipped(stream: BinaryIO, file: str, notes: Notes) -> Iterator[bytes]:
+    """Lines of a gzip file; of a damaged one those before the damage, which is noted."""
+    unzip = zlib.decompressobj(wbits=_GZIP)
+    rest = b""
+    number = 0
+    damage = ""
+    while not damage and (packed := unzip.unused_data or stream.read(_CHUNK)):
+        if unzip.eof:
+            unzip = zlib.decompressobj(wbits=_GZIP)  # another member follows
+        try:
+            data = rest + unzip.decompress(packed)
+        except zlib.error as error:
+            damage = str(error)
+            break
+        *lines, rest = data.splitlines(keepends=True) or [b""]
+        if rest.endswith(b"\n"):
+            lines, rest = [*lines, rest], b""
+        number += len(lines)
+        yield from lines
+    if rest:
+        number += 1
+        yield rest
+    if damage or not unzip.eof:
+        notes.add(file, number + 1, "unreadable", f"compressed data is cut off or damaged {damage}")
 
 
-def _read_stream(stream: BinaryIO, file: str, notes: Notes) -> Iterator[Read]:
-    lines = _numbered_lines(stream, file, notes)
+def _read_lines(stream: Iterable[bytes], file: str, notes: Notes) -> Iterator[Read]:
+    lines = iter(enumerate(stream, 1))
     number, first = next(((n, line) for n, line in lines if line.strip()), (0, b""))
     first = first.removeprefix(b"\xef\xbb\xbf")
     if first.strip() in {b"{", b"[", b"[{"}:
@@ -223,7 +243,7 @@ def _read_stream(stream: BinaryIO, file: str, notes: Notes) -> Iterator[Read]:
     for at, line in chain([(number, first)], lines):
         try:
             yield usual(line)
-        except msgspec.MsgspecError:
+        except _UNDECODABLE:
             usual, found = _exact_line(line, usual)
             if found is not None:
                 yield found
@@ -248,18 +268,9 @@ def _exact_line(line: bytes, usual: _Exact) -> tuple[_Exact, Read | None]:
     other = _record_line if usual is _event_line else _event_line
     try:
         found = other(line)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         return usual, None
     return other, found
-
-
-def _numbered_lines(stream: BinaryIO, file: str, notes: Notes) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    try:
-        for number, line in enumerate(stream, 1):
-            yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        notes.add(file, number + 1, "unreadable", f"compressed data is cut off or damaged: {error}")
 
 
 def _read_line(line: bytes, file: str, number: int, notes: Notes) -> Iterator[Read]:
@@ -269,7 +280,7 @@ def _read_line(line: bytes, file: str, number: int, notes: Notes) -> Iterator[Re
         return
     try:
         value = _decode_json(stripped)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         yield from _read_pieces(stripped.decode(errors="replace"), file, number, notes)
     else:
         yield from _read_value(value, file, number, notes)
@@ -279,7 +290,7 @@ def _read_document(data: bytes, file: str, number: int, notes: Notes) -> Iterato
     """A file that is one pretty-printed JSON value, or several one after the other."""
     try:
         value = _decode_json(data)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         yield from _read_pieces(data.decode(errors="replace"), file, number, notes)
         return
     yield from _read_value(value, file, number, notes)
@@ -377,7 +388,7 @@ def _as_event(value: dict[str, Any]) -> Read | None:
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = _decode_json(text)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         return None
     return value if isinstance(value, dict) else None
 

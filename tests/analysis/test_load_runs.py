@@ -1,0 +1,159 @@
+"""What is found in a folder, whichever level of it is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.load_runs import (
+    DamagedRunError,
+    NothingRecordedError,
+    Recording,
+    describe_rehearsal,
+    find_recordings,
+)
+from schema.run_records import Rehearsal, Status
+from tests.analysis.recorded import write_run_folder, write_study
+
+
+def keys(recordings: list[Recording]) -> list[tuple[str, str, int | None]]:
+    return [(one.run, one.stack, one.nodes) for one in recordings]
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study") / "metadata")
+
+
+def test_all_runs_of_a_study(metadata: Path) -> None:
+    assert keys(find_recordings([metadata])) == [("run1", "4", 4), ("run1", "8", 8)]
+
+
+@pytest.mark.parametrize("level", ["run1", "run1/8", "run1/8/events-size-8-1731221311.json"])
+def test_a_level_of_the_layout_gives_the_same_names(metadata: Path, level: str) -> None:
+    found = find_recordings([metadata / level])
+    assert found[-1].run == "run1"
+    assert found[-1].stack == "8"
+    assert [file.name for file in found[-1].files] == ["events-size-8-1731221311.json"]
+
+
+def test_naming_a_folder_and_a_part_of_it_counts_it_once(metadata: Path) -> None:
+    named = [metadata / "run1" / "8", metadata, metadata / "run1" / "8"]
+    assert keys(find_recordings(named)) == [("run1", "4", 4), ("run1", "8", 8)]
+
+
+def test_nodes_and_machine_type_come_from_the_node_list(metadata: Path) -> None:
+    found = find_recordings([metadata / "run1" / "8"])[0]
+    assert len(found.node_list) == 8
+    assert found.machine_type == "n1-standard-16"
+
+
+def test_a_folder_named_by_machine_type(tmp_path: Path) -> None:
+    folder = tmp_path / "test" / "n1-standard-64"
+    folder.mkdir(parents=True)
+    (folder / "events-size-4-1727746758.json").write_text("{}")
+    found = find_recordings([tmp_path])[0]
+    assert (found.run, found.stack, found.nodes) == ("test", "n1-standard-64", 4)
+    assert found.machine_type == "n1-standard-64"
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    write_study(tmp_path / "pulling", (4,))
+    write_study(tmp_path / "pulling-test", (8,))
+    assert keys(find_recordings([tmp_path])) == [
+        ("pulling-test/run1", "8", 8),
+        ("pulling/run1", "4", 4),
+    ]
+
+
+def test_a_single_file_of_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "my-cluster.json"
+    path.write_text("{}")
+    found = find_recordings([path])[0]
+    assert found.stack == ""
+    assert found.files == (path,)
+
+
+def test_objects_of_a_cloud_storage_sink_are_one_recording(tmp_path: Path) -> None:
+    for hour in ("06", "07"):
+        folder = tmp_path / "bucket" / "stdout" / "2024" / "11" / "10"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{hour}:00:00_{hour}:59:59_S0.json").write_text("{}")
+    found = find_recordings([tmp_path / "bucket"])
+    assert len(found) == 1
+    assert len(found[0].files) == 2
+
+
+def test_a_run_folder(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path, rehearsal=Rehearsal(nodes="simulated", scale=0.01))
+    found = find_recordings([tmp_path])[0]
+    assert (found.run, found.stack, found.nodes) == ("run1-size-4", "size-4", 4)
+    assert found.root == run
+    assert found.folder is not None
+    assert len(found.folder.cells) == 12
+    assert found.provenance == "simulated nodes, images at 0.01 of their size"
+    assert found.scale == 0.01
+    assert found.machine_type == "n1-standard-16"
+
+
+def test_only_a_trials_last_attempt_counts(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    ledger = run / "ledger.jsonl"
+    again = [json.loads(line) for line in ledger.read_text().splitlines() if '"trial":2' in line]
+    again = [cell | {"attempt": 2, "status": "failed", "reason": "x"} for cell in again[:3]]
+    with ledger.open("a") as file:
+        file.writelines(json.dumps(cell) + "\n" for cell in again)
+    folder = find_recordings([run])[0].folder
+    assert folder is not None
+    second = [cell for cell in folder.cells if cell.trial == 2]
+    assert [cell.status for cell in second] == [Status.FAILED] * 3
+    assert len(folder.cells) == 4 + 3 + 4
+
+
+def test_a_last_line_cut_off_by_kill_does_not_count(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    with (run / "ledger.jsonl").open("a") as file:
+        file.write('{"run":"run1-si')
+    folder = find_recordings([run])[0].folder
+    assert folder is not None
+    assert len(folder.cells) == 12
+
+
+def test_a_broken_line_in_the_middle_is_told_with_its_number(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    rows = (run / "ledger.jsonl").read_text().splitlines()
+    (run / "ledger.jsonl").write_text("\n".join([rows[0], "{}", *rows[1:]]))
+    with pytest.raises(DamagedRunError, match=r"Line 2 of .*ledger\.jsonl"):
+        find_recordings([run])
+
+
+def test_a_broken_run_record_says_how_to_read_the_events(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    (run / "run.json").write_text('{"run_id": 3}')
+    with pytest.raises(DamagedRunError, match="analysis tables"):
+        find_recordings([run])
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(NothingRecordedError, match="There is nothing at"):
+        find_recordings([tmp_path / "none"])
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(NothingRecordedError, match="holds no file that could hold events"):
+        find_recordings([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "said"),
+    [
+        (None, "measured"),
+        (Rehearsal(nodes="simulated", scale=1), "simulated nodes"),
+        (
+            Rehearsal(nodes="real", scale=0.5),
+            "rehearsed on one machine, images at 0.5 of their size",
+        ),
+    ],
+)
+def test_provenance_in_words(rehearsal: Rehearsal | None, said: str) -> None:
+    assert describe_rehearsal(rehearsal) == said
