@@ -208,7 +208,7 @@ def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
     far = min(max(far, 0.05), 1.0)
     figure, axes = new_heat_map(
         relative.tolist(),
-        [name[-12:] for name in cluster.every.names],
+        ["-".join(name.split("-")[-2:]) for name in cluster.every.names],
         labels,
         label="of the image's median",
         limits=(1 - far, 1 + far),

@@ -75,7 +75,8 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
                 "tooltip": told,
             },
         }
-        for name, begin, end, _ in PHASES
+        # A Job may be complete only when the next image's turn has begun: settling lies below.
+        for name, begin, end, _ in reversed(PHASES)
     ]
     return {
         "width": "container",
@@ -124,8 +125,12 @@ def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance:
     }  # fmt: skip
 
 
+# Nodes of a pool differ in the last parts of their names.
+_NODE_LABEL = "join(slice(split(datum.label, '-'), -2), '-')"
+
+
 def _node_axis(nodes: Sequence[str], step: int) -> Spec:
-    labels: Spec = {"labelLimit": 110, "labelExpr": "slice(datum.label, -12)"}
+    labels: Spec = {"labelLimit": 110, "labelExpr": _NODE_LABEL}
     if step <= _LABEL_PIXELS:
         labels = {"labels": False, "ticks": False}
     return {

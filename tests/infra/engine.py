@@ -25,9 +25,9 @@ from rehearsal import google_api
 from rehearsal.environment import ENDPOINTS
 from rehearsal.fleet import ClusterKey, ControlPlane, PoolSpec
 from rehearsal.google_state import GoogleState
-from rehearsal.providers.base import serve
 from rehearsal.providers.gcp import GcpProvider
 from rehearsal.providers.kubernetes import KubernetesProvider
+from rehearsal.providers.servicer import serve
 from tests.infra.stack_files import ROOT
 from tools.programs import locate
 
