@@ -3,6 +3,7 @@
 Built on the official client's dynamic client. Deliberately without watches: who waits, polls.
 """
 
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
 
+from rehearsal.home import HOME_VARIABLE
 from rehearsal.providers.base import ProviderError
 from rehearsal.providers.properties import Props
 
@@ -24,8 +26,11 @@ FIELD_MANAGER = "pulumi-kubernetes"
 _REQUEST_S = 30
 _T = TypeVar("_T")
 
-SCRATCH = Path(tempfile.gettempdir()) / f"pull-study-providers-{uuid4().hex}"
-"""Where the official client puts certificates and discovery while this process lives."""
+SCRATCH = Path(os.environ.get(HOME_VARIABLE) or tempfile.gettempdir()) / f"providers-{uuid4().hex}"
+"""Where the official client puts certificates and discovery while this process lives.
+
+In a rehearsal's home, so that it goes with it even if this process is killed.
+"""
 
 
 class UnreachableError(ProviderError):
@@ -71,7 +76,7 @@ class ClusterApi:
             return self._opened
 
     def _open(self) -> Any:
-        SCRATCH.mkdir(mode=0o700, exist_ok=True)
+        SCRATCH.mkdir(mode=0o700, parents=True, exist_ok=True)
         kubeconfig = load_kubeconfig(self._kubeconfig)
         client = config.new_client_from_config_dict(
             kubeconfig,

@@ -13,7 +13,6 @@ import pytest
 from pulumi import automation
 from pulumi_gcp import Provider, container, logging, projects, serviceaccount, storage
 
-from tests.rehearsal.providers.noted_google import NotedGoogle, noted_google
 from tests.live.pulumi_engine import (
     changed,
     collect_failed_outputs,
@@ -21,6 +20,7 @@ from tests.live.pulumi_engine import (
     open_stack,
     stand_ins,
 )
+from tests.rehearsal.providers.noted_google import NotedGoogle, noted_google
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
