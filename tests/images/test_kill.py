@@ -39,7 +39,7 @@ def test_a_killed_push_leaves_no_tag_and_is_completed_by_the_next(tmp_path: Path
     with run_registry(tmp_path / "killed") as own, Registry(own.name) as client:
         target = own.target("killed")
         process = start(target)
-        await_layers(own, 4)
+        await_layers(own, 6)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
         assert client.find_manifest(target.with_tag(str(TAG))) is None
@@ -47,8 +47,9 @@ def test_a_killed_push_leaves_no_tag_and_is_completed_by_the_next(tmp_path: Path
 
         built = build_image(TAG, target)
         sent_after = len(own.requests("PUT", "blobs/uploads")) - sent_before
-        # The layers that were complete are found and not sent again; the config is one more.
-        assert sent_after <= TAG.layers + 1 - 4
+        # Complete layers are not sent again, but for the 2 at work, whose digests may not have
+        # been written down when the end came; the config is one more.
+        assert sent_after <= TAG.layers + 1 - (6 - 2)
         assert verify_image(client, built.target).faults == ()
 
     with run_registry(tmp_path / "undisturbed") as other:
