@@ -37,8 +37,14 @@ _UPDATES = (
     "machineType",
     "workloadMetadataConfig",
 )
-_WRAPPED_UPDATES = ("labels", "resourceLabels", "tags", "taints")
-"""Fields that an update wraps once more: {"labels": {"labels": {...}}}."""
+_WRAPPED_UPDATES: dict[str, tuple[str, Any]] = {
+    "labels": ("labels", {}),
+    "resourceLabels": ("labels", {}),
+    "tags": ("tags", []),
+    "taints": ("taints", []),
+}
+"""Fields that an update wraps once more, as {"labels": {"labels": {...}}}: the name inside, and
+what an empty one means."""
 
 
 class NodePools:
@@ -223,7 +229,9 @@ class NodePools:
 def _take_node_update(request: Json) -> dict[str, Any]:
     """The parts of an update that go into a pool's config; taken out of the request."""
     update = {field: request.pop(field) for field in _UPDATES if field in request}
-    for field in _WRAPPED_UPDATES:
+    for field, (inner, empty) in _WRAPPED_UPDATES.items():
         if field in request:
-            update[field] = request.pop(field).get(field, {})
+            update[field] = request.pop(field).get(inner, empty)
+    if "diskSizeGb" in update:  # JSON has an int64 as text
+        update["diskSizeGb"] = int(update["diskSizeGb"])
     return update

@@ -177,6 +177,22 @@ def test_change_of_machines_replaces_the_nodes(running: Google) -> None:
     assert running.ok("GET", f"{POOLS}/measured")["config"]["machineType"] == "n1-standard-64"
 
 
+@pytest.mark.parametrize(
+    ("update", "field", "stored"),
+    [
+        ({"diskSizeGb": "200"}, "diskSizeGb", 200),
+        ({"resourceLabels": {"labels": {"run": "a"}}}, "resourceLabels", {"run": "a"}),
+        ({"taints": {}}, "taints", []),
+    ],
+)
+def test_update_is_stored_as_a_pool_has_it(
+    running: Google, update: dict[str, Any], field: str, stored: object
+) -> None:
+    running.done("POST", POOLS, pool_body())
+    running.done("PUT", f"{POOLS}/measured", update)
+    assert running.ok("GET", f"{POOLS}/measured")["config"][field] == stored
+
+
 def test_change_of_upgrades_leaves_the_nodes(running: Google) -> None:
     running.done("POST", POOLS, pool_body())
     running.done("PUT", f"{POOLS}/measured", {"upgradeSettings": {"maxSurge": 2}})
