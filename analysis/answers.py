@@ -210,7 +210,7 @@ def faster_machine(clusters: Sequence[Cluster]) -> Answer:
     pairs = [
         (a, b)
         for a, b in combinations(sorted(priced, key=lambda c: USD_PER_HOUR[c.machine_type]), 2)
-        if a.machine_type != b.machine_type and a.nodes == b.nodes
+        if a.machine_type != b.machine_type and (a.nodes, a.study) == (b.nodes, b.study)
     ]
     if not pairs:
         types = sorted({c.machine_type or "unknown" for c in clusters})

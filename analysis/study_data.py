@@ -22,7 +22,9 @@ CREATE OR REPLACE TEMP VIEW cluster AS
 SELECT rec, run, stack,
     nodes || CASE WHEN nodes = 1 THEN ' node' ELSE ' nodes' END
         || CASE WHEN count(*) OVER (PARTITION BY run, nodes) > 1 THEN ' · ' || stack ELSE '' END
-        || CASE WHEN (SELECT count(DISTINCT run) FROM stack) > 1 THEN ' · ' || run ELSE '' END
+        || CASE WHEN (SELECT count(DISTINCT run) > 1 AND count(*) > count(DISTINCT nodes)
+                FROM stack)
+            THEN ' · ' || run ELSE '' END
         AS cluster
 FROM stack
 """
@@ -149,7 +151,7 @@ class Cluster:
 
 
 def load_clusters(tables: Tables) -> list[Cluster]:
-    """All recorded clusters, by run and size."""
+    """All recorded clusters, by study and size."""
     tables.database.execute(CLUSTER_VIEW)
     recordings = {(r.run, r.stack): r for r in tables.recordings}
     streamed = {row["rec"] for row in tables.rows(_STREAMED)}
@@ -160,7 +162,7 @@ def load_clusters(tables: Tables) -> list[Cluster]:
     for row in tables.rows(_TURNS):
         turns[row["rec"]].append(row)
     query = "SELECT * FROM stack JOIN cluster USING (rec, run, stack) ORDER BY run, nodes, stack"
-    return [
+    clusters = [
         _cluster(
             row,
             recordings.get((row["run"], row["stack"])),
@@ -170,6 +172,7 @@ def load_clusters(tables: Tables) -> list[Cluster]:
         )
         for row in tables.rows(query)
     ]
+    return sorted(clusters, key=lambda c: (c.study, c.nodes, c.run, c.stack))
 
 
 def _cluster(

@@ -44,7 +44,7 @@ def test_a_node_is_the_unit_not_a_pull() -> None:
         Pulls(p.nodes, p.names, ("a",), p.of(["a"]))
         for p in (pulls(20, spread=0.3), pulls(20, seed=2, spread=0.3))
     ]
-    alone = ratio(*single)
+    alone = ratio(single[0], single[1])
     assert alone is not None
     assert (one.high - one.low) == pytest.approx(alone.high - alone.low, rel=0.15)
 

@@ -1,13 +1,28 @@
 """The page that a run ends with."""
 
+import html
+import json
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from analysis.page import Page, Section, render
 from analysis.report import write_report
 from schema.run_records import Rehearsal, Status
-from tests.analysis.recorded import write_run_folder, write_study
+from tests.analysis.recorded import (
+    IMAGES,
+    START,
+    Pod,
+    event,
+    lines,
+    pulled_message,
+    study_events,
+    write_run_folder,
+    write_study,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +62,144 @@ def test_measured_data_bears_no_mark(tmp_path: Path) -> None:
 def test_no_value_is_nan(rehearsed: Path) -> None:
     page = rehearsed.read_text().split("<script>")[0]
     assert not re.search(r"\b(NaN|nan|None|inf)\b", page)
+
+
+def words(page: Path) -> str:
+    """The page's text, without styles, programs and data."""
+    text = re.sub(r"<(style|script)\b.*?</\1>", " ", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def data_of(page: Path) -> dict[str, object]:
+    found = re.findall(
+        r'<script type="application/json" id="([^"]+)">(.*?)</script>', page.read_text(), re.DOTALL
+    )
+    return {name: json.loads(text) for name, text in found}
+
+
+def sane(page: Path) -> str:
+    """What holds for every page, whatever was recorded."""
+    text = words(page)
+    assert not re.search(r"\b(NaN|nan|None|inf|Infinity|Traceback)\b", text), text
+    data_of(page)  # valid JSON, so without NaN
+    assert "Answers" in text
+    return text
+
+
+QUESTIONS = (
+    "Does the size of the cluster matter?",
+    "Do layers matter, or the total size?",
+    "What limits a pull: network, unpacking or disk?",
+    "How much of the total time is not pulling?",
+    "Is the faster machine worth its price?",
+    "Is one registry faster than another?",
+    "Does image streaming help?",
+)
+
+
+def test_every_question_of_the_study_is_on_the_page(tmp_path: Path) -> None:
+    text = sane(write_report([write_study(tmp_path / "m", (4, 8, 16))], tmp_path / "out"))
+    for question in QUESTIONS:
+        assert question in text
+    assert "This cannot be told from this data." in text
+    assert "The images are almost empty." in text
+
+
+def test_the_tables_lie_beside_the_page(tmp_path: Path) -> None:
+    page = write_report([write_study(tmp_path / "m", (4,))], tmp_path / "out")
+    names = {path.name for path in page.parent.iterdir()}
+    assert {"pulls.csv", "cells.csv", "summary.csv", "events.parquet", "notes.csv"} <= names
+
+
+@pytest.mark.parametrize(
+    ("nodes", "images"), [(1, IMAGES), (8, IMAGES[:1]), (1, IMAGES[:1])],
+    ids=["one node", "one image", "one of each"],
+)  # fmt: skip
+def test_very_little_data(tmp_path: Path, nodes: int, images: tuple[str, ...]) -> None:
+    text = sane(write_report([write_study(tmp_path / "m", (nodes,), images)], tmp_path / "out"))
+    assert f"of {nodes * len(images)} (image × node)" in text
+
+
+def test_events_without_pulls(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    path.write_text(lines([event(Pod("a", "b"), "Started", "Started container x", START)]))
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "No pull of the study's images was recorded" in text
+
+
+def test_a_file_without_any_event(tmp_path: Path) -> None:
+    path = tmp_path / "words.log"
+    path.write_text("not JSON\nat all\n")
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "2 unreadable lines" in text
+
+
+def test_all_cells_invalid(tmp_path: Path) -> None:
+    events = [item for item in study_events(4) if item["reason"] != "Pulling"]
+    path = tmp_path / "events.json"
+    path.write_text(lines(events))
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "n = 0 valid cells of 12; excluded: 12 missing-events." in text
+
+
+def test_a_pull_without_a_size_or_a_tag(tmp_path: Path) -> None:
+    item = event(
+        Pod("web", "node-a", job="", job_uid=""), "Pulled", pulled_message("nginx", "2s"), START
+    )
+    item["message"] = 'Successfully pulled image "nginx" in 0s'
+    path = tmp_path / "events.json"
+    path.write_text(lines([item]))
+    sane(write_report([path], tmp_path / "out"))
+
+
+def test_measured_and_simulated_on_one_page(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=0.01))
+    page = write_report([write_study(tmp_path / "m", (4,)), run], tmp_path / "out")
+    text = sane(page)
+    assert "Measured and rehearsed data stand on one page." in text
+    assert "measured and not measured mixed, simulated nodes" in text
+
+
+def test_a_run_cut_off_before_its_ledger(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    for name in ("ledger.jsonl", "trials.jsonl", "events.logging.jsonl"):
+        (run / name).unlink()
+    sane(write_report([run], tmp_path / "out"))
+
+
+def test_text_from_events_is_never_markup(tmp_path: Path) -> None:
+    evil = 'x</script><script>alert("1")</script><img src=x onerror=alert(2)>'
+    pod = Pod(f"web-{evil}", f"node-{evil}", job="", job_uid="")
+    path = tmp_path / "events.json"
+    path.write_text(lines([event(pod, "Pulled", pulled_message("a/b:1", "2s"), START)]))
+    # The last two scripts are the page's own programs.
+    source = write_report([path], tmp_path / "out").read_text().rpartition("<script>")[0]
+    source = source.rpartition("<script>")[0]
+    assert evil[:1] in source
+    assert "<img" not in source
+    assert 'alert("1")' not in source
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(), st.floats(), st.integers()), min_size=1))
+def test_data_on_the_page_is_valid_json_whatever_it_is(values: list[object]) -> None:
+    page = render(Page("t", "l", [Section("s", "S")], data={"x": {"column": values}}))
+    found = re.search(r'id="data-x">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    column = json.loads(found[1])["column"]
+    back = column if isinstance(column, list) else [column["values"][i] for i in column["index"]]
+    expected = [None if isinstance(v, float) and v - v != 0 else v for v in values]
+    assert back == expected
+
+
+def test_the_original_study_on_a_page(chonks: Path, tmp_path: Path) -> None:
+    page = write_report(
+        [chonks / "pulling", chonks / "pulling-test"],
+        tmp_path / "out",
+        manifests=chonks / "manifests" / "run1-manifests-config-layers.json.gz",
+    )
+    text = sane(page)
+    assert page.stat().st_size < 5_000_000
+    assert "n1-standard-64 is 1.08 times faster than n1-standard-16" in text
+    assert "Layers in common, without the base" in text
+    assert re.search("91[0-9] times as much", text)

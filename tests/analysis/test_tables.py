@@ -30,6 +30,10 @@ from tests.analysis.recorded import (
 )
 
 
+def asked(query: str) -> list[tuple[object, ...]]:
+    return duckdb.connect().execute(query).fetchall()
+
+
 def tables_of(inputs: list[Path], out: Path, images: str | None = None) -> Path:
     with open_tables(inputs, images) as tables:
         write_tables(tables, out)
@@ -137,16 +141,16 @@ def test_summary_is_numpys(written: Path) -> None:
 
 def test_parquet_holds_what_csv_holds(written: Path) -> None:
     for name in ("pulls", "cells", "summary"):
-        count = duckdb.sql(f"SELECT count(*) FROM '{written / name}.parquet'").fetchall()
+        count = asked(f"SELECT count(*) FROM '{written / name}.parquet'")
         assert count == [(len(rows_of(written / f"{name}.csv")),)]
-    kinds = duckdb.sql(f"DESCRIBE FROM '{written / 'cells.parquet'}'").fetchall()
+    kinds = asked(f"DESCRIBE FROM '{written / 'cells.parquet'}'")
     assert {kind[0]: kind[1] for kind in kinds}["pulling_at"] == "TIMESTAMP"
 
 
 def test_events_are_all_there_once(written: Path) -> None:
-    found = duckdb.sql(f"SELECT count(*), count(DISTINCT uid) FROM '{written / 'events.parquet'}'")
+    found = asked(f"SELECT count(*), count(DISTINCT uid) FROM '{written / 'events.parquet'}'")
     expected = len(study_events(4)) + len(study_events(8))
-    assert found.fetchall() == [(expected, expected)]
+    assert found == [(expected, expected)]
 
 
 def test_raw_times_have_the_original_form(written: Path) -> None:
@@ -215,7 +219,7 @@ def test_shuffling_duplicating_and_splitting_files_changes_no_table(
         assert without(rows_of(torn / name)) == without(rows_of(written / name))
     assert (torn / "raw-times.json").read_bytes() == (written / "raw-times.json").read_bytes()
     query = "SELECT * EXCLUDE (file) FROM '{}/events.parquet'"
-    assert duckdb.sql(query.format(torn)).fetchall() == duckdb.sql(query.format(written)).fetchall()
+    assert asked(query.format(torn)) == asked(query.format(written))
 
 
 def test_of_an_updated_event_the_last_version_stands(tmp_path: Path) -> None:
@@ -224,14 +228,14 @@ def test_of_an_updated_event_the_last_version_stands(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text(lines([more, ready, ready]))
     out = tables_of([path], tmp_path / "out")
-    assert duckdb.sql(f"SELECT count, last_at::VARCHAR FROM '{out}/events.parquet'").fetchall() == [
+    assert asked(f"SELECT count, last_at::VARCHAR FROM '{out}/events.parquet'") == [
         (8, "2024-11-10 06:50:00")
     ]
 
 
 def test_sources_that_saw_an_event_are_joined(tmp_path: Path) -> None:
     out = tables_of([write_run_folder(tmp_path)], tmp_path / "out")
-    found = duckdb.sql(f"SELECT DISTINCT source FROM '{out}/events.parquet'").fetchall()
+    found = asked(f"SELECT DISTINCT source FROM '{out}/events.parquet'")
     assert found == [("exporter+watch",)]
 
 

@@ -1,0 +1,188 @@
+"""The command line: every command on every input, and a sentence where it cannot."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.cli import app, main
+from schema.errors import ExitCode
+from schema.run_records import Rehearsal
+from tests.analysis.recorded import lines, study_events, write_run_folder, write_study
+from tests.analysis.test_similarity import saved
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study") / "metadata")
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit code and error text of the program as a user meets it."""
+    before = sys.argv
+    sys.argv = ["analysis", *map(str, arguments)]
+    try:
+        code = main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    return code, capsys.readouterr().err
+
+
+def test_tables(study: Path, tmp_path: Path) -> None:
+    output = run("tables", study, "--out", tmp_path / "out")
+    assert str(tmp_path / "out" / "pulls.csv") in output
+    assert (tmp_path / "out" / "events.parquet").stat().st_size > 1000
+
+
+def test_report(study: Path, tmp_path: Path) -> None:
+    output = run("report", study, "--out", tmp_path, "--manifests", saved(tmp_path))
+    assert output.strip() == str(tmp_path / "report.html")
+    assert "Layers in common" in (tmp_path / "report.html").read_text()
+
+
+def test_audit(study: Path, tmp_path: Path) -> None:
+    output = run("audit", study, "--out", tmp_path)
+    assert "B  4 nodes: 12 of 12 cells valid" in output
+    assert "confounded-order" in output
+    assert "Audit: run1" in (tmp_path / "audit.html").read_text()
+    assert (tmp_path / "audit.csv").exists()
+
+
+def test_plots(study: Path, tmp_path: Path) -> None:
+    assert "pull-time-by-cluster.png" in run("plots", study, "--out", tmp_path)
+
+
+def test_similarity(tmp_path: Path) -> None:
+    assert "similarity_build_steps.csv" in run("similarity", saved(tmp_path), "--out", tmp_path)
+
+
+def test_compare_and_its_exit_code(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    four, eight = study / "run1" / "4", study / "run1" / "8"
+    assert "all images alike" in run("compare", four, eight, "--out", tmp_path)
+    passing = ("compare", four, eight, "--out", tmp_path, "--fail-if", "median slower by 50 %")
+    run(*passing)
+    code, text = failing(capsys, *passing[:-1], "max slower by 1 %")
+    assert code == ExitCode.DIFFERENT
+    assert "9-layers-size-1176249324-bytes" in text
+
+
+def test_predict(study: Path) -> None:
+    tag = "9-layers-size-5000000000-bytes"
+    output = run("predict", study, "--image", tag, "--nodes", 8)
+    assert "pull        3" in output
+    assert "valid cells, measured" in output
+
+
+def test_predict_refuses_outside_the_data(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tag = "9-layers-size-5000000000-bytes"
+    code, text = failing(capsys, "predict", study, "--image", tag, "--nodes", 256)
+    assert code == ExitCode.USAGE
+    assert "log2(nodes) 8" in text
+    assert "--extrapolate" in text
+    run("predict", study, "--image", tag, "--nodes", 256, "--extrapolate")
+
+
+def test_predict_takes_what_is_given_outright(study: Path) -> None:
+    output = run(
+        "predict", study, "--image", "my.registry/app:1", "--nodes", 8, "--layers", 9,
+        "--compressed-bytes", 3369495, "--unpacked-bytes", 5_000_000_000,
+    )  # fmt: skip
+    assert "my.registry/app:1" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("tables", "nowhere"), "There is nothing at nowhere"),
+        (("audit", "nowhere"), "There is nothing at nowhere"),
+        (("compare", "nowhere", "nowhere"), "There is nothing at nowhere"),
+        (("similarity", "nowhere"), "no file nowhere"),
+        (("compare", "a", "b", "--fail-if", "worse"), "is not understood"),
+        (("tables", "data.parquet"), "There is nothing at data.parquet"),
+    ],
+)
+def test_a_mistake_ends_with_a_sentence_and_its_code(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    code, text = failing(capsys, *arguments)
+    assert code == ExitCode.USAGE
+    assert said in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("command", ["tables", "report", "audit", "plots"])
+def test_an_empty_folder(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = failing(capsys, command, tmp_path, "--out", tmp_path / "out")
+    assert code == ExitCode.USAGE
+    assert "holds no file that could hold events" in text
+
+
+@pytest.mark.parametrize("command", ["tables", "report", "audit", "plots"])
+def test_a_file_that_is_not_json(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("hello\nworld\n")
+    run(command, path, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["tables", "report", "audit", "plots"])
+def test_measured_and_simulated_data_together(tmp_path: Path, command: str) -> None:
+    write_study(tmp_path / "in", (4,))
+    write_run_folder(tmp_path / "in", rehearsal=Rehearsal(nodes="simulated", scale=0.01))
+    run(command, tmp_path / "in", "--out", tmp_path / "out")
+
+
+def test_predict_of_mixed_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path, (4,))
+    write_run_folder(tmp_path, rehearsal=Rehearsal(nodes="simulated", scale=0.01))
+    code, text = failing(capsys, "predict", tmp_path, "--image", "x/y:1", "--nodes", 4)
+    assert code == ExitCode.USAGE
+    assert "would mean nothing" in text or "not known" in text
+
+
+def test_unreadable_lines_are_mentioned(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    path.write_text("rubbish\n" + lines(study_events(4)))
+    result = CliRunner().invoke(app, ["tables", str(path), "--out", str(tmp_path / "out")])
+    assert "1 lines could not be read" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["pulling", "pulling-test/test", "pulling-test/run1", "."])
+def test_every_command_on_the_original_study(chonks: Path, tmp_path: Path, folder: str) -> None:
+    for command in ("tables", "report", "audit", "plots"):
+        run(command, chonks / folder, "--out", tmp_path)
+    for saved_file in (chonks / "manifests").glob("*.gz"):
+        run("similarity", saved_file, "--out", tmp_path)
+
+
+def test_help_starts_at_once_and_imports_nothing_heavy() -> None:
+    program = "import sys; sys.argv = ['analysis', '--help']\ntry:\n import analysis.__main__\n"
+    program += "except SystemExit: pass\n"
+    program += (
+        "heavy = {'pandas', 'numpy', 'pyarrow', 'matplotlib', 'duckdb', 'pydantic', 'scipy'}\n"
+    )
+    program += "print(sorted(heavy & set(sys.modules)))"
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.rstrip().endswith("[]")
+    assert "tables" in done.stdout
+    assert time.perf_counter() - started < 5, "a machine with other work is slow, but not this slow"
