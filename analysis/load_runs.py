@@ -179,7 +179,7 @@ def _inside_known(
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if not path.is_dir():
         if path.name == "run.json":
             yield path.parent
         return
@@ -188,7 +188,7 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _event_files(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if not path.is_dir():  # a file, or a pipe such as /dev/stdin
         if path.name != "run.json":
             yield path
         return

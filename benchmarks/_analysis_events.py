@@ -43,7 +43,9 @@ def write_events(path: Path, nodes: int, images: int = len(IMAGES), seed: int = 
 def event_lines(nodes: int, images: int = len(IMAGES), seed: int = 7) -> Iterator[str]:
     """The lines of such a file, with their ends."""
     random = Random(seed)  # noqa: S311 (data to measure speed with)
-    names = [f"gke-test-cluster-{nodes}-default-pool-{index:08x}-x{index:03d}" for index in range(nodes)]
+    names = [
+        f"gke-test-cluster-{nodes}-default-pool-{index:08x}-x{index:03d}" for index in range(nodes)
+    ]
     at = START
     for turn in range(images):
         image = IMAGES[turn % len(IMAGES)]
@@ -55,14 +57,34 @@ def event_lines(nodes: int, images: int = len(IMAGES), seed: int = 7) -> Iterato
         for index, node in enumerate(names):
             seconds = round(0.4 + size / 160e6 * random.uniform(0.93, 1.12), 3)
             slowest = max(slowest, seconds)
-            yield from _pod(random, image, node, index, job_uid, at, seconds)
+            yield from _pod(
+                random, image, node, index=index, job_uid=job_uid, at=at, seconds=seconds
+            )
         at += timedelta(seconds=slowest + 12)
-        yield _line(random, "Job", "container-pull", job_uid, "", "Completed", "Job completed", at, job_uid, 0)
+        yield _line(
+            random,
+            "Job",
+            "container-pull",
+            job_uid,
+            "",
+            "Completed",
+            "Job completed",
+            at,
+            job_uid,
+            0,
+        )
         at += timedelta(seconds=6)
 
 
 def _pod(
-    random: Random, image: str, node: str, index: int, job_uid: str, at: datetime, seconds: float
+    random: Random,
+    image: str,
+    node: str,
+    *,
+    index: int,
+    job_uid: str,
+    at: datetime,
+    seconds: float,
 ) -> Iterator[str]:
     pod = f"container-pull-{index}-{random.getrandbits(25):05x}"[:40]
     pod_uid = _uid(random)
