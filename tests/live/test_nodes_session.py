@@ -183,8 +183,8 @@ def test_a_session_inside_another_joins_it(home: Home) -> None:
 
 
 def test_a_second_session_is_told_who_is_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with session():
-        monkeypatch.delenv(REHEARSAL_VARIABLE)
+    with session(), monkeypatch.context() as outside:
+        outside.delenv(REHEARSAL_VARIABLE)
         told = f"Process {os.getpid()} rehearses in"
         with pytest.raises(RehearsalError, match=told), session():
             pass

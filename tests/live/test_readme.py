@@ -10,6 +10,7 @@ import pytest
 
 from rehearsal import machine
 from rehearsal.home import HOME_VARIABLE
+from schema.names import REHEARSAL_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -41,6 +42,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Mo
     for name in (".venv", "studies", "infra", *(path.name for path in ROOT.glob("Pulumi*.yaml"))):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.delenv(REHEARSAL_VARIABLE, raising=False)
     here = [command for command in commands() if command not in ELSEWHERE]
     assert len(here) == 3
     assert set(ELSEWHERE) <= set(commands())
