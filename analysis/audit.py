@@ -373,7 +373,15 @@ def _method(row: _Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+def _nothing(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+    if not row["cells"]:
+        yield finding(
+            "nothing-measured", "spoils", 0, None, "No pull of a study's image was recorded."
+        )
+
+
 _CHECKS: Sequence[Callable[[_Row, Cluster, _Make], Iterable[Finding]]] = (
+    _nothing,
     _nodes,
     _cells,
     _lost,

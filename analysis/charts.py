@@ -54,7 +54,7 @@ def scale_of(values: Sequence[float]) -> Spec:
     """Logarithmic where the values span much; else linear from zero."""
     positive = [value for value in values if value and value > 0]
     if positive and max(positive) / min(positive) > _LOG_FROM:
-        return {"type": "log", "nice": True}
+        return {"type": "log", "nice": False, "padding": 14}
     return {"zero": True, "nice": True}
 
 
@@ -169,13 +169,18 @@ def by_cluster(
 
 
 def by_size(
-    clusters: Sequence[str], sizes_gb: Sequence[float], seconds: Sequence[float], provenance: str
+    clusters: Sequence[str],
+    sizes_gb: Sequence[float],
+    seconds: Sequence[float],
+    *,
+    size_title: str,
+    provenance: str,
 ) -> Spec:
     """Pull time over image size, a line a cluster; dataset `pulls` with size_gb."""
     x = {
         "field": "size_gb",
         "type": "quantitative",
-        "title": "image size (GB, unpacked)",
+        "title": size_title,
         "scale": scale_of(sizes_gb),
     }
     y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
@@ -228,8 +233,14 @@ def by_size(
     }
 
 
-def by_layers(layers: Sequence[str], sizes_gb: Sequence[float], seconds: Sequence[float],
-              provenance: str) -> Spec:  # fmt: skip
+def by_layers(
+    layers: Sequence[str],
+    sizes_gb: Sequence[float],
+    seconds: Sequence[float],
+    *,
+    size_title: str,
+    provenance: str,
+) -> Spec:
     """Median pull time over size, coloured by number of layers; dataset `medians`."""
     return {
         "width": "container",
@@ -240,7 +251,7 @@ def by_layers(layers: Sequence[str], sizes_gb: Sequence[float], seconds: Sequenc
                 "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
                 "encoding": {
                     "x": {"field": "size_gb", "type": "quantitative", "scale": scale_of(sizes_gb),
-                          "title": "image size (GB, unpacked)"},
+                          "title": size_title},
                     "y": {"field": "median_s", "type": "quantitative", "scale": scale_of(seconds),
                           "title": "median pull time (s)"},
                     "color": colour_of("layers", "layers", layers),

@@ -18,8 +18,12 @@ def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
     """
     kinds = ["to the disk", "over the network"]
     x = {"field": "size_gb", "type": "quantitative", "title": "image size (GB, unpacked)",
-         "scale": {"type": "log"}}  # fmt: skip
-    y = {"type": "quantitative", "title": "MB/s, logarithmic", "scale": {"type": "log"}}
+         "scale": {"type": "log", "nice": False, "padding": 14}}  # fmt: skip
+    y = {
+        "type": "quantitative",
+        "title": "MB/s, logarithmic",
+        "scale": {"type": "log", "nice": False, "padding": 14},
+    }
     rows = [{"limit": name, "mb_s": value} for name, value in limits]
     line = {"type": "rule", "strokeDash": [6, 4], "color": "var(--soft)"}
     name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "color": "var(--soft)"}

@@ -111,7 +111,9 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
         "similarity_layers": ("Layers in common", "all layers"),
         "similarity_layers_without_base": (
             "Layers in common, without the base",
-            f"without the {len(similar.base)} layers that all images have in common",
+            f"without the base ({len(similar.base)} layers that all images begin with)"
+            if similar.base
+            else "all layers, since no layer is common to all images",
         ),
         "similarity_build_steps": ("Build steps in common", "the config history's created_by"),
     }

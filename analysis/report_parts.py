@@ -42,6 +42,15 @@ class Draft:
             return f"measured and not measured mixed, {rest}"
         return "; ".join(kinds)
 
+    @property
+    def size_title(self) -> str:
+        """Of an axis of sizes that the tags claim, which rehearsed images do not hold."""
+        scales = sorted({recording.scale for recording in self.tables.recordings})
+        if scales in ([], [1.0]):
+            return "image size (GB, unpacked)"
+        held = " or ".join(f"{scale:g}" for scale in scales if scale != 1)
+        return f"image size by its tag (GB; rehearsed images held {held} of it)"
+
     def columns(self, query: str, values: Sequence[Any] = ()) -> Columns:
         """A query's result by column; `values` are bound to its question marks."""
         result = self.tables.database.execute(query, list(values))

@@ -53,7 +53,13 @@ def pull_times(draft: Draft) -> Section:
             Figure(
                 "by-size",
                 "Pull time by image size, for each cluster",
-                by_size(draft.labels, sizes_gb, pulls["pull_s"], draft.mark),
+                by_size(
+                    draft.labels,
+                    sizes_gb,
+                    pulls["pull_s"],
+                    size_title=draft.size_title,
+                    provenance=draft.mark,
+                ),
                 ["pulls"],
                 caption,
                 marks=count,
@@ -121,7 +127,8 @@ def _layers(draft: Draft) -> list[Figure]:
         [str(count) for count in counts],
         [row["size_gb"] for row in rows],
         [row["median_s"] for row in rows],
-        draft.mark,
+        size_title="image size (GB, unpacked)",
+        provenance=draft.mark,
     )
     caption = f"{len(rows)} medians over nodes of all successful pulls. {draft.counted()}"
     return [

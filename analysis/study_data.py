@@ -7,6 +7,7 @@ its Job was complete.
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from analysis.cells import image_parts
@@ -137,12 +138,7 @@ class Cluster:
     @cached_property
     def wall_s(self) -> float:
         """How long the turns took, with the gaps between them, but without long pauses."""
-        wall, until = 0.0, float("-inf")
-        for turn in sorted(self.turns, key=lambda turn: turn.begin_s):
-            begin = until if turn.begin_s - until <= PAUSE_S else turn.begin_s
-            wall += max(0.0, turn.end_s - begin)
-            until = max(until, turn.end_s)
-        return wall
+        return sum(wall_parts(self).values())
 
     @cached_property
     def pulling_s(self) -> float:
@@ -217,21 +213,26 @@ def _image(name: str, wire_bytes: float | None, scale: float) -> Image:
 
 
 def wall_parts(cluster: Cluster) -> dict[str, float]:
-    """Seconds of the wall time by what they went to.
+    """Seconds of the wall time by what they went to; together they are `wall_s`.
 
     pulling: the longest pull of each turn; settling: from the last container's start until its Job
-    was complete; starting: the rest of the turns; gaps: between the turns.
+    was complete, or until the next turn began; starting: the rest of the turns; gaps: between the
+    turns, long pauses left out.
     """
-    pulling = cluster.pulling_s
-    settling = sum(
-        max(0.0, t.complete_s - t.started_s)
-        for t in cluster.turns
-        if t.complete_s is not None and t.started_s is not None
-    )
-    turns = sum(t.end_s - t.begin_s for t in cluster.turns)
-    return {
-        "pulling": pulling,
-        "starting": max(0.0, turns - pulling - settling),
-        "settling": settling,
-        "gaps": max(0.0, cluster.wall_s - turns),
-    }
+    parts = dict.fromkeys(("pulling", "starting", "settling", "gaps"), 0.0)
+    turns = sorted(cluster.turns, key=lambda turn: turn.begin_s)
+    until = float("-inf")
+    for turn, after in zip_longest(turns, turns[1:]):
+        begin = max(turn.begin_s, until)
+        end = max(begin, turn.end_s if after is None else min(turn.end_s, after.begin_s))
+        pulling = min(turn.slowest_s or 0.0, end - begin)
+        settling = 0.0
+        if turn.started_s is not None and turn.complete_s is not None:
+            settling = min(max(0.0, end - turn.started_s), end - begin - pulling)
+        parts["pulling"] += pulling
+        parts["settling"] += settling
+        parts["starting"] += end - begin - pulling - settling
+        if 0 < begin - until <= PAUSE_S:
+            parts["gaps"] += begin - until
+        until = max(until, end)
+    return parts
