@@ -26,7 +26,7 @@ from analysis.machines import (
     USD_PER_HOUR,
 )
 from analysis.page import Answer
-from analysis.study_data import Cluster, Image
+from analysis.study_data import Cluster, Image, priced_alike
 
 CANNOT = "This cannot be told from this data."
 EMPTY_FROM = 20
@@ -206,7 +206,7 @@ def _by_cluster(clusters: Sequence[Cluster], shares: Sequence[float]) -> str:
 def faster_machine(clusters: Sequence[Cluster]) -> Answer:
     """Is the dearer machine worth its price?"""
     question = "Is the faster machine worth its price?"
-    priced = [c for c in clusters if c.machine_type in USD_PER_HOUR]
+    priced = [cluster for cluster, _ in priced_alike(clusters)]
     pairs = [
         (a, b)
         for a, b in combinations(sorted(priced, key=lambda c: USD_PER_HOUR[c.machine_type]), 2)

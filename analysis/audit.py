@@ -5,14 +5,11 @@ people: a finding says how many, of how many, and what it spoils.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from analysis.answers import EMPTY_FROM
+from analysis.audit_checks import Finding, Row, confounded, found, lost_events
 from analysis.study_data import Cluster, load_clusters
 from analysis.tables import OutputError, Tables
 
@@ -20,8 +17,6 @@ GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
 """Shares of valid cells from which on a recording has A, B, C, D."""
 
-_ORDERED = 0.9
-_LEAST_IMAGES = 3
 _WAITED_S = 1.0
 _LOST_SHARE = 0.01
 
@@ -30,27 +25,6 @@ GRADE_RULE = (
     "where more than 1 % of the events of the study's pods were lost, and one less "
     "where images came in the order of their size without repetition."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that spoils, or may spoil, a study's numbers.
-
-    Attributes:
-        kind: short name, the same for the same trouble everywhere.
-        severity: 'spoils' (numbers are wrong or missing), 'weakens' (they may be), 'note'.
-        count: how many.
-        of: of how many; None where that means nothing.
-        text: one sentence.
-    """
-
-    run: str
-    stack: str
-    kind: str
-    severity: str
-    count: int
-    of: int | None
-    text: str
 
 
 @dataclass(frozen=True)
@@ -167,8 +141,6 @@ JOIN (SELECT s.run, s.stack, rec, uid FROM event JOIN stack AS s USING (rec)) AS
 GROUP BY ALL ORDER BY ALL
 """
 
-_Row = dict[str, Any]
-
 
 def audit(tables: Tables) -> list[Audit]:
     """Examine each recording."""
@@ -178,9 +150,9 @@ def audit(tables: Tables) -> list[Audit]:
     names = [column[0] for column in result.description or ()]
     audits = []
     for values in result.fetchall():
-        row: _Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
+        row: Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
         cluster = clusters[row["run"], row["stack"]]
-        findings = [*_found(row, cluster), *_copies(row, same), *_lines(row, tables)]
+        findings = [*found(row, cluster), *_copies(row, same), *_lines(row, tables)]
         audits.append(
             Audit(
                 row["run"],
@@ -199,198 +171,17 @@ def audit(tables: Tables) -> list[Audit]:
 _SEVERITIES = ("spoils", "weakens", "note")
 
 
-def _grade(row: _Row, cluster: Cluster) -> str:
+def _grade(row: Row, cluster: Cluster) -> str:
     if not row["cells"]:
         return "F"
     share = row["valid"] / row["cells"]
     place = next((i for i, least in enumerate(_SHARES) if share >= least), len(_SHARES))
-    place += _lost_events(row) > _LOST_SHARE * max(1, 5 * row["sound"])
-    place += _confounded(row, cluster)
+    place += lost_events(row) > _LOST_SHARE * max(1, 5 * row["sound"])
+    place += confounded(row, cluster)
     return GRADES[min(place, len(GRADES) - 1)]
 
 
-def _lost_events(row: _Row) -> int:
-    """Events that pods of the study must have had: missing steps, and pods without any."""
-    unseen = max(0, int(row["expected"]) - int(row["pods"]))
-    return int(row["missing"]) + 5 * unseen
-
-
-def _order(cluster: Cluster) -> float:
-    """Rank correlation (Spearman) of an image's turn with its size; 0 with too few images."""
-    sizes = [
-        cluster.images[turn.image].unpacked_bytes or cluster.images[turn.image].wire_bytes
-        for turn in sorted(cluster.turns, key=lambda turn: turn.begin_s)
-    ]
-    known = [size for size in sizes if size]
-    if len(set(known)) < _LEAST_IMAGES:
-        return 0.0
-    ranks = np.unique(known, return_inverse=True)[1].astype(float)
-    return float(np.corrcoef(np.arange(len(ranks)), ranks)[0, 1])
-
-
-def _confounded(row: _Row, cluster: Cluster) -> bool:
-    return row["repetitions"] <= 1 and abs(_order(cluster)) >= _ORDERED
-
-
-def _found(row: _Row, cluster: Cluster) -> Iterable[Finding]:
-    def finding(kind: str, severity: str, count: int, of: int | None, text: str) -> Finding:
-        return Finding(row["run"], row["stack"], kind, severity, int(count), of, text)
-
-    for check in _CHECKS:
-        yield from check(row, cluster, finding)
-
-
-_Make = Callable[[str, str, int, "int | None", str], Finding]
-
-
-def _nodes(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
-    idle = row["all_nodes"] - row["nodes_pulled"]
-    if idle > 0:
-        yield finding(
-            "idle-nodes", "spoils", idle, row["all_nodes"],
-            f"{idle} of {row['all_nodes']} nodes never pulled an image of the study: the cluster "
-            "is in truth smaller than it is called.",
-        )  # fmt: skip
-    if row["all_nodes"] and row["nodes"] != row["all_nodes"]:
-        yield finding(
-            "node-count", "weakens", row["all_nodes"], row["nodes"],
-            f"The recording is called {row['nodes']} nodes and names {row['all_nodes']}.",
-        )  # fmt: skip
-    if row["lost_nodes"]:
-        yield finding(
-            "node-lost", "weakens", row["lost_nodes"], None,
-            f"Nodes became not ready {row['lost_nodes']} times.",
-        )  # fmt: skip
-
-
-def _cells(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
-    if row["twice"]:
-        yield finding(
-            "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
-            f"{row['surplus']} of {row['real_pulls']} pulls repeat a node that had pulled the "
-            f"image ({row['twice']} cells): they are not independent, and they slowed each other.",
-        )  # fmt: skip
-    if row["no_pull"]:
-        yield finding(
-            "cells-without-pull", "spoils", row["no_pull"], row["cells"],
-            f"{row['no_pull']} of {row['cells']} cells (image on node) have no recorded pull.",
-        )  # fmt: skip
-    if row["cached"]:
-        yield finding(
-            "cached-pulls", "weakens", row["cached"], row["real_pulls"] + row["cached"],
-            f"{row['cached']} pods found their image on the node: nothing was pulled.",
-        )  # fmt: skip
-    if row["failed"]:
-        yield finding(
-            "failed-pulls", "spoils", row["failed"], None,
-            f"{row['failed']} attempts at pulling failed; a later success is no clean measurement.",
-        )  # fmt: skip
-
-
-def _lost(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
-    lost = _lost_events(row)
-    if row["only_pulled"] or row["no_pulling"]:
-        share = row["no_pulling"] / max(1, row["pods"])
-        yield finding(
-            "pulled-without-pulling", "spoils", row["no_pulling"], row["pods"],
-            f"{share:.0%} of the pods that must have pulled have no Pulling event "
-            f"({row['only_pulled']} have a Pulled): events were lost.",
-        )  # fmt: skip
-    if row["no_pulled"]:
-        yield finding(
-            "pulling-without-pulled", "spoils", row["no_pulled"], row["pods"],
-            f"{row['no_pulled']} pulls were begun and have no recorded end.",
-        )  # fmt: skip
-    if lost:
-        yield finding(
-            "lost-events", "spoils", lost, None,
-            f"About {lost} events of the study's pods are missing, five being expected of each "
-            f"pod ({max(int(row['expected']), int(row['pods']))} pods).",
-        )  # fmt: skip
-
-
-def _disk(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
-    if row["evicted"]:
-        yield finding("evictions", "spoils", row["evicted"], None,
-                      f"{row['evicted']} pods were evicted.")  # fmt: skip
-    if row["pressure"]:
-        yield finding("disk-pressure", "spoils", row["pressure"], None,
-                      f"Nodes were short of disk ({row['pressure']} events).")  # fmt: skip
-    if row["collected"]:
-        yield finding(
-            "garbage-collection", "weakens", row["collected"], None,
-            f"Kubelets tried to remove images {row['collected']} times and found too little: disks "
-            "were nearly full, and which layers stayed is unknown.",
-        )  # fmt: skip
-
-
-def _method(row: _Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
-    if row["waited"]:
-        yield finding(
-            "waiting", "weakens", row["waited"], row["real_pulls"],
-            f"{row['waited']} pulls waited behind other pulls of their node, the longest "
-            f"{row['longest_wait']:.0f} s: pull and pull with waiting must not be mixed.",
-        )  # fmt: skip
-    if row["mutable"]:
-        yield finding(
-            "mutable-tags", "weakens", row["mutable"], row["images"],
-            f"{row['mutable']} of {row['images']} images are named by tag alone: nothing proves "
-            "that every node pulled the same bytes.",
-        )  # fmt: skip
-    if row["moved"]:
-        yield finding(
-            "moved-tags", "spoils", row["moved"], row["images"],
-            f"{row['moved']} images had different sizes on different nodes: their tag moved.",
-        )  # fmt: skip
-    order = _order(cluster)
-    if _confounded(row, cluster):
-        way = "ascending" if order > 0 else "descending"
-        yield finding(
-            "confounded-order", "weakens", row["images"], None,
-            f"Images came once and in {way} order of size (rank correlation {order:.2f}): size "
-            "cannot be told from time, a filling disk or a warming cache.",
-        )  # fmt: skip
-    elif row["repetitions"] <= 1 and row["images"]:
-        yield finding(
-            "no-repetition", "note", 1, None,
-            "Each image had one turn: how much a turn differs from the next is unknown.",
-        )  # fmt: skip
-    empty = [
-        i for i in cluster.images.values()
-        if i.unpacked_bytes and i.wire_bytes and i.unpacked_bytes / i.wire_bytes >= EMPTY_FROM
-    ]  # fmt: skip
-    if empty:
-        ratio = max((i.unpacked_bytes or 0) / (i.wire_bytes or 1) for i in empty)
-        yield finding(
-            "empty-images", "spoils", len(empty), len(cluster.images),
-            f"{len(empty)} images are almost empty, up to {ratio:.0f} times smaller on the wire "
-            "than on the disk: they measure unpacking and the disk, never the network.",
-        )  # fmt: skip
-    if row["coarse"]:
-        yield finding(
-            "coarse-clock", "note", row["coarse"], row["events"],
-            f"{row['coarse']} events carry whole seconds only.",
-        )  # fmt: skip
-
-
-def _nothing(row: _Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
-    if not row["cells"]:
-        yield finding(
-            "nothing-measured", "spoils", 0, None, "No pull of a study's image was recorded."
-        )
-
-
-_CHECKS: Sequence[Callable[[_Row, Cluster, _Make], Iterable[Finding]]] = (
-    _nothing,
-    _nodes,
-    _cells,
-    _lost,
-    _disk,
-    _method,
-)
-
-
-def _copies(row: _Row, same: Sequence[_Row]) -> Iterable[Finding]:
+def _copies(row: Row, same: Sequence[Row]) -> Iterable[Finding]:
     for pair in same:
         if (pair["run"], pair["stack"]) == (row["run"], row["stack"]):
             other = f"{pair['other']}/{pair['other_stack']}".rstrip("/")
@@ -400,7 +191,7 @@ def _copies(row: _Row, same: Sequence[_Row]) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _lines(row: _Row, tables: Tables) -> Iterable[Finding]:
+def _lines(row: Row, tables: Tables) -> Iterable[Finding]:
     files = {
         str(file)
         for recording in tables.recordings

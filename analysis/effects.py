@@ -230,11 +230,10 @@ def fit_line(
     )
     if len(rows) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    solve = np.linalg.pinv(design)
     generator = np.random.default_rng(_SEED)
     y = _outcomes(usable, rows, None)[0]
-    beta = solve @ y
-    drawn = _outcomes(usable, rows, generator) @ solve.T
+    beta = _solve(design, y)
+    drawn = np.array([_solve(design, one) for one in _outcomes(usable, rows, generator)])
     drawn = drawn[np.isfinite(drawn).all(axis=1)]
     if not np.isfinite(beta).all() or len(drawn) < DRAWS // 2:
         return None
@@ -244,6 +243,13 @@ def fit_line(
     explained = 1 - float(np.sum((y - design @ beta) ** 2) / np.sum(centred**2))
     low, high = np.quantile(drawn[:, :k], [0.025, 0.975], axis=0)
     return Line(tuple(names), _floats(beta[:k]), _floats(low), _floats(high), explained)
+
+
+def _solve(design: Matrix, y: Matrix) -> Matrix:
+    """Least squares of the rows that are known; nan where these do not suffice."""
+    known = np.isfinite(y)
+    beta, _, rank, _ = np.linalg.lstsq(design[known], y[known], rcond=None)
+    return np.asarray(beta) if rank == design.shape[1] else np.full(design.shape[1], np.nan)
 
 
 def _outcomes(

@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 
 from analysis.bulk import make_table
+from analysis.event_form import Event
 from analysis.load_runs import Recording
 from analysis.pull_message import parse_failed, parse_pulled, parse_pulling
-from analysis.read_events import Event, Notes, read_events
+from analysis.read_events import Notes, read_events
 
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""

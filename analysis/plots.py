@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis.effects import Matrix, nan_median
-from analysis.machines import USD_PER_HOUR
 from analysis.plot_files import (
     OTHER,
     PULL,
@@ -24,7 +23,7 @@ from analysis.plot_files import (
     sequence,
     style,
 )
-from analysis.study_data import Cluster, load_clusters, wall_parts
+from analysis.study_data import Cluster, load_clusters, priced_alike, wall_parts
 from analysis.tables import Tables
 
 Colour = tuple[float, float, float, float]
@@ -281,17 +280,11 @@ def _wall_time(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -
 
 
 def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
-    priced = [c for c in clusters if c.machine_type in USD_PER_HOUR]
-    priced = [
-        c for c in priced
-        if any(o.nodes == c.nodes and o.study == c.study and o.machine_type != c.machine_type
-               for o in priced)
-    ]  # fmt: skip
+    priced = priced_alike(clusters)
     if not priced:
         return []
     figure, axes = new_figure(6.5, 4.5)
-    for cluster, colour in zip(priced, sequence(len(priced)), strict=True):
-        cost = cluster.wall_s / 3600 * USD_PER_HOUR[cluster.machine_type] * cluster.nodes
+    for (cluster, cost), colour in zip(priced, sequence(len(priced)), strict=True):
         axes.scatter([cluster.wall_s / 60], [cost], s=70, color=[colour])
         axes.annotate(f"{cluster.machine_type}\n{cluster.nodes} nodes", (cluster.wall_s / 60, cost),
                       xytext=(9, 0), textcoords="offset points", va="center")  # fmt: skip

@@ -13,13 +13,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
+from analysis.event_form import Event
 from schema.errors import UserError
 
 NOTES_PER_FILE = 10_000
@@ -39,82 +39,6 @@ _LINE_PREFIX = re.compile(
 
 class UnreadableFileError(UserError):
     """A file cannot be read at all."""
-
-
-class Metadata(msgspec.Struct, gc=False):
-    """Identity of an event."""
-
-    name: str | None = None
-    namespace: str | None = None
-    uid: str | None = None
-
-
-class Source(msgspec.Struct, gc=False):
-    """Who reported an event."""
-
-    component: str | None = None
-    host: str | None = None
-
-
-class Labels(
-    msgspec.Struct,
-    gc=False,
-    rename={
-        "job_name": "batch.kubernetes.io/job-name",
-        "job_uid": "batch.kubernetes.io/controller-uid",
-        "old_job_name": "job-name",
-        "old_job_uid": "controller-uid",
-        "machine_type": "node.kubernetes.io/instance-type",
-        "old_machine_type": "beta.kubernetes.io/instance-type",
-    },
-):
-    """The labels of a Job's pods, and of a node, that the exporter repeats in its events."""
-
-    job_name: str = ""
-    job_uid: str = ""
-    old_job_name: str = ""
-    old_job_uid: str = ""
-    machine_type: str = ""
-    old_machine_type: str = ""
-
-
-class Involved(msgspec.Struct, gc=False, rename={"field_path": "fieldPath"}):
-    """What an event is about."""
-
-    kind: str | None = None
-    namespace: str | None = None
-    name: str | None = None
-    uid: str | None = None
-    field_path: str | None = None
-    labels: Labels | None = None
-
-
-class Event(
-    msgspec.Struct,
-    gc=False,
-    rename={
-        "involved": "involvedObject",
-        "first_timestamp": "firstTimestamp",
-        "last_timestamp": "lastTimestamp",
-        "event_time": "eventTime",
-        "reporting_component": "reportingComponent",
-        "reporting_instance": "reportingInstance",
-    },
-):
-    """A core/v1 Event, as far as the tables need it. metadata and involvedObject must be there."""
-
-    metadata: Metadata
-    involved: Involved
-    reason: str | None = None
-    message: str | None = None
-    type: str | None = None
-    source: Source | None = None
-    first_timestamp: datetime | None = None
-    last_timestamp: datetime | None = None
-    event_time: datetime | None = None
-    count: float | None = None
-    reporting_component: str | None = None
-    reporting_instance: str | None = None
 
 
 class _Record(msgspec.Struct, gc=False):

@@ -2,8 +2,8 @@
 
 from analysis.page import Columns, Figure, Section
 from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of
-from analysis.run_charts import phase_bars, timeline, wall_bars
-from analysis.study_data import Cluster, wall_parts
+from analysis.run_charts import machine_points, phase_bars, timeline, wall_bars
+from analysis.study_data import Cluster, priced_alike, wall_parts
 
 
 def timelines(draft: Draft) -> Section:
@@ -107,6 +107,35 @@ def wall_time(draft: Draft) -> Section:
         "a minute do not count."
     )
     return Section("wall", "Where the wall time went", [text], figures=[figure])
+
+
+def machines(draft: Draft) -> list[Section]:
+    """Time against price, where one study ran on machines of several types."""
+    rows = priced_alike(draft.clusters)
+    if not rows:
+        return []
+    draft.data["machines"] = {
+        "cluster": [cluster.label for cluster, _ in rows],
+        "machine": [f"{cluster.nodes} × {cluster.machine_type}" for cluster, _ in rows],
+        "minutes": [round(cluster.wall_s / 60, 2) for cluster, _ in rows],
+        "usd": [round(usd, 3) for _, usd in rows],
+    }
+    table = make_table(
+        "Wall time and price of the same study on different machines",
+        ("Cluster", "Machine", "Wall time (s)#", "Price (USD)#"),
+        [[c.label, c.machine_type, f"{c.wall_s:.0f}", f"{usd:.2f}"] for c, usd in rows],
+        draft.mark,
+    )
+    figure = Figure(
+        "machine-points",
+        "Machine types: time against price",
+        machine_points(draft.mark),
+        ["machines"],
+        f"n = {len(rows)} clusters. List prices on demand, us-central1; lower left is better.",
+        provenance=draft.mark,
+        table=table,
+    )
+    return [Section("machines", "Machine types and their price", figures=[figure])]
 
 
 def phases(draft: Draft) -> list[Section]:

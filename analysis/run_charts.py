@@ -260,3 +260,36 @@ def phase_bars(runs: Sequence[str], names: Sequence[str], provenance: str) -> Sp
             *watermark(provenance),
         ],
     }
+
+
+def machine_points(provenance: str) -> Spec:
+    """Time against price of equal studies; dataset `machines` (cluster, machine, minutes, usd)."""
+    x = {"field": "minutes", "type": "quantitative", "title": "wall time of the study (minutes)",
+         "scale": {"zero": True}}  # fmt: skip
+    y = {"field": "usd", "type": "quantitative", "title": "price of the nodes (USD)",
+         "scale": {"zero": True}}  # fmt: skip
+    data = {"name": "machines"}
+    text = {"type": "text", "align": "right", "dx": -10, "color": "var(--ink)"}
+    told = [
+        {"field": "cluster"},
+        {"field": "machine"},
+        {"field": "minutes", "format": ".1f"},
+        {"field": "usd", "title": "USD", "format": ".2f"},
+    ]
+    return {
+        "width": "container",
+        "height": 300,
+        "layer": [
+            {
+                "data": data,
+                "mark": {"type": "point", "filled": True, "size": 110, "color": "var(--pull)"},
+                "encoding": {"x": x, "y": y, "tooltip": told},
+            },
+            {
+                "data": data,
+                "mark": text,
+                "encoding": {"x": x, "y": y, "text": {"field": "machine"}},
+            },
+            *watermark(provenance),
+        ],
+    }

@@ -5,6 +5,7 @@ its Job was complete.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from typing import Any
 from analysis.cells import image_parts
 from analysis.effects import Pulls, to_pulls
 from analysis.load_runs import Recording
+from analysis.machines import USD_PER_HOUR
 from analysis.tables import Tables
 
 PAUSE_S = 60.0
@@ -236,3 +238,20 @@ def wall_parts(cluster: Cluster) -> dict[str, float]:
             parts["gaps"] += begin - until
         until = max(until, end)
     return parts
+
+
+def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
+    """Clusters whose study ran on another machine type too, at the same size, with their price.
+
+    USD of all nodes for the wall time, at list price; clusters of machines without one are left
+    out.
+    """
+    priced = [cluster for cluster in clusters if cluster.machine_type in USD_PER_HOUR]
+    types: dict[tuple[str, int, str], set[str]] = defaultdict(set)
+    for cluster in priced:
+        types[cluster.study, cluster.nodes, cluster.provenance].add(cluster.machine_type)
+    return [
+        (c, c.wall_s / 3600 * USD_PER_HOUR[c.machine_type] * c.nodes)
+        for c in priced
+        if len(types[c.study, c.nodes, c.provenance]) > 1
+    ]

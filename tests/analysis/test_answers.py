@@ -144,4 +144,5 @@ def test_the_dearer_machine_of_the_original_study(chonks: Path) -> None:
 def test_layers_in_the_original_study(chonks: Path) -> None:
     answer = asked(clusters_of(chonks / "pulling-test" / "run1"), "layers matter")
     assert answer.told
-    assert "Each GB takes 7.73" in answer.fact
+    assert "Each GB takes 7.60 (7.43 … 7.94) s" in answer.fact
+    assert "Fitted to medians of valid cells" in answer.detail
