@@ -5,18 +5,17 @@ gathered here and judged by exclusions.py. Makes the table `cell` beside those o
 without any evidence is a row too.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
 
 import duckdb
 
-from analysis.bulk import BATCH, make_table
+from analysis.bulk import make_table
 from analysis.exclusions import Evidence, judge
 from analysis.load_runs import Recording
-from analysis.pulls import PRESSURE_LASTS_S
+from analysis.troubles import ENDS, LOSS, PRESSURE, trouble_spans
 from schema.image_tag import find_tag
 from schema.run_records import CellRecord
 
@@ -98,10 +97,12 @@ trial AS (
 )
 SELECT rec, trial.trial, repetition, image, node,
     greatest(coalesce(seen.pods, 0), coalesce(bound.pods, 0)) AS pods,
-    (sum(coalesce(bound.pods, seen.pods, 0)) OVER (PARTITION BY rec, image, repetition))
+    (sum(coalesce(bound.pods, seen.pods, 0)) OVER (PARTITION BY rec, image, repetition))::BIGINT
         AS all_pods,
-    seen.* EXCLUDE (rec, image, node, repetition, pods, first), first.*,
-    job.complete_ns
+    coalesce(seen.pulling, 0)::BIGINT AS pulling, coalesce(seen.pulled, 0) AS pulled,
+    coalesce(seen.cached, 0) AS cached, coalesce(seen.failed, 0)::BIGINT AS failed,
+    coalesce(seen.failure, '') AS failure, coalesce(seen.eviction, '') AS eviction,
+    seen.from_ns, seen.to_ns, first.*, job.complete_ns
 FROM grid
 FULL OUTER JOIN seen USING (rec, image, node, repetition)
 LEFT JOIN bound USING (rec, image, node)
@@ -109,63 +110,46 @@ LEFT JOIN trial USING (rec, image)
 LEFT JOIN job ON job.rec = seen.rec AND job.job_uid = first.job_uid
 """
 
-_TROUBLE = """
+_TROUBLE_EVENTS = """
 SELECT rec, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns, reason
-FROM event
-WHERE reason IN ('NodeHasDiskPressure', 'EvictionThresholdMet', 'FreeDiskSpaceFailed',
-    'ImageGCFailed', 'NodeHasNoDiskPressure', 'NodeNotReady', 'NodeReady', 'RemovingNode',
-    'NodeShutdown') AND at_ns IS NOT NULL
-ORDER BY ALL
+FROM event WHERE list_contains(?, reason) AND at_ns IS NOT NULL ORDER BY ALL
 """
 
-_LOST = frozenset({"NodeNotReady", "RemovingNode", "NodeShutdown"})
-_PRESSED = frozenset(
-    {"NodeHasDiskPressure", "EvictionThresholdMet", "FreeDiskSpaceFailed", "ImageGCFailed"}
-)
+# Thousands of cells share a few kinds of evidence, and each kind is judged once.
+_KINDS = """
+CREATE TABLE weighed AS
+SELECT e.*, coalesce(t.pressure, '') AS pressure, coalesce(t.lost, '') AS lost,
+    e.repetition > 1 AS earlier, e.all_pods - e.pods AS elsewhere
+FROM evidence AS e ANTI JOIN told USING (rec)
+LEFT JOIN (
+    SELECT e.rec, e.image, e.node, e.repetition,
+        arg_min(why, since) FILTER (NOT loss) AS pressure, arg_min(why, since) FILTER (loss) AS lost
+    FROM evidence AS e JOIN trouble AS t
+        ON t.rec = e.rec AND t.node = e.node AND t.since <= e.to_ns AND t.until >= e.from_ns
+    GROUP BY ALL
+) AS t USING (rec, image, node, repetition);
+CREATE TABLE kind AS SELECT row_number() OVER () AS kind, * FROM (
+    SELECT DISTINCT {fields} FROM weighed
+);
+"""
 
-_MEASURES = ("pull_s", "pull_and_wait_s")
+_JUDGED = """
+INSERT INTO cell BY NAME
+SELECT rec, trial, repetition, 1 AS attempt, image, node, pod, pod_uid, status, reason,
+    -- Only one real pull has a duration that is the cell's.
+    CASE WHEN pulled = 1 THEN pull_s END AS pull_s,
+    CASE WHEN pulled = 1 THEN pull_and_wait_s END AS pull_and_wait_s,
+    image_bytes, scheduled_ns, begun_ns AS pulling_ns, ended_ns AS pulled_ns, created_ns,
+    started_ns, complete_ns AS job_complete_ns
+FROM weighed JOIN kind USING ({fields}) JOIN verdict USING (kind)
+"""
 
-_OPEN = 2**62
-
-_Row = dict[str, Any]
-
-
-class Troubles:
-    """When nodes were short of disk or not ready."""
-
-    def __init__(self, events: Iterable[tuple[int, str, int, str]]) -> None:
-        """Read (rec, node, at_ns, reason) in the order of time within a node."""
-        self._spans: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
-        for rec, node, at, reason in events:
-            spans = self._spans[rec, node]
-            if reason in _PRESSED | _LOST:
-                spans.append((at, _OPEN, reason))
-            else:
-                over = _PRESSED if reason == "NodeHasNoDiskPressure" else _LOST
-                spans[:] = [
-                    (begin, at if end == _OPEN and why in over else end, why)
-                    for begin, end, why in spans
-                ]
-        for spans in self._spans.values():
-            spans[:] = [(begin, _last(begin, end, why), why) for begin, end, why in spans]
-
-    def during(self, rec: int, node: str, begin: int | None, end: int | None) -> list[str]:
-        """Reasons of the troubles of a node that overlap with a span of time."""
-        spans = self._spans.get((rec, node), [])
-        if begin is None or end is None:
-            return []
-        return [why for since, until, why in spans if since <= end and until >= begin]
-
-
-def _last(begin: int, end: int, why: str) -> int:
-    """A lost node stays lost; disk pressure without a recorded end lasts its usual time."""
-    return begin + PRESSURE_LASTS_S * 10**9 if end == _OPEN and why in _PRESSED else end
+_FIELDS = tuple(field.name for field in fields(Evidence))
 
 
 def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
     """Make the tables cell (columns as COLUMNS), studied_pull and evidence."""
     database.execute(_EVIDENCE)
-    troubles = Troubles(database.execute(_TROUBLE).fetchall())
     told = {
         rec: recording.folder.cells
         for rec, run, stack in database.execute("SELECT rec, run, stack FROM stack").fetchall()
@@ -175,48 +159,29 @@ def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recor
         and recording.folder.cells
     }
     make_table(database, "told", {"rec": "whole"}, [(rec,) for rec in told])
-    rows = chain(_ledger_rows(told), _judged_rows(database.cursor(), troubles))
-    make_table(database, "cell", COLUMNS, (tuple(map(row.get, COLUMNS)) for row in rows))
+    rows = (tuple(map(row.get, COLUMNS)) for row in _ledger_rows(told))
+    make_table(database, "cell", COLUMNS, rows)
+    _judge(database)
 
 
-def _judged_rows(cursor: duckdb.DuckDBPyConnection, troubles: Troubles) -> Iterator[_Row]:
-    result = cursor.execute("SELECT * FROM evidence ANTI JOIN told USING (rec)")
-    names = [column[0] for column in result.description or ()]
-    while batch := result.fetchmany(BATCH):
-        for values in batch:
-            yield _judged(dict(zip(names, values, strict=True)), troubles)
+def _judge(database: duckdb.DuckDBPyConnection) -> None:
+    """Add the cells that no ledger tells of."""
+    reasons = sorted(PRESSURE | LOSS | ENDS)
+    events = database.execute(_TROUBLE_EVENTS, [reasons]).fetchall()
+    names = {"rec": "whole", "node": "text", "since": "whole", "until": "whole", "why": "text"}
+    make_table(database, "trouble", names | {"loss": "truth"}, trouble_spans(events))
+    listed = ", ".join(_FIELDS)
+    database.execute(_KINDS.format(fields=listed))
+    kinds = database.execute(f"SELECT kind, {listed} FROM kind").fetchall()
+    verdicts = []
+    for kind, *evidence in kinds:
+        status, reason = judge(Evidence(**dict(zip(_FIELDS, evidence, strict=True))))
+        verdicts.append((kind, status.value, reason))
+    make_table(database, "verdict", {"kind": "whole", "status": "text", "reason": "text"}, verdicts)
+    database.execute(_JUDGED.format(fields=listed))
 
 
-def _judged(row: _Row, troubles: Troubles) -> _Row:
-    during = troubles.during(row["rec"], row["node"], row["from_ns"], row["to_ns"])
-    status, reason = judge(
-        Evidence(
-            pods=row["pods"],
-            pulling=int(row["pulling"] or 0),
-            pulled=row["pulled"] or 0,
-            cached=row["cached"] or 0,
-            failed=int(row["failed"] or 0),
-            failure=row["failure"] or "",
-            eviction=row["eviction"] or "",
-            pressure=next((why for why in during if why in _PRESSED), ""),
-            lost=next((why for why in during if why in _LOST), ""),
-            earlier=row["repetition"] > 1,
-            elsewhere=int(row["all_pods"] or 0) - row["pods"],
-        )
-    )
-    return row | {
-        "attempt": 1,
-        # Only one real pull has a duration that is the cell's.
-        **({} if row["pulled"] == 1 else dict.fromkeys(_MEASURES)),
-        "status": status.value,
-        "reason": reason,
-        "pulling_ns": row["begun_ns"],
-        "pulled_ns": row["ended_ns"],
-        "job_complete_ns": row["complete_ns"],
-    }
-
-
-def _ledger_rows(told: Mapping[int, Sequence[CellRecord]]) -> Iterator[_Row]:
+def _ledger_rows(told: Mapping[int, Sequence[CellRecord]]) -> Iterator[dict[str, Any]]:
     for rec, cells in told.items():
         for cell in cells:
             times = {

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.load_runs import find_recordings
 from schema.errors import UserError
 from schema.image_tag import find_tag
 
@@ -94,6 +93,9 @@ def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
 
 
 def _planned(path: Path) -> list[ImageManifest]:
+    # Files of manifests need nothing of run folders, which take a while to import.
+    from analysis.load_runs import find_recordings  # noqa: PLC0415
+
     images = {}
     for recording in find_recordings([path]):
         for trial in recording.folder.record.trials if recording.folder else ():

@@ -85,7 +85,7 @@ def save(figure: Figure, out: Path, name: str, caption: str, provenance: str = "
         out.mkdir(parents=True, exist_ok=True)
         figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
         figure.set_layout_engine("none")  # it is laid out now
-        figure.savefig(paths[1], dpi=144, metadata={"Software": None})
+        figure.savefig(paths[1], dpi=120, metadata={"Software": None})
     except OSError as error:
         raise PlotError(
             f"Figures cannot be written to {out}: {error}.", "name another folder"
@@ -129,8 +129,8 @@ def new_heat_map(
     return figure, axes
 
 
-_MOST_LABELS = 80
-_FEW_LABELS = 40
+_MOST_LABELS = 40
+_FEW_LABELS = 20
 
 
 def _thinned(names: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -12,10 +12,6 @@ import duckdb
 from analysis.bulk import make_table
 from analysis.load_runs import Recording
 
-PRESSURE_LASTS_S = 300
-"""Disk pressure without a recorded end counts for the kubelet's default of
-evictionPressureTransitionPeriod, 5 minutes."""
-
 _STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
 
 _POD = """
