@@ -6,6 +6,7 @@ numpy and pandas, which takes longer than all of the work on a study's events.
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,32 @@ def make_table(
     row_type = msgspec.defstruct("Row", [(c, Any, None) for c in types], omit_defaults=True)
     encode = msgspec.json.Encoder().encode_lines
     count = 0
-    with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
-        spool = Path(folder, "rows.json")
-        for batch in _batches(iter(rows)):
+    # One batch is read by DuckDB while the next one is made.
+    with (
+        tempfile.TemporaryDirectory(prefix="pull-study-") as folder,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        reading: Future[None] | None = None
+        for number, batch in enumerate(_batches(iter(rows))):
+            spool = Path(folder, f"rows-{number % 2}.json")
             spool.write_bytes(encode([row_type(*row) for row in batch]))
-            database.execute(
-                f"INSERT INTO {name} SELECT * FROM "
-                f"read_json(?, format = 'newline_delimited', columns = {types})",
-                [str(spool)],
-            )
             count += len(batch)
+            if reading:
+                reading.result()
+            reading = reader.submit(_read, database, name, types, spool)
+        if reading:
+            reading.result()
     return count
+
+
+def _read(
+    database: duckdb.DuckDBPyConnection, name: str, types: dict[str, str], spool: Path
+) -> None:
+    database.execute(
+        f"INSERT INTO {name} SELECT * FROM "
+        f"read_json(?, format = 'newline_delimited', columns = {types})",
+        [str(spool)],
+    )
 
 
 def _batches(rows: Iterator[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:

@@ -6,9 +6,10 @@ default (linear interpolation). It deliberately draws nothing.
 """
 
 import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from analysis.cells import PHASE_TIMES, derive_cells, image_parts
 from analysis.event_table import Progress, open_event_table
 from analysis.load_runs import Recording, find_recordings
 from analysis.pulls import derive_pulls
+from analysis.raw_times import write_raw_times
 from analysis.read_events import Notes
 from schema.errors import UserError
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")
+
+_WRITERS = 2
 
 
 class OutputError(UserError):
@@ -191,13 +195,19 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
+    work: list[tuple[Callable[[duckdb.DuckDBPyConnection, Path], Path], str]] = [
+        (partial(_copy, "events"), "events.parquet"),
+        (write_raw_times, "raw-times.json"),
+        *((partial(_copy, name), f"{name}.csv") for name in TABLES),
+        *((partial(_copy, name), f"{name}.parquet") for name in TABLES),
+    ]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        written = [_copy(tables.database, "events", out / "events.parquet")]
-        for name in TABLES:
-            written.append(_copy(tables.database, name, out / f"{name}.csv"))
-            written.append(_copy(tables.database, name, out / f"{name}.parquet"))
-        written.append(_write_raw_times(tables, out / "raw-times.json"))
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            writing = [
+                pool.submit(write, tables.database.cursor(), out / name) for write, name in work
+            ]
+            written = [one.result() for one in writing]
         written.append(_write_notes(tables.notes, out / "notes.csv"))
     except (OSError, duckdb.IOException) as error:
         raise OutputError(
@@ -206,7 +216,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     return written
 
 
-def _copy(database: duckdb.DuckDBPyConnection, view: str, path: Path) -> Path:
+def _copy(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> Path:
     form = "FORMAT parquet, COMPRESSION zstd" if path.suffix == ".parquet" else "FORMAT csv, HEADER"
     if path.suffix == ".csv":
         form += ", TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
@@ -220,52 +230,6 @@ def _make_images(database: duckdb.DuckDBPyConnection) -> None:
     rows = [(name, *image_parts(name)[1:]) for (name,) in names]
     kinds = {"image": "text", "tag": "text", "layers": "whole", "size_bytes": "whole"}
     make_table(database, "image", kinds, rows)
-
-
-def _write_raw_times(tables: Tables, path: Path) -> Path:
-    """The original study's raw-times.json: what happened to each object, by its name.
-
-    As there, the last event of a reason stands. Two objects of one name, which overwrote each
-    other there, get `@run/stack` and their uid behind the name here.
-    """
-    cursor = tables.database.cursor()
-    cursor.execute("""
-        WITH clash AS (
-            SELECT object FROM event GROUP BY object HAVING count(DISTINCT (rec, object_uid)) > 1
-        )
-        SELECT object, object_uid, s.run, s.stack, s.nodes, lower(reason),
-            strftime(make_timestamp_ns(at_ns), '%Y-%m-%dT%H:%M:%SZ'), node, message, image,
-            object IN (FROM clash)
-        FROM event AS e JOIN stack AS s USING (rec)
-        ORDER BY object, s.run, s.stack, object_uid, at_ns, e.uid
-    """)
-    with path.open("w", encoding="utf-8") as file:
-        file.write("{")
-        before = ""
-        for key, item in _raw_items(cursor):
-            file.write(f"{before}\n {json.dumps(key)}: {json.dumps(item)}")
-            before = ","
-        file.write("\n}\n")
-    return path
-
-
-def _raw_items(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, dict[str, Any]]]:
-    key, item = "", {}  # type: str, dict[str, Any]
-    while batch := cursor.fetchmany(10_000):
-        for name, uid, run, stack, nodes, reason, at, node, message, image, clashes in batch:
-            wanted = f"{name}@{run}/{stack}#{uid}" if clashes else name
-            if wanted != key:
-                if item:
-                    yield key, item
-                key, item = wanted, {"events": {}, "experiment": run, "size": nodes}
-            event = {"timestamp": at, "instance": node}
-            if reason == "pulled":
-                event["message"] = message
-            if reason == "pulling" and image:
-                item["container"] = image
-            item["events"][reason] = event
-    if item:
-        yield key, item
 
 
 def _write_notes(notes: Notes, path: Path) -> Path:
