@@ -43,11 +43,13 @@ class PageTable:
     header: Sequence[Header]
     rows: Sequence[Sequence[str]]
     provenance: str = ""
+    open: bool = False
+    """It is what the page is about: it is never folded."""
 
     @property
     def folded(self) -> bool:
         """Whether it is so long that it opens on demand only."""
-        return len(self.rows) > UNFOLDED_ROWS
+        return not self.open and len(self.rows) > UNFOLDED_ROWS
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ def make_audit_page(tables: Tables, audits: list[Audit]) -> Page:
         lede=lede(tables),
         banners=banners(draft),
         numbers=_numbers(tables),
-        sections=[audited(draft, audits), validity(draft)],
+        sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
-        footer=_FOOTER.replace("report", "audit", 1),
+        footer="Written by python -m analysis audit; audit.csv beside this page has the findings.",
     )
 
 

@@ -1,5 +1,7 @@
 """The report's sections on which numbers count: cells by status, and the audit."""
 
+from dataclasses import replace
+
 from analysis.audit import GRADE_RULE, Audit
 from analysis.page import Figure, PageTable, Section
 from analysis.report_parts import Draft, make_table
@@ -53,8 +55,8 @@ def _reasons(draft: Draft) -> PageTable:
     return make_table(caption, names, body, draft.mark)
 
 
-def audited(draft: Draft, audits: list[Audit]) -> Section:
-    """Grades and findings."""
+def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Section:
+    """Grades and findings; `in_full` never folds the findings."""
     grades = make_table(
         "Grade of each recording",
         ("Recording", "Grade", "Valid cells#", "Findings that spoil numbers#", "that weaken them#"),
@@ -84,5 +86,5 @@ def audited(draft: Draft, audits: list[Audit]) -> Section:
         "audit",
         "How far the recordings can be trusted",
         [GRADE_RULE],
-        tables=[grades, findings] if findings.rows else [grades],
+        tables=[grades, replace(findings, open=in_full)] if findings.rows else [grades],
     )
