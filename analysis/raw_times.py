@@ -3,55 +3,69 @@
 {NAME: {"events": {REASON: {"timestamp", "instance"[, "message"]}}, "experiment", "size"[,
 "container"]}}, NAME being the object's. As there, the last event of a reason stands. Two objects of
 one name, which overwrote each other there, get `@run/stack#uid` behind the name here.
+
+The events are sorted by DuckDB, which spills, and put together here one object at a time: an
+aggregate over all of them would have to fit into memory.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import msgspec
 
 _BATCH = 10_000
 
-_ITEMS = """
+_EVENTS = """
 WITH clash AS (
-    SELECT object FROM event GROUP BY object HAVING count(DISTINCT (rec, object_uid)) > 1
-),
-last AS (
-    SELECT rec, object, object_uid, lower(reason) AS reason,
-        arg_max(struct_pack(at_ns, node, message), (at_ns, uid)) AS e,
-        max(image) FILTER (reason = 'Pulling') AS container
-    FROM event GROUP BY ALL
-),
-item AS (
-    SELECT rec, object, object_uid, max(container) AS container,
-        string_agg(
-            to_json(reason) || ': {"timestamp": "'
-                || coalesce(strftime(make_timestamp_ns(e.at_ns), '%Y-%m-%dT%H:%M:%SZ'), '')
-                || '", "instance": ' || to_json(e.node)
-                || CASE reason WHEN 'pulled' THEN ', "message": ' || to_json(e.message) ELSE '' END
-                || '}',
-            ', ' ORDER BY e.at_ns, reason) AS events
-    FROM last GROUP BY ALL
+    SELECT object FROM event GROUP BY object
+    HAVING min((rec, object_uid)) <> max((rec, object_uid))
 )
-SELECT to_json(object || CASE WHEN object IN (FROM clash)
-            THEN '@' || run || '/' || stack || '#' || object_uid ELSE '' END)
-    || ': {"events": {' || events || '}, "experiment": ' || to_json(run)
-    || ', "size": ' || nodes
-    || CASE WHEN container <> '' THEN ', "container": ' || to_json(container) ELSE '' END
-    || '}'
-FROM item JOIN stack USING (rec)
-ORDER BY object, run, stack, object_uid
+SELECT rec, object, object_uid, lower(reason),
+    strftime(make_timestamp_ns(at_ns), '%Y-%m-%dT%H:%M:%SZ'), node,
+    CASE reason WHEN 'Pulled' THEN message ELSE '' END,
+    CASE reason WHEN 'Pulling' THEN image ELSE '' END, run, stack, nodes, object IN (FROM clash)
+FROM event AS e JOIN stack USING (rec)
+ORDER BY object, run, stack, object_uid, at_ns, e.uid
 """
+
+_Row = tuple[Any, ...]
 
 
 def write_raw_times(database: duckdb.DuckDBPyConnection, path: Path) -> Path:
     """Write the file from the tables event and stack."""
-    database.execute(_ITEMS)
-    with path.open("w", encoding="utf-8") as file:
-        file.write("{")
-        before = "\n "
-        while batch := database.fetchmany(_BATCH):
-            for (item,) in batch:
-                file.write(before + item)
-                before = ",\n "
-        file.write("\n}\n")
+    encode = msgspec.json.Encoder().encode
+    database.execute(_EVENTS)
+    before = b"{\n "
+    with path.open("wb") as file:
+        for _, events in groupby(_rows(database), key=itemgetter(0, 1, 2)):
+            name, item = _item(list(events))
+            file.write(before + encode(name) + b": " + encode(item))
+            before = b",\n "
+        file.write(b"\n}\n" if before != b"{\n " else b"{}\n")
     return path
+
+
+def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[_Row]:
+    while batch := database.fetchmany(_BATCH):
+        yield from batch
+
+
+def _item(rows: list[_Row]) -> tuple[str, dict[str, Any]]:
+    """An object's name and what happened to it, of its events in the order of time."""
+    events: dict[str, dict[str, str]] = {}
+    container = ""
+    for *_, reason, moment, node, message, image, _, _, _, _ in rows:
+        event = {"timestamp": moment or "", "instance": node}
+        if reason == "pulled":
+            event["message"] = message
+        events[reason] = event
+        container = image or container
+    _, name, uid, *_, run, stack, nodes, clashes = rows[0]
+    item: dict[str, Any] = {"events": events, "experiment": run, "size": nodes}
+    if container:
+        item["container"] = container
+    return (f"{name}@{run}/{stack}#{uid}" if clashes else name), item

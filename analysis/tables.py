@@ -26,7 +26,9 @@ from schema.errors import UserError
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")
 
-_WRITERS = 2
+_SIDE_BY_SIDE = 200_000
+"""Up to so many events two tables are written at a time; two sorts of more would not fit into the
+memory that event_table.MEMORY allows."""
 
 
 class OutputError(UserError):
@@ -203,7 +205,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     ]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(_WRITERS) as pool:
+        with ThreadPoolExecutor(2 if _count(tables) <= _SIDE_BY_SIDE else 1) as pool:
             writing = [
                 pool.submit(write, tables.database.cursor(), out / name) for write, name in work
             ]
@@ -214,6 +216,10 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
             f"The tables cannot be written to {out}: {error}.", "name another folder with --out"
         ) from None
     return written
+
+
+def _count(tables: Tables) -> int:
+    return int(tables.rows("SELECT count(*) AS events FROM raw")[0]["events"])
 
 
 def _copy(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> Path:
