@@ -32,6 +32,7 @@ class DeadManArgs:
         stack: name of the stack.
         hours: from now to the deadline of a new cluster.
         until: a deadline that the user has set instead.
+        last_update: the stack's own exports (`last_update`).
     """
 
     project: str
@@ -41,6 +42,17 @@ class DeadManArgs:
     stack: str
     hours: int
     until: datetime | None
+    last_update: pulumi.StackReference
+
+
+def last_update() -> pulumi.StackReference:
+    """The stack's own exports, as its last update left them; none for a new stack.
+
+    Everything else must depend on it: the engine reads it from the very checkpoint that it writes
+    with every other resource, and in a backend of files it may meet that file half-written.
+    """
+    own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    return pulumi.StackReference("last-update", stack_name=own)
 
 
 class DeadMan(pulumi.ComponentResource):
@@ -56,7 +68,7 @@ class DeadMan(pulumi.ComponentResource):
         self, name: str, args: DeadManArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("pull-study:infra:DeadMan", name, None, opts)
-        at = self._earlier_deadline().apply(
+        at = args.last_update.get_output(EXPORT).apply(
             lambda earlier: deadline(earlier, datetime.now(UTC), args.hours, args.until)
         )
         self.expires_at: pulumi.Output[str] = at.apply(lambda at: at.strftime(_EXPORT_FORM))
@@ -84,14 +96,6 @@ class DeadMan(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[right]),
         )
         self.register_outputs({EXPORT: self.expires_at})
-
-    def _earlier_deadline(self) -> pulumi.Output[str | None]:
-        # The stack's own exports, as its last update left them; none for a new stack.
-        own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-        reference = pulumi.StackReference(
-            "last-update", stack_name=own, opts=pulumi.ResourceOptions(parent=self)
-        )
-        return reference.get_output(EXPORT)
 
     def _account_that_deletes(
         self, args: DeadManArgs

@@ -10,7 +10,7 @@ import pulumi
 from infra import event_exporter
 from infra.catalogue import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.cluster import ClusterArgs, StudyCluster
-from infra.dead_man import DeadMan, DeadManArgs
+from infra.dead_man import DeadMan, DeadManArgs, last_update
 from infra.event_exporter import EventExporter, EventExporterArgs
 from infra.log_sink import LogSink, LogSinkArgs, event_filter
 from infra.providers import google_provider, kubernetes_provider
@@ -37,8 +37,9 @@ def declare() -> None:
 
 def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
     """Declare every resource of a stack; returns its exports."""
-    google = google_provider(settings)
-    in_google = pulumi.ResourceOptions(providers=[google])
+    before = last_update()
+    google = google_provider(settings, before)
+    in_google = pulumi.ResourceOptions(providers=[google], depends_on=[before])
     dead_man = DeadMan(
         "dead-man",
         DeadManArgs(
@@ -49,6 +50,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
             stack=settings.stack,
             hours=settings.deadline_hours,
             until=settings.expires_at,
+            last_update=before,
         ),
         in_google,
     )
@@ -62,7 +64,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         EventExporterArgs(
             cluster=cluster.cluster, node_pool=cluster.monitoring_pool, pools=cluster.pools
         ),
-        pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)]),
+        pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)], depends_on=[before]),
     )
     log_filter = event_filter(
         project=settings.project,
