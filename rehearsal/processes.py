@@ -10,18 +10,21 @@ Containers do not inherit the variable: a node's process namespace ends them (se
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 PART_VARIABLE = "PULL_STUDY_REHEARSAL_PART"
 """Environment of the rehearsal's own processes: the folder that they work for."""
 
 _GONE_S = 5.0
+_LOWEST_PORT = 10_000
+_random = random.SystemRandom()  # two processes must not try the same ports in the same order
 
 
 class StillRunningError(Exception):
@@ -114,12 +117,29 @@ def started(pid: int) -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports of 127.0.0.1 that nobody listens on, and that the kernel gives to nobody.
+
+    They lie below the kernel's own range: a port of that range can become the near end of any
+    connection between here and the moment when the program that it is for listens.
+    """
+    candidates = _random.sample(range(_LOWEST_PORT, _first_of_kernel()), k=50 + 20 * count)
+    found: list[int] = []
+    for port in candidates:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} free ports among {len(candidates)}")
+
+
+def _first_of_kernel() -> int:
+    settings = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(settings.read_text("ascii").split()[0]) if settings.exists() else 32768
+    return max(first, _LOWEST_PORT + 10_000)
 
 
 def last_words(log: Path, lines: int = 3) -> str:
