@@ -4,11 +4,16 @@ run.json           RunRecord, written anew (atomically) as facts become known
 phases.jsonl       PhaseRecord, a line when a phase ends
 nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints it
 trials.jsonl       TrialRecord, a line when a trial ends
+nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
+gaps.jsonl         GapRecord, a line a stretch of time in which a source may have missed events
+removals.jsonl     RemovalRecord, a line a node and image whose removal was asked for
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
 ledger.jsonl       CellRecord, a line a cell; of a trial's attempts the last one counts
 
 All times are RFC 3339 in UTC by the runner's clock unless a field says otherwise; durations are
-in seconds.
+in seconds. Where simulated nodes run faster than the clock (Rehearsal.speed), all times are still the
+real clock's: an interval between two steps on a node then stands for `speed` times as long, an
+interval of the control plane or of the runner for itself, and durations in messages are not changed.
 """
 
 from datetime import datetime
@@ -122,6 +127,10 @@ class Rehearsal(_Record):
     scale: float = Field(gt=0)
     """Images hold this fraction of the bytes that their tags claim."""
     note: str = ""
+    speed: float = Field(default=1.0, gt=0)
+    """How many times faster than the clock simulated nodes work; 1 for real nodes."""
+    faults: tuple[str, ...] = ()
+    """Faults asked for, as `NAME[:ARGS]`."""
 
 
 class RunRecord(_Record):
@@ -141,6 +150,10 @@ class RunRecord(_Record):
     """None for a run on Google Cloud."""
     outputs: StackOutputs | None = None
     """Known once the stack is up."""
+    staging: bool = True
+    """Whether each trial's Job was made while the one before pulled."""
+    budget_usd: float | None = None
+    """The run stops before the trial that would cost more; None without a limit."""
 
 
 class PhaseRecord(_Record):
@@ -188,6 +201,54 @@ class TrialRecord(_Record):
     last_finished_at: datetime | None
     """When the runner saw the last pod end."""
     error: str | None = None
+    cluster: str = ""
+    """Uid of the namespace kube-system: which cluster the attempt was on."""
+
+
+class NodeStatsRecord(_Record):
+    """What a node's kubelet said of its traffic and disk (stats/summary) around a trial."""
+
+    trial: int
+    attempt: int = 1
+    moment: str
+    """`before` the trial's release or `after` its last container's end."""
+    node: str
+    at: datetime
+    """Of the summary's own time for the network figures: the kubelet's clock."""
+    received_bytes: int | None = None
+    """Counter of the node's default network interface; None where the kubelet tells none."""
+    sent_bytes: int | None = None
+    disk_used_bytes: int | None = None
+    """Of the file system that holds the node's pods and logs (nodefs)."""
+    image_disk_used_bytes: int | None = None
+    """Of the file system that holds images (imagefs)."""
+    written_bytes: int | None = None
+    """Counter of bytes written to disk, where the node tells it (cAdvisor's diskio)."""
+    error: str | None = None
+    """Why there are no figures."""
+
+
+class GapRecord(_Record):
+    """A stretch of time in which a source may have missed events."""
+
+    source: Source
+    since: datetime
+    until: datetime
+    reason: str
+
+
+class RemovalRecord(_Record):
+    """An image whose removal from a node was asked for, with the node's own word of its absence."""
+
+    before_trial: int
+    """The trial that needs the image gone."""
+    attempt: int = 1
+    node: str
+    reference: str
+    at: datetime
+    absent: bool
+    """Neither the image nor a layer of it that no other image has is on the node."""
+    detail: str = ""
 
 
 class EventRecord(_Record):
@@ -237,6 +298,8 @@ class CellRecord(_Record):
     status: Status
     reason: str
     """One sentence; empty when valid."""
+    cluster: str = ""
+    """Uid of the cluster's namespace kube-system; a resumed run may have cells of several."""
     pull_s: float | None
     """Of the kubelet's message, without waiting."""
     pull_and_wait_s: float | None
