@@ -193,6 +193,8 @@ class TrialRecord(_Record):
     pods: tuple[TrialPod, ...]
     staged_at: datetime | None
     """None if its turn never came."""
+    all_created_at: datetime | None = None
+    """When the runner saw that all pods of the Job exist, gated; None if it never did."""
     released_at: datetime | None
     """When the first scheduling gate was removed; None if the trial ended before."""
     first_bound_at: datetime | None
