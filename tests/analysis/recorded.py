@@ -253,11 +253,36 @@ def write_run_folder(
     folder = root / run_id
     folder.mkdir(parents=True)
     names = node_names(nodes)
+    record = run_record(nodes, run_id, rehearsal)
+    (folder / "run.json").write_text(record.model_dump_json(indent=1))
+    (folder / "nodes.json").write_text(
+        json.dumps({"items": [{"metadata": {"name": name, "labels": {}}} for name in names]})
+    )
+    _write(folder / "phases.jsonl", _phases(record))
+    done = [_trial(record, planned_trial, names, spoilt) for planned_trial in record.trials]
+    _write(folder / "trials.jsonl", [trial for trial, _, _ in done])
+    _write(folder / "ledger.jsonl", [cell for _, cells, _ in done for cell in cells])
+    events = [item for _, _, items in done for item in items]
+    for source, file in (
+        (Source.WATCH, "events.watch.jsonl"),
+        (Source.EXPORTER, "events.logging.jsonl"),
+    ):
+        _write(
+            folder / file,
+            [EventRecord(source=source, received_at=START, event=item) for item in events],
+        )
+    return folder
+
+
+def run_record(
+    nodes: int, run_id: str = "run1-size-4", rehearsal: Rehearsal | None = None
+) -> RunRecord:
+    """run.json of a run of IMAGES, once each."""
     trials = tuple(
         PlannedTrial(trial=number, repetition=1, image=planned(image), warm_bytes=0)
         for number, image in enumerate(IMAGES, 1)
     )
-    record = RunRecord(
+    return RunRecord(
         run_id=run_id,
         started_at=START - timedelta(seconds=400),
         stack=f"size-{nodes}",
@@ -272,24 +297,6 @@ def write_run_folder(
         rehearsal=rehearsal,
         outputs=outputs(nodes),
     )
-    (folder / "run.json").write_text(record.model_dump_json(indent=1))
-    (folder / "nodes.json").write_text(
-        json.dumps({"items": [{"metadata": {"name": name, "labels": {}}} for name in names]})
-    )
-    _write(folder / "phases.jsonl", _phases(record))
-    done = [_trial(record, planned_trial, names, spoilt) for planned_trial in trials]
-    _write(folder / "trials.jsonl", [trial for trial, _, _ in done])
-    _write(folder / "ledger.jsonl", [cell for _, cells, _ in done for cell in cells])
-    events = [item for _, _, items in done for item in items]
-    for source, file in (
-        (Source.WATCH, "events.watch.jsonl"),
-        (Source.EXPORTER, "events.logging.jsonl"),
-    ):
-        _write(
-            folder / file,
-            [EventRecord(source=source, received_at=START, event=item) for item in events],
-        )
-    return folder
 
 
 def outputs(nodes: int) -> StackOutputs:

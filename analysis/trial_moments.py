@@ -1,0 +1,178 @@
+"""The moments of a trial on the one node that it waited for, from the records of a run. Pure.
+
+wall_time.py says what the time between them went to. It deliberately looks at one node of a trial:
+the last to end, since nobody waits for the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from schema.run_records import CellRecord, Status, TrialRecord
+
+BEFORE_PULL = "before pull"
+"""From the binding of the pod to the begin of its pull."""
+RUNNING = "running"
+"""From the start of the container to its end."""
+
+_NOTICED = timedelta(seconds=3)
+"""A pod's end is known by then: the kubelet looks once a second, and tells whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """A trial's moments on its last node, in seconds since 1970; None where nothing says so.
+
+    Attributes:
+        staged_s: its Job was created; in a foreign recording its first pod was.
+        created_s: all its pods existed.
+        released_s: their gates were opened; None in a foreign recording.
+        ended_s: the container ended.
+        known_s: the runner knew of it; in a foreign recording the Job was complete.
+        complete_s: its Job was complete; nobody but the last trial's runner waits for that.
+        failed: the pull failed, so that time after its begin is the failing pull's.
+    """
+
+    trial: int
+    attempt: int
+    image: str
+    node: str
+    staged_s: float | None = None
+    created_s: float | None = None
+    released_s: float | None = None
+    scheduled_s: float | None = None
+    pulling_s: float | None = None
+    pulled_s: float | None = None
+    started_s: float | None = None
+    ended_s: float | None = None
+    known_s: float | None = None
+    complete_s: float | None = None
+    failed: bool = False
+
+    @property
+    def path(self) -> list[tuple[str, float | None]]:
+        """From release to end, each step with the part that leads to it."""
+        return [
+            ("runner", self.released_s),
+            ("control plane", self.scheduled_s),
+            (BEFORE_PULL, self.pulling_s),
+            ("pull", self.pulled_s),
+            ("start", self.started_s),
+            (RUNNING, self.ended_s),
+            ("control plane", self.known_s),
+        ]
+
+
+def begin_of(moments: Moments) -> float:
+    """The first moment of a trial that is its own: one that was staged early waits for its turn."""
+    at = moments.released_s
+    if at is None:
+        known = (moments.staged_s, moments.scheduled_s, moments.pulling_s, moments.pulled_s)
+        at = min((k for k in known if k is not None), default=moments.known_s or 0.0)
+    return at
+
+
+def own_seconds(command: Sequence[str]) -> float:
+    """How long a study's program runs, as far as the command says so: `sleep 1`; else 0."""
+    words = " ".join(command).split()
+    try:
+        return float(words[words.index("sleep") + 1])
+    except (ValueError, IndexError):
+        return 0.0
+
+
+def moments_of(
+    trials: Sequence[TrialRecord], cells: Sequence[CellRecord], *, speed: float, own_s: float
+) -> list[Moments]:
+    """The moments of every trial that was released, in the order of their begin."""
+    by_trial: dict[tuple[int, int], list[CellRecord]] = {}
+    for cell in cells:
+        by_trial.setdefault((cell.trial, cell.attempt), []).append(cell)
+    found = [
+        _moments(
+            trial,
+            _last_cell(trial, by_trial.get((trial.trial, trial.attempt), [])),
+            whole_seconds=speed == 1,
+            own_s=own_s,
+        )
+        for trial in trials
+        if trial.released_at is not None
+    ]
+    return sorted(found, key=begin_of)
+
+
+def _last_cell(trial: TrialRecord, cells: Sequence[CellRecord]) -> CellRecord | None:
+    """The cell that the runner waited for: the last to end, or one whose pull failed later."""
+    last = max(cells, key=_how_late, default=None)
+    known = trial.last_finished_at
+    ended = last.phases.finished_at if last else None
+    if known and ended and known - ended > _NOTICED:
+        late = [c for c in cells if c.status is Status.FAILED and c.phases.finished_at is None]
+        return max(late, key=_how_late, default=last)
+    return last
+
+
+def _how_late(cell: CellRecord) -> tuple[float, ...]:
+    p = cell.phases
+    moments = (p.finished_at, p.started_at, p.pulled_at, p.pulling_at, p.scheduled_at)
+    return tuple(_seconds(moment) or 0.0 for moment in moments)
+
+
+def _moments(
+    trial: TrialRecord, cell: CellRecord | None, *, whole_seconds: bool, own_s: float
+) -> Moments:
+    known = Moments(
+        trial=trial.trial,
+        attempt=trial.attempt,
+        image=cell.tag if cell else trial.reference.partition("@")[0].rpartition(":")[2],
+        node=cell.node if cell else "",
+        staged_s=_seconds(trial.staged_at),
+        created_s=_seconds(trial.all_created_at),
+        released_s=_seconds(trial.released_at),
+        known_s=_seconds(trial.last_finished_at),
+    )
+    if cell is None:
+        return known
+    p = cell.phases
+    pulled, started = _seconds(p.pulled_at), _seconds(p.started_at)
+    pulling = _seconds(p.pulling_at)
+    if pulling is None and pulled is not None:  # the event was lost, or nothing was pulled
+        wait = 0.0 if cell.status is Status.CACHED else cell.pull_and_wait_s
+        pulling = None if wait is None else pulled - wait
+    return replace(
+        known,
+        scheduled_s=_seconds(p.scheduled_at),
+        pulling_s=pulling,
+        pulled_s=pulled,
+        started_s=started,
+        ended_s=_ended(p.finished_at, started, known.known_s, own_s, whole_seconds=whole_seconds),
+        complete_s=_seconds(p.job_complete_at),
+        failed=cell.status in {Status.FAILED, Status.RETRIED},
+    )
+
+
+def _ended(
+    finished: datetime | None,
+    started: float | None,
+    known: float | None,
+    own_s: float,
+    *,
+    whole_seconds: bool,
+) -> float | None:
+    """When a container ended.
+
+    The kubelet tells whole seconds, cut off: within such a second the container is taken to have
+    ended when its own program had, so that settling is only what is proven. On a node that runs
+    faster than the clock these seconds are too coarse, and the runner's word counts.
+    """
+    if finished is None or started is None:
+        return None
+    if not whole_seconds:
+        return known
+    begin = finished.timestamp()
+    ended = min(max(begin, started + own_s), begin + 1)
+    return ended if known is None else min(ended, known)
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return at.timestamp() if at else None
