@@ -13,6 +13,7 @@ from starlette.routing import Route
 from rehearsal.fleet import ClusterKey, Fleet
 from rehearsal.google_clusters import Clusters
 from rehearsal.google_compute import Compute
+from rehearsal.google_faults import GoogleFaults, guarded
 from rehearsal.google_http import Call, Endpoint, GoogleError
 from rehearsal.google_iam import Iam
 from rehearsal.google_roles import Roles
@@ -42,7 +43,12 @@ class _Api(Protocol):
     def routes(self) -> list[Endpoint]: ...
 
 
-def routes(state: GoogleState, fleet: Fleet, logs: LogStore | None = None) -> list[Route]:
+def routes(
+    state: GoogleState,
+    fleet: Fleet,
+    logs: LogStore | None = None,
+    faults: GoogleFaults | None = None,
+) -> list[Route]:
     """The routes of the local Google: `/token` and the like, and all below the APIs' first parts.
 
     Ends what a killed server left running in this state: call it once a server.
@@ -51,13 +57,15 @@ def routes(state: GoogleState, fleet: Fleet, logs: LogStore | None = None) -> li
         state: what Google knows.
         fleet: runs the clusters.
         logs: archived by the log sinks whenever a cluster is deleted, if given.
+        faults: what strikes calls and operations; nothing by default.
     """
+    faults = faults or GoogleFaults()
 
     def archive() -> None:
         if logs is not None:
             export_sinks(state, logs)
 
-    clusters = Clusters(state, fleet, archive)
+    clusters = Clusters(state, fleet, archive, faults)
     clusters.end_interrupted()
 
     def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:
@@ -74,7 +82,7 @@ def routes(state: GoogleState, fleet: Fleet, logs: LogStore | None = None) -> li
         Services(state),
         Repositories(state),
     )
-    guard = _guard(state)
+    guard = guarded(faults, _guard(state))
     known = [endpoint.route(guard) for part in parts for endpoint in part.routes()]
     unknown = [
         Endpoint(method, f"/{api}/{{path:path}}", _unknown(method))

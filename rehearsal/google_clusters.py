@@ -19,6 +19,7 @@ from rehearsal.google_cluster_records import (
     not_now,
     path_of,
 )
+from rehearsal.google_faults import GoogleFaults
 from rehearsal.google_http import Call, Endpoint, GoogleError
 from rehearsal.google_node_pools import NodePools
 from rehearsal.google_operations import Operations, Task, now
@@ -52,14 +53,17 @@ class Clusters:
         state: where clusters and operations are kept.
         fleet: runs them.
         deleted: called after a cluster was deleted.
+        faults: what strikes its operations.
     """
 
-    def __init__(self, state: GoogleState, fleet: Fleet, deleted: Callable[[], None]) -> None:
+    def __init__(
+        self, state: GoogleState, fleet: Fleet, deleted: Callable[[], None], faults: GoogleFaults
+    ) -> None:
         self._state = state
         self._fleet = fleet
         self._deleted = deleted
         self._records = ClusterRecords(state)
-        self._operations = Operations(state)
+        self._operations = Operations(state, faults)
         self._pools = NodePools(self._records, fleet, self._operations)
 
     def routes(self) -> list[Endpoint]:

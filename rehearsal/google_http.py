@@ -21,7 +21,10 @@ _REASONS = {
     404: ("NOT_FOUND", "notFound"),
     409: ("ALREADY_EXISTS", "alreadyExists"),
     412: ("FAILED_PRECONDITION", "conditionNotMet"),
+    429: ("RESOURCE_EXHAUSTED", "rateLimitExceeded"),
+    500: ("INTERNAL", "backendError"),
     501: ("UNIMPLEMENTED", "notImplemented"),
+    503: ("UNAVAILABLE", "backendError"),
 }
 
 
@@ -59,6 +62,7 @@ class Call:
     """One request.
 
     Attributes:
+        method: of HTTP.
         url_path: the path.
         path: its variable parts.
         query: of the URL; the last of a repeated name.
@@ -67,6 +71,7 @@ class Call:
         authorization: the header; empty if there is none.
     """
 
+    method: str
     url_path: str
     path: dict[str, str]
     query: dict[str, str]
@@ -116,6 +121,7 @@ class Endpoint:
 
         async def answer(request: Request) -> Response:
             call = Call(
+                method=request.method,
                 url_path=request.url.path,
                 path=dict(request.path_params),
                 query=dict(request.query_params),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rehearsal.fleet import ClusterKey, FleetError
+from rehearsal.google_faults import GoogleFaults
 from rehearsal.google_http import GoogleError
 from rehearsal.google_places import is_zone
 from rehearsal.google_state import GoogleState, Json, Kind
@@ -49,8 +50,9 @@ class Task:
 class Operations:
     """Starts operations and tells of them. Work on one cluster is done in turn."""
 
-    def __init__(self, state: GoogleState) -> None:
+    def __init__(self, state: GoogleState, faults: GoogleFaults) -> None:
         self._state = state
+        self._faults = faults
         self._turns: dict[ClusterKey, threading.Lock] = defaultdict(threading.Lock)
 
     def start(self, task: Task, base_url: str) -> Json:
@@ -107,6 +109,7 @@ class Operations:
         error = ""
         with self._turns[task.key]:
             try:
+                self._faults.work(task.operation_type, task.key)
                 task.work()
             except (FleetError, GoogleError) as refused:
                 error = str(refused)

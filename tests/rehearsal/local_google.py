@@ -13,8 +13,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rehearsal.faults import Faults
 from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
 from rehearsal.google_api import routes
+from rehearsal.google_faults import GoogleFaults
 from rehearsal.google_state import GoogleState
 from rehearsal.log_store import LogStore
 
@@ -149,27 +151,37 @@ class Loopback:
 
 
 @contextmanager
-def google_in(folder: Path, loopback: Loopback, fleet: ListFleet | None = None) -> Iterator[Google]:
+def google_in(
+    folder: Path,
+    loopback: Loopback,
+    fleet: ListFleet | None = None,
+    faults: Faults | None = None,
+) -> Iterator[Google]:
     """A local Google over the state in a folder."""
     fleet = fleet or ListFleet()
     state = GoogleState(folder / "google.sqlite")
     logs = LogStore(folder / "entries.jsonl")
-    loopback.app = Starlette(routes=[*routes(state, fleet, logs)])
+    ending = threading.Event()
+    google_faults = GoogleFaults(faults or Faults(), ending)
+    loopback.app = Starlette(routes=[*routes(state, fleet, logs, google_faults)])
     google = Google(loopback.url, state, fleet, logs)
     try:
         yield google
     finally:
+        ending.set()
         fleet.gate.set()
         google.session.close()
         logs.close()
 
 
 @contextmanager
-def serving(folder: Path, fleet: ListFleet | None = None) -> Iterator[Google]:
+def serving(
+    folder: Path, fleet: ListFleet | None = None, faults: Faults | None = None
+) -> Iterator[Google]:
     """The same with a server of its own."""
     loopback = Loopback()
     try:
-        with google_in(folder, loopback, fleet) as google:
+        with google_in(folder, loopback, fleet, faults) as google:
             yield google
     finally:
         loopback.close()
