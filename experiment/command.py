@@ -20,10 +20,12 @@ from analysis.report import write_report
 from experiment.errors import InternalError, Interrupted, PlanError
 from experiment.ledger import last_attempts
 from experiment.plan import expected_cost, order_trials
+from experiment.preflight import check_disk, check_programs
 from experiment.progress import Progress
 from experiment.registry import resolve_images
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
+from experiment.stack_cluster import StackCluster
 from experiment.stack_files import copy_stack_files
 from experiment.stacks import StackFacts, stack_facts
 from experiment.summary import closing_table, image_lines
@@ -123,7 +125,16 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
     """
     folder, record, facts = planned.folder, planned.record, planned.facts
     progress = Progress(_console(), lambda line: folder.log(line, datetime.now(UTC)))
-    run = StudyRun(folder, record, facts, planned.attempt, progress, keep_cluster=keep_cluster)
+    cluster = StackCluster(record.stack, folder.pulumi_dir, facts, progress.now)
+    run = StudyRun(
+        folder,
+        record,
+        cluster,
+        planned.attempt,
+        progress,
+        preflight=lambda: _preflight(record, facts),
+        keep_cluster=keep_cluster,
+    )
     run.judge_unjudged()
     problem: UserError | None = None
     if run.trials_to_measure():
@@ -140,6 +151,11 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
         raise problem or unwritten  # type: ignore[misc]  # one of them is not None
     if any(cell.status is not Status.VALID for cell in cells):
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _preflight(record: RunRecord, facts: StackFacts) -> None:
+    check_programs()
+    check_disk(record.trials, facts.disk_gb)
 
 
 def _console() -> Console:

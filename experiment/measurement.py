@@ -6,7 +6,7 @@ a failure, is decided in experiment.run_study.
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -25,6 +25,7 @@ from schema.stack_outputs import StackOutputs
 _READY_S = 300
 _CANARY_S = 120
 _COMPLETE_S = 10
+_NOT_ITS_TURN = "the run ended before its turn"
 _JOB_ENDS = ("Completed", "FailedIndexes", "BackoffLimitExceeded", "MaxFailedIndexesExceeded")
 _MEASURED = f"{MEASURED_LABEL}=true"
 
@@ -83,10 +84,21 @@ class Measurement:
             self._kube.follow_pods(JOB_NAMESPACE, self._board.handle),
         ]
 
-    def measure(self, waiting: Sequence[PlannedTrial], command: tuple[str, ...]) -> None:
-        """Run trials in this order, staging each while the one before it pulls.
+    def measure(
+        self,
+        waiting: Sequence[PlannedTrial],
+        command: tuple[str, ...],
+        *,
+        staging: bool,
+        may_begin: Callable[[PlannedTrial], None],
+    ) -> None:
+        """Run trials in this order. However it ends, each has a record in the folder afterwards.
 
-        However it ends, each of them has a record in the folder afterwards.
+        Args:
+            waiting: the trials.
+            command: what each pod runs once its image is there.
+            staging: make each trial's Job while the one before it pulls.
+            may_begin: asked before each release; what it raises ends measuring.
         """
         runner = TrialRunner(
             kube=self._kube,
@@ -97,25 +109,41 @@ class Measurement:
             now=now,
         )
         ended: list[Staged] = []
-        following = runner.stage(waiting[0], self._attempt)
+        following: Staged | None = None
         for number, planned in enumerate(waiting, start=1):
-            current, released = following, None
+            current, following = following, None
+            released: Released | None = None
             try:
+                may_begin(planned)
+                current = current or runner.stage(planned, self._attempt)
                 released = runner.release(current)
-                if number < len(waiting):
+                if staging and number < len(waiting):
                     following = runner.stage(waiting[number], self._attempt)
                 if len(ended) > 1:  # the one before may not be complete yet
                     runner.remove(ended.pop(0))
                 label = f"{number}/{len(waiting)} {planned.image.tag}"
                 trial = runner.finish(released, partial(self._show, label))
             except BaseException as error:
-                self._folder.add_trial(_abandoned(runner, current, released, error))
+                self._folder.add_trial(self._cut_short(runner, planned, current, released, error))
                 for left in waiting[number:]:
-                    self._folder.add_trial(_never_begun(left, self._attempt))
+                    self._folder.add_trial(_never_begun(left, self._attempt, _NOT_ITS_TURN))
                 raise
             self._folder.add_trial(trial)
             ended.append(current)
         self._await_complete({staged.job for staged in ended})
+
+    def _cut_short(
+        self,
+        runner: TrialRunner,
+        planned: PlannedTrial,
+        staged: Staged | None,
+        released: Released | None,
+        error: BaseException,
+    ) -> TrialRecord:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).split("\n")[0]
+        if staged is None:
+            return _never_begun(planned, self._attempt, why)
+        return runner.abandon(staged, released.released_at if released else None, why)
 
     def collect(self, timeout_s: float) -> None:
         """Read Cloud Logging until it holds what the watch saw, or the time is over."""
@@ -181,14 +209,7 @@ class Measurement:
         self._progress.now(f"{label}: {over} of {len(pods)} nodes done")
 
 
-def _abandoned(
-    runner: TrialRunner, staged: Staged, released: Released | None, error: BaseException
-) -> TrialRecord:
-    why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).split("\n")[0]
-    return runner.abandon(staged, released.released_at if released else None, why)
-
-
-def _never_begun(planned: PlannedTrial, attempt: int) -> TrialRecord:
+def _never_begun(planned: PlannedTrial, attempt: int, why: str) -> TrialRecord:
     return TrialRecord(
         trial=planned.trial,
         repetition=planned.repetition,
@@ -202,7 +223,7 @@ def _never_begun(planned: PlannedTrial, attempt: int) -> TrialRecord:
         first_bound_at=None,
         all_bound_at=None,
         last_finished_at=None,
-        error="the run ended before its turn",
+        error=why,
     )
 
 

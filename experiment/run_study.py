@@ -5,43 +5,39 @@ measured is collected and judged, and the cluster is taken down; the first probl
 end. Interrupting is an ordinary way to end.
 """
 
-import time
 import traceback
 from collections.abc import Callable
-from functools import cached_property
 
-from experiment.errors import (
-    InternalError,
-    Interrupted,
-    PreflightError,
-    ProvisionError,
-    TeardownError,
-)
-from experiment.google_cloud import GkeApi
+from experiment.errors import InternalError, Interrupted
 from experiment.interrupts import interrupts_wait, sigterm_interrupts
 from experiment.ledger import last_attempts, make_ledger, merge_events
 from experiment.measurement import Measurement, now
-from experiment.preflight import check_disk, check_programs
 from experiment.progress import Progress
 from experiment.run_folder import RunFolder
-from experiment.stacks import StackFacts, StudyStack
+from experiment.stack_cluster import Cluster
 from schema.errors import UserError
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
 
 _LATE_ENTRIES_S = 120.0
 _AFTER_FAILURE_S = 5.0
-_GONE_S = 60
+
+
+def _always(_planned: PlannedTrial) -> None:
+    """Every trial may begin."""
 
 
 class StudyRun:
-    """One run of a study on a stack.
+    """One run of a study on a cluster.
 
     Args:
-        folder: of the run; its Pulumi files are in place.
+        folder: of the run.
         record: the plan.
-        facts: what the stack's settings say, known before it is up.
+        cluster: where to measure; it is ended however the run ends.
         attempt: 1, or a later one for a resumed run.
         progress: tells the user.
+        preflight: the checks before anything costs; raises UserError.
+        may_begin: asked before each trial's release, so it must take no time; raises UserError
+            to end measuring there.
         keep_cluster: leave the cluster up at the end.
     """
 
@@ -49,19 +45,22 @@ class StudyRun:
         self,
         folder: RunFolder,
         record: RunRecord,
-        facts: StackFacts,
+        cluster: Cluster,
         attempt: int,
         progress: Progress,
         *,
-        keep_cluster: bool,
+        preflight: Callable[[], None],
+        may_begin: Callable[[PlannedTrial], None] = _always,
+        keep_cluster: bool = False,
     ) -> None:
         self._folder = folder
         self._record = record
-        self._facts = facts
+        self._cluster = cluster
         self._attempt = attempt
         self._progress = progress
+        self._checks = preflight
+        self._may_begin = may_begin
         self._keep = keep_cluster
-        self._stack: StudyStack | None = None
         self._measurement: Measurement | None = None
 
     def run(self) -> None:
@@ -72,11 +71,8 @@ class StudyRun:
                 not: the ledger says that.
         """
         with sigterm_interrupts():
-            problem = self._try(Phase.PREFLIGHT, self._preflight)
-            if problem is not None:
-                raise problem
             try:
-                problem = self._on_the_cluster()
+                problem = self._try(Phase.PREFLIGHT, self._preflight) or self._on_the_cluster()
             except KeyboardInterrupt:  # between two phases
                 problem = self._interrupted("between two phases")
             with interrupts_wait(self._tell_to_wait):
@@ -111,7 +107,7 @@ class StudyRun:
             for cell in self._folder.cells()
             if cell.status is Status.VALID and cell.attempt == last.get(cell.trial)
         ]
-        wanted = self._facts.node_count
+        wanted = self._cluster.node_count
         return [trial for trial in self._record.trials if valid.count(trial.trial) < wanted]
 
     def _try(self, phase: Phase, action: Callable[[], None]) -> UserError | None:
@@ -145,49 +141,14 @@ class StudyRun:
             f"python -m experiment run --resume {self._record.run_id}",
         )
 
-    @cached_property
-    def _api(self) -> GkeApi:
-        return GkeApi(self._facts.project)
-
     def _preflight(self) -> None:
-        check_programs()
-        check_disk(self._record.trials, self._facts.disk_gb)
-        stack = StudyStack(self._record.stack, self._folder.pulumi_dir, self._progress.now)
-        stack.recover()
-        if stack.is_up():
-            self._clear_old(stack)
-        found = self._api.find(self._facts.location, self._facts.cluster_name)
-        if found is not None:
-            raise PreflightError(
-                f"There is a cluster {found.name} ({found.status}) that the stack "
-                f"{self._record.stack} does not know of, and its name is needed.",
-                self._delete_command(),
-            )
-        self._stack = stack
-
-    def _clear_old(self, stack: StudyStack) -> None:
-        if self._attempt == 1:  # a resumed run has a later one
-            raise PreflightError(
-                f"The stack {self._record.stack} is up already, so its nodes may hold images and "
-                "a pull on them would not be cold.",
-                f"pulumi destroy --stack {self._record.stack}",
-            )
-        self._progress.now("removing the cluster that the interrupted run left")
-        stack.destroy()
+        self._checks()
+        self._cluster.recover(resumed=self._attempt > 1)
 
     def _provision(self) -> None:
-        assert self._stack is not None  # noqa: S101 (preflight opened it)
-        outputs = self._stack.up()
+        outputs = self._cluster.provision()
         self._record = self._record.model_copy(update={"outputs": outputs})
         self._folder.write_run(self._record)
-        state = self._api.find(outputs.location, outputs.cluster_name)
-        if state is None or not state.sound:
-            shown = f"{state.status}: {state.detail} {state.pools}" if state else "not there"
-            raise ProvisionError(
-                f"Pulumi calls the stack {self._record.stack} up, but the cluster "
-                f"{outputs.cluster_name} is {shown}.",
-                f"gcloud container operations list --project {outputs.project}",
-            )
 
     def _prepare(self) -> None:
         record = self._record
@@ -201,7 +162,12 @@ class StudyRun:
 
     def _measure(self) -> None:
         assert self._measurement is not None  # noqa: S101 (prepare connected it)
-        self._measurement.measure(self.trials_to_measure(), self._record.study.command)
+        self._measurement.measure(
+            self.trials_to_measure(),
+            self._record.study.command,
+            staging=self._record.staging,
+            may_begin=self._may_begin,
+        )
 
     def _collect(self, timeout_s: float) -> None:
         assert self._measurement is not None  # noqa: S101 (prepare connected it)
@@ -226,33 +192,12 @@ class StudyRun:
     def _end(self) -> UserError | None:
         if self._measurement is not None:
             self._measurement.close()
+        if not self._cluster.exists:
+            return None
         if not self._keep:
-            return self._try(Phase.TEARDOWN, self._teardown)
-        self._progress.say(
-            f"The cluster {self._facts.cluster_name} is kept and goes on costing money; to end it: "
-            f"pulumi destroy --stack {self._record.stack}"
-        )
+            return self._try(Phase.TEARDOWN, self._cluster.teardown)
+        self._progress.say(self._cluster.kept())
         return None
-
-    def _teardown(self) -> None:
-        assert self._stack is not None  # noqa: S101 (preflight opened it)
-        self._stack.destroy()
-        end = time.monotonic() + _GONE_S
-        while left := self._api.find(self._facts.location, self._facts.cluster_name):
-            if time.monotonic() > end:
-                raise TeardownError(
-                    f"Pulumi calls the stack {self._record.stack} destroyed, but the cluster "
-                    f"{left.name} is still there ({left.status}) and costs money.",
-                    self._delete_command(),
-                )
-            time.sleep(2)
 
     def _tell_to_wait(self) -> None:
         self._progress.say("Still taking the cluster down, so that it costs nothing; please wait.")
-
-    def _delete_command(self) -> str:
-        facts = self._facts
-        return (
-            f"gcloud container clusters delete {facts.cluster_name} --location {facts.location} "
-            f"--project {facts.project}"
-        )
