@@ -317,8 +317,19 @@ def test_parts_always_add_up_to_the_time_that_passed(
 
 def foreign(number: int, begin: float) -> Moments:
     """A trial with a second between its moments."""
-    times = [begin + i for i in range(6)]
-    return Moments(number, 1, "tag", "node", times[0], None, None, *times[1:], known_s=times[-1])
+    return Moments(
+        trial=number,
+        attempt=1,
+        image="tag",
+        node="node",
+        staged_s=begin,
+        scheduled_s=begin + 1,
+        pulling_s=begin + 2,
+        pulled_s=begin + 3,
+        started_s=begin + 4,
+        ended_s=begin + 5,
+        known_s=begin + 5,
+    )
 
 
 def test_foreign_trials_have_gaps_but_no_long_pauses() -> None:
