@@ -67,7 +67,7 @@ class Program:
         return pin[: self.exact_parts] == other[: self.exact_parts]
 
 
-def _kubernetes(name: str) -> Program:
+def _kubernetes(name: str, *version_arguments: str) -> Program:
     version_package = "k8s.io/component-base/version"
     return Program(
         name=name,
@@ -79,7 +79,7 @@ def _kubernetes(name: str) -> Program:
             f"{version_package}.gitMajor={{major}}",
             f"{version_package}.gitMinor={{minor}}",
         ),
-        version_arguments=("--version",),
+        version_arguments=version_arguments or ("--version",),
         exact_parts=2,
     )
 
@@ -101,6 +101,7 @@ PROGRAMS: dict[str, Program] = {
         _kubernetes("kube-controller-manager"),
         _kubernetes("kube-scheduler"),
         _kubernetes("kubelet"),
+        _kubernetes("kubectl", "version", "--client"),
         Program(
             name="pulumi",
             folder="pulumi",
