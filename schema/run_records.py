@@ -5,15 +5,19 @@ phases.jsonl       PhaseRecord, a line when a phase ends
 nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints it
 trials.jsonl       TrialRecord, a line when a trial ends
 nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
+nodes.jsonl        NodeRecord, a line a node when it comes, goes, or its condition changes
 gaps.jsonl         GapRecord, a line a stretch of time in which a source may have missed events
 removals.jsonl     RemovalRecord, a line a node and image whose removal was asked for
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
-ledger.jsonl       CellRecord, a line a cell; of a trial's attempts the last one counts
+ledger.jsonl       CellRecord, a line a cell, again when it is judged anew: the last line of a cell
+                   counts, and of a trial's attempts the last one
+evidence.jsonl     EvidenceRecord, a line each time that an attempt is judged
 
 All times are RFC 3339 in UTC by the runner's clock unless a field says otherwise; durations are
-in seconds. Where simulated nodes run faster than the clock (Rehearsal.speed), all times are still the
-real clock's: an interval between two steps on a node then stands for `speed` times as long, an
-interval of the control plane or of the runner for itself, and durations in messages are not changed.
+in seconds. Where simulated nodes run faster than the clock (Rehearsal.speed), all times are still
+the real clock's: an interval between two steps on a node then stands for `speed` times as long, an
+interval of the control plane or of the runner for itself, and durations in messages are not
+changed.
 """
 
 from datetime import datetime
@@ -152,8 +156,18 @@ class RunRecord(_Record):
     """Known once the stack is up."""
     staging: bool = True
     """Whether each trial's Job was made while the one before pulled."""
+    remover: PlannedImage | None = None
+    """Image of the Jobs that remove images from nodes; None where nothing is to be removed."""
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
+
+
+class StepRecord(_Record):
+    """A part of a phase that the runner waited for."""
+
+    name: str
+    started_at: datetime
+    ended_at: datetime
 
 
 class PhaseRecord(_Record):
@@ -163,6 +177,9 @@ class PhaseRecord(_Record):
     started_at: datetime
     ended_at: datetime
     error: str | None = None
+    attempt: int = 1
+    steps: tuple[StepRecord, ...] = ()
+    """In their order; between two steps the runner did something that takes no time to speak of."""
 
 
 class TrialPod(_Record):
@@ -178,6 +195,16 @@ class TrialPod(_Record):
     """Why it did not succeed: the waiting reason or the pod's reason, and its message."""
     finished_at: datetime | None = None
     """When the container ended, by the kubelet's clock, 1 s resolution."""
+    bound_seen: datetime | None = None
+    """When the runner saw it bound to its node."""
+    over_seen: datetime | None = None
+    """When the runner saw that nothing more was to be expected of it."""
+    deleted_seen: datetime | None = None
+    """When the runner saw it deleted; None if the run ended before."""
+    pull_policy: str = "IfNotPresent"
+    """As the pod had it in the cluster: an admission plugin can change what was asked for."""
+    node_uid: str = ""
+    """Of the node's object when the pod was seen bound to it."""
 
 
 class TrialRecord(_Record):
@@ -205,6 +232,11 @@ class TrialRecord(_Record):
     error: str | None = None
     cluster: str = ""
     """Uid of the namespace kube-system: which cluster the attempt was on."""
+    fresh: bool = True
+    """When the attempt began, the nodes had pulled nothing; else each image's absence is proved."""
+    removal_begun_at: datetime | None = None
+    """When images began to be removed from the nodes for this trial; None if none had to be."""
+    removal_ended_at: datetime | None = None
 
 
 class NodeStatsRecord(_Record):
@@ -230,6 +262,24 @@ class NodeStatsRecord(_Record):
     """Why there are no figures."""
 
 
+class NodeRecord(_Record):
+    """A measured node as the runner's watch showed it when something of it changed."""
+
+    node: str
+    uid: str
+    at: datetime
+    ready: bool
+    """False also when its kubelet is not heard of any more."""
+    pressures: tuple[str, ...] = ()
+    """Conditions that are True: DiskPressure, MemoryPressure, PIDPressure, and any but Ready."""
+    deleted: bool = False
+    images: tuple[str, ...] = ()
+    """Of the attempt's images those that node.status.images lists, by digest, when it was added.
+
+    The kubelet lists 50 images at most and tells new ones late, so this can prove presence alone.
+    """
+
+
 class GapRecord(_Record):
     """A stretch of time in which a source may have missed events."""
 
@@ -249,8 +299,10 @@ class RemovalRecord(_Record):
     reference: str
     at: datetime
     absent: bool
-    """Neither the image nor a layer of it that no other image has is on the node."""
+    """Neither the image nor a layer of it that no other image of the run has is on the node."""
     detail: str = ""
+    left_bytes: int = 0
+    """Compressed bytes of the image's layers that are on the node all the same: other images'."""
 
 
 class EventRecord(_Record):
@@ -300,6 +352,8 @@ class CellRecord(_Record):
     status: Status
     reason: str
     """One sentence; empty when valid."""
+    marks: tuple[str, ...] = ()
+    """Sentences on what touched the cell without excluding it: a gap of a source, a clock, ..."""
     cluster: str = ""
     """Uid of the cluster's namespace kube-system; a resumed run may have cells of several."""
     pull_s: float | None
@@ -311,3 +365,37 @@ class CellRecord(_Record):
     sources: dict[str, list[Source]]
     """For Scheduled, Pulling, Pulled, Created, Started: which sources saw it."""
     phases: CellPhases
+
+
+class SourceCount(_Record):
+    """What one source gave of an attempt's events."""
+
+    seen: int
+    """Events, each counted once."""
+    lost: int
+    """Events that another source saw and this one should have seen too."""
+    repeated: int
+    """Records of an update that this source had given before."""
+    gaps: int
+
+
+class EvidenceRecord(_Record):
+    """How complete an attempt's events are: the sources reconciled, when it was judged.
+
+    Events are those about the pods of its trials. A source that gave none is not among `sources`:
+    a cluster that is not on GKE has no native log.
+    """
+
+    attempt: int
+    at: datetime
+    complete: bool
+    """Cloud Logging held every event that the watch saw, before the deadline."""
+    waited_s: float
+    """For late entries of Cloud Logging."""
+    sources: dict[Source, SourceCount]
+    seen_by_several: int
+    seen_by_one: int
+    seen_by_none: int
+    """Events that must have been, by the pods' own states, and that no source saw."""
+    clock_offsets_s: dict[str, float] = {}
+    """By reporter: the runner's clock less its own, where they differ."""
