@@ -21,6 +21,7 @@ from rehearsal.fault_kinds import KINDS, Kind, Value
 from schema.errors import UserError
 
 _LIST = "python -m rehearsal faults"
+_MOST = 1_000_000
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 
 
@@ -239,8 +240,8 @@ def _value(name: str, key: str, text: str, default: Value) -> Value:
             f"The argument {key} of the fault {name} is a number, not {text!r}.",
             f"{name}:{key}={default}",
         ) from None
-    limit = 1 if key == "share" else float("inf")
-    if not -limit <= value <= limit or (value < 0 and key != "minutes"):
+    least = -_MOST if key == "minutes" else 0
+    if not least <= value <= (1 if key == "share" else _MOST):
         raise FaultError(
             f"The argument {key} of the fault {name} cannot be {text}.", f"{name}:{key}={default}"
         )
