@@ -3,94 +3,125 @@
 What a command does is in the module that it calls, imported when it is called: Pulumi and Google's
 clients take seconds to load, which neither --help nor a mistyped option should cost.
 """
+# ruff: noqa: PLC0415 (see above)
 
+import os
 import sys
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import typer
 
-from experiment.errors import Interrupted, PlanError
-from experiment.stack_files import require_stack
+from experiment import cli_clusters, request
+from experiment import cli_options as opt
+from experiment.errors import Interrupted
+from experiment.stack_files import node_count
 from schema.errors import ExitCode, UserError
-from schema.study import load_study
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Measure how long Kubernetes nodes take to pull container images.",
     epilog="Exit codes: "
-    + "; ".join(f"{code.value} {code.name.lower()}" for code in ExitCode)
+    + "; ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode)
     + ". docs/reference.md says what each means.",
 )
-
-
-@app.callback()
-def _several_commands() -> None:
-    """Keep `run` a command by name while it is the only one."""
 
 
 @app.command()
 def run(
     *,
-    stack: Annotated[
-        str, typer.Option(help="Cluster to measure on: one of Pulumi.*.yaml, such as size-4.")
-    ] = "",
-    study: Annotated[
-        Path | None, typer.Option(help="What to pull: a file of studies/, or the original's JSON.")
-    ] = None,
-    rehearse: Annotated[
-        bool,
-        typer.Option("--rehearse", help="Run against a local Google on this machine; it is free."),
-    ] = False,
-    scale: Annotated[
-        float, typer.Option(help="Rehearsed images hold this fraction of their tags' bytes.")
-    ] = 0.01,
-    run_id: Annotated[str, typer.Option(help="Name of the run; default: study, stack, time.")] = "",
-    resume: Annotated[
-        str, typer.Option(help="Go on with this run: measure only what has no valid cells yet.")
-    ] = "",
-    seed: Annotated[
-        int | None, typer.Option(help="Of the images' order; default: a new one, recorded.")
-    ] = None,
-    keep_cluster: Annotated[
-        bool,
-        typer.Option("--keep-cluster", help="Leave the cluster up; it goes on costing money."),
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the cost.")] = False,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    order: opt.OrderOption = None,
+    seed: opt.Seed = None,
+    repeat: opt.Repeat = None,
+    staging: opt.Staging = True,
+    parallel: opt.Parallel = 1,
+    budget_usd: opt.BudgetUsd = None,
+    keep_cluster: opt.KeepCluster = False,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
+    rehearse: opt.Rehearse = False,
+    nodes: opt.Nodes = None,
+    speed: opt.Speed = None,
+    fault: opt.Fault = None,
+    faults: opt.Faults = None,
+    rate_limits: opt.RateLimits = None,
+    scale: opt.Scale = None,
+    run_id: opt.RunId = "",
+    resume: opt.Resume = "",
+    quiet: opt.Quiet = False,
+    json_log: opt.JsonLog = False,
+    yes: opt.Yes = False,
 ) -> None:
     """Bring a cluster up, pull every image of a study on every node, and write a report."""
-    if not 0 < scale <= 1:
-        raise PlanError(
-            f"--scale {scale} is no fraction of the images' bytes; it must be above 0 and at "
-            "most 1.",
-            "--scale 0.01",
-        )
-    if resume and (stack or study or run_id or seed is not None):
-        raise PlanError(
-            "--resume goes on with a run as it was planned, so --stack, --study, --run-id and "
-            "--seed have no place beside it.",
-            "leave them out, or begin a new run",
-        )
-    if not resume and (not stack or study is None):
-        raise PlanError(
-            "A new run needs to know what to pull and where.",
-            "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse",
-        )
-    if study is not None:
-        load_study(study)
-        require_stack(stack)
+    rehearsed = request.rehearsal_options(
+        rehearse=rehearse,
+        nodes=nodes,
+        speed=speed,
+        fault=fault,
+        faults=faults,
+        rate_limits=rate_limits,
+        scale=scale,
+    )
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        order=order,
+        seed=seed,
+        repeat=repeat,
+        staging=staging,
+        budget_usd=budget_usd,
+        run_id=run_id,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
+    )
+    manner = request.Manner(
+        keep_cluster=keep_cluster,
+        agreed=yes,
+        quiet=quiet,
+        json_log=json_log,
+        parallel=parallel,
+    )
+    if resume:
+        request.check_resumed(new)
+        rehearsed = _as_it_was(resume, rehearsed) if rehearse else {}
+    else:
+        request.check_new(new)
+    largest = max((node_count(stack) or 0 for stack in new.stacks), default=0)
+    with _place(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
+        from experiment import command
 
-    from experiment.command import NewRun, begin, carry_out, go_on  # noqa: PLC0415
-    from rehearsal.session import session  # noqa: PLC0415 (see the module's docstring)
+        done = command.resume(resume, budget_usd, manner) if resume else command.run(new, manner)
+    raise typer.Exit(done)
+
+
+app.add_typer(cli_clusters.app)
+
+
+@contextmanager
+def _place(*, rehearse: bool, **options: Any) -> Iterator[None]:
+    """Google, or its place on this machine."""
+    from rehearsal.session import session
 
     try:
-        with session(scale=scale, keep=keep_cluster) if rehearse else nullcontext():
-            planned = go_on(resume) if study is None else begin(NewRun(stack, study, run_id, seed))
-            carry_out(planned, keep_cluster=keep_cluster, agreed=yes)
+        with session(**options) if rehearse else nullcontext():
+            yield
     except KeyboardInterrupt:
         raise Interrupted("Interrupted before anything was created.") from None
+
+
+def _as_it_was(run: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A rehearsal like the one in which a run was begun, but for what is given."""
+    from experiment.run_folder import RunFolder
+
+    record = RunFolder.open(request.RUNS, run).read_run().rehearsal
+    if record is None:
+        return given
+    return {"nodes": record.nodes, "scale": record.scale, "speed": record.speed} | given
 
 
 def main() -> None:
@@ -98,5 +129,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
+        name = getattr(error, "failure", None)
+        typer.echo(f"Error{f' ({name})' if name else ''}: {error}", err=True)
         sys.exit(error.exit_code)
+    finally:
+        _let_go_of_a_closed_pipe()
+
+
+def _let_go_of_a_closed_pipe() -> None:
+    """What `| head` leaves must not turn the exit code into that of a failed flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

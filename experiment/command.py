@@ -1,6 +1,7 @@
-"""What `python -m experiment run` does: plan a run or open one, ask, carry it out, show the result.
+"""What `python -m experiment run` does: plan runs or open one, ask, carry out, show the result.
 
-It puts the parts together and talks to the user; what a run does is in experiment.run_study.
+It puts the parts together and talks to the user; what a run does is in experiment.run_study, and
+several runs at once are in experiment.sizes.
 """
 
 import json
@@ -8,49 +9,41 @@ import os
 import secrets
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from analysis.report import write_report
-from experiment.errors import InternalError, Interrupted, PlanError
+from experiment.budget import Budget
+from experiment.errors import (
+    InternalError,
+    Interrupted,
+    PlanError,
+    ledger_exit_code,
+)
+from experiment.estimate import Estimate, expected_trial_s, run_estimate
 from experiment.ledger import last_attempts
-from experiment.plan import expected_cost, order_trials
+from experiment.plan import order_trials
 from experiment.preflight import check_disk, check_programs
-from experiment.progress import Progress
+from experiment.progress import Progress, View
 from experiment.registry import resolve_images
+from experiment.request import RUNS, Manner, NewRuns
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.stack_cluster import StackCluster
 from experiment.stack_files import copy_stack_files
 from experiment.stacks import StackFacts, stack_facts
 from experiment.summary import closing_table, image_lines
-from schema.errors import ExitCode, UserError
+from experiment.views import choose_view
+from schema.errors import UserError
 from schema.names import REHEARSAL_VARIABLE
-from schema.run_records import CellRecord, Rehearsal, RunRecord, Status
-from schema.study import load_study
+from schema.run_records import CellRecord, PlannedTrial, Rehearsal, RunRecord, Status
+from schema.study import Study
 
-RUNS = Path("data/runs")
-"""Where runs are kept, below the folder that the command is started in."""
-
-_PLAIN_WIDTH = 120
 _PACKAGES = ("pull-study", "pulumi", "pulumi-gcp", "pulumi-kubernetes")
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """What the user asked for."""
-
-    stack: str
-    study: Path
-    run_id: str
-    """Empty for one of study, stack and time."""
-    seed: int | None
-    """None for a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,83 +57,136 @@ class Planned:
     """1, or a later one for a run that is resumed."""
 
 
-def begin(wanted: NewRun) -> Planned:
-    """Plan a new run: resolve its images, order them, make its folder.
+def run(new: NewRuns, manner: Manner) -> int:
+    """Plan new runs, ask, and carry them out; the exit code to end with.
 
     Raises:
-        UserError: the study, the stack, the run's name or an image is not to be had.
+        UserError: a run cannot be planned, nobody agreed, or the first problem of a single run.
     """
-    started_at = datetime.now(UTC)
-    study = load_study(wanted.study)
-    default = f"{study.name[:20]}-{wanted.stack[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
-    seed = secrets.randbelow(2**31) if wanted.seed is None else wanted.seed
-    progress = Progress(_console(), lambda _line: None)
+    view = choose_view(quiet=manner.quiet, json_log=manner.json_log)
+    plans = begin(new, view)
+    if len(plans) > 1:
+        from experiment.sizes import carry_out_all  # noqa: PLC0415 (it is of several runs alone)
+
+        return carry_out_all(plans, manner, view)
+    return carry_out(plans[0], manner, view)
+
+
+def resume(run_name: str, budget_usd: float | None, manner: Manner) -> int:
+    """Go on with a run; the exit code to end with.
+
+    Raises:
+        UserError: there is no such run, nobody agreed, or the run's first problem.
+    """
+    view = choose_view(quiet=manner.quiet, json_log=manner.json_log)
+    return carry_out(go_on(run_name, budget_usd), manner, view)
+
+
+def begin(new: NewRuns, view: View) -> list[Planned]:
+    """Plan new runs, one on each stack: resolve their images once, order them, make folders.
+
+    All of them get the same digests, seed and order, so that clusters differ in nothing else.
+
+    Raises:
+        UserError: the study, a stack, a run's name or an image is not to be had.
+    """
+    assert new.study is not None  # noqa: S101 (request.check_new saw to it)
+    study = new.read_study()
+    seed = secrets.randbelow(2**31) if new.seed is None else new.seed
+    progress = Progress(view, lambda _line: None)
     with progress.phase("plan"):
         progress.now("resolving the study's images")
         trials = order_trials(study, resolve_images(study), seed)
-    folder = RunFolder.create(RUNS, wanted.run_id or default)
-    copy_stack_files(wanted.stack, folder.pulumi_dir)
-    facts = stack_facts(wanted.stack, folder.pulumi_dir)
-    versions = {name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]}
+    return [_begin_one(new, stack, study, seed, trials) for stack in new.stacks]
+
+
+def _begin_one(
+    new: NewRuns, stack: str, study: Study, seed: int, trials: tuple[PlannedTrial, ...]
+) -> Planned:
+    assert new.study is not None  # noqa: S101 (request.check_new saw to it)
+    started_at = datetime.now(UTC)
+    run_id = f"{study.name[:20]}-{stack[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
+    if new.run_id:
+        run_id = new.run_id if len(new.stacks) == 1 else f"{new.run_id}-{stack}"
+    folder = RunFolder.create(RUNS, run_id)
+    copy_stack_files(stack, folder.pulumi_dir)
     record = RunRecord(
         run_id=folder.path.name,
         started_at=started_at,
-        stack=wanted.stack,
+        stack=stack,
         study=study,
-        study_file=wanted.study.name,
+        study_file=new.study.name,
         seed=seed,
         trials=trials,
-        versions=versions,
-        rehearsal=_rehearsal(),
+        versions={name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
+        rehearsal=rehearsal_record(),
+        staging=new.staging,
+        budget_usd=new.budget_usd,
     )
     folder.write_run(record)
-    return Planned(folder, record, facts, attempt=1)
+    return Planned(folder, record, stack_facts(stack, folder.pulumi_dir), attempt=1)
 
 
-def go_on(run: str) -> Planned:
-    """Open a run that was begun.
+def go_on(run_name: str, budget_usd: float | None = None) -> Planned:
+    """Open a run that was planned or begun.
 
     Raises:
         PlanError: there is no such run, or it was rehearsed and this is not, or the reverse.
     """
-    folder = RunFolder.open(RUNS, run)
+    folder = RunFolder.open(RUNS, run_name)
     record = folder.read_run()
-    if record.rehearsal != _rehearsal():
-        was = f"rehearsed at scale {record.rehearsal.scale:g}" if record.rehearsal else "real"
-        raise PlanError(
-            f"The run {record.run_id} was {was}, and its other half must not be anything else.",
-            f"python -m experiment run --resume {record.run_id}"
-            + (f" --rehearse --scale {record.rehearsal.scale:g}" if record.rehearsal else ""),
-        )
-    attempt = 1 + max((trial.attempt for trial in folder.trials()), default=1)
+    _refuse_mixture(record, rehearsal_record())
+    if budget_usd is not None:
+        record = record.model_copy(update={"budget_usd": budget_usd})
+        folder.write_run(record)
+    # A run of which no phase ended is a new one: nothing was made for it that could be its own.
+    begun = 1 if folder.phases() else 0
+    attempt = 1 + max((trial.attempt for trial in folder.trials()), default=begun)
     return Planned(folder, record, stack_facts(record.stack, folder.pulumi_dir), attempt)
 
 
-def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
-    """Measure what has no valid cell yet, and show the result.
+def _refuse_mixture(record: RunRecord, now: Rehearsal | None) -> None:
+    def kind(rehearsal: Rehearsal | None) -> tuple[object, ...]:
+        return (rehearsal.nodes, rehearsal.scale, rehearsal.speed) if rehearsal else ()
+
+    if kind(record.rehearsal) == kind(now):
+        return
+    was = record.rehearsal
+    told = f"rehearsed on {was.nodes} nodes at scale {was.scale:g}" if was else "real"
+    raise PlanError(
+        f"The run {record.run_id} was {told}, and its other half must not be anything else.",
+        f"python -m experiment run --resume {record.run_id}" + (" --rehearse" if was else ""),
+    )
+
+
+def carry_out(planned: Planned, manner: Manner, view: View) -> int:
+    """Measure what has no valid cell yet, and show the result; the exit code to end with.
 
     Raises:
         UserError: the first problem of the run, after teardown and report.
-        typer.Exit: with ExitCode.INCOMPLETE when a cell is excluded.
     """
     folder, record, facts = planned.folder, planned.record, planned.facts
-    progress = Progress(_console(), lambda line: folder.log(line, datetime.now(UTC)))
-    cluster = StackCluster(record.stack, folder.pulumi_dir, facts, progress.now)
-    run = StudyRun(
+    progress = Progress(view, lambda line: folder.log(line, datetime.now(UTC)))
+    budget = Budget(record.budget_usd, facts.usd_per_hour, folder.phases)
+    run_of_study = StudyRun(
         folder,
         record,
-        cluster,
+        StackCluster(record.stack, folder.pulumi_dir, facts, progress.now),
         planned.attempt,
         progress,
         preflight=lambda: _preflight(record, facts),
-        keep_cluster=keep_cluster,
+        may_begin=budget.may_begin,
+        keep_cluster=manner.keep_cluster,
     )
-    run.judge_unjudged()
+    run_of_study.judge_unjudged()
+    waiting = run_of_study.trials_to_measure()
     problem: UserError | None = None
-    if run.trials_to_measure():
-        _ask(record, facts, progress, agreed=agreed)
+    if waiting:
+        progress.plan(record.trials, facts.node_count, expected_trial_s)
+        progress.judged(folder.cells(), folder.node_names(1))
+        ask([planned], progress, manner)
         try:
-            run.run()
+            run_of_study.run()
         except UserError as error:
             problem = error
     else:
@@ -149,8 +195,7 @@ def carry_out(planned: Planned, *, keep_cluster: bool, agreed: bool) -> None:
     unwritten = _write_report(folder, progress) if cells else None
     if problem or unwritten:
         raise problem or unwritten  # type: ignore[misc]  # one of them is not None
-    if any(cell.status is not Status.VALID for cell in cells):
-        raise typer.Exit(ExitCode.INCOMPLETE)
+    return ledger_exit_code(cells)
 
 
 def _preflight(record: RunRecord, facts: StackFacts) -> None:
@@ -158,30 +203,28 @@ def _preflight(record: RunRecord, facts: StackFacts) -> None:
     check_disk(record.trials, facts.disk_gb)
 
 
-def _console() -> Console:
-    # Without a terminal nothing says how wide lines may be, and rich would cut tables at 80.
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
-
-
-def _rehearsal() -> Rehearsal | None:
+def rehearsal_record() -> Rehearsal | None:
+    """What is not the real thing here, None on Google Cloud."""
     text = os.environ.get(REHEARSAL_VARIABLE)
     return Rehearsal.model_validate(json.loads(text)) if text else None
 
 
-def _ask(record: RunRecord, facts: StackFacts, progress: Progress, *, agreed: bool) -> None:
-    cost = expected_cost(record.trials, facts.usd_per_hour)
-    progress.say(
-        f"Run {record.run_id}: {len(record.trials)} trials on {facts.node_count} x "
-        f"{facts.machine_type} in {facts.location} of project {facts.project}."
-    )
-    if record.rehearsal:
-        progress.say(f"Rehearsed, so it costs nothing. {record.rehearsal.note}")
-    else:
-        progress.say(
-            f"Expected: about {cost.hours:.1f} hours and {cost.usd:.2f} US dollars at list prices "
-            f"({facts.usd_per_hour:.2f} an hour)."
+def ask(plans: Sequence[Planned], progress: Progress, manner: Manner) -> None:
+    """Say what runs will take and cost, and ask before the first cent.
+
+    Raises:
+        Interrupted: the answer was no.
+        PlanError: nobody is there to answer.
+    """
+    tell = progress.say if manner.agreed else progress.result
+    for planned in plans:
+        record, facts = planned.record, planned.facts
+        tell(
+            f"Run {record.run_id}: {len(record.trials)} trials on {facts.node_count} x "
+            f"{facts.machine_type} in {facts.location} of project {facts.project}."
         )
-    if agreed:
+    tell(_expectation(plans, manner))
+    if manner.agreed:
         return
     if not sys.stdin.isatty():
         raise PlanError(
@@ -189,6 +232,30 @@ def _ask(record: RunRecord, facts: StackFacts, progress: Progress, *, agreed: bo
         )
     if not typer.confirm("Go on?"):
         raise Interrupted("Nothing was started.")
+
+
+def _expectation(plans: Sequence[Planned], manner: Manner) -> str:
+    rehearsal = plans[0].record.rehearsal
+    if rehearsal:
+        return f"Rehearsed, so it costs nothing. {rehearsal.note}"
+    estimates = [estimate_of(planned) for planned in plans]
+    low, expected, high = (sum(costs) for costs in zip(*(e.usd for e in estimates), strict=True))
+    hours = (
+        max(e.hours[1] for e in estimates)
+        if manner.parallel > 1
+        else sum(e.hours[1] for e in estimates)
+    )
+    kept = ", and goes on as long as the cluster is kept" if manner.keep_cluster else ""
+    return (
+        f"Expected: about {hours:.1f} hours and {expected:.2f} US dollars at list prices "
+        f"({low:.2f} to {high:.2f}){kept}."
+    )
+
+
+def estimate_of(planned: Planned) -> Estimate:
+    """What a run is expected to take and cost."""
+    facts = planned.facts
+    return run_estimate(planned.record.trials, facts.node_count, facts.usd_per_hour)
 
 
 def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
@@ -200,7 +267,8 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
     valid = sum(cell.status is Status.VALID for cell in cells)
     rehearsed = " of a rehearsal" if folder.read_run().rehearsal else ""
     caption = f"{valid} of {len(cells)} cells{rehearsed} are valid"
-    progress.table(closing_table(image_lines(trials, cells), caption))
+    lines = image_lines(trials, cells)
+    progress.table(closing_table(lines, caption), [asdict(line) for line in lines])
     return cells
 
 
@@ -214,5 +282,5 @@ def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
             f"report it with {folder.path / 'run.log'}; to try again: "
             f"python -m analysis report {folder.path} --out {folder.report_dir}",
         )
-    progress.say(f"Report: {page}")
+    progress.result(f"Report: {page}")
     return None

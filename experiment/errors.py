@@ -1,52 +1,284 @@
-"""Every error that ends a run, grouped by the phase that it ends, each with its exit code.
+"""Every error that ends a run, with its exit code, and the names of the failures behind them.
 
-Their messages follow schema.errors: what is wrong, where, why it matters, and the cure.
+An error's class says which phase it ended; its failure says why, where that is known. A failure's
+name, exit code, cure and what is retried stand in CATALOGUE alone, which docs/reference.md repeats.
+Messages follow schema.errors: what is wrong, where, why it matters, and the cure. Nothing here
+retries: the modules named in the entries do.
 """
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
 from schema.errors import ExitCode, UserError
+from schema.run_records import CellRecord, Status
 
 
-class PlanError(UserError):
+class Failure(StrEnum):
+    """What went wrong, by name."""
+
+    QUOTA = "quota"
+    NO_CAPACITY = "no capacity"
+    PERMISSION = "permission"
+    API_OFF = "API off"
+    IMAGE_MISSING = "image missing"
+    REGISTRY_THROTTLED = "registry throttled"
+    NODE_LOST = "node lost"
+    DISK_PRESSURE = "disk pressure"
+    EVICTED = "evicted"
+    EVENT_SOURCE_DOWN = "event source down"
+    DEADLINE = "deadline"
+    BUDGET = "budget"
+    INTERRUPTED = "interrupted"
+    PROVIDER_ERROR = "provider error"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the project knows of one failure."""
+
+    exit_code: ExitCode
+    meaning: str
+    retried: str
+    """What is tried again, how often, and by whom."""
+    cure: str
+
+
+_AGAIN = "python -m experiment run --resume RUN measures the trials concerned again"
+
+CATALOGUE: Mapping[Failure, Entry] = {
+    Failure.QUOTA: Entry(
+        ExitCode.QUOTA,
+        "Google's quota for the region is too small for the stack.",
+        "never: preflight compares quotas and needs, and Google refuses for good",
+        "ask for more under IAM & Admin, Quotas, or choose a smaller stack or another zone",
+    ),
+    Failure.NO_CAPACITY: Entry(
+        ExitCode.NO_CAPACITY,
+        "The zone has no such machines at the moment, though the quota allows them.",
+        "never: a second `up` can call the broken cluster sound; it is taken down",
+        "try later, or: pulumi config set pull-study:zone ZONE",
+    ),
+    Failure.PERMISSION: Entry(
+        ExitCode.PERMISSION,
+        "The account may not do what the run needs, or nobody is logged in.",
+        "never",
+        "gcloud auth application-default login, and the roles of docs/running-on-gke.md",
+    ),
+    Failure.API_OFF: Entry(
+        ExitCode.API_OFF,
+        "An API of Google's is switched off in the project.",
+        "never",
+        "gcloud services enable API --project PROJECT, then wait a minute",
+    ),
+    Failure.IMAGE_MISSING: Entry(
+        ExitCode.IMAGE_MISSING,
+        "A registry does not have an image, or not for linux/amd64.",
+        "never: a kubelet's first refusal ends the cell",
+        "correct the study, or python -m images build --study STUDY",
+    ),
+    Failure.REGISTRY_THROTTLED: Entry(
+        ExitCode.REGISTRY_THROTTLED,
+        "A registry answers that requests are too many.",
+        "when digests are read: 3 times, by skopeo; in a trial never, since a retried pull is no "
+        "measurement",
+        "log in to the registry, use a mirror (Artifact Registry), or wait",
+    ),
+    Failure.NODE_LOST: Entry(
+        ExitCode.NODE_LOST,
+        "A node was not ready, or gone, while it pulled.",
+        "never within a run",
+        _AGAIN,
+    ),
+    Failure.DISK_PRESSURE: Entry(
+        ExitCode.DISK_PRESSURE,
+        "A node was short of disk while it pulled.",
+        "never within a run",
+        "pulumi config set pull-study:diskSizeGb GB, or split the study",
+    ),
+    Failure.EVICTED: Entry(
+        ExitCode.EVICTED,
+        "A node evicted the pod that pulled, mostly for want of disk.",
+        "never within a run",
+        "pulumi config set pull-study:diskSizeGb GB, or split the study",
+    ),
+    Failure.EVENT_SOURCE_DOWN: Entry(
+        ExitCode.EVENT_SOURCE_DOWN,
+        "Events do not arrive: by the watch, by the exporter, or in Cloud Logging.",
+        "the watch: listed anew for as long as the run lasts; Cloud Logging: for 5 minutes",
+        "kubectl -n monitoring logs deployment/event-exporter; later: python -m experiment collect "
+        "RUN",
+    ),
+    Failure.DEADLINE: Entry(
+        ExitCode.DEADLINE,
+        "A trial was not over in its time: 180 s and its bytes at 20 MB/s.",
+        "never within a run",
+        _AGAIN,
+    ),
+    Failure.BUDGET: Entry(
+        ExitCode.BUDGET,
+        "The next trial would have cost more than --budget-usd allows.",
+        "never: the cluster is taken down",
+        "python -m experiment run --resume RUN --budget-usd USD",
+    ),
+    Failure.INTERRUPTED: Entry(
+        ExitCode.INTERRUPTED,
+        "Ctrl-C, SIGTERM or a closed terminal.",
+        "never: the cluster is taken down",
+        "python -m experiment run --resume RUN",
+    ),
+    Failure.PROVIDER_ERROR: Entry(
+        ExitCode.PROVIDER_ERROR,
+        "Pulumi, one of its providers, or an API behind them failed in another way.",
+        "429 and 503 of Google's APIs: by the provider; 429 and 5xx of the cluster's: 6 times",
+        "pulumi preview --stack STACK shows the plan; the run's run.log has the steps",
+    ),
+}
+"""What each failure means, what of it is retried, and what mends it."""
+
+_CELL_FAILURES = {
+    Status.NODE_LOST: Failure.NODE_LOST,
+    Status.DISK_PRESSURE: Failure.DISK_PRESSURE,
+    Status.EVICTED: Failure.EVICTED,
+}
+_GOOGLE_SIGNS = (
+    (
+        Failure.NO_CAPACITY,
+        r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|out of capacity",
+    ),
+    (Failure.QUOTA, r"quota"),
+    (Failure.API_OFF, r"SERVICE_DISABLED|accessNotConfigured|before or it is disabled"),
+    (Failure.PERMISSION, r"PERMISSION_DENIED|forbidden|permission|unauthori[sz]ed|\b40[13]\b"),
+)
+_REGISTRY_SIGNS = (
+    (Failure.REGISTRY_THROTTLED, r"toomanyrequests|too many requests|rate limit|\b429\b"),
+    (Failure.PERMISSION, r"unauthori[sz]ed|denied|authentication required|\b40[13]\b"),
+    (Failure.IMAGE_MISSING, r"manifest.?unknown|name.?unknown|not found|InvalidImageName|\b404\b"),
+)
+
+
+def google_failure(text: str) -> Failure | None:
+    """The failure that an answer of Google's APIs tells of, None if it tells of none by name."""
+    return _recognise(text, _GOOGLE_SIGNS)
+
+
+def registry_failure(text: str) -> Failure | None:
+    """The failure that a registry's refusal, or a kubelet's word of it, tells of."""
+    return _recognise(text, _REGISTRY_SIGNS)
+
+
+def cell_failure(cell: CellRecord) -> Failure | None:
+    """Why a cell is excluded, where that has a name of its own beyond its status."""
+    if cell.status in {Status.FAILED, Status.RETRIED}:
+        return registry_failure(cell.reason)
+    if cell.status is Status.ABORTED and "deadline" in cell.reason:
+        return Failure.DEADLINE
+    return _CELL_FAILURES.get(cell.status)
+
+
+def ledger_exit_code(cells: Iterable[CellRecord]) -> ExitCode:
+    """OK if all cells are valid; the failure's code if one explains all others; else INCOMPLETE."""
+    failures = {cell_failure(cell) for cell in cells if cell.status is not Status.VALID}
+    if not failures:
+        return ExitCode.OK
+    failure = failures.pop() if len(failures) == 1 else None
+    return CATALOGUE[failure].exit_code if failure else ExitCode.INCOMPLETE
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Of several runs' exit codes the one to end with.
+
+    What may still cost money comes first, then what the user did, then mistakes of ours, then
+    failures, then incomplete runs.
+    """
+    first = (ExitCode.TEARDOWN, ExitCode.INTERRUPTED, ExitCode.INTERNAL)
+    last = (ExitCode.INCOMPLETE, ExitCode.OK)
+
+    def rank(code: int) -> tuple[int, int]:
+        if code in first:
+            return 0, first.index(ExitCode(code))
+        return (2, last.index(ExitCode(code))) if code in last else (1, code)
+
+    return min(codes, key=rank, default=ExitCode.OK)
+
+
+def _recognise(text: str, signs: Iterable[tuple[Failure, str]]) -> Failure | None:
+    found = (failure for failure, sign in signs if re.search(sign, text, re.IGNORECASE))
+    return next(found, None)
+
+
+class RunError(UserError):
+    """The root of the errors of a run.
+
+    Args:
+        problem: one sentence: what is wrong, where, and why it matters.
+        cure: the command or step that mends it; by default the failure's.
+        failure: why, where that is known; it then decides the exit code.
+    """
+
+    def __init__(self, problem: str, cure: str = "", *, failure: Failure | None = None) -> None:
+        super().__init__(problem, cure or (CATALOGUE[failure].cure if failure else ""))
+        self.failure = failure
+        if failure:
+            self.exit_code = CATALOGUE[failure].exit_code
+
+
+class PlanError(RunError):
     """The study, the stack or the options do not make a run."""
 
     exit_code = ExitCode.USAGE
 
 
-class PreflightError(UserError):
+class PreflightError(RunError):
     """A check before the first cost failed; nothing was created."""
 
     exit_code = ExitCode.PREFLIGHT
+
+
+class GuardError(RunError):
+    """A stack would break a guard of infra/guards.py."""
+
+    exit_code = ExitCode.GUARD
 
 
 class RegistryError(PreflightError):
     """An image cannot be read from its registry."""
 
 
-class ProvisionError(UserError):
+class ProvisionError(RunError):
     """The cluster did not come up as declared."""
 
     exit_code = ExitCode.PROVISION
 
 
-class MeasureError(UserError):
+class MeasureError(RunError):
     """Measuring failed as a whole; what was measured is kept."""
 
     exit_code = ExitCode.MEASURE
 
 
-class TeardownError(UserError):
-    """The cluster may still exist and cost money."""
+class BudgetError(MeasureError):
+    """The next trial would cost more than the budget; the cluster is taken down."""
+
+    def __init__(self, problem: str, cure: str = "") -> None:
+        super().__init__(problem, cure, failure=Failure.BUDGET)
+
+
+class TeardownError(RunError):
+    """The cluster may still exist and cost money, which its code must say whatever the cause."""
 
     exit_code = ExitCode.TEARDOWN
 
 
-class InternalError(UserError):
+class InternalError(RunError):
     """A mistake of ours."""
 
     exit_code = ExitCode.INTERNAL
 
 
-class Interrupted(UserError):
-    """Ctrl-C or SIGTERM."""
+class Interrupted(RunError):
+    """Ctrl-C, SIGTERM or a closed terminal."""
 
-    exit_code = ExitCode.INTERRUPTED
+    def __init__(self, problem: str, cure: str = "") -> None:
+        super().__init__(problem, cure, failure=Failure.INTERRUPTED)

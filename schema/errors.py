@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """Bad input: an unknown stack, a malformed study, a wrong option."""
     INCOMPLETE = 3
-    """The run ended, but at least one cell is excluded; the ledger says which and why."""
+    """The run ended, but cells are excluded, for several or other reasons; the ledger has them."""
     PREFLIGHT = 4
     """A check before the first cost failed; nothing was created."""
     PROVISION = 5
@@ -28,8 +28,36 @@ class ExitCode(IntEnum):
     """The cluster may still exist and cost money; the message says how to remove it."""
     DIFFERENT = 8
     """Two recordings differ by what a comparison was told to fail for."""
+    BUDGET = 9
+    """The next trial would have cost more than the budget; torn down, measured cells kept."""
+    QUOTA = 10
+    """Google's quota is too small for the stack."""
+    NO_CAPACITY = 11
+    """The zone has no such machines at the moment."""
+    PERMISSION = 12
+    """The account may not do what the run needs, or nobody is logged in."""
+    API_OFF = 13
+    """An API of Google's is switched off in the project."""
+    IMAGE_MISSING = 14
+    """A registry does not have an image."""
+    REGISTRY_THROTTLED = 15
+    """A registry answers that requests are too many."""
+    NODE_LOST = 16
+    """The run ended; every excluded cell's node was not ready, or gone."""
+    DISK_PRESSURE = 17
+    """The run ended; every excluded cell's node was short of disk."""
+    EVICTED = 18
+    """The run ended; every excluded cell's pod was evicted."""
+    EVENT_SOURCE_DOWN = 19
+    """Events do not arrive, so pulls could not be proved."""
+    DEADLINE = 20
+    """The run ended; every excluded cell's trial was not over in its time."""
+    PROVIDER_ERROR = 21
+    """Pulumi, one of its providers, or an API behind them failed in another way."""
+    GUARD = 22
+    """A stack would break a guard of this repository: infra/guards.py, infra/limits.yaml."""
     INTERRUPTED = 130
-    """Interrupted by Ctrl-C or SIGTERM; torn down, and what was measured was kept."""
+    """Interrupted by Ctrl-C, SIGTERM or a closed terminal; torn down, what was measured is kept."""
 
 
 class UserError(Exception):

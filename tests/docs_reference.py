@@ -9,20 +9,22 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from experiment.errors import CATALOGUE
+
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference.md"
 _PROGRAMS = ("experiment", "analysis", "images", "rehearsal")
 _HEAD = """\
 # Reference
 
-Every command, option and exit code. Written by `make docs`; a test finds it stale.
+Every command, option, exit code and failure. Written by `make docs`; a test finds it stale.
 
 """
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [_HEAD, _exit_codes()]
+    parts = [_HEAD, _exit_codes(), _failures()]
     for program in _PROGRAMS:
         command = [sys.executable, "-m", "typer", f"{program}.cli", "utils", "docs"]
         done = subprocess.run(
@@ -53,6 +55,22 @@ def _exit_codes() -> str:
             name = ast.unparse(assignment.targets[0])
             meaning = " ".join(str(ast.literal_eval(text.value)).split())
             rows.append(f"| {ast.unparse(assignment.value)} | {name} | {meaning} |")
+    return "\n".join(rows) + "\n\n"
+
+
+def _failures() -> str:
+    """A table of experiment.errors.CATALOGUE."""
+    rows = [
+        "## Failures\n",
+        "What can go wrong by name, in the message and by its exit code.\n",
+        "| failure | exit code | meaning | tried again | to mend it |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {failure} | {entry.exit_code.value} | {entry.meaning} | {entry.retried} | "
+            f"{entry.cure} |"
+            for failure, entry in CATALOGUE.items()
+        ),
+    ]
     return "\n".join(rows) + "\n\n"
 
 

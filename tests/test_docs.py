@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiment.errors import CATALOGUE, Failure
 from schema.errors import ExitCode
 from tests.docs_reference import REFERENCE, ROOT, reference
 
@@ -22,6 +23,15 @@ def test_every_exit_code_is_explained() -> None:
     text = REFERENCE.read_text("utf-8")
     for code in ExitCode:
         assert f"| {code.value} | {code.name} |" in text
+
+
+def test_every_failure_is_in_the_reference_with_its_code_and_its_cure() -> None:
+    text = REFERENCE.read_text("utf-8")
+    assert set(CATALOGUE) == set(Failure)
+    for failure, entry in CATALOGUE.items():
+        assert f"| {failure} | {entry.exit_code.value} |" in text
+        assert entry.cure in text
+        assert entry.retried in text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -21,8 +21,16 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         ((), "A new run needs to know", "--stack size-4"),
         (("--stack", "size-5", "--study", SMOKE), "There is no stack 'size-5'", "size-4"),
         (("--stack", "size-4", "--study", "no.yaml"), "There is no study at no.yaml", "ls studies"),
-        (("--stack", "size-4", "--study", SMOKE, "--scale", "2"), "is no fraction", "0.01"),
-        (("--stack", "size-4", "--study", SMOKE, "--scale", "0"), "is no fraction", "0.01"),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--scale", "2"),
+            "is no fraction",
+            "0.01",
+        ),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--scale", "0"),
+            "is no fraction",
+            "0.01",
+        ),
         (("--resume", "x", "--stack", "size-4"), "have no place beside it", "leave them out"),
     ],
     ids=["nothing", "stack", "study", "scale-2", "scale-0", "resume"],
