@@ -6,13 +6,12 @@ follows from it.
 
 from typing import Any
 
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from schema.names import JOB_NAMESPACE, MEASURED_LABEL, TRIAL_LABEL
 from schema.run_records import PlannedTrial
 
 GATE = "pull-study/staged"
 CONTAINER = "pull"
 RUN_LABEL = "pull-study/run"
-TRIAL_LABEL = "pull-study/trial"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 

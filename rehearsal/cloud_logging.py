@@ -22,9 +22,11 @@ from google.cloud.logging_v2.types import (
 )
 from google.protobuf.json_format import MessageToDict
 
+from rehearsal.faults import NO_FAULTS, Faults
 from rehearsal.log_entry import Entry, Key
 from rehearsal.log_filter import FilterError, parse_filter
 from rehearsal.log_store import LogStore
+from schema.names import JOB_NAMESPACE
 
 _SERVICE = "google.logging.v2.LoggingServiceV2"
 _DEFAULT_PAGE = 50
@@ -37,14 +39,20 @@ _RESOURCE = re.compile(
 )
 _LOG_NAME = re.compile(r"projects/[^/]+/logs/[^/]+")
 _THREADS = 4
+_TOO_OFTEN = (
+    "Quota exceeded for quota metric 'Read requests' and limit 'Read requests per minute' of "
+    "service 'logging.googleapis.com' for consumer 'project_number:1'."
+)
+"""Google's sentence, as users report it."""
 
 
-def serve(store: LogStore, port: int = 0) -> tuple[grpc.Server, int]:
+def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[grpc.Server, int]:
     """Serve a store on the loopback address, in plaintext.
 
     Args:
         store: what is served.
         port: 0 for any free one.
+        faults: what strikes readers.
 
     Returns:
         The running server, which stops when it is no longer referred to, and its port.
@@ -52,7 +60,7 @@ def serve(store: LogStore, port: int = 0) -> tuple[grpc.Server, int]:
     Raises:
         RuntimeError: the port is taken.
     """
-    service = _LoggingService(store)
+    service = _LoggingService(store, faults)
     handler = grpc.method_handlers_generic_handler(
         _SERVICE,
         {
@@ -76,8 +84,9 @@ def serve(store: LogStore, port: int = 0) -> tuple[grpc.Server, int]:
 
 
 class _LoggingService:
-    def __init__(self, store: LogStore) -> None:
+    def __init__(self, store: LogStore, faults: Faults) -> None:
         self._store = store
+        self._faults = faults
 
     def list_log_entries(
         self, request: ListLogEntriesRequest, context: grpc.ServicerContext
@@ -88,6 +97,7 @@ class _LoggingService:
             _refuse(context, f"page_size must be 1 to {_LONGEST_PAGE}, not {request.page_size}")
         if request.order_by not in _ORDERS:
             _refuse(context, f"order_by must be one of {sorted(_ORDERS)}")
+        size = self._struck_size(request, context, size)
         matching = self._matching(request, context)
         page = ListLogEntriesResponse.pb()()
         total = 0
@@ -102,6 +112,20 @@ class _LoggingService:
         if last is not None and next(matching, None) is not None:
             page.next_page_token = _token(request, last.key)
         return page
+
+    def _struck_size(
+        self, request: ListLogEntriesRequest, context: grpc.ServicerContext, size: int
+    ) -> int:
+        """The most entries of a page; refuses the request where a fault strikes it."""
+        for fault in self._faults.of("page-token-expired"):
+            size = min(size, int(fault.number("page")))
+        if request.page_token and self._faults.strike("page-token-expired"):
+            _refuse(context, "page_token has expired")
+        if self._faults.of("logging-throttled"):
+            trials = (_is_of_a_trial(entry) for entry in self._matching(request, context))
+            if any(trials) and self._faults.strike("logging-throttled"):
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_OFTEN)
+        return size
 
     def write_log_entries(
         self, request: WriteLogEntriesRequest, context: grpc.ServicerContext
@@ -138,6 +162,11 @@ class _LoggingService:
             for entry in entries
             if entry.data["logName"].startswith(parents) and predicate(entry)
         )
+
+
+def _is_of_a_trial(entry: Entry) -> bool:
+    about = entry.data.get("jsonPayload", {}).get("involvedObject", {})
+    return about.get("kind") == "Pod" and about.get("namespace") == JOB_NAMESPACE
 
 
 def _parents(request: ListLogEntriesRequest, context: grpc.ServicerContext) -> Iterator[str]:

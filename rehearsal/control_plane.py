@@ -115,6 +115,20 @@ def start(folder: Path, *, tokens: Path, rate_limits: bool = True) -> LocalContr
     return plane
 
 
+def pid_of(plane: LocalControlPlane, component: str) -> int:
+    """Process id of a part, such as kube-scheduler.
+
+    Raises:
+        FleetError: there is no such part.
+    """
+    path = _workdir(plane.folder) / "pids" / f"{component}.pid"
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        known = ", ".join(_COMPONENTS)
+        raise FleetError(f"The control plane has no part {component}; it has {known}.") from None
+
+
 def _make_certificates(folder: Path) -> Certificate:
     """Where kwokctl finds them and so makes none of its own, slower and with an invalid serial."""
     pki = _workdir(folder) / "pki"

@@ -8,6 +8,7 @@ line that it prints goes to Cloud Logging's stand-in.
 """
 
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -46,6 +47,8 @@ class ExporterSite:
     """Gets a line for what happens."""
     first_back_off_s: float = 10.0
     """Wait after a first crash, doubled at each further one; kubelet's."""
+    configure: Callable[[str], str] = lambda text: text
+    """Gives an exporter's configuration as it is to be read."""
 
 
 class ExporterHost:
@@ -68,6 +71,11 @@ class ExporterHost:
         with self._guard:
             for exporter in self._exporters.values():
                 exporter.stop()
+
+    def kill(self) -> int:
+        """End the exporters' processes as a crash would; how many there were."""
+        with self._guard:
+            return sum(exporter.kill() for exporter in self._exporters.values())
 
     def _follow(self) -> None:
         while not self._ending.is_set():
@@ -110,6 +118,13 @@ class _Exporter:
         self._thread.join(_STOP_S + 1)
         processes.stop(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> int:
+        """End the process as a crash would; it is started again. How many there were."""
+        return sum(
+            processes.send(pid, self._folder, signal.SIGKILL)
+            for pid in processes.running(self._folder)
+        )
 
     def _supervise(self) -> None:
         while not self._ending.is_set():
@@ -194,7 +209,7 @@ class _Exporter:
                 raise NotThereError(f"the ConfigMap {volume['name']} has no key {item['key']}")
             path = folder / item["path"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(data[item["key"]], encoding="utf-8")
+            path.write_text(self._site.configure(data[item["key"]]), encoding="utf-8")
 
     def _renew(self, before: datetime) -> datetime:
         """Get a token, which the process reads anew by itself; when to get the next one."""

@@ -32,6 +32,7 @@ ARGUMENTS: Mapping[str, str] = {
     "minutes": "by which the node's clock is ahead; negative for behind",
     "ms": "milliseconds that each request waits",
     "node": "number at the end of the measured node's name; 0 for any",
+    "page": "entries on a page at most",
     "path": "end of the call's path; empty for any",
     "process": "runner, kube-scheduler or kube-controller-manager",
     "reason": "of the event: Scheduled, Pulling, Pulled, Created, Started ...; empty for any",
@@ -109,14 +110,14 @@ KINDS: Mapping[str, Kind] = {
         {**_EVENT, "source": "exporter"},
     ),
     "logging-throttled": Kind(
-        "Cloud Logging refuses reads by 429: the limit of reads a minute.",
+        "Cloud Logging refuses reads of the trials' events by 429: its limit of reads a minute.",
         "valid; the reads are repeated",
-        {"count": 2, "after": 0.0},
+        {"count": 2},
     ),
     "page-token-expired": Kind(
-        "Cloud Logging refuses the token of a next page.",
+        "Cloud Logging gives short pages, and refuses the token of a next one.",
         "valid; the reading starts anew",
-        {"count": 1},
+        {"count": 1, "page": 50},
     ),
     "sink-late": Kind(
         "The log sink writes to its bucket this long after the cluster was deleted.",

@@ -5,6 +5,7 @@ the provider's custom endpoints name. A call that is not among them answers 501 
 that a gap is seen and never taken for Google's answer.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -62,7 +63,14 @@ def routes(
     faults = faults or GoogleFaults()
 
     def archive() -> None:
-        if logs is not None:
+        if logs is None:
+            return
+        delay_s = faults.archive_delay_s()
+        if delay_s:
+            later = threading.Timer(delay_s, export_sinks, (state, logs))
+            later.daemon = True
+            later.start()
+        else:
             export_sinks(state, logs)
 
     clusters = Clusters(state, fleet, archive, faults)

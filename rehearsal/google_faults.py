@@ -54,6 +54,11 @@ class GoogleFaults:
         if struck:
             raise FleetError(struck.word("message") or _stock_out(key))
 
+    def archive_delay_s(self) -> float:
+        """How long after a cluster's deletion the log sinks write."""
+        fault = self._faults.strike("sink-late")
+        return fault.number("s") if fault else 0.0
+
     def _strike_operation(self, name: str, operation_type: str, key: ClusterKey) -> Fault | None:
         return self._faults.strike(
             name,

@@ -112,7 +112,7 @@ def entry_of_line(line: LogLine) -> Json:
         "timestamp": format_time(line.at),
         "severity": "ERROR" if line.stream == "stderr" else "INFO",
     }
-    payload = _json_object(line.text)
+    payload = json_object(line.text)
     if payload is None:
         return entry | {"textPayload": line.text}
     severity = str(payload.get("severity", "")).upper()
@@ -122,7 +122,8 @@ def entry_of_line(line: LogLine) -> Json:
     return entry | {"jsonPayload": payload}
 
 
-def _json_object(text: str) -> Json | None:
+def json_object(text: str) -> Json | None:
+    """A line that is a JSON object; None if it is anything else."""
     if not text.startswith("{"):
         return None
     try:

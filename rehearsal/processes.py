@@ -106,6 +106,11 @@ def terminate(pid: int, part: Path) -> bool:
     return _signal(pid, part, signal.SIGTERM)
 
 
+def send(pid: int, part: Path, number: signal.Signals) -> bool:
+    """Signal a process, if it works for a folder or one below; whether it was signalled."""
+    return _signal(pid, part, number)
+
+
 def started(pid: int) -> int | None:
     """When a process started, in the kernel's ticks: with its id, that tells it from all others."""
     try:

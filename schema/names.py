@@ -3,8 +3,14 @@
 MEASURED_LABEL = "pull-study/measured"
 """Label and NoSchedule taint (value 'true') of the nodes whose pulls are measured."""
 
+PROJECT_LABEL = "pull-study"
+"""Value of the label `project` of everything of this program in Google Cloud."""
+
 JOB_NAMESPACE = "pull-study"
 """Namespace of the trials' Jobs; the runner makes it."""
+
+TRIAL_LABEL = "pull-study/trial"
+"""Label of a trial's Job and pods: the trial's number in the plan."""
 
 REHEARSAL_VARIABLE = "PULL_STUDY_REHEARSAL"
 """Environment: JSON of schema.run_records.Rehearsal, set inside a rehearsal, recorded in runs."""
