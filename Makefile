@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock doctor rehearsal test lint docs bench clean
+.PHONY: help setup lock doctor rehearsal preview test lint docs bench clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -15,6 +15,9 @@ doctor: setup ## Tell what of a rehearsal's parts is here, and how to get the re
 
 rehearsal: setup ## Run a small study from end to end on this machine
 	@$(BIN)/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse --yes
+
+preview: setup ## Tell what every stack would become and cost; needs no Google and no credential
+	@$(BIN)/python -m rehearsal providers -- $(BIN)/python -m experiment preview --all
 
 test: setup lint ## Check everything; the tests come last
 	$(BIN)/pytest

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from experiment.errors import PlanError
+
 app = typer.Typer()
 
 _Stack = Annotated[str, typer.Option(help="One of Pulumi.*.yaml, such as size-4.")]
@@ -15,6 +17,41 @@ _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before delet
 _Project = Annotated[
     str, typer.Option(help="Google Cloud project; default: $GOOGLE_CLOUD_PROJECT.")
 ]
+
+
+@app.command()
+def preview(
+    *,
+    stack: Annotated[
+        list[str] | None, typer.Option(help="A stack of Pulumi.*.yaml; can be given several times.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every stack that has a file.")] = False,
+    against: Annotated[
+        str, typer.Option(help="Compare with this git revision; default: all is new.")
+    ] = "",
+    form: Annotated[
+        str, typer.Option("--format", help="How to print: text, markdown or json.")
+    ] = "text",
+) -> None:
+    """Tell what stacks would become and cost, without credentials; fails if one breaks a guard."""
+    from experiment.preview import preview_stacks, require_sound
+    from experiment.preview_report import FORMATS, report
+    from experiment.revision import gone_stacks
+    from experiment.stack_files import stack_names
+
+    if form not in FORMATS:
+        raise PlanError(f"There is no format {form!r}.", f"--format {' or '.join(FORMATS)}")
+    if everything == bool(stack):
+        raise PlanError(
+            "A preview is of all stacks or of named ones, and neither or both were asked for.",
+            "--all, or --stack size-4",
+        )
+    previews = preview_stacks(
+        stack or stack_names(), against, lambda line: typer.echo(f"preview: {line}", err=True)
+    )
+    gone = gone_stacks(against) if against else []
+    typer.echo(report(previews, against=against, gone=gone, form=form), nl=False)
+    require_sound(previews)
 
 
 @app.command("list")
