@@ -1,0 +1,153 @@
+"""What Google's and Pulumi's messages mean: the one place that reads them. Pure.
+
+A message is recognised by what Google documents or the official provider prints, most telling
+first, and becomes a failure of the catalogue with a sentence of its own. What is not recognised
+stays Google's own words, as a provider error: a wrong name would lead to a wrong cure.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiment.errors import CATALOGUE, Failure
+
+_LONGEST = 400
+_CONFLICT = r"already ?exists|Error 409|^409 "
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A message of Google's or Pulumi's, understood as far as it can be."""
+
+    failure: Failure
+    why: str
+    """The cause in our words, as the end of "... did not come up: "; without a full stop."""
+    cure: str
+    """The command or step that mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    failure: Failure
+    pattern: str
+    why: str
+    cure: str = ""
+    """With the groups of the pattern in braces; empty for the catalogue's."""
+
+
+_SIGNS: Sequence[_Sign] = (
+    _Sign(
+        Failure.NO_CAPACITY,
+        r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|GCE_STOCKOUT|does not have (?:enough|sufficient)"
+        r" (?:resources|capacity)|not have enough resources|out of (?:capacity|resources)",
+        "the zone has no such machines at the moment, though the quota allows them",
+    ),
+    _Sign(
+        Failure.API_OFF,
+        r"(?P<api>[a-z]+\.googleapis\.com) has not been used in project (?P<project>[\w.:-]+)",
+        "the API {api} is switched off in the project {project}",
+        "gcloud services enable {api} --project {project}, then wait a minute",
+    ),
+    _Sign(
+        Failure.API_OFF,
+        r"SERVICE_DISABLED|accessNotConfigured|it is disabled|API has not been used",
+        "an API is switched off in the project",
+    ),
+    _Sign(
+        Failure.QUOTA,
+        r"[Qq]uota '?(?P<metric>[A-Z][A-Z0-9_]+)'? (?:was )?exceeded|"
+        r"Insufficient (?:regional )?quota to satisfy request: resource \"(?P<resource>[A-Z0-9_]+)",
+        "the region's quota {metric}{resource} is too small for this stack",
+    ),
+    _Sign(
+        Failure.QUOTA,
+        r"quota ?exceeded|GCE_QUOTA_EXCEEDED|insufficient (?:regional )?quota|exceeds? quota"
+        r"|quota limit|limit 'CPUS",
+        "a quota is too small for this stack",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        r"Error 429|^429 |rate.?limit.?exceeded|too many requests|RESOURCE_EXHAUSTED",
+        "Google went on answering that requests are too many",
+        "wait some minutes, then the same command again",
+    ),
+    _Sign(
+        Failure.PERMISSION,
+        r"[Rr]equired \"?'?(?P<permission>[a-z]+\.[\w.]+?)'?\"? permission",
+        "the account has no permission {permission}",
+        "give it a role with {permission} (docs/running-on-gke.md lists the roles)",
+    ),
+    _Sign(
+        Failure.PERMISSION,
+        r"PERMISSION_DENIED|insufficientPermissions|Error 40[13]|^40[13] |forbidden"
+        r"|does not have permission|has no \S+ permission|missing required authentication"
+        r"|could not find default credentials|invalid_grant|oauth2: cannot fetch token",
+        "the account may not do this, or nobody is logged in",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        _CONFLICT,
+        "something of the same name is there that the state does not know",
+        "python -m experiment recover --stack STACK",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        r"timeout while waiting|timed out|context deadline exceeded|DEADLINE_EXCEEDED",
+        "Google did not finish in time",
+        "python -m experiment recover --stack STACK shows what there is",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        r"Error 50[0234]|^50[0234] |backendError|UNAVAILABLE|internalError|try again (?:later|in)",
+        "Google's API was not available",
+        "wait some minutes, then the same command again",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        r"connection refused|no such host|Connection reset|Cannot reach|error reading from server"
+        r"|EOF|transport is closing|did not begin responding",
+        "a provider died, or Google could not be reached",
+        "python -m experiment recover --stack STACK, then the same command again",
+    ),
+)
+
+
+def explain(text: str, stack: str = "STACK") -> Explained:
+    """Say what a message means.
+
+    Args:
+        text: of the engine, a provider or an API; any length, any lines.
+        stack: put into the cures.
+    """
+    said = _said(text)
+    for sign in _SIGNS:
+        match = re.search(sign.pattern, said, re.IGNORECASE)
+        if match is None:
+            continue
+        names = {name: value or "" for name, value in match.groupdict().items()}
+        cure = (sign.cure or CATALOGUE[sign.failure].cure).replace("STACK", stack)
+        why = f"{sign.why.format(**names)} ({_shortened(said)})"
+        return Explained(sign.failure, why, cure.format(**names) if names else cure)
+    failure = Failure.PROVIDER_ERROR
+    return Explained(failure, _shortened(said), CATALOGUE[failure].cure.replace("STACK", stack))
+
+
+def failure_of(text: str) -> Failure | None:
+    """The failure that a message tells of by name, None for one that is not recognised."""
+    said = _said(text)
+    found = (sign.failure for sign in _SIGNS if re.search(sign.pattern, said, re.IGNORECASE))
+    return next(found, None)
+
+
+def is_conflict(text: str) -> bool:
+    """Whether a message says that something of the same name exists."""
+    return re.search(_CONFLICT, _said(text), re.IGNORECASE) is not None
+
+
+def _said(text: str) -> str:
+    """One line, without Pulumi's marks of colour."""
+    return " ".join(re.sub(r"<\{%[^%]*%\}>", "", text).split())
+
+
+def _shortened(said: str) -> str:
+    return (said if len(said) <= _LONGEST else said[: _LONGEST - 3] + "...").rstrip(". ")

@@ -1,0 +1,169 @@
+"""Pulumi's CLI as a process: kept out of the terminal's reach, and what one leaves that was killed.
+
+Ctrl-C in a terminal goes to every process of the foreground group. The CLI would take the second
+one as an order to stop at once, which leaves a cluster that no state knows. So it runs in a session
+of its own: a first interruption is passed on to it once, as the wish to stop after what is under
+way, and its end is waited for.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pulumi import automation
+from pulumi.automation.errors import create_command_error
+
+from experiment.interrupts import interrupts_wait
+
+Hear = Callable[[str], None] | None
+
+_FILES = "file://"
+_LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
+
+
+class ApartCommand(automation.PulumiCommand):
+    """The CLI on PATH, in a session of its own.
+
+    Args:
+        tell_to_wait: called when the user interrupts while the CLI is stopping.
+
+    Raises:
+        FileNotFoundError: there is none on PATH.
+    """
+
+    def __init__(self, tell_to_wait: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell_to_wait = tell_to_wait
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Hear = None,
+        on_error: Hear = None,
+    ) -> automation.CommandResult:
+        """Run a command without questions and wait for its end.
+
+        Raises:
+            automation.CommandError: it failed.
+            KeyboardInterrupt: the user interrupted; the command has ended.
+        """
+        process = subprocess.Popen(
+            [self.command, "--non-interactive", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        out, err = _Reader(process.stdout, on_output), _Reader(process.stderr, on_error)
+        try:
+            out.join()
+            err.join()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            with interrupts_wait(self._tell_to_wait):
+                out.join()
+                err.join()
+                process.wait()
+            raise
+        code = process.wait()
+        result = automation.CommandResult(stdout=out.text, stderr=err.text, code=code)
+        if code != 0:
+            raise create_command_error(result)
+        return result
+
+
+class _Reader(threading.Thread):
+    """Reads what a process prints until it ends."""
+
+    def __init__(self, stream: IO[str] | None, hear: Hear) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self._hear = hear
+        self._lines: list[str] = []
+        self.start()
+
+    @property
+    def text(self) -> str:
+        """All lines so far."""
+        return "\n".join(self._lines)
+
+    def run(self) -> None:
+        """Read line by line."""
+        if self._stream is None:
+            return
+        with self._stream as stream:
+            for line in stream:
+                self._lines.append(line.rstrip())
+                if self._hear:
+                    self._hear(self._lines[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """The process that holds a lock of a stack."""
+
+    host: str
+    pid: int
+
+    @property
+    def may_live(self) -> bool:
+        """It is on another machine, or lives on this one."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+def lock_holders(message: str) -> list[LockHolder]:
+    """Who holds the locks that an error of the CLI names; empty for a backend that names nobody."""
+    return [LockHolder(found["host"], int(found["pid"])) for found in _LOCKED_BY.finditer(message)]
+
+
+def mend_state_files(backend: str) -> list[Path]:
+    """Remove what a killed CLI left half-written beside the states of a backend of files.
+
+    The states themselves are replaced as a whole, but each has a file NAME.attrs with its content
+    type that is not; cut short it makes its state unreadable, and missing it does no harm
+    (gocloud.dev/blob/fileblob).
+
+    Args:
+        backend: the backend's URL; of another kind than file:// nothing is done.
+
+    Returns:
+        What was removed.
+    """
+    if not backend.startswith(_FILES):
+        return []
+    folder = Path(backend.removeprefix(_FILES).partition("?")[0]).expanduser() / ".pulumi"
+    broken = [path for path in folder.rglob("*.attrs") if not _is_json(path)]
+    for path in broken:
+        path.unlink(missing_ok=True)
+    return broken
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text("utf-8"))
+    except OSError:
+        return True
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""A local Google, a real Pulumi engine and the stand-ins of its providers, to be killed in.
+
+Clusters are entries in a list and what is in them is kept in a dict, so that an `up` of the whole
+program takes two seconds and a death can be tried at many moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from experiment.stack_cluster import StackCluster
+from experiment.stack_files import copy_stack_files
+from experiment.stacks import stack_facts
+from rehearsal.auth_plugin import write_plugin
+from rehearsal.environment import PROJECT, debug_providers, google_variables
+from rehearsal.faults import Faults
+from rehearsal.fleet import ClusterKey, ControlPlane
+from rehearsal.google_state import Kind
+from rehearsal.home import Home
+from tests.live.pulumi_engine import ROOT
+from tests.rehearsal.kubernetes_list import kubernetes_list
+from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
+from tools.programs import locate
+
+STACK = "size-4"
+LONGEST_S = 120.0
+
+UP = """
+import sys
+from pathlib import Path
+from experiment.stack_cluster import StackCluster
+from experiment.stacks import stack_facts
+work = Path(sys.argv[1])
+cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), lambda line: None)
+sys.stdin.readline()
+cluster.provision() if sys.argv[3] == "up" else cluster.teardown()
+"""
+
+
+@dataclass
+class LightFleet(ListFleet):
+    """A list of clusters that share one API server."""
+
+    plane: ControlPlane = field(default_factory=lambda: ControlPlane("127.0.0.1:1", "", "v1.34.1"))
+
+    def create_cluster(self, key: ClusterKey) -> ControlPlane:
+        super().create_cluster(key)
+        return self.plane
+
+
+class Counting:
+    """Counts the calls that reach the local Google, and lets something happen at one of them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._guard = threading.Lock()
+        self.calls: list[str] = []
+        self.at = 0
+        """Number of the call at which it happens; 0 for never."""
+        self.after = False
+        """Once Google has carried the call out, in place of before."""
+        self.happen: Callable[[], None] = lambda: None
+
+    def forget(self) -> None:
+        """Count from nothing, and let nothing happen."""
+        self.calls.clear()
+        self.at = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        with self._guard:
+            self.calls.append(f"{scope['method']} {scope['path']}")
+            due = len(self.calls) == self.at
+        if due and not self.after:
+            self.happen()
+        if due and self.after:
+            # The answer is kept back until what happens has happened.
+            messages: list[dict[str, object]] = []
+
+            async def keep(message: dict[str, object]) -> None:
+                messages.append(message)
+
+            await self._app(scope, receive, keep)  # type: ignore[arg-type]
+            self.happen()
+            for message in messages:
+                await send(message)
+            return
+        await self._app(scope, receive, send)
+
+
+@dataclass
+class Bed:
+    """Everything that a stack's life needs."""
+
+    google: Google
+    calls: Counting
+    fleet: LightFleet
+    variables: Mapping[str, str]
+    folder: Path
+
+    def work_dir(self, name: str = STACK) -> Path:
+        """A fresh copy of the stack's files."""
+        work = self.folder / f"work-{time.monotonic_ns()}"
+        copy_stack_files(name, work)
+        return work
+
+    def cluster(self, said: list[str] | None = None) -> StackCluster:
+        """The stack's cluster, in this process."""
+        work = self.work_dir()
+        lines = [] if said is None else said
+        return StackCluster(STACK, work, stack_facts(STACK, work), lines.append)
+
+    @contextmanager
+    def providers(self) -> Iterator[subprocess.Popen[str]]:
+        """Stand-ins of the providers for as long as the block lasts; their process."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rehearsal.providers"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            os.environ |= debug_providers(json.loads(process.stdout.readline()))
+            yield process
+        finally:
+            kill(process.pid)
+            process.wait(timeout=5)
+            process.stdout.close()
+
+    def maker(self, action: str) -> subprocess.Popen[str]:
+        """A process that is ready to bring the stack up or down once it is written to."""
+        return subprocess.Popen(
+            [sys.executable, "-c", UP, str(self.work_dir()), STACK, action],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def there(self) -> list[str]:
+        """What of the stack is in Google Cloud, by Google's own lists; buckets stay on purpose."""
+        state = self.google.state
+        kinds = (Kind.CLUSTER, Kind.SERVICE_ACCOUNT, Kind.SINK, Kind.SCHEDULER_JOB)
+        found = [
+            f"{kind} {body.get('name') or body['body']['name']}"
+            for kind in kinds
+            for body in state.find(kind)
+        ]
+        roles = [
+            f"role {role['name']}" for role in state.find(Kind.ROLE) if not role.get("deleted")
+        ]
+        policy = state.get(Kind.POLICY, f"projects/{PROJECT}") or {"bindings": []}
+        grants = [f"grant {each['role']}" for each in policy["bindings"] if each["members"]]
+        return sorted([*found, *roles, *grants])
+
+
+def kill(pid: int) -> None:
+    """End a process as the kernel does when memory runs out."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started and that live."""
+    path = Path(f"/proc/{pid}/task")
+    found: list[int] = []
+    with suppress(FileNotFoundError):
+        for task in path.iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+@contextmanager
+def recovery_bed(folder: Path, faults: Faults | None = None) -> Iterator[Bed]:
+    """Set everything up; nothing of it is left afterwards."""
+    home = Home(folder / "home")
+    home.programs.mkdir(parents=True)
+    write_plugin(home)
+    loopback = Loopback()
+    with (
+        kubernetes_list(folder) as plane,
+        google_in(folder, loopback, LightFleet(plane=plane), faults) as google,
+    ):
+        assert loopback.app is not None
+        calls = Counting(loopback.app)
+        loopback.app = calls
+        path = os.pathsep.join(
+            [str(home.programs), str(locate("pulumi").path.parent), os.environ["PATH"]]
+        )
+        variables = google_variables(home, url=google.url, logging="127.0.0.1:1") | {"PATH": path}
+        (home.folder / "pulumi-state").mkdir()
+        before = dict(os.environ)
+        os.environ.update(variables)
+        try:
+            assert isinstance(google.fleet, LightFleet)
+            yield Bed(google, calls, google.fleet, variables, folder)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            loopback.close()

@@ -1,0 +1,145 @@
+"""A command killed at any moment leaves nothing that the next one cannot handle.
+
+By the local Google's own lists: clusters, accounts, roles, grants, sinks, scheduler jobs. Moments
+are drawn by a seed, which is in each test's name; PULL_STUDY_SEED repeats one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experiment.stack_cluster import Presence
+from tests.live.recovery_bed import LONGEST_S, Bed, children, kill, recovery_bed
+
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEED = int(os.environ.get("PULL_STUDY_SEED") or random.SystemRandom().randrange(10**6))
+UP_CALLS, DOWN_CALLS = 46, 23
+"""Calls that the provider makes for a whole `up` and `destroy` of the stack, about."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When who is killed, and what is tried next."""
+
+    action: str
+    victim: str
+    call: int
+    after: bool
+    then: str
+
+    def __str__(self) -> str:
+        when = "after" if self.after else "before"
+        return f"{self.victim}-{when}-call-{self.call}-of-{self.action}-then-{self.then}"
+
+
+def _moments(seed: int) -> list[Moment]:
+    """Twelve moments of an `up` and eight of a `destroy`, spread evenly, in pairs of neighbours."""
+    draw = random.Random(seed)
+    victims = ["runner", "cli", "provider", "all"] * 5
+    draw.shuffle(victims)
+    found = []
+    for action, count, calls in (("up", 12, UP_CALLS), ("destroy", 8, DOWN_CALLS)):
+        thens = ["run", "destroy", "recover"] if action == "up" else ["destroy", "run"]
+        for number in range(count):
+            first, last = calls * number // count + 1, calls * (number + 1) // count
+            found.append(
+                Moment(
+                    action,
+                    victims.pop(),
+                    draw.randint(first, max(first, last)),
+                    draw.random() < 0.5,
+                    thens[number % len(thens)],
+                )
+            )
+    return found
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def everything(bed: Bed) -> list[str]:
+    """What a whole stack has in Google Cloud."""
+    with bed.providers():
+        cluster = bed.cluster()
+        cluster.provision()
+        found = bed.there()
+        cluster.teardown()
+    return found
+
+
+def _gone(pid: int) -> None:
+    """Wait until a process that is not a child has ended."""
+    end = time.monotonic() + 20
+    while _lives(pid):
+        assert time.monotonic() < end, f"process {pid} lives on"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def _die(bed: Bed, moment: Moment) -> None:
+    """Begin what the moment says, and kill whom it says then."""
+    with bed.providers() as providers:
+        if moment.action == "destroy":
+            bed.cluster().provision()
+        maker = bed.maker(moment.action)
+        cli: list[int] = []
+
+        def happen() -> None:
+            cli.extend(children(maker.pid))
+            victims = {"runner": [maker.pid], "cli": cli, "provider": [providers.pid]}
+            victims["all"] = [providers.pid, *cli, maker.pid]
+            for pid in victims[moment.victim]:
+                kill(pid)
+
+        bed.calls.forget()
+        bed.calls.happen, bed.calls.after, bed.calls.at = happen, moment.after, moment.call
+        assert maker.stdin is not None
+        maker.stdin.write("go\n")
+        maker.stdin.close()
+        maker.wait(timeout=LONGEST_S)
+        assert cli, f"only {len(bed.calls.calls)} calls were made"
+        for pid in cli:
+            _gone(pid)
+        bed.calls.forget()
+
+
+@pytest.mark.parametrize("moment", _moments(SEED), ids=lambda moment: f"seed-{SEED}-{moment}")
+def test_whatever_was_killed_the_next_command_leaves_no_orphan(
+    bed: Bed, everything: list[str], moment: Moment
+) -> None:
+    _die(bed, moment)
+    said: list[str] = []
+    with bed.providers():
+        cluster = bed.cluster(said)
+        if moment.then == "run":
+            cluster.recover(resumed=False)
+            cluster.provision()
+            assert bed.there() == everything, said
+            assert bed.cluster().mend() is Presence.WHOLE
+        elif moment.then == "recover":
+            presence = cluster.mend()
+            found = cluster.find()
+            assert (found is not None) == cluster.stack.knows_cluster()
+            assert presence is not Presence.NOTHING or found is None
+        bed.cluster(said).teardown()
+        assert bed.there() == [], said
+    assert bed.fleet.clusters == {}

@@ -1,0 +1,144 @@
+"""A Kubernetes API over TLS that keeps objects in a dict: what Pulumi's provider needs, no more.
+
+There are no controllers: a Deployment is at once what its spec asks for.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from rehearsal.certificates import certify_administrator, make_authority
+from rehearsal.fleet import ControlPlane
+
+Json = dict[str, Any]
+
+_KINDS = {
+    "v1": {
+        "namespaces": "Namespace",
+        "serviceaccounts": "ServiceAccount",
+        "configmaps": "ConfigMap",
+    },
+    "apps/v1": {"deployments": "Deployment"},
+    "rbac.authorization.k8s.io/v1": {
+        "clusterroles": "ClusterRole",
+        "clusterrolebindings": "ClusterRoleBinding",
+    },
+}
+_CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+
+
+class KubernetesList:
+    """The API's answers.
+
+    Attributes:
+        objects: by path.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Json] = {}
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Json]:
+        """The status and content of an answer."""
+        discovered = _discover(path)
+        if discovered is not None:
+            return 200, discovered
+        if method == "PATCH":
+            return 200, self._apply(path, yaml.safe_load(body))
+        found = self.objects.pop(path, None) if method == "DELETE" else self.objects.get(path)
+        if found is None:
+            return 404, {"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}
+        return 200, found
+
+    def _apply(self, path: str, sent: Json) -> Json:
+        metadata = {"uid": path, "resourceVersion": "1", "generation": 1, **sent["metadata"]}
+        applied = {**sent, "metadata": metadata}
+        if sent["kind"] == "Deployment":
+            count = sent["spec"].get("replicas", 1)
+            names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+            applied["status"] = {"observedGeneration": 1, **dict.fromkeys(names, count)}
+        self.objects[path] = applied
+        return applied
+
+
+def _discover(path: str) -> Json | None:
+    if path == "/version":
+        return {"major": "1", "minor": "34", "gitVersion": "v1.34.1"}
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        groups = [version.split("/") for version in _KINDS if "/" in version]
+        return {
+            "kind": "APIGroupList",
+            "groups": [
+                {
+                    "name": group,
+                    "versions": [{"groupVersion": f"{group}/{version}", "version": version}],
+                    "preferredVersion": {
+                        "groupVersion": f"{group}/{version}",
+                        "version": version,
+                    },
+                }
+                for group, version in groups
+            ],
+        }
+    version = path.removeprefix("/apis/").removeprefix("/api/")
+    if version not in _KINDS:
+        return None
+    return {
+        "kind": "APIResourceList",
+        "groupVersion": version,
+        "resources": [
+            {
+                "name": plural,
+                "kind": kind,
+                "namespaced": kind not in _CLUSTER_WIDE,
+                "singularName": kind.lower(),
+                "verbs": ["get", "patch", "delete"],
+            }
+            for plural, kind in _KINDS[version].items()
+        ],
+    }
+
+
+@contextmanager
+def kubernetes_list(folder: Path) -> Iterator[ControlPlane]:
+    """Serve it on loopback until the block ends; where it answers."""
+    authority = make_authority()
+    certificate = certify_administrator(authority)
+    files = {"ssl_certfile": folder / "tls.crt", "ssl_keyfile": folder / "tls.key"}
+    files["ssl_certfile"].write_bytes(certificate.pem)
+    files["ssl_keyfile"].write_bytes(certificate.key_pem)
+    api = KubernetesList()
+
+    async def respond(request: Request) -> JSONResponse:
+        body = await request.body()
+        status, content = api.answer(request.method, request.url.path, body)
+        return JSONResponse(content, status_code=status)
+
+    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "PATCH", "DELETE"])])
+    config = uvicorn.Config(
+        app, port=0, log_level="error", lifespan="off", **{k: str(v) for k, v in files.items()}
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        end = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield ControlPlane(f"127.0.0.1:{port}", authority.pem.decode("ascii"), "v1.34.1")
+    finally:
+        server.should_exit = True
+        thread.join(10)
