@@ -196,6 +196,11 @@ def parse_fault(text: str) -> Fault:
     return Fault(name, values, text.strip())
 
 
+def injected_file(home: Path) -> Path:
+    """The file of strikes of a rehearsal: beside its folder, which ends with the rehearsal."""
+    return home.with_name(f"{home.name}.injected.jsonl")
+
+
 def node_number(name: str) -> int:
     """The number at the end of a node's name; 0 if there is none."""
     match = _NUMBER_AT_END.search(name)

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from rehearsal.faults import Fault, Faults
-
-INJECTED = "injected.jsonl"
-"""File in a rehearsal's home: a line a strike."""
+from rehearsal.faults import Fault, Faults, injected_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +104,12 @@ def pull_faults(texts: Sequence[str], home: Path) -> PullFaults:
 
     Args:
         texts: as `rehearsal.faults.parse_faults` takes them.
-        home: folder of the rehearsal; its file of strikes is added to.
+        home: folder of the rehearsal, whose file of strikes is added to.
 
     Raises:
         FaultError: there is no such fault.
     """
-    return PullFaults(Faults.read(texts, home / INJECTED))
+    return PullFaults(Faults.read(texts, injected_file(home)))
 
 
 def _not_found(image: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.faults import FaultError, Faults
-from rehearsal.node_faults import INJECTED, Pull, PullFaults, pull_faults
+from rehearsal.faults import FaultError, Faults, injected_file
+from rehearsal.node_faults import Pull, PullFaults, pull_faults
 
 NODE = "gke-c-pool-0002"
 
@@ -24,7 +24,7 @@ def test_without_faults_nothing_strikes(tmp_path: Path) -> None:
     assert not faults.disk_full(pull())
     assert faults.clock_offset(NODE) == timedelta(0)
     assert not faults.is_silent(NODE)
-    assert not (tmp_path / INJECTED).exists()
+    assert not injected_file(tmp_path).exists()
 
 
 def test_a_fault_strikes_its_own_cell_and_is_written_down_once(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_fault_strikes_its_own_cell_and_is_written_down_once(tmp_path: Path) -
     assert faults.factor(pull(trial=1)) == 1
     assert faults.factor(pull(trial=2, node="gke-c-pool-0003")) == 1
     assert [faults.factor(pull(trial=2)) for _ in range(3)] == [3, 3, 3]
-    (line,) = (tmp_path / INJECTED).read_text().splitlines()
+    (line,) = injected_file(tmp_path).read_text().splitlines()
     struck = json.loads(line)
     assert (struck["fault"], struck["trial"], struck["node"]) == ("node-slow", 2, NODE)
     assert struck["uid"] == f"uid-2-{NODE}"

@@ -1,0 +1,217 @@
+"""What strikes one cluster as a whole: at moments of its trials, on the ways out of it, at its end.
+
+A cluster without faults has none of this: no front before its API server, nobody who follows its
+pods. Simulated nodes' own faults are their emitter's (rehearsal.node_faults), the registry's are
+rehearsal.registry_front's.
+"""
+
+import os
+import signal
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import yaml
+
+from rehearsal import api_front, control_plane, processes
+from rehearsal.api_front import ApiRules
+from rehearsal.cluster_admin import ClusterAdmin, ClusterError, NotThereError, Object
+from rehearsal.control_plane import LocalControlPlane
+from rehearsal.event_faults import EventFaults, Later, disturbed_log
+from rehearsal.exporter import ExporterHost
+from rehearsal.faults import Fault, Faults, node_number
+from rehearsal.fleet import WriteLog
+from rehearsal.front import Front
+from rehearsal.home import Home, read_json
+from rehearsal.study_pods import Moment, StudyPods
+from schema.names import MEASURED_LABEL
+
+_EVENT_KINDS = ("event-lost", "event-duplicated", "event-late", "event-out-of-order")
+_AT_RELEASE = (
+    "exporter-restarted",
+    "watch-closed",
+    "watch-expired",
+    "node-deleted",
+    "node-replaced",
+    "process-killed",
+)
+_STALL_AT_MOST_S = 300.0
+"""A scheduler that waits for a release that never comes goes on after this long."""
+_DEFAULTED = ("maxEventAgeSeconds", "kubeQPS", "kubeBurst", "omitLookup")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSite:
+    """The cluster that is struck."""
+
+    home: Home
+    plane: LocalControlPlane
+    admin: ClusterAdmin
+    write_log: WriteLog
+    say: Callable[[str], None]
+
+
+class ClusterFaults:
+    """The faults of one cluster; `start` once its exporters are known.
+
+    Args:
+        faults: that were asked for; some.
+        site: the cluster.
+
+    Attributes:
+        study: which trial is on, and which pod is whose.
+        write_log: what the exporters are to print to.
+        public: what the GKE API is to say of the control plane.
+    """
+
+    def __init__(self, faults: Faults, site: FaultSite) -> None:
+        self._faults = faults
+        self._site = site
+        self._ending = threading.Event()
+        self._later = Later()
+        self._exporters: ExporterHost | None = None
+        self._stalled: int | None = None
+        self.study = StudyPods(site.admin, self._tell)
+        events = EventFaults(faults, self.study.place)
+        self.write_log = disturbed_log(site.write_log, events, self._later)
+        self._rules = ApiRules(faults, self.study, events, self._later)
+        self._front = self._make_front() if self._needs_front() else None
+        self.public = site.plane.public
+        if self._front:
+            self.public = replace(self.public, endpoint=self._front.address)
+
+    def start(self, exporters: ExporterHost) -> None:
+        """Begin to strike."""
+        self._exporters = exporters
+        self.study.start()
+
+    def stop(self) -> None:
+        """Strike no more; before the cluster ends."""
+        self._ending.set()
+        self.study.stop()
+        self._later.stop()
+        self._resume_scheduler()
+        if self._front:
+            self._front.stop()
+
+    def exporter_configuration(self, text: str) -> str:
+        """The exporter's configuration as it is to be read."""
+        fault = self._faults.strike("exporter-defaults")
+        if fault is None:
+            return text
+        settings = yaml.safe_load(text)
+        return yaml.safe_dump({k: v for k, v in settings.items() if k not in _DEFAULTED})
+
+    def _needs_front(self) -> bool:
+        both = {"watch", "both"}
+        watched = any(fault.word("source") in both for fault in self._faults.of(*_EVENT_KINDS))
+        return watched or bool(self._faults.of(*api_front.KINDS))
+
+    def _make_front(self) -> Front:
+        plane = self._site.plane
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # the API server itself has this one: it is valid for loopback
+        tls.load_cert_chain(plane.admin_certificate, plane.admin_key)
+        upstream = ssl.create_default_context(cafile=str(plane.authority))
+        return Front("127.0.0.1", plane.port, self._rules, tls=tls, upstream_tls=upstream)
+
+    def _tell(self, moment: Moment, trial: int) -> None:
+        """Do what is to be done at a moment of a trial, without keeping the follower waiting."""
+        for fault in self._faults.of("scheduler-stalled"):
+            if fault.meets(trial=trial):
+                self._stall(moment, fault, trial)
+        if moment is not Moment.RELEASED:
+            return
+        for fault in self._faults.of(*_AT_RELEASE):
+            if fault.meets(trial=trial):
+                self._later.put(fault.number("after"), partial(self._strike, fault, trial))
+
+    def _strike(self, fault: Fault, trial: int) -> None:
+        strikes = {
+            "exporter-restarted": self._kill_exporters,
+            "watch-closed": self._close_watches,
+            "watch-expired": self._close_watches,
+            "node-deleted": self._delete_node,
+            "node-replaced": self._replace_node,
+            "process-killed": self._kill_process,
+        }
+        try:
+            strikes[fault.name](fault, trial)
+        except ClusterError as error:
+            self._site.say(f"fault {fault.text} did not strike: {error}")
+
+    def _note(self, fault: Fault, trial: int, node: str = "", **hit: str) -> None:
+        self._site.say(f"fault {fault.text} strikes trial {trial}")
+        self._faults.note(fault, trial=trial, node=node, **hit)
+
+    def _kill_exporters(self, fault: Fault, trial: int) -> None:
+        if self._exporters:
+            self._note(fault, trial, processes=str(self._exporters.kill()))
+
+    def _close_watches(self, fault: Fault, trial: int) -> None:
+        self._note(fault, trial, watches=str(self._rules.close_watches(fault)))
+
+    def _delete_node(self, fault: Fault, trial: int) -> None:
+        node = self._measured_node(fault)
+        self._note(fault, trial, node["metadata"]["name"])
+        self._site.admin.remove_node(node["metadata"]["name"])
+
+    def _replace_node(self, fault: Fault, trial: int) -> None:
+        node = self._measured_node(fault)
+        self._delete_node(fault, trial)
+        kept = {key: node["metadata"].get(key, {}) for key in ("labels", "annotations")}
+        taints = [
+            taint
+            for taint in node["spec"].get("taints", ())
+            if not taint["key"].startswith("node.kubernetes.io/")
+        ]
+        status = {key: node["status"][key] for key in ("capacity", "allocatable", "nodeInfo")}
+        self._site.admin.add_node(
+            {
+                "metadata": {"name": node["metadata"]["name"], **kept},
+                "spec": {"taints": taints},
+                "status": status,
+            }
+        )
+
+    def _measured_node(self, fault: Fault) -> Object:
+        """The node that a fault names.
+
+        Raises:
+            NotThereError: it is not there.
+        """
+        for node in self._site.admin.nodes(f"{MEASURED_LABEL}=true"):
+            if node_number(node["metadata"]["name"]) == fault.number("node"):
+                return node
+        raise NotThereError(f"there is no measured node of this number: {fault.text}")
+
+    def _kill_process(self, fault: Fault, trial: int) -> None:
+        name = fault.word("process")
+        if name != "runner":
+            self._note(fault, trial, process=name)
+            pid = control_plane.pid_of(self._site.plane, name)
+            processes.send(pid, self._site.plane.folder, signal.SIGKILL)
+            return
+        owner = read_json(self._site.home.owner_file) or {}
+        pid = int(owner.get("pid", 0))
+        if pid and processes.started(pid) == owner.get("started"):
+            self._note(fault, trial, process=name)
+            os.kill(pid, signal.SIGKILL)
+
+    def _stall(self, moment: Moment, fault: Fault, trial: int) -> None:
+        plane = self._site.plane
+        if moment is Moment.STAGED:
+            # before it is released: a scheduler needs a millisecond
+            self._stalled = control_plane.pid_of(plane, "kube-scheduler")
+            processes.send(self._stalled, plane.folder, signal.SIGSTOP)
+            self._later.put(_STALL_AT_MOST_S, self._resume_scheduler)
+        elif self._stalled is not None:
+            self._note(fault, trial)
+            self._later.put(fault.number("s"), self._resume_scheduler)
+
+    def _resume_scheduler(self) -> None:
+        if self._stalled is not None:
+            processes.send(self._stalled, self._site.plane.folder, signal.SIGCONT)
+            self._stalled = None
