@@ -39,14 +39,13 @@ def gone_stacks(against: str, *, root: Path = PROJECT_DIR) -> list[str]:
 
 def _commit(revision: str, root: Path) -> str:
     try:
-        return _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").decode()[
-            :40
-        ]
+        found = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except subprocess.CalledProcessError:
         raise PlanError(
             f"There is no revision {revision!r} to compare with in {root}.",
             "git fetch origin, then for example --against origin/main",
         ) from None
+    return found.decode().strip()
 
 
 def _git(root: Path, *arguments: str) -> bytes:

@@ -1,11 +1,16 @@
 """What Google Cloud offers, as far as settings are checked against it and clusters are priced.
 
 Google has no offline list of these, and the gcp provider lets an unknown zone or machine type
-through to a failure minutes later. Read off Google's public pages on the dates below; a new zone or
+through to a failure minutes later. Zones are below, prices in infra/prices.yaml; a new zone or
 machine type is one line. It deliberately holds no discounts, spot prices or taxes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 ZONES_SOURCE = "https://cloud.google.com/compute/docs/regions-zones, as known in 2026-06"
 _ZONE_LETTERS = {
@@ -52,6 +57,7 @@ _ZONE_LETTERS = {
     "us-west3": "abc",
     "us-west4": "abc",
 }
+REGIONS = frozenset(_ZONE_LETTERS)
 ZONES = frozenset(
     f"{region}-{letter}" for region, letters in _ZONE_LETTERS.items() for letter in letters
 )
@@ -72,37 +78,28 @@ class MachineType:
     local_ssd_counts: tuple[int, ...] = ()
 
 
-_N1_SSDS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24)
-PRICES_SOURCE = (
-    "us-central1, on demand, USD an hour: n1-standard-16 and n1-standard-64 are the original "
-    "study's figures (2024-09); the others are Google's list prices by vCPU and GB "
-    "(https://cloud.google.com/compute/vm-instance-pricing), n1 0.031611 and 0.004237, "
-    "n2 0.031611 and 0.004237, e2 0.021812 and 0.002923, as known in 2026-06"
+PRICES: Mapping[str, Any] = yaml.safe_load(
+    (Path(__file__).parent / "prices.yaml").read_text(encoding="utf-8")
 )
-MACHINE_TYPES = {
-    "n1-standard-2": MachineType(2, 0.0950, _N1_SSDS),
-    "n1-standard-4": MachineType(4, 0.1900, _N1_SSDS),
-    "n1-standard-8": MachineType(8, 0.3800, _N1_SSDS),
-    "n1-standard-16": MachineType(16, 0.76, _N1_SSDS),
-    "n1-standard-32": MachineType(32, 1.5200, _N1_SSDS),
-    "n1-standard-64": MachineType(64, 3.03, _N1_SSDS),
-    "n1-standard-96": MachineType(96, 4.5600, _N1_SSDS),
-    "n2-standard-4": MachineType(4, 0.1942, (1, 2, 4, 8, 16, 24)),
-    "n2-standard-8": MachineType(8, 0.3885, (1, 2, 4, 8, 16, 24)),
-    "n2-standard-16": MachineType(16, 0.7769, (2, 4, 8, 16, 24)),
-    "n2-standard-32": MachineType(32, 1.5539, (4, 8, 16, 24)),
-    "n2-standard-64": MachineType(64, 3.1078, (8, 16, 24)),
-    "e2-standard-2": MachineType(2, 0.0670),
-    "e2-standard-4": MachineType(4, 0.1340),
-    "e2-standard-8": MachineType(8, 0.2681),
-    "e2-standard-16": MachineType(16, 0.5361),
+"""infra/prices.yaml: every figure with its source and date."""
+
+_N1_SSDS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24)
+_LOCAL_SSDS = {
+    **{f"n1-standard-{vcpus}": _N1_SSDS for vcpus in (2, 4, 8, 16, 32, 64, 96)},
+    "n2-standard-4": (1, 2, 4, 8, 16, 24),
+    "n2-standard-8": (1, 2, 4, 8, 16, 24),
+    "n2-standard-16": (2, 4, 8, 16, 24),
+    "n2-standard-32": (4, 8, 16, 24),
+    "n2-standard-64": (8, 16, 24),
 }
-CLUSTER_USD_PER_HOUR = 0.10
-"""GKE's management fee (https://cloud.google.com/kubernetes-engine/pricing, 2026-06)."""
-DISK_USD_PER_GB_MONTH = {"pd-standard": 0.04, "pd-balanced": 0.10, "pd-ssd": 0.17}
-"""us-central1 (https://cloud.google.com/compute/disks-image-pricing, 2026-06)."""
-LOCAL_SSD_USD_PER_GB_MONTH = 0.08
-"""us-central1 (https://cloud.google.com/compute/disks-image-pricing, 2026-06)."""
+"""https://cloud.google.com/compute/docs/disks/local-ssd, as known in 2026-06."""
+MACHINE_TYPES = {
+    # Every one of these names ends in its number of vCPUs.
+    name: MachineType(int(name.rpartition("-")[2]), price["usd"], _LOCAL_SSDS.get(name, ()))
+    for name, price in PRICES["machine_types_per_hour"].items()
+}
+CLUSTER_USD_PER_HOUR: float = PRICES["cluster_per_hour"]["usd"]
+"""GKE's management fee, the same for a zonal and a regional control plane."""
 LOCAL_SSD_GB = 375
 HOURS_PER_MONTH = 730
 """By which Google turns a month's price into an hour's."""
@@ -120,6 +117,9 @@ def usd_per_hour(
 
     Spot nodes cost less, by a discount that changes daily: their price here is the list price.
     """
-    disks = disk_gb * DISK_USD_PER_GB_MONTH[disk_type]
-    local = ssds * LOCAL_SSD_GB * LOCAL_SSD_USD_PER_GB_MONTH
-    return nodes * (MACHINE_TYPES[machine_type].usd_per_hour + (disks + local) / HOURS_PER_MONTH)
+    prices = PRICES["disks_per_gb_month"]
+    disks = disk_gb * prices[disk_type]["usd"]
+    local = ssds * LOCAL_SSD_GB * prices["local-ssd"]["usd"]
+    return nodes * (
+        MACHINE_TYPES[machine_type].usd_per_hour + float(disks + local) / HOURS_PER_MONTH
+    )

@@ -120,7 +120,7 @@ class StudyCluster(pulumi.ComponentResource):
             name=settings.cluster_name,
             location=settings.location,
             # A regional cluster would start every pool in three zones: three times N nodes.
-            node_locations=[settings.zone] if settings.regional_control_plane else None,
+            node_locations=[settings.zone] if settings.control_plane_region else None,
             # Nodes belong to pools of their own, which can change without the cluster.
             remove_default_node_pool=True,
             initial_node_count=1,

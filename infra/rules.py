@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from infra.catalogue import MACHINE_TYPES, ZONES
+from infra.catalogue import MACHINE_TYPES, REGIONS, ZONES
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -20,6 +20,8 @@ _SIZE_STACK = re.compile(r"size-(\d+)(-.*)?")
 _LABEL_KEY = re.compile(r"(?!goog)[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _OWN_LABELS = frozenset({"project", "stack", "run", "expires"})
+_PROGRAMS_LABELS = len(_OWN_LABELS) + 1
+_MOST_LABELS = 64 - _PROGRAMS_LABELS
 _PODS_PER_NODE_PREFIX = 24
 """GKE gives each node a /24 at its default of 110 pods a node."""
 _FIRST_MINOR_WITH_PARALLEL_PULLS = 33
@@ -59,6 +61,20 @@ def _size_is_in_the_name(settings: "Settings") -> Broken | None:
 
 def _zone_exists(settings: "Settings") -> Broken | None:
     return _known("zone", settings.zone, ZONES, "Google Cloud has no such zone")
+
+
+def _region_holds_the_zone(settings: "Settings") -> Broken | None:
+    region = settings.control_plane_region
+    if not region:
+        return None
+    unknown = _known("region", region, REGIONS, "Google Cloud has no such region")
+    if unknown or region == settings.region:
+        return unknown
+    rule = (
+        f"all nodes are in one zone of that region and zone is {settings.zone}: set zone to one "
+        "of the region's as well"
+    )
+    return Broken("region", region, rule, settings.region)
 
 
 def _machine_types_exist(settings: "Settings") -> Broken | None:
@@ -111,6 +127,12 @@ def _deadline_is_ahead(settings: "Settings", now: datetime) -> Broken | None:
 
 
 def _labels_are_legal(settings: "Settings") -> Broken | None:
+    if len(settings.labels) > _MOST_LABELS:
+        rule = (
+            f"Google takes {_MOST_LABELS + _PROGRAMS_LABELS} labels a resource and "
+            f"{_PROGRAMS_LABELS} are this program's and its provider's"
+        )
+        return Broken("labels", f"{len(settings.labels)} labels", rule, "")
     for key, value in settings.labels.items():
         problem = _label_problem(key, value)
         if problem:
@@ -147,6 +169,7 @@ def _one_of(numbers: Iterable[int]) -> str:
 _RULES: tuple[Callable[["Settings"], Broken | None], ...] = (
     _size_is_in_the_name,
     _zone_exists,
+    _region_holds_the_zone,
     _machine_types_exist,
     _local_ssds_fit,
     _parallel_pulls_are_possible,

@@ -62,7 +62,9 @@ class Settings(BaseModel):
         ge=1, le=1000, description="a whole number from 1 to 1000", examples=[4]
     )
     zone: str = Field(default="us-central1-a", description="a zone of Google Cloud")
-    regional_control_plane: bool = Field(default=False, description="true or false")
+    control_plane_region: str = Field(
+        default="", alias="region", description="a region of Google Cloud, or empty for the zone"
+    )
     machine_type: str = Field(default="n1-standard-16", description="a priced machine type")
     threads_per_core: int = Field(default=1, ge=1, le=2, description="1 or 2")
     gvnic: bool = Field(default=True, description="true or false")
@@ -137,8 +139,8 @@ class Settings(BaseModel):
 
     @property
     def location(self) -> str:
-        """Where the control plane is: the zone, or its region."""
-        return self.region if self.regional_control_plane else self.zone
+        """Where the control plane is: the zone, or the region that is set."""
+        return self.control_plane_region or self.zone
 
     @property
     def google_labels(self) -> dict[str, str]:

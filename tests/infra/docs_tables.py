@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra.catalogue import LOCAL_SSD_GB, MACHINE_TYPES
+from infra.needs import quota_needs
 from infra.program import cluster_usd_per_hour
 from infra.settings import Settings, parse_settings
 from tests.infra.stack_files import ROOT, declared_keys, stacks, values_of
@@ -17,8 +17,6 @@ PAGE = ROOT / "docs" / "running-on-gke.md"
 _RUN1_S = {4: 1384, 8: 1393, 16: 1408, 32: 1427, 64: 1535, 128: 1941, 256: 2884}
 """Measured seconds of run1 by cluster size, from the original study's README."""
 _UP_AND_DOWN_S = 12 * 60
-_DEFAULT_POOL_VCPUS = 2
-"""Of the e2-medium with which GKE starts a cluster."""
 
 
 def settings_of(stack: str) -> Settings:
@@ -66,14 +64,9 @@ def _quotas() -> str:
 
 
 def _quota_row(stack: str, settings: Settings) -> tuple[str, ...]:
-    nodes = settings.node_count
-    machines = nodes + int(settings.monitoring_pool) + 1
-    cpus = nodes * MACHINE_TYPES[settings.machine_type].vcpus + _DEFAULT_POOL_VCPUS
-    if settings.monitoring_pool:
-        cpus += MACHINE_TYPES[settings.monitoring_machine_type].vcpus
-    disks = nodes * settings.disk_size_gb + (machines - nodes) * 100
-    local = nodes * settings.local_ssd_count * LOCAL_SSD_GB
-    return (f"`{stack}`", str(cpus), str(disks), str(local), str(machines))
+    needs = quota_needs(settings)
+    metrics = ("CPUS", "SSD_TOTAL_GB", "LOCAL_SSD_TOTAL_GB", "IN_USE_ADDRESSES")
+    return (f"`{stack}`", *(str(needs[metric]) for metric in metrics))
 
 
 def _settings() -> str:

@@ -231,7 +231,7 @@ class TestMonitoringPool:
 
 class TestControlPlane:
     def test_regional_keeps_all_nodes_in_one_zone(self, declare_stack: Declare) -> None:
-        declared = declare_stack(regionalControlPlane=True, zone="us-east1-b")
+        declared = declare_stack(region="us-east1", zone="us-east1-b")
         cluster = declared.only(CLUSTER).inputs
         assert (cluster["location"], cluster["nodeLocations"]) == ("us-east1", ["us-east1-b"])
         assert {pool.inputs["location"] for pool in declared.of_type(POOL)} == {"us-east1"}

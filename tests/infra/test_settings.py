@@ -39,6 +39,17 @@ REFUSALS = [
         SET + "zone us-central1-f",
     ),
     (
+        "region", "us-centrall1",
+        "to us-centrall1, but Google Cloud has no such region (nearest: us-central1).",
+        SET + "region us-central1",
+    ),
+    (
+        "region", "us-east1",
+        ("to us-east1, but all nodes are in one zone of that region and zone is us-central1-a: "
+        "set zone to one of the region's as well."),
+        SET + "region us-central1",
+    ),
+    (
         "machineType", "n1-standart-16",
         ("to n1-standart-16, but infra/catalogue.py knows no such machine type and so no price "
         "(nearest: n1-standard-16)."),
@@ -216,6 +227,15 @@ class TestCombinations:
             f"Stack mine sets pull-study:labels.{key} to {value!r}, but {rule}."
         )
         assert caught.value.cure == f"pulumi config rm --stack mine --path pull-study:labels.{key}"
+
+    def test_more_labels_than_google_takes(self) -> None:
+        settings(labels={f"l{number}": "" for number in range(59)})
+        with pytest.raises(SettingsError) as caught:
+            settings(labels={f"l{number}": "" for number in range(60)})
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:labels to 60 labels, but Google takes 64 labels a resource "
+            "and 5 are this program's and its provider's."
+        )
 
 
 class TestKeys:
