@@ -2,33 +2,42 @@
 
 An answer compares only what can be compared: clusters of one provenance (a rehearsal never stands
 beside a measurement). Valid cells decide; where they are too few, that is the answer, and the
-detail says what all successful pulls would suggest. Pure, over study_data.py.
+detail says what all successful pulls would suggest. Pure, over study_data.py; the questions of time
+and price are time_answers.py's.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 
 from analysis.effects import (
     Effect,
+    Line,
+    Matrix,
     Pulls,
     fit_line,
     nan_median,
+    of_nodes,
     per_doubling,
     ratio,
+    spread,
 )
-from analysis.machines import (
-    DISK_BYTES_PER_S,
-    GUNZIP_BYTES_PER_S,
-    NETWORK_BYTES_PER_S,
-    USD_PER_HOUR,
-)
+from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.page import Answer
-from analysis.study_data import Cluster, Image, priced_alike
+from analysis.study_data import Cluster, Image
+from analysis.time_answers import (
+    faster_machine,
+    job_times,
+    largest_group,
+    listed,
+    not_pulling,
+    untold,
+)
 
-CANNOT = "This cannot be told from this data."
 EMPTY_FROM = 20
 """From this ratio of unpacked to compressed bytes on, images count as hardly more than air."""
 
@@ -46,35 +55,35 @@ def all_answers(clusters: Sequence[Cluster]) -> list[Answer]:
         registries,
         streaming,
     ]
-    by_provenance: dict[str, list[Cluster]] = defaultdict(list)
+    by_kind: dict[str, list[Cluster]] = defaultdict(list)
     for cluster in clusters:
-        by_provenance[cluster.provenance].append(cluster)
+        by_kind[cluster.kind].append(cluster)
     answers = []
     for question in asked:
-        for provenance, mine in sorted(by_provenance.items()):
+        for _, mine in sorted(by_kind.items()):
             answer = question(mine)
-            mark = "" if provenance == "measured" else provenance
-            answers.append(Answer(answer.question, answer.fact, answer.detail, answer.told, mark))
+            marks = sorted({cluster.provenance for cluster in mine if not cluster.measured})
+            answers.append(replace(answer, provenance="; ".join(marks)))
     return answers
 
 
 def cluster_size(clusters: Sequence[Cluster]) -> Answer:
     """Does a pull take longer on a larger cluster?"""
     question = "Does the size of the cluster matter?"
-    group = _largest_group(clusters, lambda c: (c.study, c.machine_type, c.streaming))
+    group = largest_group(clusters, lambda c: (c.study, c.machine_type, c.streaming))
     sizes = sorted({c.nodes for c in group})
     if len(sizes) < _LEAST_SIDES:
         known = f"All clusters have {sizes[0]} nodes." if sizes else "No pull was recorded."
-        return _untold(question, known)
+        return untold(question, known)
     every = per_doubling([c.every for c in group])
     valid = per_doubling([c.valid for c in group])
-    spread = f"Clusters of {_listed(sizes)} nodes, one recording each: what differs between "
+    spread = f"Clusters of {listed(sizes)} nodes, one recording each: what differs between "
     spread += "days cannot be told from what differs between sizes. "
     if valid is None:
         hint = (
             f"All successful pulls would say {every.percent()} for each doubling." if every else ""
         )
-        return _untold(question, f"Too few nodes have valid cells at two sizes. {hint}")
+        return untold(question, f"Too few nodes have valid cells at two sizes. {hint}")
     return Answer(
         question,
         f"{_direction(valid, 'Pulls take longer', 'Pulls get shorter', 'No difference shows')}: "
@@ -89,7 +98,7 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
     images = _sized(clusters)
     counts = {image.layers for image in images.values()}
     if len({image.unpacked_bytes for image in images.values()}) < _LEAST_SIDES:
-        return _untold(question, "The images do not differ in size.")
+        return untold(question, "The images do not differ in size.")
     features = {
         name: (image.unpacked_bytes / 1e9, image.layers / 100)
         for name, image in images.items()
@@ -101,19 +110,55 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
             [c.valid for c in clusters], {k: v[:1] for k, v in features.items()}, ["GB"]
         )
         size = f"Each GB takes {line.text('GB')} s. " if line else ""
-        return _untold(question, f"All images have {counts.pop()} layers. {size}")
+        return untold(question, f"All images have {counts.pop()} layers. {size}")
     line = fit_line([c.valid for c in clusters], features, names)
     used = "valid cells"
     if line is None:
         line = fit_line([c.every for c in clusters], features, names)
         used = "all successful pulls, since valid cells are too few"
     if line is None:
-        return _untold(question, "Too few nodes pulled images that differ in both.")
+        return untold(question, "Too few nodes pulled images that differ in both.")
+    reach = [
+        (max(v[i] for v in features.values()) - min(v[i] for v in features.values()))
+        * line.values[i]
+        for i in range(2)
+    ]
     return Answer(
         question,
-        f"Each GB takes {line.text('GB')} s, each 100 layers {line.text('100 layers')} s.",
-        f"Fitted to medians of {used}; size and layers together explain {line.explained:.1%} of "
-        f"the differences between images.",
+        f"{_which(line, reach)} Each GB takes {line.text('GB')} s, each 100 layers "
+        f"{line.text('100 layers')} s.",
+        f"Over the images at hand size makes {reach[0]:.1f} s of difference and layers "
+        f"{reach[1]:.1f} s. Fitted to medians of {used}; both together explain "
+        f"{line.explained:.1%} of the differences between images.{_steadiness(clusters)}",
+    )
+
+
+def _which(line: Line, reach: Sequence[float]) -> str:
+    i = line.names.index("100 layers")
+    if line.low[i] <= 0 <= line.high[i]:
+        return "The total size; of layers no effect shows."
+    far = 3  # times as much, from which on one of them is called the cause
+    if abs(reach[0]) > far * abs(reach[1]):
+        return "The total size, and layers a little."
+    return "Both matter." if far * abs(reach[0]) > abs(reach[1]) else "Layers, above all."
+
+
+def _steadiness(clusters: Sequence[Cluster]) -> str:
+    """Whether pulls of images with many layers differ less from node to node."""
+    cluster = max(clusters, key=lambda c: np.isfinite(c.every.seconds).sum())
+    counts = sorted({i.layers for i in cluster.images.values() if i.layers})
+    if len(counts) < _LEAST_SIDES:
+        return ""
+    middle = counts[len(counts) // 2]
+    few, many = (
+        spread(cluster.every, [n for n, i in cluster.images.items() if i.layers in side])
+        for side in ([n for n in counts if n < middle], [n for n in counts if n >= middle])
+    )
+    if not np.isfinite(few) or not np.isfinite(many):
+        return ""
+    return (
+        f" From node to node the middle half of an image's pulls spans {few:.1%} of its median "
+        f"with fewer than {middle} layers, and {many:.1%} with more ({cluster.label})."
     )
 
 
@@ -122,116 +167,92 @@ def network_or_disk(clusters: Sequence[Cluster]) -> Answer:
     question = "What limits a pull: network, unpacking or disk?"
     measured = [c for c in clusters if c.measured and c.machine_type in NETWORK_BYTES_PER_S]
     if not measured:
-        return _untold(
+        return untold(
             question,
             "The limits of the machines are not known here; they are known for measured clusters "
-            "of a listed machine type.",
+            f"of a listed machine type.{_rates(clusters)}",
         )
-    cluster = max(measured, key=lambda c: (len(c.valid.images) > 0, c.nodes))
-    shares = roof_shares(cluster)
-    if not shares:
-        return _untold(question, "Bytes on the wire and on the disk are not known.")
-    network, gunzip, disk = (float(np.median([s[i] for s in shares])) for i in range(3))
-    name = max(
-        (("the disk", disk), ("unpacking", gunzip), ("the network", network)),
-        key=lambda pair: pair[1],
-    )[0]
+    told = [
+        (valid, cluster.nodes, number, shares)
+        for number, cluster in enumerate(measured)
+        for valid in (True, False)
+        if (shares := roof_shares(cluster, valid=valid))
+    ]
+    if not told:
+        return untold(
+            question, "Too few nodes pulled an image of at least 1 GB whose bytes are known."
+        )
+    valid, _, number, shares = max(told, key=lambda one: one[:3])
+    cluster = measured[number]
+    name = max(shares, key=lambda roof: shares[roof].value)
+    rest = ", ".join(f"{roof} {shares[roof].share()}" for roof in shares if roof != name)
+    counted = any(image.written_bytes for image in cluster.images.values())
     return Answer(
         question,
-        f"{name[0].upper()}{name[1:]}: at its limit it alone would take "
-        f"{max(disk, gunzip, network):.0%} of the pull time; unpacking by one core "
-        f"{gunzip:.0%}, the network {network:.2%}.",
-        f"Medians over {len(shares)} images of at least 1 GB on {cluster.label}. The limits are "
-        f"the makers' figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, gunzip about "
+        f"{name[0].upper()}{name[1:]}: at its limit it alone would take {shares[name].share()} of "
+        f"the pull time; {rest}.",
+        f"Medians over images of at least 1 GB on {cluster.label}, "
+        f"{'valid cells' if valid else 'all successful pulls'}, bytes as "
+        f"{'the nodes counted them' if counted else 'kubelet and tag tell them'}. The limits are "
+        f"the makers' figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, one core of gunzip about "
         f"{GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s, network "
         f"{NETWORK_BYTES_PER_S[cluster.machine_type] / 1e6:.0f} MB/s. The parts overlap, so shares "
         "do not add up; above 100 % the true limit is higher than the figure.",
     )
 
 
+def _rates(clusters: Sequence[Cluster]) -> str:
+    """What nodes moved a second, where they counted it."""
+    rates = [
+        (image.received_bytes / seconds, image.written_bytes / seconds)
+        for cluster in clusters
+        for name, seconds in zip(
+            cluster.every.images, nan_median(cluster.every.seconds, 0), strict=True
+        )
+        if (image := cluster.images.get(name)) and image.received_bytes and image.written_bytes
+    ]
+    if not rates:
+        return ""
+    network, disk = np.median(rates, axis=0) / 1e6
+    return (
+        f" By their own counters nodes received {network:.3g} MB/s and wrote {disk:.3g} MB/s while "
+        "they pulled, medians over images."
+    )
+
+
 _LARGE_BYTES = 1e9
 
 
-def roof_shares(cluster: Cluster) -> list[tuple[float, float, float]]:
-    """Per large image, the share of its median pull that network, gunzip, disk would need."""
-    pulls = cluster.valid if cluster.valid.images else cluster.every
-    medians = dict(zip(pulls.images, nan_median(pulls.seconds, 0), strict=True))
+def roof_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
+    """By roof, which share of the pull time it alone would need at its limit.
+
+    The median over large images, with an interval over nodes; empty where nothing is known.
+    """
+    pulls = cluster.valid if valid else cluster.every
+    large = [
+        (name, image)
+        for name in pulls.images
+        if (image := cluster.images.get(name))
+        and image.moved_bytes
+        and (image.unpacked_bytes or 0) >= _LARGE_BYTES
+    ]
     network = NETWORK_BYTES_PER_S.get(cluster.machine_type)
-    shares = []
-    for name, seconds in medians.items():
-        image = cluster.images.get(name)
-        if image is None or not image.unpacked_bytes or not image.wire_bytes or network is None:
-            continue
-        if image.unpacked_bytes < _LARGE_BYTES or not np.isfinite(seconds):
-            continue
-        shares.append(
-            (
-                image.wire_bytes / network / seconds,
-                image.unpacked_bytes / GUNZIP_BYTES_PER_S / seconds,
-                image.unpacked_bytes / DISK_BYTES_PER_S / seconds,
-            )
-        )
-    return shares
-
-
-def not_pulling(clusters: Sequence[Cluster]) -> Answer:
-    """How much of the wall time is something else?"""
-    question = "How much of the total time is not pulling?"
-    timed = [c for c in clusters if c.wall_s > 0 and c.pulling_s > 0]
-    if not timed:
-        return _untold(question, "No turn has both a begin and an end.")
-    shares = [1 - c.pulling_s / c.wall_s for c in timed]
-    low, high = min(shares), max(shares)
-    span = f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
-    settle = [
-        t.complete_s - t.started_s for c in timed for t in c.turns if t.complete_s and t.started_s
-    ]
-    detail = "Wall time of the turns less the longest pull of each"
-    if settle:
-        detail += (
-            "; from the start of the last container to the completion of its Job alone "
-            f"{np.median(settle):.0f} s in the middle and up to {max(settle):.0f} s"
-        )
-    return Answer(
-        question,
-        f"{span} of the wall time.",
-        f"{detail}. By cluster: {_by_cluster(timed, shares)}.",
+    if not large or network is None:
+        return {}
+    mine = replace(
+        pulls, images=tuple(name for name, _ in large), seconds=pulls.of([n for n, _ in large])
     )
+    needs = {
+        "the network": [(i.moved_bytes or 0) / network for _, i in large],
+        "unpacking by one core": [(i.unpacked_bytes or 0) / GUNZIP_BYTES_PER_S for _, i in large],
+        "the disk": [(i.stored_bytes or 0) / DISK_BYTES_PER_S for _, i in large],
+    }
+    shares = {roof: of_nodes(mine, partial(_share, np.array(s))) for roof, s in needs.items()}
+    return {roof: effect for roof, effect in shares.items() if effect is not None}
 
 
-def _by_cluster(clusters: Sequence[Cluster], shares: Sequence[float]) -> str:
-    return ", ".join(f"{c.label} {share:.0%}" for c, share in zip(clusters, shares, strict=True))
-
-
-def faster_machine(clusters: Sequence[Cluster]) -> Answer:
-    """Is the dearer machine worth its price?"""
-    question = "Is the faster machine worth its price?"
-    priced = [cluster for cluster, _ in priced_alike(clusters)]
-    pairs = [
-        (a, b)
-        for a, b in combinations(sorted(priced, key=lambda c: USD_PER_HOUR[c.machine_type]), 2)
-        if a.machine_type != b.machine_type and (a.nodes, a.study) == (b.nodes, b.study)
-    ]
-    if not pairs:
-        types = sorted({c.machine_type or "unknown" for c in clusters})
-        return _untold(question, f"Only one machine type at a size: {', '.join(types)}.")
-    cheap, dear = pairs[0]
-    effect = ratio(cheap.valid, dear.valid) or ratio(cheap.every, dear.every)
-    faster = cheap.wall_s / dear.wall_s
-    dearer = USD_PER_HOUR[dear.machine_type] / USD_PER_HOUR[cheap.machine_type] / faster
-    pulls = (
-        f"A pull is {effect.times()} as long on the cheaper one. "
-        if effect
-        else "The pulls of one side have too few valid nodes for an interval. "
-    )
-    return Answer(
-        question,
-        f"{dear.machine_type} is {faster:.3g} times faster than {cheap.machine_type} for the whole "
-        f"study, and {dearer:.3g} times dearer.",
-        f"{pulls}Whole study of {cheap.nodes} nodes: {cheap.wall_s:.0f} s against "
-        f"{dear.wall_s:.0f} s, at {USD_PER_HOUR[cheap.machine_type]:.2f} and "
-        f"{USD_PER_HOUR[dear.machine_type]:.2f} USD an hour and node.",
-    )
+def _share(needed: Matrix, seconds: Matrix) -> Matrix:
+    return nan_median(needed / nan_median(seconds, 1), 1)
 
 
 def registries(clusters: Sequence[Cluster]) -> Answer:
@@ -240,19 +261,22 @@ def registries(clusters: Sequence[Cluster]) -> Answer:
     by_registry = _split(clusters, lambda image: image.registry)
     if len(by_registry) < _LEAST_SIDES:
         only = ", ".join(by_registry) or "none"
-        return _untold(question, f"All images came from {only}.")
+        return untold(question, f"All images came from {only}.")
     for (a, left), (b, right) in combinations(sorted(by_registry.items()), 2):
         for one in left:
             for other in right:
                 effect = _same_tags(one, other)
                 if effect and one[0].nodes == other[0].nodes:
+                    together = one[0] is other[0]
                     return Answer(
                         question,
                         f"A pull from {a} takes {effect.times()} as long as from {b}.",
-                        f"The same tags on {one[0].label} and {other[0].label}; runs of their own, "
-                        f"so the day may differ too.",
+                        f"The same tags on {one[0].label}, in one run."
+                        if together
+                        else f"The same tags on {one[0].label} and {other[0].label}; runs of their "
+                        "own, so the day may differ too.",
                     )
-    return _untold(question, "No tag was pulled from two registries on clusters of one size.")
+    return untold(question, "No tag was pulled from two registries on clusters of one size.")
 
 
 def streaming(clusters: Sequence[Cluster]) -> Answer:
@@ -262,27 +286,18 @@ def streaming(clusters: Sequence[Cluster]) -> Answer:
     plain = [c for c in clusters if not c.streaming]
     for one in streamed:
         for other in plain:
-            shared = {i.tag for i in one.images.values()} & {i.tag for i in other.images.values()}
             effect = ratio(other.every, one.every, _tag_of(one, other))
-            if one.nodes == other.nodes and shared and effect:
-                job = _job_ratio(other, one, shared)
+            jobs = job_times(other, one)
+            if one.nodes == other.nodes and jobs and effect:
+                job = sum(a for a, _ in jobs) / sum(b for _, b in jobs)
                 return Answer(
                     question,
                     f"By pull time {effect.times()} shorter; by job time {job:.3g} times.",
-                    f"{one.label} against {other.label}, the same {len(shared)} tags. What "
+                    f"{one.label} against {other.label}, the same {len(jobs)} tags. What "
                     "streaming saves before the start it may cost while the program runs.",
                 )
     kind = "with" if streamed else "without"
-    return _untold(question, f"Every recorded cluster pulled {kind} image streaming.")
-
-
-def _job_ratio(over: Cluster, under: Cluster, tags: set[str]) -> float:
-    def total(cluster: Cluster) -> float:
-        return sum(
-            t.end_s - t.begin_s for t in cluster.turns if cluster.images[t.image].tag in tags
-        )
-
-    return total(over) / total(under)
+    return untold(question, f"Every recorded cluster pulled {kind} image streaming.")
 
 
 def emptiest(clusters: Sequence[Cluster]) -> Image | None:
@@ -299,18 +314,6 @@ def emptiest(clusters: Sequence[Cluster]) -> Image | None:
 
 def _emptiness(image: Image) -> float:
     return (image.unpacked_bytes or 0) / (image.wire_bytes or 1)
-
-
-def _untold(question: str, why: str) -> Answer:
-    return Answer(question, CANNOT, why, told=False)
-
-
-def _largest_group(clusters: Sequence[Cluster], key: Callable[[Cluster], object]) -> list[Cluster]:
-    """The group with the most sizes of cluster."""
-    groups: dict[object, list[Cluster]] = defaultdict(list)
-    for cluster in clusters:
-        groups[key(cluster)].append(cluster)
-    return max(groups.values(), key=lambda group: len({c.nodes for c in group}), default=[])
 
 
 def _sized(clusters: Sequence[Cluster]) -> dict[str, Image]:
@@ -351,8 +354,3 @@ def _direction(effect: Effect, more: str, less: str, neither: str) -> str:
     if effect.low > 1:
         return more
     return less if effect.high < 1 else neither
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    *most, last = [str(number) for number in numbers]
-    return f"{', '.join(most)} and {last}" if most else last

@@ -46,8 +46,9 @@ def lost_events(row: Row) -> int:
 def _order(cluster: Cluster) -> float:
     """Rank correlation (Spearman) of an image's turn with its size; 0 with too few images."""
     sizes = [
-        cluster.images[turn.image].unpacked_bytes or cluster.images[turn.image].wire_bytes
-        for turn in sorted(cluster.turns, key=lambda turn: turn.begin_s)
+        image.unpacked_bytes or image.wire_bytes
+        for trial in cluster.trials
+        if (image := cluster.images.get(trial.image))
     ]
     known = [size for size in sizes if size]
     if len(set(known)) < _LEAST_IMAGES:

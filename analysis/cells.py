@@ -5,7 +5,8 @@ gathered here and judged by exclusions.py. Makes the table `cell` beside those o
 without any evidence is a row too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import duckdb
 
 from analysis.bulk import make_table
-from analysis.exclusions import Evidence, judge
+from analysis.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
 from analysis.load_runs import Recording
-from analysis.troubles import ENDS, LOSS, PRESSURE, trouble_spans
+from analysis.read_records import RunFolder
 from schema.image_tag import find_tag
-from schema.run_records import CellRecord
+from schema.run_records import NodeStatsRecord
 
 PHASE_TIMES = (
     "released",
@@ -46,9 +47,12 @@ COLUMNS = {
     "pull_and_wait_s": "real",
     "image_bytes": "whole",
     "warm_bytes": "whole",
+    "received_bytes": "whole",
+    "written_bytes": "whole",
+    "disk_bytes": "whole",
     **{f"{name}_ns": "whole" for name in PHASE_TIMES},
 }
-"""Columns of the table `cell`."""
+"""Columns of the table `cell`; received, written and disk bytes are what the trial added."""
 
 _EVIDENCE = """
 CREATE TABLE studied_pull AS
@@ -151,7 +155,7 @@ def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recor
     """Make the tables cell (columns as COLUMNS), studied_pull and evidence."""
     database.execute(_EVIDENCE)
     told = {
-        rec: recording.folder.cells
+        rec: recording.folder
         for rec, run, stack in database.execute("SELECT rec, run, stack FROM stack").fetchall()
         for recording in recordings
         if (recording.run, recording.stack) == (run, stack)
@@ -181,9 +185,10 @@ def _judge(database: duckdb.DuckDBPyConnection) -> None:
     database.execute(_JUDGED.format(fields=listed))
 
 
-def _ledger_rows(told: Mapping[int, Sequence[CellRecord]]) -> Iterator[dict[str, Any]]:
-    for rec, cells in told.items():
-        for cell in cells:
+def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
+    for rec, folder in told.items():
+        moved = moved_bytes(folder.stats)
+        for cell in folder.cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
                 for name in PHASE_TIMES
@@ -191,12 +196,43 @@ def _ledger_rows(told: Mapping[int, Sequence[CellRecord]]) -> Iterator[dict[str,
             yield (
                 cell.model_dump(include=set(COLUMNS))
                 | times
+                | moved.get((cell.trial, cell.attempt, cell.node), {})
                 | {
                     "rec": rec,
                     "image": cell.reference,
                     "status": cell.status.value,
                 }
             )
+
+
+def moved_bytes(
+    stats: Iterable[NodeStatsRecord],
+) -> dict[tuple[int, int, str], dict[str, int | None]]:
+    """By trial, attempt and node what came over the network, was written, and stayed on the disk.
+
+    None where one of the two figures is missing, or where a counter began anew in between.
+    """
+    moments: dict[tuple[int, int, str], dict[str, NodeStatsRecord]] = defaultdict(dict)
+    for one in stats:
+        moments[one.trial, one.attempt, one.node][one.moment] = one
+    return {
+        key: {
+            "received_bytes": _more(pair["before"].received_bytes, pair["after"].received_bytes),
+            "written_bytes": _more(pair["before"].written_bytes, pair["after"].written_bytes),
+            "disk_bytes": _more(_on_disk(pair["before"]), _on_disk(pair["after"])),
+        }
+        for key, pair in moments.items()
+        if pair.keys() >= {"before", "after"}
+    }
+
+
+def _more(before: int | None, after: int | None) -> int | None:
+    return after - before if before is not None and after is not None and after >= before else None
+
+
+def _on_disk(stats: NodeStatsRecord) -> int | None:
+    images = stats.image_disk_used_bytes
+    return images if images is not None else stats.disk_used_bytes
 
 
 def _nanoseconds(at: datetime | None) -> int | None:

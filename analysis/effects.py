@@ -39,6 +39,12 @@ class Effect:
         value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
         return f"{signed(value)} % ({signed(low)} … {signed(high)} %)"
 
+    def share(self) -> str:
+        """A share: '31 % (29 … 33 %)'."""
+        digits = 0 if abs(self.value) >= 0.01 else 2  # noqa: PLR2004 (a per cent)
+        value, low, high = (f"{v * 100:.{digits}f}" for v in (self.value, self.low, self.high))
+        return f"{value} % ({low} … {high} %)".replace("-", "\u2212")
+
     def times(self) -> str:
         """A ratio as a factor: '1.03 times (1.00 … 1.06)'."""
         return f"{self.value:.3g} times ({self.low:.3g} … {self.high:.3g})"
@@ -127,6 +133,40 @@ def per_doubling(clusters: Sequence[Pulls]) -> Effect | None:
     if not np.isfinite(value):
         return None
     return _effect(value, drawn, min(len(pulls.seconds) for pulls in usable))
+
+
+def of_nodes(pulls: Pulls, statistic: Callable[[Matrix], Matrix]) -> Effect | None:
+    """Any statistic of one cluster's pulls, with the interval of drawing its nodes anew.
+
+    Args:
+        pulls: of the cluster.
+        statistic: of replicates by nodes by images, a number for each replicate.
+
+    Returns:
+        None with too few nodes, or where the statistic is mostly undefined.
+    """
+    if len(pulls.seconds) < LEAST_NODES:
+        return None
+    value = float(statistic(pulls.seconds[None])[0])
+    drawn = statistic(_draw(pulls.seconds, np.random.default_rng(_SEED)))
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or len(drawn) < DRAWS // 2:
+        return None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Effect(value, float(low), float(high), len(pulls.seconds))
+
+
+def spread(pulls: Pulls, images: Sequence[str]) -> float:
+    """How much pulls of an image differ from node to node: middle half over median, in the middle.
+
+    nan where no image has a pull on LEAST_NODES nodes.
+    """
+    seconds = pulls.of([image for image in images if image in pulls.images])
+    known = seconds[:, np.isfinite(seconds).sum(0) >= LEAST_NODES]
+    if not known.size:
+        return float("nan")
+    q1, q2, q3 = np.nanquantile(known, [0.25, 0.5, 0.75], axis=0)
+    return float(np.median((q3 - q1) / q2))
 
 
 def _effect(value: float, drawn: Matrix, n: int) -> Effect | None:

@@ -64,6 +64,8 @@ _STACK = {
     "nodes": "whole",
     "machine_type": "text",
     "provenance": "text",
+    "speed": "real",
+    "usd_per_hour": "real",
 }
 
 _DEDUPLICATE = """
@@ -143,8 +145,16 @@ class _Stacks:
         for (index, stack), number in self._numbers.items():
             recording = self.recordings[index]
             machines = recording.machine_type or ",".join(sorted(self._machines[number]))
-            nodes = recording.nodes
-            yield number, recording.run, stack, nodes, machines, recording.provenance
+            yield (
+                number,
+                recording.run,
+                stack,
+                recording.nodes,
+                machines,
+                recording.provenance,
+                recording.speed,
+                recording.usd_per_hour,
+            )
 
 
 def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[tuple[Any, ...]]:

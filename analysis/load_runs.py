@@ -12,19 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
-from pydantic import BaseModel, ValidationError
 
+from analysis.machines import USD_PER_HOUR
+from analysis.read_records import DamagedRunError, RunFolder, describe_rehearsal, read_run_folder
 from schema.errors import UserError
-from schema.run_records import (
-    CellRecord,
-    PhaseRecord,
-    Rehearsal,
-    RunRecord,
-    TrialRecord,
-)
+from schema.run_records import Rehearsal
 
 _DATA = re.compile(r".*\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
 _EVENTS = re.compile(r"events?[-._].*|events?\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
@@ -35,17 +30,12 @@ _STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_
 _SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
 
 _SCALE = re.compile(r"images at ([\d.e-]+) of their size")
+_SPEED = re.compile(r"([\d.e+-]+) times as fast as the clock")
 _DEEPEST = 32
-
-R = TypeVar("R", bound=BaseModel)
 
 
 class NothingRecordedError(UserError):
     """An input holds nothing that can be analysed."""
-
-
-class DamagedRunError(UserError):
-    """A run's folder lacks or breaks a file that the analysis cannot do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +45,6 @@ class NodeInfo:
     name: str
     machine_type: str
     zone: str = ""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The records of one of this project's runs, as read; ledger and phases may be short."""
-
-    record: RunRecord
-    phases: tuple[PhaseRecord, ...]
-    trials: tuple[TrialRecord, ...]
-    cells: tuple[CellRecord, ...]
-    """The last attempt at each trial alone."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +91,23 @@ class Recording:
         return float(said[1]) if said else 1.0
 
     @property
+    def speed(self) -> float:
+        """How many times faster than the clock its nodes were; 1 for real ones."""
+        if self.rehearsal:
+            return self.rehearsal.speed
+        said = _SPEED.search(self.told)
+        return float(said[1]) if said else 1.0
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Price of the whole cluster, or of its nodes at list price; None if it is not known."""
+        outputs = self.folder.record.outputs if self.folder else None
+        if outputs and outputs.usd_per_hour is not None:
+            return outputs.usd_per_hour
+        price = USD_PER_HOUR.get(self.machine_type)
+        return price * self.nodes if price is not None and self.nodes else None
+
+    @property
     def machine_type(self) -> str:
         """Machine type of the nodes; empty if unknown, comma-separated if there are several."""
         if self.machines:
@@ -122,14 +118,6 @@ class Recording:
         if not types and _MACHINE.fullmatch(self.stack):
             types = [self.stack]
         return ",".join(types)
-
-
-def describe_rehearsal(rehearsal: Rehearsal | None) -> str:
-    """In words: 'measured', 'simulated nodes', or 'rehearsed on real nodes'; with the scale."""
-    if rehearsal is None:
-        return "measured"
-    what = "simulated nodes" if rehearsal.nodes == "simulated" else "rehearsed on one machine"
-    return what if rehearsal.scale == 1 else f"{what}, images at {rehearsal.scale:g} of their size"
 
 
 def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
@@ -309,65 +297,17 @@ def _size_order(recording: Recording) -> tuple[int, str]:
     return (recording.nodes or 0, recording.stack)
 
 
-def _load_run_folder(folder: Path) -> Recording:
-    record = _load_record(folder / "run.json")
-    trials = tuple(_read_lines(folder / "trials.jsonl", TrialRecord))
-    cells = tuple(_last_attempts(_read_lines(folder / "ledger.jsonl", CellRecord)))
-    phases = tuple(_read_lines(folder / "phases.jsonl", PhaseRecord))
+def _load_run_folder(path: Path) -> Recording:
+    folder = read_run_folder(path)
+    record = folder.record
     nodes = record.outputs.node_count if record.outputs else None
-    files = [folder / "events.watch.jsonl", folder / "events.logging.jsonl"]
+    files = [path / "events.watch.jsonl", path / "events.logging.jsonl"]
     return Recording(
         run=record.run_id,
         stack=record.stack,
-        root=folder,
+        root=path,
         files=tuple(file for file in files if file.exists()),
-        nodes=nodes or max((cell.nodes for cell in cells), default=None),
-        node_list=_node_list(_last_nodes(folder)),
-        folder=RunFolder(record, phases, trials, cells),
+        nodes=nodes or max((cell.nodes for cell in folder.cells), default=None),
+        node_list=_node_list(_last_nodes(path)),
+        folder=folder,
     )
-
-
-def _load_record(path: Path) -> RunRecord:
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise DamagedRunError(
-            f"The run's record {path} cannot be read, so its events cannot be told apart: {detail}",
-            f"python -m analysis tables {path.parent}/events.watch.jsonl reads the events alone",
-        ) from None
-
-
-def _read_lines(path: Path, model: type[R]) -> list[R]:
-    """Records of a JSON-lines file; a last line that was cut off (kill -9) does not count."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            records.append(model.model_validate_json(line))
-        except ValidationError as error:
-            if number == len(lines):
-                break
-            detail = " ".join(str(error).split())[:300]
-            raise DamagedRunError(
-                f"Line {number} of {path} is not a {model.__name__}, so the run cannot be told as "
-                f"it was: {detail}",
-                f"sed -n {number}p {path} shows the line",
-            ) from None
-    return records
-
-
-def _last_attempts(cells: Iterable[CellRecord]) -> list[CellRecord]:
-    """Of each trial the cells of its last attempt; of a cell recorded twice the later line."""
-    last: dict[tuple[int, int, str], CellRecord] = {}
-    attempts: dict[tuple[int, int], int] = defaultdict(int)
-    for cell in cells:
-        last[cell.trial, cell.repetition, cell.node] = cell
-        key = (cell.trial, cell.repetition)
-        attempts[key] = max(attempts[key], cell.attempt)
-    return [cell for cell in last.values() if cell.attempt == attempts[cell.trial, cell.repetition]]

@@ -56,7 +56,7 @@ class Model:
         nodes: number of nodes that they are from.
         images: names of the images.
         unseen: relative errors (true / expected) of pulls of images left out of the fit.
-        overhead: seconds of a turn beyond its slowest pull: level, and per unpacked GB.
+        overhead: seconds of a trial beyond its slowest pull: level, and per unpacked GB.
         provenance: of the data.
         selection: which pulls were fitted.
     """
@@ -297,12 +297,14 @@ def _unseen(design: Vector, data: _Data) -> list[float]:
 
 def _overhead(clusters: Sequence[Cluster]) -> tuple[float, float]:
     rows = [
-        ((cluster.images[turn.image].unpacked_bytes or 0) / 1e9,
-         turn.end_s - turn.begin_s - turn.slowest_s)
+        (
+            (cluster.images[trial.image].unpacked_bytes or 0) / 1e9,
+            trial.total_s - trial.parts["runner"] - trial.parts["pull"],
+        )
         for cluster in clusters
-        for turn in cluster.turns
-        if turn.slowest_s and turn.image in cluster.images
-    ]  # fmt: skip
+        for trial in cluster.trials
+        if trial.parts["pull"] > 0 and trial.image in cluster.images
+    ]
     if not rows:
         return 0.0, 0.0
     x, y = np.array(rows).T

@@ -18,8 +18,24 @@ from schema.errors import UserError
 INK = "#1c2430"
 SOFT = "#5a6472"
 GRID = "#e3e6ea"
-WAIT, PULL, START, SETTLE, OTHER = "#c9ced6", "#0072b2", "#e69f00", "#cc79a7", "#7f8793"
+WAIT, PULL, START, SETTLE = "#c9ced6", "#0072b2", "#e69f00", "#cc79a7"
 """Of the palette of Okabe and Ito, which people of any colour vision can tell apart."""
+
+PART_COLOURS = {
+    "preflight": "#7f8793",
+    "provision": "#414487",
+    "prepare": "#2a788e",
+    "control plane": "#440154",
+    "start": START,
+    "pull": PULL,
+    "container": "#009e73",
+    "settling": SETTLE,
+    "runner": WAIT,
+    "collect": "#f0e442",
+    "teardown": "#b35806",
+    "unexplained": "#d55e00",
+}
+"""Of the parts of the wall time (wall_time.PARTS)."""
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from analysis.effects import Matrix, nan_median
 from analysis.plot_files import (
-    OTHER,
+    PART_COLOURS,
     PULL,
     SETTLE,
     START,
@@ -23,8 +23,9 @@ from analysis.plot_files import (
     sequence,
     style,
 )
-from analysis.study_data import Cluster, load_clusters, priced_alike, wall_parts
+from analysis.study_data import Cluster, load_clusters, priced_alike
 from analysis.tables import Tables
+from analysis.wall_time import PARTS
 
 Colour = tuple[float, float, float, float]
 
@@ -257,26 +258,27 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
 
 
 def _wall_time(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
-    figure, axes = new_figure(max(6.5, 1.2 * len(clusters) + 3.5))
-    parts = [wall_parts(cluster) for cluster in clusters]
-    bottom = np.zeros(len(clusters))
-    for name, colour in zip(parts[0], (PULL, START, SETTLE, OTHER), strict=True):
-        heights = np.array([part[name] for part in parts])
-        axes.bar(range(len(clusters)), heights, 0.6, bottom=bottom, color=colour, label=name)
-        bottom += heights
-    axes.set_xticks(range(len(clusters)), [c.label.replace(" · ", "\n") for c in clusters])
+    timed = [cluster for cluster in clusters if cluster.time.total_s > 0]
+    if not timed:
+        return []
+    figure, axes = new_figure(max(6.5, 1.2 * len(timed) + 3.5))
+    bottom = np.zeros(len(timed))
+    for part in PARTS:
+        heights = np.array([cluster.time.parts[part] for cluster in timed])
+        if heights.any():
+            axes.bar(
+                range(len(timed)), heights, 0.6, bottom=bottom, color=PART_COLOURS[part], label=part
+            )
+            bottom += heights
+    axes.set_xticks(range(len(timed)), [c.label.replace(" · ", "\n") for c in timed])
     axes.set_ylabel("wall time (s)")
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
     axes.set_title("Where the wall time went")
-    turns = sum(len(cluster.turns) for cluster in clusters)
-    return save(
-        figure,
-        out,
-        f"wall-time{suffix}",
-        f"n = {turns} turns of an image. Pulling: the longest pull of each turn.",
-        mark,
-    )
+    trials = sum(len(cluster.trials) for cluster in timed)
+    least = min(cluster.time.explained for cluster in timed)
+    caption = f"n = {trials} trials, each on the path of its last node; {least:.1%} explained."
+    return save(figure, out, f"wall-time{suffix}", caption, mark)
 
 
 def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -> list[Path]:
@@ -285,9 +287,10 @@ def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) ->
         return []
     figure, axes = new_figure(6.5, 4.5)
     for (cluster, cost), colour in zip(priced, sequence(len(priced)), strict=True):
-        axes.scatter([cluster.wall_s / 60], [cost], s=70, color=[colour])
-        axes.annotate(f"{cluster.machine_type}\n{cluster.nodes} nodes", (cluster.wall_s / 60, cost),
-                      xytext=(9, 0), textcoords="offset points", va="center")  # fmt: skip
+        axes.scatter([cluster.trials_s / 60], [cost], s=70, color=[colour])
+        name = f"{cluster.machine_type}\n{cluster.nodes} nodes"
+        axes.annotate(name, (cluster.trials_s / 60, cost), xytext=(9, 0),
+                      textcoords="offset points", va="center")  # fmt: skip
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.margins(0.25)

@@ -14,7 +14,7 @@ from analysis.manifests import ImageManifest, read_manifests
 from analysis.page import Banner, Number, Page, Section, render
 from analysis.report_images import alike, image_bytes
 from analysis.report_parts import Draft, size
-from analysis.report_runs import machines, phases, timelines, wall_time
+from analysis.report_runs import machines, timelines, wall_time
 from analysis.report_times import model, nodes, pull_times
 from analysis.report_trust import audited, validity
 from analysis.study_data import load_clusters
@@ -81,7 +81,6 @@ def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
         nodes(draft),
         wall_time(draft),
         *machines(draft),
-        *phases(draft),
         image_bytes(draft),
         model(draft),
         *alike(draft, manifests),

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from analysis.answers import EMPTY_FROM
+from analysis.charts import roofline, similarity_map
 from analysis.effects import nan_median
-from analysis.image_charts import roofline, similarity_map
 from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.manifests import ImageManifest
 from analysis.page import Figure, Section

@@ -1,9 +1,13 @@
-"""The report's sections on what happened in the runs: timeline, wall time, phases."""
+"""The report's sections on what happened in the runs: timeline, wall time, machines."""
 
-from analysis.page import Columns, Figure, Section
-from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of
-from analysis.run_charts import machine_points, phase_bars, timeline, wall_bars
-from analysis.study_data import Cluster, priced_alike, wall_parts
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from analysis.page import Columns, Figure, PageTable, Section
+from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of, short_name, short_names
+from analysis.run_charts import machine_points, timeline, wall_bars
+from analysis.study_data import Cluster, priced_alike
+from analysis.wall_time import PARTS, TrialTime
 
 
 def timelines(draft: Draft) -> Section:
@@ -37,76 +41,177 @@ def timelines(draft: Draft) -> Section:
 
 
 def _cells(draft: Draft, cluster: Cluster) -> Columns:
-    return draft.columns(
+    # Of nodes that run faster than the clock a second stands for as many (schema.run_records).
+    columns = draft.columns(
         f"""
-        WITH mine AS (
-            SELECT *, min(coalesce(scheduled_at, pulling_at)) OVER () AS zero FROM cells
+        WITH placed AS (
+            SELECT cells.*, speed, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
+                epoch(pulling_at) + shift_s AS pulling
+            FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
             WHERE run = ? AND stack = ?
+        ),
+        stood AS (
+            SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled,
+                coalesce(finished_at, started_at) AS over_at
+            FROM placed
+        ),
+        ended AS (
+            SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started,
+                pulled + speed * epoch(over_at - pulled_at) AS finished
+            FROM stood
         )
         SELECT node, coalesce(nullif(tag, ''), image) AS image, status,
-            round(epoch(coalesce(scheduled_at, pulling_at) - zero), 2) AS scheduled,
-            round(epoch(pulling_at - zero), 2) AS pulling,
-            round(epoch(pulled_at - zero), 2) AS pulled,
-            round(epoch(started_at - zero), 2) AS started,
-            round(epoch(coalesce(finished_at, started_at) - zero), 2) AS finished,
-            round(epoch(job_complete_at - zero), 2) AS complete,
+            {", ".join(f"round({name}, 2) AS {name}" for name in _PLACES)},
+            round(finished + epoch(job_complete_at - over_at), 2) AS complete,
             round(waiting_s, 3) AS waiting_s, round(pull_s, 3) AS pull_s
-        FROM mine ORDER BY node, image LIMIT {MOST_ROWS}
+        FROM ended ORDER BY node, image, scheduled LIMIT {MOST_ROWS}
         """,
         [cluster.run, cluster.stack],
     )
+    short = short_names(columns["image"])
+    return columns | {"image": [short[image] for image in columns["image"]]}
+
+
+_PLACES = ("scheduled", "pulling", "pulled", "started", "finished")
+
+
+_WALL_TEXT = (
+    "Every second has one part, on the path of each trial's last node, since nobody waits for the "
+    "others. Control plane: making the Job's pods, binding them, telling the runner of the end. "
+    "Start: the kubelet's work before and after the pull. Container: its program's own time. "
+    "Settling: what it took beyond that, until it had ended (in a foreign recording until its Job "
+    "was complete), while the disk worked off the pull. Runner: what the runner waited or did "
+    "itself. Unexplained: no evidence says."
+)
 
 
 def wall_time(draft: Draft) -> Section:
-    """Where the wall time went, by cluster."""
-    rows = [
-        (cluster, part, seconds, rank)
-        for cluster in draft.clusters
-        if cluster.wall_s > 0
-        for rank, (part, seconds) in enumerate(wall_parts(cluster).items())
+    """Where the wall time went, by cluster, by trial, and by phase."""
+    clusters = [cluster for cluster in draft.clusters if cluster.time.total_s > 0]
+    if not clusters:
+        return Section("wall", "Where the wall time went", ["No trial has a begin and an end."])
+    together = [(c.label, c.time.parts, c.time.total_s) for c in clusters]
+    figures = [
+        _wall_figure(
+            draft, "wall-time", "Wall time by what it went to", together, caption=_told(clusters)
+        ),
+        *(
+            _wall_figure(
+                draft,
+                f"trials-{number}",
+                f"Trial by trial: {cluster.label}",
+                [(_trial_name(t), t.parts, t.total_s) for t in cluster.trials],
+                caption=f"n = {len(cluster.trials)} trials, from the last one's end to their own.",
+                cluster=cluster,
+            )
+            for number, cluster in enumerate(clusters)
+            if cluster.trials
+        ),
     ]
-    if not rows:
-        return Section("wall", "Where the wall time went", ["No turn has a begin and an end."])
-    draft.data["wall"] = {
-        "cluster": [cluster.label for cluster, *_ in rows],
-        "part": [part for _, part, _, _ in rows],
-        "seconds": [round(seconds, 1) for _, _, seconds, _ in rows],
-        "share": [round(seconds / cluster.wall_s, 4) for cluster, _, seconds, _ in rows],
-        "rank": [rank for *_, rank in rows],
+    tables = _phases(draft)
+    return Section(
+        "wall",
+        "Where the wall time went",
+        [_WALL_TEXT, *_faster_clock(clusters)],
+        figures=figures,
+        tables=tables,
+        choice_label="Trials of",
+    )
+
+
+def _told(clusters: Sequence[Cluster]) -> str:
+    trials = sum(len(cluster.trials) for cluster in clusters)
+    least = min(clusters, key=lambda cluster: cluster.time.explained)
+    text = f"n = {trials} trials. Explained: {least.time.explained:.1%}"
+    text += f" of {least.label}, the least. " if len(clusters) > 1 else ". "
+    foreign = sum(not cluster.own for cluster in clusters)
+    if foreign:
+        text += "Of foreign recordings trials alone are known; pauses of more than a minute between"
+        text += " them do not count."
+    return text.strip()
+
+
+def _faster_clock(clusters: Sequence[Cluster]) -> list[str]:
+    fast = [c for c in clusters if abs(c.time.total_s - c.time.clock_s) > 1]
+    return [
+        f"By the clock {c.label} took {c.time.clock_s:.0f} s: its simulated nodes ran faster than "
+        f"that, and their time stands for as many times more, {c.time.total_s:.0f} s in all."
+        for c in fast
+    ]
+
+
+def _trial_name(trial: TrialTime) -> str:
+    again = f" (attempt {trial.attempt})" if trial.attempt > 1 else ""
+    return f"{trial.trial}: {short_name(trial.tag)}{again}"
+
+
+_Rows = Sequence[tuple[str, Mapping[str, float], float]]
+
+
+def _wall_figure(
+    draft: Draft,
+    key: str,
+    title: str,
+    rows: _Rows,
+    *,
+    caption: str,
+    cluster: Cluster | None = None,
+) -> Figure:
+    names = _unique([name for name, _, _ in rows])
+    parts = [part for part in PARTS if any(seconds[part] > 0 for _, seconds, _ in rows)]
+    bars = [
+        (name, part, seconds[part], seconds[part] / total if total else 0.0, PARTS.index(part))
+        for name, (_, seconds, total) in zip(names, rows, strict=True)
+        for part in parts
+        if seconds[part] > 0
+    ]
+    draft.data[key] = {
+        "row": [bar[0] for bar in bars],
+        "part": [bar[1] for bar in bars],
+        "seconds": [round(bar[2], 3) for bar in bars],
+        "share": [round(bar[3], 5) for bar in bars],
+        "rank": [bar[4] for bar in bars],
     }
-    parts = list(dict.fromkeys(part for _, part, _, _ in rows))
+    mark = mark_of(cluster) if cluster else draft.mark
     table = make_table(
-        "Seconds of wall time by what they went to",
-        ("Cluster", "Turns#", "Wall time (s)#", *(f"{part} (s)#" for part in parts)),
+        "Seconds by what they went to",
+        ("Of", "Together (s)#", *(f"{part} (s)#" for part in parts)),
         [
-            [
-                cluster.label,
-                str(len(cluster.turns)),
-                f"{cluster.wall_s:.0f}",
-                *(f"{value:.0f}" for value in wall_parts(cluster).values()),
-            ]
-            for cluster in draft.clusters
-            if cluster.wall_s > 0
+            [name, f"{total:.1f}", *(f"{seconds[part]:.1f}" for part in parts)]
+            for name, (_, seconds, total) in zip(names, rows, strict=True)
         ],
-        draft.mark,
+        mark,
     )
-    turns = sum(len(cluster.turns) for cluster in draft.clusters)
-    figure = Figure(
-        "wall-time",
-        "Wall time by what it went to",
-        wall_bars(list(dict.fromkeys(c.label for c, *_ in rows)), parts, draft.mark),
-        ["wall"],
-        f"n = {turns} turns of an image on a cluster.",
-        provenance=draft.mark,
-        table=table,
-    )
-    text = (
-        "Pulling is the longest pull of each turn: less wall time the study cannot take. Starting "
-        "is what goes before and after it until the containers run, settling from the start of the "
-        "last container until its Job was complete; gaps lie between turns. Pauses of more than "
-        "a minute do not count."
-    )
-    return Section("wall", "Where the wall time went", [text], figures=[figure])
+    return Figure(key, title, wall_bars(key, names, parts, mark), [key], caption,
+                  marks=len(bars), provenance=mark, table=table,
+                  choice=cluster.label if cluster else "")  # fmt: skip
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names that are told apart: a second one of a kind gets its number."""
+    seen: Counter[str] = Counter()
+    told = []
+    for name in names:
+        seen[name] += 1
+        told.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return told
+
+
+def _phases(draft: Draft) -> list[PageTable]:
+    """The phases of this project's own runs, by the runner's clock."""
+    rows = [
+        [
+            recording.run,
+            phase.phase.value,
+            f"{(phase.ended_at - phase.started_at).total_seconds():.1f}",
+            phase.error or "",
+        ]
+        for recording in draft.tables.recordings
+        if recording.folder
+        for phase in recording.folder.phases
+    ]
+    names = ("Run", "Phase", "Took (s)#", "Error")
+    return [make_table("Wall time of each phase", names, rows, draft.mark)] if rows else []
 
 
 def machines(draft: Draft) -> list[Section]:
@@ -117,13 +222,13 @@ def machines(draft: Draft) -> list[Section]:
     draft.data["machines"] = {
         "cluster": [cluster.label for cluster, _ in rows],
         "machine": [f"{cluster.nodes} × {cluster.machine_type}" for cluster, _ in rows],
-        "minutes": [round(cluster.wall_s / 60, 2) for cluster, _ in rows],
+        "minutes": [round(cluster.trials_s / 60, 2) for cluster, _ in rows],
         "usd": [round(usd, 3) for _, usd in rows],
     }
     table = make_table(
         "Wall time and price of the same study on different machines",
         ("Cluster", "Machine", "Wall time (s)#", "Price (USD)#"),
-        [[c.label, c.machine_type, f"{c.wall_s:.0f}", f"{usd:.2f}"] for c, usd in rows],
+        [[c.label, c.machine_type, f"{c.trials_s:.0f}", f"{usd:.2f}"] for c, usd in rows],
         draft.mark,
     )
     figure = Figure(
@@ -136,49 +241,3 @@ def machines(draft: Draft) -> list[Section]:
         table=table,
     )
     return [Section("machines", "Machine types and their price", figures=[figure])]
-
-
-def phases(draft: Draft) -> list[Section]:
-    """The phases of this project's own runs."""
-    rows = [
-        (
-            recording.run,
-            phase.phase.value,
-            (phase.started_at - recording.folder.record.started_at).total_seconds(),
-            (phase.ended_at - recording.folder.record.started_at).total_seconds(),
-            phase.error or "",
-        )
-        for recording in draft.tables.recordings
-        if recording.folder
-        for phase in recording.folder.phases
-    ]
-    if not rows:
-        return []
-    draft.data["phases"] = {
-        "run": [row[0] for row in rows],
-        "phase": [row[1] for row in rows],
-        "begin": [round(row[2], 1) for row in rows],
-        "end": [round(row[3], 1) for row in rows],
-        "seconds": [round(row[3] - row[2], 1) for row in rows],
-    }
-    table = make_table(
-        "Wall time of each phase",
-        ("Run", "Phase", "Took (s)#", "Error"),
-        [[row[0], row[1], f"{row[3] - row[2]:.1f}", row[4]] for row in rows],
-        draft.mark,
-    )
-    figure = Figure(
-        "phase-bars",
-        "Phases of the run",
-        phase_bars(
-            list(dict.fromkeys(row[0] for row in rows)),
-            list(dict.fromkeys(row[1] for row in rows)),
-            draft.mark,
-        ),
-        ["phases"],
-        f"n = {len(rows)} phases.",
-        provenance=draft.mark,
-        table=table,
-    )
-    text = "From the first check to the removal of the cluster, by the runner's clock."
-    return [Section("phases", "Phases of the run", [text], figures=[figure])]

@@ -6,7 +6,7 @@ from analysis.charts import by_cluster, by_layers, by_size
 from analysis.effects import nan_median
 from analysis.model import ModelError, fit
 from analysis.page import Columns, Figure, PageTable, Section
-from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of, seconds
+from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of, seconds, short_names
 from analysis.run_charts import node_map
 from analysis.study_data import Cluster
 
@@ -162,8 +162,9 @@ def nodes(draft: Draft) -> Section:
     for number, cluster in enumerate(draft.clusters):
         if not cluster.every.images:
             continue
+        short = short_names(image.label for image in cluster.images.values())
         images = [
-            cluster.images[name].label
+            short[cluster.images[name].label]
             for name in sorted(cluster.every.images, key=lambda name: _bytes(cluster, name))
             if name in cluster.images
         ]

@@ -184,82 +184,51 @@ def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: st
     }
 
 
-def wall_bars(clusters: Sequence[str], parts: Sequence[str], provenance: str) -> Spec:
-    """What the wall time went to; dataset `wall` (cluster, part, seconds, rank)."""
-    colours = ["var(--pull)", "var(--start)", "var(--settle)", "var(--wait)"]
+PART_COLOURS = {
+    "preflight": "var(--faint)",
+    "provision": "var(--s2)",
+    "prepare": "var(--s3)",
+    "control plane": "var(--s1)",
+    "start": "var(--start)",
+    "pull": "var(--pull)",
+    "container": "var(--run)",
+    "settling": "var(--settle)",
+    "runner": "var(--wait)",
+    "collect": "var(--s6)",
+    "teardown": "var(--s7)",
+    "unexplained": "var(--excluded)",
+}
+"""Of the parts of the wall time (wall_time.PARTS)."""
+
+
+def wall_bars(data: str, rows: Sequence[str], parts: Sequence[str], provenance: str) -> Spec:
+    """What the wall time went to, a bar a row; dataset with row, part, seconds, share, rank."""
+    step = max(9, min(_BAR, 900 // max(1, len(rows))))
+    labels = {"labelLimit": 190} if step > _LABEL_PIXELS else {"labels": False, "ticks": False}
     return {
         "width": "container",
-        "height": _BAR * len(clusters),
+        "height": step * len(rows),
         "layer": [
             {
-                "data": {"name": "wall"},
+                "data": {"name": data},
                 "mark": {"type": "bar", "cornerRadius": 2},
                 "encoding": {
                     "x": {"field": "seconds", "type": "quantitative", "title": "wall time (s)"},
-                    "y": {"field": "cluster", "type": "nominal", "sort": list(clusters),
-                          "title": None, "axis": {"labelLimit": 170}},
+                    "y": {"field": "row", "type": "nominal", "sort": list(rows),
+                          "title": None, "axis": labels},
                     "color": {"field": "part", "type": "nominal", "title": None,
-                              "scale": {"domain": list(parts), "range": colours},
-                              "legend": {"orient": "top"}},
+                              "scale": {"domain": list(parts),
+                                        "range": [PART_COLOURS[part] for part in parts]},
+                              "legend": {"orient": "top", "columns": 6}},
                     "order": {"field": "rank", "type": "quantitative"},
-                    "tooltip": [{"field": "cluster"}, {"field": "part"},
-                                {"field": "seconds", "format": ".0f"},
-                                {"field": "share", "format": ".0%"}],
+                    "tooltip": [{"field": "row", "title": "of"}, {"field": "part"},
+                                {"field": "seconds", "format": ".2f"},
+                                {"field": "share", "format": ".1%"}],
                 },
             },
             *watermark(provenance),
         ],
     }  # fmt: skip
-
-
-def phase_bars(runs: Sequence[str], names: Sequence[str], provenance: str) -> Spec:
-    """Every run a row, its phases in their order; dataset `phases` (run, phase, begin, end)."""
-    colours = {
-        "preflight": "var(--faint)",
-        "provision": "var(--start)",
-        "prepare": "var(--s4)",
-        "measure": "var(--pull)",
-        "collect": "var(--s6)",
-        "teardown": "var(--settle)",
-    }
-    return {
-        "width": "container",
-        "height": _BAR * len(runs),
-        "layer": [
-            {
-                "data": {"name": "phases"},
-                "mark": {"type": "bar", "cornerRadius": 2},
-                "encoding": {
-                    "x": {
-                        "field": "begin",
-                        "type": "quantitative",
-                        "title": "since the run began (s)",
-                    },
-                    "x2": {"field": "end"},
-                    "y": {
-                        "field": "run",
-                        "type": "nominal",
-                        "sort": list(runs),
-                        "title": None,
-                        "axis": {"labelLimit": 150},
-                    },
-                    "color": {
-                        "field": "phase",
-                        "type": "nominal",
-                        "title": None,
-                        "legend": {"orient": "top"},
-                        "scale": {"domain": list(names), "range": [colours[n] for n in names]},
-                    },
-                    "tooltip": [
-                        {"field": "run"},
-                        {"field": "phase"},
-                        {"field": "seconds", "title": "took (s)", "format": ".1f"},
-                    ],
-                },
-            },
-            *watermark(provenance),
-        ],
-    }
 
 
 def machine_points(provenance: str) -> Spec:

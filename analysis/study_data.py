@@ -1,24 +1,16 @@
-"""A recorded study as its questions need it: clusters with their pulls and turns. Reads tables.py.
-
-A turn is one image's go on the whole cluster (a trial): from the binding of its first pod until
-its Job was complete.
-"""
+"""A recorded study as its questions need it: clusters, pulls and times. Reads tables.py."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import zip_longest
 from typing import Any
 
 from analysis.cells import image_parts
 from analysis.effects import Pulls, to_pulls
 from analysis.load_runs import Recording
-from analysis.machines import USD_PER_HOUR
+from analysis.read_records import kind_of
 from analysis.tables import Tables
-
-PAUSE_S = 60.0
-"""A longer gap between two turns is a pause of the people, not a cost of the study."""
+from analysis.wall_time import TrialTime, WallTime
 
 CLUSTER_VIEW = """
 CREATE OR REPLACE TEMP VIEW cluster AS
@@ -41,19 +33,10 @@ WHERE p.outcome = 'pulled' AND p.pull_s IS NOT NULL
 ORDER BY p.rec, p.image, p.node, p.ended_ns, p.object_uid
 """
 
-_TURNS = """
-SELECT c.rec, trial, c.image,
-    min(least(scheduled_ns, pulling_ns, pulled_ns)) / 1e9 AS begin_s,
-    max(greatest(job_complete_ns, finished_ns, started_ns, pulled_ns)) / 1e9 AS end_s,
-    max(started_ns) / 1e9 AS started_s,
-    max(job_complete_ns) / 1e9 AS complete_s,
-    (SELECT max(pull_s) FROM studied_pull AS p
-        WHERE p.rec = c.rec AND p.image = c.image AND p.outcome = 'pulled') AS slowest_s,
-    median(image_bytes) AS image_bytes
-FROM cell AS c
-GROUP BY ALL  -- a turn that was interrupted before anything of it ended is none
-HAVING begin_s IS NOT NULL AND end_s IS NOT NULL
-ORDER BY c.rec, trial
+_IMAGES = """
+SELECT rec, image, median(image_bytes) AS image_bytes, median(received_bytes) AS received_bytes,
+    median(written_bytes) AS written_bytes
+FROM cell GROUP BY ALL ORDER BY ALL
 """
 
 _STREAMED = """
@@ -74,6 +57,8 @@ class Image:
         layers: as the tag claims, None if it claims none.
         unpacked_bytes: bytes that land on the disk: the tag's claim, at a rehearsal's scale.
         wire_bytes: compressed bytes as the kubelet reported, None if it did not.
+        received_bytes: what a node received during its trial, by its own counter; None if unknown.
+        written_bytes: what it wrote to its disk, by its own counter; None if unknown.
     """
 
     name: str
@@ -82,25 +67,23 @@ class Image:
     layers: int | None
     unpacked_bytes: float | None
     wire_bytes: float | None
+    received_bytes: float | None = None
+    written_bytes: float | None = None
 
     @property
     def label(self) -> str:
         """Short name for people."""
         return self.tag or self.name.rpartition("/")[2]
 
+    @property
+    def moved_bytes(self) -> float | None:
+        """What a pull moves over the network: as nodes counted it, else the compressed bytes."""
+        return self.received_bytes if self.received_bytes is not None else self.wire_bytes
 
-@dataclass(frozen=True)
-class Turn:
-    """One image's go on a cluster; moments in seconds since 1970."""
-
-    trial: int
-    image: str
-    begin_s: float
-    end_s: float
-    started_s: float | None
-    complete_s: float | None
-    slowest_s: float | None
-    """Duration of the longest pull in it."""
+    @property
+    def stored_bytes(self) -> float | None:
+        """What a pull writes to the disk: as nodes counted it, else the unpacked bytes."""
+        return self.written_bytes if self.written_bytes is not None else self.unpacked_bytes
 
 
 @dataclass(frozen=True)
@@ -113,10 +96,11 @@ class Cluster:
         nodes: size of the cluster.
         provenance: 'measured', or what was not.
         streaming: its images were streamed.
+        own: it is a run of this project, whose phases are known.
         valid: pulls of valid cells.
         every: all successful pulls; of several on a node the mean.
-        turns: in their order.
-        images: those pulled here, by name.
+        time: where its wall time went, by trial and together.
+        images: those of the study, by name.
     """
 
     label: str
@@ -127,25 +111,42 @@ class Cluster:
     machine_type: str
     provenance: str
     streaming: bool
+    own: bool
     valid: Pulls
     every: Pulls
-    turns: tuple[Turn, ...]
+    time: WallTime
     images: dict[str, Image]
+
+    @property
+    def kind(self) -> str:
+        """What decides whether it can be compared with another one (read_records.kind_of)."""
+        return kind_of(self.provenance)
 
     @property
     def measured(self) -> bool:
         """Whether it was a measurement, not a rehearsal."""
         return self.provenance == "measured"
 
-    @cached_property
-    def wall_s(self) -> float:
-        """How long the turns took, with the gaps between them, but without long pauses."""
-        return sum(wall_parts(self).values())
+    @property
+    def trials(self) -> tuple[TrialTime, ...]:
+        """Times of the trials, in their order."""
+        return self.time.trials
 
-    @cached_property
+    @property
+    def trials_s(self) -> float:
+        """How long the trials took, with the gaps between them, but without long pauses."""
+        return sum(trial.total_s for trial in self.trials)
+
+    @property
     def pulling_s(self) -> float:
-        """Sum over the turns of the longest pull: what the wall time would be at the least."""
-        return sum(turn.slowest_s or 0.0 for turn in self.turns)
+        """Of that, the time that was pulling: the trials could not take less."""
+        return sum(trial.parts["pull"] for trial in self.trials)
+
+    @property
+    def trials_usd(self) -> float | None:
+        """What the cluster cost while the trials ran; None without a price."""
+        costs = [trial.usd for trial in self.trials]
+        return sum(cost for cost in costs if cost is not None) if None not in costs else None
 
 
 def load_clusters(tables: Tables) -> list[Cluster]:
@@ -156,16 +157,17 @@ def load_clusters(tables: Tables) -> list[Cluster]:
     pulls: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in tables.rows(_PULLS):
         pulls[row["rec"]].append(row)
-    turns: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in tables.rows(_TURNS):
-        turns[row["rec"]].append(row)
+    images: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in tables.rows(_IMAGES):
+        images[row["rec"]].append(row)
     query = "SELECT * FROM stack JOIN cluster USING (rec, run, stack) ORDER BY run, nodes, stack"
     clusters = [
         _cluster(
             row,
             recordings.get((row["run"], row["stack"])),
             pulls[row["rec"]],
-            turns[row["rec"]],
+            images[row["rec"]],
+            time=tables.times[row["rec"]],
             streaming=row["rec"] in streamed,
         )
         for row in tables.rows(query)
@@ -177,15 +179,15 @@ def _cluster(
     row: dict[str, Any],
     recording: Recording | None,
     pulls: list[dict[str, Any]],
-    turns: list[dict[str, Any]],
+    images: list[dict[str, Any]],
     *,
+    time: WallTime,
     streaming: bool,
 ) -> Cluster:
     scale = recording.scale if recording else 1.0
     study = recording.folder.record.study.name if recording and recording.folder else row["run"]
     every = [(pull["node"], pull["image"], pull["pull_s"]) for pull in pulls]
     valid = [(pull["node"], pull["image"], pull["pull_s"]) for pull in pulls if pull["valid"]]
-    names = ("trial", "image", "begin_s", "end_s", "started_s", "complete_s", "slowest_s")
     return Cluster(
         label=row["cluster"],
         run=row["run"],
@@ -195,14 +197,16 @@ def _cluster(
         machine_type=row["machine_type"],
         provenance=row["provenance"],
         streaming=streaming,
+        own=bool(recording and recording.folder and recording.folder.phases),
         valid=to_pulls(row["nodes"], valid),
         every=to_pulls(row["nodes"], every),
-        turns=tuple(Turn(**{name: turn[name] for name in names}) for turn in turns),
-        images={turn["image"]: _image(turn["image"], turn["image_bytes"], scale) for turn in turns},
+        time=time,
+        images={image["image"]: _image(image, scale) for image in images},
     )
 
 
-def _image(name: str, wire_bytes: float | None, scale: float) -> Image:
+def _image(row: dict[str, Any], scale: float) -> Image:
+    name = row["image"]
     repository, tag, layers, size = image_parts(name)
     return Image(
         name=name,
@@ -210,48 +214,24 @@ def _image(name: str, wire_bytes: float | None, scale: float) -> Image:
         tag=tag,
         layers=layers,
         unpacked_bytes=size * scale if size is not None else None,
-        wire_bytes=wire_bytes,
+        wire_bytes=row["image_bytes"],
+        received_bytes=row["received_bytes"],
+        written_bytes=row["written_bytes"],
     )
-
-
-def wall_parts(cluster: Cluster) -> dict[str, float]:
-    """Seconds of the wall time by what they went to; together they are `wall_s`.
-
-    pulling: the longest pull of each turn; settling: from the last container's start until its Job
-    was complete, or until the next turn began; starting: the rest of the turns; gaps: between the
-    turns, long pauses left out.
-    """
-    parts = dict.fromkeys(("pulling", "starting", "settling", "gaps"), 0.0)
-    turns = sorted(cluster.turns, key=lambda turn: turn.begin_s)
-    until = float("-inf")
-    for turn, after in zip_longest(turns, turns[1:]):
-        begin = max(turn.begin_s, until)
-        end = max(begin, turn.end_s if after is None else min(turn.end_s, after.begin_s))
-        pulling = min(turn.slowest_s or 0.0, end - begin)
-        settling = 0.0
-        if turn.started_s is not None and turn.complete_s is not None:
-            settling = min(max(0.0, end - turn.started_s), end - begin - pulling)
-        parts["pulling"] += pulling
-        parts["settling"] += settling
-        parts["starting"] += end - begin - pulling - settling
-        if 0 < begin - until <= PAUSE_S:
-            parts["gaps"] += begin - until
-        until = max(until, end)
-    return parts
 
 
 def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
     """Clusters whose study ran on another machine type too, at the same size, with their price.
 
-    USD of all nodes for the wall time, at list price; clusters of machines without one are left
-    out.
+    USD while the trials ran; clusters without a price are left out.
     """
-    priced = [cluster for cluster in clusters if cluster.machine_type in USD_PER_HOUR]
+    priced = [(c, c.trials_usd) for c in clusters if c.trials and c.machine_type]
     types: dict[tuple[str, int, str], set[str]] = defaultdict(set)
-    for cluster in priced:
-        types[cluster.study, cluster.nodes, cluster.provenance].add(cluster.machine_type)
+    for cluster, usd in priced:
+        if usd is not None:
+            types[cluster.study, cluster.nodes, cluster.kind].add(cluster.machine_type)
     return [
-        (c, c.wall_s / 3600 * USD_PER_HOUR[c.machine_type] * c.nodes)
-        for c in priced
-        if len(types[c.study, c.nodes, c.provenance]) > 1
+        (cluster, usd)
+        for cluster, usd in priced
+        if usd is not None and len(types[cluster.study, cluster.nodes, cluster.kind]) > 1
     ]

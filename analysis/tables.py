@@ -6,7 +6,7 @@ default (linear interpolation). It deliberately draws nothing.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +22,8 @@ from analysis.load_runs import Recording, find_recordings
 from analysis.pulls import derive_pulls
 from analysis.raw_times import write_raw_times
 from analysis.read_events import Notes
+from analysis.recorded_times import derive_times
+from analysis.wall_time import WallTime
 from schema.errors import UserError
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")
@@ -39,19 +41,20 @@ def _time(name: str) -> str:
     return f"make_timestamp({name}_ns // 1000) AS {name}_at"
 
 
-def _span(name: str, begin: str, end: str) -> str:
-    return f"({end}_ns - {begin}_ns) / 1e9 AS {name}"
+def _span(name: str, begin: str, end: str, *, on_node: bool = False) -> str:
+    # A second on a node that runs faster than the clock stands for as many (schema.run_records).
+    return f"({end}_ns - {begin}_ns) / 1e9{' * s.speed' if on_node else ''} AS {name}"
 
 
 _SPANS = (
-    ("scheduling_s", "released", "scheduled"),
-    ("waiting_s", "scheduled", "pulling"),
-    ("pulling_s", "pulling", "pulled"),
-    ("creating_s", "pulled", "created"),
-    ("starting_s", "created", "started"),
-    ("running_s", "started", "finished"),
-    ("settling_s", "finished", "job_complete"),
-    ("started_to_complete_s", "started", "job_complete"),
+    _span("scheduling_s", "released", "scheduled"),
+    _span("waiting_s", "scheduled", "pulling"),
+    _span("pulling_s", "pulling", "pulled", on_node=True),
+    _span("creating_s", "pulled", "created", on_node=True),
+    _span("starting_s", "created", "started", on_node=True),
+    _span("running_s", "started", "finished", on_node=True),
+    _span("settling_s", "finished", "job_complete"),
+    _span("started_to_complete_s", "started", "job_complete"),
 )
 
 _VIEWS = f"""
@@ -80,10 +83,14 @@ CREATE VIEW cells AS
 SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
     i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason,
     c.pull_s, c.pull_and_wait_s,
-    {", ".join(_span(*span) for span in _SPANS)},
+    {", ".join(_SPANS)},
+    c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,
+    round(t.trial_usd, 9) AS trial_usd,
+    round(t.trial_usd / count(*) OVER (PARTITION BY c.rec, c.trial), 9) AS usd,
     {", ".join(_time(name) for name in PHASE_TIMES)},
     s.provenance, c.pod_uid
 FROM cell AS c JOIN stack AS s USING (rec) JOIN image AS i USING (image)
+LEFT JOIN trial_time AS t ON t.rec = c.rec AND t.trial = c.trial
 ORDER BY s.run, s.nodes, s.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;
 
 CREATE VIEW other_pulls AS
@@ -131,15 +138,23 @@ judged AS (
         count(*) FILTER (status = 'valid') AS valid_n,
         count(DISTINCT node) FILTER (status = 'valid') AS valid_nodes,
     {_statistics("valid_", " FILTER (status = 'valid')")},
-        max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes
+        max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes,
+        median(received_bytes)::BIGINT AS received_bytes,
+        median(written_bytes)::BIGINT AS written_bytes, median(disk_bytes)::BIGINT AS disk_bytes
     FROM cell GROUP BY ALL
+),
+spent AS (
+    SELECT rec, image, sum(trial_s) AS trial_s, sum(trial_usd) AS usd
+    FROM trial_time JOIN (SELECT DISTINCT rec, trial, image FROM cell) USING (rec, trial)
+    GROUP BY ALL
 )
 SELECT s.run, s.stack, s.nodes, s.machine_type, i.image, i.tag, i.layers, i.size_bytes,
     judged.image_bytes, judged.warm_bytes, coalesce(n, 0) AS n,
     coalesce(nodes_pulled, 0) AS nodes_pulled, every.* EXCLUDE (rec, image, n, nodes_pulled),
     judged.cells, judged.cells - valid_n AS excluded,
-    judged.* EXCLUDE (rec, image, cells, image_bytes, warm_bytes), s.provenance
-FROM judged LEFT JOIN every USING (rec, image)
+    judged.* EXCLUDE (rec, image, cells, image_bytes, warm_bytes),
+    round(trial_s, 6) AS trial_s, round(usd, 9) AS usd, s.provenance
+FROM judged LEFT JOIN every USING (rec, image) LEFT JOIN spent USING (rec, image)
 JOIN stack AS s USING (rec) JOIN image AS i USING (image)
 ORDER BY s.run, s.nodes, s.stack, i.size_bytes, i.image;
 """
@@ -153,10 +168,13 @@ class Tables:
         database: duckdb.DuckDBPyConnection,
         recordings: Sequence[Recording],
         notes: Notes,
+        times: Mapping[int, WallTime],
     ) -> None:
         self.database = database
         self.recordings = tuple(recordings)
         self.notes = notes
+        self.times = times
+        """Where the wall time went, by rec."""
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Rows of a query on the views pulls, cells, summary, other_pulls, events, stack."""
@@ -183,12 +201,16 @@ def open_tables(
     """
     recordings = find_recordings(inputs)
     notes = Notes()
+    for recording in recordings:
+        for file, line, what in recording.folder.damage if recording.folder else ():
+            notes.add(file, line, "unreadable", what)
     with open_event_table(recordings, notes, progress) as database:
         derive_pulls(database, recordings, images)
         derive_cells(database, recordings)
+        times = derive_times(database, recordings)
         _make_images(database)
         database.execute(_VIEWS + _SUMMARY)
-        yield Tables(database, recordings, notes)
+        yield Tables(database, recordings, notes, times)
 
 
 def write_tables(tables: Tables, out: Path) -> list[Path]:

@@ -24,6 +24,7 @@ class Moments:
     """A trial's moments on its last node, in seconds since 1970; None where nothing says so.
 
     Attributes:
+        image: as the events name it.
         staged_s: its Job was created; in a foreign recording its first pod was.
         created_s: all its pods existed.
         released_s: their gates were opened; None in a foreign recording.
@@ -124,7 +125,7 @@ def _moments(
     known = Moments(
         trial=trial.trial,
         attempt=trial.attempt,
-        image=cell.tag if cell else trial.reference.partition("@")[0].rpartition(":")[2],
+        image=trial.reference,
         node=cell.node if cell else "",
         staged_s=_seconds(trial.staged_at),
         created_s=_seconds(trial.all_created_at),

@@ -56,10 +56,18 @@ class TrialTime:
     """The last one to end."""
     begin_s: float
     """Since the run began, by the clock."""
+    shift_s: float
+    """Added to a moment of this trial before its pull (seconds since 1970): where that lies in the
+    time that the run stands for, since it began and without pauses between attempts."""
     total_s: float
     parts: Mapping[str, float]
     usd: float | None
     """Of the whole cluster for this time."""
+
+    @property
+    def tag(self) -> str:
+        """The image's tag, or the last part of a name without one."""
+        return self.image.partition("@")[0].rpartition("/")[2].rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,8 @@ def run_wall_time(
         at = begin
         for one in mine:
             path = _slot(one, at, span.end, speed=speed, own_s=own_s)
-            times.append(_trial_time(one, path, zero, rate))
+            shift = sum(_parts(stretches).values()) - at
+            times.append(_trial_time(one, path, zero, shift_s=shift, rate=rate))
             stretches += path
             at = path[-1].end if path else at
         stretches += _rest(mine, at, span.end)
@@ -152,7 +161,8 @@ def account(
         if begin_of(turn) - at > PAUSE_S:
             at = begin_of(turn)
         path = _slot(turn, at, max(at, end), speed=1.0, own_s=own_s)
-        times.append(_trial_time(turn, path, begin_of(known[0]), usd_per_hour))
+        zero = begin_of(known[0])
+        times.append(_trial_time(turn, path, zero, shift_s=-zero, rate=usd_per_hour))
         stretches += path
     return _sum_up(stretches, times, _usd(stretches, usd_per_hour))
 
@@ -184,7 +194,7 @@ def _trial_lines(trials: Sequence[TrialTime]) -> list[str]:
     for one in trials:
         values = "".join(f" {one.parts[part]:13.2f}" for part in _MEASURE_PARTS)
         unknown = one.parts["unexplained"]
-        rows.append(f"{one.trial:5} {one.total_s:8.2f}{values} {unknown:12.2f}  {one.image}")
+        rows.append(f"{one.trial:5} {one.total_s:8.2f}{values} {unknown:12.2f}  {one.tag}")
     return rows
 
 
@@ -289,14 +299,27 @@ def _rest(mine: Sequence[Moments], at: float, end: float) -> list[_Stretch]:
 
 
 def _trial_time(
-    moments: Moments, path: Sequence[_Stretch], zero: float, rate: float | None
+    moments: Moments,
+    path: Sequence[_Stretch],
+    zero: float,
+    *,
+    shift_s: float,
+    rate: float | None,
 ) -> TrialTime:
     parts = _parts(path)
     total = sum(parts.values())
     begin = path[0].begin - zero if path else 0.0
     usd = None if rate is None else total / 3600 * rate
     return TrialTime(
-        moments.trial, moments.attempt, moments.image, moments.node, begin, total, parts, usd
+        trial=moments.trial,
+        attempt=moments.attempt,
+        image=moments.image,
+        node=moments.node,
+        begin_s=begin,
+        shift_s=shift_s,
+        total_s=total,
+        parts=parts,
+        usd=usd,
     )
 
 

@@ -44,7 +44,7 @@
     axisX: { tickCount: { signal: "max(3, ceil(width / 90))" } },
     legend: {
       labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12, titleFontSize: 12,
-      titleFontWeight: 500, symbolOpacity: 1,
+      titleFontWeight: 500, symbolOpacity: 1, labelLimit: 260,
     },
     header: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12 },
     title: { color: "var(--ink)" }, text: { color: "var(--ink)" }, rule: { color: "var(--soft)" },

@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load_runs import (
-    DamagedRunError,
-    NothingRecordedError,
-    Recording,
-    describe_rehearsal,
-    find_recordings,
-)
+from analysis.load_runs import NothingRecordedError, Recording, find_recordings
+from analysis.read_records import DamagedRunError, describe_rehearsal, kind_of
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import write_run_folder, write_study
 
@@ -110,21 +105,19 @@ def test_only_a_trials_last_attempt_counts(tmp_path: Path) -> None:
     assert len(folder.cells) == 4 + 3 + 4
 
 
-def test_a_last_line_cut_off_by_kill_does_not_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 3, 12])
+def test_a_line_that_is_no_record_is_told_and_the_others_count(tmp_path: Path, place: int) -> None:
+    """A killed runner leaves half a line, and its next attempt goes on below."""
     run = write_run_folder(tmp_path)
-    with (run / "ledger.jsonl").open("a") as file:
-        file.write('{"run":"run1-si')
+    ledger = run / "ledger.jsonl"
+    rows = ledger.read_text().splitlines()
+    ledger.write_text("\n".join([*rows[:place], '{"run":"run1-si', *rows[place:]]))
     folder = find_recordings([run])[0].folder
     assert folder is not None
     assert len(folder.cells) == 12
-
-
-def test_a_broken_line_in_the_middle_is_told_with_its_number(tmp_path: Path) -> None:
-    run = write_run_folder(tmp_path)
-    rows = (run / "ledger.jsonl").read_text().splitlines()
-    (run / "ledger.jsonl").write_text("\n".join([rows[0], "{}", *rows[1:]]))
-    with pytest.raises(DamagedRunError, match=r"Line 2 of .*ledger\.jsonl"):
-        find_recordings([run])
+    ((file, line, what),) = folder.damage
+    assert (file, line) == (str(ledger), place + 1)
+    assert "not a CellRecord" in what
 
 
 def test_a_broken_run_record_says_how_to_read_the_events(tmp_path: Path) -> None:
@@ -153,7 +146,26 @@ def test_an_empty_folder(tmp_path: Path) -> None:
             Rehearsal(nodes="real", scale=0.5),
             "rehearsed on one machine, images at 0.5 of their size",
         ),
+        (
+            Rehearsal(nodes="simulated", scale=1, speed=20, faults=("a:x=1", "b", "a:x=2")),
+            (
+                "simulated nodes (20 times as fast as the clock; "
+                "with faults that were asked for: a, b)"
+            ),
+        ),
+        (
+            Rehearsal(nodes="real", scale=1, faults=("a", "b", "c", "d", "e")),
+            "rehearsed on one machine (with faults that were asked for: a, b, c and 2 more)",
+        ),
     ],
 )
 def test_provenance_in_words(rehearsal: Rehearsal | None, said: str) -> None:
     assert describe_rehearsal(rehearsal) == said
+
+
+def test_speed_and_faults_do_not_make_another_kind() -> None:
+    plain = Rehearsal(nodes="simulated", scale=0.01)
+    fast = Rehearsal(nodes="simulated", scale=0.01, speed=20, faults=("node-lost",))
+    assert describe_rehearsal(plain) != describe_rehearsal(fast)
+    assert kind_of(describe_rehearsal(fast)) == describe_rehearsal(plain)
+    assert kind_of("measured") == "measured"

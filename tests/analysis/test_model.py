@@ -5,7 +5,9 @@ import pytest
 
 from analysis.effects import to_pulls
 from analysis.model import ModelError, fit, predict
-from analysis.study_data import Cluster, Image, Turn
+from analysis.study_data import Cluster, Image
+from analysis.trial_moments import Moments
+from analysis.wall_time import account
 
 LEVEL, PER_GB, PER_LAYER, PER_DOUBLING = 0.5, 6.5, 0.03, 0.2
 
@@ -27,10 +29,15 @@ def cluster(nodes: int, images: list[Image], noise: float = 0.03, **changes: obj
             (f"n{i}", one.name, float(seconds * np.exp(rng.normal(0, noise)))) for i in range(nodes)
         ]
     pulls = to_pulls(nodes, rows)
-    turns = tuple(
-        Turn(number, one.name, 0.0, max(s for _, name, s in rows if name == one.name) + 10.0, None,
-             None, max(s for _, name, s in rows if name == one.name))
-        for number, one in enumerate(images)
+    slowest = {one.name: max(s for _, name, s in rows if name == one.name) for one in images}
+    begins = np.cumsum([0.0, *(s + 10 for s in slowest.values())])
+    time = account(
+        Moments(number, 1, name, "n", scheduled_s=begin, pulling_s=begin, pulled_s=begin + seconds,
+                started_s=begin + seconds, ended_s=begin + seconds + 10,
+                known_s=begin + seconds + 10)
+        for number, (begin, (name, seconds)) in enumerate(
+            zip(begins, slowest.items(), strict=False)
+        )
     )  # fmt: skip
     known = {
         "label": f"{nodes} nodes",
@@ -43,7 +50,8 @@ def cluster(nodes: int, images: list[Image], noise: float = 0.03, **changes: obj
         "streaming": False,
         "valid": pulls,
         "every": pulls,
-        "turns": turns,
+        "time": time,
+        "own": False,
         "images": {one.name: one for one in images},
     }
     return Cluster(**(known | changes))  # type: ignore[arg-type]

@@ -122,7 +122,7 @@ def test_a_mark_tells_its_numbers_when_pointed_at(browser: Browser, measured: Pa
     mark.hover()
     tooltip = opened.page.locator("#vg-tooltip-element.visible")
     tooltip.wait_for(timeout=5_000)
-    assert "pulling" in tooltip.inner_text()
+    assert "control plane" in tooltip.inner_text()
     opened.page.close()
 
 

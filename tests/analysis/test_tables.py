@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.load_runs import DamagedRunError
+from analysis.read_records import DamagedRunError
 from analysis.tables import OutputError, open_tables, write_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
