@@ -7,6 +7,7 @@ key in a dict argument reaches the provider unchanged, because the SDK does not 
 import difflib
 import importlib
 import inspect
+import threading
 import types
 import typing
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ _SIMPLE: Mapping[type, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
 }
+
+
+_LOADING = threading.RLock()
+"""The SDKs load their parts when first used; a second thread would find them half-made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,10 @@ class Shape:
 @cache
 def shape_of(args: type) -> Shape:
     """The shape of an SDK input class such as `pulumi_gcp.container.ClusterArgs`."""
-    names = input_type_py_to_pulumi_names(args)
-    known = input_type_types(args)
-    parameters = inspect.signature(args).parameters
+    with _LOADING:
+        names = input_type_py_to_pulumi_names(args)
+        known = input_type_types(args)
+        parameters = inspect.signature(args).parameters
     required = {
         wire
         for python, wire in names.items()
@@ -65,7 +71,8 @@ def shape_of(args: type) -> Shape:
 def input_class(module: str, name: str) -> type | None:
     """The SDK class `module`.`name`, None where the SDK has none of that name."""
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        with _LOADING:
+            found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError:
         return None
     return found if isinstance(found, type) else None
