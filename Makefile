@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock doctor rehearsal preview test lint docs bench clean
+.PHONY: help setup lock doctor rehearsal preview test lint docs chaos bench clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,8 +28,12 @@ lint: ## Style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: setup ## Write docs/reference.md from the programs' own help
+docs: setup ## Write docs/reference.md and docs/faults.md from the programs themselves
 	@$(BIN)/python -m tests.docs_reference
+	@$(BIN)/python -m tests.docs_faults
+
+chaos: setup ## Rehearse with faults, and see that the ledger finds each of them and no others
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: setup ## Measure the programs' own speed
 	@$(BIN)/python -m benchmarks

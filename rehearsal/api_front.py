@@ -189,8 +189,10 @@ def _is_about(request: Request, fault: Fault) -> bool:
 
 def _wanted_node(patch: Any) -> str:
     """The node that a JSON patch of a pod gives it an affinity to; empty if it does not."""
-    affinity = next((each["value"] for each in patch if each["path"] == "/spec/affinity"), {})
-    return node_of({"spec": {"affinity": affinity}})
+    for step in patch:
+        if step["path"] == "/spec/affinity":
+            return node_of({"spec": {"affinity": step["value"]}})
+    return ""
 
 
 def _status(code: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Answer:

@@ -166,7 +166,7 @@ class _LoggingService:
 
 def _is_of_a_trial(entry: Entry) -> bool:
     about = entry.data.get("jsonPayload", {}).get("involvedObject", {})
-    return about.get("kind") == "Pod" and about.get("namespace") == JOB_NAMESPACE
+    return bool(about.get("kind") == "Pod" and about.get("namespace") == JOB_NAMESPACE)
 
 
 def _parents(request: ListLogEntriesRequest, context: grpc.ServicerContext) -> Iterator[str]:

@@ -1,32 +1,33 @@
 """What strikes one cluster as a whole: at moments of its trials, on the ways out of it, at its end.
 
 A cluster without faults has none of this: no front before its API server, nobody who follows its
-pods. Simulated nodes' own faults are their emitter's (rehearsal.node_faults), the registry's are
-rehearsal.registry_front's.
+pods, and lines of the log go straight there. Simulated nodes' own faults are their emitter's
+(rehearsal.node_faults).
 """
 
 import os
 import signal
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import yaml
 
-from rehearsal import api_front, control_plane, processes
+from rehearsal import api_front, control_plane, processes, registry_front
 from rehearsal.api_front import ApiRules
 from rehearsal.cluster_admin import ClusterAdmin, ClusterError, NotThereError, Object
 from rehearsal.control_plane import LocalControlPlane
 from rehearsal.event_faults import EventFaults, Later, disturbed_log
 from rehearsal.exporter import ExporterHost
 from rehearsal.faults import Fault, Faults, node_number
-from rehearsal.fleet import WriteLog
+from rehearsal.fleet import LogLine, WriteLog
 from rehearsal.front import Front
 from rehearsal.home import Home, read_json
+from rehearsal.log_entry import json_object
+from rehearsal.registry_front import RegistryRules
 from rehearsal.study_pods import Moment, StudyPods
-from schema.names import MEASURED_LABEL
+from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 
 _EVENT_KINDS = ("event-lost", "event-duplicated", "event-late", "event-out-of-order")
 _AT_RELEASE = (
@@ -57,7 +58,7 @@ class ClusterFaults:
     """The faults of one cluster; `start` once its exporters are known.
 
     Args:
-        faults: that were asked for; some.
+        faults: that were asked for.
         site: the cluster.
 
     Attributes:
@@ -69,32 +70,45 @@ class ClusterFaults:
     def __init__(self, faults: Faults, site: FaultSite) -> None:
         self._faults = faults
         self._site = site
-        self._ending = threading.Event()
         self._later = Later()
+        self._fronts: list[Front] = []
         self._exporters: ExporterHost | None = None
         self._stalled: int | None = None
         self.study = StudyPods(site.admin, self._tell)
         events = EventFaults(faults, self.study.place)
-        self.write_log = disturbed_log(site.write_log, events, self._later)
+        self._printed: set[str] = set()
+        self.write_log = site.write_log
+        if faults:
+            self.write_log = disturbed_log(self._count, events, self._later)
         self._rules = ApiRules(faults, self.study, events, self._later)
-        self._front = self._make_front() if self._needs_front() else None
         self.public = site.plane.public
-        if self._front:
-            self.public = replace(self.public, endpoint=self._front.address)
+        if self._needs_front():
+            self.public = replace(self.public, endpoint=self._make_front().address)
 
     def start(self, exporters: ExporterHost) -> None:
         """Begin to strike."""
-        self._exporters = exporters
-        self.study.start()
+        if self._faults:
+            self._exporters = exporters
+            self.study.start()
 
     def stop(self) -> None:
         """Strike no more; before the cluster ends."""
-        self._ending.set()
+        self._note_losses()
         self.study.stop()
         self._later.stop()
         self._resume_scheduler()
-        if self._front:
-            self._front.stop()
+        for front in self._fronts:
+            front.stop()
+
+    def registry(self, node: str, address: str) -> str:
+        """host:port from which a real node is to pull what the registry at `address` has."""
+        if not self._faults.of(*registry_front.KINDS):
+            return address
+        host, _, port = address.partition(":")
+        rules = RegistryRules(self._faults, node, self.study.trial_of_image)
+        front = Front(host, int(port), rules)
+        self._fronts.append(front)
+        return front.address
 
     def exporter_configuration(self, text: str) -> str:
         """The exporter's configuration as it is to be read."""
@@ -103,6 +117,24 @@ class ClusterFaults:
             return text
         settings = yaml.safe_load(text)
         return yaml.safe_dump({k: v for k, v in settings.items() if k not in _DEFAULTED})
+
+    def _count(self, line: LogLine) -> None:
+        self._site.write_log(line)
+        event = json_object(line.text) if line.stream == "stdout" else None
+        if event and "involvedObject" in event:
+            self._printed.add(str(event["metadata"]["uid"]))
+
+    def _note_losses(self) -> None:
+        """Write down what an exporter with its defaults truly lost of the trials' pods' events."""
+        for fault in self._faults.of("exporter-defaults"):
+            try:
+                events = self._site.admin.events(JOB_NAMESPACE)
+            except ClusterError as error:
+                self._site.say(f"what {fault.name} lost is not known: {error}")
+                return
+            pods = {e["metadata"]["uid"] for e in events if e["involvedObject"]["kind"] == "Pod"}
+            lost = len(pods - self._printed)
+            self._faults.note(fault, events=str(len(pods)), lost=str(lost))
 
     def _needs_front(self) -> bool:
         both = {"watch", "both"}
@@ -115,7 +147,9 @@ class ClusterFaults:
         # the API server itself has this one: it is valid for loopback
         tls.load_cert_chain(plane.admin_certificate, plane.admin_key)
         upstream = ssl.create_default_context(cafile=str(plane.authority))
-        return Front("127.0.0.1", plane.port, self._rules, tls=tls, upstream_tls=upstream)
+        front = Front("127.0.0.1", plane.port, self._rules, tls=tls, upstream_tls=upstream)
+        self._fronts.append(front)
+        return front
 
     def _tell(self, moment: Moment, trial: int) -> None:
         """Do what is to be done at a moment of a trial, without keeping the follower waiting."""

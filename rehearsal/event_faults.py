@@ -104,12 +104,14 @@ class Later:
         self._number = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="later", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def put(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do this after a while."""
         with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="later", daemon=True)
+                self._thread.start()
             heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._number), action))
             self._changed.notify()
 

@@ -132,7 +132,7 @@ class Faults:
 
     def note(self, fault: Fault, *, trial: int = 0, node: str = "", **hit: str) -> None:
         """Write down that a fault struck."""
-        line = {
+        line: dict[str, object] = {
             "fault": fault.name,
             "at": datetime.now(UTC).isoformat(),
             "asked": fault.text,
@@ -194,6 +194,20 @@ def parse_fault(text: str) -> Fault:
             raise FaultError(_no_argument(name, key, kind), _LIST)
         values[key] = _value(name, key, value, kind.arguments[key])
     return Fault(name, values, text.strip())
+
+
+def refuse_simulated(faults: Iterable[Fault]) -> None:
+    """Refuse faults that no real node can suffer.
+
+    Raises:
+        FaultError: one of them is such a fault.
+    """
+    for fault in faults:
+        if fault.kind.simulated:
+            raise FaultError(
+                f"The fault {fault.name} is a simulated node's, and these nodes are real.",
+                "--nodes simulated, or another fault",
+            )
 
 
 def injected_file(home: Path) -> Path:

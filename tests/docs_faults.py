@@ -1,0 +1,53 @@
+"""Writes docs/faults.md from the catalogue of faults: `python -m tests.docs_faults`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rehearsal.fault_kinds import ARGUMENTS, KINDS, Kind
+
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+_HEAD = """\
+# Faults on demand
+
+Whatever can go wrong with a study can be made to go wrong in a rehearsal, by name, to see that the
+ledger finds it. Written by `make docs` from `rehearsal/fault_kinds.py`; a test finds it stale.
+
+```console
+.venv/bin/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse \\
+    --nodes simulated --fault cached-image:trial=2,node=1 --fault event-lost:trial=3,reason=Pulled
+.venv/bin/python -m rehearsal faults
+```
+
+A fault is `NAME` or `NAME:KEY=VALUE,...`. `--fault` may be given several times; `--faults FILE`
+reads one a line, with `#` before comments. Arguments that are left out have the value that the
+table shows. Draws (`share`) fall the same way for the same `seed`.
+
+What really struck is written to a file beside the rehearsal's folder, such as
+`/var/lib/pull-study/rehearsal.injected.jsonl`: a line a strike, with the fault, the time, the
+trial, the node, and what it hit. `make chaos` runs a matrix of faults and compares that file with
+the ledger: every fault is found as the table says, and no cell is excluded that none struck.
+
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = ["## Faults\n", "| fault | what happens | how the run shows it | arguments |"]
+    rows += ["|---|---|---|---|"]
+    rows += [_row(name, kind) for name, kind in KINDS.items()]
+    rows += ["", "(s): simulated nodes alone can suffer it.", "", "## Arguments\n"]
+    rows += ["| argument | meaning |", "|---|---|"]
+    rows += [f"| {name} | {meaning} |" for name, meaning in sorted(ARGUMENTS.items())]
+    return _HEAD + "\n".join(rows) + "\n"
+
+
+def _row(name: str, kind: Kind) -> str:
+    arguments = " ".join(f"{key}={value}" for key, value in kind.arguments.items())
+    mark = " (s)" if kind.simulated else ""
+    shown = f"`{arguments}`" if arguments else ""
+    return f"| {name}{mark} | {kind.does} | {kind.shows} | {shown} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
