@@ -1,0 +1,359 @@
+"""One run on four real nodes in which much goes wrong on purpose, each found by its name.
+
+A trial suffers one fault, so each test asks the ledger about its own trial. What is done to the
+nodes, the registry and the disk is done to their real processes and files; what is done to events
+on their way is the rehearsal's own faults. The order is by size: small images first, and those
+last that a fault must meet in mid-pull.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiment.run_folder import RunFolder
+from rehearsal import machine, registry
+from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.session import session
+from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
+from schema.run_records import CellRecord, Phase, Source, Status, TrialRecord
+from tests.live.node_hands import (
+    Nodes,
+    fill,
+    hidden,
+    restart_registry,
+    send,
+    small_disk,
+    until,
+)
+
+RUN = "faults"
+REPOSITORY = "ghcr.io/pull-study/faults"
+SCALE = 0.01
+NODES = 4
+SMALL, LARGE = 50_000_000, 6_000_000_000
+"""Bytes that the tags claim; a large image takes a node about two seconds here."""
+
+(
+    CONTROL, WATCH_CUT, EXPORTER_KILLED, LATE_AND_TWICE, NEVER, LOST, CACHED, MISSING,
+    LAYERS_CACHED, REGISTRY_KILLED, CONTAINERD_KILLED, KUBELET_KILLED, DISK_PRESSURE,
+) = range(1, 14)  # fmt: skip
+FAULTS = (
+    f"watch-closed:trial={WATCH_CUT},resource=events,s=1",
+    f"exporter-restarted:trial={EXPORTER_KILLED}",
+    f"entry-late:trial={LATE_AND_TWICE},s=20",
+    f"event-duplicated:trial={LATE_AND_TWICE},source=exporter",
+    f"entry-never:trial={NEVER},node=1,reason=Pulled",
+    f"event-lost:trial={LOST},node=2,reason=Pulled,source=both",
+)
+DISK_BYTES = 8 << 30
+PRESSURE_BYTES = 1 << 30
+"""Less than the 2 GiB below which a kubelet reports pressure (rehearsal.node_files)."""
+LONGEST_S = 400
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.slow,
+    pytest.mark.timeout(LONGEST_S + 60),
+    pytest.mark.skipif(
+        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+    ),
+]
+
+
+def tags() -> list[str]:
+    """One a trial, in the order of their sizes."""
+    small = [f"1-layers-size-{SMALL + number}-bytes" for number in range(CONTROL, LAYERS_CACHED)]
+    layers = f"3-layers-size-{LARGE}-bytes-gzip6sa"
+    large = range(REGISTRY_KILLED, DISK_PRESSURE + 1)
+    return [*small, layers, *(f"3-layers-size-{LARGE + number}-bytes" for number in large)]
+
+
+@dataclass
+class Storm:
+    """The run under way, and what it wrote so far."""
+
+    home: Home
+    folder: RunFolder
+    process: subprocess.Popen[bytes]
+    _seen: set[tuple[str, int, str]] = field(default_factory=set)
+    _read: int = 0
+
+    @property
+    def output(self) -> str:
+        """What the terminal would show."""
+        return (self.folder.path.parent / "output.txt").read_text("utf-8")
+
+    def until(self, what: object, why: str) -> None:
+        """Wait for the run to come so far."""
+
+        def reached() -> bool:
+            assert self.process.poll() is None, self.output
+            return bool(what())  # type: ignore[operator]
+
+        until(reached, LONGEST_S, why)
+
+    def await_phase(self, phase: Phase) -> None:
+        path = self.folder.path / "phases.jsonl"
+        self.until(
+            lambda: path.exists() and any(p.phase is phase for p in self.folder.phases()), phase
+        )
+
+    def await_trial(self, trial: int) -> None:
+        self.until(lambda: trial in {t.trial for t in self.folder.trials()}, f"end of {trial}")
+
+    def await_event(self, reason: str, trial: int, *nodes: str) -> None:
+        """Until these nodes' kubelets have said so of their pods of this trial."""
+        self.until(
+            lambda: {(reason, trial, node) for node in nodes} <= self._events(),
+            f"{reason} of trial {trial}",
+        )
+
+    def _events(self) -> set[tuple[str, int, str]]:
+        path = self.folder.path / "events.watch.jsonl"
+        if not path.exists():
+            return self._seen
+        with path.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                event = json.loads(line)["event"]
+                job, _, _ = event["involvedObject"]["name"].partition("-a1-")
+                if job.startswith(f"{RUN}-t"):
+                    host = event.get("source", {}).get("host", "")
+                    self._seen.add((event["reason"], int(job[-3:]), host))
+        return self._seen
+
+    def reference(self, trial: int) -> tuple[str, str]:
+        """Of its image, and the digest."""
+        image = self.folder.read_run().trials[trial - 1].image
+        return image.reference, image.digest
+
+
+def disturb(storm: Storm) -> None:
+    """Do the harm, each to its trial."""
+    home = storm.home
+    storm.await_phase(Phase.PROVISION)
+    nodes = Nodes(home)
+    listed = nodes.kubectl("get", "nodes", "-l", f"{MEASURED_LABEL}=true", "-o", "name")
+    first, second, third, fourth = sorted(name.partition("/")[2] for name in listed.split())
+    nodes.pull_beforehand(first, storm.reference(CACHED)[0])
+    twin = f"{REPOSITORY}:3-layers-size-{LARGE}-bytes-zstd3sa"
+    subprocess.run(["skopeo", "inspect", "--raw", f"docker://{twin}"], check=True, stdout=-3)
+    nodes.pull_beforehand(second, twin)
+
+    storage = registry.storage_of(SCALE)
+    with hidden(storage, REPOSITORY.partition("/")[2], storm.reference(MISSING)[1]):
+        storm.await_trial(MISSING)
+
+    everywhere = (first, second, third, fourth)
+    storm.await_event("Pulled", LAYERS_CACHED, *everywhere)
+    send(signal.SIGSTOP, home.folder, "docker-registry")  # else a pull could end before the kill
+    storm.await_event("Pulling", REGISTRY_KILLED, *everywhere)
+    send(signal.SIGKILL, home.folder, "docker-registry")
+    time.sleep(1)
+    restart_registry(home)
+
+    storm.await_event("Pulling", CONTAINERD_KILLED, third)
+    send(signal.SIGKILL, nodes.folder(third), "containerd")
+    time.sleep(1)
+    nodes.restart_containerd(third)
+
+    storm.await_event("Pulling", KUBELET_KILLED, fourth)
+    send(signal.SIGKILL, nodes.folder(fourth), "kubelet")
+
+    storm.await_trial(KUBELET_KILLED)
+    stopped = send(signal.SIGSTOP, home.folder, "docker-registry")
+    storm.await_event("Pulling", DISK_PRESSURE, first, second, third)
+    fill(home.folder.parent, leave=PRESSURE_BYTES)
+    until(lambda: nodes.under_pressure() >= {first, second, third}, 30, "disk pressure")
+    os.kill(stopped, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+    place = tmp_path_factory.mktemp("faults")
+    study = place / "faults.yaml"
+    images = [{"repository": REPOSITORY, "tags": tags()}]
+    study.write_text(yaml.safe_dump({"name": "faults", "order": "ascending", "images": images}))
+    with small_disk(place / "disk", DISK_BYTES) as disk, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(disk / "home"))
+        patch.delenv(REHEARSAL_VARIABLE, raising=False)
+        with session(SCALE, faults=FAULTS):
+            command = ["-m", "experiment", "run", "--stack", "size-4", "--study", str(study)]
+            command += ["--rehearse", "--yes", "--run-id", RUN]
+            runs = place / "data" / "runs"
+            runs.mkdir(parents=True)
+            with (runs / "output.txt").open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, *command],
+                    cwd=place,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            found = Storm(Home(disk / "home"), RunFolder(runs / RUN), process)
+            try:
+                disturb(found)
+                process.wait(LONGEST_S)
+            finally:
+                process.kill()
+                process.wait()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cells(storm: Storm) -> list[CellRecord]:
+    return storm.folder.cells()
+
+
+def statuses(cells: list[CellRecord], trial: int) -> list[str]:
+    """By node."""
+    return [cell.status.value for cell in by_node(cells, trial)]
+
+
+def by_node(cells: list[CellRecord], trial: int) -> list[CellRecord]:
+    return sorted((c for c in cells if c.trial == trial), key=lambda cell: cell.node)
+
+
+def trial_record(storm: Storm, trial: int) -> TrialRecord:
+    return next(record for record in storm.folder.trials() if record.trial == trial)
+
+
+def seconds(record: TrialRecord) -> float:
+    """From its release to the last that was to be expected of it."""
+    ends = [pod.over_seen for pod in record.pods if pod.over_seen]
+    assert record.released_at
+    return (max(ends) - record.released_at).total_seconds()
+
+
+def test_no_cell_is_missing_from_the_ledger(storm: Storm, cells: list[CellRecord]) -> None:
+    assert storm.process.returncode not in {0, 1, 2}
+    assert "Traceback" not in storm.output
+    assert Counter(cell.trial for cell in cells) == dict.fromkeys(range(1, 14), NODES)
+    assert all(bool(cell.reason) != (cell.status is Status.VALID) for cell in cells)
+
+
+def test_a_trial_that_nothing_happened_to_is_valid(cells: list[CellRecord]) -> None:
+    assert statuses(cells, CONTROL) == ["valid"] * NODES
+
+
+def test_an_image_that_was_there_before_is_cached_on_its_node_alone(
+    cells: list[CellRecord],
+) -> None:
+    assert statuses(cells, CACHED) == ["cached", "valid", "valid", "valid"]
+
+
+def test_layers_that_were_there_before_are_found_though_the_kubelet_says_pulled(
+    cells: list[CellRecord],
+) -> None:
+    found = by_node(cells, LAYERS_CACHED)
+    assert found[1].status in {Status.CACHED, Status.WARM_LAYERS}, found[1]
+    assert [cell.status for cell in found if cell is not found[1]] == [Status.VALID] * 3
+
+
+def test_an_image_gone_from_the_registry_fails_at_once_and_says_so(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    assert statuses(cells, MISSING) == ["failed"] * NODES
+    assert all("not found" in cell.reason for cell in by_node(cells, MISSING))
+    assert seconds(trial_record(storm, MISSING)) < 10
+
+
+def test_a_registry_that_dies_in_mid_pull_fails_the_pulls_it_was_serving(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    found = by_node(cells, REGISTRY_KILLED)
+    assert {cell.status for cell in found} <= {Status.FAILED, Status.RETRIED, Status.VALID}
+    harmed = [cell for cell in found if cell.status is not Status.VALID]
+    assert harmed
+    assert all("ErrImagePull" in c.reason or "failed first" in c.reason for c in harmed), harmed
+    assert seconds(trial_record(storm, REGISTRY_KILLED)) < 20
+
+
+def test_a_containerd_that_dies_in_mid_pull_touches_its_node_alone(
+    cells: list[CellRecord],
+) -> None:
+    found = by_node(cells, CONTAINERD_KILLED)
+    assert found[2].status in {Status.FAILED, Status.RETRIED, Status.NODE_LOST}, found[2]
+    others = [cell.status for cell in found if cell is not found[2]]
+    assert others == [Status.VALID] * 3
+
+
+def test_a_node_without_kubelet_is_lost_and_the_others_are_not(cells: list[CellRecord]) -> None:
+    assert statuses(cells, KUBELET_KILLED) == ["valid", "valid", "valid", "node-lost"]
+
+
+def test_a_lost_node_is_not_waited_for_in_the_next_trial(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    assert statuses(cells, DISK_PRESSURE)[3] == "node-lost"
+    assert seconds(trial_record(storm, DISK_PRESSURE)) < 60
+
+
+def test_disk_pressure_is_named_on_the_nodes_that_had_it(cells: list[CellRecord]) -> None:
+    found = {cell.status for cell in by_node(cells, DISK_PRESSURE)[:3]}
+    assert found <= {Status.DISK_PRESSURE, Status.EVICTED}
+
+
+def test_a_watch_that_was_cut_is_a_gap_and_costs_no_cell(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    assert statuses(cells, WATCH_CUT) == ["valid"] * NODES
+    record = trial_record(storm, WATCH_CUT)
+    assert record.released_at
+    gaps = [gap for gap in storm.folder.gaps() if gap.source is Source.WATCH]
+    assert any(gap.until >= record.released_at for gap in gaps)
+
+
+def test_an_exporter_that_was_killed_is_a_gap_and_costs_no_cell(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    assert statuses(cells, EXPORTER_KILLED) == ["valid"] * NODES
+    assert any(gap.source is Source.EXPORTER for gap in storm.folder.gaps())
+
+
+def test_entries_that_come_late_or_twice_change_nothing(cells: list[CellRecord]) -> None:
+    found = by_node(cells, LATE_AND_TWICE)
+    assert [cell.status for cell in found] == [Status.VALID] * NODES
+    assert all(Source.EXPORTER in cell.sources["Pulled"] for cell in found)
+
+
+def test_an_entry_that_never_comes_is_told_and_the_watch_makes_up_for_it(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    first, *others = by_node(cells, NEVER)
+    assert first.status is Status.VALID
+    assert first.sources["Pulled"] == [Source.WATCH]
+    assert all(Source.EXPORTER in cell.sources["Pulled"] for cell in others)
+    (evidence,) = storm.folder.evidence()
+    assert evidence.complete is False
+    assert evidence.sources[Source.EXPORTER].lost >= 1
+
+
+def test_an_event_that_no_source_saw_is_missing(cells: list[CellRecord]) -> None:
+    assert statuses(cells, LOST) == ["valid", "missing-events", "valid", "valid"]
+    assert "Pulled" in by_node(cells, LOST)[1].reason
+
+
+def test_the_ledger_command_names_every_status_with_its_count(
+    storm: Storm, cells: list[CellRecord]
+) -> None:
+    command = [sys.executable, "-m", "experiment", "ledger", str(storm.folder.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    for status, count in Counter(cell.status.value for cell in cells).items():
+        assert status in done.stdout
+        assert str(count) in done.stdout
