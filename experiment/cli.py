@@ -99,6 +99,75 @@ def run(
     raise typer.Exit(done)
 
 
+@app.command()
+def plan(
+    *,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    order: opt.OrderOption = None,
+    seed: opt.Seed = None,
+    repeat: opt.Repeat = None,
+    rehearse: opt.Rehearse = False,
+    scale: opt.Scale = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Tell what a run would do: trials, bytes, disk, hours and cost. It makes nothing."""
+    rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        order=order,
+        seed=seed,
+        repeat=repeat,
+    )
+    request.check_new(new)
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.plan_page import show_plans
+
+        show_plans(new, as_json=as_json)
+
+
+@app.command()
+def preflight(
+    *,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    repeat: opt.Repeat = None,
+    rehearse: opt.Rehearse = False,
+    scale: opt.Scale = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Check all that a run needs before it costs anything: a line each, with its cure."""
+    rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes), study=study, repeat=repeat
+    )
+    request.check_new(new)
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.command import show_preflight
+
+        done = show_preflight(new, as_json=as_json)
+    raise typer.Exit(done)
+
+
+@app.command()
+def ledger(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+    """Show a run's cells as a grid, image by node, and count why cells are excluded."""
+    from experiment.results import show_ledger
+
+    raise typer.Exit(show_ledger(run, as_json=as_json))
+
+
+@app.command()
+def time(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+    """Tell where the wall time of a run went."""
+    from experiment.results import show_time
+
+    show_time(run, as_json=as_json)
+
+
 app.add_typer(cli_clusters.app)
 
 

@@ -21,8 +21,9 @@ from experiment.google_cloud import ClusterState, GoogleApi
 from experiment.interrupts import sigterm_interrupts
 from experiment.kube import Kube
 from experiment.stack_cluster import Presence, StackCluster
+from experiment.stack_facts import cluster_kubeconfig, price_of, stack_facts
 from experiment.stack_files import copy_stack_files, set_deadline
-from experiment.stacks import Change, cluster_kubeconfig, price_of, stack_facts
+from experiment.stacks import Change
 from schema.names import PROJECT_LABEL, PROJECT_VARIABLE
 
 Say = Callable[[str], None]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 import typer
 
@@ -23,22 +24,24 @@ from experiment.errors import (
     Interrupted,
     PlanError,
     ledger_exit_code,
+    worst,
 )
 from experiment.estimate import Estimate, expected_trial_s, run_estimate
+from experiment.findings import Finding, Level
 from experiment.ledger import last_attempts
 from experiment.plan import order_trials
-from experiment.preflight import check_disk, check_programs
+from experiment.preflight import examine, exit_code_of, findings_table, refuse
 from experiment.progress import Progress, View
-from experiment.registry import resolve_images
+from experiment.registry import resolve_copies, resolve_images
 from experiment.request import RUNS, Manner, NewRuns
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.stack_cluster import StackCluster
-from experiment.stack_files import copy_stack_files
-from experiment.stacks import StackFacts, stack_facts
+from experiment.stack_facts import StackFacts, stack_facts
+from experiment.stack_files import PROJECT_DIR, copy_stack_files
 from experiment.summary import closing_table, image_lines
-from experiment.views import choose_view
-from schema.errors import UserError
+from experiment.views import choose_view, make_console
+from schema.errors import ExitCode, UserError
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import CellRecord, PlannedTrial, Rehearsal, RunRecord, Status
 from schema.study import Study
@@ -96,7 +99,7 @@ def begin(new: NewRuns, view: View) -> list[Planned]:
     progress = Progress(view, lambda _line: None)
     with progress.phase("plan"):
         progress.now("resolving the study's images")
-        trials = order_trials(study, resolve_images(study), seed)
+        trials = resolve_trials(study, seed)
     return [_begin_one(new, stack, study, seed, trials) for stack in new.stacks]
 
 
@@ -125,6 +128,15 @@ def _begin_one(
     )
     folder.write_run(record)
     return Planned(folder, record, stack_facts(stack, folder.pulumi_dir), attempt=1)
+
+
+def resolve_trials(study: Study, seed: int) -> tuple[PlannedTrial, ...]:
+    """The trials of a study in their order, with digests and layers from the registries.
+
+    Raises:
+        RegistryError: an image is not to be had.
+    """
+    return order_trials(study, resolve_images(study), seed, resolve_copies(study))
 
 
 def go_on(run_name: str, budget_usd: float | None = None) -> Planned:
@@ -174,7 +186,7 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
         StackCluster(record.stack, folder.pulumi_dir, facts, progress.now),
         planned.attempt,
         progress,
-        preflight=lambda: _preflight(record, facts),
+        preflight=lambda: _preflight(record, facts, progress),
         may_begin=budget.may_begin,
         keep_cluster=manner.keep_cluster,
     )
@@ -198,9 +210,36 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
     return ledger_exit_code(cells)
 
 
-def _preflight(record: RunRecord, facts: StackFacts) -> None:
-    check_programs()
-    check_disk(record.trials, facts.disk_gb)
+def _preflight(record: RunRecord, facts: StackFacts, progress: Progress) -> None:
+    findings: list[Finding] = []
+    for finding in examine(record.trials, facts, record.budget_usd):
+        findings.append(finding)
+        progress.now(f"{finding.check}: {finding.text}")
+        if finding.level is Level.WARNING:
+            progress.say(f"Warning ({finding.check}): {finding.text} To mend it: {finding.cure}")
+    refuse(findings)
+
+
+def show_preflight(new: NewRuns, *, as_json: bool) -> int:
+    """Carry out the checks of runs and print them; the exit code to end with.
+
+    Raises:
+        UserError: the study or a stack cannot be read, or an image is not to be had.
+    """
+    study = new.read_study()
+    trials = resolve_trials(study, new.seed or 0)
+    console, code = make_console(), int(ExitCode.OK)
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for stack in new.stacks:
+        findings = list(examine(trials, stack_facts(stack, PROJECT_DIR)))
+        if as_json:
+            shown[stack] = [asdict(finding) for finding in findings]
+        else:
+            console.print(findings_table(findings, f"Preflight of {stack}, {study.name}"))
+        code = worst([code, exit_code_of(findings)])
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+    return code
 
 
 def rehearsal_record() -> Rehearsal | None:

@@ -142,15 +142,6 @@ _CELL_FAILURES = {
     Status.DISK_PRESSURE: Failure.DISK_PRESSURE,
     Status.EVICTED: Failure.EVICTED,
 }
-_GOOGLE_SIGNS = (
-    (
-        Failure.NO_CAPACITY,
-        r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|not have enough resources|out of capacity",
-    ),
-    (Failure.QUOTA, r"quota"),
-    (Failure.API_OFF, r"SERVICE_DISABLED|accessNotConfigured|before or it is disabled"),
-    (Failure.PERMISSION, r"PERMISSION_DENIED|forbidden|permission|unauthori[sz]ed|\b40[13]\b"),
-)
 _REGISTRY_SIGNS = (
     (Failure.REGISTRY_THROTTLED, r"toomanyrequests|too many requests|rate limit|\b429\b"),
     (Failure.PERMISSION, r"unauthori[sz]ed|denied|authentication required|\b40[13]\b"),
@@ -158,14 +149,10 @@ _REGISTRY_SIGNS = (
 )
 
 
-def google_failure(text: str) -> Failure | None:
-    """The failure that an answer of Google's APIs tells of, None if it tells of none by name."""
-    return _recognise(text, _GOOGLE_SIGNS)
-
-
 def registry_failure(text: str) -> Failure | None:
     """The failure that a registry's refusal, or a kubelet's word of it, tells of."""
-    return _recognise(text, _REGISTRY_SIGNS)
+    found = (failure for failure, sign in _REGISTRY_SIGNS if re.search(sign, text, re.IGNORECASE))
+    return next(found, None)
 
 
 def cell_failure(cell: CellRecord) -> Failure | None:
@@ -201,11 +188,6 @@ def worst(codes: Iterable[int]) -> int:
         return (2, last.index(ExitCode(code))) if code in last else (1, code)
 
     return min(codes, key=rank, default=ExitCode.OK)
-
-
-def _recognise(text: str, signs: Iterable[tuple[Failure, str]]) -> Failure | None:
-    found = (failure for failure, sign in signs if re.search(sign, text, re.IGNORECASE))
-    return next(found, None)
 
 
 class RunError(UserError):

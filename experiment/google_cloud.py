@@ -7,8 +7,11 @@ too. What is written here is what a sweep removes without any state: clusters an
 
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import google.auth
@@ -25,7 +28,10 @@ Json = dict[str, Any]
 
 _ENDPOINTS = {
     "CLOUD_SCHEDULER": "https://cloudscheduler.googleapis.com/v1/",
+    "COMPUTE": "https://compute.googleapis.com/compute/beta/",
     "CONTAINER": "https://container.googleapis.com/v1beta1/",
+    "RESOURCE_MANAGER": "https://cloudresourcemanager.googleapis.com/v1/",
+    "SERVICE_USAGE": "https://serviceusage.googleapis.com/v1beta1/",
     "STORAGE": "https://storage.googleapis.com/storage/v1/",
 }
 """Google's own, by the part of the variable GOOGLE_..._CUSTOM_ENDPOINT that names the API."""
@@ -95,6 +101,9 @@ class GoogleApi:
 
     def __init__(self, project: str) -> None:
         self.project = project
+        self.ahead: timedelta | None = None
+        """By how much this machine's clock was ahead of Google's at the last answer; the header
+        that says so counts whole seconds."""
         try:
             credentials, _ = google.auth.default(scopes=[_SCOPE])
         except google.auth.exceptions.DefaultCredentialsError:
@@ -131,6 +140,17 @@ class GoogleApi:
         """
         answer = self._call("GET", api, path, params)
         return None if answer is None else dict(answer.json())
+
+    def test_permissions(self, wanted: Sequence[str]) -> set[str]:
+        """Those of some permissions that the caller holds on the project.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}:testIamPermissions"
+        body = {"permissions": list(wanted)}
+        answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
+        return set() if answer is None else set(answer.json().get("permissions", []))
 
     def get_content(self, api: str, path: str, **params: str) -> bytes:
         """Read what is no JSON; empty where there is nothing of that name.
@@ -209,13 +229,13 @@ class GoogleApi:
         return self.delete("CLOUD_SCHEDULER", path) is not None
 
     def _call(
-        self, method: str, api: str, path: str, params: dict[str, str]
+        self, method: str, api: str, path: str, params: dict[str, str], body: Json | None = None
     ) -> requests.Response | None:
         base = os.environ.get(f"GOOGLE_{api}_CUSTOM_ENDPOINT", _ENDPOINTS[api])
         url = base + path
         try:
             answer: requests.Response = self._session.request(
-                method, url, params=params, timeout=_TIMEOUT_S
+                method, url, params=params, json=body, timeout=_TIMEOUT_S
             )
         except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
             raise RunError(
@@ -224,6 +244,7 @@ class GoogleApi:
                 "gcloud auth application-default login",
                 failure=Failure.PROVIDER_ERROR,
             ) from None
+        self._compare_clocks(answer)
         if answer.status_code == _NOT_FOUND:
             return None
         if not answer.ok:
@@ -233,6 +254,12 @@ class GoogleApi:
                 failure=failure_of(f"{answer.status_code} {said}") or Failure.PROVIDER_ERROR,
             )
         return answer
+
+
+    def _compare_clocks(self, answer: requests.Response) -> None:
+        with suppress(KeyError, ValueError):
+            theirs = parsedate_to_datetime(answer.headers["Date"]) + timedelta(seconds=0.5)
+            self.ahead = datetime.now(UTC) - answer.elapsed / 2 - theirs
 
 
 def _said(answer: requests.Response) -> str:

@@ -8,15 +8,18 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from experiment.errors import PreflightError, RegistryError
+from experiment.errors import Failure, PreflightError, RegistryError, registry_failure
+from experiment.plan import copy_tags
 from schema.run_records import Layer, PlannedImage
 from schema.study import Study
 
 _TIMEOUT_S = 300
 _PARALLEL = 4
+_TRIES = 3
 _PLATFORM = ("--override-os", "linux", "--override-arch", "amd64")
 
 
@@ -32,7 +35,19 @@ def resolve_images(study: Study) -> tuple[PlannedImage, ...]:
             "skopeo is not on PATH, and without it no image's digest can be known.",
             "apt-get install skopeo (or brew install skopeo)",
         )
-    names = [(group.repository, tag) for group in study.images for tag in group.tags]
+    return _resolve([(group.repository, tag) for group in study.images for tag in group.tags])
+
+
+def resolve_copies(study: Study) -> tuple[tuple[PlannedImage, ...], ...]:
+    """Resolve the images of the second and later repetitions, where they have their own.
+
+    Raises:
+        RegistryError: an image is not there or the registry does not answer.
+    """
+    return tuple(_resolve(names) for names in copy_tags(study))
+
+
+def _resolve(names: Sequence[tuple[str, str]]) -> tuple[PlannedImage, ...]:
     with ThreadPoolExecutor(_PARALLEL) as pool:
         return tuple(pool.map(lambda name: resolve_image(*name), names))
 
@@ -54,6 +69,15 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     return PlannedImage(
         repository=repository, tag=tag, digest=digest, layers=_layers(manifest, config, name)
     )
+
+
+def still_there(image: PlannedImage) -> None:
+    """The digest of a plan is in its registry.
+
+    Raises:
+        RegistryError: it is not, or the registry does not answer.
+    """
+    _skopeo(f"{image.repository}@{image.digest}", "--raw")
 
 
 def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tuple[Layer, ...]:
@@ -79,11 +103,13 @@ def _platform_digest(index: dict[str, Any], name: str) -> str:
     raise RegistryError(
         f"The image {name} is not built for linux/amd64, so the nodes could not run it.",
         f"skopeo inspect --raw docker://{name}",
+        failure=Failure.IMAGE_MISSING,
     )
 
 
 def _skopeo(name: str, what: str) -> bytes:
     command = ["skopeo", *_PLATFORM, "inspect", what, f"docker://{name}"]
+    command += ["--retry-times", str(_TRIES)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -93,18 +119,21 @@ def _skopeo(name: str, what: str) -> bytes:
             " ".join(command),
         ) from None
     if done.returncode != 0:
+        reason = _reason(done.stderr)
         raise RegistryError(
-            f"The image {name} cannot be read from its registry: {_reason(done.stderr)}.",
+            f"The image {name} cannot be read from its registry: {reason}.",
             f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to try it: "
             f"{' '.join(command)}",
+            failure=registry_failure(reason),
         )
     return done.stdout
 
 
 def _reason(stderr: bytes) -> str:
-    text = " ".join(stderr.decode(errors="replace").split())
-    _, found, message = text.partition("msg=")
-    return (message if found else text).strip('"').rstrip(".") or "skopeo gave no reason"
+    lines = stderr.decode(errors="replace").strip().splitlines() or [""]
+    _, found, message = lines[-1].partition("msg=")  # those before it are of earlier tries
+    text = (message if found else lines[-1]).strip('"').replace('\\"', '"')
+    return text.rstrip(".") or "skopeo gave no reason"
 
 
 def _json(text: bytes, name: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Protocol
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
 from experiment.google_cloud import ClusterState, GoogleApi
 from experiment.provider_messages import failure_of
-from experiment.stacks import Say, StackFacts, StudyStack
+from experiment.stack_facts import StackFacts
+from experiment.stacks import Say, StudyStack
 from schema.names import PROJECT_LABEL
 from schema.stack_outputs import StackOutputs
 

@@ -1,7 +1,7 @@
 """Pulumi.yaml and the stack files: which stacks there are, and a run's own copies of them.
 
 Creating a stack rewrites its file, so a run works on copies in its folder: committed files stay as
-they are, and the run keeps what was used. What the files say is read in experiment.stacks.
+they are, and the run keeps what was used. What the files say is read in experiment.stack_facts.
 """
 
 import re

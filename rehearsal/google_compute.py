@@ -12,6 +12,7 @@ from rehearsal.google_state import GoogleState, Json, Kind
 
 _LIMITS = {
     "CPUS": 20_000,
+    "DISKS_TOTAL_GB": 400_000,
     "SSD_TOTAL_GB": 200_000,
     "LOCAL_SSD_TOTAL_GB": 400_000,
     "INSTANCES": 6_000,
@@ -180,6 +181,6 @@ def _needs(pools: list[tuple[Json, int]]) -> dict[str, int]:
         needs["LOCAL_SSD_TOTAL_GB"] += nodes * local * _LOCAL_SSD_GB
         needs["INSTANCES"] += nodes
         needs["IN_USE_ADDRESSES"] += 0 if pool["networkConfig"].get("enablePrivateNodes") else nodes
-        if config["diskType"] in {"pd-ssd", "pd-balanced"}:
-            needs["SSD_TOTAL_GB"] += nodes * config["diskSizeGb"]
+        on_ssd = config["diskType"] in {"pd-ssd", "pd-balanced"}
+        needs["SSD_TOTAL_GB" if on_ssd else "DISKS_TOTAL_GB"] += nodes * config["diskSizeGb"]
     return needs

@@ -2,7 +2,8 @@
 
 Policies are kept and their etags held to. They are enforced where nobody would notice a missing
 grant until it is too late: for the writer of a log sink and for the account of a scheduler's job.
-Callers may do anything: any token is let in, none is not.
+Callers may do anything: any token is let in, none is not. A test or a user makes testIamPermissions
+say otherwise by a LACKING resource named `projects/P` with a key for each permission.
 """
 
 import base64
@@ -112,6 +113,7 @@ class Iam:
             Endpoint("PATCH", f"{accounts}/{{account}}", self.patch_account),
             Endpoint("DELETE", f"{accounts}/{{account}}", self.delete_account),
             *policy_routes(self._state, project),
+            Endpoint("POST", f"{project}:testIamPermissions", self.test_permissions),
             Endpoint("GET", project, self.get_project),
             Endpoint("POST", "/token", self.token),
             Endpoint("GET", "/userinfo", self.user_info),
@@ -184,6 +186,15 @@ class Iam:
             "lifecycleState": "ACTIVE",
             "state": "ACTIVE",
         }
+
+    def test_permissions(self, call: Call) -> Json:
+        """Those of some permissions that the caller holds: all but those taken from everybody."""
+        lacking = self._state.get(Kind.LACKING, f"projects/{call.path['project']}") or {}
+        asked = call.body.get("permissions", [])
+        if not asked or any("*" in permission for permission in asked):
+            raise GoogleError(400, "Permissions must be named, one at least, without wildcards.")
+        held = [permission for permission in asked if permission not in lacking]
+        return {"permissions": held} if held else {}
 
     def token(self, call: Call) -> Json:
         """An access token for a service account's signed request; the signature is not checked."""

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     SERVICE = "service"
     REPOSITORY = "repository"
     QUOTA = "quota"
+    LACKING = "lacking"
 
 
 class AlreadyExistsError(Exception):

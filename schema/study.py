@@ -46,6 +46,15 @@ class Order(StrEnum):
     """Large images first."""
 
 
+class RepeatBy(StrEnum):
+    """How an image is made cold for its next repetition."""
+
+    REMOVAL = "removal"
+    """It is removed from every node, and its absence proved."""
+    COPIES = "copies"
+    """Another image takes its turn, alike but with layers of its own: `...-bytes-r2`."""
+
+
 class ImageSet(BaseModel):
     """Images of one repository."""
 
@@ -66,6 +75,7 @@ class Study(BaseModel):
     images: tuple[ImageSet, ...] = Field(min_length=1)
     order: Order = Order.SHUFFLED
     repetitions: int = Field(default=1, ge=1, le=100)
+    repeat_by: RepeatBy = RepeatBy.REMOVAL
     command: tuple[str, ...] = Field(default=("sleep", "1"), min_length=1)
     """What each pod runs; the original study's pods slept for a second."""
 

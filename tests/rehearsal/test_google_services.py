@@ -63,6 +63,7 @@ class TestCompute:
         usage = {quota["metric"]: quota["usage"] for quota in region["quotas"]}
         assert usage == {
             "CPUS": 48,
+            "DISKS_TOTAL_GB": 0,
             "SSD_TOTAL_GB": 300,
             "LOCAL_SSD_TOTAL_GB": 2250,
             "INSTANCES": 3,

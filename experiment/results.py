@@ -1,0 +1,152 @@
+"""What a run's folder says afterwards: its ledger as a grid, its time, its events read again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from analysis.wall_time import lines, run_wall_time
+from experiment.errors import PlanError, ledger_exit_code
+from experiment.grid import columns, legend, reasons, row, short_name
+from experiment.ledger import last_attempts
+from experiment.request import RUNS
+from experiment.run_folder import RunFolder
+from experiment.views import make_console
+from schema.run_records import CellRecord, RunRecord, Status
+
+_LABEL_WIDTH = 34
+_LONGEST_REASON = 400
+
+
+def show_ledger(run: str, *, as_json: bool = False) -> int:
+    """Print a run's cells as a grid and why cells are excluded; the exit code of its ledger.
+
+    Raises:
+        PlanError: there is no such run, or nothing of it is judged yet.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record = folder.read_run()
+    cells = last_cells(folder)
+    if not cells:
+        raise PlanError(
+            f"Nothing of the run {record.run_id} has been judged yet, so it has no ledger.",
+            f"python -m experiment run --resume {record.run_id}",
+        )
+    if as_json:
+        _print_json(record, cells)
+    else:
+        _print_grid(make_console(), record, cells)
+    return ledger_exit_code(cells)
+
+
+def last_cells(folder: RunFolder) -> list[CellRecord]:
+    """The ledger's line for each cell: of the trial's last attempt, the one judged last."""
+    attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
+    last = {
+        (cell.trial, cell.node): cell
+        for cell in folder.cells()
+        if cell.attempt == attempts.get(cell.trial)
+    }
+    return list(last.values())
+
+
+def _print_json(record: RunRecord, cells: Sequence[CellRecord]) -> None:
+    valid = sum(cell.status is Status.VALID for cell in cells)
+    typer.echo(
+        json.dumps(
+            {
+                "run": record.run_id,
+                "rehearsal": record.rehearsal.model_dump() if record.rehearsal else None,
+                "cells": len(cells),
+                "valid": valid,
+                "excluded": [asdict(reason) for reason in reasons(cells)],
+                "grid": [
+                    {"trial": cell.trial, "node": cell.node, "status": cell.status}
+                    for cell in cells
+                ],
+            },
+            indent=2,
+        )
+    )
+
+
+def _print_grid(console: Console, record: RunRecord, cells: Sequence[CellRecord]) -> None:
+    nodes = _nodes(cells)
+    by_trial = {
+        number: {cell.node: cell.status for cell in own}
+        for number, own in groupby(sorted(cells, key=_trial), key=_trial)
+    }
+    per_column = columns(len(nodes), console.width - _LABEL_WIDTH - 12)
+    plain = not console.encoding.lower().startswith("utf")
+    rehearsed = f" (a rehearsal: {record.rehearsal.nodes} nodes)" if record.rehearsal else ""
+    console.print(
+        escape(
+            f"Run {record.run_id}{rehearsed}: {len(record.trials)} trials x {len(nodes)} nodes of "
+            f"{record.stack}"
+        ),
+        highlight=False,
+        soft_wrap=True,
+    )
+    for trial in record.trials:
+        statuses = by_trial.get(trial.trial, {})
+        marks: list[str] = [statuses.get(node, "") for node in nodes]
+        valid = sum(status == Status.VALID for status in marks)
+        label = f"{trial.trial:>3} {short_name(trial.image)}"
+        if record.study.repetitions > 1:
+            label += f" #{trial.repetition}"
+        text = Text(f"{label[:_LABEL_WIDTH]:<{_LABEL_WIDTH}} ")
+        text.append(row(marks, per_column, plain=plain)).append(f" {valid}/{len(nodes)}")
+        console.print(text, soft_wrap=True)
+    used = {str(cell.status) for cell in cells}
+    used |= {""} if len(by_trial) < len(record.trials) else set()
+    console.print(escape(legend(sorted(used), per_column, plain=plain)), highlight=False)
+    valid = sum(cell.status is Status.VALID for cell in cells)
+    console.print(f"{valid} of {len(record.trials) * len(nodes)} cells are valid", highlight=False)
+    if valid < len(cells):
+        console.print(_reason_table(cells))
+
+
+def _reason_table(cells: Sequence[CellRecord]) -> Table:
+    table = Table(title="Excluded", title_justify="left")
+    for name in ("cells", "status", "failure", "reason of the first"):
+        table.add_column(name, justify="right" if name == "cells" else "left", overflow="fold")
+    for reason in reasons(cells):
+        told = escape(reason.example[:_LONGEST_REASON])
+        table.add_row(str(reason.cells), reason.status, reason.failure, told)
+    return table
+
+
+def _trial(cell: CellRecord) -> int:
+    return cell.trial
+
+
+def _nodes(cells: Sequence[CellRecord]) -> list[str]:
+    """In the order of the ledger; a resumed run may have nodes of several clusters."""
+    return list(dict.fromkeys(cell.node for cell in cells))
+
+
+def show_time(run: str, *, as_json: bool) -> None:
+    """Print where the wall time of a run went.
+
+    Raises:
+        PlanError: there is no such run, or no phase of it has ended.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record, phases = folder.read_run(), folder.phases()
+    if not phases:
+        raise PlanError(
+            f"No phase of the run {record.run_id} has ended, so there is no time to tell of.",
+            f"python -m experiment run --resume {record.run_id}",
+        )
+    told = run_wall_time(record, phases, folder.trials(), folder.cells())
+    if as_json:
+        typer.echo(json.dumps(asdict(told), indent=2, default=str))
+        return
+    for line in lines(told):
+        typer.echo(line)
