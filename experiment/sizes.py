@@ -46,6 +46,8 @@ class _Child:
     code: int | None = None
     """None until it has ended."""
     process: "subprocess.Popen[str] | None" = None
+    begun: bool = False
+    """It has said what it is going to do, which the parent has said for all."""
     done: int = 0
     cells: int = 0
 
@@ -167,7 +169,8 @@ class _Family:
             self._tell(child, text.rstrip())
             return
         kind = told.get("kind")
-        if kind in {"line", "result"}:
+        child.begun = child.begun or kind == "begin"
+        if kind in {"line", "result"} and child.begun:
             self._tell(child, str(told["text"]))
         elif kind == "end":
             self._tell(child, f"{told['phase']:<10} {told['seconds']:7.1f} s")

@@ -1,6 +1,7 @@
 """A study: which images to pull, how often and in which order.
 
-Reads our YAML and the original study's `{"uri": ..., "tags": [...]}` JSON. It resolves nothing:
+Reads our YAML and the original study's JSON: `{"uri": ..., "tags": [...]}`, and of its applications
+`{nodes: [{"image": ...}]}`, of which it takes the images and not the commands. It resolves nothing:
 digests and sizes come from the registry when a run is planned.
 """
 
@@ -154,10 +155,22 @@ def _load_text(text: str, path: Path) -> Any:
 
 
 def _from_original(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    if set(data) != {"uri", "tags"}:
-        return data
     name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-")
-    return {"name": name, "images": [{"repository": data["uri"], "tags": data["tags"]}]}
+    if set(data) == {"uri", "tags"}:
+        return {"name": name, "images": [{"repository": data["uri"], "tags": data["tags"]}]}
+    if data and all(str(size).isdigit() and isinstance(jobs, list) for size, jobs in data.items()):
+        return {"name": name, "images": _images_of_jobs(data)}
+    return data
+
+
+def _images_of_jobs(data: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Of the original's study of applications: {nodes: [{image, command, tasks}]}."""
+    jobs = [job for own in data.values() for job in own if isinstance(job, dict)]
+    names = dict.fromkeys(str(job.get("image")) for job in jobs)
+    return [
+        {"repository": repository, "tags": [tag]}
+        for repository, _, tag in (name.rpartition(":") for name in names)
+    ]
 
 
 def _kind(data: object) -> str:

@@ -34,6 +34,33 @@ def test_the_original_form_is_read_with_its_trailing_comma(tmp_path: Path) -> No
     assert study.order is Order.SHUFFLED
 
 
+def test_the_original_form_of_applications_gives_each_image_once(tmp_path: Path) -> None:
+    path = tmp_path / "streaming.json"
+    path.write_text(
+        '{"4": [{"image": "ghcr.io/a/b:x", "command": "c", "tasks": 1}],'
+        ' "8": [{"image": "ghcr.io/a/b:x"}, {"image": "ghcr.io/a/c:y"}]}'
+    )
+    study = load_study(path)
+    assert study.references() == ["ghcr.io/a/b:x", "ghcr.io/a/c:y"]
+
+
+def test_the_original_studies_are_read_as_they_were_published() -> None:
+    folder = Path(__file__).parents[3] / "shared" / "data" / "container-chonks" / "studies"
+    if not folder.is_dir():
+        pytest.skip(f"the original study's files are not in {folder}")
+    counts = {path.stem: len(load_study(path).references()) for path in folder.glob("*.json")}
+    assert counts == {
+        "pulling-run1": 6,
+        "pulling-streaming": 4,
+        "pulling-test-run1": 38,
+        "pulling-test-test": 71,
+    }
+    names = {"run1": "pulling-run1", "matrix-38": "pulling-test-run1"}
+    for ours, theirs in {**names, "matrix-71": "pulling-test-test"}.items():
+        own = load_study(STUDIES / f"{ours}.yaml").references()
+        assert sorted(own) == sorted(load_study(folder / f"{theirs}.json").references())
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
