@@ -43,6 +43,8 @@ COLUMNS = {
     "pod_uid": "text",
     "status": "text",
     "reason": "text",
+    "marks": "text",
+    "cluster": "text",
     "pull_s": "real",
     "pull_and_wait_s": "real",
     "image_bytes": "whole",
@@ -201,6 +203,7 @@ def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
                     "rec": rec,
                     "image": cell.reference,
                     "status": cell.status.value,
+                    "marks": "; ".join(cell.marks),
                 }
             )
 

@@ -8,6 +8,8 @@ language: Vega-Lite 6, chapters Encoding, Parameter, Transform.
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.provenance import watermark_text
+
 Spec = dict[str, Any]
 
 STEPS = tuple(f"var(--s{number})" for number in range(1, 8))
@@ -37,7 +39,7 @@ def watermark(provenance: str) -> list[Spec]:
         return []
     mark = {
         "type": "text",
-        "text": provenance.partition(",")[0].upper(),
+        "text": watermark_text(provenance),
         "fontSize": 26,
         "fontWeight": 700,
         "opacity": 0.16,

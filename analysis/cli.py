@@ -150,6 +150,12 @@ def compare(
     every: Annotated[
         bool, typer.Option("--all", help="Compare all successful pulls, not valid cells alone.")
     ] = False,
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed", help="Compare measured with simulated or rehearsed data all the same."
+        ),
+    ] = False,
 ) -> None:
     """Compare two runs, stacks or registries, image by image."""
     from analysis import compare as comparing
@@ -167,12 +173,20 @@ def compare(
         statistic=condition.statistic if condition else statistic,
         every=every,
         images=(images_first, images_second),
+        mixed=mixed,
     )
     for line in comparing.lines(result):
         typer.echo(line)
     for path in comparing.write_comparison(result, out):
         typer.echo(path)
-    beyond = [row.tag for row in result.rows if condition and condition.met(row.effect)]
+    if condition is None:
+        return
+    beyond = comparing.judge(result, condition)
+    unjudged = sum(row.effect is None for row in result.rows)
+    if unjudged:
+        typer.echo(
+            f"Not judged, for too few nodes: {unjudged} of {len(result.rows)} images.", err=True
+        )
     if beyond:
         typer.echo(f"{fail_if}: {', '.join(beyond)}", err=True)
         raise typer.Exit(ExitCode.DIFFERENT)

@@ -1,8 +1,8 @@
 """Two recordings side by side: per image how much longer the second takes, with an interval.
 
 Images are matched by tag, so that two registries can be compared too. A node is the unit: both
-sides' nodes are drawn anew in each bootstrap replicate. Measured and rehearsed pulls are never
-compared with each other.
+sides' nodes are drawn anew in each bootstrap replicate. Measured and rehearsed pulls are compared
+with each other only where that is asked for.
 """
 
 import csv
@@ -100,6 +100,7 @@ def compare(
     statistic: str = "median",
     every: bool = False,
     images: tuple[str | None, str | None] = (None, None),
+    mixed: bool = False,
 ) -> Comparison:
     """Compare two sides.
 
@@ -109,16 +110,23 @@ def compare(
         statistic: a key of STATISTICS.
         every: compare all successful pulls, not only those of valid cells.
         images: for each side a regular expression that its images match.
+        mixed: compare what is of different kinds too, measured and simulated for example.
 
     Raises:
-        CompareError: the sides are of different provenance, or have no image in common.
+        CompareError: the sides are of different kinds, have no image in common, or the statistic
+            is none.
     """
-    kinds = sorted({cluster.provenance for cluster in (*a, *b)})
-    if len(kinds) > 1:
+    if statistic not in STATISTICS:
         raise CompareError(
-            f"One side was {kinds[0]} and the other {kinds[1]}: their difference would mean "
-            "nothing.",
-            "compare two measurements, or two rehearsals of one kind",
+            f"--statistic {statistic!r} is none that can be compared.",
+            f"name one of {', '.join(STATISTICS)}",
+        )
+    kinds = sorted({cluster.kind for cluster in (*a, *b)})
+    if len(kinds) > 1 and not mixed:
+        raise CompareError(
+            f"What is compared is {' and '.join(kinds)}: a difference between these says nothing "
+            "about clusters.",
+            "compare two measurements or two rehearsals of one kind, or ask for it with --mixed",
         )
     left, right = (
         _by_tag(side, every=every, images=pattern)
@@ -140,17 +148,18 @@ def compare(
         row, log = _row(tag, left[tag], right[tag], function, generator)
         rows.append(row)
         logs.append(log)
-    known = [log for log, row in zip(logs, rows, strict=True) if row.effect]
+    certain = [log for log, row in zip(logs, rows, strict=True) if row.effect]
     overall = None
-    if known:
+    if certain:
         values = [row.effect.value for row in rows if row.effect]
-        drawn = np.exp(np.mean(known, axis=0))
+        drawn = np.exp(np.mean(certain, axis=0))
         low, high = np.quantile(drawn, [0.025, 0.975])
         least = min(min(row.n_a, row.n_b) for row in rows if row.effect)
         middle = float(np.exp(np.mean(np.log(values))))
         overall = Effect(middle, float(low), float(high), least)
     pulls = "all successful pulls" if every else "valid cells"
-    provenance = "" if kinds == ["measured"] else kinds[0]
+    known = sorted({cluster.provenance for cluster in (*a, *b)})
+    provenance = "" if known == ["measured"] else " and ".join(known)
     return Comparison(
         _names(a, images[0]), _names(b, images[1]), statistic, pulls, tuple(rows), overall,
         provenance,
@@ -195,6 +204,20 @@ def _row(
     low, high = np.exp(np.quantile(logs, [0.025, 0.975]))
     effect = Effect(value_b / value_a, float(low), float(high), min(len(a), len(b)))
     return Row(tag, len(a), len(b), value_a, value_b, effect), logs
+
+
+def judge(comparison: Comparison, condition: Condition) -> list[str]:
+    """Tags of the images that meet a condition.
+
+    Raises:
+        CompareError: no image can be judged, so that the condition could never be met.
+    """
+    if not any(row.effect for row in comparison.rows):
+        raise CompareError(
+            f"No image has {LEAST_NODES} nodes on each side, so --fail-if can judge nothing.",
+            "--all compares all successful pulls; python -m analysis audit says what is excluded",
+        )
+    return [row.tag for row in comparison.rows if condition.met(row.effect)]
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -251,5 +274,5 @@ def lines(comparison: Comparison) -> list[str]:
     if comparison.overall:
         text.append(f"{'all images alike':40} {'':14} {'':14}  {comparison.overall.percent()}")
     if comparison.provenance:
-        text.append(f"Not measured: {comparison.provenance}.")
+        text.append(f"Not all measured: {comparison.provenance}.")
     return text

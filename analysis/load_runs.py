@@ -17,7 +17,8 @@ from typing import Any
 import duckdb
 
 from analysis.machines import USD_PER_HOUR
-from analysis.read_records import DamagedRunError, RunFolder, describe_rehearsal, read_run_folder
+from analysis.provenance import describe_rehearsal
+from analysis.read_records import DamagedRunError, RunFolder, read_run_folder
 from schema.errors import UserError
 from schema.run_records import Rehearsal
 

@@ -118,7 +118,7 @@ def fit(clusters: Sequence[Cluster]) -> Model:
     Raises:
         ModelError: clusters of several provenances, or too few pulls or images of known size.
     """
-    kinds = sorted({cluster.provenance for cluster in clusters})
+    kinds = sorted({cluster.kind for cluster in clusters})
     if len(kinds) != 1:
         raise ModelError(
             f"A model of {' and '.join(kinds) or 'no data'} would mean nothing, since simulated "

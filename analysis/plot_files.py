@@ -13,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.provenance import watermark_text
 from schema.errors import UserError
 
 INK = "#1c2430"
@@ -25,6 +26,7 @@ PART_COLOURS = {
     "preflight": "#7f8793",
     "provision": "#414487",
     "prepare": "#2a788e",
+    "removal": "#22a884",
     "control plane": "#440154",
     "start": START,
     "pull": PULL,
@@ -93,7 +95,7 @@ def save(figure: Figure, out: Path, name: str, caption: str, provenance: str = "
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=SOFT, wrap=True, **place)
     if provenance:
         figure.text(
-            0.5, 0.5, provenance.partition(",")[0].upper(), ha="center", va="center", rotation=20,
+            0.5, 0.5, watermark_text(provenance), ha="center", va="center", rotation=20,
             fontsize=30, weight="bold", color="#d55e00", alpha=0.18, zorder=10,
         )  # fmt: skip
     paths = [out / f"{name}.svg", out / f"{name}.png"]

@@ -44,12 +44,12 @@ def write_plots(tables: Tables, out: Path) -> list[Path]:
     clusters = load_clusters(tables)
     paths: list[Path] = []
     with style():
-        for provenance in sorted({cluster.provenance for cluster in clusters}):
-            mine = [c for c in clusters if c.provenance == provenance and c.every.images]
+        for kind in sorted({cluster.kind for cluster in clusters}):
+            mine = [c for c in clusters if c.kind == kind and c.every.images]
             if mine:
-                suffix = "" if provenance == "measured" else f"-{_slug(provenance)}"
-                mark = "" if provenance == "measured" else provenance
-                paths += _all(tables, mine, out, suffix, mark)
+                suffix = "" if kind == "measured" else f"-{_slug(kind)}"
+                marks = sorted({c.provenance for c in mine if not c.measured})
+                paths += _all(tables, mine, out, suffix, "; ".join(marks))
     return paths
 
 

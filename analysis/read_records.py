@@ -17,16 +17,14 @@ from analysis.wall_time import WallTime, run_wall_time
 from schema.errors import UserError
 from schema.run_records import (
     CellRecord,
+    EvidenceRecord,
     GapRecord,
     NodeStatsRecord,
     PhaseRecord,
-    Rehearsal,
     RemovalRecord,
     RunRecord,
     TrialRecord,
 )
-
-_MOST_FAULTS = 3
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -50,6 +48,7 @@ class RunFolder:
         stats: what nodes said around each trial, of every attempt.
         gaps: stretches of time in which a source may have missed events.
         removals: images whose removal from a node was asked for.
+        evidence: how complete the events of each attempt were, when it was last judged.
         damage: lines that are no records.
     """
 
@@ -60,6 +59,7 @@ class RunFolder:
     stats: tuple[NodeStatsRecord, ...]
     gaps: tuple[GapRecord, ...]
     removals: tuple[RemovalRecord, ...]
+    evidence: tuple[EvidenceRecord, ...]
     damage: tuple[Damage, ...]
 
     @cached_property
@@ -103,6 +103,9 @@ def read_run_folder(path: Path) -> RunFolder:
         stats=read("nodestats.jsonl", NodeStatsRecord),
         gaps=read("gaps.jsonl", GapRecord),
         removals=read("removals.jsonl", RemovalRecord),
+        evidence=tuple(
+            {one.attempt: one for one in read("evidence.jsonl", EvidenceRecord)}.values()
+        ),
         damage=tuple(damage),
     )
 
@@ -133,29 +136,3 @@ def _read_lines(path: Path, model: type[R], damage: list[Damage]) -> Iterable[R]
             where = ".".join(map(str, first["loc"]))
             why = f"not a {model.__name__}: {where} {first['msg']}".replace(":  ", ": ")
             damage.append((str(path), number, why))
-
-
-def describe_rehearsal(rehearsal: Rehearsal | None) -> str:
-    """In words: 'measured', or what was not real; `kind_of` is the part that decides.
-
-    For example `simulated nodes, images at 0.01 of their size (20 times as fast as the clock)`.
-    """
-    if rehearsal is None:
-        return "measured"
-    text = "simulated nodes" if rehearsal.nodes == "simulated" else "rehearsed on one machine"
-    if rehearsal.scale != 1:
-        text += f", images at {rehearsal.scale:g} of their size"
-    more = []
-    if rehearsal.speed != 1:
-        more.append(f"{rehearsal.speed:g} times as fast as the clock")
-    if rehearsal.faults:
-        names = list(dict.fromkeys(fault.partition(":")[0] for fault in rehearsal.faults))
-        rest = len(names) - _MOST_FAULTS
-        named = ", ".join(names[:_MOST_FAULTS]) + (f" and {rest} more" if rest > 0 else "")
-        more.append(f"with faults that were asked for: {named}")
-    return f"{text} ({'; '.join(more)})" if more else text
-
-
-def kind_of(provenance: str) -> str:
-    """What decides whether two recordings can be compared: how nodes and images came about."""
-    return provenance.partition(" (")[0]

@@ -4,12 +4,14 @@ Puts the sections of the report_*.py modules together. The page answers the stud
 first, then shows what the answers rest on.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.answers import all_answers, emptiest
 from analysis.audit import Audit, audit
 from analysis.event_table import Progress
+from analysis.load_runs import Recording
 from analysis.manifests import ImageManifest, read_manifests
 from analysis.page import Banner, Number, Page, Section, render
 from analysis.report_images import alike, image_bytes
@@ -124,9 +126,8 @@ def title(tables: Tables) -> str:
 
 
 def _names(tables: Tables) -> str:
-    runs = list(dict.fromkeys(recording.run for recording in tables.recordings))
-    few = 3
-    return ", ".join(runs[:few]) + (f" and {len(runs) - few} more" if len(runs) > few else "")
+    ordered = sorted(tables.recordings, key=lambda one: one.nodes or 0)
+    return _few(list(dict.fromkeys(recording.run for recording in ordered)))
 
 
 def lede(tables: Tables) -> str:
@@ -145,20 +146,11 @@ def lede(tables: Tables) -> str:
 
 def banners(draft: Draft) -> list[Banner]:
     """What nobody may overlook: rehearsals, and images that are almost empty."""
-    found = []
-    for recording in draft.tables.recordings:
-        if recording.provenance == "measured":
-            continue
-        simulated = recording.provenance.startswith("simulated")
-        head = f"{recording.run}: {'simulated nodes' if simulated else 'a rehearsal'}."
-        what = (
-            "No image was pulled: the durations are a simulation's and say nothing about a cluster."
-            if simulated
-            else "Real pulls by real kubelets, on one machine: they say nothing about a cloud."
-        )
-        scale = f" Images held {recording.scale:g} of the bytes that their tags claim."
-        note = f" {recording.rehearsal.note}" if recording.rehearsal else ""
-        found.append(Banner(head, (what + scale + note).strip()))
+    runs: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for recording in sorted(draft.tables.recordings, key=lambda one: one.nodes or 0):
+        if recording.provenance != "measured":
+            runs[_not_real(recording)].append(recording.run)
+    found = [Banner(f"{_few(names)}: {head}", text) for (head, text), names in sorted(runs.items())]
     empty = emptiest([c for c in draft.clusters if c.measured])
     if empty and empty.unpacked_bytes and empty.wire_bytes:
         found.append(
@@ -178,6 +170,34 @@ def banners(draft: Draft) -> list[Banner]:
             )
         )
     return found
+
+
+def _not_real(recording: Recording) -> tuple[str, str]:
+    """What was not real in a recording: in a word, and in full."""
+    simulated = recording.provenance.startswith("simulated")
+    text = (
+        "No image was pulled: the durations are a simulation's and say nothing about a cluster."
+        if simulated
+        else "Real pulls by real kubelets, on one machine: they say nothing about a cloud."
+    )
+    if recording.scale != 1:
+        text += f" Images held {recording.scale:g} of the bytes that their tags claim."
+    if recording.speed != 1:
+        text += (
+            f" Nodes worked {recording.speed:g} times as fast as the clock; durations in messages "
+            "are not changed by that, and intervals between steps are told as they would have been."
+        )
+    rehearsal = recording.rehearsal
+    if rehearsal and rehearsal.faults:
+        text += f" Faults were asked for: {', '.join(rehearsal.faults)}."
+    if rehearsal and rehearsal.note:
+        text += f" {rehearsal.note}"
+    return ("simulated nodes." if simulated else "a rehearsal.", text)
+
+
+def _few(names: Sequence[str]) -> str:
+    few = 3
+    return ", ".join(names[:few]) + (f" and {len(names) - few} more" if len(names) > few else "")
 
 
 def _answers(draft: Draft) -> Section:

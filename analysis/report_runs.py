@@ -77,11 +77,11 @@ _PLACES = ("scheduled", "pulling", "pulled", "started", "finished")
 
 _WALL_TEXT = (
     "Every second has one part, on the path of each trial's last node, since nobody waits for the "
-    "others. Control plane: making the Job's pods, binding them, telling the runner of the end. "
-    "Start: the kubelet's work before and after the pull. Container: its program's own time. "
-    "Settling: what it took beyond that, until it had ended (in a foreign recording until its Job "
-    "was complete), while the disk worked off the pull. Runner: what the runner waited or did "
-    "itself. Unexplained: no evidence says."
+    "others. Removal: taking images from the nodes before a trial. Control plane: making the Job's "
+    "pods, binding them, telling the runner of the end. Start: the kubelet's work before and after "
+    "the pull. Container: its program's own time. Settling: what it took beyond that, until it had "
+    "ended (in a foreign recording until its Job was complete), while the disk worked off the "
+    "pull. Runner: what the runner waited or did itself. Unexplained: no evidence says."
 )
 
 
@@ -198,19 +198,19 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _phases(draft: Draft) -> list[PageTable]:
-    """The phases of this project's own runs, by the runner's clock."""
-    rows = [
-        [
-            recording.run,
-            phase.phase.value,
-            f"{(phase.ended_at - phase.started_at).total_seconds():.1f}",
-            phase.error or "",
-        ]
-        for recording in draft.tables.recordings
-        if recording.folder
-        for phase in recording.folder.phases
-    ]
-    names = ("Run", "Phase", "Took (s)#", "Error")
+    """The phases of this project's own runs with what was waited for, by the runner's clock."""
+    rows = []
+    for recording in draft.tables.recordings:
+        for phase in recording.folder.phases if recording.folder else ():
+            name = phase.phase.value + (f", attempt {phase.attempt}" if phase.attempt > 1 else "")
+            took = (phase.ended_at - phase.started_at).total_seconds()
+            rows.append([recording.run, name, f"{took:.1f}", phase.error or ""])
+            rows += [
+                [recording.run, f"– {step.name}",
+                 f"{(step.ended_at - step.started_at).total_seconds():.1f}", ""]
+                for step in phase.steps
+            ]  # fmt: skip
+    names = ("Run", "Phase, and what it waited for", "Took (s)#", "Error")
     return [make_table("Wall time of each phase", names, rows, draft.mark)] if rows else []
 
 

@@ -199,8 +199,8 @@ def model(draft: Draft) -> Section:
     """What explains pull time, fitted for each provenance."""
     tables = []
     reasons = []
-    for provenance in sorted({cluster.provenance for cluster in draft.clusters}):
-        mine = [c for c in draft.clusters if c.provenance == provenance]
+    for kind in sorted({cluster.kind for cluster in draft.clusters}):
+        mine = [c for c in draft.clusters if c.kind == kind]
         try:
             fitted = fit(mine)
         except ModelError as error:
@@ -213,7 +213,7 @@ def model(draft: Draft) -> Section:
             f"({fitted.selection}). On an image that the fit had not seen it is wrong by "
             f"{fitted.unseen_error:.0%} in the middle."
         )
-        mark = "" if provenance == "measured" else provenance
+        mark = "" if kind == "measured" else kind
         names = ("Term", "Seconds for each unit#", "Standard error#")
         tables.append(make_table(caption, names, rows, mark))
     return Section("model", "A model of pull time", [_MODEL, *reasons], tables=tables)

@@ -82,9 +82,73 @@ def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Sect
         ],
         draft.mark,
     )
+    shown = [grades, replace(findings, open=in_full), _evidence(draft), _gaps(draft), _marks(draft)]
     return Section(
         "audit",
         "How far the recordings can be trusted",
-        [GRADE_RULE],
-        tables=[grades, replace(findings, open=in_full)] if findings.rows else [grades],
+        [GRADE_RULE, *_several_clusters(draft)],
+        tables=[table for table in shown if table.rows],
     )
+
+
+def _several_clusters(draft: Draft) -> list[str]:
+    """A run that was resumed on another cluster has cells of both."""
+    return [
+        f"The cells of {recording.run} are from {len(recording.folder.clusters)} clusters, since "
+        "the run was resumed: what differs between its trials may differ between these."
+        for recording in draft.tables.recordings
+        if recording.folder and len(recording.folder.clusters) > 1
+    ]
+
+
+def _evidence(draft: Draft) -> PageTable:
+    """What each source saw of the events of this project's own runs."""
+    rows = []
+    for recording in draft.tables.recordings:
+        for one in recording.folder.evidence if recording.folder else ():
+            offsets = ", ".join(f"{n} {s:+.1f} s" for n, s in sorted(one.clock_offsets_s.items()))
+            rows += [
+                [
+                    recording.run,
+                    str(one.attempt),
+                    source.value,
+                    *(f"{n:,}" for n in (count.seen, count.lost, count.repeated, count.gaps)),
+                    "yes" if one.complete else "no",
+                    f"{one.seen_by_none:,}",
+                    offsets or "none",
+                ]
+                for source, count in sorted(one.sources.items())
+            ]
+    names = ("Run", "Attempt#", "Source", "Seen#", "Lost#", "Repeated#", "Gaps#", "Log complete",
+             "Seen by none#", "Clocks that differ")  # fmt: skip
+    return make_table("Events of the trials' pods, by source", names, rows, draft.mark)
+
+
+def _gaps(draft: Draft) -> PageTable:
+    """Stretches of time in which a source may have missed events."""
+    rows = [
+        [
+            recording.run,
+            gap.source.value,
+            f"{gap.since:%Y-%m-%d %H:%M:%S}",
+            f"{(gap.until - gap.since).total_seconds():.1f}",
+            "nothing, it went on where it was cut" if gap.recovered else "perhaps",
+            gap.reason,
+        ]
+        for recording in draft.tables.recordings
+        for gap in (recording.folder.gaps if recording.folder else ())
+    ]
+    names = ("Run", "Source", "Since (UTC)", "For (s)#", "Missed", "Reason")
+    return make_table("Gaps in what the sources saw", names, rows, draft.mark)
+
+
+def _marks(draft: Draft) -> PageTable:
+    """What touched cells without excluding them."""
+    rows = draft.tables.rows(f"""
+        SELECT cluster, marks, status, count(*) AS n, min(node) AS node
+        FROM cells JOIN cluster USING (run, stack) WHERE marks <> ''
+        GROUP BY ALL ORDER BY n DESC, cluster, marks, status LIMIT {_MOST_REASONS}
+    """)
+    body = [[r["cluster"], r["marks"], r["status"], f"{r['n']:,}", r["node"]] for r in rows]
+    names = ("Cluster", "Mark", "Status", "Cells#", "For example on node")
+    return make_table("Marks on cells, which exclude none", names, body, draft.mark)

@@ -188,6 +188,7 @@ PART_COLOURS = {
     "preflight": "var(--faint)",
     "provision": "var(--s2)",
     "prepare": "var(--s3)",
+    "removal": "var(--s4)",
     "control plane": "var(--s1)",
     "start": "var(--start)",
     "pull": "var(--pull)",

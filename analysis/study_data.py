@@ -8,7 +8,7 @@ from typing import Any
 from analysis.cells import image_parts
 from analysis.effects import Pulls, to_pulls
 from analysis.load_runs import Recording
-from analysis.read_records import kind_of
+from analysis.provenance import kind_of
 from analysis.tables import Tables
 from analysis.wall_time import TrialTime, WallTime
 
@@ -119,7 +119,7 @@ class Cluster:
 
     @property
     def kind(self) -> str:
-        """What decides whether it can be compared with another one (read_records.kind_of)."""
+        """What decides whether it can be compared with another one (provenance.kind_of)."""
         return kind_of(self.provenance)
 
     @property

@@ -81,14 +81,14 @@ ORDER BY s.run, s.nodes, s.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.o
 
 CREATE VIEW cells AS
 SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
-    i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason,
+    i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason, c.marks,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_SPANS)},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,
     round(t.trial_usd, 9) AS trial_usd,
     round(t.trial_usd / count(*) OVER (PARTITION BY c.rec, c.trial), 9) AS usd,
     {", ".join(_time(name) for name in PHASE_TIMES)},
-    s.provenance, c.pod_uid
+    s.provenance, c.cluster AS cluster_uid, c.pod_uid
 FROM cell AS c JOIN stack AS s USING (rec) JOIN image AS i USING (image)
 LEFT JOIN trial_time AS t ON t.rec = c.rec AND t.trial = c.trial
 ORDER BY s.run, s.nodes, s.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;

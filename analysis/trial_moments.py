@@ -4,9 +4,10 @@ wall_time.py says what the time between them went to. It deliberately looks at o
 the last to end, since nobody waits for the others.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from schema.run_records import CellRecord, Status, TrialRecord
 
@@ -14,9 +15,6 @@ BEFORE_PULL = "before pull"
 """From the binding of the pod to the begin of its pull."""
 RUNNING = "running"
 """From the start of the container to its end."""
-
-_NOTICED = timedelta(seconds=3)
-"""A pod's end is known by then: the kubelet looks once a second, and tells whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,7 @@ class Moments:
         image: as the events name it.
         staged_s: its Job was created; in a foreign recording its first pod was.
         created_s: all its pods existed.
+        removal_s: begin and end of removing images from the nodes for it; None if none had to be.
         released_s: their gates were opened; None in a foreign recording.
         ended_s: the container ended.
         known_s: the runner knew of it; in a foreign recording the Job was complete.
@@ -40,6 +39,7 @@ class Moments:
     node: str
     staged_s: float | None = None
     created_s: float | None = None
+    removal_s: tuple[float, float] | None = None
     released_s: float | None = None
     scheduled_s: float | None = None
     pulling_s: float | None = None
@@ -86,13 +86,13 @@ def moments_of(
     trials: Sequence[TrialRecord], cells: Sequence[CellRecord], *, speed: float, own_s: float
 ) -> list[Moments]:
     """The moments of every trial that was released, in the order of their begin."""
-    by_trial: dict[tuple[int, int], list[CellRecord]] = {}
-    for cell in cells:
-        by_trial.setdefault((cell.trial, cell.attempt), []).append(cell)
+    by_trial: dict[tuple[int, int], dict[str, CellRecord]] = defaultdict(dict)
+    for cell in cells:  # of a cell that was judged anew the last line counts
+        by_trial[cell.trial, cell.attempt][cell.node] = cell
     found = [
         _moments(
             trial,
-            _last_cell(trial, by_trial.get((trial.trial, trial.attempt), [])),
+            _last_cell(trial, by_trial[trial.trial, trial.attempt]),
             whole_seconds=speed == 1,
             own_s=own_s,
         )
@@ -102,15 +102,12 @@ def moments_of(
     return sorted(found, key=begin_of)
 
 
-def _last_cell(trial: TrialRecord, cells: Sequence[CellRecord]) -> CellRecord | None:
-    """The cell that the runner waited for: the last to end, or one whose pull failed later."""
-    last = max(cells, key=_how_late, default=None)
-    known = trial.last_finished_at
-    ended = last.phases.finished_at if last else None
-    if known and ended and known - ended > _NOTICED:
-        late = [c for c in cells if c.status is Status.FAILED and c.phases.finished_at is None]
-        return max(late, key=_how_late, default=last)
-    return last
+def _last_cell(trial: TrialRecord, cells: Mapping[str, CellRecord]) -> CellRecord | None:
+    """The cell that the runner waited for: of the pod that it saw end last."""
+    seen = [(pod.over_seen, pod.node) for pod in trial.pods if pod.over_seen]
+    if seen:
+        return cells.get(max(seen)[1])
+    return max(cells.values(), key=_how_late, default=None)
 
 
 def _how_late(cell: CellRecord) -> tuple[float, ...]:
@@ -122,6 +119,7 @@ def _how_late(cell: CellRecord) -> tuple[float, ...]:
 def _moments(
     trial: TrialRecord, cell: CellRecord | None, *, whole_seconds: bool, own_s: float
 ) -> Moments:
+    begun, ended = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
         trial=trial.trial,
         attempt=trial.attempt,
@@ -129,6 +127,7 @@ def _moments(
         node=cell.node if cell else "",
         staged_s=_seconds(trial.staged_at),
         created_s=_seconds(trial.all_created_at),
+        removal_s=None if begun is None or ended is None else (begun, ended),
         released_s=_seconds(trial.released_at),
         known_s=_seconds(trial.last_finished_at),
     )

@@ -20,6 +20,7 @@ PARTS = (
     "preflight",
     "provision",
     "prepare",
+    "removal",
     "control plane",
     "start",
     "pull",
@@ -32,13 +33,14 @@ PARTS = (
 )
 """What time goes to, in the order of a run.
 
-control plane: making the Job's pods, binding them, and telling the runner that one has ended;
-start: the kubelet's work on a pod before and after its pull; pull; container: its program's own
-time; settling: the container's time beyond that, while the disk still works off the pull; runner:
-what the runner waited or did itself; the others are the phases of those names.
+removal: taking images from the nodes before a trial; control plane: making the Job's pods, binding
+them, and telling the runner that one has ended; start: the kubelet's work on a pod before and after
+its pull; pull; container: its program's own time; settling: the container's time beyond that, while
+the disk still works off the pull; runner: what the runner waited or did itself; the others are the
+phases of those names.
 """
 
-_MEASURE_PARTS = PARTS[3:9]
+_MEASURE_PARTS = PARTS[3:10]
 _ORDER = {phase: number for number, phase in enumerate(Phase)}
 
 PAUSE_S = 60.0
@@ -261,13 +263,17 @@ def _until_release(moments: Moments, begin: float) -> list[_Stretch]:
     made = moments.created_s
     if made is None:  # not recorded: pods of a Job that was made ahead are taken to have existed
         made = release if staged >= begin else begin
-    first = min(max(begin, staged), release)
-    then = min(max(first, made), release)
-    return [
-        _Stretch(begin, first, "runner"),
-        _Stretch(first, then, "control plane"),
-        _Stretch(then, release, "runner"),
-    ]
+    marks = [(staged, "runner"), (made, "control plane"), (release, "runner")]
+    if moments.removal_s:
+        begun, ended = moments.removal_s
+        marks = [(begun, "runner"), (ended, "removal"), *marks]
+    stretches = []
+    at = begin
+    for moment, part in marks:
+        end = min(max(at, moment), release)
+        stretches.append(_Stretch(at, end, part))
+        at = end
+    return stretches
 
 
 def _across(moments: Moments, step: str) -> str:

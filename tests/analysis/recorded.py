@@ -13,6 +13,7 @@ from schema.run_records import (
     CellRecord,
     EventRecord,
     Layer,
+    NodeStatsRecord,
     Phase,
     PhaseRecord,
     PlannedImage,
@@ -405,3 +406,32 @@ def _cell(
 
 def _write(path: Path, records: Iterable[Any]) -> None:
     path.write_text("".join(record.model_dump_json() + "\n" for record in records))
+
+
+def add_records(folder: Path, name: str, records: Iterable[Any]) -> None:
+    """Append records to a file of a run's folder."""
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.writelines(record.model_dump_json() + "\n" for record in records)
+
+
+def node_stats(folder: Path, received: int = 3_400_000, written: int = 2_000_000_000) -> None:
+    """What every node counted around every trial of a run: the same growth each time."""
+    nodes = json.loads((folder / "nodes.json").read_text())["items"]
+    records = []
+    for trial in range(1, len(IMAGES) + 1):
+        for node in nodes:
+            for turn, moment in enumerate(("before", "after")):
+                done = 2 * trial + turn
+                records.append(
+                    NodeStatsRecord(
+                        trial=trial,
+                        moment=moment,
+                        node=node["metadata"]["name"],
+                        at=START,
+                        received_bytes=1000 + done * received,
+                        written_bytes=done * written,
+                        image_disk_used_bytes=done * written // 2,
+                        disk_used_bytes=7,
+                    )
+                )
+    add_records(folder, "nodestats.jsonl", records)

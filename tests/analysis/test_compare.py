@@ -9,6 +9,7 @@ from analysis.compare import (
     CompareError,
     Condition,
     compare,
+    judge,
     lines,
     parse_condition,
     write_comparison,
@@ -115,11 +116,43 @@ def test_two_registries_in_one_recording(tmp_path: Path) -> None:
     assert found.name_a == "run/8 (^ghcr)"
 
 
-def test_measured_and_simulated_are_not_compared(tmp_path: Path) -> None:
+def test_measured_and_simulated_are_compared_only_if_asked(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=1))
     measured = clusters_of(write_study(tmp_path / "m", (4,)))
-    with pytest.raises(CompareError, match="One side was measured and the other simulated nodes"):
+    with pytest.raises(CompareError, match=r"is measured and simulated nodes.*\n.*--mixed"):
         compare(measured, clusters_of(run))
+    found = compare(measured, clusters_of(run), mixed=True)
+    assert found.provenance == "measured and simulated nodes"
+    assert lines(found)[-1] == "Not all measured: measured and simulated nodes."
+
+
+def test_simulated_nodes_of_another_speed_are_of_one_kind(tmp_path: Path) -> None:
+    sides = [
+        clusters_of(
+            write_run_folder(
+                tmp_path / str(speed),
+                f"speed-{speed}",
+                rehearsal=Rehearsal(nodes="simulated", scale=1, speed=speed),
+            )
+        )
+        for speed in (1, 20)
+    ]
+    found = compare(*sides)
+    assert found.overall is not None
+    assert found.overall.value == pytest.approx(1)
+    assert "20 times as fast" in found.provenance
+
+
+def test_a_condition_that_no_image_can_meet_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "2", study_events(2))
+    found = compare(clusters_of(tmp_path / "a"), clusters_of(tmp_path / "a"))
+    with pytest.raises(CompareError, match="--fail-if can judge nothing"):
+        judge(found, Condition("median", slower=True, percent=10))
+
+
+def test_an_unknown_statistic_is_refused(sides: tuple[list[Cluster], list[Cluster]]) -> None:
+    with pytest.raises(CompareError, match="--statistic 'mode'"):
+        compare(*sides, statistic="mode")
 
 
 def test_nothing_in_common_is_told(tmp_path: Path) -> None:

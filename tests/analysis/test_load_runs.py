@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from analysis.load_runs import NothingRecordedError, Recording, find_recordings
-from analysis.read_records import DamagedRunError, describe_rehearsal, kind_of
+from analysis.provenance import describe_rehearsal, kind_of
+from analysis.read_records import DamagedRunError
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import write_run_folder, write_study
 

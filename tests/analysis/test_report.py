@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,22 @@ from hypothesis import strategies as st
 
 from analysis.page import Page, Section, render
 from analysis.report import write_report
-from schema.run_records import Rehearsal, Status
+from schema.run_records import (
+    EvidenceRecord,
+    GapRecord,
+    Rehearsal,
+    Source,
+    SourceCount,
+    Status,
+)
 from tests.analysis.recorded import (
     IMAGES,
     START,
     Pod,
+    add_records,
     event,
     lines,
+    node_stats,
     pulled_message,
     study_events,
     write_run_folder,
@@ -103,6 +113,75 @@ def test_every_question_of_the_study_is_on_the_page(tmp_path: Path) -> None:
         assert question in text
     assert "This cannot be told from this data." in text
     assert "The images are almost empty." in text
+
+
+def test_what_may_be_missing_or_wrong_is_told_in_the_section_on_trust(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r")
+    gap = GapRecord(
+        source=Source.WATCH, since=START, until=START + timedelta(seconds=12), reason="410 Gone"
+    )
+    add_records(run, "gaps.jsonl", [gap, gap.model_copy(update={"recovered": True})])
+    counts = {
+        Source.WATCH: SourceCount(seen=57, lost=3, repeated=1, gaps=2),
+        Source.EXPORTER: SourceCount(seen=60, lost=0, repeated=0, gaps=0),
+    }
+    evidence = EvidenceRecord(
+        attempt=1, at=START, complete=True, waited_s=1.0, sources=counts, seen_by_several=57,
+        seen_by_one=3, seen_by_none=0, clock_offsets_s={"node-2": -121.5},
+    )  # fmt: skip
+    add_records(run, "evidence.jsonl", [evidence])
+    ledger = run / "ledger.jsonl"
+    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, cell in enumerate(cells):
+        cell["cluster"] = "first" if number < 4 else "second"
+        cell["marks"] = ["its node's clock is 121 s behind"] if number == 5 else []
+    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+
+    text = sane(write_report([run], tmp_path / "out"))
+
+    assert "watch 2024-11-10 06:48:00 12.0 perhaps 410 Gone" in text
+    assert "nothing, it went on where it was cut" in text
+    assert "watch 57 3 1 2 yes 0 node-2 -121.5 s" in text
+    assert "its node's clock is 121 s behind valid 1" in text
+    assert "The cells of run1-size-4 are from 2 clusters" in text
+
+
+def test_a_run_without_gaps_shows_no_empty_tables(tmp_path: Path) -> None:
+    text = sane(write_report([write_run_folder(tmp_path / "r")], tmp_path / "out"))
+    assert "Gaps in what the sources saw" not in text
+    assert "clusters, since the run was resumed" not in text
+
+
+def test_bytes_that_nodes_counted_are_what_limits_are_told_from(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", nodes=8)
+    node_stats(run, received=200_000_000_000, written=1_000_000)
+    text = sane(write_report([run], tmp_path / "out"))
+    assert "The network: at its limit it alone would take" in text
+    assert "bytes as the nodes counted them" in text
+
+
+def test_a_fast_simulation_says_so_and_tells_what_its_time_stands_for(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(nodes="simulated", scale=1, speed=20, faults=("event-lost:trial=1",))
+    run = write_run_folder(tmp_path / "r", rehearsal=rehearsal)
+    page = write_report([run], tmp_path / "out")
+    text = sane(page)
+    assert "Nodes worked 20 times as fast as the clock" in text
+    assert "Faults were asked for: event-lost:trial=1." in text
+    assert "By the clock 4 nodes took" in text
+    cells = data_of(page)["data-cells-0"]
+    assert isinstance(cells, dict)
+    pulls = [b - a for a, b in zip(cells["pulling"], cells["pulled"], strict=True)]
+    assert pulls == pytest.approx([20 * s for s in cells["pull_s"]], abs=0.1)
+
+
+def test_several_runs_of_one_kind_have_one_banner(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(nodes="simulated", scale=1)
+    runs = [
+        write_run_folder(tmp_path / "r", f"run1-size-{n}", n, rehearsal) for n in (4, 8, 16, 32)
+    ]
+    page = write_report(runs, tmp_path / "out")
+    assert "run1-size-4, run1-size-8, run1-size-16 and 1 more: simulated nodes." in sane(page)
+    assert page.read_text().count('class="banner"') == 1
 
 
 def test_the_tables_lie_beside_the_page(tmp_path: Path) -> None:

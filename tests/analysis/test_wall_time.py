@@ -16,6 +16,7 @@ from schema.run_records import (
     Rehearsal,
     RunRecord,
     Status,
+    TrialPod,
     TrialRecord,
 )
 from tests.analysis.recorded import START, outputs, run_record
@@ -166,13 +167,40 @@ def test_a_failing_pull_is_pull_time_until_the_runner_gave_up(record: RunRecord)
     assert time.explained == pytest.approx(1)
 
 
-def test_a_failure_that_outlasts_all_other_pods_is_what_was_waited_for(record: RunRecord) -> None:
+def test_the_last_node_is_the_one_whose_end_the_runner_saw_last(record: RunRecord) -> None:
     quick = cell(2, "node-2", scheduled=129, pulling=130, pulled=131, started=131.2, finished=132)
     failed = cell(2, "node-9", Status.FAILED, scheduled=129, pulling=130)
+    pods = [
+        TrialPod(index=i, node=node, pod="p", uid="u", over_seen=at(seen))
+        for i, (node, seen) in enumerate((("node-2", 133), ("node-9", 148)))
+    ]
+    seen = TRIALS[1].model_copy(update={"pods": tuple(pods)})
 
-    time = run_wall_time(record, PHASES, TRIALS, (*CELLS[:2], quick, failed))
+    time = run_wall_time(record, PHASES, (TRIALS[0], seen), (*CELLS[:2], quick, failed))
 
     assert time.trials[1].node == "node-9"
+    assert time.trials[1].parts["pull"] == pytest.approx(148 - 130)
+
+
+def test_a_cell_that_was_judged_anew_counts_as_its_last_line_says(record: RunRecord) -> None:
+    late_events = CELLS[2]
+    before = cell(2, status=Status.MISSING_EVENTS)
+
+    time = run_wall_time(record, PHASES, TRIALS, (*CELLS[:2], before, late_events))
+
+    assert time.explained == pytest.approx(1)
+
+
+def test_removing_images_before_a_trial_is_a_part_of_its_own(record: RunRecord) -> None:
+    cold = trial(
+        2, staged=112, all_created=112.5, released=134, last_finished=148,
+        removal_begun=128.5, removal_ended=133.5,
+    )  # fmt: skip
+
+    parts = run_wall_time(record, PHASES, (TRIALS[0], cold), CELLS).trials[1].parts
+
+    assert parts["removal"] == pytest.approx(5)
+    assert parts["runner"] == pytest.approx(0.25 + 0.5)
 
 
 def test_a_pull_whose_begin_was_lost_began_its_duration_before_its_end(record: RunRecord) -> None:

@@ -1,0 +1,147 @@
+"""What trials took and cost, and what nodes counted meanwhile, in the tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.cells import moved_bytes
+from analysis.tables import open_tables, write_tables
+from analysis.wall_time import run_wall_time
+from schema.run_records import NodeStatsRecord, Rehearsal
+from tests.analysis.recorded import IMAGES, START, node_stats, write_run_folder, write_study
+
+N = len(IMAGES)
+
+
+def rows_of(source: Path, out: Path, table: str) -> list[dict[str, str]]:
+    with open_tables([source]) as tables:
+        write_tables(tables, out)
+    with (out / f"{table}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def number(row: dict[str, str], name: str) -> float:
+    return float(row[name])
+
+
+def test_a_foreign_cluster_costs_its_nodes_list_price_while_its_trials_run(tmp_path: Path) -> None:
+    cells = rows_of(write_study(tmp_path / "m", (8,)), tmp_path / "out", "cells")
+    trials = {row["trial"]: (number(row, "trial_s"), number(row, "trial_usd")) for row in cells}
+    assert len(trials) == N
+    for seconds, usd in trials.values():
+        assert usd == pytest.approx(seconds / 3600 * 0.76 * 8, rel=1e-6)
+    together = sum(usd for _, usd in trials.values())
+    assert sum(number(row, "usd") for row in cells) == pytest.approx(together, rel=1e-6)
+
+
+def test_summary_has_the_time_and_the_cost_of_each_image(tmp_path: Path) -> None:
+    summary = rows_of(write_study(tmp_path / "m", (8,)), tmp_path / "out", "summary")
+    with open_tables([tmp_path / "m"]) as tables:
+        (time,) = tables.times.values()
+    assert [number(row, "trial_s") for row in summary] == pytest.approx(
+        [trial.total_s for trial in time.trials], abs=1e-5
+    )
+    assert sum(number(row, "usd") for row in summary) == pytest.approx(time.usd, rel=1e-5)
+
+
+def test_a_cluster_without_a_price_has_no_cost(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "m", (4,)) / "run1" / "4"
+    next(folder.glob("nodes-*.json")).unlink()
+    cells = rows_of(tmp_path / "m", tmp_path / "out", "cells")
+    assert {row["usd"] for row in cells} == {""}
+    assert all(number(row, "trial_s") > 0 for row in cells)
+
+
+def test_a_run_of_this_project_costs_what_its_stack_says(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r")
+    record = json.loads((run / "run.json").read_text())
+    record["outputs"]["usd_per_hour"] = 36.0
+    (run / "run.json").write_text(json.dumps(record))
+    cells = rows_of(run, tmp_path / "out", "cells")
+    for row in cells:
+        assert number(row, "trial_usd") == pytest.approx(number(row, "trial_s") / 100, rel=1e-6)
+        assert number(row, "usd") == pytest.approx(number(row, "trial_usd") / 4, rel=1e-6)
+
+
+def test_the_times_of_a_run_are_those_that_its_records_give(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r")
+    with open_tables([run]) as tables:
+        folder = tables.recordings[0].folder
+        assert folder is not None
+        given = run_wall_time(folder.record, folder.phases, folder.trials, folder.every_cell)
+        assert tables.times == {0: given}
+    assert given.parts["provision"] == pytest.approx(240)
+    assert given.explained > 0.99
+
+
+def test_what_nodes_counted_stands_beside_their_cells(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r")
+    node_stats(run, received=3_400_000, written=2_000_000_000)
+    cells = rows_of(run, tmp_path / "out", "cells")
+    names = ("received_bytes", "written_bytes", "disk_bytes")
+    counted = {tuple(row[name] for name in names) for row in cells}
+    assert counted == {("3400000", "2000000000", "1000000000")}
+
+
+def stats(moment: str, **figures: int | None) -> NodeStatsRecord:
+    return NodeStatsRecord.model_validate(
+        {"trial": 1, "moment": moment, "node": "n", "at": START, **figures}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "more"),
+    [
+        ({"received_bytes": 5}, {"received_bytes": 9}, 4),
+        ({"received_bytes": 9}, {"received_bytes": 5}, None),
+        ({"received_bytes": None}, {"received_bytes": 5}, None),
+    ],
+    ids=["grown", "began anew", "not told"],
+)
+def test_a_counter_that_began_anew_tells_nothing(
+    before: dict[str, int | None], after: dict[str, int | None], more: int | None
+) -> None:
+    found = moved_bytes([stats("before", **before), stats("after", **after)])
+    assert found[1, 1, "n"]["received_bytes"] == more
+
+
+def test_a_node_that_was_asked_once_tells_nothing() -> None:
+    assert moved_bytes([stats("before", received_bytes=5)]) == {}
+
+
+def test_the_disk_of_the_images_goes_before_the_nodes() -> None:
+    before = stats("before", disk_used_bytes=1, image_disk_used_bytes=10)
+    after = stats("after", disk_used_bytes=100, image_disk_used_bytes=30)
+    assert moved_bytes([before, after])[1, 1, "n"]["disk_bytes"] == 20
+    plain = [stats("before", disk_used_bytes=1), stats("after", disk_used_bytes=100)]
+    assert moved_bytes(plain)[1, 1, "n"]["disk_bytes"] == 99
+
+
+def test_seconds_on_a_node_that_runs_faster_stand_for_more(tmp_path: Path) -> None:
+    plain, fast = (
+        rows_of(
+            write_run_folder(
+                tmp_path / str(speed),
+                rehearsal=Rehearsal(nodes="simulated", scale=1, speed=speed),
+            ),
+            tmp_path / f"out-{speed}",
+            "cells",
+        )[0]
+        for speed in (1, 20)
+    )
+    for name in ("pulling_s", "creating_s", "starting_s", "running_s"):
+        assert number(fast, name) == pytest.approx(20 * number(plain, name)), name
+    for name in ("pull_s", "scheduling_s", "waiting_s", "settling_s"):
+        assert number(fast, name) == pytest.approx(number(plain, name)), name
+    assert number(fast, "trial_s") > number(plain, "trial_s")
+
+
+def test_the_whole_of_the_original_study_is_explained(chonks: Path) -> None:
+    with open_tables([chonks / "pulling"]) as tables:
+        assert [time.explained for time in tables.times.values()] == pytest.approx([1, 1, 1])
+        assert [round(time.total_s) for time in tables.times.values()] == [557, 548, 548]
+    with open_tables([chonks / "pulling-test" / "run1"]) as tables:
+        (time,) = tables.times.values()
+        assert time.explained == pytest.approx(0.981, abs=0.002)  # of its events most were lost
