@@ -11,6 +11,7 @@ from typing import Protocol
 
 from starlette.routing import Route
 
+from rehearsal.clock import Clock
 from rehearsal.fleet import ClusterKey, Fleet
 from rehearsal.google_clusters import Clusters
 from rehearsal.google_compute import Compute
@@ -49,6 +50,9 @@ def routes(
     fleet: Fleet,
     logs: LogStore | None = None,
     faults: GoogleFaults | None = None,
+    *,
+    clock: Clock | None = None,
+    base_url: str = "http://localhost/",
 ) -> list[Route]:
     """The routes of the local Google: `/token` and the like, and all below the APIs' first parts.
 
@@ -57,21 +61,20 @@ def routes(
     Args:
         state: what Google knows.
         fleet: runs the clusters.
-        logs: archived by the log sinks whenever a cluster is deleted, if given.
+        logs: archived by the log sinks, if given.
         faults: what strikes calls and operations; nothing by default.
+        clock: gets what is to be done by the clock; by default nothing is.
+        base_url: where this server answers, for links in what is done by the clock.
     """
     faults = faults or GoogleFaults()
+    clock = clock or Clock()
 
     def archive() -> None:
-        if logs is None:
-            return
         delay_s = faults.archive_delay_s()
-        if delay_s:
+        if logs is not None and delay_s:
             later = threading.Timer(delay_s, export_sinks, (state, logs))
             later.daemon = True
             later.start()
-        else:
-            export_sinks(state, logs)
 
     clusters = Clusters(state, fleet, archive, faults)
     clusters.end_interrupted()
@@ -79,14 +82,17 @@ def routes(
     def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:
         return clusters.delete_by_key(ClusterKey(project, location, name), base_url)
 
+    sinks, scheduler = Sinks(state, logs), Scheduler(state, delete_cluster, base_url)
+    clock.add(sinks.tick)
+    clock.add(scheduler.tick)
     parts: tuple[_Api, ...] = (
         clusters,
         Compute(state),
         Iam(state),
         Roles(state),
         Storage(state),
-        Sinks(state),
-        Scheduler(state, delete_cluster),
+        sinks,
+        scheduler,
         Services(state),
         Repositories(state),
     )

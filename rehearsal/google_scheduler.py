@@ -1,11 +1,16 @@
 """Cloud Scheduler: jobs that call an HTTP address, such as a dead-man's switch on a cluster.
 
-Jobs run when they are asked to (`:run`), not by the clock: a rehearsal ends before one would fire.
-A job's request is carried out if it deletes a cluster, which is what the study has jobs for.
+Jobs run by the clock, and when they are asked to (`:run`); one that failed is tried again as its
+retryConfig says. A job's request is carried out if it deletes a cluster, which is what the study
+has jobs for, and with the rights of its service account. Schedules are read as far as the study
+writes them: numbers and `*`, in UTC.
 """
 
 import re
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from rehearsal.google_http import Call, Endpoint, GoogleError, required
@@ -14,7 +19,23 @@ from rehearsal.google_operations import now
 from rehearsal.google_places import region_of
 from rehearsal.google_state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
 
+DeleteCluster = Callable[[str, str, str, str], Json]
+"""Deletes (project, location, name), given the base URL of links; raises GoogleError."""
+
 _CLUSTER = re.compile(r"projects/([^/]+)/(?:locations|zones)/([^/]+)/clusters/([^/]+)$")
+_FIELD = re.compile(r"\*|\d{1,2}")
+_FIELDS = 5
+_UTC = ("", "UTC", "Etc/UTC")
+_FAILED = {400: 9, 403: 7, 404: 5, 409: 6}
+"""google.rpc.Code of an HTTP status, in a job's status."""
+
+
+@dataclass(slots=True)
+class _Retry:
+    """A job whose last attempt failed."""
+
+    at: datetime
+    tries: int
 
 
 class Scheduler:
@@ -22,15 +43,19 @@ class Scheduler:
 
     Args:
         state: where jobs are kept.
-        delete_cluster: deletes (project, location, name), given the base URL of links; raises
-            GoogleError.
+        delete_cluster: carries out what the jobs are for.
+        base_url: of links in what jobs start; where this server answers.
     """
 
     def __init__(
-        self, state: GoogleState, delete_cluster: Callable[[str, str, str, str], Json]
+        self, state: GoogleState, delete_cluster: DeleteCluster, base_url: str = "http://localhost/"
     ) -> None:
         self._state = state
         self._delete_cluster = delete_cluster
+        self._base_url = base_url
+        self._guard = threading.Lock()
+        self._minutes: dict[str, str] = {}
+        self._retries: dict[str, _Retry] = {}
 
     def routes(self) -> list[Endpoint]:
         """Routes below /scheduler/."""
@@ -46,6 +71,12 @@ class Scheduler:
             Endpoint("DELETE", f"{jobs}/{{job}}", self.delete),
         ]
 
+    def tick(self, at: datetime) -> None:
+        """Run the jobs that are due in this minute, and those whose next try is."""
+        for job in self._state.find(Kind.SCHEDULER_JOB):
+            if job.get("state") == "ENABLED" and self._is_due(job, at):
+                self._attempt(job, at)
+
     def create(self, call: Call) -> Json:
         """Make a job."""
         job = {**call.body, "state": "ENABLED", "userUpdateTime": now()}
@@ -53,6 +84,7 @@ class Scheduler:
         name = required(job, "name").rpartition("/")[2]
         job["name"] = f"{_jobs(call)}{name}"
         required(job, "schedule")
+        _check_schedule(job)
         self._check_account(job)
         try:
             self._state.create(Kind.SCHEDULER_JOB, job["name"], job)
@@ -74,8 +106,9 @@ class Scheduler:
     def patch(self, call: Call) -> Json:
         """Change fields of a job."""
         sent = {field: value for field, value in call.body.items() if field != "name"}
+        _check_schedule(sent)
         self._check_account(sent)
-        return self._update(call, lambda job: job.update(sent))
+        return self._update(f"{_jobs(call)}{call.path['job']}", lambda job: job.update(sent))
 
     def delete(self, call: Call) -> Json:
         """Delete a job."""
@@ -86,6 +119,35 @@ class Scheduler:
     def run(self, call: Call) -> Json:
         """Carry out a job's request now, with the rights of its service account."""
         job = self.get(call)
+        self._carry_out(job, call.base_url)
+        return self._update(job["name"], lambda job: job.update(lastAttemptTime=now(), status={}))
+
+    def _is_due(self, job: Json, at: datetime) -> bool:
+        name, minute = job["name"], f"{at:%Y-%m-%dT%H:%M}"
+        with self._guard:
+            retry = self._retries.get(name)
+            if retry is not None:
+                return retry.at <= at
+            if self._minutes.get(name) == minute or not _meets(job["schedule"], at):
+                return False
+            self._minutes[name] = minute
+            return True
+
+    def _attempt(self, job: Json, at: datetime) -> None:
+        status: Json = {}
+        try:
+            self._carry_out(job, self._base_url)
+        except GoogleError as error:
+            status = {"code": _FAILED.get(error.code, 2), "message": error.message}
+        with self._guard:
+            before = self._retries.pop(job["name"], None)
+            tries = 1 + (before.tries if before else 0)
+            config = job.get("retryConfig", {})
+            if status and tries <= int(config.get("retryCount", 0)):
+                self._retries[job["name"]] = _Retry(at + _backoff(config, tries), tries)
+        self._update(job["name"], lambda job: job.update(lastAttemptTime=now(), status=status))
+
+    def _carry_out(self, job: Json, base_url: str) -> None:
         target = job.get("httpTarget", {})
         match = _CLUSTER.search(urlsplit(target.get("uri", "")).path)
         if target.get("httpMethod") != "DELETE" or match is None:
@@ -96,17 +158,16 @@ class Scheduler:
         if not may(self._state, f"projects/{project}", member, "container.clusters.delete"):
             sentence = f'{email or "The job"} has no "container.clusters.delete" permission'
             raise GoogleError(403, f'{sentence} for "{match[0]}".')
-        self._delete_cluster(project, location, name, call.base_url)
-        return self._update(call, lambda job: job.update(lastAttemptTime=now(), status={}))
+        self._delete_cluster(project, location, name, base_url)
 
     def _set(self, call: Call, job_state: str) -> Json:
-        return self._update(call, lambda job: job.update(state=job_state))
+        return self._update(
+            f"{_jobs(call)}{call.path['job']}", lambda job: job.update(state=job_state)
+        )
 
-    def _update(self, call: Call, change: Callable[[Json], None]) -> Json:
+    def _update(self, name: str, change: Callable[[Json], None]) -> Json:
         try:
-            return self._state.update(
-                Kind.SCHEDULER_JOB, f"{_jobs(call)}{call.path['job']}", change
-            )
+            return self._state.update(Kind.SCHEDULER_JOB, name, change)
         except MissingError:
             raise _no_job() from None
 
@@ -118,6 +179,44 @@ class Scheduler:
         name = f"projects/{project}/serviceAccounts/{email}"
         if self._state.get(Kind.SERVICE_ACCOUNT, name) is None:
             raise GoogleError(400, f"Service account {email} does not exist.")
+
+
+def _check_schedule(job: Json) -> None:
+    """Refuse what Google would refuse, and what is not read here."""
+    if "schedule" in job:
+        fields = job["schedule"].split()
+        if len(fields) != _FIELDS:
+            raise GoogleError(400, f"Schedule or time zone is invalid: {job['schedule']}")
+        if not all(_FIELD.fullmatch(field) for field in fields):
+            raise GoogleError(
+                501, f"The local Google reads numbers and * in schedules: {job['schedule']}"
+            )
+    if job.get("timeZone", "") not in _UTC:
+        raise GoogleError(501, f"The local Google's jobs run in UTC, not in {job['timeZone']}.")
+
+
+def _meets(schedule: str, at: datetime) -> bool:
+    """Whether a unix-cron schedule names this minute; with a day of month and one of week, either.
+
+    https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
+    """
+    minute, hour, day, month, weekday = schedule.split()
+    fixed = ((minute, at.minute), (hour, at.hour), (month, at.month))
+    if not all(_is(field, value) for field, value in fixed):
+        return False
+    days = [_is(day, at.day), _is(weekday, at.isoweekday() % 7)]
+    return any(days) if "*" not in {day, weekday} else all(days)
+
+
+def _is(field: str, value: int) -> bool:
+    return field == "*" or int(field) == value
+
+
+def _backoff(config: Json, tries: int) -> timedelta:
+    """Doubled with each try, between the job's bounds."""
+    least = float(str(config.get("minBackoffDuration", "5s")).removesuffix("s"))
+    most = float(str(config.get("maxBackoffDuration", "3600s")).removesuffix("s"))
+    return timedelta(seconds=min(least * 2 ** (tries - 1), most))
 
 
 def _jobs(call: Call) -> str:

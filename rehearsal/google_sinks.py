@@ -1,13 +1,16 @@
 """Cloud Logging's sinks: entries that match a filter are archived in a bucket.
 
-Google writes hourly batches, the first hours late; here `export_sinks` writes when it is called.
-Like Google it writes nothing, and tells no one, where the sink's writer has no right to the bucket.
+As Google does, an hour's entries are written as one batch, and late: `DELAY` after the hour's end.
+Nobody rehearses for so long, so `POST /rehearsal/sinks:flush` writes what there is at once. Entries
+that came after their batch go into objects of their own, and nothing is written, nor anybody told,
+where the sink's writer has no right to the bucket.
+https://cloud.google.com/logging/docs/export/storage
 """
 
 import json
 import re
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from rehearsal.google_http import Call, Endpoint, GoogleError, required
@@ -19,15 +22,26 @@ from rehearsal.log_entry import parse_time
 from rehearsal.log_filter import FilterError, parse_filter
 from rehearsal.log_store import LogStore
 
+DELAY = timedelta(hours=2)
+"""From an hour's end to its batch: Google says "from 2 to 3 hours before the first entries"."""
+
+_HOUR = timedelta(hours=1)
 _STORAGE = "storage.googleapis.com/"
 _SINK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 class Sinks:
-    """Cloud Logging's sinks over a state; `export_sinks` fills their buckets."""
+    """Cloud Logging's sinks over a state.
 
-    def __init__(self, state: GoogleState) -> None:
+    Args:
+        state: where sinks and buckets are kept.
+        logs: what they export; None for no entries.
+    """
+
+    def __init__(self, state: GoogleState, logs: LogStore | None = None) -> None:
         self._state = state
+        self._logs = logs
+        self._written_at: datetime | None = None
 
     def routes(self) -> list[Endpoint]:
         """Routes below /logging/."""
@@ -39,7 +53,19 @@ class Sinks:
             Endpoint("PATCH", f"{sinks}/{{sink}}", self.patch),
             Endpoint("PUT", f"{sinks}/{{sink}}", self.patch),
             Endpoint("DELETE", f"{sinks}/{{sink}}", self.delete),
+            Endpoint("POST", "/rehearsal/sinks:flush", self.flush),
         ]
+
+    def tick(self, at: datetime) -> None:
+        """Write the batches that have become due; once a minute."""
+        minute = at.replace(second=0, microsecond=0)
+        if self._logs is not None and minute != self._written_at:
+            self._written_at = minute
+            export_sinks(self._state, self._logs, at - DELAY)
+
+    def flush(self, _call: Call) -> Json:
+        """Write all entries now: not a method of Google's, but the passing of hours."""
+        return {"objects": export_sinks(self._state, self._logs) if self._logs else 0}
 
     def create(self, call: Call) -> Json:
         """Make a sink with a writer identity."""
@@ -104,13 +130,19 @@ class Sinks:
         return sink
 
 
-def export_sinks(state: GoogleState, store: LogStore) -> int:
+def export_sinks(state: GoogleState, store: LogStore, before: datetime | None = None) -> int:
     """Write what the sinks archive: an object of JSON lines for each log and hour.
 
-    Written anew as a whole, so it may be called at any time and often.
+    What was written stays as it is; entries that came later go into further objects. So it may be
+    called at any time and often.
+
+    Args:
+        state: holds sinks and buckets.
+        store: holds the entries.
+        before: only hours that ended by then; None for all.
 
     Returns:
-        The number of objects.
+        The number of objects written.
     """
     objects = 0
     for sink in state.find(Kind.SINK):
@@ -119,15 +151,30 @@ def export_sinks(state: GoogleState, store: LogStore) -> int:
         exists = state.get(Kind.BUCKET, bucket) is not None
         if not exists or not may(state, bucket_resource(bucket), writer, "storage.objects.create"):
             continue
-        for name, lines in _batches(sink, store).items():
-            data = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-            insert_object(state, bucket, name, data, "application/json")
-            objects += 1
+        for stem, lines in _batches(sink, store, before).items():
+            objects += _write(state, bucket, stem, lines)
     return objects
 
 
-def _batches(sink: Json, store: LogStore) -> dict[str, list[Json]]:
-    """Entries by object, such as `stdout/2026/11/24/02:00:00_02:59:59_S0.json`."""
+def _write(state: GoogleState, bucket: str, stem: str, lines: list[Json]) -> int:
+    """Write a batch, or of one that was written what came later; the number of objects."""
+    names = [each["name"] for each in state.find(Kind.OBJECT, f"{bucket}/{stem}")]
+    written = {
+        json.loads(line)["insertId"]
+        for name in names
+        for line in state.read_content(bucket, name).splitlines()
+    }
+    new = [line for line in lines if line["insertId"] not in written]
+    if not new:
+        return 0
+    name = f"{stem}_A{len(names) - 1}.json" if names else f"{stem}_S0.json"
+    data = "".join(f"{json.dumps(line)}\n" for line in new).encode()
+    insert_object(state, bucket, name, data, "application/json")
+    return 1
+
+
+def _batches(sink: Json, store: LogStore, before: datetime | None) -> dict[str, list[Json]]:
+    """Entries by the beginning of an object's name: `stdout/2026/11/24/02:00:00_02:59:59`."""
     matches = parse_filter(sink.get("filter", ""))
     since = parse_time(sink["createTime"])
     project = sink["resourceName"]
@@ -136,8 +183,10 @@ def _batches(sink: Json, store: LogStore) -> dict[str, list[Json]]:
         here = entry.data["logName"].startswith(f"{project}/logs/")
         if here and entry.received >= since and matches(entry):
             hour = datetime.fromtimestamp(entry.timestamp // 10**9, UTC)
-            name = f"{quote(entry.log_id, safe='')}/{hour:%Y/%m/%d/%H:00:00_%H:59:59}_S0.json"
-            batches[name].append(entry.data)
+            hour = hour.replace(minute=0, second=0)
+            if before is None or hour + _HOUR <= before:
+                stem = f"{quote(entry.log_id, safe='')}/{hour:%Y/%m/%d/%H:00:00_%H:59:59}"
+                batches[stem].append(entry.data)
     return batches
 
 

@@ -1,7 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from rehearsal.google_http import GoogleError
+from rehearsal.google_scheduler import Scheduler
 from tests.rehearsal.local_google import ZONE, Google
 
 JOBS = "scheduler/v1/projects/p/locations/us-central1/jobs"
@@ -78,3 +81,101 @@ def test_run_deletes_the_cluster_with_the_accounts_rights(account: Google, role:
     account.finish(operation)
     assert account.fleet.clusters == {}
     assert account.error("POST", f"{JOBS}/c:run", {})["code"] == 404
+
+
+DUE = datetime(2026, 11, 24, 3, 5, 12, tzinfo=UTC)
+DEAD_MAN = "5 3 24 11 *"
+
+
+class Deletions:
+    """Notes which clusters are to be deleted, and refuses as often as it is told to."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.names: list[str] = []
+        self.refusals = refusals
+
+    def __call__(self, project: str, location: str, name: str, base_url: str) -> dict[str, Any]:
+        self.names.append(name)
+        if len(self.names) <= self.refusals:
+            raise GoogleError(400, "Cluster is running incompatible operation operation-1.")
+        return {}
+
+
+@pytest.fixture
+def dead_man(account: Google) -> Google:
+    """With a job that is due once, and may do it."""
+    grant(account, "roles/container.clusterAdmin")
+    retry = {"retryCount": 2, "minBackoffDuration": "60s", "maxBackoffDuration": "600s"}
+    account.ok("POST", JOBS, job(schedule=DEAD_MAN, retryConfig=retry))
+    return account
+
+
+def test_job_runs_once_in_the_minute_of_its_schedule(dead_man: Google) -> None:
+    deletions = Deletions()
+    scheduler = Scheduler(dead_man.state, deletions)
+    for seconds in range(-90, 120, 10):
+        scheduler.tick(DUE + timedelta(seconds=seconds))
+    assert deletions.names == ["c"]
+    found = dead_man.ok("GET", f"{JOBS}/c")
+    assert found["status"] == {}
+    assert found["lastAttemptTime"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "due"),
+    [
+        ("* * * * *", True),
+        ("5 3 * * *", True),
+        ("6 3 24 11 *", False),
+        ("5 3 25 11 *", False),
+        ("5 3 24 12 *", False),
+        ("5 3 * * 2", True),
+        ("5 3 * * 3", False),
+        ("5 3 1 * 2", True),
+    ],
+)
+def test_schedule_is_unix_cron(account: Google, schedule: str, due: bool) -> None:
+    grant(account, "roles/container.clusterAdmin")
+    account.ok("POST", JOBS, job(schedule=schedule))
+    deletions = Deletions()
+    Scheduler(account.state, deletions).tick(DUE)  # a Tuesday
+    assert deletions.names == ["c"] * due
+
+
+def test_job_that_failed_is_tried_again_after_a_growing_pause(dead_man: Google) -> None:
+    deletions = Deletions(refusals=9)
+    scheduler = Scheduler(dead_man.state, deletions)
+    tried = []
+    for seconds in range(0, 1200, 10):
+        before = len(deletions.names)
+        scheduler.tick(DUE + timedelta(seconds=seconds))
+        tried += [seconds] * (len(deletions.names) - before)
+    assert tried == [0, 60, 180]
+    status = dead_man.ok("GET", f"{JOBS}/c")["status"]
+    assert (status["code"], "incompatible operation" in status["message"]) == (9, True)
+
+
+def test_paused_job_and_job_without_rights_delete_nothing(dead_man: Google) -> None:
+    deletions = Deletions()
+    dead_man.ok("POST", f"{JOBS}/c:pause", {})
+    Scheduler(dead_man.state, deletions).tick(DUE)
+    assert deletions.names == []
+    dead_man.ok("POST", f"{JOBS}/c:resume", {})
+    dead_man.ok("POST", "crm/v1/projects/p:setIamPolicy", {"policy": {"bindings": []}})
+    Scheduler(dead_man.state, deletions).tick(DUE)
+    assert deletions.names == []
+    assert dead_man.ok("GET", f"{JOBS}/c")["status"]["code"] == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("schedule", "every 5 minutes", 400),
+        ("schedule", "*/5 * * * *", 501),
+        ("timeZone", "Europe/Berlin", 501),
+    ],
+)
+def test_schedules_that_are_not_read_are_refused(
+    account: Google, field: str, value: str, code: int
+) -> None:
+    assert account.error("POST", JOBS, job(**{field: value}))["code"] == code

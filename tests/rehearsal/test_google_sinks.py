@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rehearsal.fleet import ClusterKey, LogLine
-from rehearsal.google_sinks import export_sinks
+from rehearsal.google_sinks import Sinks, export_sinks
 from tests.rehearsal.local_google import ZONE, Google
 
 SINKS = "logging/v2/projects/p/sinks"
@@ -80,18 +80,43 @@ def test_entries_are_archived_by_log_and_hour(google: Google, sink: dict[str, An
     write(google, "b", HOUR + timedelta(minutes=59, seconds=59))
     write(google, "c", HOUR + timedelta(hours=1))
     write(google, "not matched", HOUR, "stderr")
-    expected = {
+    assert export_sinks(google.state, google.logs) == 2
+    assert objects(google) == {
         "stdout/2026/11/24/02:00:00_02:59:59_S0.json": ["a", "b"],
         "stdout/2026/11/24/03:00:00_03:59:59_S0.json": ["c"],
     }
-    assert export_sinks(google.state, google.logs) == 2
-    assert objects(google) == expected
-    write(google, "d", HOUR + timedelta(hours=1))
-    export_sinks(google.state, google.logs)
-    assert objects(google) == {
-        **expected,
-        "stdout/2026/11/24/03:00:00_03:59:59_S0.json": ["c", "d"],
-    }
+
+
+def test_what_comes_after_its_batch_is_an_object_of_its_own(
+    google: Google, sink: dict[str, Any]
+) -> None:
+    grant(google, sink)
+    stem = "stdout/2026/11/24/02:00:00_02:59:59"
+    expected = {}
+    for text, name in (("a", "S0"), ("b", "A0"), ("c", "A1")):
+        write(google, text, HOUR)
+        assert export_sinks(google.state, google.logs) == 1
+        expected[f"{stem}_{name}.json"] = [text]
+        assert objects(google) == expected
+    assert export_sinks(google.state, google.logs) == 0
+
+
+def test_an_hour_is_archived_two_hours_after_it_ended(google: Google, sink: dict[str, Any]) -> None:
+    grant(google, sink)
+    sinks = Sinks(google.state, google.logs)
+    write(google, "a", HOUR)
+    write(google, "b", HOUR + timedelta(hours=1))
+    sinks.tick(HOUR + timedelta(hours=2, minutes=59))
+    assert objects(google) == {}
+    sinks.tick(HOUR + timedelta(hours=3))
+    assert objects(google) == {"stdout/2026/11/24/02:00:00_02:59:59_S0.json": ["a"]}
+
+
+def test_flush_archives_everything_at_once(google: Google, sink: dict[str, Any]) -> None:
+    grant(google, sink)
+    write(google, "a", HOUR)
+    assert google.ok("POST", "rehearsal/sinks:flush") == {"objects": 1}
+    assert objects(google) == {"stdout/2026/11/24/02:00:00_02:59:59_S0.json": ["a"]}
 
 
 @pytest.mark.usefixtures("sink")
@@ -108,10 +133,12 @@ def test_entries_from_before_the_sink_are_not_archived(google: Google) -> None:
     assert export_sinks(google.state, google.logs) == 0
 
 
-def test_deleting_a_cluster_archives_its_entries(google: Google, sink: dict[str, Any]) -> None:
+def test_the_archive_outlives_its_cluster(google: Google, sink: dict[str, Any]) -> None:
     grant(google, sink)
     google.done("POST", f"{ZONE}/clusters", {"cluster": {"name": "c", "initialNodeCount": 1}})
     write(google, "a", HOUR)
     google.done("DELETE", f"{ZONE}/clusters/c")
+    assert objects(google) == {}, "Google is late"
+    google.ok("POST", "rehearsal/sinks:flush")
     assert objects(google) == {"stdout/2026/11/24/02:00:00_02:59:59_S0.json": ["a"]}
     assert google.error("DELETE", "storage/v1/b/events")["code"] == 409
