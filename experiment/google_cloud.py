@@ -7,7 +7,7 @@ too. What is written here is what a sweep removes without any state: clusters an
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,7 @@ _ENDPOINTS = {
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 60
 _NOT_FOUND = 404
+_CHUNK = 1 << 16
 _RETRIED = (429, 500, 502, 503, 504)
 _DELETE_S = 1200.0
 _DEFAULT_POOL = "default-pool"
@@ -152,14 +153,16 @@ class GoogleApi:
         answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
         return set() if answer is None else set(answer.json().get("permissions", []))
 
-    def get_content(self, api: str, path: str, **params: str) -> bytes:
-        """Read what is no JSON; empty where there is nothing of that name.
+    def get_lines(self, api: str, path: str, **params: str) -> Iterator[bytes]:
+        """Read what is no JSON line by line; nothing where there is nothing of that name.
 
         Raises:
             RunError: as `get`.
         """
-        answer = self._call("GET", api, path, params)
-        return b"" if answer is None else answer.content
+        answer = self._call("GET", api, path, params, stream=True)
+        if answer is not None:
+            with answer:
+                yield from answer.iter_lines(_CHUNK)
 
     def delete(self, api: str, path: str) -> Json | None:
         """Delete; None where there is nothing of that name.
@@ -229,13 +232,20 @@ class GoogleApi:
         return self.delete("CLOUD_SCHEDULER", path) is not None
 
     def _call(
-        self, method: str, api: str, path: str, params: dict[str, str], body: Json | None = None
+        self,
+        method: str,
+        api: str,
+        path: str,
+        params: dict[str, str],
+        body: Json | None = None,
+        *,
+        stream: bool = False,
     ) -> requests.Response | None:
         base = os.environ.get(f"GOOGLE_{api}_CUSTOM_ENDPOINT", _ENDPOINTS[api])
         url = base + path
         try:
             answer: requests.Response = self._session.request(
-                method, url, params=params, json=body, timeout=_TIMEOUT_S
+                method, url, params=params, json=body, timeout=_TIMEOUT_S, stream=stream
             )
         except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
             raise RunError(
@@ -254,7 +264,6 @@ class GoogleApi:
                 failure=failure_of(f"{answer.status_code} {said}") or Failure.PROVIDER_ERROR,
             )
         return answer
-
 
     def _compare_clocks(self, answer: requests.Response) -> None:
         with suppress(KeyError, ValueError):

@@ -21,8 +21,8 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experiment.stack_cluster import StackCluster
+from experiment.stack_facts import stack_facts
 from experiment.stack_files import copy_stack_files
-from experiment.stacks import stack_facts
 from rehearsal.auth_plugin import write_plugin
 from rehearsal.environment import PROJECT, debug_providers, google_variables
 from rehearsal.faults import Faults
@@ -41,7 +41,7 @@ UP = """
 import sys
 from pathlib import Path
 from experiment.stack_cluster import StackCluster
-from experiment.stacks import stack_facts
+from experiment.stack_facts import stack_facts
 work = Path(sys.argv[1])
 cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), lambda line: None)
 sys.stdin.readline()
