@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
 from experiment.run_folder import RunFolder
 from rehearsal import machine
@@ -27,9 +28,8 @@ from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Status
 
-ROOT = Path(__file__).parents[2]
-SMOKE = ROOT / "studies" / "smoke.yaml"
-IMAGES, NODES = 6, 4
+NODES = 4
+IMAGES = {"simulated": 6, "real": 3}
 KILLS = {"simulated": 8, "real": 2}
 MOST_STARTS = 4
 """For each kill: a run that ended before its moment has to be begun anew."""
@@ -56,15 +56,13 @@ class Place:
     folder: Path
     variables: Mapping[str, str]
     options: tuple[str, ...]
-    """That a new run needs to join this Google."""
+    """Of a new run in this Google."""
 
     def start(self, run_id: str) -> subprocess.Popen[bytes]:
         """Begin the run, or go on with it if it was begun."""
         begun = (self.record(run_id).path / "run.json").exists()
-        what = ["--stack", "size-4", "--study", str(SMOKE), "--run-id", run_id]
-        what = ["--resume", run_id] if begun else what
+        what = ("--resume", run_id) if begun else ("--run-id", run_id, *self.options)
         command = [sys.executable, "-m", "experiment", "run", *what, "--rehearse", "--yes"]
-        command += ["--seed", str(SEED), *self.options] if not begun else []
         with (self.folder / f"{run_id}.txt").open("ab") as output:
             return subprocess.Popen(
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -101,9 +99,14 @@ def google(folder: Path, nodes: str, speed: float) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOME_VARIABLE, str(folder / "home"))
         patch.delenv(REHEARSAL_VARIABLE, raising=False)
+        tags = [f"3-layers-size-{50_000_000 + number}-bytes" for number in range(IMAGES[nodes])]
+        images = [{"repository": "ghcr.io/pull-study/killed", "tags": tags}]
+        study = folder / "killed.yaml"
+        study.write_text(yaml.safe_dump({"name": "killed", "images": images}))
+        options = ["--stack", "size-4", "--study", str(study), "--seed", str(SEED)]
+        options += ["--nodes", nodes, "--speed", str(speed)] if nodes == "simulated" else []
         with session(nodes=nodes, speed=speed) as variables:
-            options = ("--nodes", nodes, "--speed", str(speed)) if nodes == "simulated" else ()
-            yield Place(folder, variables, options)
+            yield Place(folder, variables, tuple(options))
 
 
 def valid_cells(folder: RunFolder) -> set[Cell]:
@@ -161,7 +164,7 @@ def test_a_runner_killed_at_any_moment_loses_no_cell_and_leaves_no_cluster(
     with google(tmp_path, nodes, speed) as place:
         whole_s = place.finish("whole")
         whole = place.record("whole")
-        assert len(valid_cells(whole)) == IMAGES * NODES
+        assert len(valid_cells(whole)) == IMAGES[nodes] * NODES
         assert place.clusters() == []
 
         for run_id in kill_again_and_again(place, KILLS[nodes], whole_s):
