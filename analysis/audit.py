@@ -75,13 +75,16 @@ lost AS (
             FILTER (NOT failed) AS missing
     FROM steps GROUP BY rec
 ),
-completions AS (
-    SELECT rec, sum(pods) AS pods FROM (
-        SELECT rec, job_uid, max(regexp_extract(pod, '-([0-9]+)-[a-z0-9]{5}$', 1)::INT) + 1 AS pods
-        FROM pod WHERE regexp_matches(pod, '-[0-9]+-[a-z0-9]{5}$')
-            AND (rec, job_uid) IN (SELECT (rec, job_uid) FROM studied_pull WHERE job_uid <> '')
-        GROUP BY ALL
-    ) GROUP BY rec
+named AS (
+    SELECT rec, job_uid, max(regexp_extract(pod, '-([0-9]+)-[a-z0-9]{5}$', 1)::INT) + 1 AS pods
+    FROM pod WHERE regexp_matches(pod, '-[0-9]+-[a-z0-9]{5}$')
+        AND (rec, job_uid) IN (SELECT (rec, job_uid) FROM studied_pull WHERE job_uid <> '')
+    GROUP BY ALL
+),
+completions AS (  -- of a Job whose last pods left no event, what is usual for its cluster's Jobs
+    SELECT rec, sum(greatest(pods, usual)) AS pods
+    FROM named JOIN (SELECT rec, mode(pods) AS usual FROM named GROUP BY rec) USING (rec)
+    GROUP BY rec
 ),
 pulls AS (
     SELECT rec,
@@ -113,12 +116,14 @@ trouble AS (
         count(*) FILTER (reason IN ('NodeHasDiskPressure', 'EvictionThresholdMet')) AS pressure,
         count(*) FILTER (reason IN ('FreeDiskSpaceFailed', 'ImageGCFailed')) AS collected,
         count(*) FILTER (reason = 'NodeNotReady') AS lost_nodes,
-        count(*) FILTER (clock = 'first-seen' AND kind = 'Pod') AS coarse, count(*) AS events
+        count(*) FILTER (clock = 'first-seen' AND kind = 'Pod') AS coarse,
+        count(*) FILTER (clock = 'name' AND kind = 'Pod') AS by_name, count(*) AS events
     FROM event GROUP BY rec
 ),
 judged AS (
     SELECT rec, count(*) AS cells, count(*) FILTER (status = 'valid') AS valid,
-        max(repetition) AS repetitions,
+        -- One image whose Job ran twice by mistake is no study with repetitions.
+        count(DISTINCT (image, repetition)) / count(DISTINCT image) AS repetitions,
         count(*) FILTER (status = 'missing-events' AND pod IS NULL) AS no_pull
     FROM cell GROUP BY rec
 ),

@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 
 from analysis.answers import EMPTY_FROM
-from analysis.study_data import Cluster
+from analysis.study_data import Cluster, Image
 
 _ORDERED = 0.9
+_LEANING = 0.6
 _LEAST_IMAGES = 3
+_MANY_IMAGES = 12
+"""Fewer come in some order by chance, or because there is a reason for it."""
+_REPEATED = 1.5
+"""Turns of an image, on average, from which on a study counts as one with repetitions."""
 
 Row = dict[str, Any]
 """The counts of one recording (audit.py); 0 where nothing was counted."""
@@ -43,23 +48,41 @@ def lost_events(row: Row) -> int:
     return int(row["missing"]) + 5 * unseen
 
 
-def _order(cluster: Cluster) -> float:
-    """Rank correlation (Spearman) of an image's turn with its size; 0 with too few images."""
-    sizes = [
-        image.unpacked_bytes or image.wire_bytes
-        for trial in cluster.trials
-        if (image := cluster.images.get(trial.image))
-    ]
-    known = [size for size in sizes if size]
-    if len(set(known)) < _LEAST_IMAGES:
+def _order(cluster: Cluster, property_of: Callable[[Image], float | None]) -> float:
+    """Rank correlation (Spearman) of an image's turn with a property; 0 with too few images."""
+    values = []
+    for name in dict.fromkeys(trial.image for trial in cluster.trials):
+        image = cluster.images.get(name)
+        value = property_of(image) if image else None
+        if value:
+            values.append(value)
+    if len(values) < _LEAST_IMAGES or len(set(values)) < 2:  # noqa: PLR2004 (a comparison)
         return 0.0
-    ranks = np.unique(known, return_inverse=True)[1].astype(float)
+    places, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # equal values share their mean rank
     return float(np.corrcoef(np.arange(len(ranks)), ranks)[0, 1])
+
+
+def _by_size(image: Image) -> float | None:
+    return image.unpacked_bytes or image.wire_bytes
+
+
+def _by_layers(image: Image) -> float | None:
+    return image.layers
 
 
 def confounded(row: Row, cluster: Cluster) -> bool:
     """Whether images came once and in the order of their size."""
-    return row["repetitions"] <= 1 and abs(_order(cluster)) >= _ORDERED
+    return row["repetitions"] < _REPEATED and abs(_order(cluster, _by_size)) >= _ORDERED
+
+
+def _alphabetical(cluster: Cluster) -> bool:
+    """Whether images came in the alphabetical order of their tags, but for a few."""
+    tags = list(dict.fromkeys(trial.tag for trial in cluster.trials))
+    if len(tags) < _MANY_IMAGES:
+        return False
+    ranks = np.argsort(np.argsort(tags))
+    return float(np.corrcoef(np.arange(len(tags)), ranks)[0, 1]) >= _ORDERED
 
 
 def found(row: Row, cluster: Cluster) -> Iterable[Finding]:
@@ -156,6 +179,36 @@ def _disk(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+def _orders(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
+    if not row["images"] or row["repetitions"] >= _REPEATED:
+        return
+    order, layers = _order(cluster, _by_size), _order(cluster, _by_layers)
+    if confounded(row, cluster):
+        way = "ascending" if order > 0 else "descending"
+        yield finding(
+            "confounded-order", "weakens", row["images"], None,
+            f"Images came once and in {way} order of size (rank correlation {order:.2f}): size "
+            "cannot be told from time, a filling disk or a warming cache.",
+        )  # fmt: skip
+    if abs(layers) >= _LEANING:
+        yield finding(
+            "confounded-layers", "weakens", row["images"], None,
+            f"Images with {'few' if layers > 0 else 'many'} layers came first (rank correlation "
+            f"{layers:.2f}): the number of layers cannot be told from time.",
+        )  # fmt: skip
+    if _alphabetical(cluster):
+        yield finding(
+            "fixed-order", "weakens", row["images"], None,
+            "Images came in the alphabetical order of their tags and not in a random one: what "
+            "came late met fuller disks and warmer caches.",
+        )  # fmt: skip
+    if not confounded(row, cluster):
+        yield finding(
+            "no-repetition", "note", 1, None,
+            "Each image had one turn: how much a turn differs from the next is unknown.",
+        )  # fmt: skip
+
+
 def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["waited"]:
         yield finding(
@@ -174,19 +227,7 @@ def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
             "moved-tags", "spoils", row["moved"], row["images"],
             f"{row['moved']} images had different sizes on different nodes: their tag moved.",
         )  # fmt: skip
-    order = _order(cluster)
-    if confounded(row, cluster):
-        way = "ascending" if order > 0 else "descending"
-        yield finding(
-            "confounded-order", "weakens", row["images"], None,
-            f"Images came once and in {way} order of size (rank correlation {order:.2f}): size "
-            "cannot be told from time, a filling disk or a warming cache.",
-        )  # fmt: skip
-    elif row["repetitions"] <= 1 and row["images"]:
-        yield finding(
-            "no-repetition", "note", 1, None,
-            "Each image had one turn: how much a turn differs from the next is unknown.",
-        )  # fmt: skip
+    yield from _orders(row, cluster, finding)
     empty = [
         i for i in cluster.images.values()
         if i.unpacked_bytes and i.wire_bytes and i.unpacked_bytes / i.wire_bytes >= EMPTY_FROM
@@ -198,10 +239,27 @@ def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
             f"{len(empty)} images are almost empty, up to {ratio:.0f} times smaller on the wire "
             "than on the disk: they measure unpacking and the disk, never the network.",
         )  # fmt: skip
+
+
+def _time(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["coarse"]:
         yield finding(
             "coarse-clock", "note", row["coarse"], row["events"],
             f"{row['coarse']} events carry whole seconds only.",
+        )  # fmt: skip
+    if row["by_name"]:
+        yield finding(
+            "whole-seconds", "note", row["by_name"], row["events"],
+            f"{row['by_name']} events have whole seconds in their times and nanoseconds in their "
+            "names, which are what is used here.",
+        )  # fmt: skip
+    if cluster.trials_s > 0 and cluster.pulling_s > 0:
+        other = 1 - cluster.pulling_s / cluster.trials_s
+        settling = sum(trial.parts["settling"] for trial in cluster.trials)
+        yield finding(
+            "not-pulling", "note", round(other * cluster.trials_s), round(cluster.trials_s),
+            f"{other:.0%} of the trials' {cluster.trials_s:.0f} s were not pulling, settling after "
+            f"it {settling:.0f} s: a pull time is not the time that a Job takes.",
         )  # fmt: skip
 
 
@@ -219,4 +277,5 @@ _CHECKS: Sequence[Callable[[Row, Cluster, _Make], Iterable[Finding]]] = (
     _lost,
     _disk,
     _method,
+    _time,
 )

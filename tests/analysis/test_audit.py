@@ -164,7 +164,13 @@ def test_findings_as_a_table(tmp_path: Path) -> None:
         ),
         (
             "pulling-test/run1/16",
-            {"discarded-events": 1476, "garbage-collection": 12, "pulled-without-pulling": 481},
+            {
+                "discarded-events": 1476,
+                "garbage-collection": 12,
+                "pulled-without-pulling": 481,
+                "confounded-layers": 38,
+                "no-repetition": 1,
+            },
         ),
         (
             "pulling-test/test/n1-standard-16",
