@@ -154,12 +154,12 @@ class ClusterFaults:
     def _tell(self, moment: Moment, trial: int) -> None:
         """Do what is to be done at a moment of a trial, without keeping the follower waiting."""
         for fault in self._faults.of("scheduler-stalled"):
-            if fault.meets(trial=trial):
+            if fault.values["trial"] in {0, trial}:
                 self._stall(moment, fault, trial)
         if moment is not Moment.RELEASED:
             return
         for fault in self._faults.of(*_AT_RELEASE):
-            if fault.meets(trial=trial):
+            if fault.values["trial"] in {0, trial}:
                 self._later.put(fault.number("after"), partial(self._strike, fault, trial))
 
     def _strike(self, fault: Fault, trial: int) -> None:

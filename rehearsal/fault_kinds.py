@@ -227,7 +227,7 @@ KINDS: Mapping[str, Kind] = {
     # Google's APIs
     "google-conflict": Kind(
         "A call to Google is refused: 409, there is one of that name.",
-        "exit code of provision: another cluster of the name is in the way",
+        "exit code of provider error: something of the name is there that the state does not know",
         _GOOGLE,
     ),
     "google-quota": Kind(

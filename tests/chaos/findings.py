@@ -331,7 +331,7 @@ RULES: dict[str, Rule] = {
     "registry-down": _status(Status.FAILED, Status.RETRIED),
     "process-killed": _run(_resumed),
     "sink-late": _run(_whole),
-    "google-conflict": _run(_exit(ExitCode.PROVISION, "Already exists")),
+    "google-conflict": _run(_exit(ExitCode.PROVIDER_ERROR, "Already exists")),
     "google-quota": _run(_exit(ExitCode.QUOTA, "quota")),
     "google-unavailable": _run(_whole),
     "google-error": _run(_exit(ExitCode.PERMISSION)),

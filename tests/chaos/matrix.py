@@ -91,7 +91,7 @@ MATRIX = (
     Scenario("defaults", ("exporter-defaults",)),
     Scenario("killed", ("process-killed:trial=3",), resumed=True),
     Scenario("quota", ("google-quota",), code=10),
-    Scenario("conflict", ("google-conflict",), code=5),
+    Scenario("conflict", ("google-conflict",), code=21),
     Scenario("capacity", ("google-operation-failed",), code=11),
     Scenario(
         "permission",

@@ -185,7 +185,7 @@ SHOWN: list[tuple[str, Outcome]] = [
     ("image-missing", Outcome(cells=FAILED_CELL)),
     ("registry-throttled", Outcome(cells=cells(t1n1=cell((1, 1), Status.RETRIED)))),
     ("registry-down", Outcome(cells=FAILED_CELL)),
-    ("google-conflict", Outcome(code=5, output="Already exists: projects/p")),
+    ("google-conflict", Outcome(code=21, output="Already exists: projects/p")),
     ("google-quota", Outcome(code=10, output="Insufficient regional quota")),
     ("google-error", Outcome(code=12)),
     ("google-operation-failed", Outcome(code=11, output="does not have enough resources")),

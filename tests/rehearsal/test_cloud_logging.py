@@ -16,6 +16,7 @@ from google.cloud.logging_v2.types import (
 from google.protobuf.json_format import MessageToDict
 
 from rehearsal.cloud_logging import serve
+from rehearsal.faults import Faults
 from rehearsal.fleet import ClusterKey, LogLine
 from rehearsal.log_entry import SEVERITIES
 from rehearsal.log_store import LogStore
@@ -39,9 +40,15 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
 
 
 @pytest.fixture
-def client(store: LogStore) -> Iterator[LoggingServiceV2Client]:
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """What strikes readers: the texts of a test's parameter; nothing by default."""
+    return Faults.read(getattr(request, "param", ()))
+
+
+@pytest.fixture
+def client(store: LogStore, faults: Faults) -> Iterator[LoggingServiceV2Client]:
     """Google's own client of a server of the store."""
-    server, port = serve(store)
+    server, port = serve(store, faults=faults)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         transport = transports.LoggingServiceV2GrpcTransport(channel=channel)
         yield LoggingServiceV2Client(transport=transport)
@@ -214,3 +221,30 @@ def test_incomplete_entries_are_refused(
 def test_other_methods_say_that_they_are_not_there(client: LoggingServiceV2Client) -> None:
     with pytest.raises(exceptions.MethodNotImplemented):
         client.delete_log(DeleteLogRequest(log_name="projects/p/logs/stdout"))
+
+
+@pytest.mark.parametrize("faults", [["logging-throttled:count=1"]], indirect=True)
+def test_reads_of_the_trials_events_alone_are_throttled(
+    store: LogStore, client: LoggingServiceV2Client, faults: Faults
+) -> None:
+    fill(store, 1)
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 1
+    text = (EVENT % (2, 2)).replace('"Pod"', '"Pod", "namespace": "pull-study"')
+    store.append(LogLine(KEY, "monitoring", "pod", "event-exporter", "stdout", text, NOON))
+    with pytest.raises(exceptions.ResourceExhausted, match="Read requests per minute"):
+        list(client.list_log_entries(ask(), retry=None))
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 2
+    assert len(faults.struck) == 1
+
+
+@pytest.mark.parametrize("faults", [["page-token-expired:page=2"]], indirect=True)
+def test_the_token_of_a_short_page_expires(
+    store: LogStore, client: LoggingServiceV2Client, faults: Faults
+) -> None:
+    fill(store, 5)
+    pages = client.list_log_entries(ask(order_by="timestamp asc", page_size=1000), retry=None).pages
+    assert len(next(pages).entries) == 2
+    with pytest.raises(exceptions.InvalidArgument, match="page_token has expired"):
+        next(pages)
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 5
+    assert len(faults.struck) == 1

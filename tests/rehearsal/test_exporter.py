@@ -65,9 +65,21 @@ class Scene:
         self.lines: list[LogLine] = []
         self.said: list[str] = []
         plane = LocalControlPlane(folder, 6443, "v1.34.1", make_authority())
+        self.configure: Callable[[str], str] = lambda text: text
         self.host = ExporterHost(
-            ExporterSite(KEY, plane, self.cluster, self.lines.append, self.said.append, 0.1)
+            ExporterSite(
+                KEY,
+                plane,
+                self.cluster,
+                self.lines.append,
+                self.said.append,
+                0.1,
+                self._configured,
+            )
         )
+
+    def _configured(self, text: str) -> str:
+        return self.configure(text)
 
     def texts(self, stream: str = "stdout") -> list[str]:
         return [line.text for line in self.lines if line.stream == stream]
@@ -109,6 +121,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         found = Located("kubernetes-event-exporter", program, "1.6.1", "cache")
         monkeypatch.setattr(exporter, "locate", lambda _: found)
         scene = Scene(tmp_path / "cluster", list(pods))
+        scene.configure = changes.pop("configure", scene.configure)
         for name, value in changes.items():
             setattr(scene.cluster, name, value)
         scene.host.start()
@@ -210,3 +223,17 @@ def test_pods_of_nodes_with_a_kubelet_are_the_kubelet_s(play: Play) -> None:
     scene = play("echo up", pod("mine"), pod("kubelets", node="real"))
     until(scene.texts)
     assert {line.pod_name for line in scene.lines} == {"exporter-mine"}
+
+
+def test_a_killed_process_is_started_again(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod())
+    until(lambda: len(scene.texts()) == 1)
+    assert scene.host.kill() == 1
+    until(lambda: len(scene.texts()) == 2)
+    assert "it ended with code -9" in "".join(scene.said)
+
+
+def test_a_configuration_can_be_changed_on_its_way(play: Play) -> None:
+    script = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; esac; done; exec sleep 100'
+    scene = play(script, pod(), configure=lambda text: text.replace("info", "warn"))
+    assert until(scene.texts) == ["logLevel: warn"]

@@ -7,10 +7,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from rehearsal import cli
 from rehearsal.fault_kinds import ARGUMENTS, KINDS
-from rehearsal.faults import FaultError, Faults, node_number, parse_fault, parse_faults
+from rehearsal.faults import (
+    FaultError,
+    Faults,
+    node_number,
+    parse_fault,
+    parse_faults,
+    refuse_simulated,
+)
 from schema.errors import ExitCode
+from tests.chaos.findings import RULES
+from tests.chaos.matrix import MATRIX
+from tests.docs_faults import PAGE, page
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -113,3 +125,26 @@ def test_a_nodes_number_is_at_the_end_of_its_name() -> None:
     assert node_number("gke-size-4-measured-0012") == 12
     assert node_number("node") == 0
     assert node_number("") == 0
+
+
+def test_the_page_of_faults_is_what_the_catalogue_says() -> None:
+    assert PAGE.read_text("utf-8") == page(), "stale: make docs"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_make_chaos_has_a_rule_for_every_kind_and_plays_it(name: str) -> None:
+    assert name in RULES
+    asked = [parse_fault(text).name for scenario in MATRIX for text in scenario.faults]
+    assert name in asked
+
+
+def test_faults_of_simulated_nodes_are_refused_for_real_ones() -> None:
+    refuse_simulated(parse_faults(["image-missing", "event-lost"]))
+    with pytest.raises(FaultError, match="node-slow is a simulated node's"):
+        refuse_simulated(parse_faults(["image-missing", "node-slow"]))
+
+
+def test_the_list_of_faults_tells_every_kind() -> None:
+    done = CliRunner().invoke(cli.app, ["faults"])
+    assert done.exit_code == 0
+    assert all(name in done.output for name in KINDS)

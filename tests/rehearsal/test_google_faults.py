@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from rehearsal.faults import Faults
+from rehearsal.fleet import ClusterKey, LogLine
 from tests.rehearsal.local_google import ZONE, Google, Loopback, google_in
 
 CLUSTER = {"cluster": {"name": "c", "initialNodeCount": 1}}
@@ -97,3 +100,23 @@ def test_a_cluster_that_is_stuck_for_ever_ends_with_the_server(start: Start) -> 
     google.ok("DELETE", f"{CLUSTERS}/c")
     assert google.ok("GET", f"{CLUSTERS}/c")["status"] == "STOPPING"
     assert len(faults.struck) == 1
+
+
+def test_a_late_sink_writes_after_the_cluster_was_deleted(start: Start) -> None:
+    google, faults = start("sink-late:s=0.5")
+    google.ok("POST", "storage/v1/b", {"name": "events"}, project="p")
+    sink = {"name": "s", "destination": "storage.googleapis.com/events", "filter": ""}
+    writer = google.ok("POST", "logging/v2/projects/p/sinks", sink)["writerIdentity"]
+    policy = google.ok("GET", "storage/v1/b/events/iam")
+    policy["bindings"].append({"role": "roles/storage.objectCreator", "members": [writer]})
+    google.ok("PUT", "storage/v1/b/events/iam", policy)
+    google.done("POST", CLUSTERS, CLUSTER)
+    key = ClusterKey("p", "us-central1-a", "c")
+    google.logs.append(LogLine(key, "ns", "pod", "c", "stdout", "a", datetime.now(UTC)))
+    google.done("DELETE", f"{CLUSTERS}/c")
+    assert google.ok("GET", "storage/v1/b/events/o").get("items", []) == []
+    deadline = time.monotonic() + 10
+    while not google.ok("GET", "storage/v1/b/events/o").get("items"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [line["fault"] for line in faults.struck] == ["sink-late"]
