@@ -56,7 +56,10 @@ class Model:
         nodes: number of nodes that they are from.
         images: names of the images.
         unseen: relative errors (true / expected) of pulls of images left out of the fit.
-        overhead: seconds of a trial beyond its slowest pull: level, and per unpacked GB.
+        unseen_images: the same of each image's median.
+        spread: each pull against the median of its image on its cluster.
+        overhead: seconds of a trial beyond its slowest pull: level, per unpacked GB, and how far
+            trials were from that, 2.5 % and 97.5 % of them.
         provenance: of the data.
         selection: which pulls were fitted.
     """
@@ -68,7 +71,9 @@ class Model:
     nodes: int
     images: tuple[str, ...]
     unseen: tuple[float, ...]
-    overhead: tuple[float, float]
+    unseen_images: tuple[float, ...]
+    spread: tuple[float, ...]
+    overhead: tuple[float, float, float, float]
     provenance: str
     selection: str
 
@@ -174,14 +179,19 @@ def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False
             "far from the data.",
             "name runs with images of about its size",
         )
-    errors = np.asarray(model.unseen)
-    low, high = np.quantile(errors, [0.025, 0.975])
-    slowest = np.quantile(errors, (nodes - 0.5) / nodes)  # of so many nodes, as a rule
-    overhead = max(0.0, model.overhead[0] + model.overhead[1] * features["unpacked GB"])
-    job = pull * slowest + overhead
+    low, high = np.quantile(np.asarray(model.unseen), [0.025, 0.975])
+    few, many = np.quantile(np.asarray(model.unseen_images), [0.025, 0.975])
+    # Of so many nodes the slowest, as a rule, as far as nodes differ in pulling one image.
+    slowest = float(np.quantile(np.asarray(model.spread), (nodes - 0.5) / nodes))
+    level, slope, less, more = model.overhead
+    overhead = level + slope * features["unpacked GB"]
     return Prediction(
         (pull, float(pull * low), float(pull * high)),
-        (float(job), float(pull * low + overhead), float(pull * max(errors) + overhead)),
+        (
+            pull * slowest + max(0.0, overhead),
+            float(pull * min(few, 1.0)) * slowest + max(0.0, overhead + less),
+            float(pull * max(many, 1.0)) * slowest + max(0.0, overhead + more),
+        ),
     )
 
 
@@ -224,6 +234,7 @@ def _fit(data: _Data, clusters: Sequence[Cluster], provenance: str, selection: s
         Term(name, float(value), float(error))
         for name, value, error in zip(["level", *columns], beta, errors, strict=True)
     ]
+    unseen = [ratios for ratios in _unseen(design, data) if ratios]
     known = [bool(np.isfinite(column).all()) for column in data.x.T]
     ranges = {
         name: (float(x.min()), float(x.max()))
@@ -237,7 +248,9 @@ def _fit(data: _Data, clusters: Sequence[Cluster], provenance: str, selection: s
         len(data.y),
         len(np.unique(data.node)),
         data.images,
-        tuple(_unseen(design, data)),
+        tuple(ratio for ratios in unseen for ratio in ratios),
+        tuple(float(np.median(ratios)) for ratios in unseen),
+        tuple(_spread(data)),
         _overhead(clusters),
         provenance,
         selection,
@@ -281,9 +294,9 @@ def _solve(design: Vector, y: Vector, node: NDArray[np.int64]) -> tuple[Vector, 
     return beta, factor * inverse @ (sums.T @ sums) @ inverse
 
 
-def _unseen(design: Vector, data: _Data) -> list[float]:
-    """True over expected, for the pulls of each image by a fit without it."""
-    ratios: list[float] = []
+def _unseen(design: Vector, data: _Data) -> list[list[float]]:
+    """By image, true over expected of its pulls by a fit without it."""
+    found: list[list[float]] = []
     for image in np.unique(data.image):
         away = data.image != image
         beta = np.linalg.lstsq(
@@ -291,11 +304,21 @@ def _unseen(design: Vector, data: _Data) -> list[float]:
         )[0]
         expected = design[~away] @ beta
         good = expected > 0
-        ratios += (data.y[~away][good] / expected[good]).tolist()
+        found.append((data.y[~away][good] / expected[good]).tolist())
+    return found
+
+
+def _spread(data: _Data) -> list[float]:
+    """Each pull against the median of its image at its cluster's size."""
+    groups = np.unique(np.column_stack([data.image, data.x[:, -1]]), axis=0, return_inverse=True)[1]
+    ratios: list[float] = []
+    for group in range(int(groups.max()) + 1):
+        mine = data.y[groups.ravel() == group]
+        ratios += (mine / np.median(mine)).tolist()
     return ratios
 
 
-def _overhead(clusters: Sequence[Cluster]) -> tuple[float, float]:
+def _overhead(clusters: Sequence[Cluster]) -> tuple[float, float, float, float]:
     rows = [
         (
             (cluster.images[trial.image].unpacked_bytes or 0) / 1e9,
@@ -306,9 +329,8 @@ def _overhead(clusters: Sequence[Cluster]) -> tuple[float, float]:
         if trial.parts["pull"] > 0 and trial.image in cluster.images
     ]
     if not rows:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0, 0.0
     x, y = np.array(rows).T
-    if np.ptp(x) == 0:
-        return float(np.median(y)), 0.0
-    slope, level = np.polyfit(x, y, 1)
-    return float(level), float(slope)
+    slope, level = np.polyfit(x, y, 1) if np.ptp(x) else (0.0, np.median(y))
+    less, more = np.quantile(y - level - slope * x, [0.025, 0.975])
+    return float(level), float(slope), float(less), float(more)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis.effects import Matrix, nan_median
+from analysis.labels import short_names
 from analysis.plot_files import (
     PART_COLOURS,
     PULL,
@@ -23,7 +24,7 @@ from analysis.plot_files import (
     sequence,
     style,
 )
-from analysis.study_data import Cluster, load_clusters, priced_alike
+from analysis.study_data import Cluster, load_clusters, priced_alike, timeline_of
 from analysis.tables import Tables
 from analysis.wall_time import PARTS
 
@@ -32,6 +33,7 @@ Colour = tuple[float, float, float, float]
 _LOG_FROM = 50
 _SECONDS = "pull time (s)"
 _JITTER = 0.28
+_MOST_CELLS = 20_000
 _SYMBOLS = "Filled: valid; hollow: excluded; bar: median of the valid."
 
 
@@ -94,6 +96,12 @@ def _sizes(clusters: Sequence[Cluster]) -> list[float]:
 def _size(cluster: Cluster, image: str) -> float:
     known = cluster.images.get(image)
     return ((known.unpacked_bytes or known.wire_bytes or 0) if known else 0) / 1e9
+
+
+def _labels(cluster: Cluster, images: Sequence[str]) -> list[str]:
+    tags = [cluster.images[i].label if i in cluster.images else i for i in images]
+    short = short_names(tags)
+    return [short[tag] for tag in tags]
 
 
 def _seconds_axis(axes: Axes, values: Matrix) -> None:
@@ -186,7 +194,7 @@ def _distribution(cluster: Cluster, out: Path, name: str, mark: str) -> list[Pat
     colours = sequence(len(images))
     for place, image in enumerate(images):
         _points(axes, place, cluster, image, width=0.25, colour=colours[place])
-    labels = [cluster.images[i].label if i in cluster.images else i for i in images]
+    labels = _labels(cluster, images)
     axes.set_xticks(range(len(images)), labels, rotation=90, fontsize=7)
     _seconds_axis(axes, cluster.every.seconds)
     axes.set_title(f"Pulls of each image: {cluster.label}")
@@ -203,7 +211,7 @@ def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
     images = sorted(cluster.every.images, key=lambda image: _size(cluster, image))
     seconds = cluster.every.of(images)
     relative = seconds / nan_median(seconds, 0)[None, :]
-    labels = [cluster.images[i].label if i in cluster.images else i for i in images]
+    labels = _labels(cluster, images)
     far = float(np.nanmax(np.abs(relative - 1))) if np.isfinite(relative).any() else 0.1
     far = min(max(far, 0.05), 1.0)
     figure, axes = new_heat_map(
@@ -220,17 +228,19 @@ def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
 
 
 def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
-    rows = tables.database.execute(
-        """
-        SELECT node, epoch(scheduled_at), epoch(pulling_at), epoch(pulled_at), epoch(started_at),
-            epoch(job_complete_at)
-        FROM cells WHERE run = ? AND stack = ? AND pulling_at IS NOT NULL ORDER BY node, pulling_at
-        """,
-        [cluster.run, cluster.stack],
-    ).fetchall()
+    cells = timeline_of(tables, cluster, _MOST_CELLS)
+    rows = [
+        row
+        for row in zip(
+            *(cells[name] for name in ("node", "scheduled", "pulling", "pulled", "started")),
+            cells["complete"],
+            strict=True,
+        )
+        if row[2] is not None
+    ]
     if not rows:
         return []
-    zero = min(row[1] or row[2] for row in rows)
+    zero = min(row[1] for row in rows)
     nodes = sorted({row[0] for row in rows})
     place = {node: number for number, node in enumerate(nodes)}
     figure, axes = new_figure(11, min(14.0, max(3.0, 0.12 * len(nodes) + 2.4)))
@@ -287,13 +297,12 @@ def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) ->
         return []
     figure, axes = new_figure(6.5, 4.5)
     for (cluster, cost), colour in zip(priced, sequence(len(priced)), strict=True):
-        axes.scatter([cluster.trials_s / 60], [cost], s=70, color=[colour])
+        axes.scatter([cluster.trials_s / 60], [cost], s=70, color=[colour], clip_on=False)
         name = f"{cluster.machine_type}\n{cluster.nodes} nodes"
         axes.annotate(name, (cluster.trials_s / 60, cost), xytext=(9, 0),
                       textcoords="offset points", va="center")  # fmt: skip
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.margins(0.25)
+    axes.set_xlim(0, 1.25 * max(cluster.trials_s for cluster, _ in priced) / 60)
+    axes.set_ylim(0, 1.15 * max(cost for _, cost in priced))
     axes.set_xlabel("wall time of the study (minutes)")
     axes.set_ylabel("price of the nodes (USD)")
     axes.set_title("Machine types: time against price")

@@ -11,11 +11,12 @@ from pathlib import Path
 from analysis.answers import all_answers, emptiest
 from analysis.audit import Audit, audit
 from analysis.event_table import Progress
+from analysis.labels import size
 from analysis.load_runs import Recording
 from analysis.manifests import ImageManifest, read_manifests
 from analysis.page import Banner, Number, Page, Section, render
 from analysis.report_images import alike, image_bytes
-from analysis.report_parts import Draft, size
+from analysis.report_parts import Draft
 from analysis.report_runs import machines, timelines, wall_time
 from analysis.report_times import model, nodes, pull_times
 from analysis.report_trust import audited, validity

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from analysis.answers import EMPTY_FROM
 from analysis.charts import roofline, similarity_map
 from analysis.effects import nan_median
+from analysis.labels import size
 from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.manifests import ImageManifest
 from analysis.page import Figure, Section
-from analysis.report_parts import Draft, make_table, size
+from analysis.report_parts import Draft, make_table
 from analysis.similarity import cluster_order, compare_images
 from analysis.study_data import Cluster, Image
 
@@ -24,10 +25,12 @@ def image_bytes(draft: Draft) -> Section:
     for cluster in draft.clusters:
         known |= {image.label: image for image in cluster.images.values()}
     ordered = sorted(known.values(), key=lambda i: (i.unpacked_bytes or 0, i.layers or 0, i.label))
+    counted = any(image.received_bytes or image.written_bytes for image in ordered)
+    more = ("Received#", "Written#") if counted else ()
     table = make_table(
         f"{len(ordered)} images: bytes on the wire as kubelets reported them, bytes on the disk as "
-        "the tag claims",
-        ("Image", "Registry", "Layers (tag)#", "On the wire#", "On the disk#", "Ratio#"),
+        "the tag claims" + (", received and written as nodes counted" if counted else ""),
+        ("Image", "Registry", "Layers (tag)#", "On the wire#", "On the disk#", "Ratio#", *more),
         [
             [
                 image.label,
@@ -36,6 +39,7 @@ def image_bytes(draft: Draft) -> Section:
                 size(image.wire_bytes),
                 size(image.unpacked_bytes),
                 _ratio(image),
+                *((size(image.received_bytes), size(image.written_bytes)) if counted else ()),
             ]
             for image in ordered
         ],
@@ -73,7 +77,10 @@ def _roofline(draft: Draft) -> list[Figure]:
     ]  # fmt: skip
     measured = all(cluster.measured for cluster in draft.clusters)
     shown = limits if measured else []
-    caption = f"n = {len(rows) // 2} medians over nodes, all successful pulls. " + (
+    counted = any(i.written_bytes for c in draft.clusters for i in c.images.values())
+    caption = f"n = {len(rows) // 2} medians over nodes, all successful pulls; bytes as "
+    caption += "the nodes counted them. " if counted else "kubelet and tag tell them. "
+    caption += (
         "Limits: makers' figures for 100 GB pd-balanced and the machine type."
         if measured
         else "The limits of a rehearsing machine are not known, so none is drawn."
@@ -90,11 +97,11 @@ def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
     medians = nan_median(cluster.every.seconds, 0)
     for name, median in zip(cluster.every.images, medians, strict=True):
         image = cluster.images.get(name)
-        if image and image.unpacked_bytes and image.wire_bytes and median > 0:
-            gb = round(image.unpacked_bytes / 1e9, 6)
+        if image and image.stored_bytes and image.moved_bytes and median > 0:
+            gb = round((image.unpacked_bytes or image.stored_bytes) / 1e9, 6)
             for kind, moved in (
-                ("to the disk", image.unpacked_bytes),
-                ("over the network", image.wire_bytes),
+                ("to the disk", image.stored_bytes),
+                ("over the network", image.moved_bytes),
             ):
                 rate = float(f"{moved / 1e6 / median:.4g}")
                 rows.append((cluster.label, image.label, gb, kind, rate))

@@ -1,14 +1,12 @@
 """What the sections of a report share: the data at hand, captions, and numbers as text."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.page import Columns, Header, PageTable
 from analysis.study_data import Cluster
 from analysis.tables import Tables
-from schema.image_tag import find_tag
 
 MOST_ROWS = 20_000
 """Pulls and cells that a page draws one by one; of more, an even sample is drawn, and said so."""
@@ -78,39 +76,6 @@ class Draft:
 def mark_of(cluster: Cluster) -> str:
     """What was not measured in a cluster; empty if it was measured."""
     return "" if cluster.measured else cluster.provenance
-
-
-def seconds(value: float | None) -> str:
-    """A duration for people; a dash where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"  # noqa: PLR2004 (about three digits)
-
-
-def size(value: float | None) -> str:
-    """Bytes for people, in powers of ten as the tags count; a dash where there is none."""
-    if value is None:
-        return "–"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
-def short_name(tag: str) -> str:
-    """An image for a plot: `19 GB, 9 layers` of a tag that claims so, else the tag."""
-    claim = find_tag(tag)
-    if claim is None:
-        return tag
-    salt = f" {claim.salt}" if claim.salt else ""
-    return f"{size(claim.size_bytes)}, {claim.layers} layer{'s' * (claim.layers != 1)}{salt}"
-
-
-def short_names(tags: Iterable[str]) -> dict[str, str]:
-    """By tag its short name, or the tag itself where another one has the same short name."""
-    distinct = set(tags)
-    counts = Counter(short_name(tag) for tag in distinct)
-    return {t: short_name(t) if counts[short_name(t)] == 1 else t for t in distinct}
 
 
 def make_table(

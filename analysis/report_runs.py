@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from analysis.labels import short_name, short_names
 from analysis.page import Columns, Figure, PageTable, Section
-from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of, short_name, short_names
+from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of
 from analysis.run_charts import machine_points, timeline, wall_bars
-from analysis.study_data import Cluster, priced_alike
+from analysis.study_data import Cluster, priced_alike, timeline_of
 from analysis.wall_time import PARTS, TrialTime
 
 
@@ -41,38 +42,9 @@ def timelines(draft: Draft) -> Section:
 
 
 def _cells(draft: Draft, cluster: Cluster) -> Columns:
-    # Of nodes that run faster than the clock a second stands for as many (schema.run_records).
-    columns = draft.columns(
-        f"""
-        WITH placed AS (
-            SELECT cells.*, speed, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
-                epoch(pulling_at) + shift_s AS pulling
-            FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
-            WHERE run = ? AND stack = ?
-        ),
-        stood AS (
-            SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled,
-                coalesce(finished_at, started_at) AS over_at
-            FROM placed
-        ),
-        ended AS (
-            SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started,
-                pulled + speed * epoch(over_at - pulled_at) AS finished
-            FROM stood
-        )
-        SELECT node, coalesce(nullif(tag, ''), image) AS image, status,
-            {", ".join(f"round({name}, 2) AS {name}" for name in _PLACES)},
-            round(finished + epoch(job_complete_at - over_at), 2) AS complete,
-            round(waiting_s, 3) AS waiting_s, round(pull_s, 3) AS pull_s
-        FROM ended ORDER BY node, image, scheduled LIMIT {MOST_ROWS}
-        """,
-        [cluster.run, cluster.stack],
-    )
+    columns = timeline_of(draft.tables, cluster, MOST_ROWS)
     short = short_names(columns["image"])
     return columns | {"image": [short[image] for image in columns["image"]]}
-
-
-_PLACES = ("scheduled", "pulling", "pulled", "started", "finished")
 
 
 _WALL_TEXT = (

@@ -4,9 +4,10 @@ from typing import Any
 
 from analysis.charts import by_cluster, by_layers, by_size
 from analysis.effects import nan_median
+from analysis.labels import seconds, short_names
 from analysis.model import ModelError, fit
 from analysis.page import Columns, Figure, PageTable, Section
-from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of, seconds, short_names
+from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of
 from analysis.run_charts import node_map
 from analysis.study_data import Cluster
 

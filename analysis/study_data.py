@@ -235,3 +235,41 @@ def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
         for cluster, usd in priced
         if usd is not None and len(types[cluster.study, cluster.nodes, cluster.kind]) > 1
     ]
+
+
+_TIMELINE = """
+WITH placed AS (
+    SELECT cells.*, speed, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
+        epoch(pulling_at) + shift_s AS pulling
+    FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
+    WHERE run = ? AND stack = ?
+),
+stood AS (  -- a second on a node that runs faster than the clock stands for as many
+    SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled,
+        coalesce(finished_at, started_at) AS over_at
+    FROM placed
+),
+ended AS (
+    SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started,
+        pulled + speed * epoch(over_at - pulled_at) AS finished
+    FROM stood
+)
+SELECT node, coalesce(nullif(tag, ''), image) AS image, status,
+    round(scheduled, 2) AS scheduled, round(pulling, 2) AS pulling, round(pulled, 2) AS pulled,
+    round(started, 2) AS started, round(finished, 2) AS finished,
+    round(finished + epoch(job_complete_at - over_at), 2) AS complete,
+    round(waiting_s, 3) AS waiting_s, round(pull_s, 3) AS pull_s
+FROM ended ORDER BY node, image, ended.scheduled LIMIT ?
+"""
+
+
+def timeline_of(tables: Tables, cluster: Cluster, most: int) -> dict[str, list[Any]]:
+    """A cluster's cells as columns, their moments in seconds of the time that the run stands for.
+
+    That is the clock's, since the run's or the first trial's begin, but where simulated nodes ran
+    faster than it; `most` rows at the most.
+    """
+    result = tables.database.execute(_TIMELINE, [cluster.run, cluster.stack, most])
+    names = [column[0] for column in result.description or ()]
+    rows = result.fetchall()
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
