@@ -71,14 +71,19 @@ def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
             "scale": {"scheme": "viridis"},
             "legend": {"columns": 2, "symbolLimit": 80},
         }
+    long = max(map(len, order), default=0) > _LONG_NAME
     return {
         "field": field,
         "type": "ordinal",
         "sort": list(order),
         "title": title,
         "scale": {"domain": list(order), "range": sequence(len(order))},
+        **({"legend": {"columns": 1}} if long else {}),
     }
 
+
+_LONG_NAME = 16
+"""Longer names stand one below the other in a legend, also on a phone."""
 
 _UPRIGHT = 4
 """So many names of clusters fit beside each other."""

@@ -6,6 +6,7 @@ first, then shows what the answers rest on.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.answers import all_answers, emptiest
@@ -15,7 +16,7 @@ from analysis.labels import size
 from analysis.load_runs import Recording
 from analysis.manifests import ImageManifest, read_manifests
 from analysis.page import Banner, Number, Page, Section, render
-from analysis.report_images import alike, image_bytes
+from analysis.report_images import alike, image_bytes, images_alike
 from analysis.report_parts import Draft
 from analysis.report_runs import machines, timelines, wall_time
 from analysis.report_times import model, nodes, pull_times
@@ -76,7 +77,7 @@ def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
     """The page about some recordings."""
     draft = Draft(tables, load_clusters(tables))
     sections = [
-        _answers(draft),
+        _answers(draft, manifests),
         pull_times(draft),
         validity(draft),
         audited(draft, audit(tables)),
@@ -201,12 +202,16 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:few]) + (f" and {len(names) - few} more" if len(names) > few else "")
 
 
-def _answers(draft: Draft) -> Section:
+def _answers(draft: Draft, manifests: Sequence[ImageManifest]) -> Section:
     text = (
         "Each answer rests on valid cells and compares nodes, not pods; in brackets the 95 % "
         "interval of a bootstrap that draws nodes. Where the data cannot tell, that is the answer."
     )
-    return Section("answers", "Answers", [text], answers=all_answers(draft.clusters))
+    answers = [
+        *all_answers(draft.clusters),
+        replace(images_alike(manifests), provenance=draft.mark),
+    ]
+    return Section("answers", "Answers", [text], answers=answers)
 
 
 def _numbers(tables: Tables) -> list[Number]:

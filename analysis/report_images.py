@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from analysis.answers import EMPTY_FROM
 from analysis.charts import roofline, similarity_map
 from analysis.effects import nan_median
-from analysis.labels import size
+from analysis.labels import short_names, size
 from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.manifests import ImageManifest
-from analysis.page import Figure, Section
+from analysis.page import Answer, Figure, Section
 from analysis.report_parts import Draft, make_table
 from analysis.similarity import cluster_order, compare_images
 from analysis.study_data import Cluster, Image
+from analysis.time_answers import untold
 
 _TEXT = (
     "What a pull moves over the network and what it writes to the disk, each second, against what "
@@ -108,17 +111,45 @@ def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
     return rows
 
 
+def images_alike(manifests: Sequence[ImageManifest]) -> Answer:
+    """Whether the images of the study share layers, or only look as if they did."""
+    question = "Do the images share layers?"
+    if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
+        return untold(
+            question,
+            "No manifests are at hand; runs of this project have theirs, --manifests names others.",
+        )
+    similar = compare_images(manifests)
+    pairs = np.triu_indices(len(similar.tags), 1)
+    every, without = similar.layers[pairs], similar.layers_without_base[pairs]
+    sharing = int((without > 0).sum())
+    fact = "No: without the base no two of them have a layer in common."
+    if sharing:
+        fact = (
+            f"{sharing} of {len(without)} pairs do, without the base at most {without.max():.0%}."
+        )
+    return Answer(
+        question,
+        fact,
+        f"{len(similar.tags)} images; with the base pairs have {np.median(every):.1%} of their "
+        f"layers in common in the middle, and at most {every.max():.0%}. A shared layer is pulled "
+        "once, by whichever image comes first.",
+    )
+
+
 def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
     """How alike the images are, where manifests are at hand."""
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
         return []
     similar = compare_images(manifests)
+    short = short_names(similar.tags)
     figures = []
+    base = f"{len(similar.base)} layer{'s' * (len(similar.base) != 1)}"
     kinds = {
         "similarity_layers": ("Layers in common", "all layers"),
         "similarity_layers_without_base": (
             "Layers in common, without the base",
-            f"without the base ({len(similar.base)} layers that all images begin with)"
+            f"the layers without the base ({base} that all images begin with)"
             if similar.base
             else "all layers, since no layer is common to all images",
         ),
@@ -126,11 +157,11 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
     }
     for key, matrix in similar.tables().items():
         order = cluster_order(matrix)
-        tags = [similar.tags[i] for i in order]
+        tags = [short[similar.tags[i]] for i in order]
         name = key.replace("_", "-")
         draft.data[name] = {
-            "a": [similar.tags[i] for i in order for _ in order],
-            "b": [similar.tags[j] for _ in order for j in order],
+            "a": [tag for tag in tags for _ in tags],
+            "b": [tag for _ in tags for tag in tags],
             "similarity": [round(float(matrix[i, j]), 4) for i in order for j in order],
         }
         title, of = kinds[key]

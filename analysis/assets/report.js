@@ -49,12 +49,18 @@
     header: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12 },
     title: { color: "var(--ink)" }, text: { color: "var(--ink)" }, rule: { color: "var(--soft)" },
   };
+  const narrowLegends = (part) => {
+    if (!part || typeof part !== "object") return;
+    if (part.legend && part.legend.columns > 2) part.legend.columns = 2;
+    Object.values(part).forEach(narrowLegends);
+  };
   const draw = async (plot) => {
     const figure = plot.closest("figure");
     const spec = colour(JSON.parse(document.getElementById(plot.dataset.spec).textContent), style());
     spec.autosize = { type: "fit-x", contains: "padding" };
     spec.datasets = Object.fromEntries((plot.dataset.uses || "").split(" ").filter(Boolean).map((n) => [n, dataset(n)]));
     const narrow = plot.clientWidth < 520;
+    if (narrow) narrowLegends(spec);
     const legend = narrow ? { orient: "top", columns: 2 } : {};
     const theme = colour(config, style());
     Object.assign(theme.legend, legend);

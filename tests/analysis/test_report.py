@@ -104,6 +104,7 @@ QUESTIONS = (
     "Is the faster machine worth its price?",
     "Is one registry faster than another?",
     "Does image streaming help?",
+    "Do the images share layers?",
 )
 
 
@@ -280,5 +281,6 @@ def test_the_original_study_on_a_page(chonks: Path, tmp_path: Path) -> None:
     text = sane(page)
     assert page.stat().st_size < 5_000_000
     assert "n1-standard-64 is 1.07 times faster than n1-standard-16" in text
+    assert "No: without the base no two of them have a layer in common." in text
     assert "Layers in common, without the base" in text
     assert re.search("91[0-9] times as much", text)
