@@ -12,8 +12,11 @@ from rich.table import Table
 
 from rehearsal.doctor import Finding, examine, is_ready
 from rehearsal.ending import end
+from rehearsal.fault_kinds import KINDS as KINDS_OF_FAULTS
 from rehearsal.home import default_home
-from rehearsal.session import DEFAULT_SCALE, handling, session
+from rehearsal.options import DEFAULT_SCALE, KINDS
+from rehearsal.session import handling, session
+from rehearsal.stand_ins import provider_variables
 from schema.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -39,12 +42,30 @@ def doctor() -> None:
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
 def shell(
+    *,
     command: Annotated[
         list[str] | None, typer.Argument(help="What to run; default: your shell.")
     ] = None,
     scale: Annotated[
-        float, typer.Option(help="Images hold this fraction of their tags' bytes.", min=1e-6, max=1)
-    ] = DEFAULT_SCALE,
+        float | None,
+        typer.Option(
+            help="Images hold this fraction of their tags' bytes; default: "
+            f"{DEFAULT_SCALE['real']} for real nodes, {DEFAULT_SCALE['simulated']:g} for simulated "
+            "ones.",
+            min=1e-6,
+            max=1,
+        ),
+    ] = None,
+    nodes: Annotated[
+        str, typer.Option(help="`real` (Linux and root; 8 at most) or `simulated`.")
+    ] = "real",
+    speed: Annotated[
+        float, typer.Option(help="How many times faster than the clock simulated nodes work.")
+    ] = 1.0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="A thing to go wrong, NAME[:ARGS]; @FILE for those of a file."),
+    ] = None,
     keep: Annotated[
         bool, typer.Option(help="Leave clusters running at the end; `down` ends them.")
     ] = False,
@@ -54,9 +75,30 @@ def shell(
 ) -> None:
     """Run a command against a local Google, and end with its exit code."""
     wanted = command or [os.environ.get("SHELL", "/bin/sh")]
-    with session(scale, keep=keep, rate_limits=rate_limits):
+    if nodes not in KINDS:
+        raise UserError(f"There are no {nodes} nodes, only {' and '.join(KINDS)} ones.")
+    with session(
+        scale, keep=keep, nodes=nodes, speed=speed, rate_limits=rate_limits, faults=fault or ()
+    ):
         code = _run(wanted)
     raise typer.Exit(code)
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def providers(
+    command: Annotated[list[str], typer.Argument(help="What to run, mostly a preview.")],
+) -> None:
+    """Run a command with Pulumi and its providers alone, without a local Google."""
+    with provider_variables() as variables:
+        os.environ.update(variables)
+        code = _run(command)
+    raise typer.Exit(code)
+
+
+@app.command()
+def faults() -> None:
+    """List what can be made to go wrong, with the values that arguments have if left out."""
+    _print_faults()
 
 
 @app.command()
@@ -90,6 +132,19 @@ def _run(command: list[str]) -> int:
             process.terminate()
             code = process.wait()
     return code if code >= 0 else 128 - code
+
+
+def _print_faults() -> None:
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("fault", no_wrap=True)
+    for heading in ("what happens", "how a run shows it", "arguments"):
+        table.add_column(heading, overflow="fold")
+    for name, kind in KINDS_OF_FAULTS.items():
+        arguments = ",".join(f"{key}={value}" for key, value in kind.arguments.items())
+        where = "Simulated nodes: " if kind.simulated else ""
+        table.add_row(name, f"{where}{kind.does}", kind.shows, arguments)
+    console.print(table, highlight=False)
 
 
 def _print(findings: list[Finding]) -> None:

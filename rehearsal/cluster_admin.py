@@ -7,6 +7,7 @@ the cloud's own doing: they are not what is rehearsed.
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,11 +28,14 @@ Taint = tuple[str, str, str]
 _TIMEOUT_S = 10.0
 _NO_JOB = "!batch.kubernetes.io/job-name"
 _NOT_READY_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-_VIRTUAL_CAPACITY = {"cpu": "16", "memory": "60Gi", "pods": "110", "ephemeral-storage": "100Gi"}
 
 
 class ClusterError(FleetError):
     """The cluster's API server refused or did not answer."""
+
+
+class ConflictError(ClusterError):
+    """The object has changed meanwhile."""
 
 
 class NotThereError(ClusterError):
@@ -86,21 +90,57 @@ class ClusterAdmin:
                 )
             time.sleep(0.1)
 
+    def lift_not_ready(
+        self, names: set[str], threads: Executor, *, timeout_s: float, check: Callable[[], None]
+    ) -> None:
+        """Take the not-ready taint off nodes as soon as they are Ready.
+
+        The controller manager does so too, but with its default rate limits takes a minute for 256
+        nodes that come at once, which those of a cloud do not.
+
+        Args:
+            names: of the nodes.
+            threads: to ask with.
+            timeout_s: how long; what is left then is the controller manager's.
+            check: called in between; raises if waiting is in vain.
+        """
+        deadline = time.monotonic() + timeout_s
+        left = set(names)
+        while left and time.monotonic() < deadline:
+            check()
+            nodes = [
+                node
+                for node in self._call("GET", "/api/v1/nodes")["items"]
+                if node["metadata"]["name"] in left and _says_ready(node)
+            ]
+            lifted = list(threads.map(self._lift, nodes))
+            left -= {
+                node["metadata"]["name"] for node, done in zip(nodes, lifted, strict=True) if done
+            }
+            time.sleep(0.1)
+
+    def _lift(self, node: Object) -> bool:
+        """Whether the node has no such taint any more."""
+        taints = node["spec"].get("taints", [])
+        kept = [taint for taint in taints if taint["key"] not in _NOT_READY_TAINTS]
+        if len(kept) == len(taints):
+            return True
+        version = {"resourceVersion": node["metadata"]["resourceVersion"]}
+        body = {"metadata": version, "spec": {"taints": kept}}
+        path = f"/api/v1/nodes/{node['metadata']['name']}"
+        try:
+            self._call("PATCH", path, body, content="application/merge-patch+json")
+        except ConflictError:
+            return False
+        return True
+
     def label_node(self, name: str, labels: dict[str, str]) -> None:
         """Set labels of a node."""
         self._patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels}})
 
-    def add_virtual_node(
-        self, name: str, labels: dict[str, str], taints: tuple[Taint, ...]
-    ) -> None:
-        """Add a node that kwok-controller keeps Ready."""
-        key, value = VIRTUAL_NODE
-        body = {
-            "metadata": {"name": name, "labels": labels, "annotations": {key: value}},
-            "spec": {"taints": [{"key": k, "value": v, "effect": e} for k, v, e in taints]},
-            "status": {"allocatable": _VIRTUAL_CAPACITY, "capacity": _VIRTUAL_CAPACITY},
-        }
-        self._call("POST", "/api/v1/nodes", body)
+    def add_node(self, node: Object) -> None:
+        """Add a node that somebody keeps Ready."""
+        self._call("POST", "/api/v1/nodes", node)
 
     def remove_node(self, name: str) -> None:
         """Remove a node, and the pods bound to it at once, as nobody is left to end them."""
@@ -119,7 +159,8 @@ class ClusterAdmin:
         listed = self._call("GET", "/api/v1/pods", params={"labelSelector": _NO_JOB})
         pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
         yield list(pods.values())
-        for change in self._watch_pods(listed["metadata"]["resourceVersion"], seconds):
+        since = {"labelSelector": _NO_JOB, "resourceVersion": listed["metadata"]["resourceVersion"]}
+        for change in self._watch("/api/v1/pods", since, seconds):
             pod = change["object"]
             if change["type"] == "ERROR":
                 return
@@ -128,6 +169,29 @@ class ClusterAdmin:
             else:
                 pods[pod["metadata"]["uid"]] = pod
             yield list(pods.values())
+
+    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """Each object of a kind as ADDED, then each change of one, for a while.
+
+        Ends early when the API server goes away or has forgotten too much.
+        """
+        listed = self._call("GET", path)
+        for found in listed["items"]:
+            yield "ADDED", found
+        version = listed["metadata"]["resourceVersion"]
+        for change in self._watch(path, {"resourceVersion": version}, seconds):
+            if change["type"] == "ERROR":
+                return
+            yield str(change["type"]), change["object"]
+
+    def nodes(self, selector: str) -> list[Object]:
+        """The nodes that a label selector picks."""
+        found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
+        return list(found["items"])
+
+    def events(self, namespace: str) -> list[Object]:
+        """The events of a namespace that the API server still has."""
+        return list(self._call("GET", f"/api/v1/namespaces/{namespace}/events")["items"])
 
     def virtual_nodes(self) -> set[str]:
         """Names of the nodes that exist in the API only."""
@@ -178,16 +242,11 @@ class ClusterAdmin:
         nodes = self._call("GET", "/api/v1/nodes")["items"]
         return {str(node["metadata"]["name"]) for node in nodes if _is_ready(node)}
 
-    def _watch_pods(self, version: str, seconds: int) -> Iterator[Object]:
-        params = {
-            "watch": "true",
-            "labelSelector": _NO_JOB,
-            "resourceVersion": version,
-            "timeoutSeconds": str(seconds),
-        }
+    def _watch(self, path: str, since: dict[str, str], seconds: int) -> Iterator[Object]:
+        params = {"watch": "true", "timeoutSeconds": str(seconds), **since}
         with suppress(requests.RequestException):
             answer = self._session.get(
-                f"{self._url}/api/v1/pods", params=params, stream=True, timeout=seconds + _TIMEOUT_S
+                self._url + path, params=params, stream=True, timeout=seconds + _TIMEOUT_S
             )
             with answer:
                 for line in answer.iter_lines():
@@ -220,6 +279,8 @@ class ClusterAdmin:
             ) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise NotThereError(f"{path} is not in the cluster at {self._url}.")
+        if answer.status_code == HTTPStatus.CONFLICT:
+            raise ConflictError(f"{path} has changed meanwhile: {answer.text[:300]}.")
         if not answer.ok:
             raise ClusterError(f"The API server refused {method} {path}: {answer.text[:300]}.")
         result: Object = answer.json()
@@ -230,7 +291,11 @@ def _path_of(pod: Object) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
-def _is_ready(node: Object) -> bool:
+def _says_ready(node: Object) -> bool:
     conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def _is_ready(node: Object) -> bool:
     taints = {taint["key"] for taint in node["spec"].get("taints", ())}
-    return conditions.get("Ready") == "True" and taints.isdisjoint(_NOT_READY_TAINTS)
+    return _says_ready(node) and taints.isdisjoint(_NOT_READY_TAINTS)

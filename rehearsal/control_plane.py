@@ -4,8 +4,8 @@ kwokctl starts them and makes their certificates; the versions are those of tool
 listens on loopback alone. RBAC is on, so a service account has the rights that were declared for
 it and no others, and client-side rate limits are Kubernetes' own unless switched off, since they
 are part of what a pull study measures. kwok-controller keeps nodes with the annotation
-`kwok.x-k8s.io/node=fake` Ready and their pods Running; it leaves real nodes alone. Nodes are not
-made here.
+`kwok.x-k8s.io/node=fake` Ready and their pods Running, those of Jobs apart; it leaves real nodes
+alone. Nodes are not made here.
 """
 
 import os
@@ -27,6 +27,9 @@ from tools.programs import PROGRAMS, MissingProgram, locate
 
 VIRTUAL_NODE = ("kwok.x-k8s.io/node", "fake")
 """Annotation of the nodes that kwok-controller manages."""
+
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""Label of the pods of Jobs, which kwok-controller leaves alone on every node."""
 
 _COMPONENTS = (
     "etcd",
@@ -181,6 +184,8 @@ def _configuration(folder: Path, tokens: Path, rate_limits: bool) -> tuple[dict[
         "kwok-controller": {
             "manage-all-nodes": "false",
             "manage-nodes-with-annotation-selector": f"{key}={value}",
+            # they are a kubelet's, or the emitter's (rehearsal.emitter)
+            "disregard-status-with-label-selector": JOB_LABEL,
         },
     }
     patches = [

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rehearsal.home import HOME_VARIABLE, Home, write_json
+from rehearsal.options import Options
 from rehearsal.programs import PROVIDERS
 from schema.names import LOGGING_ENDPOINT_VARIABLE, PROJECT_VARIABLE, REHEARSAL_VARIABLE
 from schema.run_records import Rehearsal
@@ -65,14 +66,27 @@ def debug_providers(ports: dict[str, int]) -> dict[str, str]:
     return {"PULUMI_DEBUG_PROVIDERS": text} if text else {}
 
 
-def rehearsal_variable(*, nodes: str, scale: float, official: set[str]) -> dict[str, str]:
+def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str]:
     """The variable that says what is not the real thing, for the records of runs."""
-    kind = {"real": "real nodes (kubelet and containerd) that share one machine"}
+    kind = {
+        "real": "real nodes (kubelet and containerd) that share one machine",
+        "simulated": "simulated nodes: a model made every pull's time, nothing was pulled",
+    }
     stand_ins = sorted(set(PROVIDERS) - official)
-    note = f"{kind.get(nodes, f'{nodes} nodes')}; a local Google; images of {scale:.3g} x the bytes"
+    note = f"{kind[options.nodes]}; a local Google; images of {options.scale:.3g} x the bytes"
+    if options.speed != 1:
+        note += f"; {options.speed:g} times faster than the clock"
+    if not options.rate_limits:
+        note += "; a control plane without its rate limits"
     if stand_ins:
         note += f"; stand-ins of Pulumi's providers {' and '.join(stand_ins)}"
-    record = Rehearsal(nodes=nodes, scale=scale, note=note)
+    record = Rehearsal(
+        nodes=options.nodes,
+        scale=options.scale,
+        note=note,
+        speed=options.speed,
+        faults=options.faults,
+    )
     return {REHEARSAL_VARIABLE: json.dumps(record.model_dump())}
 
 
@@ -103,6 +117,8 @@ def _write_credentials(home: Home, url: str) -> Path:
             "client_email": f"runner@{PROJECT}.iam.gserviceaccount.com",
             "client_id": "1",
             "token_uri": f"{url}/token",
+            # For Google's own domain google-auth would ask the real Google about this account.
+            "universe_domain": "rehearsal.invalid",
         },
     )
     return path

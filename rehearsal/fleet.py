@@ -29,6 +29,10 @@ class PoolSpec:
     labels: dict[str, str]
     taints: tuple[tuple[str, str, str], ...]
     """(key, value, effect) with effect in Kubernetes' spelling: NoSchedule, NoExecute."""
+    disk_gb: int = 100
+    """Of a node's boot disk."""
+    parallel_pulls: int = 1
+    """Images that a kubelet pulls at once."""
 
 
 @dataclass(frozen=True, slots=True)

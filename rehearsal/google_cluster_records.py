@@ -90,6 +90,8 @@ def pool_spec(key: ClusterKey, record: Json, name: str) -> PoolSpec:
             (taint["key"], taint.get("value", ""), _EFFECTS[taint["effect"]])
             for taint in config.get("taints", [])
         ),
+        disk_gb=int(config.get("diskSizeGb", 100)),
+        parallel_pulls=int(config.get("kubeletConfig", {}).get("maxParallelImagePulls", 1)),
     )
 
 

@@ -1,8 +1,9 @@
 """Clusters on this machine: keeps the contract of rehearsal.fleet.
 
-The nodes of a pool that carries the label of measured nodes are real; those of all other pools
-exist in the API only (kwok), since nothing is measured on them. What happens in a cluster is the
-cluster's business: pods of the event exporter on such nodes get a process (rehearsal.exporter).
+The nodes of a pool that carries the label of measured nodes are real or simulated, as the
+rehearsal was asked to be; those of all other pools exist in the API only (kwok), since nothing is
+measured on them. What happens in a cluster is the cluster's business: pods of the event exporter on
+nodes without a kubelet get a process (rehearsal.exporter).
 """
 
 import itertools
@@ -16,16 +17,29 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from rehearsal import control_groups, control_plane, machine, processes, real_nodes
+from rehearsal import (
+    control_groups,
+    control_plane,
+    machine,
+    processes,
+    real_nodes,
+    simulated_nodes,
+)
 from rehearsal.cluster_admin import ClusterAdmin
+from rehearsal.cluster_faults import ClusterFaults, FaultSite
 from rehearsal.control_plane import LocalControlPlane
 from rehearsal.exporter import ExporterHost, ExporterSite
+from rehearsal.faults import NO_FAULTS, Faults
 from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
 from rehearsal.home import Home
+from rehearsal.lateness import worst_report
+from rehearsal.options import Options
 from rehearsal.real_nodes import RealNode
+from rehearsal.registry import LocalRegistry
 from schema.names import MEASURED_LABEL
 
 _READY_S = 90.0
+_REQUESTS_AT_ONCE = 16
 _LONGEST_PART = 24
 """Of a cluster's or pool's name within a node's name, so that this fits a label (63)."""
 
@@ -34,7 +48,12 @@ _LONGEST_PART = 24
 class _Pool:
     spec: PoolSpec
     nodes: dict[str, RealNode | None] = field(default_factory=dict)
-    """By name, in the order of their start; None for a node that exists in the API only."""
+    """By name, in the order of their start; None for a node that has no kubelet."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether pulls are measured on its nodes."""
+        return self.spec.labels.get(MEASURED_LABEL) == "true"
 
 
 @dataclass(slots=True)
@@ -43,6 +62,9 @@ class _Cluster:
     plane: LocalControlPlane
     admin: ClusterAdmin
     exporters: ExporterHost
+    faults: ClusterFaults
+    emitter: simulated_nodes.Emitter | None = None
+    """What acts for the kubelets of simulated nodes, once there are such."""
     pools: dict[str, _Pool] = field(default_factory=dict)
 
     @property
@@ -55,10 +77,11 @@ class LocalFleet:
 
     Args:
         home: whose folder holds them.
-        registry: host:port that stands for every registry, plain http.
-        pause_image: reference of the image of pods' sandboxes in that registry.
+        images: the registry of real nodes; None where nodes are simulated.
+        mirror: host:port of what stands for every registry, plain http.
         write_log: gets what the exporters print.
-        rate_limits: keep Kubernetes' own client-side rate limits.
+        options: what kind of rehearsal it is.
+        faults: that were asked for.
         say: gets a line for each step.
     """
 
@@ -66,17 +89,19 @@ class LocalFleet:
         self,
         home: Home,
         *,
-        registry: str,
-        pause_image: str,
+        images: LocalRegistry | None,
+        mirror: str,
         write_log: WriteLog,
-        rate_limits: bool = True,
+        options: Options,
+        faults: Faults = NO_FAULTS,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._home = home
-        self._registry = registry
-        self._pause_image = pause_image
+        self._faults = faults
+        self._images = images
+        self._mirror = mirror
         self._write_log = write_log
-        self._rate_limits = rate_limits
+        self._options = options
         self._say = say
         self._clusters: dict[ClusterKey, _Cluster] = {}
         self._locks: dict[ClusterKey, threading.Lock] = {}
@@ -87,22 +112,34 @@ class LocalFleet:
         """Start a control plane without nodes."""
         with self._locked(key):
             if key in self._clusters:
-                return self._clusters[key].plane.public
+                return self._clusters[key].faults.public
             self._refuse_if_ending()
             folder = self._home.clusters / _folder_name(key)
             try:
                 plane = control_plane.start(
-                    folder, tokens=self._home.token_file, rate_limits=self._rate_limits
+                    folder, tokens=self._home.token_file, rate_limits=self._options.rate_limits
                 )
             except BaseException:
                 _remove(folder)
                 raise
             admin = ClusterAdmin(plane)
-            exporters = ExporterHost(ExporterSite(key, plane, admin, self._write_log, self._say))
-            self._clusters[key] = _Cluster(key, plane, admin, exporters)
+            site = FaultSite(self._home, plane, admin, self._write_log, self._say)
+            faults = ClusterFaults(self._faults, site)
+            exporters = ExporterHost(
+                ExporterSite(
+                    key,
+                    plane,
+                    admin,
+                    faults.write_log,
+                    self._say,
+                    configure=faults.exporter_configuration,
+                )
+            )
+            self._clusters[key] = _Cluster(key, plane, admin, exporters, faults)
             exporters.start()
+            faults.start(exporters)
             self._say(f"cluster {key.name}: control plane {plane.version} ready")
-            return plane.public
+            return faults.public
 
     def delete_cluster(self, key: ClusterKey) -> None:
         """Stop nodes and control plane; nothing of them is left. Idempotent."""
@@ -110,6 +147,7 @@ class LocalFleet:
             cluster = self._clusters.pop(key, None)
             if cluster is None:
                 return
+            cluster.faults.stop()
             cluster.exporters.stop()
             nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
             processes.stop(cluster.folder)
@@ -119,6 +157,9 @@ class LocalFleet:
             cluster.admin.close()
             _remove(cluster.folder)
             self._say(f"cluster {key.name}: stopped")
+            report = worst_report(self._home.folder)
+            if report and report.warning:
+                self._say(f"WARNING: {report.warning}")
 
     def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
         """Start the pool's nodes; all are Ready on return."""
@@ -179,16 +220,12 @@ class LocalFleet:
         if not names:
             return
         labels = _labels(cluster.key, pool.spec)
-        if pool.spec.labels.get(MEASURED_LABEL) == "true":
-            self._start_real(cluster, pool, names, labels)
+        if pool.is_measured and self._images:
+            self._start_real(cluster, pool, names, labels, self._images)
         else:
-            for name in names:
-                cluster.admin.add_virtual_node(
-                    name, {**labels, "kubernetes.io/hostname": name}, pool.spec.taints
-                )
-                pool.nodes[name] = None
+            self._add_virtual(cluster, pool, names, labels)
         cluster.admin.wait_until_ready(
-            set(names), timeout_s=_READY_S, check=lambda: self._check(pool, names)
+            set(names), timeout_s=_READY_S, check=lambda: self._check(cluster, pool, names)
         )
         for name in names:
             node = pool.nodes[name]
@@ -196,8 +233,37 @@ class LocalFleet:
                 cluster.admin.label_node(name, labels)
         self._say(f"cluster {cluster.key.name}: {len(names)} nodes of {pool.spec.name} ready")
 
-    def _start_real(
+    def _add_virtual(
         self, cluster: _Cluster, pool: _Pool, names: list[str], labels: dict[str, str]
+    ) -> None:
+        """Add nodes that kwok keeps, with what acts for their kubelets if they are measured."""
+        if pool.is_measured:
+            if obstacle := machine.too_many("simulated", len(names)):
+                raise FleetError(obstacle.problem)
+            cluster.emitter = cluster.emitter or simulated_nodes.start_emitter(
+                cluster.plane,
+                mirror=self._mirror,
+                options=self._options,
+                home=self._home.folder,
+            )
+        node = partial(simulated_nodes.node_object, labels=labels, pool=pool.spec)
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            list(threads.map(cluster.admin.add_node, map(node, names)))
+            pool.nodes.update(dict.fromkeys(names))
+            cluster.admin.lift_not_ready(
+                set(names),
+                threads,
+                timeout_s=_READY_S,
+                check=lambda: self._check(cluster, pool, names),
+            )
+
+    def _start_real(
+        self,
+        cluster: _Cluster,
+        pool: _Pool,
+        names: list[str],
+        labels: dict[str, str],
+        images: LocalRegistry,
     ) -> None:
         if hindering := machine.obstacles(self._home.folder):
             raise FleetError(" ".join(f"{each.problem}" for each in hindering))
@@ -206,25 +272,27 @@ class LocalFleet:
             plane=cluster.plane,
             labels=labels,
             taints=pool.spec.taints,
-            registry=self._registry,
-            pause_image=self._pause_image,
+            pause_image=images.pause_image,
             control_group=self._home.control_group,
         )
         with real_nodes.take_numbers(len(names)) as numbers:
             for name in names:
                 folder = cluster.folder / "nodes" / name
-                pool.nodes[name] = start(name, folder, number=numbers.pop())
+                registry = cluster.faults.registry(name, images.address)
+                pool.nodes[name] = start(name, folder, number=numbers.pop(), registry=registry)
 
     def _shrink(self, cluster: _Cluster, pool: _Pool, node_count: int) -> None:
         names = list(pool.nodes)[node_count:]
         for node in [pool.nodes.pop(name) for name in names]:
             if node:
                 node.stop()
-        for name in names:
-            cluster.admin.remove_node(name)
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            list(threads.map(cluster.admin.remove_node, names))
 
-    def _check(self, pool: _Pool, names: list[str]) -> None:
+    def _check(self, cluster: _Cluster, pool: _Pool, names: list[str]) -> None:
         self._refuse_if_ending()
+        if cluster.emitter:
+            cluster.emitter.check()
         for name in names:
             node = pool.nodes[name]
             if node:

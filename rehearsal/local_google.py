@@ -13,34 +13,37 @@ import uvicorn
 from starlette.applications import Starlette
 
 from rehearsal import cloud_logging, google_api, registry
+from rehearsal.clock import Clock
+from rehearsal.faults import Faults, injected_file
+from rehearsal.google_faults import GoogleFaults
 from rehearsal.google_state import GoogleState
 from rehearsal.home import Home
+from rehearsal.image_claims import claim_routes
 from rehearsal.local_fleet import LocalFleet
 from rehearsal.log_store import LogStore
 from rehearsal.mirror import ImageMaker, mirror_routes
+from rehearsal.options import Options
 from rehearsal.registry import LocalRegistry
 
 
 @contextmanager
 def local_google(
     home: Home,
-    images: LocalRegistry,
+    images: LocalRegistry | None,
     *,
     listening: socket.socket,
     logging_port: int,
-    scale: float,
-    rate_limits: bool,
+    options: Options,
     say: Callable[[str], None],
 ) -> Iterator[None]:
     """Serve until the block ends; its clusters end with it.
 
     Args:
         home: holds its state.
-        images: the registry, started just now.
+        images: the registry, started just now; None where nodes are simulated.
         listening: where the REST APIs and the registry's front answer.
         logging_port: for Cloud Logging's gRPC, on loopback.
-        scale: of the images to what their tags claim.
-        rate_limits: keep Kubernetes' own client-side rate limits.
+        options: what kind of rehearsal it is.
         say: gets a line for each step.
 
     Raises:
@@ -49,23 +52,39 @@ def local_google(
     with ExitStack() as stack:
         store = LogStore(home.folder / "log-entries.jsonl")
         stack.callback(store.close)
-        logging, _ = cloud_logging.serve(store, logging_port)
+        faults = Faults.read(options.faults, injected_file(home.folder))
+        ending = threading.Event()
+        logging, _ = cloud_logging.serve(store, logging_port, faults)
         stack.callback(logging.stop, 0)
         fleet = LocalFleet(
             home,
-            registry=images.address,
-            pause_image=images.pause_image,
+            images=images,
+            mirror=f"127.0.0.1:{listening.getsockname()[1]}",
             write_log=store.append,
-            rate_limits=rate_limits,
+            options=options,
+            faults=faults,
             say=say,
         )
-        google = google_api.routes(GoogleState(home.folder / "google.sqlite"), fleet, store)
-        maker = ImageMaker(images, scale, say)
-        mirror = mirror_routes(images, maker)
+        state = GoogleState(home.folder / "google.sqlite")
+        clock = Clock()
+        google = google_api.routes(
+            state,
+            fleet,
+            store,
+            GoogleFaults(faults, ending),
+            clock=clock,
+            base_url=f"http://127.0.0.1:{listening.getsockname()[1]}/",
+        )
+        maker = ImageMaker(images, options.scale, say) if images else None
+        mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
         stack.callback(_serve(Starlette(routes=[*mirror, *google]), listening))
         stack.callback(fleet.close)
-        registry.wait_until_up(images)
-        maker.make_pause()
+        stack.callback(ending.set)
+        clock.start()
+        stack.callback(clock.stop)
+        if images and maker:
+            registry.wait_until_up(images)
+            maker.make_pause()
         yield
 
 

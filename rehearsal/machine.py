@@ -1,9 +1,10 @@
-"""Whether this machine can run real nodes, and if not, why not."""
+"""Whether this machine can run real nodes, or so many simulated ones, and if not, why not."""
 
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from tools import packages
 LARGEST_FLEET = 8
 """Real nodes that a machine runs at most, over all clusters."""
 
+_CLUSTER_BYTES = 1_200 << 20
+_NODE_BYTES = 5 << 20
+"""What a rehearsal takes with no simulated node, and more with each (docs/rehearsal.md)."""
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 _NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
 _NEEDED_BYTES = 5_000_000_000
 """Of disk: what a small study takes, above the 2 GiB below which kubelet evicts pods."""
@@ -41,11 +47,70 @@ def obstacles(home: Path) -> list[Obstacle]:
         home: folder that will hold the nodes' files, or one above it.
     """
     if sys.platform != "linux":
-        return [Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "use Linux")]
+        return [
+            Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "--nodes simulated")
+        ]
     if os.geteuid() != 0:
-        return [Obstacle("Real nodes need root, and this is a user.", "run it with sudo -E")]
+        return [
+            Obstacle(
+                "Real nodes need root, and this is a user.",
+                "run it with sudo -E, or --nodes simulated",
+            )
+        ]
     found = (_lacking_package(), _lacking_right(), _lacking_controller(), _poor_disk(home))
     return [obstacle for obstacle in found if obstacle]
+
+
+def too_many(nodes: str, count: int | None) -> Obstacle | None:
+    """Why a cluster of so many measured nodes cannot run here, before anything is started.
+
+    Args:
+        nodes: `real` or `simulated`.
+        count: measured nodes of the largest cluster; None where nobody knows yet.
+    """
+    if count is None:
+        return None
+    if nodes == "real":
+        if count <= LARGEST_FLEET:
+            return None
+        return Obstacle(
+            f"{count} real nodes are more than the {LARGEST_FLEET} that one machine runs.",
+            f"--nodes simulated, or a cluster of at most {LARGEST_FLEET}",
+        )
+    needed, free = simulated_bytes(count), free_memory()
+    if needed <= free:
+        return None
+    return Obstacle(
+        f"A cluster of {count} simulated nodes takes about {needed / 2**30:.1f} GiB of memory, "
+        f"and {free / 2**30:.1f} GiB are free.",
+        f"a cluster of at most {max(0, int((free - _CLUSTER_BYTES) / _NODE_BYTES))} nodes, or a "
+        "machine with more memory",
+    )
+
+
+def simulated_bytes(count: int) -> int:
+    """About what a rehearsal with one cluster of so many simulated nodes takes (docs/rehearsal.md).
+
+    Control plane, local Google, exporter and runner together.
+    """
+    return _CLUSTER_BYTES + count * _NODE_BYTES
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs can still take, a container's limit included."""
+    free = _available_bytes()
+    with suppress(OSError, ValueError):
+        limit = int(_MEMORY_LIMIT.read_text("ascii"))
+        free = min(free, limit - int(_MEMORY_USED.read_text("ascii")))
+    return free
+
+
+def _available_bytes() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def plugin_folder() -> Path:
@@ -113,7 +178,7 @@ def _lacking_right() -> Obstacle | None:
     return Obstacle(
         "This machine does not let root do what real nodes consist of (namespaces, mounts, "
         f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
-        "in a container, run it with --privileged",
+        "in a container, run it with --privileged; or --nodes simulated",
     )
 
 

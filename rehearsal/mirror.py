@@ -83,7 +83,7 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
             return _lead_on(request, registry)
         claimed = find_tag(tag)
         if claimed is None and not _is_there(registry, repository, tag):
-            return _refuse(
+            return refuse(
                 404,
                 "MANIFEST_UNKNOWN",
                 f"{repository}:{tag} is not in the rehearsal's registry, which makes images whose "
@@ -93,7 +93,7 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
             if claimed:
                 maker.make(repository, claimed)
         except UserError as error:
-            return _refuse(500, "UNKNOWN", error.problem)
+            return refuse(500, "UNKNOWN", error.problem)
         return _lead_on(request, registry)
 
     def other(request: Request) -> Response:
@@ -120,5 +120,6 @@ def _is_there(registry: LocalRegistry, repository: str, tag: str) -> bool:
     return answer.ok
 
 
-def _refuse(status: int, code: str, message: str) -> Response:
+def refuse(status: int, code: str, message: str) -> Response:
+    """An error as registries answer it."""
     return JSONResponse({"errors": [{"code": code, "message": message}]}, status_code=status)

@@ -1,4 +1,4 @@
-"""The process behind a rehearsal: `python -m rehearsal.server --home H --scale S --nodes real`.
+"""The process behind a rehearsal: `python -m rehearsal.server --home H --scale S --nodes KIND`.
 
 It owns the home for its life: first it removes what a killed one left, then it starts the
 registry, the local Google and the stand-ins of Pulumi's providers, writes the file that tells
@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rehearsal import environment, processes, programs, registry
 from rehearsal.cleanup import clear
 from rehearsal.home import Home, RehearsalError, lock, write_json
+from rehearsal.options import Options, parse_options
 from schema.errors import UserError
 
 Answer = Callable[[dict[str, object]], None]
@@ -31,27 +32,14 @@ Answer = Callable[[dict[str, object]], None]
 _PROVIDERS_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a rehearsal is asked to be."""
-
-    scale: float
-    nodes: str
-    rate_limits: bool
-
-
 def main() -> int:
     """Serve until SIGTERM; an exit code."""
     parser = argparse.ArgumentParser(prog="python -m rehearsal.server", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--scale", type=float, required=True)
-    parser.add_argument("--nodes", choices=["real"], required=True)
-    parser.add_argument("--no-rate-limits", action="store_true")
-    given = parser.parse_args()
+    options, given = parse_options(parser)
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    options = Options(given.scale, given.nodes, not given.no_rate_limits)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as pipe:
 
         def answer(content: dict[str, object]) -> None:
@@ -97,7 +85,7 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
         official = programs.link_plugins(Path(variables["PULUMI_HOME"]))
         Path(variables["PULUMI_BACKEND_URL"].removeprefix("file://")).mkdir()
         stand_ins = _start_stand_ins(home, official, variables)
-        images = registry.start(home.folder, registry.storage_of(options.scale))
+        images = _registry(home, options)
         registry.write_registries_conf(home.registries_conf, url.removeprefix("http://"))
         from rehearsal.local_google import local_google  # noqa: PLC0415 - while the others start
 
@@ -106,21 +94,24 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
             images,
             listening=listening,
             logging_port=logging_port,
-            scale=options.scale,
-            rate_limits=options.rate_limits,
+            options=options,
             say=say,
         ):
             ports = stand_ins()
-            say(f"ready: {url}, images of scale {options.scale:g} in {images.storage}")
-            said = environment.rehearsal_variable(
-                nodes=options.nodes, scale=options.scale, official=official
-            )
+            say(f"ready: {url}, {options}" + (f" in {images.storage}" if images else ""))
+            said = environment.rehearsal_variable(options, official=official)
             yield {
                 "pid": os.getpid(),
-                "scale": options.scale,
-                "nodes": options.nodes,
+                "options": str(replace(options, faults=())),
                 "environment": {**variables, **environment.debug_providers(ports), **said},
             }
+
+
+def _registry(home: Home, options: Options) -> registry.LocalRegistry | None:
+    """Start the registry that real nodes pull from; simulated ones move no byte."""
+    if options.nodes != "real":
+        return None
+    return registry.start(home.folder, registry.storage_of(options.scale))
 
 
 def _start_stand_ins(

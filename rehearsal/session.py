@@ -1,6 +1,7 @@
 """A rehearsal as a block of code: inside it, the environment leads every program to a local Google.
 
     with session(scale=0.01): ...
+    with session(nodes="simulated", speed=20): ...
 
 The server behind it (rehearsal.server) is a process of its own, so it survives the session when
 clusters are to be kept, or when the session is killed; the next session then takes it over. This
@@ -15,43 +16,35 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
 from rehearsal import machine, processes
 from rehearsal.ending import end
+from rehearsal.faults import injected_file, parse_faults, refuse_simulated
 from rehearsal.home import Home, RehearsalError, default_home, is_locked, read_json, write_json
+from rehearsal.lateness import worst_report
+from rehearsal.options import DEFAULT_SCALE, Options
 from schema.names import REHEARSAL_VARIABLE
 from tools.programs import cache_root
-
-DEFAULT_SCALE = 0.01
 
 _START_S = 60.0
 _DOWN = "python -m rehearsal down"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What kind of rehearsal is asked for."""
-
-    scale: float
-    """Images hold this fraction of the bytes that their tags claim."""
-    nodes: str
-    """`real`: kubelet and containerd, up to 8 in all."""
-    rate_limits: bool
-    """Keep Kubernetes' own client-side rate limits."""
-
-
 @contextmanager
 def session(
-    scale: float = DEFAULT_SCALE,
+    scale: float | None = None,
     *,
     keep: bool = False,
     nodes: str = "real",
+    speed: float = 1.0,
     rate_limits: bool = True,
+    faults: Sequence[str] = (),
+    node_count: int | None = None,
 ) -> Iterator[Mapping[str, str]]:
     """Run a block against a local Google; gives the variables, which are in os.environ meanwhile.
 
@@ -60,17 +53,31 @@ def session(
     Ctrl-C does.
 
     Args:
-        scale: images hold this fraction of the bytes that their tags claim.
+        scale: images hold this fraction of the bytes that their tags claim; None for the usual
+            one of the kind of nodes.
         keep: leave the clusters running at the end, if there are any.
-        nodes: `real`: kubelet and containerd, up to 8 in all.
+        nodes: `real`: kubelet and containerd, up to 8 in all; or `simulated`.
+        speed: how many times faster than the clock simulated nodes work; 1 for real ones.
         rate_limits: keep Kubernetes' own client-side rate limits.
+        faults: things to go wrong, `NAME[:ARGS]` each; `@FILE` for those of a file.
+        node_count: measured nodes of the largest cluster that is wanted, if it is known.
 
     Raises:
         RehearsalError: it cannot start here, or another is under way.
+        FaultError: there is no such fault, or not on such nodes.
     """
-    home, wanted = default_home(), Wanted(scale, nodes, rate_limits)
+    if scale is None:
+        scale = DEFAULT_SCALE[nodes]
+    asked = parse_faults(faults)
+    texts = tuple(fault.text for fault in asked)
+    home, wanted = default_home(), Options(scale, nodes, speed, rate_limits, texts)
+    _refuse_nonsense(wanted)
+    if nodes == "real":
+        refuse_simulated(asked)
     with _interrupted_by_sigterm():
         server, process = _running(home, wanted), None
+        if obstacle := machine.too_many(nodes, node_count):
+            raise RehearsalError(obstacle.problem, obstacle.cure)
         owned = server is None or not (_is_inside() or _is_kept(home))
         if server is None:
             server, process = _start(home, wanted)
@@ -102,7 +109,7 @@ def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
+def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
     """What the server to join tells; None where one is to be started."""
     server = read_json(home.server_file) if is_locked(home) else None
     if server is None:
@@ -119,22 +126,32 @@ def _running(home: Home, wanted: Wanted) -> dict[str, Any] | None:
             "at a time.",
             f"wait for it, or {_DOWN}, or set PULL_STUDY_REHEARSAL_HOME to another folder",
         )
-    if server["scale"] != wanted.scale or server["nodes"] != wanted.nodes:
+    if server["options"] != str(replace(wanted, faults=())):
         raise RehearsalError(
-            f"The rehearsal that runs in {home.folder} has {server['nodes']} nodes and images of "
-            f"scale {server['scale']:g}, not {wanted.nodes} nodes and scale {wanted.scale:g}.",
-            f"--scale {server['scale']:g}, or {_DOWN} first",
+            f"The rehearsal that runs in {home.folder} has {server['options']}, not {wanted}.",
+            f"the same options, or {_DOWN} first",
         )
     return server
 
 
-def _start(home: Home, wanted: Wanted) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
+def _refuse_nonsense(wanted: Options) -> None:
+    if not wanted.speed > 0:
+        raise RehearsalError(f"The speed {wanted.speed:g} is not above 0.", "--speed 20")
+    if wanted.nodes == "real" and wanted.speed != 1:
+        raise RehearsalError(
+            f"Real nodes pull at the clock's speed, so {wanted.speed:g} times that is not to be "
+            "had.",
+            "--nodes simulated, or leave --speed out",
+        )
+
+
+def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     begun = time.monotonic()
     for obstacle in machine.obstacles(home.folder) if wanted.nodes == "real" else ():
         raise RehearsalError(obstacle.problem, obstacle.cure)
+    injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
-    command += ["--scale", str(wanted.scale), "--nodes", wanted.nodes]
-    command += [] if wanted.rate_limits else ["--no-rate-limits"]
+    command += wanted.arguments()
     process = processes.start_piped(command, home.folder, environment=os.environ)
     limit = threading.Timer(_START_S, process.kill)
     limit.start()
@@ -174,6 +191,9 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         write_json(home.owner_file, {"kept": True})
         _say(f"left running in {home.folder}; {_DOWN} ends it")
         return
+    report = worst_report(home.folder)
+    if report and report.warning:
+        _say(f"WARNING: {report.warning}")
     begun = time.monotonic()
     # a second Ctrl-C must not leave half of it
     with handling(signal.SIGINT, signal.SIG_IGN), handling(signal.SIGTERM, signal.SIG_IGN):
@@ -181,6 +201,8 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         if process:
             process.wait()
     _say(f"ended in {time.monotonic() - begun:.1f} s")
+    if injected_file(home.folder).exists():
+        _say(f"the faults that struck are in {injected_file(home.folder)}")
 
 
 def _keep_log(home: Home) -> None:

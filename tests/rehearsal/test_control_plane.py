@@ -43,6 +43,7 @@ def test_kwok_leaves_real_nodes_alone(located: pytest.MonkeyPatch) -> None:
     assert arguments == {
         "manage-all-nodes": "false",
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
+        "disregard-status-with-label-selector": "batch.kubernetes.io/job-name",
     }
 
 

@@ -8,6 +8,7 @@ from google.oauth2 import service_account
 
 from rehearsal import environment
 from rehearsal.home import Home
+from rehearsal.options import Options
 from schema.names import CONTAINER_ENDPOINT_VARIABLE, LOGGING_ENDPOINT_VARIABLE, REHEARSAL_VARIABLE
 from schema.run_records import Rehearsal
 
@@ -36,7 +37,7 @@ def test_google_s_library_accepts_the_credentials(tmp_path: Path) -> None:
 
 
 def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
-    found = environment.rehearsal_variable(nodes="real", scale=0.01, official={"kubernetes"})
+    found = environment.rehearsal_variable(Options(0.01), official={"kubernetes"})
     record = Rehearsal.model_validate(json.loads(found[REHEARSAL_VARIABLE]))
     assert (record.nodes, record.scale) == ("real", 0.01)
     assert "share one machine" in record.note
@@ -44,8 +45,18 @@ def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
     assert record.note.endswith("stand-ins of Pulumi's providers gcp")
 
 
+def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:
+    options = Options(1, "simulated", 20, rate_limits=False, faults=("event-lost",))
+    found = environment.rehearsal_variable(options, official=set())
+    record = Rehearsal.model_validate(json.loads(found[REHEARSAL_VARIABLE]))
+    assert (record.nodes, record.speed, record.faults) == ("simulated", 20, ("event-lost",))
+    assert "nothing was pulled" in record.note
+    assert "20 times faster than the clock" in record.note
+    assert "without its rate limits" in record.note
+
+
 def test_nothing_is_said_of_stand_ins_that_there_are_not() -> None:
-    found = environment.rehearsal_variable(nodes="real", scale=1, official={"gcp", "kubernetes"})
+    found = environment.rehearsal_variable(Options(1), official={"gcp", "kubernetes"})
     assert "stand-ins" not in found[REHEARSAL_VARIABLE]
     assert environment.debug_providers({}) == {}
     ports = {"kubernetes": 2, "gcp": 1}

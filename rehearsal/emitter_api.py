@@ -1,0 +1,220 @@
+"""The emitter's connection to the API server and to the registry: asyncio, many requests at once.
+
+It speaks Kubernetes' REST API with objects as the API writes them. Writes are tried again while the
+server asks for it, as client-go does; an object that is gone is no error.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import msgspec
+
+Object = dict[str, Any]
+
+STRATEGIC = "application/strategic-merge-patch+json"
+_CONNECTIONS = 64
+_TIMEOUT = aiohttp.ClientTimeout(total=60)
+_WATCH_S = 300
+_LONGEST_LINE = 1 << 22
+_RETRIED = {429, 500, 502, 503, 504}
+_TRIES = 8
+
+
+class Meta(msgspec.Struct, rename="camel"):
+    """metadata of an object, as far as an emitter needs it."""
+
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
+
+
+class Container(msgspec.Struct, rename="camel"):
+    """A container of a pod's spec."""
+
+    name: str
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    command: list[str] = []
+
+
+class PodSpec(msgspec.Struct, rename="camel"):
+    """A pod's spec."""
+
+    containers: list[Container]
+    node_name: str = ""
+    active_deadline_seconds: int | None = None
+
+
+class Phase(msgspec.Struct):
+    """A pod's status."""
+
+    phase: str = ""
+
+
+class Pod(msgspec.Struct):
+    """A pod, as far as an emitter needs it."""
+
+    metadata: Meta
+    spec: PodSpec
+    status: Phase
+
+
+class Condition(msgspec.Struct):
+    """A condition of a node."""
+
+    type: str
+    status: str
+
+
+class Endpoint(msgspec.Struct):
+    """Where a kubelet answers."""
+
+    port: int = msgspec.field(default=0, name="Port")
+
+
+class Endpoints(msgspec.Struct, rename="camel"):
+    """daemonEndpoints of a node."""
+
+    kubelet_endpoint: Endpoint = Endpoint()
+
+
+class NodeStatus(msgspec.Struct, rename="camel"):
+    """A node's status."""
+
+    capacity: dict[str, str] = {}
+    conditions: list[Condition] = []
+    daemon_endpoints: Endpoints = Endpoints()
+
+
+class Node(msgspec.Struct):
+    """A node, as far as an emitter needs it."""
+
+    metadata: Meta
+    status: NodeStatus
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw]
+
+
+class _Change(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Version(msgspec.Struct):
+    metadata: _ListMeta
+
+
+class EmitterApi:
+    """The administrator's connection to one cluster, of one asyncio loop.
+
+    Args:
+        server: https URL.
+        authority: path of the authority's certificate, PEM.
+        certificate: path of the client's, PEM.
+        key: path of its key, PEM.
+    """
+
+    def __init__(self, server: str, *, authority: str, certificate: str, key: str) -> None:
+        context = ssl.create_default_context(cafile=authority)
+        context.load_cert_chain(certificate, key)
+        self._server = server
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=context),
+            timeout=_TIMEOUT,
+            read_bufsize=_LONGEST_LINE,
+        )
+        # watches never end, and must not keep a connection from the writes
+        self._watching = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=context), read_bufsize=_LONGEST_LINE
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+        await self._watching.close()
+
+    async def send(
+        self, method: str, path: str, body: Object, content: str = "application/json"
+    ) -> None:
+        """Create, change or delete an object; one that is gone, or there already, is no error.
+
+        Raises:
+            RuntimeError: the API server refused.
+        """
+        data = json.dumps(body).encode()
+        for attempt in range(_TRIES):
+            try:
+                async with self._session.request(
+                    method, self._server + path, data=data, headers={"Content-Type": content}
+                ) as answer:
+                    if answer.ok or answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                        await answer.read()
+                        return
+                    if answer.status not in _RETRIED:
+                        text = await answer.text()
+                        raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                if attempt == _TRIES - 1:
+                    raise
+            await asyncio.sleep(0.05 * 2**attempt)
+
+    async def follow(self, path: str, params: dict[str, str]) -> AsyncIterator[tuple[str, bytes]]:
+        """Objects now and after each change, for ever: ADDED, MODIFIED or DELETED, and its JSON.
+
+        After a cut everything is listed anew (ADDED again) between a LISTING and a LISTED, so that
+        what was deleted meanwhile can be told.
+        """
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+                async for change in self._follow_once(path, params):
+                    yield change
+            await asyncio.sleep(0.2)
+
+    async def _follow_once(
+        self, path: str, params: dict[str, str]
+    ) -> AsyncIterator[tuple[str, bytes]]:
+        url = self._server + path
+        async with self._session.get(url, params=params) as answer:
+            answer.raise_for_status()
+            listed = msgspec.json.decode(await answer.read(), type=_List)
+        yield "LISTING", b""
+        for item in listed.items:
+            yield "ADDED", bytes(item)
+        yield "LISTED", b""
+        version = listed.metadata.resource_version
+        decode = msgspec.json.Decoder(_Change).decode
+        while True:
+            asked = {
+                **params,
+                "watch": "true",
+                "resourceVersion": version,
+                "timeoutSeconds": str(_WATCH_S),
+            }
+            timeout = aiohttp.ClientTimeout(sock_connect=10, sock_read=_WATCH_S + 60)
+            async with self._watching.get(url, params=asked, timeout=timeout) as answer:
+                answer.raise_for_status()
+                async for line in answer.content:
+                    change = decode(line)
+                    if change.type == "ERROR":
+                        return
+                    found = msgspec.json.decode(change.object, type=_Version)
+                    version = found.metadata.resource_version
+                    yield change.type, bytes(change.object)

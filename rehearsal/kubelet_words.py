@@ -1,0 +1,146 @@
+"""The kubelet's own words, as kubelet 1.34.1 writes them in events and in pods' statuses. Pure."""
+
+from dataclasses import dataclass
+
+NORMAL, WARNING = "Normal", "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """What an event says.
+
+    Attributes:
+        kind: Normal or Warning.
+        reason: in one word.
+        message: in full.
+    """
+
+    kind: str
+    reason: str
+    message: str
+
+
+def go_duration(seconds: float) -> str:
+    """A duration as Go prints one that was cut to milliseconds: 437ms, 42.088s, 1m16.9s, 1h0m0s."""
+    milliseconds = int(seconds * 1000 + 1e-6)
+    if milliseconds < 1000:  # noqa: PLR2004
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def pulling(image: str) -> Saying:
+    """A pull begins, or waits for another."""
+    return Saying(NORMAL, "Pulling", f'Pulling image "{image}"')
+
+
+def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> Saying:
+    """A pull has ended."""
+    return Saying(
+        NORMAL,
+        "Pulled",
+        f'Successfully pulled image "{image}" in {go_duration(pull_s)} '
+        f"({go_duration(pull_and_wait_s)} including waiting). Image size: {size} bytes.",
+    )
+
+
+def present(image: str) -> Saying:
+    """Nothing is pulled."""
+    return Saying(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
+
+
+def never_present(image: str) -> Saying:
+    """The image is not there and must not be pulled."""
+    text = f'Container image "{image}" is not present with pull policy of Never'
+    return Saying(WARNING, "ErrImageNeverPull", text)
+
+
+def pull_failed(image: str, error: str) -> Saying:
+    """A pull has failed with the runtime's sentence."""
+    return Saying(WARNING, "Failed", f'Failed to pull image "{image}": {error}')
+
+
+def backing_off(image: str) -> Saying:
+    """A pull is not tried again yet."""
+    return Saying(NORMAL, "BackOff", f'Back-off pulling image "{image}"')
+
+
+def container_error(reason: str) -> Saying:
+    """A container cannot be made, for a reason such as ErrImagePull."""
+    return Saying(WARNING, "Failed", f"Error: {reason}")
+
+
+def created(container: str) -> Saying:
+    """A container was made."""
+    return Saying(NORMAL, "Created", f"Created container: {container}")
+
+
+def started(container: str) -> Saying:
+    """A container runs."""
+    return Saying(NORMAL, "Started", f"Started container {container}")
+
+
+def killing(container: str) -> Saying:
+    """A container is being stopped."""
+    return Saying(NORMAL, "Killing", f"Stopping container {container}")
+
+
+def not_found(image: str) -> str:
+    """The runtime's sentence for an image that the registry does not have."""
+    return (
+        f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": failed to '
+        f'resolve reference "{image}": {image}: not found'
+    )
+
+
+def unreachable(image: str, why: str) -> str:
+    """The runtime's sentence for a registry that does not answer."""
+    return (
+        f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
+        f'resolve reference "{image}": failed to do request: {why}'
+    )
+
+
+def no_space(image: str, layer: str) -> str:
+    """The runtime's sentence for a disk that is full."""
+    return (
+        f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
+        f"extract layer {layer}: no space left on device: unknown"
+    )
+
+
+def node_status(node: str, status: str) -> Saying:
+    """A condition of the node has changed, such as NodeHasDiskPressure."""
+    return Saying(NORMAL, status, f"Node {node} status is now: {status}")
+
+
+RECLAIMING = Saying(WARNING, "EvictionThresholdMet", "Attempting to reclaim ephemeral-storage")
+
+
+def evicted(threshold: int, available: int) -> Saying:
+    """A pod is evicted for want of disk; both in bytes."""
+    return Saying(
+        WARNING,
+        "Evicted",
+        "The node was low on resource: ephemeral-storage. "
+        f"Threshold quantity: {threshold}, available: {available // 1024}Ki. ",
+    )
+
+
+def rejected() -> Saying:
+    """A pod is not admitted for want of disk."""
+    return Saying(WARNING, "Evicted", "The node had condition: [DiskPressure]. ")
+
+
+def collection_failed(wanted: int, found: int) -> Saying:
+    """Too few images could be removed; both in bytes."""
+    return Saying(
+        WARNING,
+        "FreeDiskSpaceFailed",
+        "Failed to garbage collect required amount of images. "
+        f"Attempted to free {wanted} bytes, but only found {found} bytes eligible to free.",
+    )

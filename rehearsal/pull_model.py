@@ -1,0 +1,232 @@
+"""How long a pull takes on a simulated node: a stated model, pure, in the node's own seconds.
+
+Layers are downloaded three at once and unpacked one after another, each once it is there:
+
+- a download has what is least of three connections, the NIC, and an equal share of the registry's
+  rate, which all nodes have in common (`SharedRegistry`);
+- unpacking runs at a rate per core until the page cache is full, then at the rate of the disk;
+- what is in the page cache then is written before the container's end is told (`settle_s`), as the
+  original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
+- each layer costs a round trip and a moment of unpacking, and all of it varies a little by chance.
+
+Parameters and their sources are in pull_model.yaml; docs/rehearsal.md says how well they fit. It
+does not model other disks than the recorded one, image streaming, or several pulls on one disk.
+"""
+
+import heapq
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+PARAMETERS = Path(__file__).with_name("pull_model.yaml")
+
+
+def _value(entry: Any) -> Any:
+    """The value of an entry, which must name its source."""
+    if not isinstance(entry, dict):
+        return entry
+    if not entry.get("source"):
+        raise ValueError("an entry without a source")
+    return entry["value"]
+
+
+Sourced = Annotated[float, BeforeValidator(_value), Field(gt=0)]
+
+
+class DiskClass(BaseModel):
+    """How some of the nodes' disks behave.
+
+    Attributes:
+        share: of the nodes.
+        write_bytes_per_s: of unpacking once the page cache is full.
+        settle_bytes: most that is still to be written when a pull has ended.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float = Field(gt=0, le=1)
+    write_bytes_per_s: float = Field(gt=0)
+    settle_bytes: float = Field(gt=0)
+
+
+class Parameters(BaseModel):
+    """pull_model.yaml, which says what each is and where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    resolve_s: Sourced
+    layer_latency_s: Sourced
+    downloads_at_once: Annotated[int, BeforeValidator(_value), Field(ge=1)]
+    connection_bytes_per_s: Sourced
+    nic_bytes_per_s: Sourced
+    registry_bytes_per_s: Sourced
+    unpack_bytes_per_s: Sourced
+    layer_unpack_s: Sourced
+    noise: Sourced
+    page_cache_bytes: Sourced
+    drain_bytes_per_s: Sourced
+    sandbox_s: Sourced
+    create_s: Sourced
+    start_s: Sourced
+    busy_factor: Sourced
+    sandbox_end_s: Sourced
+    disks: Annotated[tuple[DiskClass, ...], BeforeValidator(_value), Field(min_length=1)]
+
+    def disk_of(self, node: str) -> DiskClass:
+        """The class of a node's disk, always the same for one name."""
+        drawn = random.Random(f"{self.seed}/{node}").random()  # noqa: S311 - no secret
+        for disk in self.disks:
+            drawn -= disk.share
+            if drawn < 0:
+                return disk
+        return self.disks[-1]
+
+    def chance(self, *what: object) -> float:
+        """A factor about 1 for a pull that these words name, always the same for the same words."""
+        name = "/".join(map(str, (self.seed, *what)))
+        return random.Random(name).lognormvariate(0, self.noise)  # noqa: S311 - no secret
+
+
+def load_parameters(path: Path = PARAMETERS) -> Parameters:
+    """Read the parameters.
+
+    Raises:
+        ValueError: one is missing, out of range, or has no source.
+    """
+    return Parameters.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSize:
+    """A layer that is not on the node yet.
+
+    Attributes:
+        compressed: bytes that travel.
+        unpacked: bytes that are written.
+    """
+
+    compressed: int
+    unpacked: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullTime:
+    """What a pull takes.
+
+    Attributes:
+        pull_s: from its start to its end, as the kubelet's message tells it.
+        settle_s: from its end until the disk has written what it must before a container's end is
+            told.
+    """
+
+    pull_s: float
+    settle_s: float
+
+
+def download_cap(parameters: Parameters, layers: Sequence[LayerSize]) -> float:
+    """Bytes per second that a node's own part allows a pull of these layers."""
+    connections = min(parameters.downloads_at_once, max(len(layers), 1))
+    return min(parameters.nic_bytes_per_s, connections * parameters.connection_bytes_per_s)
+
+
+def pull_time(
+    parameters: Parameters,
+    disk: DiskClass,
+    layers: Sequence[LayerSize],
+    *,
+    download_s: float,
+    chance: float = 1.0,
+) -> PullTime:
+    """What a pull takes on an idle node whose downloads took so long.
+
+    Args:
+        parameters: of the model.
+        disk: of the node.
+        layers: those that the node has not, lowest first; none for an image that is there.
+        download_s: seconds in which their bytes travelled.
+        chance: factor on the whole.
+    """
+    total = sum(layer.compressed for layer in layers) or 1
+    arrived = done = 0.0
+    written = 0.0
+    travelled = 0
+    for number, layer in enumerate(layers, start=1):
+        travelled += layer.compressed
+        latency = number * parameters.layer_latency_s / parameters.downloads_at_once
+        arrived = download_s * travelled / total + latency
+        done = max(arrived, done) + parameters.layer_unpack_s
+        cached = min(layer.unpacked, max(0.0, parameters.page_cache_bytes - written))
+        done += cached / parameters.unpack_bytes_per_s
+        slowest = min(disk.write_bytes_per_s, parameters.unpack_bytes_per_s)
+        done += (layer.unpacked - cached) / slowest
+        written += layer.unpacked
+    settle = min(written, disk.settle_bytes) / parameters.drain_bytes_per_s
+    return PullTime(chance * (parameters.resolve_s + done), chance * settle)
+
+
+class SharedRegistry:
+    """The registry's rate, shared equally by the downloads under way; in any one unit of time.
+
+    Each has the least of its own cap and its share. Downloads of one cap progress alike, so one
+    sum a cap tells how far each of them is, and a heap which is the next to end.
+
+    Args:
+        rate: bytes per second for all.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._now = 0.0
+        self._done: dict[float, float] = {}
+        self._ends: dict[float, list[tuple[float, int]]] = {}
+        self._number = 0
+
+    def join(self, now: float, cap: float, size: float) -> int:
+        """A download begins; its number.
+
+        Args:
+            now: seconds, never less than in the call before.
+            cap: bytes per second that it takes at most.
+            size: bytes.
+        """
+        self._advance(now)
+        self._number += 1
+        heap = self._ends.setdefault(cap, [])
+        heapq.heappush(heap, (self._done.setdefault(cap, 0.0) + size, self._number))
+        return self._number
+
+    def next_end(self) -> float | None:
+        """When the next download ends unless others join or leave; None without any."""
+        ends = [
+            self._now + max(0.0, heap[0][0] - self._done[cap]) / self._speed(cap)
+            for cap, heap in self._ends.items()
+            if heap
+        ]
+        return min(ends, default=None)
+
+    def ended(self, now: float) -> list[int]:
+        """Numbers of the downloads that have ended until now; they leave."""
+        found: list[int] = []
+        while (end := self.next_end()) is not None and end <= now:
+            self._advance(end)
+            for cap, heap in self._ends.items():
+                while heap and heap[0][0] <= self._done[cap] * (1 + 1e-12) + 1e-6:
+                    found.append(heapq.heappop(heap)[1])
+        self._advance(now)
+        return found
+
+    def _speed(self, cap: float) -> float:
+        count = sum(map(len, self._ends.values()))
+        return min(cap, self._rate / max(count, 1))
+
+    def _advance(self, now: float) -> None:
+        passed = max(0.0, now - self._now)
+        for cap in self._ends:
+            self._done[cap] += self._speed(cap) * passed
+        self._now = max(self._now, now)
