@@ -18,6 +18,8 @@ from schema.errors import ExitCode, UserError
 PLAIN_EVERY = 1_000_000
 """Events between two lines of progress where there is no terminal."""
 
+_NO_PULL = "No pull of a study's image was recorded"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -52,6 +54,8 @@ def tables(inputs: Inputs, out: Out = Path("results"), images: Images = None) ->
         for path in write_tables(derived, out):
             typer.echo(path)
         _say_unreadable(derived.notes.total("unreadable"), out)
+        if not derived.rows("FROM pulls LIMIT 1"):
+            typer.echo(f"{_NO_PULL}: its tables have no rows.", err=True)
 
 
 @app.command()
@@ -102,9 +106,7 @@ def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     with _progress() as tell, open_tables(inputs, images, tell) as derived:
         paths = write_plots(derived, out)
     if not paths:
-        typer.echo(
-            "No pull of the study's images was recorded: there is nothing to draw.", err=True
-        )
+        typer.echo(f"{_NO_PULL}: there is nothing to draw.", err=True)
     for path in paths:
         typer.echo(path)
 
@@ -239,7 +241,8 @@ def predict(
 
 def _say_unreadable(count: int, out: Path) -> None:
     if count:
-        typer.echo(f"{count} lines could not be read; {out / 'notes.csv'} lists them.", err=True)
+        lines = "1 line" if count == 1 else f"{count} lines"
+        typer.echo(f"{lines} could not be read; {out / 'notes.csv'} tells where.", err=True)
 
 
 @contextmanager

@@ -65,7 +65,6 @@ _STACK = {
     "machine_type": "text",
     "provenance": "text",
     "speed": "real",
-    "usd_per_hour": "real",
 }
 
 _DEDUPLICATE = """
@@ -153,7 +152,6 @@ class _Stacks:
                 machines,
                 recording.provenance,
                 recording.speed,
-                recording.usd_per_hour,
             )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import duckdb
 
-from analysis.machines import USD_PER_HOUR
 from analysis.provenance import describe_rehearsal
 from analysis.read_records import DamagedRunError, RunFolder, read_run_folder
 from schema.errors import UserError
@@ -98,15 +97,6 @@ class Recording:
             return self.rehearsal.speed
         said = _SPEED.search(self.told)
         return float(said[1]) if said else 1.0
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Price of the whole cluster, or of its nodes at list price; None if it is not known."""
-        outputs = self.folder.record.outputs if self.folder else None
-        if outputs and outputs.usd_per_hour is not None:
-            return outputs.usd_per_hour
-        price = USD_PER_HOUR.get(self.machine_type)
-        return price * self.nodes if price is not None and self.nodes else None
 
     @property
     def machine_type(self) -> str:

@@ -114,9 +114,9 @@ def _read_run(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        detail = " ".join(str(error).split())[:300]
         raise DamagedRunError(
-            f"The run's record {path} cannot be read, so its events cannot be told apart: {detail}",
+            f"The run's record {path} cannot be read, so its events cannot be told apart: "
+            f"{_first(error)}.",
             f"python -m analysis tables {path.parent}/events.watch.jsonl reads the events alone",
         ) from None
 
@@ -132,7 +132,13 @@ def _read_lines(path: Path, model: type[R], damage: list[Damage]) -> Iterable[R]
         try:
             yield model.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            why = f"not a {model.__name__}: {where} {first['msg']}".replace(":  ", ": ")
-            damage.append((str(path), number, why))
+            damage.append((str(path), number, f"not a {model.__name__}: {_first(error)}"))
+
+
+def _first(error: OSError | ValidationError) -> str:
+    """What is wrong, of several things the first."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -13,6 +13,7 @@ import duckdb
 
 from analysis.bulk import make_table
 from analysis.load_runs import Recording
+from analysis.machines import USD_PER_HOUR
 from analysis.trial_moments import Moments
 from analysis.wall_time import TrialTime, WallTime, account
 
@@ -55,17 +56,19 @@ def derive_times(
 ) -> dict[int, WallTime]:
     """Account for the time of every recording, by rec; makes the table trial_time."""
     known = {(recording.run, recording.stack): recording for recording in recordings}
-    stacks = database.execute("SELECT rec, run, stack, usd_per_hour FROM stack").fetchall()
     turns: dict[int, list[Moments]] = defaultdict(list)
     for rec, trial, image, node, *moments, failed in database.execute(_JOBS).fetchall():
         turns[rec].append(_moments(trial, image, node, moments, failed=failed))
     times = {}
-    for rec, run, stack, usd_per_hour in stacks:
+    stacks = database.execute("SELECT rec, run, stack, nodes, machine_type FROM stack").fetchall()
+    for rec, run, stack, nodes, machine_type in stacks:
         recording = known.get((run, stack))
         if recording and recording.folder and recording.folder.phases:
             times[rec] = recording.folder.time
         else:
-            times[rec] = account(turns[rec], usd_per_hour=usd_per_hour)
+            price = USD_PER_HOUR.get(machine_type)
+            rate = price * nodes if price is not None and nodes else None
+            times[rec] = account(turns[rec], usd_per_hour=rate)
     make_table(database, "trial_time", _TRIAL_TIME, _rows(times, known_attempts(database)))
     return times
 

@@ -156,11 +156,19 @@ def test_predict_of_mixed_data_is_refused(
     assert "would mean nothing" in text or "not known" in text
 
 
+def test_tables_without_a_pull_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    path.write_text(lines(study_events(4)[:1]))
+    result = CliRunner().invoke(app, ["tables", str(path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "No pull of a study's image was recorded: its tables have no rows." in result.output
+
+
 def test_unreadable_lines_are_mentioned(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text("rubbish\n" + lines(study_events(4)))
     result = CliRunner().invoke(app, ["tables", str(path), "--out", str(tmp_path / "out")])
-    assert "1 lines could not be read" in result.output
+    assert "1 line could not be read" in result.output
 
 
 @pytest.mark.slow

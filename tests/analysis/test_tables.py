@@ -1,6 +1,7 @@
 """The tables: their columns, their numbers, and that only what was recorded decides them."""
 
 import csv
+import gzip
 import json
 import random
 from pathlib import Path
@@ -220,6 +221,30 @@ def test_shuffling_duplicating_and_splitting_files_changes_no_table(
     assert (torn / "raw-times.json").read_bytes() == (written / "raw-times.json").read_bytes()
     query = "SELECT * EXCLUDE (file) FROM '{}/events.parquet'"
     assert asked(query.format(torn)) == asked(query.format(written))
+
+
+@pytest.mark.parametrize("folder", ["run1/16", "test/n1-standard-64"])
+def test_real_recordings_torn_and_shuffled_change_no_table(
+    chonks: Path, tmp_path: Path, folder: str
+) -> None:
+    """Of these, one lost most of its events and one has no list of nodes."""
+    source = chonks / "pulling-test" / folder
+    whole = tables_of([source], tmp_path / "whole")
+    rng = random.Random(7)
+    torn = tmp_path / "torn" / "pulling-test" / folder
+    torn.mkdir(parents=True)
+    for node_list in source.glob("nodes-*"):
+        (torn / node_list.name).write_bytes(node_list.read_bytes())
+    (recorded,) = source.glob("events-*")
+    rows = gzip.decompress(recorded.read_bytes()).splitlines()
+    rows += [row for row in rows if rng.random() < 0.3]
+    rng.shuffle(rows)
+    for part in range(4):
+        (torn / f"events-{part}.json").write_bytes(b"\n".join(rows[part::4]) + b"\n")
+    again = tables_of([torn], tmp_path / "again")
+    for name in ("pulls.csv", "cells.csv", "summary.csv", "other_pulls.csv"):
+        assert without(rows_of(again / name)) == without(rows_of(whole / name))
+    assert (again / "raw-times.json").read_bytes() == (whole / "raw-times.json").read_bytes()
 
 
 def test_of_an_updated_event_the_last_version_stands(tmp_path: Path) -> None:
