@@ -71,7 +71,7 @@ class ApiRules:
         """Strike a request; see front.Rules."""
         if _is_watch(request) and (answer := self._refused_watch(request)):
             return answer
-        trial = self._study.trial
+        trial = self._trial_of(request)
         if trial == 0:
             return request
         if slow := self._strike("api-slow", request, trial):
@@ -155,6 +155,12 @@ class ApiRules:
             about=partial(_is_about, request),
             request=f"{request.method} {request.path}",
         )
+
+    def _trial_of(self, request: Request) -> int:
+        """The trial that a request is about, or else the one that is on."""
+        pod = _POD.fullmatch(request.path)
+        place = self._study.place(pod["name"]) if pod else None
+        return place.trial if place else self._study.trial
 
     def _misdirected(self, request: Request) -> Request:
         """Send a pod to another node than the runner wants it on, where that was asked for."""

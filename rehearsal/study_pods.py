@@ -105,7 +105,7 @@ class StudyPods:
             if job not in self._jobs:
                 moments.append(Moment.STAGED)
             known = self._jobs.setdefault(job, _Job(trial))
-            known.pods[name] = change == "DELETED" or pod["status"].get("phase") in _OVER
+            known.pods[name] = change == "DELETED" or _is_over(pod)
             if not known.released and not pod["spec"].get("schedulingGates"):
                 known.released = True
                 moments.append(Moment.RELEASED)
@@ -124,6 +124,16 @@ class StudyPods:
                     self.handle(change, pod)
             except ClusterError:
                 self._ending.wait(0.5)
+
+
+def _is_over(pod: Object) -> bool:
+    """Whether a pod's container has ended.
+
+    The phase follows a second later, and the next trial may have been released by then.
+    """
+    statuses = pod["status"].get("containerStatuses", ())
+    ended = any("terminated" in each.get("state", {}) for each in statuses)
+    return ended or pod["status"].get("phase") in _OVER
 
 
 def node_of(pod: Object) -> str:

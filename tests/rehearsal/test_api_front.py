@@ -184,3 +184,10 @@ def test_lost_events_are_neither_watched_nor_listed(play: Play) -> None:
 
 def test_what_is_no_watch_is_no_stream(play: Play) -> None:
     assert play().rules.open_stream(get(EVENTS), lambda _: None, lambda: None) is None
+
+
+def test_a_request_about_a_pod_belongs_to_the_pods_trial(play: Play) -> None:
+    scene = play("api-error:trial=2,verb=PATCH")
+    scene.study.at = 1
+    assert isinstance(scene.rules.before(release("gke-c-pool-0001")), Answer)
+    assert scene.faults.struck[0]["trial"] == 2

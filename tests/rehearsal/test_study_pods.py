@@ -93,6 +93,15 @@ def test_the_trial_that_is_on_is_the_first_that_is_not_over(study: StudyPods) ->
     assert seen == [0, 1, 1, 1, 2, 2, 0]
 
 
+def test_a_pod_is_over_once_its_container_has_ended(study: StudyPods) -> None:
+    ended = pod(1, node="n-1", phase="Running")
+    ended["status"]["containerStatuses"] = [{"state": {"terminated": {"exitCode": 0}}}]
+    study.handle("MODIFIED", pod(1, node="n-1", phase="Running"))
+    assert study.trial == 1
+    study.handle("MODIFIED", ended)
+    assert study.trial == 0
+
+
 def test_a_trial_that_never_ends_is_over_once_a_later_one_is_released(study: StudyPods) -> None:
     study.handle("ADDED", pod(1, node="n-1"))
     study.handle("ADDED", pod(2, node="n-1"))
