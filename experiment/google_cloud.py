@@ -50,6 +50,7 @@ class PoolState:
 
     name: str
     status: str
+    detail: str
     node_count: int
     """As created: a later resize shows in its instance groups alone."""
     machine_type: str
@@ -84,10 +85,14 @@ class ClusterState:
     @property
     def why_unsound(self) -> str:
         """What is wrong with it, as the end of "the cluster is ..."; only if it is not sound."""
-        parts = [self.status, *([f"({self.detail.rstrip('.')})"] if self.detail else [])]
-        bad = [f"{pool.name} {pool.status}" for pool in self.pools if pool.status != "RUNNING"]
+        bad = [
+            _with(f"{pool.name} {pool.status}", pool.detail)
+            for pool in self.pools
+            if pool.status != "RUNNING"
+        ]
         bad += ["default-pool not removed" for pool in self.pools if pool.name == _DEFAULT_POOL]
-        return " ".join(parts) + (f", with node pools {', '.join(bad)}" if bad else "")
+        said = _with(self.status, self.detail)
+        return f"{said}, with node pools {', '.join(bad)}" if bad else said
 
 
 class GoogleApi:
@@ -281,6 +286,10 @@ def _said(answer: requests.Response) -> str:
         return f"{answer.status_code} {answer.reason}"
 
 
+def _with(said: str, detail: str) -> str:
+    return f"{said} ({detail.rstrip('.')})" if detail else said
+
+
 def _cluster(found: Json) -> ClusterState:
     created = found.get("createTime")
     return ClusterState(
@@ -302,6 +311,7 @@ def _pool(found: Json) -> PoolState:
     return PoolState(
         name=found["name"],
         status=found.get("status", "UNKNOWN"),
+        detail=found.get("statusMessage", ""),
         node_count=int(found.get("initialNodeCount", 0)) * max(len(found.get("locations", [])), 1),
         machine_type=config.get("machineType", ""),
         disk_type=config.get("diskType", ""),

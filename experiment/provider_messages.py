@@ -145,8 +145,9 @@ def is_conflict(text: str) -> bool:
 
 
 def _said(text: str) -> str:
-    """One line, without Pulumi's marks of colour."""
-    return " ".join(re.sub(r"<\{%[^%]*%\}>", "", text).split())
+    """One line, without Pulumi's marks of colour and Python's tracebacks."""
+    plain = re.sub(r"<\{%[^%]*%\}>", "", text).partition("Traceback (most recent call")[0]
+    return " ".join(plain.split())
 
 
 def _shortened(said: str) -> str:

@@ -154,16 +154,20 @@ class StackCluster:
     def provision(self) -> StackOutputs:
         """`pulumi up`, and the GKE API's word that cluster and pools are sound."""
         self.exists = True
-        outputs = self._up()
-        state = self.api.find(outputs.location, outputs.cluster_name)
-        if state is None or not state.sound:
-            shown = state.why_unsound if state else "not there"
-            raise ProvisionError(
-                f"Pulumi calls the stack {self._name} up, but GKE calls the cluster "
-                f"{outputs.cluster_name} {shown}.",
-                f"python -m experiment destroy --stack {self._name}, then try again; "
-                f"gcloud container operations list --project {outputs.project} shows what failed",
-                failure=failure_of(shown) or Failure.PROVIDER_ERROR,
+        try:
+            outputs = self._up()
+        except ProvisionError as error:
+            found = self._found()
+            if error.failure is Failure.PROVIDER_ERROR and found and found.status == "ERROR":
+                raise self._broken(
+                    f"The stack {self._name} was not brought up", found.why_unsound
+                ) from None
+            raise
+        found = self.api.find(outputs.location, outputs.cluster_name)
+        if found is None or not found.sound:
+            raise self._broken(
+                f"Pulumi calls the stack {self._name} up",
+                found.why_unsound if found else "not there",
             )
         self._came_up = True
         return outputs
@@ -184,6 +188,21 @@ class StackCluster:
             f"{self._facts.usd_per_hour:.2f} US dollars an hour; to end it: "
             f"python -m experiment destroy --stack {self._name}"
         )
+
+    def _broken(self, pulumi: str, shown: str) -> ProvisionError:
+        return ProvisionError(
+            f"{pulumi}; GKE calls the cluster {self._facts.cluster_name} {shown}.",
+            f"python -m experiment destroy --stack {self._name}, then try again; gcloud container "
+            f"operations list --project {self._facts.project} shows what failed",
+            failure=failure_of(shown) or Failure.PROVIDER_ERROR,
+        )
+
+    def _found(self) -> ClusterState | None:
+        """The cluster as GKE shows it; None too where GKE does not answer."""
+        try:
+            return self.api.find(self._facts.location, self._facts.cluster_name)
+        except RunError:
+            return None
 
     def _is_whole(self, found: ClusterState | None) -> bool:
         """GKE runs it, and the program wants nothing that is not there."""

@@ -4,6 +4,7 @@ It works on the copies of experiment.stack_files. It never sets configuration: t
 by `pulumi config set`. What Google itself says is asked in experiment.stack_cluster.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ _PROJECT_NAME = "pull-study"
 _QUIET = {OpType.SAME, OpType.READ, OpType.REFRESH}
 _ROUNDS = 3
 """An adopted account makes its grants known, an adopted cluster its pools: two rounds, one more."""
+
+# An engine that has failed hangs up on its program, of which grpc would print a traceback.
+logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
 
 Say = Callable[[str], None]
 

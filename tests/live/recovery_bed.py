@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +25,14 @@ from experiment.stack_facts import stack_facts
 from experiment.stack_files import copy_stack_files
 from rehearsal.auth_plugin import write_plugin
 from rehearsal.environment import PROJECT, debug_providers, google_variables
-from rehearsal.faults import Faults
+from rehearsal.faults import Faults, parse_faults
 from rehearsal.fleet import ClusterKey, ControlPlane
 from rehearsal.google_state import Kind
 from rehearsal.home import Home
+from rehearsal.providers import google_rest
+from rehearsal.providers.gcp import GcpProvider
+from rehearsal.providers.kubernetes import KubernetesProvider
+from rehearsal.providers.servicer import serve
 from tests.live.pulumi_engine import ROOT
 from tests.rehearsal.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
@@ -108,7 +112,7 @@ class Bed:
     google: Google
     calls: Counting
     fleet: LightFleet
-    variables: Mapping[str, str]
+    faults: Faults
     folder: Path
 
     def work_dir(self, name: str = STACK) -> Path:
@@ -140,6 +144,25 @@ class Bed:
             kill(process.pid)
             process.wait(timeout=5)
             process.stdout.close()
+
+    @contextmanager
+    def patient_providers(self, retry_s: float) -> Iterator[None]:
+        """Stand-ins in this process, which ask again for so long what Google refuses for now."""
+        before = google_rest._RETRY_S
+        google_rest._RETRY_S = retry_s
+        served = [(each.name, *serve(each)) for each in (GcpProvider(), KubernetesProvider())]
+        try:
+            os.environ |= debug_providers({name: port for name, _, port in served})
+            yield
+        finally:
+            google_rest._RETRY_S = before
+            for _, server, _ in served:
+                server.stop(grace=None).wait(10)
+
+    def suffer(self, *texts: str) -> None:
+        """Let these faults strike from now on, and no others."""
+        self.faults._faults = tuple(parse_faults(texts))
+        self.faults._counts.clear()
 
     def maker(self, action: str) -> subprocess.Popen[str]:
         """A process that is ready to bring the stack up or down once it is written to."""
@@ -186,8 +209,9 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def recovery_bed(folder: Path, faults: Faults | None = None) -> Iterator[Bed]:
+def recovery_bed(folder: Path) -> Iterator[Bed]:
     """Set everything up; nothing of it is left afterwards."""
+    faults = Faults()
     home = Home(folder / "home")
     home.programs.mkdir(parents=True)
     write_plugin(home)
@@ -208,7 +232,7 @@ def recovery_bed(folder: Path, faults: Faults | None = None) -> Iterator[Bed]:
         os.environ.update(variables)
         try:
             assert isinstance(google.fleet, LightFleet)
-            yield Bed(google, calls, google.fleet, variables, folder)
+            yield Bed(google, calls, google.fleet, faults, folder)
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -162,7 +162,7 @@ def google_in(
     state = GoogleState(folder / "google.sqlite")
     logs = LogStore(folder / "entries.jsonl")
     ending = threading.Event()
-    google_faults = GoogleFaults(faults or Faults(), ending)
+    google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
     loopback.app = Starlette(routes=[*routes(state, fleet, logs, google_faults)])
     google = Google(loopback.url, state, fleet, logs)
     try:

@@ -1,0 +1,214 @@
+"""Whatever Google answers, a command ends in a sentence with a name, and the next one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pulumi
+import pytest
+
+import infra.cluster
+from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
+from experiment.stack_cluster import Presence
+from schema.errors import ExitCode
+from tests.live.recovery_bed import Bed, recovery_bed
+
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+
+PERMISSION = 'Required "container.clusters.create" permission(s) for "projects/p".'
+API_OFF = (
+    "container.googleapis.com has not been used in project p before or it is disabled. Enable it "
+    "by visiting https://console.developers.google.com"
+)
+TOO_FEW = "[GCE_QUOTA_EXCEEDED]: Instance 'gke-1' creation failed: Quota 'CPUS' exceeded. Limit: 24"
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed, bed.patient_providers(1.5):
+        yield bed
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(bed: Bed) -> Iterator[None]:
+    yield
+    bed.suffer()
+    bed.cluster().teardown()
+    assert bed.there() == []
+
+
+@dataclass(frozen=True)
+class Case:
+    """What Google answers, and what the user is told."""
+
+    fault: str
+    failure: Failure
+    told: str
+    cure: str
+
+
+REFUSED = {
+    "quota": Case("google-quota", Failure.QUOTA, "the region's quota CPUS is too small", "Quotas"),
+    "permission": Case(
+        f"google-error:status=403,reason=forbidden,message={PERMISSION}",
+        Failure.PERMISSION,
+        "no permission container.clusters.create",
+        "role with container.clusters.create",
+    ),
+    "api-off": Case(
+        f"google-error:status=403,reason=accessNotConfigured,message={API_OFF}",
+        Failure.API_OFF,
+        "the API container.googleapis.com is switched off in the project p",
+        "gcloud services enable container.googleapis.com --project p",
+    ),
+    "conflict": Case(
+        "google-conflict:count=0",
+        Failure.PROVIDER_ERROR,
+        "something of the same name",
+        "experiment recover --stack size-4",
+    ),
+    "throttled": Case(
+        "google-error:status=429,reason=rateLimitExceeded,count=0",
+        Failure.PROVIDER_ERROR,
+        "requests are too many",
+        "wait some minutes",
+    ),
+    "unavailable": Case(
+        "google-unavailable:count=0",
+        Failure.PROVIDER_ERROR,
+        "Google's API was not available",
+        "wait some minutes",
+    ),
+    "stock-out": Case(
+        "google-operation-failed", Failure.NO_CAPACITY, "has no such machines", "zone ZONE"
+    ),
+    "stock-out-of-a-pool": Case(
+        "google-operation-failed:type=CREATE_NODE_POOL",
+        Failure.NO_CAPACITY,
+        "has no such machines",
+        "zone ZONE",
+    ),
+    "quota-in-the-operation": Case(
+        f"google-operation-failed:message={TOO_FEW}", Failure.QUOTA, "quota CPUS", "Quotas"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+def test_up_ends_in_a_sentence_with_cause_and_cure(bed: Bed, case: Case) -> None:
+    bed.suffer(case.fault)
+    with pytest.raises(ProvisionError) as caught:
+        bed.cluster().provision()
+    assert caught.value.failure is case.failure
+    assert case.told in caught.value.problem
+    assert case.cure in caught.value.cure
+    assert "\n" not in caught.value.problem
+
+
+def test_a_run_after_a_stock_out_removes_what_is_there_and_begins_anew(bed: Bed) -> None:
+    bed.suffer("google-operation-failed:type=CREATE_NODE_POOL")
+    with pytest.raises(ProvisionError):
+        bed.cluster().provision()
+    again = bed.cluster()
+    again.recover(resumed=False)
+    assert bed.fleet.clusters == {}
+    again.provision()
+    assert bed.cluster().mend() is Presence.WHOLE
+
+
+@pytest.mark.parametrize(
+    "fault", ["google-unavailable:count=2", "google-error:status=429,count=2,reason=x"]
+)
+def test_what_google_refuses_for_a_moment_is_asked_again(bed: Bed, fault: str) -> None:
+    bed.suffer(fault)
+    bed.cluster().provision()
+
+
+@pytest.mark.parametrize("operation", ["CREATE_CLUSTER", "CREATE_NODE_POOL"])
+def test_after_a_stock_out_the_next_up_is_not_believed(bed: Bed, operation: str) -> None:
+    """Pulumi's state keeps the broken thing, and its next `up` reports success."""
+    bed.suffer(f"google-operation-failed:type={operation}")
+    with pytest.raises(ProvisionError):
+        bed.cluster().provision()
+    with pytest.raises(ProvisionError) as caught:
+        bed.cluster().provision()
+    assert caught.value.exit_code is ExitCode.NO_CAPACITY
+    assert "GKE calls the cluster pull-study-size-4" in caught.value.problem
+    assert "Traceback" not in caught.value.problem
+    if operation == "CREATE_NODE_POOL":
+        assert "Pulumi calls the stack size-4 up" in caught.value.problem
+
+
+def test_an_operation_that_never_ends_ends_the_command_in_time(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = pulumi.CustomTimeouts(create="3s", update="3s", delete="3s")
+    monkeypatch.setattr(infra.cluster, "_TIMEOUTS", short)
+    bed.suffer("google-stuck:s=6")
+    cluster = bed.cluster()
+    with pytest.raises(ProvisionError) as caught:
+        cluster.provision()
+    assert caught.value.failure is Failure.PROVIDER_ERROR
+    assert "Google did not finish in time" in caught.value.problem
+    found = cluster.find()
+    assert found is not None
+    assert found.status == "PROVISIONING"
+    monkeypatch.undo()
+    cluster.teardown()
+    assert bed.fleet.clusters == {}
+
+
+DESTROYING = {
+    "permission": ("google-error:status=403,reason=forbidden,message=no", "the account may not"),
+    "unavailable": ("google-unavailable:count=0,message=x", "Google's API was not available"),
+}
+
+
+@pytest.mark.parametrize("name", DESTROYING)
+def test_destroy_that_is_refused_says_that_the_cluster_costs_money(bed: Bed, name: str) -> None:
+    bed.cluster().provision()
+    fault, told = DESTROYING[name]
+    head, _, tail = fault.partition(":")
+    bed.suffer(f"{head}:method=DELETE,path=clusters/pull-study-size-4,{tail}")
+    with pytest.raises(TeardownError) as caught:
+        bed.cluster().teardown()
+    assert told in caught.value.problem
+    assert "costs money" in caught.value.problem
+    assert caught.value.exit_code is ExitCode.TEARDOWN
+
+
+def test_an_operation_of_a_deletion_that_fails_is_tried_again_by_the_next(bed: Bed) -> None:
+    bed.cluster().provision()
+    bed.suffer("google-operation-failed:type=DELETE_CLUSTER,message=Internal error.")
+    with pytest.raises(TeardownError):
+        bed.cluster().teardown()
+    bed.cluster().teardown()
+    assert bed.there() == []
+
+
+def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(bed: Bed) -> None:
+    place = "container/v1beta1/projects/pull-study-rehearsal/locations/us-central1-a"
+    body = {"cluster": {"name": "pull-study-size-4", "initialNodeCount": 1}}
+    operation = bed.google.ok("POST", f"{place}/clusters", body)
+    url = f"{place}/operations/{operation['name']}"
+    while bed.google.ok("GET", url)["status"] != "DONE":
+        pass
+    for attempt in (lambda: bed.cluster().recover(resumed=False), bed.cluster().teardown):
+        with pytest.raises(PreflightError, match="labels are not of this program"):
+            attempt()
+    assert len(bed.there()) == 1
+    bed.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
+    while bed.there():
+        pass
+
+
+def test_an_api_that_is_off_is_named_before_anything_is_made(bed: Bed) -> None:
+    services = "serviceusage/v1beta1/projects/pull-study-rehearsal/services"
+    bed.google.ok("POST", f"{services}/container.googleapis.com:disable", {})
+    try:
+        with pytest.raises(RunError) as caught:
+            bed.cluster().recover(resumed=False)
+        assert caught.value.exit_code is ExitCode.API_OFF
+    finally:
+        bed.google.ok("POST", f"{services}/container.googleapis.com:enable", {})
