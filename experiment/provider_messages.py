@@ -54,6 +54,12 @@ _SIGNS: Sequence[_Sign] = (
         "an API is switched off in the project",
     ),
     _Sign(
+        Failure.PROVIDER_ERROR,
+        r"Error 429|^429 |rate.?limit.?exceeded|too many requests",
+        "Google went on answering that requests are too many",
+        "wait some minutes, then the same command again",
+    ),
+    _Sign(
         Failure.QUOTA,
         r"[Qq]uota '?(?P<metric>[A-Z][A-Z0-9_]+)'? (?:was )?exceeded|"
         r"Insufficient (?:regional )?quota to satisfy request: resource \"(?P<resource>[A-Z0-9_]+)",
@@ -64,12 +70,6 @@ _SIGNS: Sequence[_Sign] = (
         r"quota ?exceeded|GCE_QUOTA_EXCEEDED|insufficient (?:regional )?quota|exceeds? quota"
         r"|quota limit|limit 'CPUS",
         "a quota is too small for this stack",
-    ),
-    _Sign(
-        Failure.PROVIDER_ERROR,
-        r"Error 429|^429 |rate.?limit.?exceeded|too many requests|RESOURCE_EXHAUSTED",
-        "Google went on answering that requests are too many",
-        "wait some minutes, then the same command again",
     ),
     _Sign(
         Failure.PERMISSION,
@@ -98,16 +98,16 @@ _SIGNS: Sequence[_Sign] = (
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
-        r"Error 50[0234]|^50[0234] |backendError|UNAVAILABLE|internalError|try again (?:later|in)",
-        "Google's API was not available",
-        "wait some minutes, then the same command again",
-    ),
-    _Sign(
-        Failure.PROVIDER_ERROR,
         r"connection refused|no such host|Connection reset|Cannot reach|error reading from server"
         r"|EOF|transport is closing|did not begin responding",
         "a provider died, or Google could not be reached",
         "python -m experiment recover --stack STACK, then the same command again",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
+        r"Error 50[0234]|^50[0234] |backendError|UNAVAILABLE|internalError|try again (?:later|in)",
+        "Google's API was not available",
+        "wait some minutes, then the same command again",
     ),
 )
 
