@@ -222,7 +222,7 @@ def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
         limits=(1 - far, 1 + far),
         colours="PuOr_r",
     )
-    axes.set_title(f"Which nodes are slow: {cluster.label}")
+    axes.set_title(f"Which nodes are slow: {cluster.label}", y=1.01)
     caption = f"White: as the image's median. Empty: no pull. {counted([cluster])}"
     return save(figure, out, f"node-map-{name}", caption, mark)
 

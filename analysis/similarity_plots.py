@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.manifests import ImageManifest
-from analysis.plot_files import PULL, new_figure, new_heat_map, save, style
+from analysis.plot_files import PULL, new_heat_map, new_plain_figure, save, style
 from analysis.similarity import Similarities, cluster_order
 
 _TITLES = {
@@ -29,8 +29,9 @@ def write_similarity_plots(
             figure, axes = new_heat_map(
                 values, tags, tags, label="Jaccard similarity", limits=(0, 1)
             )
-            axes.set_title(_TITLES[name])
-            caption = f"n = {len(tags)} images; base: {len(similar.base)} layers in all of them."
+            axes.set_title(_TITLES[name], y=1.01)
+            base = f"{len(similar.base)} layer{'s' * (len(similar.base) != 1)}"
+            caption = f"n = {len(tags)} images; base: {base} in all of them."
             paths += save(figure, out, name, caption)
         paths += _layer_sizes(images, out)
     return paths
@@ -41,13 +42,13 @@ def _layer_sizes(images: Sequence[ImageManifest], out: Path) -> list[Path]:
     known = [size for size in sizes.values() if size > 0]
     if not known:
         return []
-    figure, axes = new_figure(7, 4)
+    figure, axes = new_plain_figure(7, 4)
     edges = np.logspace(np.log10(min(known)) - 0.01, np.log10(max(known)) + 0.01, 30)
     axes.hist(known, bins=edges.tolist(), color=PULL)
     axes.set_xscale("log")
     axes.set_xlabel("compressed size of a layer (bytes)")
     axes.set_ylabel("layers")
-    axes.set_title("Sizes of the layers")
+    axes.set_title("Sizes of the layers", y=1.01)
     uses = sum(len(image.layers) for image in images)
     caption = f"n = {len(sizes)} different layers, in {uses} places of {len(images)} images."
     return save(figure, out, "layer_sizes", caption)
