@@ -18,7 +18,7 @@ import typer
 
 from experiment.errors import Interrupted, PlanError, PreflightError, RunError, TeardownError
 from experiment.google_cloud import ClusterState, GoogleApi
-from experiment.interrupts import sigterm_interrupts
+from experiment.interrupts import signals_interrupt
 from experiment.kube import Kube
 from experiment.stack_cluster import Presence, StackCluster
 from experiment.stack_facts import cluster_kubeconfig, price_of, stack_facts
@@ -142,7 +142,7 @@ def destroy(stack: str, say: Say, *, agreed: bool) -> None:
         TeardownError: something may be left.
         UserError: the stack cannot be used.
     """
-    with _opened(stack, say) as cluster, sigterm_interrupts():
+    with _opened(stack, say) as cluster, signals_interrupt():
         found = cluster.find()
         what = f"the cluster {found.name} ({found.status})" if found else "what is left"
         _ask(f"Destroy {what} of the stack {stack}?", agreed=agreed)
@@ -156,7 +156,7 @@ def recover(stack: str, say: Say) -> None:
     Raises:
         UserError: the stack cannot be used.
     """
-    with _opened(stack, say) as cluster, sigterm_interrupts():
+    with _opened(stack, say) as cluster, signals_interrupt():
         presence = cluster.mend()
         if presence is Presence.NOTHING:
             say(f"Nothing of the stack {stack} is there.")
@@ -178,7 +178,7 @@ def extend(stack: str, hours: int, say: Say) -> None:
         PreflightError: the stack is not whole, or the `up` would change more.
         UserError: the stack cannot be used.
     """
-    with _opened(stack, say) as cluster, sigterm_interrupts():
+    with _opened(stack, say) as cluster, signals_interrupt():
         if cluster.mend() is not Presence.WHOLE:
             raise PreflightError(
                 f"The stack {stack} is not up, so it has no deadline to move.",

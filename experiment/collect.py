@@ -2,12 +2,15 @@
 
 It hands on entries as records; whether they suffice is the ledger's judgement. Google's entries
 arrive seconds late, so collecting goes on until what the watch saw is there too, or time is over.
+What is refused for a while (429, no answer) is asked for again; a page token that expired is not
+the end of a reading.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 import google.auth.exceptions
 import grpc
@@ -17,11 +20,14 @@ from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry
 from google.protobuf.json_format import MessageToDict
 
 from experiment.errors import MeasureError, PreflightError
-from schema.names import LOGGING_ENDPOINT_VARIABLE
-from schema.run_records import EventRecord, Source
+from experiment.run_folder import RunFolder
+from schema.names import JOB_NAMESPACE, LOGGING_ENDPOINT_VARIABLE
+from schema.run_records import EventRecord, GapRecord, Source
 from schema.stack_outputs import StackOutputs
 
 _PAGE = 1000
+_RESTARTS = 5
+_BEGAN_ANEW = "Some events may have been lost"
 _EARLIER = timedelta(minutes=1)  # for clocks that differ
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
@@ -46,12 +52,14 @@ class LogReader:
 
     def __init__(self, outputs: StackOutputs, since: datetime) -> None:
         self._project = f"projects/{outputs.project}"
-        start = (since - _EARLIER).astimezone().isoformat(timespec="seconds")
-        self._filter = f'({outputs.log_filter}) AND timestamp>="{start}"'
+        self._filter = f"({outputs.log_filter})"
+        self._since = since - _EARLIER
         self._client = _client()
+        self.began_anew: set[datetime] = set()
+        """When GKE's native event log began to watch: what was before may be lost."""
 
     def read(self, also: str = "") -> Iterator[EventRecord]:
-        """All entries so far that are events, oldest first.
+        """All entries so far that are events, oldest first; some twice if the reading was cut.
 
         Args:
             also: a further condition in the logging query language.
@@ -59,26 +67,22 @@ class LogReader:
         Raises:
             MeasureError: Cloud Logging refused, or did not answer in five minutes.
         """
-        request = ListLogEntriesRequest(
-            resource_names=[self._project],
-            filter=f"{self._filter} AND {also}" if also else self._filter,
-            order_by="timestamp asc",
-            page_size=_PAGE,
-        )
-        patience = retry.Retry(
-            predicate=retry.if_exception_type(*_TRANSIENT), initial=1.0, maximum=30.0, timeout=300.0
-        )
-        try:
-            for entry in self._client.list_log_entries(request, retry=patience, timeout=60.0):
-                record = _record(entry)
-                if record is not None:
-                    yield record
-        except exceptions.GoogleAPICallError as error:
-            raise MeasureError(
-                f"Cloud Logging did not give the events of {self._project}: {error.message}.",
-                f"gcloud logging read '{self._filter}' --limit 1 --project "
-                f"{self._project.removeprefix('projects/')}",
-            ) from None
+        since = self._since
+        for restarts in range(_RESTARTS + 1):
+            try:
+                for entry in self._entries(since, also):
+                    since = max(since, _time(entry.timestamp))
+                    record = self._record(entry)
+                    if record is not None:
+                        yield record
+            except exceptions.InvalidArgument as error:
+                # A page token holds for some minutes only: go on from the last entry's time.
+                if "token" not in error.message.lower() or restarts == _RESTARTS:
+                    raise self._refused(error) from None
+            except exceptions.GoogleAPICallError as error:
+                raise self._refused(error) from None
+            else:
+                return
 
     def close(self) -> None:
         """Close the connection."""
@@ -89,26 +93,137 @@ class LogReader:
         condition = f'jsonPayload.metadata.name="{name}"'
         return _poll(lambda: any(True for _ in self.read(condition)), timeout_s)
 
-    def read_all(
-        self, expected: set[str], timeout_s: float, progress: Callable[[int, int], None]
-    ) -> list[EventRecord]:
-        """Read until every expected event is there, or the time is over.
+    def _entries(self, since: datetime, also: str) -> Iterable[LogEntry]:
+        start = since.astimezone().isoformat(timespec="microseconds")
+        conditions = [self._filter, f'timestamp>="{start}"', *([also] if also else [])]
+        request = ListLogEntriesRequest(
+            resource_names=[self._project],
+            filter=" AND ".join(conditions),
+            order_by="timestamp asc",
+            page_size=_PAGE,
+        )
+        patience = retry.Retry(
+            predicate=retry.if_exception_type(*_TRANSIENT), initial=1.0, maximum=30.0, timeout=300.0
+        )
+        return self._client.list_log_entries(request, retry=patience, timeout=60.0)
+
+    def _refused(self, error: exceptions.GoogleAPICallError) -> MeasureError:
+        return MeasureError(
+            f"Cloud Logging did not give the events of {self._project}: {error.message}.",
+            f"gcloud logging read '{self._filter}' --limit 1 --project "
+            f"{self._project.removeprefix('projects/')}",
+        )
+
+    def _record(self, entry: LogEntry) -> EventRecord | None:
+        message = LogEntry.pb(entry)
+        source = Source.NATIVE if entry.log_name.endswith("/events") else Source.EXPORTER
+        if not message.HasField("json_payload"):
+            if source is Source.NATIVE and _BEGAN_ANEW in message.text_payload:
+                self.began_anew.add(_time(entry.timestamp))
+            return None
+        event = MessageToDict(message.json_payload)
+        if "involvedObject" not in event:
+            return None  # the exporter's own log lines
+        return EventRecord(
+            source=source,
+            received_at=entry.receive_timestamp,
+            insert_id=entry.insert_id,
+            event=event,
+        )
+
+
+class Collection:
+    """Brings entries of Cloud Logging into a run's folder, each once, whenever it is called.
+
+    Args:
+        folder: of the run; what it holds already is not added again.
+        reader: of the run's cluster.
+    """
+
+    def __init__(self, folder: RunFolder, reader: LogReader) -> None:
+        self._folder = folder
+        self._reader = reader
+        held = folder.events(Source.EXPORTER)
+        self._held = {identity(record) for record in held}
+        self._found = {_uid(record) for record in held}
+        self._expected = {
+            _uid(record)
+            for record in folder.events(Source.WATCH)
+            if record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
+            and record.event["involvedObject"].get("kind") == "Pod"
+        }
+        self._latest: datetime | None = None
+
+    def run(self, timeout_s: float, progress: Callable[[int, int], None]) -> bool:
+        """Read until every event about a pod that the watch saw is there, or the time is over.
 
         Args:
-            expected: uids of events that the watch saw.
             timeout_s: how long to wait for late entries.
             progress: called after each reading with the number found and expected.
+
+        Returns:
+            Whether all are there.
+
+        Raises:
+            MeasureError: Cloud Logging refused; what was read until then is in the folder.
         """
-        records: list[EventRecord] = []
 
         def complete() -> bool:
-            records[:] = self.read()
-            found = {record.event.get("metadata", {}).get("uid") for record in records}
-            progress(len(expected & found), len(expected))
-            return expected <= found
+            self._read()
+            progress(len(self._expected & self._found), len(self._expected))
+            return self._expected <= self._found
 
-        _poll(complete, timeout_s)
-        return records
+        try:
+            return _poll(complete, timeout_s)
+        finally:
+            self._keep_gaps()
+
+    def _read(self) -> None:
+        """Add what is new: after the first reading only what came since the one before."""
+        also = ""
+        if self._latest:
+            start = (self._latest - _EARLIER).astimezone().isoformat(timespec="microseconds")
+            also = f'receiveTimestamp>="{start}"'
+        batch: list[EventRecord] = []
+        for record in self._reader.read(also):
+            self._latest = max(self._latest or record.received_at, record.received_at)
+            if identity(record) in self._held:
+                continue
+            self._held.add(identity(record))
+            self._found.add(_uid(record))
+            batch.append(record)
+            if len(batch) == _PAGE:
+                self._folder.add_logged(batch)
+                batch = []
+        self._folder.add_logged(batch)
+
+    def _keep_gaps(self) -> None:
+        known = {gap.until for gap in self._folder.gaps() if gap.source is Source.NATIVE}
+        native = sorted(
+            record.received_at
+            for record in self._folder.events(Source.NATIVE)
+            if record.source is Source.NATIVE
+        )
+        for until in sorted(self._reader.began_anew - known):
+            since = max((at for at in native if at < until), default=until)
+            reason = "GKE's event log began to watch anew, and says that events may be lost"
+            gap = GapRecord(source=Source.NATIVE, since=since, until=until, reason=reason)
+            self._folder.add_gaps([gap])
+
+
+def _time(stamp: Any) -> datetime:
+    # proto-plus gives a datetime where its annotations say a protobuf Timestamp
+    return cast("datetime", stamp)
+
+
+def _uid(record: EventRecord) -> str:
+    return str(record.event.get("metadata", {}).get("uid", ""))
+
+
+def identity(record: EventRecord) -> tuple[str, str]:
+    """An entry's: Cloud Logging may give one twice, and the archive gives it again."""
+    version = str(record.event.get("metadata", {}).get("resourceVersion", ""))
+    return record.source.value, record.insert_id or f"{_uid(record)}/{version}"
 
 
 def _poll(done: Callable[[], bool], timeout_s: float) -> bool:
@@ -137,19 +252,3 @@ def _client() -> LoggingServiceV2Client:
             "Logging.",
             "gcloud auth application-default login",
         ) from None
-
-
-def _record(entry: LogEntry) -> EventRecord | None:
-    message = LogEntry.pb(entry)
-    if not message.HasField("json_payload"):
-        return None
-    event = MessageToDict(message.json_payload)
-    if "involvedObject" not in event:
-        return None  # the exporter's own log lines
-    source = Source.NATIVE if entry.log_name.endswith("/events") else Source.EXPORTER
-    return EventRecord(
-        source=source,
-        received_at=entry.receive_timestamp,
-        insert_id=entry.insert_id,
-        event=event,
-    )

@@ -152,8 +152,7 @@ def go_on(run_name: str, budget_usd: float | None = None) -> Planned:
         record = record.model_copy(update={"budget_usd": budget_usd})
         folder.write_run(record)
     # A run of which no phase ended is a new one: nothing was made for it that could be its own.
-    begun = 1 if folder.phases() else 0
-    attempt = 1 + max((trial.attempt for trial in folder.trials()), default=begun)
+    attempt = 1 + folder.last_attempt()
     return Planned(folder, record, stack_facts(record.stack, folder.pulumi_dir), attempt)
 
 

@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: an ordinary way to end a run, and no way to leave a cluster behind."""
+"""Ctrl-C, SIGTERM, a closed terminal: ordinary ways to end a run; none leaves a cluster behind."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,25 +10,36 @@ from typing import Any
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, with KeyboardInterrupt."""
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, with KeyboardInterrupt."""
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        _let_go_of_terminal(number)
         raise KeyboardInterrupt
 
-    with _handlers({signal.SIGTERM: interrupt}):
+    with _handlers({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
         yield
 
 
 @contextmanager
 def interrupts_wait(tell: Callable[[], None]) -> Iterator[None]:
-    """Let neither Ctrl-C nor SIGTERM end the block; `tell` is called for each."""
+    """Let none of them end the block; `tell` is called for each."""
 
-    def wait(_signal: int, _frame: FrameType | None) -> None:
+    def wait(number: int, _frame: FrameType | None) -> None:
+        _let_go_of_terminal(number)
         tell()
 
-    with _handlers({signal.SIGINT: wait, signal.SIGTERM: wait}):
+    with _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), wait)):
         yield
+
+
+def _let_go_of_terminal(number: int) -> None:
+    """A terminal that hung up takes no output any more: writing to it would fail, reading too."""
+    if number == signal.SIGHUP:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nowhere, standard)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -5,29 +5,29 @@ a failure, is decided in experiment.run_study.
 """
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from experiment.collect import LogReader
-from experiment.errors import MeasureError, ProvisionError
-from experiment.job_manifest import canary_event
-from experiment.kube import Follower, Kube, Obj
+from experiment.collect import Collection, LogReader
+from experiment.gated_job import GatedJobs
+from experiment.kube import Kube
+from experiment.node_board import NodeBoard
+from experiment.node_stats import NodeStats
 from experiment.pod_board import PodBoard, PodState
+from experiment.prepare import MEASURED, await_canary, clear_leftovers, ready_nodes, versions_of
 from experiment.progress import Progress
+from experiment.removal import Remover
 from experiment.run_folder import RunFolder
+from experiment.steps import Steps
 from experiment.trial import Released, Staged, TrialRunner
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL
-from schema.run_records import EventRecord, PlannedTrial, Source, TrialRecord
+from experiment.watches import Watches
+from schema.names import JOB_NAMESPACE
+from schema.run_records import PlannedImage, PlannedTrial, RunRecord, TrialRecord
 from schema.stack_outputs import StackOutputs
 
-_READY_S = 300
-_CANARY_S = 120
 _COMPLETE_S = 10
 _NOT_ITS_TURN = "the run ended before its turn"
-_JOB_ENDS = ("Completed", "FailedIndexes", "BackoffLimitExceeded", "MaxFailedIndexesExceeded")
-_MEASURED = f"{MEASURED_LABEL}=true"
 
 
 def now() -> datetime:
@@ -43,10 +43,12 @@ class Measurement:
 
     Args:
         folder: of the run.
-        run_id: names what is created.
-        outputs: of the stack.
+        record: of the run; its outputs are known.
         attempt: which one this is.
         progress: tells the user.
+        steps: told what is waited for.
+        fresh: no image can be on the nodes but those that they came with; else each image of the
+            run is removed from every node, and its absence proved, before its turn.
 
     Raises:
         ProvisionError: the nodes are not all Ready in time.
@@ -56,81 +58,165 @@ class Measurement:
     def __init__(
         self,
         folder: RunFolder,
-        run_id: str,
+        record: RunRecord,
         outputs: StackOutputs,
+        *,
         attempt: int,
         progress: Progress,
+        steps: Steps,
+        fresh: bool,
     ) -> None:
         self._folder = folder
-        self._run_id = run_id
-        self._outputs = outputs
+        self._record = record
         self._attempt = attempt
         self._progress = progress
+        self._steps = steps
+        self._fresh = fresh
         self._since = now()
-        self._complete_jobs: set[str] = set()
         self._kube = Kube(outputs.kubeconfig)
-        ready = self._ready_nodes()
+        with steps.step("nodes ready"):
+            ready = ready_nodes(self._kube, outputs.node_count, progress.ready)
         folder.write_nodes(ready, attempt)
         self.nodes = [str(node["metadata"]["name"]) for node in ready]
         """Names of the measured nodes, in the order of their pods' indexes."""
-        self.versions = _versions(self._kube, ready)
+        self.versions = versions_of(self._kube, ready)
         """What runs there."""
+        self._cluster = self._kube.cluster_uid()
         self._kube.ensure_namespace(JOB_NAMESPACE)
-        self._reader = LogReader(outputs, self._since)
-        self._await_canary()
-        self._board = PodBoard(now)
-        self._followers: list[Follower] = [
-            self._kube.follow_events(self._keep_event),
-            self._kube.follow_pods(JOB_NAMESPACE, self._board.handle),
-        ]
+        if not fresh:
+            with steps.step("leftovers"):
+                clear_leftovers(self._kube, progress.now)
+        self._reader = LogReader(outputs, self._since) if outputs.log_filter else None
+        if self._reader:
+            progress.now("waiting for a first event to arrive in Cloud Logging")
+            with steps.step("first event in Cloud Logging"):
+                await_canary(self._kube, self._reader, record.run_id, outputs)
+        pods = PodBoard(now)
+        digests = {trial.image.digest for trial in record.trials}
+        nodes = NodeBoard(ready, digests, attempt, folder.add_node, now)
+        with steps.step("watches"):
+            self._watches = Watches(
+                self._kube,
+                folder,
+                selector=MEASURED,
+                exporter_namespace=outputs.exporter_namespace,
+                pods=pods,
+                nodes=nodes,
+                now=now,
+            )
+        self._jobs = GatedJobs(self._kube, pods, self.nodes, nodes.lost)
+        self._stats = NodeStats(self._kube, self.nodes, attempt, folder.add_node_stats, now)
+        self._present: dict[str, PlannedImage] = {}
 
     def measure(
-        self,
-        waiting: Sequence[PlannedTrial],
-        command: tuple[str, ...],
-        *,
-        staging: bool,
-        may_begin: Callable[[PlannedTrial], None],
+        self, waiting: Sequence[PlannedTrial], may_begin: Callable[[PlannedTrial], None]
     ) -> None:
         """Run trials in this order. However it ends, each has a record in the folder afterwards.
 
         Args:
             waiting: the trials.
-            command: what each pod runs once its image is there.
-            staging: make each trial's Job while the one before it pulls.
             may_begin: asked before each release; what it raises ends measuring.
         """
         runner = TrialRunner(
-            kube=self._kube,
-            board=self._board,
-            nodes=self.nodes,
-            run_id=self._run_id,
-            command=command,
+            self._jobs,
+            run_id=self._record.run_id,
+            attempt=self._attempt,
+            command=self._record.study.command,
             now=now,
         )
+        with self._steps.step("node statistics"):
+            self._stats.before_first(waiting[0].trial)
         ended: list[Staged] = []
         following: Staged | None = None
         for number, planned in enumerate(waiting, start=1):
             current, following = following, None
             released: Released | None = None
+            removal: tuple[datetime, datetime] | None = None
+            later = waiting[number] if number < len(waiting) else None
             try:
                 may_begin(planned)
-                current = current or runner.stage(planned, self._attempt)
+                removal = self._make_cold(planned)
+                current = current or runner.stage(planned)
                 released = runner.release(current)
-                if staging and number < len(waiting):
-                    following = runner.stage(waiting[number], self._attempt)
+                self._present[planned.image.digest] = planned.image
+                if self._record.staging and later:
+                    following = runner.stage(later)
                 if len(ended) > 1:  # the one before may not be complete yet
                     runner.remove(ended.pop(0))
-                label = f"{number}/{len(waiting)} {planned.image.tag}"
-                trial = runner.finish(released, partial(self._show, label))
+                show = partial(self._progress.pods, number, len(waiting), planned)
+                trial = runner.finish(released, show)
             except BaseException as error:
-                self._folder.add_trial(self._cut_short(runner, planned, current, released, error))
+                trial = self._cut_short(runner, planned, current, released, error)
+                self._keep(trial, removal)
                 for left in waiting[number:]:
-                    self._folder.add_trial(_never_begun(left, self._attempt, _NOT_ITS_TURN))
+                    self._keep(self._never_begun(left, _NOT_ITS_TURN), None)
                 raise
-            self._folder.add_trial(trial)
-            ended.append(current)
-        self._await_complete({staged.job for staged in ended})
+            self._keep(trial, removal)
+            self._stats.between(planned.trial, later.trial if later else None, now())
+            if not runner.remove_if_busy(current):
+                ended.append(current)
+        with self._steps.step("Jobs complete"):
+            self._await_complete({staged.job for staged in ended})
+
+    def collect(self, timeout_s: float) -> bool:
+        """Read Cloud Logging until it holds what the watch saw, or the time is over.
+
+        Returns:
+            Whether it holds all; True where there is no Cloud Logging.
+        """
+        with self._steps.step("node statistics"):
+            self._stats.close()
+        if self._reader is None:
+            return True
+        with self._steps.step("late entries"):
+            return Collection(self._folder, self._reader).run(timeout_s, self._progress.collected)
+
+    def close(self) -> None:
+        """Close the watches and all connections."""
+        if self._reader:
+            self._reader.close()
+        self._stats.close()
+        self._watches.close()
+        self._jobs.close()
+        if repeated := self._kube.repeated:
+            counts = ", ".join(f"{status}: {count}" for status, count in sorted(repeated.items()))
+            total = repeated.total()
+            text = f"the API server made the runner repeat {total} requests ({counts})"
+            self._folder.log(text, now())
+
+    def leave(self) -> None:
+        """Remove the run's Jobs from a cluster that stays."""
+        self._kube.delete_jobs(JOB_NAMESPACE)
+
+    def _make_cold(self, planned: PlannedTrial) -> tuple[datetime, datetime] | None:
+        """Remove a trial's image from every node, unless it cannot be there; from when to when."""
+        if self._fresh and planned.image.digest not in self._present:
+            return None
+        assert self._record.remover is not None  # noqa: S101 (preflight resolved it)
+        remover = Remover(
+            self._jobs,
+            self._record.remover,
+            run_id=self._record.run_id,
+            attempt=self._attempt,
+            now=now,
+        )
+        begun = now()
+        others = [
+            image for digest, image in self._present.items() if digest != planned.image.digest
+        ]
+        self._folder.add_removals(remover.remove(planned, others, self._show_removal))
+        self._present.pop(planned.image.digest, None)
+        return begun, now()
+
+    def _keep(self, trial: TrialRecord, removal: tuple[datetime, datetime] | None) -> None:
+        begun, ended = removal or (None, None)
+        update = {
+            "cluster": self._cluster,
+            "fresh": self._fresh,
+            "removal_begun_at": begun,
+            "removal_ended_at": ended,
+        }
+        self._folder.add_trial(trial.model_copy(update=update))
 
     def _cut_short(
         self,
@@ -142,113 +228,32 @@ class Measurement:
     ) -> TrialRecord:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).split("\n")[0]
         if staged is None:
-            return _never_begun(planned, self._attempt, why)
-        return runner.abandon(staged, released.released_at if released else None, why)
+            return self._never_begun(planned, why)
+        return runner.report(staged, released.released_at if released else None, why)
 
-    def collect(self, timeout_s: float) -> None:
-        """Read Cloud Logging until it holds what the watch saw, or the time is over."""
-        expected = _study_events(self._folder.events(), self._since)
-        logged = self._reader.read_all(
-            expected,
-            timeout_s,
-            lambda found, wanted: self._progress.now(f"{found} of {wanted} events in the log"),
+    def _never_begun(self, planned: PlannedTrial, why: str) -> TrialRecord:
+        return TrialRecord(
+            trial=planned.trial,
+            repetition=planned.repetition,
+            attempt=self._attempt,
+            reference=planned.image.reference,
+            job="",
+            namespace=JOB_NAMESPACE,
+            pods=(),
+            staged_at=None,
+            released_at=None,
+            first_bound_at=None,
+            all_bound_at=None,
+            last_finished_at=None,
+            error=why,
         )
-        self._folder.add_logged(logged)
-
-    def close(self) -> None:
-        """Close the watches and the connection to Cloud Logging."""
-        self._reader.close()
-        for follower in self._followers:
-            follower.close()
-            for cut in follower.cuts:
-                self._folder.log(f"a watch was cut and listed anew: {cut}", now())
-
-    def _ready_nodes(self) -> list[Obj]:
-        count = self._outputs.node_count
-        end = time.monotonic() + _READY_S
-        while True:
-            nodes = [node for node in self._kube.nodes(_MEASURED) if _ready(node)]
-            self._progress.now(f"{len(nodes)} of {count} nodes are Ready")
-            if len(nodes) == count:
-                return nodes
-            if time.monotonic() > end:
-                raise ProvisionError(
-                    f"{len(nodes)} of {count} measured nodes are Ready after {_READY_S} s, and a "
-                    "study on other than its nodes would be another study.",
-                    f"kubectl get nodes -l {_MEASURED}",
-                )
-            time.sleep(1)
-
-    def _await_canary(self) -> None:
-        self._progress.now("waiting for a first event to arrive in Cloud Logging")
-        name = f"canary-{uuid.uuid4().hex[:12]}"
-        at = now().isoformat(timespec="seconds").replace("+00:00", "Z")
-        self._kube.create_event(canary_event(self._run_id, name, at))
-        if not self._reader.await_event(name, _CANARY_S):
-            raise MeasureError(
-                f"An event created on the cluster did not arrive in Cloud Logging within "
-                f"{_CANARY_S} s, so the pulls' events would be lost too.",
-                f"kubectl -n {self._outputs.exporter_namespace} logs "
-                f"deployment/{self._outputs.exporter_deployment}",
-            )
 
     def _await_complete(self, jobs: set[str]) -> None:
         """Give the job controller time to say that the last Jobs are complete."""
         end = time.monotonic() + _COMPLETE_S
-        while not jobs <= self._complete_jobs and time.monotonic() < end:
+        while not jobs <= self._watches.ended_jobs and time.monotonic() < end:
             time.sleep(0.1)
 
-    def _keep_event(self, _change: str, event: Obj) -> None:
-        if event.get("reason") in _JOB_ENDS and event["involvedObject"].get("kind") == "Job":
-            self._complete_jobs.add(event["involvedObject"]["name"])
-        record = EventRecord(source=Source.WATCH, received_at=now(), event=event)
-        self._folder.add_watched([record])
-
-    def _show(self, label: str, pods: list[PodState]) -> None:
+    def _show_removal(self, pods: list[PodState]) -> None:
         over = sum(pod.over for pod in pods)
-        self._progress.now(f"{label}: {over} of {len(pods)} nodes done")
-
-
-def _never_begun(planned: PlannedTrial, attempt: int, why: str) -> TrialRecord:
-    return TrialRecord(
-        trial=planned.trial,
-        repetition=planned.repetition,
-        attempt=attempt,
-        reference=planned.image.reference,
-        job="",
-        namespace=JOB_NAMESPACE,
-        pods=(),
-        staged_at=None,
-        released_at=None,
-        first_bound_at=None,
-        all_bound_at=None,
-        last_finished_at=None,
-        error=why,
-    )
-
-
-def _ready(node: Obj) -> bool:
-    conditions = node["status"].get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _versions(kube: Kube, nodes: list[Obj]) -> dict[str, str]:
-    info = nodes[0]["status"]["nodeInfo"]
-    return {
-        "kubernetes": kube.server_version(),
-        "kubelet": info["kubeletVersion"],
-        "container_runtime": info["containerRuntimeVersion"],
-        "node_os": info["osImage"],
-        "node_kernel": info["kernelVersion"],
-    }
-
-
-def _study_events(records: list[EventRecord], since: datetime) -> set[str]:
-    """Uids of the events about the trials' pods that were seen since this attempt began."""
-    return {
-        record.event["metadata"]["uid"]
-        for record in records
-        if record.received_at >= since
-        and record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
-        and record.event["involvedObject"].get("kind") == "Pod"
-    }
+        self._progress.now(f"image removed from {over} of {len(pods)} nodes")

@@ -42,8 +42,13 @@ class PodState:
     gated: bool
     failure: str
     finished_at: datetime | None
+    pull_policy: str = ""
+    message: str = ""
+    """What the container left as its termination message."""
+    created_seen: datetime | None = None
     bound_seen: datetime | None = None
     over_seen: datetime | None = None
+    deleted_seen: datetime | None = None
 
     @property
     def over(self) -> bool:
@@ -60,6 +65,10 @@ class PodState:
             phase=self.phase,
             failure=self.failure,
             finished_at=self.finished_at,
+            bound_seen=self.bound_seen,
+            over_seen=self.over_seen,
+            deleted_seen=self.deleted_seen,
+            pull_policy=self.pull_policy,
         )
 
 
@@ -87,6 +96,8 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         gated=bool(spec.get("schedulingGates")),
         failure=failure,
         finished_at=_time(ended.get("finishedAt")),
+        pull_policy=(spec.get("containers") or [{}])[0].get("imagePullPolicy", ""),
+        message=ended.get("message", ""),
     )
 
 
@@ -121,6 +132,11 @@ class PodBoard:
         self._now = now
         self._changed = threading.Condition()
         self._jobs: dict[str, dict[int, PodState]] = {}
+        self._broken: Callable[[], Exception | None] = lambda: None
+
+    def break_when(self, broken: Callable[[], Exception | None]) -> None:
+        """Let `wait` raise what this tells: the board is kept up to date no more."""
+        self._broken = broken
 
     def handle(self, change: str, pod: Mapping[str, Any]) -> None:
         """Take one change of the watch.
@@ -139,19 +155,21 @@ class PodBoard:
                 return
             if change == "DELETED" and not state.over:
                 state = replace(state, failure="Deleted: the pod was deleted before it ended")
-            pods[state.index] = self._with_times(state, before)
+            pods[state.index] = self._with_times(state, before, deleted=change == "DELETED")
             self._changed.notify_all()
 
-    def _with_times(self, state: PodState, before: PodState | None) -> PodState:
+    def _with_times(self, state: PodState, before: PodState | None, *, deleted: bool) -> PodState:
         now = self._now()
-        bound = before.bound_seen if before else None
-        over = before.over_seen if before else None
+        before = before or state
         return replace(
             state,
-            bound_seen=bound or (now if state.node else None),
-            over_seen=over or (now if state.over else None),
-            finished_at=state.finished_at or (before.finished_at if before else None),
-            failure=state.failure or (before.failure if before else ""),
+            created_seen=before.created_seen or now,
+            bound_seen=before.bound_seen or (now if state.node else None),
+            over_seen=before.over_seen or (now if state.over else None),
+            deleted_seen=before.deleted_seen or (now if deleted else None),
+            finished_at=state.finished_at or before.finished_at,
+            failure=state.failure or before.failure,
+            message=state.message or before.message,
         )
 
     def pods(self, job: str) -> list[PodState]:
@@ -164,8 +182,11 @@ class PodBoard:
     ) -> list[PodState] | None:
         """Wait until `done` says so of a Job's pods; None when the time is over first.
 
-        Returns at the first change that fulfils it, or after a second at most, so that a signal
-        is never kept waiting.
+        Returns at the first change that fulfils it; asks each second too, so that a signal is
+        never kept waiting, and what `done` asks beside the pods counts.
+
+        Raises:
+            Exception: what ended the keeping up to date.
         """
         end = time.monotonic() + timeout_s
         with self._changed:
@@ -173,6 +194,8 @@ class PodBoard:
                 states = [state for _, state in sorted(self._jobs.get(job, {}).items())]
                 if done(states):
                     return states
+                if error := self._broken():
+                    raise error
                 left = end - time.monotonic()
                 if left <= 0:
                     return None

@@ -16,7 +16,19 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from experiment.errors import PlanError
-from schema.run_records import CellRecord, EventRecord, PhaseRecord, RunRecord, TrialRecord
+from schema.run_records import (
+    CellRecord,
+    EventRecord,
+    EvidenceRecord,
+    GapRecord,
+    NodeRecord,
+    NodeStatsRecord,
+    PhaseRecord,
+    RemovalRecord,
+    RunRecord,
+    Source,
+    TrialRecord,
+)
 
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 
@@ -106,6 +118,11 @@ class RunFolder:
         node_list = {"apiVersion": "v1", "kind": "NodeList", "items": nodes}
         self._replace(_nodes_file(attempt), json.dumps(node_list) + "\n")
 
+    def last_attempt(self) -> int:
+        """The last attempt that left a trace; 0 for a run of which no phase has ended."""
+        phases = (phase.attempt for phase in self.phases())
+        return max([*phases, *(trial.attempt for trial in self.trials())], default=0)
+
     def node_names(self, attempt: int) -> list[str]:
         """Names of the measured nodes of an attempt, in the order of their pods' indexes."""
         path = self.path / _nodes_file(attempt)
@@ -128,11 +145,31 @@ class RunFolder:
 
     def add_watched(self, records: Iterable[EventRecord]) -> None:
         """Append to events.watch.jsonl."""
-        self._append("events.watch.jsonl", records)
+        self._append("events.watch.jsonl", records, to_disk=False)
 
     def add_logged(self, records: Iterable[EventRecord]) -> None:
         """Append to events.logging.jsonl."""
         self._append("events.logging.jsonl", records)
+
+    def add_node(self, record: NodeRecord) -> None:
+        """Append to nodes.jsonl."""
+        self._append("nodes.jsonl", [record])
+
+    def add_node_stats(self, record: NodeStatsRecord) -> None:
+        """Append to nodestats.jsonl."""
+        self._append("nodestats.jsonl", [record], to_disk=False)
+
+    def add_gaps(self, records: Iterable[GapRecord]) -> None:
+        """Append to gaps.jsonl."""
+        self._append("gaps.jsonl", records)
+
+    def add_removals(self, records: Iterable[RemovalRecord]) -> None:
+        """Append to removals.jsonl."""
+        self._append("removals.jsonl", records)
+
+    def add_evidence(self, record: EvidenceRecord) -> None:
+        """Append to evidence.jsonl."""
+        self._append("evidence.jsonl", [record])
 
     def phases(self) -> list[PhaseRecord]:
         """All phases so far."""
@@ -143,21 +180,44 @@ class RunFolder:
         return list(self._read("trials.jsonl", TrialRecord))
 
     def cells(self) -> list[CellRecord]:
-        """All lines of the ledger, every attempt."""
-        return list(self._read("ledger.jsonl", CellRecord))
+        """The ledger, every attempt; of a cell that was judged anew the last line."""
+        cells = self._read("ledger.jsonl", CellRecord)
+        return list({(cell.trial, cell.attempt, cell.node): cell for cell in cells}.values())
 
-    def events(self) -> list[EventRecord]:
-        """All events of both sources."""
-        watched = self._read("events.watch.jsonl", EventRecord)
-        logged = self._read("events.logging.jsonl", EventRecord)
-        return [*watched, *logged]
+    def events(self, source: Source | None = None) -> list[EventRecord]:
+        """All events; of the watch alone, or of Cloud Logging alone, if a source is given."""
+        names = ["events.watch.jsonl", "events.logging.jsonl"]
+        if source is not None:
+            names = names[:1] if source is Source.WATCH else names[1:]
+        return [record for name in names for record in self._read(name, EventRecord)]
+
+    def nodes(self) -> list[NodeRecord]:
+        """All changes of the nodes."""
+        return list(self._read("nodes.jsonl", NodeRecord))
+
+    def node_stats(self) -> list[NodeStatsRecord]:
+        """All summaries of the kubelets."""
+        return list(self._read("nodestats.jsonl", NodeStatsRecord))
+
+    def gaps(self) -> list[GapRecord]:
+        """All stretches in which a source may have missed events."""
+        return list(self._read("gaps.jsonl", GapRecord))
+
+    def removals(self) -> list[RemovalRecord]:
+        """All removals of images."""
+        return list(self._read("removals.jsonl", RemovalRecord))
+
+    def evidence(self) -> list[EvidenceRecord]:
+        """How complete the events were, each time that they were judged."""
+        return list(self._read("evidence.jsonl", EvidenceRecord))
 
     def log(self, line: str, at: datetime) -> None:
         """Append a line to run.log."""
         with self._lock, (self.path / "run.log").open("a", encoding="utf-8") as file:
             file.write(f"{at.isoformat(timespec='milliseconds')} {line}\n")
 
-    def _append(self, name: str, records: Iterable[BaseModel]) -> None:
+    def _append(self, name: str, records: Iterable[BaseModel], *, to_disk: bool = True) -> None:
+        """Append lines as one write, which survives the runner's death; `to_disk` the machine's."""
         text = "".join(record.model_dump_json() + "\n" for record in records)
         if not text:
             return
@@ -166,7 +226,8 @@ class RunFolder:
                 file.write(b"\n")
             file.write(text.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if to_disk:
+                os.fsync(file.fileno())
 
     def _replace(self, name: str, text: str) -> None:
         temporary = self.path / f".{name}.tmp"

@@ -5,17 +5,22 @@ measured is collected and judged, and the cluster is taken down; the first probl
 end. Interrupting is an ordinary way to end.
 """
 
+import time
 import traceback
 from collections.abc import Callable
 
 from experiment.errors import InternalError, Interrupted
-from experiment.interrupts import interrupts_wait, sigterm_interrupts
-from experiment.ledger import last_attempts, make_ledger, merge_events
+from experiment.interrupts import interrupts_wait, signals_interrupt
+from experiment.judge import judge
+from experiment.ledger import last_attempts
 from experiment.measurement import Measurement, now
 from experiment.progress import Progress
+from experiment.registry import resolve_image
 from experiment.run_folder import RunFolder
 from experiment.stack_cluster import Cluster
+from experiment.steps import Steps
 from schema.errors import UserError
+from schema.names import REMOVER_IMAGE
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
 
 _LATE_ENTRIES_S = 120.0
@@ -61,6 +66,7 @@ class StudyRun:
         self._checks = preflight
         self._may_begin = may_begin
         self._keep = keep_cluster
+        self._steps = Steps(now)
         self._measurement: Measurement | None = None
 
     def run(self) -> None:
@@ -70,7 +76,7 @@ class StudyRun:
             UserError: the first problem, after teardown; none when everything was done, valid or
                 not: the ledger says that.
         """
-        with sigterm_interrupts():
+        with signals_interrupt():
             try:
                 problem = self._try(Phase.PREFLIGHT, self._preflight) or self._on_the_cluster()
             except KeyboardInterrupt:  # between two phases
@@ -92,8 +98,10 @@ class StudyRun:
 
     def judge_unjudged(self) -> None:
         """Judge the trials that a killed runner recorded, from the events that it kept."""
-        for attempt in range(1, self._attempt):
-            self._judge(attempt, self._folder.node_names(attempt))
+        judged = {(cell.trial, cell.attempt) for cell in self._folder.cells()}
+        recorded = {(trial.trial, trial.attempt) for trial in self._folder.trials()}
+        for attempt in sorted({attempt for _, attempt in recorded - judged}):
+            judge(self._folder, self._record, attempt, complete=False)
 
     def trials_to_measure(self) -> list[PlannedTrial]:
         """The planned trials without a valid cell for every node, in their order.
@@ -131,6 +139,8 @@ class StudyRun:
             started_at=started_at,
             ended_at=now(),
             error=problem.problem if problem else None,
+            attempt=self._attempt,
+            steps=self._steps.take(),
         )
         self._folder.add_phase(record)
         return problem
@@ -144,6 +154,16 @@ class StudyRun:
     def _preflight(self) -> None:
         self._checks()
         self._cluster.recover(resumed=self._attempt > 1)
+        self._resolve_remover()
+
+    def _resolve_remover(self) -> None:
+        """Know the image of the removing pods, if an image will be on the nodes at its turn."""
+        digests = [trial.image.digest for trial in self.trials_to_measure()]
+        needed = not self._cluster.fresh or len(set(digests)) < len(digests)
+        if needed and self._record.remover is None:
+            remover = resolve_image(*REMOVER_IMAGE)
+            self._record = self._record.model_copy(update={"remover": remover})
+            self._folder.write_run(self._record)
 
     def _provision(self) -> None:
         outputs = self._cluster.provision()
@@ -154,7 +174,13 @@ class StudyRun:
         record = self._record
         assert record.outputs is not None  # noqa: S101 (provisioning set it)
         self._measurement = Measurement(
-            self._folder, record.run_id, record.outputs, self._attempt, self._progress
+            self._folder,
+            record,
+            record.outputs,
+            attempt=self._attempt,
+            progress=self._progress,
+            steps=self._steps,
+            fresh=self._cluster.fresh,
         )
         versions = record.versions | self._measurement.versions
         self._record = record.model_copy(update={"versions": versions})
@@ -162,32 +188,24 @@ class StudyRun:
 
     def _measure(self) -> None:
         assert self._measurement is not None  # noqa: S101 (prepare connected it)
-        self._measurement.measure(
-            self.trials_to_measure(),
-            self._record.study.command,
-            staging=self._record.staging,
-            may_begin=self._may_begin,
-        )
+        self._measurement.measure(self.trials_to_measure(), self._may_begin)
 
     def _collect(self, timeout_s: float) -> None:
         assert self._measurement is not None  # noqa: S101 (prepare connected it)
+        complete, begun = False, time.monotonic()
         try:
-            self._measurement.collect(timeout_s)
+            complete = self._measurement.collect(timeout_s)
+            if not complete:
+                self._progress.say(
+                    f"Cloud Logging did not hold every event after {timeout_s:.0f} s; what comes "
+                    f"later is added by: python -m experiment collect {self._record.run_id}"
+                )
         finally:
-            self._judge(self._attempt, self._measurement.nodes)
-
-    def _judge(self, attempt: int, nodes: list[str]) -> None:
-        """Put the attempt's recorded trials into the ledger, unless they are there."""
-        judged = {(cell.trial, cell.attempt) for cell in self._folder.cells()}
-        trials = [
-            trial
-            for trial in self._folder.trials()
-            if trial.attempt == attempt and (trial.trial, attempt) not in judged
-        ]
-        events = merge_events(self._folder.events()) if trials else []
-        record = self._record
-        cells = make_ledger(record.run_id, record.trials, trials, events, nodes)
-        self._folder.add_cells(cells)
+            waited = time.monotonic() - begun
+            cells = judge(
+                self._folder, self._record, self._attempt, complete=complete, waited_s=waited
+            )
+            self._progress.judged(cells, self._measurement.nodes)
 
     def _end(self) -> UserError | None:
         if self._measurement is not None:

@@ -12,6 +12,15 @@ JOB_NAMESPACE = "pull-study"
 TRIAL_LABEL = "pull-study/trial"
 """Label of a trial's Job and pods: the trial's number in the plan."""
 
+REMOVER_IMAGE = ("registry.k8s.io/e2e-test-images/busybox", "1.36.1-1")
+"""Repository and tag of the image whose shell and nsenter remove images from nodes."""
+
+REMOVE_ANNOTATION = "pull-study/remove"
+"""Of a pod that removes images from its node: their references, a JSON list."""
+
+REMOVAL_LABEL = "pull-study/removal"
+"""Of the same pod: the trial that it goes before."""
+
 REHEARSAL_VARIABLE = "PULL_STUDY_REHEARSAL"
 """Environment: JSON of schema.run_records.Rehearsal, set inside a rehearsal, recorded in runs."""
 

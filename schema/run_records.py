@@ -137,6 +137,17 @@ class Rehearsal(_Record):
     """Faults asked for, as `NAME[:ARGS]`."""
 
 
+class ExistingCluster(_Record):
+    """A cluster that was there before the run and stays."""
+
+    kubeconfig: str
+    """Path of the file."""
+    context: str
+    """Of the file; empty for its current one."""
+    selector: str
+    """Of the measured nodes, by label; empty for all that were Ready and took pods."""
+
+
 class RunRecord(_Record):
     """A run: one study on one stack."""
 
@@ -154,6 +165,8 @@ class RunRecord(_Record):
     """None for a run on Google Cloud."""
     outputs: StackOutputs | None = None
     """Known once the stack is up."""
+    existing: ExistingCluster | None = None
+    """Where no stack made the cluster; `stack` is then a name for it."""
     staging: bool = True
     """Whether each trial's Job was made while the one before pulled."""
     remover: PlannedImage | None = None
@@ -203,8 +216,6 @@ class TrialPod(_Record):
     """When the runner saw it deleted; None if the run ended before."""
     pull_policy: str = "IfNotPresent"
     """As the pod had it in the cluster: an admission plugin can change what was asked for."""
-    node_uid: str = ""
-    """Of the node's object when the pod was seen bound to it."""
 
 
 class TrialRecord(_Record):
@@ -265,6 +276,7 @@ class NodeStatsRecord(_Record):
 class NodeRecord(_Record):
     """A measured node as the runner's watch showed it when something of it changed."""
 
+    attempt: int = 1
     node: str
     uid: str
     at: datetime
@@ -287,6 +299,8 @@ class GapRecord(_Record):
     since: datetime
     until: datetime
     reason: str
+    recovered: bool = False
+    """The source went on where it had been cut: events came late, and none is missing."""
 
 
 class RemovalRecord(_Record):

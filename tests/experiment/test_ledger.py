@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.ledger import last_attempts, make_ledger, merge_events
-from schema.run_records import CellRecord, EventRecord, Source, Status
+from experiment.evidence import merge_events
+from experiment.ledger import Circumstances, last_attempts, make_ledger
+from schema.run_records import CellRecord, EventRecord, PlannedTrial, Source, Status
 from tests.experiment.conftest import NODES, START, Story
 
 
@@ -125,9 +126,21 @@ def test_a_node_not_ready_while_pulling_is_lost(story: Story) -> None:
 
 
 def test_layers_left_by_earlier_images_are_warm(story: Story) -> None:
-    story.planned = story.planned.model_copy(update={"warm_bytes": 500_000})
-    assert statuses(story) == [Status.WARM_LAYERS] * 4
-    assert judged(story)[0].warm_bytes == 500_000
+    shared = story.planned.image.layers[0]
+    other = story.planned.image.model_copy(update={"digest": "sha256:d", "layers": (shared,)})
+    earlier = PlannedTrial(trial=2, repetition=1, image=other, warm_bytes=0)
+    begun = START - timedelta(minutes=1)
+    past = story.trial.model_copy(update={"trial": 2, "released_at": begun})
+    cells = make_ledger(
+        "run",
+        [story.planned, earlier],
+        [story.trial],
+        merge_events(story.events),
+        NODES,
+        known=Circumstances(trials=[past, story.trial]),
+    )
+    assert [cell.status for cell in cells] == [Status.WARM_LAYERS] * 4
+    assert {cell.warm_bytes for cell in cells} == {500_000}
 
 
 def test_a_trial_that_was_stopped_leaves_aborted_cells(story: Story) -> None:

@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from experiment.ledger import make_ledger, merge_events
+from experiment.evidence import merge_events
+from experiment.ledger import make_ledger
 from experiment.summary import closing_table, image_lines
 from schema.run_records import Status
 from tests.experiment.conftest import NODES, START, Story

@@ -1,0 +1,141 @@
+"""What the kubelets say of traffic and disk before and after each trial (stats/summary).
+
+It never delays a trial: summaries are fetched in the background, a few at a time, and one that does
+not come is recorded as missing. A kubelet renews the figures about every ten seconds only, so what
+is asked for after a trial is asked again until its own time lies after the trial's end; whether the
+next trial had begun by then is for the reader to see, from that time.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from experiment.errors import MeasureError
+from experiment.kube import Kube
+from schema.run_records import NodeStatsRecord
+
+_AT_ONCE = 4
+_FRESH_S = 25.0
+_PAUSE_S = 2.5
+_CLOSE_S = 30.0
+
+
+def read_summary(
+    summary: Mapping[str, Any], *, trial: int, attempt: int, moment: str, now: datetime
+) -> NodeStatsRecord:
+    """Read a kubelet's stats/summary.
+
+    Args:
+        summary: as the kubelet's API gives it (k8s.io/kubelet/pkg/apis/stats/v1alpha1).
+        trial: that it is about.
+        attempt: of the run.
+        moment: `before` or `after`.
+        now: the runner's clock, where the kubelet tells no time.
+    """
+    node = summary["node"]
+    network = node.get("network") or {}
+    told = network.get("time") or (node.get("fs") or {}).get("time")
+    return NodeStatsRecord(
+        trial=trial,
+        attempt=attempt,
+        moment=moment,
+        node=node["nodeName"],
+        at=datetime.fromisoformat(told) if told else now,
+        received_bytes=network.get("rxBytes"),
+        sent_bytes=network.get("txBytes"),
+        disk_used_bytes=(node.get("fs") or {}).get("usedBytes"),
+        image_disk_used_bytes=((node.get("runtime") or {}).get("imageFs") or {}).get("usedBytes"),
+    )
+
+
+class NodeStats:
+    """Fetches summaries of the measured nodes in the background.
+
+    Args:
+        kube: the cluster.
+        nodes: their names.
+        attempt: of the run.
+        keep: gets each record.
+        now: the runner's clock.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        nodes: Sequence[str],
+        attempt: int,
+        keep: Callable[[NodeStatsRecord], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._kube = kube
+        self._nodes = tuple(nodes)
+        self._attempt = attempt
+        self._keep = keep
+        self._now = now
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stats")
+        self._closing = threading.Event()
+        self._pending: list[Future[None]] = []
+
+    def before_first(self, trial: int) -> None:
+        """Fetch summaries before the first trial, and wait for them: nothing is measured yet."""
+        self._submit([(trial, "before")], None)
+        self._wait(_CLOSE_S)
+
+    def between(self, ended: int, following: int | None, ended_at: datetime) -> None:
+        """Fetch summaries after a trial, which are those before the next one too."""
+        wanted = [(ended, "after")] + ([(following, "before")] if following else [])
+        self._submit(wanted, ended_at)
+
+    def close(self) -> None:
+        """Wait for what is under way, not for long."""
+        self._wait(_CLOSE_S)
+        self._closing.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, wanted: list[tuple[int, str]], since: datetime | None) -> None:
+        end = time.monotonic() + _FRESH_S
+        self._pending = [future for future in self._pending if not future.done()]
+        self._pending += [
+            self._pool.submit(self._fetch, node, wanted, since, end) for node in self._nodes
+        ]
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for future in self._pending:
+            if time.monotonic() > end:
+                return
+            try:
+                future.result(max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return
+
+    def _fetch(
+        self, node: str, wanted: list[tuple[int, str]], since: datetime | None, end: float
+    ) -> None:
+        records = self._ask(node, wanted)
+        while since and records[0].at < since and not records[0].error:
+            if time.monotonic() > end or self._closing.wait(_PAUSE_S):
+                break
+            records = self._ask(node, wanted)
+        for record in records:
+            self._keep(record)
+
+    def _ask(self, node: str, wanted: list[tuple[int, str]]) -> list[NodeStatsRecord]:
+        now = self._now()
+        try:
+            summary = self._kube.node_stats(node)
+            return [
+                read_summary(summary, trial=trial, attempt=self._attempt, moment=moment, now=now)
+                for trial, moment in wanted
+            ]
+        except (MeasureError, KeyError, TypeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+        return [
+            NodeStatsRecord(
+                trial=trial, attempt=self._attempt, moment=moment, node=node, at=now, error=why
+            )
+            for trial, moment in wanted
+        ]
