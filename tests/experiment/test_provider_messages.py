@@ -15,7 +15,7 @@ MESSAGES = [
         Failure.QUOTA,
         (
             'googleapi: Error 403: Insufficient regional quota to satisfy request: resource "CPUS"'
-            ": request requires '64.0' and is short '40.0'. project has a quota of '24.0', forbidden"
+            ": request requires '64.0' and is short '40.0'. project has a quota of '24.0'"
         ),
         "the region's quota CPUS is too small",
     ),

@@ -1,0 +1,237 @@
+"""The commands about clusters, as a user types them, against a real engine and a local Google."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from experiment.stacks import StudyStack
+from rehearsal.google_state import Kind
+from schema.errors import ExitCode
+from tests.live.pulumi_engine import ROOT
+from tests.live.recovery_bed import Bed, recovery_bed
+from tests.live.test_study import STACK_FILES
+
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+
+PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
+JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pull-study-size-4"
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed, bed.patient_providers(5):
+        yield bed
+
+
+@pytest.fixture
+def up(bed: Bed) -> Iterator[Bed]:
+    """With the stack up; nothing of it is left afterwards."""
+    bed.cluster().provision()
+    yield bed
+    bed.cluster().teardown()
+    assert bed.there() == []
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "experiment", *arguments],
+        cwd=ROOT,
+        env=os.environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def expires(bed: Bed) -> datetime:
+    """The deadline in the cluster's label."""
+    (record,) = bed.google.state.find(Kind.CLUSTER)
+    label = record["body"]["resourceLabels"]["expires"]
+    return datetime.strptime(label, "%Y-%m-%dt%H-%Mz").replace(tzinfo=UTC)
+
+
+def foreign(bed: Bed, name: str, location: str, **labels: str) -> None:
+    """A cluster made by somebody else."""
+    body = {"name": name, "initialNodeCount": 1, "resourceLabels": labels}
+    operation = bed.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
+    while (
+        bed.google.ok("GET", f"{PLACE}/{location}/operations/{operation['name']}")["status"]
+        != "DONE"
+    ):
+        pass
+
+
+def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
+    code, told = command("list")
+    assert code == 0
+    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h", told)
+
+    before = expires(up)
+    code, told = command("extend", "--stack", "size-4", "--hours", "5")
+    assert code == 0, told
+    after = expires(up)
+    assert after == before + timedelta(hours=5)
+    job = up.google.ok("GET", JOB)
+    assert job["schedule"] == f"{after.minute} {after.hour} {after.day} {after.month} *"
+    assert f"{after:%Y-%m-%dT%H:%MZ}" in told
+    # The next `up` keeps it: the stack's exports have it.
+    assert up.cluster().stack.changes() == []
+
+    code, told = command("recover", "--stack", "size-4")
+    assert (code, "is whole, and its cluster is RUNNING" in told) == (0, True), told
+
+    code, told = command("destroy", "--stack", "size-4")
+    assert code == ExitCode.USAGE
+    assert "--yes" in told
+    assert up.fleet.clusters
+
+    code, told = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, told
+    assert up.there() == []
+    assert "delete Cluster cluster done" in told
+    code, told = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, told
+    code, told = command("recover", "--stack", "size-4")
+    assert (code, "Nothing of the stack size-4 is there" in told) == (0, True), told
+    code, told = command("status", "--stack", "size-4")
+    assert (code, "has no cluster" in told) == (0, True)
+    assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
+
+
+def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
+    up: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiment import clusters
+
+    copy = clusters.copy_stack_files
+    file = "config:\n  pull-study:gvnic: 'false'\n  pull-study:nodeCount: '4'\n"
+    monkeypatch.setattr(
+        clusters,
+        "copy_stack_files",
+        lambda stack, work: (copy(stack, work), (work / f"Pulumi.{stack}.yaml").write_text(file)),
+    )
+    before = expires(up)
+    with pytest.raises(clusters.PreflightError, match="would change measured as well"):
+        clusters.extend("size-4", 1, lambda _line: None)
+    assert expires(up) == before
+
+
+def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
+    code, told = command("extend", "--stack", "size-4", "--hours", "719")
+    assert code == ExitCode.USAGE
+    assert "30 days from now are the most" in told
+    assert re.search(r"--hours 70\d", told)
+
+
+def test_what_is_not_up_has_no_deadline(bed: Bed) -> None:
+    code, told = command("extend", "--stack", "size-4", "--hours", "1")
+    assert code == ExitCode.PREFLIGHT
+    assert "is not up" in told
+    assert bed.there() == []
+
+
+def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> None:
+    past = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dt%H-%Mz}"
+    ours = {"project": "pull-study", "expires": past}
+    foreign(up, "pull-study-size-8", "europe-west4-b", stack="size-8", **ours)
+    foreign(up, "not-ours", "us-central1-a", expires=past)
+    foreign(up, "pull-study-odd", "us-east1-b", project="pull-study", stack="odd", expires="soon")
+    code, told = command("sweep")
+    assert code == ExitCode.USAGE
+    assert "nothing was deleted" in told
+    assert len(up.google.state.find(Kind.CLUSTER)) == 4
+
+    code, told = command("sweep", "--yes")
+    assert code == 0, told
+    names = {record["body"]["name"] for record in up.google.state.find(Kind.CLUSTER)}
+    assert names == {"pull-study-size-4", "not-ours", "pull-study-odd"}
+    assert "pull-study-size-8 is gone" in told
+    assert "no deadline" in told
+
+    code, told = command("sweep", "--yes")
+    assert (code, "is past its deadline" in told) == (0, True)
+    for location, name in (("us-central1-a", "not-ours"), ("us-east1-b", "pull-study-odd")):
+        up.google.ok("DELETE", f"{PLACE}/{location}/clusters/{name}")
+
+
+def test_a_swept_stack_comes_up_again(up: Bed) -> None:
+    """The state still thinks that the cluster is there."""
+    labels = {"project": "pull-study", "stack": "size-4", "expires": "2020-01-01t00-00z"}
+    cluster = f"{PLACE}/us-central1-a/clusters/pull-study-size-4"
+    fingerprint = up.google.ok("GET", cluster)["labelFingerprint"]
+    body = {"resourceLabels": labels, "labelFingerprint": fingerprint}
+    up.google.ok("POST", f"{cluster}:setResourceLabels", body)
+    while up.google.ok("GET", cluster)["resourceLabels"] != labels:
+        pass
+    code, told = command("sweep", "--yes")
+    assert code == 0, told
+    assert up.fleet.clusters == {}
+    assert up.google.error("GET", JOB)["code"] == 404
+    cluster_of_a_run = up.cluster()
+    cluster_of_a_run.recover(resumed=False)
+    cluster_of_a_run.provision()
+    assert len(up.fleet.clusters) == 1
+
+
+def test_sweep_says_which_cluster_it_could_not_delete(bed: Bed) -> None:
+    labels = {"project": "pull-study", "stack": "size-8", "expires": "2020-01-01t00-00z"}
+    foreign(bed, "pull-study-size-8", "us-central1-a", **labels)
+    bed.suffer("google-error:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
+    code, told = command("sweep", "--yes")
+    assert code == ExitCode.TEARDOWN
+    assert "Google refused DELETE" in told
+    bed.suffer()
+    code, _ = command("sweep", "--yes")
+    assert code == 0
+    assert bed.fleet.clusters == {}
+
+
+def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
+    stack: StudyStack = up.cluster().stack
+    stack._stack.workspace.remove_stack("size-4", force=True, preserve_config=True)
+    assert len(up.fleet.clusters) == 1
+    code, told = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, told
+    assert "found cluster in the cloud, unknown to the state" in told
+    assert up.there() == []
+
+
+def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
+    maker = up.maker("destroy")
+    up.suffer("google-stuck:type=DELETE_CLUSTER,s=8")
+    assert maker.stdin is not None
+    maker.stdin.write("go\n")
+    maker.stdin.close()
+    while not any("DELETE" in call and "clusters" in call for call in up.calls.calls):
+        assert maker.poll() is None
+    code, told = command("destroy", "--stack", "size-4", "--yes")
+    assert code == ExitCode.PREFLIGHT, told
+    assert "is in use by process" in told
+    assert maker.wait(60) == 0
+
+
+def test_what_cannot_be_is_told_at_once() -> None:
+    for arguments, told in (
+        (("status", "--stack", "size-5"), "There is no stack 'size-5'"),
+        (("extend", "--stack", "size-4", "--hours", "0"), "--hours"),
+    ):
+        code, output = command(*arguments)
+        assert (code, told in output) == (ExitCode.USAGE, True), output
+
+
+def test_a_project_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    for name in ("list", "sweep"):
+        code, output = command(name)
+        assert (code, "No Google Cloud project is named" in output) == (ExitCode.USAGE, True)
