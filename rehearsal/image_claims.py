@@ -16,9 +16,9 @@ from starlette.routing import Route
 from images.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
 from images.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
 from images.push import RUN_NOTHING
-from rehearsal.mirror import refuse
+from rehearsal.mirror import find_claim, refuse
 from schema.errors import UserError
-from schema.image_tag import ImageTag, find_tag
+from schema.image_tag import ImageTag
 
 COMPRESSOR = "simulated: no layer was made"
 """What a claim says in the place of the compressor that an image was made by."""
@@ -71,7 +71,7 @@ def claim_routes(scale: float) -> list[Route]:
 
     def manifest(request: Request) -> Response:
         repository, reference = request.path_params["repository"], request.path_params["reference"]
-        tag = find_tag(reference)
+        tag = find_claim(repository, reference)
         if tag is not None:
             try:
                 claim = make_claim(tag, scale)

@@ -18,6 +18,7 @@ from images.reference import Target, parse_target
 from rehearsal.registry import LocalRegistry
 from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag
+from schema.names import REMOVER_IMAGE
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
@@ -25,6 +26,8 @@ _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 _TIMEOUT_S = 30.0
+_REMOVER = ImageTag(1, 1, "remover")
+"""Stands for the image that removes others: any image that is made here holds busybox."""
 
 
 class ImageMaker:
@@ -52,8 +55,13 @@ class ImageMaker:
         """
         build_pause(parse_target(self._registry.pause_image))
 
-    def make(self, repository: str, tag: ImageTag) -> None:
+    def make(self, repository: str, tag: ImageTag, name: str = "") -> None:
         """Make sure that a tag names the image that it would name if it were made now.
+
+        Args:
+            repository: of the image, without its registry.
+            tag: what the image is like.
+            name: of its tag, where that does not say so.
 
         Raises:
             UserError: no such image can be made.
@@ -64,11 +72,19 @@ class ImageMaker:
         with lock:
             if key in self._made:
                 return
-            target = Target(self._registry.address, repository)
+            target = Target(self._registry.address, repository, name)
             built = build_image(tag, target, scale=self._scale, overwrite=True)
             self._made.add(key)
             origin = f"made, {built.sent / 1e6:.1f} MB sent" if built.sent else "there already"
-            self._say(f"image {repository}:{tag}: {origin}")
+            self._say(f"image {repository}:{name or tag}: {origin}")
+
+
+def find_claim(repository: str, tag: str) -> ImageTag | None:
+    """What an image is like: by its tag, or by its name if it is one that the runner needs."""
+    needed, version = REMOVER_IMAGE
+    if (repository, tag) == (needed.partition("/")[2], version):
+        return _REMOVER
+    return find_tag(tag)
 
 
 def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
@@ -81,7 +97,7 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
         repository, tag = request.path_params["repository"], request.path_params["reference"]
         if ":" in tag:  # a digest: of an image that was looked up by its tag before
             return _lead_on(request, registry)
-        claimed = find_tag(tag)
+        claimed = find_claim(repository, tag)
         if claimed is None and not _is_there(registry, repository, tag):
             return refuse(
                 404,
@@ -91,7 +107,7 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
             )
         try:
             if claimed:
-                maker.make(repository, claimed)
+                maker.make(repository, claimed, tag)
         except UserError as error:
             return refuse(500, "UNKNOWN", error.problem)
         return _lead_on(request, registry)

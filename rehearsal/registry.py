@@ -17,7 +17,7 @@ from rehearsal.home import RehearsalError
 from tools import packages
 from tools.programs import cache_root
 
-MIRRORED = ("ghcr.io", "gcr.io", "*.pkg.dev")
+MIRRORED = ("ghcr.io", "gcr.io", "registry.k8s.io", "*.pkg.dev")
 """Registries that are not asked in a rehearsal, as prefixes in registries.conf."""
 
 _START_S = 20.0

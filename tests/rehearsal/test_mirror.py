@@ -124,7 +124,12 @@ def test_registries_conf_leads_every_registry_of_a_study_to_the_mirror(tmp_path:
     path = tmp_path / "registries.conf"
     registry.write_registries_conf(path, "127.0.0.1:1")
     entries = tomllib.loads(path.read_text())["registry"]
-    assert [entry["prefix"] for entry in entries] == ["ghcr.io", "gcr.io", "*.pkg.dev"]
+    assert [entry["prefix"] for entry in entries] == [
+        "ghcr.io",
+        "gcr.io",
+        "registry.k8s.io",
+        "*.pkg.dev",
+    ]
     assert {(entry["location"], entry["insecure"]) for entry in entries} == {("127.0.0.1:1", True)}
 
 
