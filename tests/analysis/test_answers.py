@@ -138,7 +138,7 @@ def test_efficiency_of_the_original_study(chonks: Path) -> None:
 
 def test_the_dearer_machine_of_the_original_study(chonks: Path) -> None:
     # By its own stopwatch 1.0285 times faster and 3.87 times dearer: that counted a loop on the
-    # cheaper machine in which seven of the 71 images were on the nodes already.
+    # cheaper machine in which six of the 71 images were on the nodes already.
     answer = asked(clusters_of(chonks / "pulling-test" / "test"), "faster machine")
     assert "1.07 times faster" in answer.fact
     assert "3.72 times dearer" in answer.fact
