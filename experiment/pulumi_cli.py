@@ -26,6 +26,9 @@ from experiment.interrupts import interrupts_wait
 Hear = Callable[[str], None] | None
 
 _FILES = "file://"
+_PROC = Path("/proc/self").parent
+_DEAD = ("Z", "X")
+"""States of a process that has ended and that its parent has not asked for (proc(5))."""
 _LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 
 
@@ -129,7 +132,21 @@ class LockHolder:
             return False
         except PermissionError:
             return True
+        return _is_pulumi(self.pid)
+
+
+def _is_pulumi(pid: int) -> bool:
+    """Whether a process is not one that ended unnoticed, or another one of the same number.
+
+    Where no /proc tells, it counts as Pulumi.
+    """
+    if not _PROC.is_dir():
         return True
+    try:
+        name, _, rest = (_PROC / str(pid) / "stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return False
+    return name.startswith("pulumi") and rest.split()[0] not in _DEAD
 
 
 def lock_holders(message: str) -> list[LockHolder]:

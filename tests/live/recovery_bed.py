@@ -47,7 +47,8 @@ from pathlib import Path
 from experiment.stack_cluster import StackCluster
 from experiment.stack_facts import stack_facts
 work = Path(sys.argv[1])
-cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), lambda line: None)
+say = lambda line: print(line, flush=True)
+cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), say)
 sys.stdin.readline()
 cluster.provision() if sys.argv[3] == "up" else cluster.teardown()
 """
@@ -206,6 +207,22 @@ def children(pid: int) -> list[int]:
         for task in path.iterdir():
             found += map(int, (task / "children").read_text().split())
     return found
+
+
+def gone(pid: int) -> None:
+    """Wait until a process that is not a child has ended."""
+    end = time.monotonic() + 20
+    while _lives(pid):
+        assert time.monotonic() < end, f"process {pid} lives on"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @contextmanager

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from experiment.stack_cluster import Presence
-from tests.live.recovery_bed import LONGEST_S, Bed, children, kill, recovery_bed
+from tests.live.recovery_bed import LONGEST_S, Bed, children, gone, kill, recovery_bed
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -79,22 +77,6 @@ def everything(bed: Bed) -> list[str]:
     return found
 
 
-def _gone(pid: int) -> None:
-    """Wait until a process that is not a child has ended."""
-    end = time.monotonic() + 20
-    while _lives(pid):
-        assert time.monotonic() < end, f"process {pid} lives on"
-        time.sleep(0.05)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def _die(bed: Bed, moment: Moment) -> None:
     """Begin what the moment says, and kill whom it says then."""
     with bed.providers() as providers:
@@ -118,7 +100,7 @@ def _die(bed: Bed, moment: Moment) -> None:
         maker.wait(timeout=LONGEST_S)
         assert cli, f"only {len(bed.calls.calls)} calls were made"
         for pid in cli:
-            _gone(pid)
+            gone(pid)
         bed.calls.forget()
 
 
