@@ -30,7 +30,7 @@ class Moments:
         ended_s: the container ended.
         known_s: the runner knew of it; in a foreign recording the Job was complete.
         complete_s: its Job was complete; nobody but the last trial's runner waits for that.
-        failed: the pull failed, so that time after its begin is the failing pull's.
+        failed: the pull failed or never ended, so that time after its begin is that pull's.
     """
 
     trial: int
@@ -103,8 +103,12 @@ def moments_of(
 
 
 def _last_cell(trial: TrialRecord, cells: Mapping[str, CellRecord]) -> CellRecord | None:
-    """The cell that the runner waited for: of the pod that it saw end last."""
+    """The cell that the runner waited for: of the pod that it saw end last, or never did."""
     seen = [(pod.over_seen, pod.node) for pod in trial.pods if pod.over_seen]
+    if trial.last_finished_at is None:
+        ended = {node for _, node in seen}
+        open_cells = [cell for node, cell in cells.items() if node not in ended]
+        return max(open_cells or cells.values(), key=_how_late, default=None)
     if seen:
         return cells.get(max(seen)[1])
     return max(cells.values(), key=_how_late, default=None)
@@ -147,7 +151,7 @@ def _moments(
         started_s=started,
         ended_s=_ended(p.finished_at, started, known.known_s, own_s, whole_seconds=whole_seconds),
         complete_s=_seconds(p.job_complete_at),
-        failed=cell.status in {Status.FAILED, Status.RETRIED},
+        failed=cell.status in {Status.FAILED, Status.RETRIED, Status.ABORTED},
     )
 
 

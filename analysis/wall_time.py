@@ -12,6 +12,7 @@ Where simulated nodes run `speed` times faster than the clock, time on the node 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from analysis.trial_moments import BEFORE_PULL, RUNNING, Moments, begin_of, moments_of, own_seconds
 from schema.run_records import CellRecord, Phase, PhaseRecord, RunRecord, TrialRecord
@@ -133,8 +134,9 @@ def run_wall_time(
             continue
         mine = [m for m in moments if begin <= begin_of(m) <= span.end]
         at = begin
-        for one in mine:
-            path = _slot(one, at, span.end, speed=speed, own_s=own_s)
+        for one, after in zip_longest(mine, mine[1:]):
+            limit = span.end if after is None else min(span.end, max(at, _turn_of(after)))
+            path = _slot(one, at, limit, speed=speed, own_s=own_s)
             shift = sum(_parts(stretches).values()) - at
             times.append(_trial_time(one, path, zero, shift_s=shift, rate=rate))
             stretches += path
@@ -233,10 +235,15 @@ def _with_lost_measure(spans: Sequence[_Span], moments: Sequence[Moments]) -> li
     return sorted([*spans, *added], key=lambda span: (span.begin, _ORDER[span.phase]))
 
 
+def _turn_of(moments: Moments) -> float:
+    """When a trial's turn has come, whatever became of the one before."""
+    return moments.removal_s[0] if moments.removal_s else begin_of(moments)
+
+
 def _slot(
     moments: Moments, begin: float, limit: float, *, speed: float, own_s: float
 ) -> list[_Stretch]:
-    """A trial's time from `begin` on, until its end or until `limit`."""
+    """A trial's time from `begin` on until its end; of one that never ended until `limit`."""
     stretches = _until_release(moments, begin)
     at = stretches[-1].end if stretches else begin
     missed = False
@@ -248,6 +255,8 @@ def _slot(
         part = _across(moments, step) if missed else step
         stretches += _stretch(at, end, part, speed=speed, own_s=own_s)
         at, missed = end, False
+    if moments.known_s is None and limit > at:
+        stretches += _stretch(at, limit, _across(moments, ""), speed=speed, own_s=own_s)
     return stretches
 
 

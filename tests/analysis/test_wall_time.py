@@ -203,6 +203,25 @@ def test_removing_images_before_a_trial_is_a_part_of_its_own(record: RunRecord) 
     assert parts["runner"] == pytest.approx(0.25 + 0.5)
 
 
+@pytest.mark.parametrize(
+    ("moments", "part"),
+    [({"scheduled": 129.0}, "unexplained"), ({"scheduled": 129.0, "pulling": 130.0}, "pull")],
+    ids=["nothing happened on the node", "its pull never ended"],
+)
+def test_a_trial_that_never_ended_was_waited_for_until_the_next_turn(
+    record: RunRecord, moments: dict[str, float], part: str
+) -> None:
+    stuck = trial(2, staged=112, all_created=112.5, released=128.5)
+    third = trial(3, staged=129, all_created=130, released=140, last_finished=148)
+    aborted = cell(2, "node-1", Status.ABORTED, 1, **moments)
+    last = cell(3, scheduled=140, pulling=141, pulled=145, started=146, finished=147)
+
+    time = run_wall_time(record, PHASES, (TRIALS[0], stuck, third), (*CELLS[:2], aborted, last))
+
+    assert time.trials[1].parts[part] == pytest.approx(140 - max(moments.values()))
+    assert time.trials[1].begin_s + time.trials[1].total_s == pytest.approx(140)
+
+
 def test_a_pull_whose_begin_was_lost_began_its_duration_before_its_end(record: RunRecord) -> None:
     lost = cell(2, scheduled=129, pulled=145, started=146, finished=147)
 
