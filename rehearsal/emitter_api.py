@@ -77,13 +77,13 @@ class Condition(msgspec.Struct):
     status: str
 
 
-class Endpoint(msgspec.Struct):
+class Endpoint(msgspec.Struct, frozen=True):
     """Where a kubelet answers."""
 
     port: int = msgspec.field(default=0, name="Port")
 
 
-class Endpoints(msgspec.Struct, rename="camel"):
+class Endpoints(msgspec.Struct, rename="camel", frozen=True):
     """daemonEndpoints of a node."""
 
     kubelet_endpoint: Endpoint = Endpoint()
