@@ -260,8 +260,9 @@ def registries(clusters: Sequence[Cluster]) -> Answer:
     question = "Is one registry faster than another?"
     by_registry = _split(clusters, lambda image: image.registry)
     if len(by_registry) < _LEAST_SIDES:
-        only = ", ".join(by_registry) or "none"
-        return untold(question, f"All images came from {only}.")
+        only = next(iter(by_registry), None)
+        known = f"All images came from {only}." if only else "No valid cell says where from."
+        return untold(question, known)
     for (a, left), (b, right) in combinations(sorted(by_registry.items()), 2):
         for one in left:
             for other in right:

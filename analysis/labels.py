@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from schema.image_tag import find_tag
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 trial`, `6 trials`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def seconds(value: float | None) -> str:
     """A duration for people; a dash where there is none."""
     if value is None:
@@ -29,7 +34,7 @@ def short_name(tag: str) -> str:
     if claim is None:
         return tag
     salt = f" {claim.salt}" if claim.salt else ""
-    return f"{size(claim.size_bytes)}, {claim.layers} layer{'s' * (claim.layers != 1)}{salt}"
+    return f"{size(claim.size_bytes)}, {counted(claim.layers, 'layer')}{salt}"
 
 
 def short_names(tags: Iterable[str]) -> dict[str, str]:

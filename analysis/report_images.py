@@ -7,7 +7,7 @@ import numpy as np
 from analysis.answers import EMPTY_FROM
 from analysis.charts import roofline, similarity_map
 from analysis.effects import nan_median
-from analysis.labels import short_names, size
+from analysis.labels import counted, short_names, size
 from analysis.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.manifests import ImageManifest
 from analysis.page import Answer, Figure, Section
@@ -144,7 +144,7 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
     similar = compare_images(manifests)
     short = short_names(similar.tags)
     figures = []
-    base = f"{len(similar.base)} layer{'s' * (len(similar.base) != 1)}"
+    base = counted(len(similar.base), "layer")
     kinds = {
         "similarity_layers": ("Layers in common", "all layers"),
         "similarity_layers_without_base": (

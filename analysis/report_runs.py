@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analysis.labels import short_name, short_names
+from analysis.labels import counted, short_name, short_names
 from analysis.page import Columns, Figure, PageTable, Section
 from analysis.report_parts import MOST_ROWS, Draft, make_table, mark_of
 from analysis.run_charts import machine_points, timeline, wall_bars
@@ -38,6 +38,10 @@ def timelines(draft: Draft) -> Section:
         "starting: from the end of the pull to the start of the container; settling: from the end "
         "of the container (its start, where the end is not recorded) until the Job was complete."
     )
+    if not figures:
+        return Section(
+            "timeline", "Timeline", ["No pull was recorded that could be placed in time."]
+        )
     return Section("timeline", "Timeline", [text], figures=figures, choice_label="Cluster")
 
 
@@ -73,7 +77,8 @@ def wall_time(draft: Draft) -> Section:
                 f"trials-{number}",
                 f"Trial by trial: {cluster.label}",
                 [(_trial_name(t), t.parts, t.total_s) for t in cluster.trials],
-                caption=f"n = {len(cluster.trials)} trials, from the last one's end to their own.",
+                caption=f"n = {counted(len(cluster.trials), 'trial')}, each from the end of the "
+                "one before to its own.",
                 cluster=cluster,
             )
             for number, cluster in enumerate(clusters)
@@ -94,7 +99,7 @@ def wall_time(draft: Draft) -> Section:
 def _told(clusters: Sequence[Cluster]) -> str:
     trials = sum(len(cluster.trials) for cluster in clusters)
     least = min(clusters, key=lambda cluster: cluster.time.explained)
-    text = f"n = {trials} trials. Explained: {least.time.explained:.1%}"
+    text = f"n = {counted(trials, 'trial')}. Explained: {least.time.explained:.1%}"
     text += f" of {least.label}, the least. " if len(clusters) > 1 else ". "
     foreign = sum(not cluster.own for cluster in clusters)
     if foreign:

@@ -187,6 +187,8 @@ def nodes(draft: Draft) -> Section:
         "Images grow from left to right. A row that is dark throughout is a slow node; a column "
         "that is uneven is an image whose pulls differ from node to node."
     )
+    if not figures:
+        return Section("nodes", "Differences between nodes", ["No node pulled an image."])
     return Section("nodes", "Differences between nodes", [text], figures=figures,
                    choice_label="Cluster")  # fmt: skip
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.labels import counted
 from analysis.manifests import ImageManifest
 from analysis.plot_files import PULL, new_heat_map, new_plain_figure, save, style
 from analysis.similarity import Similarities, cluster_order
@@ -30,7 +31,7 @@ def write_similarity_plots(
                 values, tags, tags, label="Jaccard similarity", limits=(0, 1)
             )
             axes.set_title(_TITLES[name], y=1.01)
-            base = f"{len(similar.base)} layer{'s' * (len(similar.base) != 1)}"
+            base = counted(len(similar.base), "layer")
             caption = f"n = {len(tags)} images; base: {base} in all of them."
             paths += save(figure, out, name, caption)
         paths += _layer_sizes(images, out)
