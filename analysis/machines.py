@@ -1,21 +1,24 @@
 """What machines cost and where their limits are: the roofs that a pull runs under.
 
-Prices are of us-central1, on demand, in USD an hour; n1-standard-16 and n1-standard-64 are the
-original study's own figures (2024-09). Limits are the makers' figures, not measurements; each says
-its source. A machine that is not listed has no price, and the page says so.
+Prices are those that stacks are priced by (infra/prices.yaml names their sources and dates). Limits
+are the makers' figures, not measurements; each says its source. A machine that is not listed has no
+price, and the page says so.
 """
 
-USD_PER_HOUR = {
-    "n1-standard-4": 0.19,
-    "n1-standard-8": 0.38,
-    "n1-standard-16": 0.76,
-    "n1-standard-32": 1.52,
-    "n1-standard-64": 3.03,
-    "n2-standard-16": 0.7769,
-    "n2-standard-32": 1.5539,
-    "n2-standard-64": 3.1078,
-    "e2-standard-16": 0.5361,
-}
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+PRICES = Path(__file__).parent.parent / "infra" / "prices.yaml"
+
+
+@cache
+def usd_per_hour(machine_type: str) -> float | None:
+    """List price of one machine, on demand, in us-central1; None of a machine without one."""
+    listed = yaml.safe_load(PRICES.read_text("utf-8"))["machine_types_per_hour"].get(machine_type)
+    return None if listed is None else float(listed["usd"])
+
 
 NETWORK_BYTES_PER_S = {
     "n1-standard-4": 10e9 / 8,

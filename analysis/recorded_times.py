@@ -13,7 +13,7 @@ import duckdb
 
 from analysis.bulk import make_table
 from analysis.load_runs import Recording
-from analysis.machines import USD_PER_HOUR
+from analysis.machines import usd_per_hour
 from analysis.trial_moments import Moments
 from analysis.wall_time import TrialTime, WallTime, account
 
@@ -66,7 +66,7 @@ def derive_times(
         if recording and recording.folder and recording.folder.phases:
             times[rec] = recording.folder.time
         else:
-            price = USD_PER_HOUR.get(machine_type)
+            price = usd_per_hour(machine_type)
             rate = price * nodes if price is not None and nodes else None
             times[rec] = account(turns[rec], usd_per_hour=rate)
     make_table(database, "trial_time", _TRIAL_TIME, _rows(times, known_attempts(database)))
