@@ -14,6 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +84,24 @@ class LocalControlPlane:
         return _workdir(self.folder) / "pki" / "admin.key"
 
 
-def start(folder: Path, *, tokens: Path, rate_limits: bool = True) -> LocalControlPlane:
+def start(
+    folder: Path, *, tokens: Path, rate_limits: bool = True, tunnel: str = ""
+) -> LocalControlPlane:
     """Start a control plane whose files and processes belong to the folder.
 
     Args:
         folder: its folder; `processes.stop` of it ends the control plane.
         tokens: kube-apiserver's static token file.
         rate_limits: keep Kubernetes' own client-side rate limits.
+        tunnel: socket of what leads the API server to kubelets; empty where none is asked.
 
     Raises:
         FleetError: it did not start; the sentence holds the last words of the part that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = _tunnelled(folder, tunnel) if tunnel else {}
     try:
-        configuration, port = _configuration(folder, tokens, rate_limits)
+        configuration, port = _configuration(folder, tokens, rate_limits, arguments)
     except MissingProgram as missing:
         raise FleetError(str(missing)) from None
     config_file = folder / "kwokctl.yaml"
@@ -132,6 +137,29 @@ def pid_of(plane: LocalControlPlane, component: str) -> int:
         raise FleetError(f"The control plane has no part {component}; it has {known}.") from None
 
 
+def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
+    """Arguments of an API server that reaches nodes through a tunnel."""
+    transport = {"uds": {"udsName": tunnel}}
+    selection = {
+        "name": "cluster",
+        "connection": {"proxyProtocol": "HTTPConnect", "transport": transport},
+    }
+    path = folder / "egress.yaml"
+    document = {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [selection],
+    }
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return {
+        "egress-selector-config-file": str(path),
+        # nodes' names are known to no resolver
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-client-certificate": str(_workdir(folder) / "pki" / "admin.crt"),
+        "kubelet-client-key": str(_workdir(folder) / "pki" / "admin.key"),
+    }
+
+
 def _make_certificates(folder: Path) -> Certificate:
     """Where kwokctl finds them and so makes none of its own, slower and with an invalid serial."""
     pki = _workdir(folder) / "pki"
@@ -150,8 +178,10 @@ def _workdir(folder: Path) -> Path:
     return folder / "kwok" / "clusters" / _NAME
 
 
-def _configuration(folder: Path, tokens: Path, rate_limits: bool) -> tuple[dict[str, Any], int]:
-    """KwokctlConfiguration, and the API server's port."""
+def _configuration(
+    folder: Path, tokens: Path, rate_limits: bool, server: Mapping[str, str]
+) -> tuple[dict[str, Any], int]:
+    """KwokctlConfiguration with further arguments of the API server, and its port."""
     port, etcd, peer, manager, scheduler, kwok = processes.free_ports(6)
     key, value = VIRTUAL_NODE
     binaries = {
@@ -177,7 +207,7 @@ def _configuration(folder: Path, tokens: Path, rate_limits: bool) -> tuple[dict[
         **{option: str(locate(name).path) for option, name in binaries.items()},
     }
     arguments = {
-        "kube-apiserver": {"token-auth-file": str(tokens)},
+        "kube-apiserver": {"token-auth-file": str(tokens), **server},
         # its default folder is in /usr, and it makes it
         "kube-controller-manager": {"flex-volume-plugin-dir": str(folder / "flex")},
         # as arguments, since a KwokConfiguration beside this document ends kwok in silence

@@ -32,6 +32,7 @@ from rehearsal.exporter import ExporterHost, ExporterSite
 from rehearsal.faults import NO_FAULTS, Faults
 from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
 from rehearsal.home import Home
+from rehearsal.kubelet_tunnel import KubeletTunnel
 from rehearsal.lateness import worst_report
 from rehearsal.options import Options
 from rehearsal.real_nodes import RealNode
@@ -103,6 +104,7 @@ class LocalFleet:
         self._write_log = write_log
         self._options = options
         self._say = say
+        self._tunnel = KubeletTunnel()
         self._clusters: dict[ClusterKey, _Cluster] = {}
         self._locks: dict[ClusterKey, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -117,7 +119,10 @@ class LocalFleet:
             folder = self._home.clusters / _folder_name(key)
             try:
                 plane = control_plane.start(
-                    folder, tokens=self._home.token_file, rate_limits=self._options.rate_limits
+                    folder,
+                    tokens=self._home.token_file,
+                    rate_limits=self._options.rate_limits,
+                    tunnel=self._tunnel.name,
                 )
             except BaseException:
                 _remove(folder)
@@ -204,6 +209,7 @@ class LocalFleet:
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.delete_cluster, list(self._clusters)))
         control_groups.remove(self._home.control_group)
+        self._tunnel.close()
 
     def _cluster(self, key: ClusterKey) -> _Cluster:
         found = self._clusters.get(key)
@@ -245,6 +251,7 @@ class LocalFleet:
                 mirror=self._mirror,
                 options=self._options,
                 home=self._home.folder,
+                say=self._say,
             )
         node = partial(simulated_nodes.node_object, labels=labels, pool=pool.spec)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:

@@ -6,8 +6,11 @@ by a label and by its operating system's name.
 """
 
 import json
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +79,12 @@ class Emitter:
 
 
 def start_emitter(
-    plane: LocalControlPlane, *, mirror: str, options: Options, home: Path
+    plane: LocalControlPlane,
+    *,
+    mirror: str,
+    options: Options,
+    home: Path,
+    say: Callable[[str], None],
 ) -> Emitter:
     """Start the emitter of a cluster; it ends with the cluster's folder.
 
@@ -84,7 +92,8 @@ def start_emitter(
         plane: the cluster's control plane.
         mirror: host:port of what stands for every registry, plain http.
         options: speed and faults.
-        home: folder of the rehearsal, whose log it writes to.
+        home: folder of the rehearsal, for what faults struck and how late it was.
+        say: gets a line should it end by itself.
     """
     folder = plane.folder / "emitter"
     folder.mkdir()
@@ -105,7 +114,14 @@ def start_emitter(
     process = processes.start(
         [sys.executable, "-m", "rehearsal.emitter", path], plane.folder, log=log
     )
-    return Emitter(process, log)
+    emitter = Emitter(process, log)
+    threading.Thread(target=_await_end, args=(emitter, say), daemon=True).start()
+    return emitter
+
+
+def _await_end(emitter: Emitter, say: Callable[[str], None]) -> None:
+    if emitter.process.wait() != -signal.SIGKILL:  # which is how a cluster's end ends it
+        say(f"what acts for the simulated nodes ended: {processes.last_words(emitter.log)}")
 
 
 def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, Any]:
@@ -125,10 +141,11 @@ def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, 
         "status": {
             "allocatable": capacity,
             "capacity": capacity,
-            # the API server asks the kubelet at the first of these; all are this machine
+            # an API server asks no kubelet at a loopback address; this one is nobody's (RFC 5737),
+            # and rehearsal.kubelet_tunnel leads to this machine
             "addresses": [
-                {"type": "InternalIP", "address": "127.0.0.1"},
-                {"type": "Hostname", "address": "127.0.0.1"},
+                {"type": "InternalIP", "address": "192.0.2.1"},
+                {"type": "Hostname", "address": name},
             ],
             "nodeInfo": {"osImage": "simulated", "containerRuntimeVersion": "simulated://1.0"},
         },

@@ -20,7 +20,7 @@ def located(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def configuration(*, rate_limits: bool = True) -> dict[str, Any]:
-    found, port = control_plane._configuration(Path("/c"), Path("/tokens"), rate_limits)
+    found, port = control_plane._configuration(Path("/c"), Path("/tokens"), rate_limits, {})
     assert found["options"]["kubeApiserverPort"] == port
     return found
 
