@@ -65,6 +65,7 @@ _STACK = {
     "machine_type": "text",
     "provenance": "text",
     "speed": "real",
+    "own_s": "real",
 }
 
 _DEDUPLICATE = """
@@ -152,6 +153,7 @@ class _Stacks:
                 machines,
                 recording.provenance,
                 recording.speed,
+                recording.own_s,
             )
 
 

@@ -18,6 +18,7 @@ import duckdb
 
 from analysis.provenance import describe_rehearsal
 from analysis.read_records import DamagedRunError, RunFolder, read_run_folder
+from analysis.trial_moments import own_seconds
 from schema.errors import UserError
 from schema.run_records import Rehearsal
 
@@ -97,6 +98,11 @@ class Recording:
             return self.rehearsal.speed
         said = _SPEED.search(self.told)
         return float(said[1]) if said else 1.0
+
+    @property
+    def own_s(self) -> float:
+        """How long its containers' own program takes, as far as its study says so; else 0."""
+        return own_seconds(self.folder.record.study.command) if self.folder else 0.0
 
     @property
     def machine_type(self) -> str:

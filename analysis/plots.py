@@ -233,7 +233,8 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
         row
         for row in zip(
             *(cells[name] for name in ("node", "scheduled", "pulling", "pulled", "started")),
-            cells["complete"],
+            cells["ran"],
+            cells["finished"],
             strict=True,
         )
         if row[2] is not None
@@ -244,12 +245,18 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
     nodes = sorted({row[0] for row in rows})
     place = {node: number for number, node in enumerate(nodes)}
     figure, axes = new_figure(11, min(14.0, max(3.0, 0.12 * len(nodes) + 2.4)))
-    parts = (("waiting", WAIT), ("pulling", PULL), ("starting", START), ("settling", SETTLE))
+    parts = (
+        ("waiting", WAIT),
+        ("pulling", PULL),
+        ("starting", START),
+        ("container", PART_COLOURS["container"]),
+        ("settling", SETTLE),
+    )
     for part, (label, colour) in enumerate(parts, 1):
         spans = [
             (place[row[0]], row[part] - zero, row[part + 1] - row[part])
             for row in rows
-            if row[part] is not None and row[part + 1] is not None
+            if row[part] is not None and row[part + 1] is not None and row[part + 1] > row[part]
         ]
         if spans:
             y, left, width = zip(*spans, strict=True)
@@ -259,10 +266,11 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
     axes.invert_yaxis()
     axes.set_xlabel("since the first pod was bound (s)")
     axes.set_title(f"What each node did: {cluster.label}")
-    figure.legend(ncols=4, loc="outside upper right")
+    figure.legend(ncols=5, loc="outside upper right")
     caption = (
-        f"{len(rows)} cells with a recorded pull. Settling: from the container's start until the "
-        f"Job was complete. {counted([cluster])}"
+        f"{len(rows)} cells with a recorded pull. Settling: until the container had ended, beyond "
+        f"its own time{'' if cluster.own else '; here until the Job was complete'}. "
+        f"{counted([cluster])}"
     )
     return save(figure, out, f"timeline-{name}", caption, mark)
 

@@ -35,8 +35,9 @@ def timelines(draft: Draft) -> Section:
         )
     text = (
         "Each node is a row. Waiting: from the binding of the pod to the start of its pull; "
-        "starting: from the end of the pull to the start of the container; settling: from the end "
-        "of the container (its start, where the end is not recorded) until the Job was complete."
+        "starting: from the end of the pull to the start of the container; settling: until it had "
+        "ended, beyond its program's own time (in a foreign recording: from its start until the "
+        "Job was complete). Where nothing is drawn, the node waited for the others."
     )
     if not figures:
         return Section(

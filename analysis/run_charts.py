@@ -25,8 +25,8 @@ PHASES = (
     ("waiting", "scheduled", "pulling", "var(--wait)"),
     ("pulling", "pulling", "pulled", "var(--pull)"),
     ("starting", "pulled", "started", "var(--start)"),
-    ("running", "started", "finished", "var(--run)"),
-    ("settling", "finished", "complete", "var(--settle)"),
+    ("container", "started", "ran", "var(--run)"),
+    ("settling", "ran", "finished", "var(--settle)"),
 )
 """Parts of a cell on the timeline: name, from, to, colour."""
 

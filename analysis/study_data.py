@@ -239,25 +239,26 @@ def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
 
 _TIMELINE = """
 WITH placed AS (
-    SELECT cells.*, speed, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
+    SELECT cells.*, speed, own_s, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
         epoch(pulling_at) + shift_s AS pulling
     FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
     WHERE run = ? AND stack = ?
 ),
-stood AS (  -- a second on a node that runs faster than the clock stands for as many
-    SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled,
-        coalesce(finished_at, started_at) AS over_at
-    FROM placed
+pulls AS (  -- a second on a node that runs faster than the clock stands for as many
+    SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled FROM placed
 ),
-ended AS (
-    SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started,
-        pulled + speed * epoch(over_at - pulled_at) AS finished
-    FROM stood
+starts AS (
+    SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started FROM pulls
+),
+ended AS (  -- of a foreign recording the completion of the Job is all that there is
+    SELECT *, started + coalesce(
+        speed * epoch(finished_at - started_at), epoch(job_complete_at - started_at)
+    ) AS finished FROM starts
 )
 SELECT node, coalesce(nullif(tag, ''), image) AS image, status,
     round(scheduled, 2) AS scheduled, round(pulling, 2) AS pulling, round(pulled, 2) AS pulled,
-    round(started, 2) AS started, round(finished, 2) AS finished,
-    round(finished + epoch(job_complete_at - over_at), 2) AS complete,
+    round(started, 2) AS started, round(least(started + own_s, finished), 2) AS ran,
+    round(finished, 2) AS finished,
     round(waiting_s, 3) AS waiting_s, round(pull_s, 3) AS pull_s
 FROM ended ORDER BY node, image, ended.scheduled LIMIT ?
 """

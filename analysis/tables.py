@@ -41,9 +41,13 @@ def _time(name: str) -> str:
     return f"make_timestamp({name}_ns // 1000) AS {name}_at"
 
 
+def _seconds(begin: str, end: str) -> str:
+    return f"({end}_ns - {begin}_ns) / 1e9"
+
+
 def _span(name: str, begin: str, end: str, *, on_node: bool = False) -> str:
     # A second on a node that runs faster than the clock stands for as many (schema.run_records).
-    return f"({end}_ns - {begin}_ns) / 1e9{' * s.speed' if on_node else ''} AS {name}"
+    return f"{_seconds(begin, end)}{' * s.speed' if on_node else ''} AS {name}"
 
 
 _SPANS = (
@@ -53,7 +57,8 @@ _SPANS = (
     _span("creating_s", "pulled", "created", on_node=True),
     _span("starting_s", "created", "started", on_node=True),
     _span("running_s", "started", "finished", on_node=True),
-    _span("settling_s", "finished", "job_complete"),
+    f"greatest(0, ({_seconds('started', 'finished')}) * s.speed - s.own_s) AS settling_s",
+    _span("completing_s", "finished", "job_complete"),
     _span("started_to_complete_s", "started", "job_complete"),
 )
 

@@ -133,7 +133,7 @@ def test_seconds_on_a_node_that_runs_faster_stand_for_more(tmp_path: Path) -> No
     )
     for name in ("pulling_s", "creating_s", "starting_s", "running_s"):
         assert number(fast, name) == pytest.approx(20 * number(plain, name)), name
-    for name in ("pull_s", "scheduling_s", "waiting_s", "settling_s"):
+    for name in ("pull_s", "scheduling_s", "waiting_s", "completing_s"):
         assert number(fast, name) == pytest.approx(number(plain, name)), name
     assert number(fast, "trial_s") > number(plain, "trial_s")
 

@@ -335,7 +335,7 @@ def test_a_run_of_this_project_is_told_by_its_ledger(tmp_path: Path) -> None:
     assert {row["provenance"] for row in cells} == {"simulated nodes, images at 0.01 of their size"}
     valid = next(row for row in cells if row["status"] == "valid")
     assert float(valid["scheduling_s"]) == 1.0
-    assert float(valid["settling_s"]) > 100
+    assert float(valid["completing_s"]) > 100
     assert {row["run"] for row in rows_of(out / "pulls.csv")} == {"run1-size-4"}
     assert {row["status"] for row in rows_of(out / "pulls.csv")} == {"valid"}
 
