@@ -74,6 +74,8 @@ class ClusterFaults:
         self._fronts: list[Front] = []
         self._exporters: ExporterHost | None = None
         self._stalled: int | None = None
+        self._defaults = False
+        self._begun: set[tuple[str, int]] = set()
         self.study = StudyPods(site.admin, self._tell)
         events = EventFaults(faults, self.study.place)
         self._printed: set[str] = set()
@@ -112,9 +114,10 @@ class ClusterFaults:
 
     def exporter_configuration(self, text: str) -> str:
         """The exporter's configuration as it is to be read."""
-        fault = self._faults.strike("exporter-defaults")
-        if fault is None:
+        asked = self._faults.of("exporter-defaults")
+        if not self._defaults and not any(fault.values["trial"] == 0 for fault in asked):
             return text
+        self._faults.note(asked[0])
         settings = yaml.safe_load(text)
         return yaml.safe_dump({k: v for k, v in settings.items() if k not in _DEFAULTED})
 
@@ -157,10 +160,20 @@ class ClusterFaults:
             if fault.values["trial"] in {0, trial}:
                 self._stall(moment, fault, trial)
         if moment is not Moment.RELEASED:
+            self._take_settings(trial)
             return
         for fault in self._faults.of(*_AT_RELEASE):
-            if fault.values["trial"] in {0, trial}:
+            # once: a resumed run releases a trial again
+            if fault.values["trial"] in {0, trial} and (fault.text, trial) not in self._begun:
+                self._begun.add((fault.text, trial))
                 self._later.put(fault.number("after"), partial(self._strike, fault, trial))
+
+    def _take_settings(self, trial: int) -> None:
+        """Take the exporters' settings from them, where that was to be done from this trial on."""
+        asked = self._faults.of("exporter-defaults")
+        if self._exporters and any(fault.values["trial"] == trial for fault in asked):
+            self._defaults = True
+            self._later.put(0, self._exporters.renew)
 
     def _strike(self, fault: Fault, trial: int) -> None:
         strikes = {

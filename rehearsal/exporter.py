@@ -77,6 +77,13 @@ class ExporterHost:
         with self._guard:
             return sum(exporter.kill() for exporter in self._exporters.values())
 
+    def renew(self) -> None:
+        """End the exporters and start them anew, as a rollout of a changed configuration does."""
+        with self._guard:
+            for uid, exporter in list(self._exporters.items()):
+                exporter.stop()
+                self._exporters[uid] = _Exporter(self._site, exporter.pod)
+
     def _follow(self) -> None:
         while not self._ending.is_set():
             try:
@@ -103,7 +110,7 @@ class _Exporter:
 
     def __init__(self, site: ExporterSite, pod: Object) -> None:
         self._site = site
-        self._pod = pod
+        self.pod = pod
         self._container = exporter_container(pod) or {}
         self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         self._folder = site.plane.folder / "exporters" / pod["metadata"]["uid"]
@@ -180,14 +187,14 @@ class _Exporter:
         process = processes.start_piped(
             [program, *arguments, *own],
             self._folder,
-            environment=variables(self._container, self._pod),
+            environment=variables(self._container, self.pod),
         )
         self._site.say(f"exporter {self._name}: running")
         return process, renew_at
 
     def _volumes(self) -> tuple[dict[str, Path], bool]:
         """Local folders by mount path, and whether a token of the service account is among them."""
-        volumes = {volume["name"]: volume for volume in self._pod["spec"].get("volumes", ())}
+        volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", ())}
         mounts: dict[str, Path] = {}
         has_token = False
         for number, mount in enumerate(self._container.get("volumeMounts", ())):
@@ -202,7 +209,7 @@ class _Exporter:
         return mounts, has_token
 
     def _write_config_map(self, volume: Object, folder: Path) -> None:
-        data = self._site.admin.config_map(self._pod["metadata"]["namespace"], volume["name"])
+        data = self._site.admin.config_map(self.pod["metadata"]["namespace"], volume["name"])
         items = volume.get("items") or [{"key": key, "path": key} for key in data]
         for item in items:
             if item["key"] not in data:
@@ -215,7 +222,7 @@ class _Exporter:
         """Get a token, which the process reads anew by itself; when to get the next one."""
         now = datetime.now(UTC)
         try:
-            minted = self._site.admin.service_account_token(self._pod)
+            minted = self._site.admin.service_account_token(self.pod)
         except ClusterError:
             if before == datetime.max.replace(tzinfo=UTC):
                 raise
@@ -251,8 +258,8 @@ class _Exporter:
                 self._site.write_log(
                     LogLine(
                         cluster=self._site.key,
-                        namespace_name=self._pod["metadata"]["namespace"],
-                        pod_name=self._pod["metadata"]["name"],
+                        namespace_name=self.pod["metadata"]["namespace"],
+                        pod_name=self.pod["metadata"]["name"],
                         container_name=self._container["name"],
                         stream=stream,
                         text=line.decode("utf-8", errors="replace").rstrip("\n"),
@@ -272,6 +279,6 @@ class _Exporter:
             "state": state,
         }
         try:
-            self._site.admin.set_container_status(self._pod, [status], ready=ready)
+            self._site.admin.set_container_status(self.pod, [status], ready=ready)
         except ClusterError as error:
             self._site.say(f"exporter {self._name}: {error}")

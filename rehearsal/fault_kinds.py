@@ -6,7 +6,7 @@ cluster_faults, and node_faults for simulated nodes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Value = int | float | str
 """Of an argument; a default's type is the type of its argument."""
@@ -59,7 +59,7 @@ class Kind:
     """What happens, one sentence."""
     shows: str
     """How the run must show it: status of the cell, record, exit code."""
-    arguments: Mapping[str, Value] = field(default_factory=dict)
+    arguments: Mapping[str, Value]
     """Defaults by name."""
     simulated: bool = False
     """Only simulated nodes can suffer it."""
@@ -95,9 +95,11 @@ KINDS: Mapping[str, Kind] = {
         _MOMENT,
     ),
     "exporter-defaults": Kind(
-        "The exporter has its default settings: events older than 5 s dropped, 5 look-ups a "
-        "second.",
-        "valid by the watch; the ledger counts the events that the exporter lost",
+        "From before the trial, 0 for the start, the exporter has its default settings: events "
+        "older than 5 s dropped, look-ups at 5 requests a second.",
+        "valid by the watch, and the ledger counts the events that the exporter lost; from the "
+        "start: exit code of event source down, since not even a first event arrives",
+        {"trial": 0},
     ),
     "entry-late": Kind(
         "Cloud Logging takes this long to show an entry that the exporter printed.",
@@ -180,7 +182,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "node-replaced": Kind(
         "The node is deleted with its pods, and an empty one of the same name takes its place.",
-        "node-lost in this trial; later cells are valid",
+        "node-lost, in this trial and in all that follow: another node of the same name",
         {"trial": 1, "node": 1, "after": 0.0},
         simulated=True,
     ),

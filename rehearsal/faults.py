@@ -191,7 +191,8 @@ def parse_fault(text: str) -> Fault:
     values = dict(kind.arguments)
     for key, value in _pairs(name, rest):
         if key not in values:
-            raise FaultError(_no_argument(name, key, kind), _LIST)
+            has = ", ".join(sorted(kind.arguments))
+            raise FaultError(f"The fault {name} has no argument {key!r}; it has {has}.", _LIST)
         values[key] = _value(name, key, value, kind.arguments[key])
     return Fault(name, values, text.strip())
 
@@ -242,11 +243,6 @@ def _pairs(name: str, rest: str) -> Iterable[tuple[str, str]]:
         if key != "message":  # a sentence, to the end
             value, _, rest = value.partition(",")
         yield key, value.strip()
-
-
-def _no_argument(name: str, key: str, kind: Kind) -> str:
-    has = f"it has {', '.join(sorted(kind.arguments))}" if kind.arguments else "it has none"
-    return f"The fault {name} has no argument {key!r}; {has}."
 
 
 def _value(name: str, key: str, text: str, default: Value) -> Value:

@@ -24,7 +24,6 @@ from tests.chaos.outcome import Outcome, read_outcome
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "studies" / "smoke.yaml"
-SPEED = 20
 LONGEST_S = 300
 KILLED = -9
 
@@ -43,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("names", nargs="*", help="scenarios; default: all")
     parser.add_argument("--full", action="store_true", help="the long ones too")
-    parser.add_argument("--at-once", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--at-once", type=int, default=3, help="runs at the same time")
     parser.add_argument("--keep", type=Path, help="keep the runs in this folder")
     given = parser.parse_args()
     chosen = [
@@ -55,7 +54,8 @@ def main() -> int:
     begun = time.monotonic()
     with _folder(given.keep) as folder, ThreadPoolExecutor(given.at_once) as threads:
         played = list(threads.map(lambda scenario: play(scenario, folder), chosen))
-    problems = [problem for each in played for problem in judge(each, played[0].outcome)]
+    undisturbed = next(each.outcome for each in played if each.scenario is UNDISTURBED)
+    problems = [problem for each in played for problem in judge(each, undisturbed)]
     strikes = sum(len(each.outcome.strikes) for each in played)
     print(f"\n{len(played)} runs, {strikes} strikes, {time.monotonic() - begun:.0f} s")
     for problem in problems:
@@ -96,7 +96,7 @@ def play(scenario: Scenario, folder: Path) -> Played:
     home = Home(folder / f"home-{scenario.name}")
     begun = time.monotonic()
     common = ["--rehearse", "--yes", "--quiet"]
-    kind = ["--nodes", "simulated", "--speed", str(SPEED)]
+    kind = ["--nodes", "simulated", "--speed", str(scenario.speed)]
     try:
         code, output = _experiment(
             place,

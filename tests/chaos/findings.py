@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import median
 
 from rehearsal.faults import node_number
@@ -21,6 +21,7 @@ from tests.chaos.outcome import Cell, Outcome, Strike
 _PULL_EVENTS = {"Pulling", "Pulled"}
 _LOSS_TOLERANCE = 0.01
 _CLOCK_TOLERANCE_S = 10.0
+_NEXT_IN_TIME = timedelta(seconds=2.5)
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,8 @@ def _gap(*words: str, source: Source) -> Callable[[Outcome, Strike], str]:
 
 def _loss_is_told(outcome: Outcome, strike: Strike) -> str:
     """The loss that the ledger states is within 1 % of what was truly lost."""
+    if outcome.code == ExitCode.EVENT_SOURCE_DOWN:
+        return "no event arrives, exit code 19"
     if "lost" not in strike.hit:
         return "struck"  # the moment it began; the cluster's end tells what was lost
     true, told = int(strike.hit["lost"]), 0
@@ -227,6 +230,34 @@ def _release_took(outcome: Outcome, strike: Strike) -> str:
     return "seen from release to scheduled"
 
 
+def _node_wide(*statuses: Status) -> Rule:
+    """The struck cell has one of these statuses, and cells of its node next to it in time may."""
+
+    def rule(outcome: Outcome, strike: Strike) -> Shown:
+        shown = _status(*statuses)(outcome, strike)
+        allowed = {at: set(statuses) for at in _around(outcome, strike)}
+        return Shown(shown.how, {**allowed, **shown.allowed})
+
+    return rule
+
+
+def _around(outcome: Outcome, strike: Strike) -> set[Cell]:
+    """The node's cells from the strike on, and those that ended just before.
+
+    The ledger gives what is told of a node two seconds, since a kubelet tells it late; trials of
+    fast simulated nodes follow closer on each other.
+    """
+    return {
+        at
+        for at, cell in outcome.cells.items()
+        if at[1] == strike.node and not _over_before(cell, strike.at - _NEXT_IN_TIME)
+    }
+
+
+def _over_before(cell: CellRecord, time: datetime) -> bool:
+    return cell.phases.pulled_at is not None and cell.phases.pulled_at < time
+
+
 def _two_pods(outcome: Outcome, strike: Strike) -> Shown:
     other = (strike.trial, int(strike.fault.number("to")))
     allowed = {strike.cell: {Status.ABORTED}, other: {Status.REPEATED}}
@@ -238,10 +269,11 @@ def _two_pods(outcome: Outcome, strike: Strike) -> Shown:
 
 
 def _gone(outcome: Outcome, strike: Strike) -> Shown:
-    """The node's cells are lost from this trial on."""
-    later = {at for at in outcome.cells if at[1] == strike.node and at[0] >= strike.trial}
+    """The node's cells are lost from the strike on."""
+    around = _around(outcome, strike)
+    later = {at for at in around if not _over_before(outcome.cells[at], strike.at)}
     found = later and all(outcome.cells[at].status is Status.NODE_LOST for at in later)
-    allowed = {at: {Status.NODE_LOST} for at in later}
+    allowed = {at: {Status.NODE_LOST} for at in around}
     return Shown(f"node-lost in {len(later)} trials" if found else "", allowed)
 
 
@@ -319,11 +351,11 @@ RULES: dict[str, Rule] = {
     "api-reset": _run(_repeated_requests("no answer")),
     "two-pods": _two_pods,
     "scheduler-stalled": _run(_release_took),
-    "node-not-ready": _status(Status.NODE_LOST),
+    "node-not-ready": _node_wide(Status.NODE_LOST),
     "node-deleted": _gone,
-    "node-replaced": _status(Status.NODE_LOST),
+    "node-replaced": _gone,
     "node-slow": _valid(_slow_node),
-    "node-disk-full": _status(Status.EVICTED, Status.DISK_PRESSURE),
+    "node-disk-full": _node_wide(Status.EVICTED, Status.DISK_PRESSURE),
     "node-clock-off": _run(_clock_off),
     "cached-image": _status(Status.CACHED),
     "image-missing": _status(Status.FAILED),

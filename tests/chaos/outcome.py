@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from experiment.run_folder import RunFolder
@@ -29,6 +30,7 @@ class Strike:
     """A line of the file of strikes."""
 
     fault: Fault
+    at: datetime
     trial: int = 0
     node: int = 0
     hit: dict[str, str] = field(default_factory=dict)
@@ -96,7 +98,8 @@ def read_strikes(path: Path) -> Iterator[Strike]:
     for text in path.read_text("utf-8").splitlines() if path.exists() else ():
         line = json.loads(text)
         fault, trial = parse_fault(line.pop("asked")), int(line.pop("trial", 0))
-        yield Strike(fault, trial, node_number(line.pop("node", "")), line)
+        at = datetime.fromisoformat(line.pop("at"))
+        yield Strike(fault, at, trial, node_number(line.pop("node", "")), line)
 
 
 def _rows(path: Path, cells: dict[Cell, CellRecord]) -> Iterator[tuple[Cell, dict[str, str]]]:

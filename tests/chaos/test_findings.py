@@ -104,6 +104,7 @@ def scheduled_after(seconds: float) -> dict[Cell, CellRecord]:
     return {at: each.model_copy(update={"phases": phases}) for at, each in cells().items()}
 
 
+LOST_FOR_GOOD = cells(t1n1=cell((1, 1), Status.NODE_LOST), t2n1=cell((2, 1), Status.NODE_LOST))
 FAILED_CELL = cells(t1n1=cell((1, 1), Status.FAILED))
 SOUND = Outcome(cells=cells(), phases=(phase(Phase.COLLECT),), evidence=(evidence(),))
 BROKEN = Outcome(code=3, cells=FAILED_CELL, output="something else")
@@ -171,13 +172,8 @@ SHOWN: list[tuple[str, Outcome]] = [
         Outcome(cells=cells(t1n1=cell((1, 1), Status.ABORTED), t1n2=cell((1, 2), Status.REPEATED))),
     ),
     ("node-not-ready", Outcome(cells=cells(t1n1=cell((1, 1), Status.NODE_LOST)))),
-    ("node-replaced", Outcome(cells=cells(t1n1=cell((1, 1), Status.NODE_LOST)))),
-    (
-        "node-deleted",
-        Outcome(
-            cells=cells(t1n1=cell((1, 1), Status.NODE_LOST), t2n1=cell((2, 1), Status.NODE_LOST))
-        ),
-    ),
+    ("node-replaced", Outcome(cells=LOST_FOR_GOOD)),
+    ("node-deleted", Outcome(cells=LOST_FOR_GOOD)),
     ("node-slow", Outcome(cells=cells(t1n1=cell((1, 1), pull_s=4.9)))),
     ("node-disk-full", Outcome(cells=cells(t1n1=cell((1, 1), Status.EVICTED)))),
     ("node-clock-off", Outcome(evidence=(evidence(clock_offsets_s={"n-1": -300.4}),))),
@@ -196,7 +192,7 @@ SHOWN: list[tuple[str, Outcome]] = [
 
 
 def strike(text: str, cell: Cell = (1, 1), **hit: str) -> Strike:
-    return Strike(parse_fault(text), *cell, {**HIT, **hit})
+    return Strike(parse_fault(text), AT, *cell, {**HIT, **hit})
 
 
 def test_every_kind_is_tried_here() -> None:
@@ -245,6 +241,19 @@ def test_an_excluded_cell_that_nothing_struck_is_invented() -> None:
 def test_a_cell_with_another_status_than_its_fault_allows_is_invented() -> None:
     outcome = Outcome(cells=FAILED_CELL, strikes=(strike("cached-image"),))
     assert invented(outcome) == ["trial 1 node 1: failed: why"]
+
+
+def test_a_node_short_of_disk_is_so_in_the_next_trial_and_just_before_but_not_long_before() -> None:
+    short = {n: cell((n, 1), Status.DISK_PRESSURE) for n in (1, 2)}
+
+    def told(strike_at: datetime) -> list[str]:
+        phases = CellPhases(pulled_at=AT)
+        first = short[1].model_copy(update={"phases": phases})
+        struck = replace(strike("node-disk-full", (2, 1)), at=strike_at)
+        return invented(Outcome(cells=cells(t1n1=first, t2n1=short[2]), strikes=(struck,)))
+
+    assert told(AT + timedelta(seconds=2)) == []
+    assert told(AT + timedelta(seconds=4)) == ["trial 1 node 1: disk-pressure: why"]
 
 
 def test_tables_may_differ_in_struck_cells_alone() -> None:

@@ -72,7 +72,10 @@ class Exporters(ExporterHost):
     """Notes that it was struck."""
 
     def __init__(self) -> None:
-        self.kills = 0
+        self.kills = self.renewals = 0
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     def kill(self) -> int:
         self.kills += 1
@@ -185,6 +188,15 @@ def test_an_exporter_is_killed_at_the_trials_release_and_not_before(play: Play) 
     assert scene.exporters.kills == 1
 
 
+def test_a_trial_that_a_resumed_run_releases_again_is_struck_once(play: Play) -> None:
+    scene = play("exporter-restarted:trial=2")
+    for _ in range(2):
+        scene.release(2)
+    scene.struck()
+    time.sleep(0.05)
+    assert scene.exporters.kills == 1
+
+
 def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(play: Play) -> None:
     scene = play("exporter-defaults")
     text = yaml.safe_dump({"maxEventAgeSeconds": 1200, "kubeQPS": 100, "logLevel": "warn"})
@@ -197,6 +209,19 @@ def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(pl
     ] + [{"metadata": {"uid": "u-4"}, "involvedObject": {"kind": "Job"}}]
     scene.faults.stop()
     assert (scene.asked.struck[-1]["events"], scene.asked.struck[-1]["lost"]) == ("3", "2")
+
+
+def test_an_exporters_settings_are_taken_from_it_before_a_trial(play: Play) -> None:
+    scene = play("exporter-defaults:trial=2")
+    text = "maxEventAgeSeconds: 1200\n"
+    scene.release(1)
+    assert scene.faults.exporter_configuration(text) == text
+    scene.faults._tell(Moment.STAGED, 2)
+    deadline = time.monotonic() + 5
+    while not scene.exporters.renewals:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert yaml.safe_load(scene.faults.exporter_configuration(text)) == {}
 
 
 def test_a_node_is_deleted(play: Play) -> None:

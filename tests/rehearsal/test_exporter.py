@@ -237,3 +237,12 @@ def test_a_configuration_can_be_changed_on_its_way(play: Play) -> None:
     script = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; esac; done; exec sleep 100'
     scene = play(script, pod(), configure=lambda text: text.replace("info", "warn"))
     assert until(scene.texts) == ["logLevel: warn"]
+
+
+def test_an_exporter_is_renewed_without_back_off(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod())
+    until(lambda: len(scene.texts()) == 1)
+    scene.host.renew()
+    until(lambda: len(scene.texts()) == 2)
+    assert scene.cluster.statuses == []
+    assert len(processes.running(scene.folder / "exporters" / "u")) == 1

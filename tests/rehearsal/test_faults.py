@@ -55,7 +55,7 @@ def test_a_message_is_the_last_argument_and_may_hold_commas() -> None:
         ("event-lots", "There is no fault 'event-lots'; the nearest is event-lost."),
         ("", "There is no fault ''"),
         ("event-lost:nodes=1", "The fault event-lost has no argument 'nodes'; it has count, node"),
-        ("exporter-defaults:s=1", "has no argument 's'; it has none"),
+        ("exporter-defaults:s=1", "has no argument 's'; it has trial."),
         ("event-lost:node=two", "The argument node of the fault event-lost is a number, not 'two'"),
         ("event-lost:share=2", "cannot be 2"),
         ("event-late:s=-1", "cannot be -1"),
