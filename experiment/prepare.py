@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from experiment.collect import LogReader
-from experiment.errors import MeasureError, ProvisionError
+from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.job_manifest import canary_event
 from experiment.kube import Kube, Obj
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
@@ -78,6 +78,7 @@ def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutpu
             "s, so the pulls' events would be lost too.",
             f"kubectl -n {outputs.exporter_namespace} logs "
             f"deployment/{outputs.exporter_deployment}",
+            failure=Failure.EVENT_SOURCE_DOWN,
         )
 
 
