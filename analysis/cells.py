@@ -5,8 +5,7 @@ gathered here and judged by exclusions.py. Makes the table `cell` beside those o
 without any evidence is a row too.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +15,9 @@ import duckdb
 from analysis.bulk import make_table
 from analysis.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
 from analysis.load_runs import Recording
+from analysis.node_counters import moved_bytes
 from analysis.read_records import RunFolder
 from schema.image_tag import find_tag
-from schema.run_records import NodeStatsRecord
 
 PHASE_TIMES = (
     "released",
@@ -189,7 +188,7 @@ def _judge(database: duckdb.DuckDBPyConnection) -> None:
 
 def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
     for rec, folder in told.items():
-        moved = moved_bytes(folder.stats)
+        moved = moved_bytes(folder.stats, folder.cells)
         for cell in folder.cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
@@ -206,36 +205,6 @@ def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
                     "marks": "; ".join(cell.marks),
                 }
             )
-
-
-def moved_bytes(
-    stats: Iterable[NodeStatsRecord],
-) -> dict[tuple[int, int, str], dict[str, int | None]]:
-    """By trial, attempt and node what came over the network, was written, and stayed on the disk.
-
-    None where one of the two figures is missing, or where a counter began anew in between.
-    """
-    moments: dict[tuple[int, int, str], dict[str, NodeStatsRecord]] = defaultdict(dict)
-    for one in stats:
-        moments[one.trial, one.attempt, one.node][one.moment] = one
-    return {
-        key: {
-            "received_bytes": _more(pair["before"].received_bytes, pair["after"].received_bytes),
-            "written_bytes": _more(pair["before"].written_bytes, pair["after"].written_bytes),
-            "disk_bytes": _more(_on_disk(pair["before"]), _on_disk(pair["after"])),
-        }
-        for key, pair in moments.items()
-        if pair.keys() >= {"before", "after"}
-    }
-
-
-def _more(before: int | None, after: int | None) -> int | None:
-    return after - before if before is not None and after is not None and after >= before else None
-
-
-def _on_disk(stats: NodeStatsRecord) -> int | None:
-    images = stats.image_disk_used_bytes
-    return images if images is not None else stats.disk_used_bytes
 
 
 def _nanoseconds(at: datetime | None) -> int | None:

@@ -51,10 +51,27 @@ def image_bytes(draft: Draft) -> Section:
     return Section(
         "images",
         "Images and limits",
-        [_TEXT],
+        [_TEXT, *_counters(draft)],
         figures=_roofline(draft),
         tables=[table] if ordered else [],
     )
+
+
+def _counters(draft: Draft) -> list[str]:
+    """How many pulls the nodes' own counters tell of, where they were asked."""
+    asked = sum(bool(r.folder and r.folder.stats) for r in draft.tables.recordings)
+    (row,) = draft.tables.rows("""
+        SELECT count(*) FILTER (pulled_at IS NOT NULL) AS pulls, count(received_bytes) AS received,
+            count(coalesce(written_bytes, disk_bytes)) AS written FROM cells
+    """)
+    if not asked:
+        return []
+    return [
+        "Nodes were asked for their own counters before and after each trial. Kubelets renew them "
+        "every ten seconds or so, hence they count only where they cover one pull and hardly "
+        f"anything of another: for the network in {row['received']:,} and for the disk in "
+        f"{row['written']:,} of {row['pulls']:,} pulls."
+    ]
 
 
 def _ratio(image: Image) -> str:

@@ -35,7 +35,7 @@ ORDER BY p.rec, p.image, p.node, p.ended_ns, p.object_uid
 
 _IMAGES = """
 SELECT rec, image, median(image_bytes) AS image_bytes, median(received_bytes) AS received_bytes,
-    median(written_bytes) AS written_bytes
+    coalesce(median(written_bytes), median(disk_bytes)) AS written_bytes
 FROM cell GROUP BY ALL ORDER BY ALL
 """
 
@@ -58,7 +58,8 @@ class Image:
         unpacked_bytes: bytes that land on the disk: the tag's claim, at a rehearsal's scale.
         wire_bytes: compressed bytes as the kubelet reported, None if it did not.
         received_bytes: what a node received during its trial, by its own counter; None if unknown.
-        written_bytes: what it wrote to its disk, by its own counter; None if unknown.
+        written_bytes: what it wrote to its disk, by its own counter, or else what its image disk
+            held more afterwards; None if unknown.
     """
 
     name: str

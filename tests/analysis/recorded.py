@@ -415,19 +415,21 @@ def add_records(folder: Path, name: str, records: Iterable[Any]) -> None:
 
 
 def node_stats(folder: Path, received: int = 3_400_000, written: int = 2_000_000_000) -> None:
-    """What every node counted around every trial of a run: the same growth each time."""
-    nodes = json.loads((folder / "nodes.json").read_text())["items"]
+    """What every node counted just before and after every trial of a run: the same each time."""
     records = []
-    for trial in range(1, len(IMAGES) + 1):
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    nodes = json.loads((folder / "nodes.json").read_text())["items"]
+    for trial in trials:
+        moments = (("before", trial["released_at"]), ("after", trial["last_finished_at"]))
         for node in nodes:
-            for turn, moment in enumerate(("before", "after")):
-                done = 2 * trial + turn
+            for turn, (moment, at) in enumerate(moments):
+                done = 2 * trial["trial"] + turn
                 records.append(
                     NodeStatsRecord(
-                        trial=trial,
+                        trial=trial["trial"],
                         moment=moment,
                         node=node["metadata"]["name"],
-                        at=START,
+                        at=at,
                         received_bytes=1000 + done * received,
                         written_bytes=done * written,
                         image_disk_used_bytes=done * written // 2,

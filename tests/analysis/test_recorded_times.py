@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cells import moved_bytes
 from analysis.tables import open_tables, write_tables
 from analysis.wall_time import run_wall_time
-from schema.run_records import NodeStatsRecord, Rehearsal
-from tests.analysis.recorded import IMAGES, START, node_stats, write_run_folder, write_study
+from schema.run_records import Rehearsal
+from tests.analysis.recorded import IMAGES, node_stats, write_run_folder, write_study
 
 N = len(IMAGES)
 
@@ -83,40 +82,6 @@ def test_what_nodes_counted_stands_beside_their_cells(tmp_path: Path) -> None:
     names = ("received_bytes", "written_bytes", "disk_bytes")
     counted = {tuple(row[name] for name in names) for row in cells}
     assert counted == {("3400000", "2000000000", "1000000000")}
-
-
-def stats(moment: str, **figures: int | None) -> NodeStatsRecord:
-    return NodeStatsRecord.model_validate(
-        {"trial": 1, "moment": moment, "node": "n", "at": START, **figures}
-    )
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "more"),
-    [
-        ({"received_bytes": 5}, {"received_bytes": 9}, 4),
-        ({"received_bytes": 9}, {"received_bytes": 5}, None),
-        ({"received_bytes": None}, {"received_bytes": 5}, None),
-    ],
-    ids=["grown", "began anew", "not told"],
-)
-def test_a_counter_that_began_anew_tells_nothing(
-    before: dict[str, int | None], after: dict[str, int | None], more: int | None
-) -> None:
-    found = moved_bytes([stats("before", **before), stats("after", **after)])
-    assert found[1, 1, "n"]["received_bytes"] == more
-
-
-def test_a_node_that_was_asked_once_tells_nothing() -> None:
-    assert moved_bytes([stats("before", received_bytes=5)]) == {}
-
-
-def test_the_disk_of_the_images_goes_before_the_nodes() -> None:
-    before = stats("before", disk_used_bytes=1, image_disk_used_bytes=10)
-    after = stats("after", disk_used_bytes=100, image_disk_used_bytes=30)
-    assert moved_bytes([before, after])[1, 1, "n"]["disk_bytes"] == 20
-    plain = [stats("before", disk_used_bytes=1), stats("after", disk_used_bytes=100)]
-    assert moved_bytes(plain)[1, 1, "n"]["disk_bytes"] == 99
 
 
 def test_seconds_on_a_node_that_runs_faster_stand_for_more(tmp_path: Path) -> None:

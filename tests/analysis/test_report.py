@@ -159,6 +159,7 @@ def test_bytes_that_nodes_counted_are_what_limits_are_told_from(tmp_path: Path) 
     text = sane(write_report([run], tmp_path / "out"))
     assert "The network: at its limit it alone would take" in text
     assert "bytes as the nodes counted them" in text
+    assert "for the network in 24 and for the disk in 24 of 24 pulls" in text
 
 
 def test_a_fast_simulation_says_so_and_tells_what_its_time_stands_for(tmp_path: Path) -> None:
