@@ -67,10 +67,12 @@ def _counters(draft: Draft) -> list[str]:
     if not asked:
         return []
     return [
-        "Nodes were asked for their own counters before and after each trial. Kubelets renew them "
-        "every ten seconds or so, hence they count only where they cover one pull and hardly "
-        f"anything of another: for the network in {row['received']:,} and for the disk in "
-        f"{row['written']:,} of {row['pulls']:,} pulls."
+        (
+            "Nodes were asked for their own counters before and after each trial. Kubelets renew them "
+            "every ten seconds or so, hence they count only where they cover one pull and hardly "
+            f"anything of another: for the network in {row['received']:,} and for the disk in "
+            f"{row['written']:,} of {row['pulls']:,} pulls."
+        )
     ]
 
 
