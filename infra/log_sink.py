@@ -1,8 +1,9 @@
 """The late archive of a cluster's events: a log sink into a bucket that outlives the stack.
 
 The runner collects events from Cloud Logging before it takes the cluster down. Should that fail,
-what the sink wrote (hourly, the first entries two to three hours late) is still there, so the
-bucket stays when the stack goes. It deliberately exports events alone, not the nodes' other logs.
+what the sink wrote is still there, so the bucket stays when the stack goes. So do the sink and its
+right: Google writes in hourly batches, two to three hours late, and most clusters are gone by then.
+It deliberately exports events alone, not the nodes' other logs.
 """
 
 from dataclasses import dataclass
@@ -62,14 +63,15 @@ class LogSink(pulumi.ComponentResource):
             destination=self.bucket.apply(lambda bucket: f"storage.googleapis.com/{bucket}"),
             filter=args.log_filter,
             unique_writer_identity=True,
-            opts=pulumi.ResourceOptions(parent=self),
+            # The provider takes one over that is there, so the next `up` finds its own again.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         storage.BucketIAMMember(
             "writer",
             bucket=self.bucket,
             role=WRITER_ROLE,
             member=sink.writer_identity,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         self.register_outputs({"bucket": self.bucket})
 

@@ -139,12 +139,16 @@ class ProjectSink(Kind):
     auto_named: ClassVar = True
 
     def create(self, api: GoogleApi, inputs: Props) -> str:
-        """POST."""
+        """POST, or PATCH of one that is there: it is taken over."""
         parent = f"projects/{project_of(api, inputs)}/sinks"
-        api.call(
-            "logging", "POST", parent, body=self.body(api, inputs),
-            params=self._params(inputs))  # fmt: skip
-        return f"{parent}/{inputs['name']}"
+        sink, body = f"{parent}/{inputs['name']}", self.body(api, inputs)
+        params = self._params(inputs)
+        if api.find("logging", sink) is None:
+            api.call("logging", "POST", parent, body=body, params=params)
+        else:
+            mask = {"updateMask": "description,destination,disabled,exclusions,filter"}
+            api.call("logging", "PATCH", sink, body=body, params=params | mask)
+        return sink
 
     def _params(self, inputs: Props) -> dict[str, str]:
         unique = inputs.get("uniqueWriterIdentity", True)

@@ -84,7 +84,11 @@ class TestDestroy:
 
     def test_only_the_archive_stays(self, each: Declared) -> None:
         retained = [found.type for found in each.custom if found.request.retainOnDelete]
-        assert retained == ["gcp:storage/bucket:Bucket"]
+        assert sorted(retained) == [
+            "gcp:logging/projectSink:ProjectSink",
+            "gcp:storage/bucket:Bucket",
+            "gcp:storage/bucketIAMMember:BucketIAMMember",
+        ]
 
     def test_nodes_go_before_their_rights(self, declared: Declared) -> None:
         rights = {found.urn for found in declared.of_type("IAMMember") if "nodes" in found.name}

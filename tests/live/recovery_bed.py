@@ -115,6 +115,7 @@ class Bed:
     fleet: LightFleet
     faults: Faults
     folder: Path
+    _providers: subprocess.Popen[str] | None = None
 
     def work_dir(self, name: str = STACK) -> Path:
         """A fresh copy of the stack's files."""
@@ -128,23 +129,28 @@ class Bed:
         lines = [] if said is None else said
         return StackCluster(STACK, work, stack_facts(STACK, work), lines.append)
 
-    @contextmanager
-    def providers(self) -> Iterator[subprocess.Popen[str]]:
-        """Stand-ins of the providers for as long as the block lasts; their process."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rehearsal.providers"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        try:
+    def providers(self) -> subprocess.Popen[str]:
+        """The stand-ins of the providers, started anew if they were killed; their process."""
+        if self._providers is None or self._providers.poll() is not None:
+            self.end_providers()
+            self._providers = process = subprocess.Popen(
+                [sys.executable, "-m", "rehearsal.providers"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout is not None
             os.environ |= debug_providers(json.loads(process.stdout.readline()))
-            yield process
-        finally:
-            kill(process.pid)
-            process.wait(timeout=5)
-            process.stdout.close()
+        return self._providers
+
+    def end_providers(self) -> None:
+        """End them, if they run."""
+        if self._providers is not None:
+            kill(self._providers.pid)
+            self._providers.wait(timeout=5)
+            assert self._providers.stdout is not None
+            self._providers.stdout.close()
+            self._providers = None
 
     @contextmanager
     def patient_providers(self, retry_s: float) -> Iterator[None]:
@@ -177,9 +183,9 @@ class Bed:
         )
 
     def there(self) -> list[str]:
-        """What of the stack is in Google Cloud, by Google's own lists; buckets stay on purpose."""
+        """What of the stack is in Google Cloud, by Google's own lists; the archive is to stay."""
         state = self.google.state
-        kinds = (Kind.CLUSTER, Kind.SERVICE_ACCOUNT, Kind.SINK, Kind.SCHEDULER_JOB)
+        kinds = (Kind.CLUSTER, Kind.SERVICE_ACCOUNT, Kind.SCHEDULER_JOB)
         found = [
             f"{kind} {body.get('name') or body['body']['name']}"
             for kind in kinds
@@ -249,7 +255,11 @@ def recovery_bed(folder: Path) -> Iterator[Bed]:
         os.environ.update(variables)
         try:
             assert isinstance(google.fleet, LightFleet)
-            yield Bed(google, calls, google.fleet, faults, folder)
+            bed = Bed(google, calls, google.fleet, faults, folder)
+            try:
+                yield bed
+            finally:
+                bed.end_providers()
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -65,12 +65,11 @@ class Place:
         return StackCluster(STACK, work, stack_facts(STACK, work), lambda _line: None)
 
     def there(self) -> list[str]:
-        """What is in the local Google, by its own lists."""
+        """What is in the local Google, by its own lists; the archive is to stay."""
         lists = {
             f"container/v1beta1/projects/{PROJECT}/locations/-/clusters": "clusters",
             f"iam/v1/projects/{PROJECT}/serviceAccounts": "accounts",
             f"iam/v1/projects/{PROJECT}/roles": "roles",
-            f"logging/v2/projects/{PROJECT}/sinks": "sinks",
             f"scheduler/v1/projects/{PROJECT}/locations/us-central1/jobs": "jobs",
         }
         found = []

@@ -69,39 +69,39 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 @pytest.fixture(scope="module")
 def everything(bed: Bed) -> list[str]:
     """What a whole stack has in Google Cloud."""
-    with bed.providers():
-        cluster = bed.cluster()
-        cluster.provision()
-        found = bed.there()
-        cluster.teardown()
+    bed.providers()
+    cluster = bed.cluster()
+    cluster.provision()
+    found = bed.there()
+    cluster.teardown()
     return found
 
 
 def _die(bed: Bed, moment: Moment) -> None:
     """Begin what the moment says, and kill whom it says then."""
-    with bed.providers() as providers:
-        if moment.action == "destroy":
-            bed.cluster().provision()
-        maker = bed.maker(moment.action)
-        cli: list[int] = []
+    providers = bed.providers()
+    maker = bed.maker(moment.action)
+    if moment.action == "destroy":
+        bed.cluster().provision()
+    cli: list[int] = []
 
-        def happen() -> None:
-            cli.extend(children(maker.pid))
-            victims = {"runner": [maker.pid], "cli": cli, "provider": [providers.pid]}
-            victims["all"] = [providers.pid, *cli, maker.pid]
-            for pid in victims[moment.victim]:
-                kill(pid)
+    def happen() -> None:
+        cli.extend(children(maker.pid))
+        victims = {"runner": [maker.pid], "cli": cli, "provider": [providers.pid]}
+        victims["all"] = [providers.pid, *cli, maker.pid]
+        for pid in victims[moment.victim]:
+            kill(pid)
 
-        bed.calls.forget()
-        bed.calls.happen, bed.calls.after, bed.calls.at = happen, moment.after, moment.call
-        assert maker.stdin is not None
-        maker.stdin.write("go\n")
-        maker.stdin.close()
-        maker.wait(timeout=LONGEST_S)
-        assert cli, f"only {len(bed.calls.calls)} calls were made"
-        for pid in cli:
-            gone(pid)
-        bed.calls.forget()
+    bed.calls.forget()
+    bed.calls.happen, bed.calls.after, bed.calls.at = happen, moment.after, moment.call
+    assert maker.stdin is not None
+    maker.stdin.write("go\n")
+    maker.stdin.close()
+    maker.wait(timeout=LONGEST_S)
+    assert cli, f"only {len(bed.calls.calls)} calls were made"
+    for pid in cli:
+        gone(pid)
+    bed.calls.forget()
 
 
 @pytest.mark.parametrize("moment", _moments(SEED), ids=lambda moment: f"seed-{SEED}-{moment}")
@@ -109,19 +109,19 @@ def test_whatever_was_killed_the_next_command_leaves_no_orphan(
     bed: Bed, everything: list[str], moment: Moment
 ) -> None:
     _die(bed, moment)
+    bed.providers()
     said: list[str] = []
-    with bed.providers():
-        cluster = bed.cluster(said)
-        if moment.then == "run":
-            cluster.recover(resumed=False)
-            cluster.provision()
-            assert bed.there() == everything, said
-            assert bed.cluster().mend() is Presence.WHOLE
-        elif moment.then == "recover":
-            presence = cluster.mend()
-            found = cluster.find()
-            assert (found is not None) == cluster.stack.knows_cluster()
-            assert presence is not Presence.NOTHING or found is None
-        bed.cluster(said).teardown()
-        assert bed.there() == [], said
+    cluster = bed.cluster(said)
+    if moment.then == "run":
+        cluster.recover(resumed=False)
+        cluster.provision()
+        assert bed.there() == everything, said
+        assert bed.cluster().mend() is Presence.WHOLE
+    elif moment.then == "recover":
+        presence = cluster.mend()
+        found = cluster.find()
+        assert (found is not None) == cluster.stack.knows_cluster()
+        assert presence is not Presence.NOTHING or found is None
+    bed.cluster(said).teardown()
+    assert bed.there() == [], said
     assert bed.fleet.clusters == {}

@@ -326,6 +326,16 @@ class TestOtherTypes:
         assert changed["filter"] == 'log_id("b")'
         assert google.writes() == ["PATCH /logging/v2/projects/p/sinks/s"]
 
+    def test_sink_that_is_there_is_taken_over(self, gcp: GcpSession, google: NotedGoogle) -> None:
+        sink = {"name": "s", "destination": "storage.googleapis.com/old", "filter": ""}
+        google.client.ok("POST", "logging/v2/projects/p/sinks", sink)
+        google.forget()
+        wanted = {**sink, "destination": "storage.googleapis.com/new", "description": "ours"}
+        _, outputs = _create(gcp, "Sink", wanted)
+        assert google.writes() == ["PATCH /logging/v2/projects/p/sinks/s"]
+        assert outputs["destination"] == "storage.googleapis.com/new"
+        assert outputs["description"] == "ours"
+
     def test_bucket_says_which_objects_its_rules_mean(self, gcp: GcpSession) -> None:
         rules = [
             {"action": {"type": "Delete"}, "condition": {"age": 400, "withState": "ANY"}},
