@@ -193,7 +193,7 @@ def _not_real(recording: Recording) -> tuple[str, str]:
     if rehearsal and rehearsal.faults:
         text += f" Faults were asked for: {', '.join(rehearsal.faults)}."
     if rehearsal and rehearsal.note:
-        text += f" {rehearsal.note}"
+        text += f" {rehearsal.note[0].upper()}{rehearsal.note[1:].rstrip('.')}."
     return ("simulated nodes." if simulated else "a rehearsal.", text)
 
 

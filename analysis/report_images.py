@@ -68,10 +68,10 @@ def _counters(draft: Draft) -> list[str]:
         return []
     return [
         (
-            "Nodes were asked for their own counters before and after each trial. Kubelets renew them "
-            "every ten seconds or so, hence they count only where they cover one pull and hardly "
-            f"anything of another: for the network in {row['received']:,} and for the disk in "
-            f"{row['written']:,} of {row['pulls']:,} pulls."
+            "Nodes were asked for their own counters before and after each trial. Kubelets renew "
+            "them every ten seconds or so, hence they count only where they cover one pull and "
+            f"hardly anything of another: for the network in {row['received']:,} and for the disk "
+            f"in {row['written']:,} of {row['pulls']:,} pulls."
         )
     ]
 

@@ -240,8 +240,9 @@ def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
 
 _TIMELINE = """
 WITH placed AS (
-    SELECT cells.*, speed, own_s, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS scheduled,
-        epoch(pulling_at) + shift_s AS pulling
+    SELECT cells.*, speed, own_s, epoch(coalesce(scheduled_at, pulling_at)) + shift_s AS bound,
+        bound - min(bound) OVER () AS scheduled, scheduled + epoch(pulling_at) - epoch(
+            coalesce(scheduled_at, pulling_at)) AS pulling
     FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
     WHERE run = ? AND stack = ?
 ),
@@ -266,10 +267,10 @@ FROM ended ORDER BY node, image, ended.scheduled LIMIT ?
 
 
 def timeline_of(tables: Tables, cluster: Cluster, most: int) -> dict[str, list[Any]]:
-    """A cluster's cells as columns, their moments in seconds of the time that the run stands for.
+    """A cluster's cells as columns, their moments in seconds since the first pod was bound.
 
-    That is the clock's, since the run's or the first trial's begin, but where simulated nodes ran
-    faster than it; `most` rows at the most.
+    The seconds are the clock's, but where simulated nodes ran faster than it: there they are those
+    that the run stands for. `most` rows at the most.
     """
     result = tables.database.execute(_TIMELINE, [cluster.run, cluster.stack, most])
     names = [column[0] for column in result.description or ()]

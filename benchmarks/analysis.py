@@ -5,6 +5,8 @@ other work on the machine only adds. The ten million events go through a pipe, s
 13 GB of disk.
 """
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +23,8 @@ _ROOT = Path(__file__).parent.parent
 _NODES = 256
 _TURNS = 3
 _LONGEST_S = 7200
+_ALIKE = 71
+"""Images of the original study's first test."""
 _TEN_MILLION = 5080
 """Images that give ten million events on 256 nodes."""
 
@@ -42,6 +46,8 @@ def measure() -> list[Figure]:
         report = _least(["-m", "analysis", "report", str(events.parent), "--out", out], 1)
         page = Path(out, "report.html").stat().st_size
         start = _least(["-m", "analysis", "--help"], 5)
+        manifests = _write_manifests(folder / "manifests.json")
+        alike = _least(["-m", "analysis", "similarity", str(manifests), "--out", out], 3)
         size = events.stat().st_size
         write_events(events, _NODES, 10 * len(IMAGES))
         tenfold = _least(["-m", "analysis", "tables", str(events.parent), "--out", out], 1)
@@ -56,8 +62,23 @@ def measure() -> list[Figure]:
         Figure("report of that run, with all tables", report, "s", "at most 10 s"),
         Figure("size of that report", page / 1e6, "MB", "less than 5 MB"),
         Figure("analysis --help", start, "s", "at most 0.3 s"),
+        Figure(f"similarity of {_ALIKE} images, tables and plots", alike, "s", "less than 2 s"),
         Figure(f"memory for {count / 1e6:.1f} million events", peak_mb, "MB", "at most 500 MB"),
     ]  # fmt: skip
+
+
+def _write_manifests(path: Path) -> Path:
+    """Manifests and build steps of images with a base in common and 1 to 100 layers of their own."""
+    manifests, configs = {}, {}
+    for number in range(_ALIKE):
+        layers = 1 + number * 99 // (_ALIKE - 1)
+        tag = f"{layers}-layers-size-{10**8 + number}-bytes"
+        names = ["base", *(f"{tag}/{layer}" for layer in range(layers))]
+        digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+        manifests[tag] = {"layers": [{"digest": f"sha256:{d}", "size": 5000} for d in digests]}
+        configs[tag] = {"history": [{"created_by": f"RUN {name}"} for name in names]}
+    path.write_text(json.dumps({"manifests": manifests, "configs": configs}), "utf-8")
+    return path
 
 
 def _run(arguments: Sequence[str]) -> float:
