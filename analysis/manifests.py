@@ -42,6 +42,7 @@ class ImageManifest:
         steps: the config history's created_by, spaces removed, in lower case; empty if unknown.
         unpacked_bytes: bytes of its files, None if nothing says.
         unpacked_from: 'steps' (sizes in its build steps), 'tag' (the tag's claim) or ''.
+        provenance: 'measured', or what was not real in the run that planned it.
     """
 
     tag: str
@@ -49,6 +50,7 @@ class ImageManifest:
     steps: tuple[str, ...]
     unpacked_bytes: int | None
     unpacked_from: str
+    provenance: str = "measured"
 
     @property
     def compressed_bytes(self) -> int:
@@ -102,7 +104,8 @@ def _planned(path: Path) -> list[ImageManifest]:
             layers = tuple(ManifestLayer(la.digest, la.size_bytes) for la in trial.image.layers)
             size = _claimed(trial.image.tag)
             source = "tag" if size is not None else ""
-            images[trial.image.tag] = ImageManifest(trial.image.tag, layers, (), size, source)
+            tag = trial.image.tag
+            images[tag] = ImageManifest(tag, layers, (), size, source, recording.provenance)
     return list(images.values())
 
 

@@ -97,12 +97,13 @@ def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
     with (out / "images.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio")
-        writer.writerow(names)
+        writer.writerow([*names, "provenance"])
         for image in images:
             unpacked = "" if image.unpacked_bytes is None else image.unpacked_bytes
             ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
             count, compressed = len(image.layers), image.compressed_bytes
-            writer.writerow([image.tag, count, compressed, unpacked, image.unpacked_from, ratio])
+            facts = (count, compressed, unpacked, image.unpacked_from, ratio)
+            writer.writerow([image.tag, *facts, image.provenance])
     with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["tag", "number", "digest", "size_bytes"])

@@ -22,6 +22,7 @@ def write_similarity_plots(
 ) -> list[Path]:
     """Heat maps with alike images side by side, and the histogram of layer sizes."""
     paths: list[Path] = []
+    mark = "; ".join(sorted({i.provenance for i in images if i.provenance != "measured"}))
     with style():
         for name, matrix in similar.tables().items():
             order = cluster_order(matrix)
@@ -33,12 +34,12 @@ def write_similarity_plots(
             axes.set_title(_TITLES[name], y=1.01)
             base = counted(len(similar.base), "layer")
             caption = f"n = {len(tags)} images; base: {base} in all of them."
-            paths += save(figure, out, name, caption)
-        paths += _layer_sizes(images, out)
+            paths += save(figure, out, name, caption, mark)
+        paths += _layer_sizes(images, out, mark)
     return paths
 
 
-def _layer_sizes(images: Sequence[ImageManifest], out: Path) -> list[Path]:
+def _layer_sizes(images: Sequence[ImageManifest], out: Path, mark: str) -> list[Path]:
     sizes = {layer.digest: layer.size_bytes for image in images for layer in image.layers}
     known = [size for size in sizes.values() if size > 0]
     if not known:
@@ -52,4 +53,4 @@ def _layer_sizes(images: Sequence[ImageManifest], out: Path) -> list[Path]:
     axes.set_title("Sizes of the layers", y=1.01)
     uses = sum(len(image.layers) for image in images)
     caption = f"n = {len(sizes)} different layers, in {uses} places of {len(images)} images."
-    return save(figure, out, "layer_sizes", caption)
+    return save(figure, out, "layer_sizes", caption, mark)

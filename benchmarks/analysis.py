@@ -68,7 +68,7 @@ def measure() -> list[Figure]:
 
 
 def _write_manifests(path: Path) -> Path:
-    """Manifests and build steps of images with a base in common and 1 to 100 layers of their own."""
+    """Manifests and build steps of images with a base in common and up to 100 layers more."""
     manifests, configs = {}, {}
     for number in range(_ALIKE):
         layers = 1 + number * 99 // (_ALIKE - 1)

@@ -18,6 +18,7 @@ from analysis.similarity import (
     write_similarities,
 )
 from analysis.similarity_plots import write_similarity_plots
+from schema.run_records import Rehearsal
 from tests.analysis.recorded import Json, write_run_folder
 
 BASE = "sha256:base"
@@ -144,6 +145,17 @@ def test_pictures(tmp_path: Path) -> None:
     assert len(paths) == 8
     assert "3-layers-size-3000-bytes" in paths[0].read_text()
     assert paths[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_rehearsal_planned_is_marked(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=1))
+    images = read_all([run])
+    paths = write_similarity_plots(compare_images(images), images, tmp_path / "out")
+    drawn = [path.read_text() for path in paths if path.suffix == ".svg"]
+    assert drawn
+    assert all("SIMULATED NODES" in text for text in drawn)
+    table, _ = write_images(images, tmp_path / "out")
+    assert table.read_text().count(",simulated nodes") == len(images)
 
 
 def test_images_of_the_original_study(chonks: Path) -> None:
