@@ -139,7 +139,8 @@ def _run_runner(
     command = [sys.executable, "-m", "experiment", "run", "--stack", f"size-{setting.nodes}"]
     command += ["--study", str(study), "--rehearse", "--scale", str(_SCALE), "--yes"]
     command += ["--keep-cluster", "--run-id", "runner"]
-    command += [] if setting.kind == "real" else ["--nodes", setting.kind]
+    command += ["--nodes", setting.kind] if setting.kind != "real" else []
+    command += ["--no-rate-limits"] if not setting.rate_limits else []
     folder = RunFolder(place / "data" / "runs" / "runner")
     with (place / "runner.log").open("wb") as log:
         process = subprocess.Popen(
@@ -271,7 +272,7 @@ def _await_phase(folder: RunFolder, phase: Phase, process: "subprocess.Popen[byt
     deadline = time.monotonic() + _LONGEST_S
     while not ((folder.path / "phases.jsonl").exists() and _has(folder, phase)):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the runner did not end its phase {phase}")
+            raise RuntimeError(f"the runner did not end its phase {phase}: see {folder.path}")
         time.sleep(0.05)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,7 @@ FAULTS = (
     f"entry-never:trial={NEVER},node=1,reason=Pulled",
     f"event-lost:trial={LOST},node=2,reason=Pulled,source=both",
 )
+POD = re.compile(rf"{RUN}-t(?P<trial>\d+)-a1-\d+-\w+")
 DISK_BYTES = 8 << 30
 PRESSURE_BYTES = 1 << 30
 """Less than the 2 GiB below which a kubelet reports pressure (rehearsal.node_files)."""
@@ -131,10 +133,9 @@ class Storm:
                     break
                 self._read += len(line)
                 event = json.loads(line)["event"]
-                job, _, _ = event["involvedObject"]["name"].partition("-a1-")
-                if job.startswith(f"{RUN}-t"):
+                if pod := POD.fullmatch(event["involvedObject"].get("name", "")):
                     host = event.get("source", {}).get("host", "")
-                    self._seen.add((event["reason"], int(job[-3:]), host))
+                    self._seen.add((event["reason"], int(pod["trial"]), host))
         return self._seen
 
     def reference(self, trial: int) -> tuple[str, str]:
