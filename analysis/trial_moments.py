@@ -89,12 +89,13 @@ def moments_of(
     by_trial: dict[tuple[int, int], dict[str, CellRecord]] = defaultdict(dict)
     for cell in cells:  # of a cell that was judged anew the last line counts
         by_trial[cell.trial, cell.attempt][cell.node] = cell
+    delay_s = _least_delay(trials) if speed != 1 else 0.0
     found = [
         _moments(
             trial,
             _last_cell(trial, by_trial[trial.trial, trial.attempt]),
-            whole_seconds=speed == 1,
-            own_s=own_s,
+            own_s=own_s / speed,
+            delay_s=delay_s,
         )
         for trial in trials
         if trial.released_at is not None
@@ -121,7 +122,7 @@ def _how_late(cell: CellRecord) -> tuple[float, ...]:
 
 
 def _moments(
-    trial: TrialRecord, cell: CellRecord | None, *, whole_seconds: bool, own_s: float
+    trial: TrialRecord, cell: CellRecord | None, *, own_s: float, delay_s: float
 ) -> Moments:
     begun, ended = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
@@ -149,33 +150,44 @@ def _moments(
         pulling_s=pulling,
         pulled_s=pulled,
         started_s=started,
-        ended_s=_ended(p.finished_at, started, known.known_s, own_s, whole_seconds=whole_seconds),
+        ended_s=_ended(cell, known.known_s, own_s=own_s, delay_s=delay_s),
         complete_s=_seconds(p.job_complete_at),
         failed=cell.status in {Status.FAILED, Status.RETRIED, Status.ABORTED},
     )
 
 
-def _ended(
-    finished: datetime | None,
-    started: float | None,
-    known: float | None,
-    own_s: float,
-    *,
-    whole_seconds: bool,
-) -> float | None:
-    """When a container ended.
+def _ended(cell: CellRecord, known: float | None, *, own_s: float, delay_s: float) -> float | None:
+    """When a container ended, of which the kubelet tells the second alone, cut off.
 
-    The kubelet tells whole seconds, cut off: within such a second the container is taken to have
-    ended when its own program had, so that settling is only what is proven. On a node that runs
-    faster than the clock these seconds are too coarse, and the runner's word counts.
+    Within that second it is taken to have ended when its own program had: settling is then only
+    what is proven. Where nodes run faster than the clock (`delay_s` is not 0) a second is too
+    coarse for that; there it is taken to have ended that long before the runner knew.
     """
+    finished, started = cell.phases.finished_at, _seconds(cell.phases.started_at)
     if finished is None or started is None:
         return None
-    if not whole_seconds:
-        return known
     begin = finished.timestamp()
-    ended = min(max(begin, started + own_s), begin + 1)
+    ended = max(begin, started + own_s)
+    if delay_s and known is not None:
+        ended = max(ended, known - delay_s)
+    ended = min(ended, begin + 1)
     return ended if known is None else min(ended, known)
+
+
+def _least_delay(trials: Sequence[TrialRecord]) -> float:
+    """Until the runner knows of a container's end, as far as any pod proves it.
+
+    The end lies in the second that the kubelet tells, so the delay is at most what has passed since
+    that second's begin; of many pods some ended just then. At least a microsecond, all clocks being
+    one machine's where this is asked.
+    """
+    passed = [
+        (pod.over_seen - pod.finished_at).total_seconds()
+        for trial in trials
+        for pod in trial.pods
+        if pod.over_seen and pod.finished_at
+    ]
+    return max(min(passed, default=0.0), 1e-6)
 
 
 def _seconds(at: datetime | None) -> float | None:

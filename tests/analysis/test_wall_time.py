@@ -303,6 +303,30 @@ def test_time_of_a_faster_node_counts_as_many_times_and_no_other(record: RunReco
     assert any("faster" in line for line in lines(time))
 
 
+def test_on_a_fast_node_an_end_lies_as_long_before_its_news_as_the_quickest_pods(
+    record: RunRecord,
+) -> None:
+    """The kubelet tells whole seconds, of which one is 20 where nodes run 20 times faster."""
+    fast = record.model_copy(
+        update={"rehearsal": Rehearsal(nodes="simulated", scale=1.0, speed=20.0)}
+    )
+    pods = [
+        TrialPod(index=i, node=node, pod="p", uid="u", finished_at=at(130), over_seen=at(seen))
+        for i, (node, seen) in enumerate((("node-1", 130.06), ("node-2", 130.4)))
+    ]
+    only = trial(1, staged=128, all_created=128.5, released=129, last_finished=130.4)
+    told = cell(1, "node-2", scheduled=129.1, pulling=129.2, pulled=130, started=130.05,
+                finished=130)  # fmt: skip
+
+    (one,) = run_wall_time(
+        fast, PHASES, [only.model_copy(update={"pods": tuple(pods)})], [told]
+    ).trials
+
+    assert one.parts["container"] == pytest.approx(1)
+    assert one.parts["settling"] == pytest.approx(20 * (130.4 - 0.06 - 130.05) - 1, abs=1e-3)
+    assert one.parts["unexplained"] == 0
+
+
 def test_a_run_costs_from_provision_to_teardown(record: RunRecord) -> None:
     priced = record.model_copy(
         update={"outputs": outputs(1).model_copy(update={"usd_per_hour": 3600.0})}
