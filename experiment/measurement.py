@@ -128,6 +128,7 @@ class Measurement:
             self._stats.before_first(waiting[0].trial)
         ended: list[Staged] = []
         following: Staged | None = None
+        ask_nodes: Callable[[], None] | None = None
         for number, planned in enumerate(waiting, start=1):
             current, following = following, None
             released: Released | None = None
@@ -139,6 +140,8 @@ class Measurement:
                 current = current or runner.stage(planned)
                 released = runner.release(current)
                 self._present[planned.image.digest] = planned.image
+                if ask_nodes:
+                    ask_nodes()  # of the trial before; not until this one's pods are bound
                 if self._record.staging and later:
                     following = runner.stage(later)
                 if len(ended) > 1:  # the one before may not be complete yet
@@ -152,9 +155,13 @@ class Measurement:
                     self._keep(self._never_begun(left, _NOT_ITS_TURN), None)
                 raise
             self._keep(trial, removal)
-            self._stats.between(planned.trial, later.trial if later else None, now())
+            ask_nodes = partial(
+                self._stats.after, planned.trial, later.trial if later else None, now()
+            )
             if not runner.remove_if_busy(current):
                 ended.append(current)
+        if ask_nodes:
+            ask_nodes()
         with self._steps.step("Jobs complete"):
             self._await_complete({staged.job for staged in ended})
 
