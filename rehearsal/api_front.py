@@ -43,6 +43,7 @@ class _Watch:
     """A watch that is open."""
 
     path: str
+    emit: Emit
     close: Callable[[], None]
 
 
@@ -90,7 +91,7 @@ class ApiRules:
         if not _is_watch(request):
             return None
         with self._guard:
-            self._watches.append(_Watch(request.path, close))
+            self._watches.append(_Watch(request.path, emit, close))
         if request.path not in _EVENTS:
             return emit
         way = Way[bytes](emit, self._later)
@@ -108,20 +109,24 @@ class ApiRules:
         return json.dumps({**listed, "items": items}).encode()
 
     def close_watches(self, fault: Fault) -> int:
-        """Close the watches that a fault of watches names; how many were open.
+        """Close the watches that a fault of watches names; how many there were.
 
-        They are refused in the manner of the fault from now on until it is over.
+        `watch-closed` breaks them off, and refuses new ones until its time is over; `watch-expired`
+        tells each that it is too old, or the next one if there is none.
         """
         resource = fault.word("resource")
         with self._guard:
-            if fault.name == "watch-closed":
-                self._closed_until[resource] = time.monotonic() + fault.number("s")
-            else:
-                self._expired.add(resource)
             struck = [watch for watch in self._watches if _names(resource, watch.path)]
             self._watches = [watch for watch in self._watches if watch not in struck]
+            if fault.name == "watch-closed":
+                self._closed_until[resource] = time.monotonic() + fault.number("s")
+            elif not struck:
+                self._expired.add(resource)
         for watch in struck:
-            watch.close()
+            if fault.name == "watch-closed":
+                watch.close()
+            else:
+                watch.emit(_gone("1"))
         return len(struck)
 
     def _refused_watch(self, request: Request) -> Answer | None:
@@ -132,7 +137,7 @@ class ApiRules:
             for resource in self._expired:
                 if _names(resource, request.path):
                     self._expired.remove(resource)
-                    return _gone(request.query.get("resourceVersion", "1"))
+                    return Answer(200, _gone(request.query.get("resourceVersion", "1")), _JSON)
         return None
 
     def _take_event(self, way: Way[bytes], line: bytes) -> None:
@@ -214,9 +219,8 @@ def _status(code: int, reason: str, message: str, headers: dict[str, str] | None
     return Answer(code, json.dumps(body).encode(), {**_JSON, **(headers or {})})
 
 
-def _gone(version: str) -> Answer:
-    """A watch's only line where its version is too old, as the API server gives it."""
+def _gone(version: str) -> bytes:
+    """A watch's last line where its version is too old, as the API server gives it."""
     message = f"too old resource version: {version} ({int(version or 1) + 1})"
     error = json.loads(_status(410, "Expired", message).body)
-    line = json.dumps({"type": "ERROR", "object": error}) + "\n"
-    return Answer(200, line.encode(), _JSON)
+    return json.dumps({"type": "ERROR", "object": error}).encode() + b"\n"

@@ -98,7 +98,7 @@ KINDS: Mapping[str, Kind] = {
         "From before the trial, 0 for the start, the exporter has its default settings: events "
         "older than 5 s dropped, look-ups at 5 requests a second.",
         "valid by the watch, and the ledger counts the events that the exporter lost; from the "
-        "start: exit code of event source down, since not even a first event arrives",
+        "start often exit code of event source down, since not even a first event arrives",
         {"trial": 0},
     ),
     "entry-late": Kind(
@@ -133,7 +133,7 @@ KINDS: Mapping[str, Kind] = {
         {**_MOMENT, "resource": "events", "s": 1.0},
     ),
     "watch-expired": Kind(
-        "The watches that the resource names are closed, and the next one is told 410 Gone.",
+        "The watches that the resource names are told that they are too old: 410 Gone.",
         "a gap of the source watch; cells valid if another source has their events",
         {**_MOMENT, "resource": "events"},
     ),

@@ -13,7 +13,7 @@ _NO_RIGHT = 'Required "container.clusters.create" permission(s) for "projects/p"
 
 @dataclass(frozen=True)
 class Scenario:
-    """One run of the small study on four simulated nodes."""
+    """One run of the small study on four nodes."""
 
     name: str
     faults: tuple[str, ...] = ()
@@ -23,6 +23,7 @@ class Scenario:
     """The run is killed; what counts is what `--resume` makes of it."""
     stack: str = "size-4"
     speed: int = 20
+    """How many times faster than the clock; 0 for real nodes."""
     full: bool = False
     """Takes too long for every change; `--full` alone runs it."""
 
@@ -48,7 +49,6 @@ MATRIX = (
         code=3,
     ),
     Scenario("defaults", ("exporter-defaults:trial=1",), speed=2),
-    Scenario("defaults-from-start", ("exporter-defaults",), code=19, full=True),
     UNDISTURBED,
     Scenario(
         "pulls",
@@ -101,5 +101,20 @@ MATRIX = (
         "permission",
         (f"google-error:status=403,reason=forbidden,message={_NO_RIGHT}",),
         code=12,
+    ),
+    Scenario(
+        "real-nodes",
+        (
+            "image-missing:trial=1,node=1",
+            "registry-throttled:trial=2,node=2",
+            "registry-down:trial=2,node=3",
+            "event-lost:trial=3,node=4,reason=Pulled",
+            "watch-expired:trial=4",
+            "api-reset:trial=5,verb=PATCH",
+            "scheduler-stalled:trial=6,s=3",
+        ),
+        code=3,
+        speed=0,
+        full=True,
     ),
 )

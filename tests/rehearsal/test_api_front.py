@@ -150,7 +150,17 @@ def test_watches_are_closed_and_refused_until_the_time_is_over(play: Play) -> No
     assert isinstance(scene.rules.before(get(f"{EVENTS}?watch=true")), Request)
 
 
-def test_an_expired_watch_is_told_so_once(play: Play) -> None:
+def test_an_open_watch_is_told_that_it_is_too_old(play: Play) -> None:
+    scene = play("watch-expired")
+    lines: list[bytes] = []
+    scene.rules.open_stream(get(f"{EVENTS}?watch=true"), lines.append, lambda: None)
+    (fault,) = scene.faults.of("watch-expired")
+    assert scene.rules.close_watches(fault) == 1
+    assert json.loads(lines[0])["object"]["code"] == 410
+    assert isinstance(scene.rules.before(get(f"{EVENTS}?watch=true")), Request)
+
+
+def test_the_next_watch_is_told_so_where_none_was_open(play: Play) -> None:
     scene = play("watch-expired:resource=")
     (fault,) = scene.faults.of("watch-expired")
     scene.rules.close_watches(fault)
