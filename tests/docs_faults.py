@@ -27,6 +27,8 @@ What really struck is written to a file beside the rehearsal's folder, such as
 `/var/lib/pull-study/rehearsal.injected.jsonl`: a line a strike, with the fault, the time, the
 trial, the node, and what it hit. `make chaos` runs a matrix of faults and compares that file with
 the ledger: every fault is found as the table says, and no cell is excluded that none struck.
+`make chaos CHAOS=--full` adds a run on real nodes, `CHAOS=NAME` plays one run of
+`tests/chaos/matrix.py` beside an undisturbed one.
 
 """
 

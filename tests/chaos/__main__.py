@@ -111,7 +111,9 @@ def play(scenario: Scenario, folder: Path) -> Played:
     finally:
         end(home)
     outcome = read_outcome(code, output, place / "data/runs/run", injected_file(home.folder))
-    return Played(scenario, outcome, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    print(f"{scenario.name} ended after {seconds:.0f} s", flush=True)
+    return Played(scenario, outcome, seconds)
 
 
 def _experiment(place: Path, home: Home, *arguments: str) -> tuple[int, str]:
