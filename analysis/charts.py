@@ -122,7 +122,7 @@ def by_cluster(
     }
     offset = {"field": "size", "type": "ordinal", "sort": list(sizes)}
     y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
-    colour = colour_of("size", "image size", sizes)
+    colour = colour_of("size", "image", sizes)
     quartiles = [
         {"filter": _SHOWN},
         {
@@ -192,9 +192,14 @@ def by_size(
     seconds: Sequence[float],
     *,
     size_title: str,
+    apart: bool,
     provenance: str,
 ) -> Spec:
-    """Pull time over image size, a line a cluster; dataset `pulls` with size_gb."""
+    """Pull time over image size, a line a cluster; dataset `pulls` with size_gb and layers.
+
+    With `apart` each number of layers has a line of its own.
+    """
+    line = {"detail": {"field": "layers", "type": "nominal"}} if apart else {}
     x = {
         "field": "size_gb",
         "type": "quantitative",
@@ -210,12 +215,13 @@ def by_size(
                 {"op": "median", "field": "pull_s", "as": "median"},
                 {"op": "count", "as": "n"},
             ],
-            "groupby": ["cluster", "size_gb"],
+            "groupby": ["cluster", "size_gb", *(["layers"] if apart else [])],
         },
     ]
     told = [
         {"field": "cluster", "title": "cluster"},
         {"field": "size_gb", "title": "size (GB)", "format": ".4~g"},
+        *([{"field": "layers", "title": "layers"}] if apart else []),
         {"field": "n", "title": "pulls"},
         {"field": "median", "title": "median (s)", "format": ".2f"},
     ]
@@ -244,6 +250,7 @@ def by_size(
                     "y": y | {"field": "median"},
                     "color": colour,
                     "tooltip": told,
+                    **line,
                 },
             },
             *watermark(provenance),

@@ -17,6 +17,12 @@ _TEXT = (
 )
 
 
+_FEW_IMAGES = 12
+"""So many are told apart on one plot by name; more by their size alone."""
+
+_FEW_LAYERS = 3
+"""Numbers of layers that have lines of their own on one plot."""
+
 _MODEL = (
     "Pull time as a level and so many seconds for each unit of what an image is: least squares of "
     "the relative error, standard errors robust over nodes. python -m analysis predict gives the "
@@ -59,6 +65,7 @@ def pull_times(draft: Draft) -> Section:
                     sizes_gb,
                     pulls["pull_s"],
                     size_title=draft.size_title,
+                    apart=len(set(pulls["layers"])) <= _FEW_LAYERS,
                     provenance=draft.mark,
                 ),
                 ["pulls"],
@@ -78,8 +85,8 @@ def _sampled(draft: Draft, drawn: int) -> str:
 def _pulls(draft: Draft) -> Columns:
     (row,) = draft.tables.rows("SELECT count(*) AS n FROM pulls WHERE outcome = 'pulled'")
     every = max(1, -(-row["n"] // MOST_ROWS))
-    return draft.columns(f"""
-        SELECT cluster, coalesce(nullif(tag, ''), image) AS image,
+    columns = draft.columns(f"""
+        SELECT cluster, coalesce(nullif(tag, ''), image) AS image, layers::VARCHAR AS layers,
             coalesce(size_bytes, image_bytes) / 1e9 AS size_gb, node,
             round(pull_s, 4) AS pull_s, round(pull_and_wait_s, 4) AS wait_s, status,
             status = 'valid' AS valid,
@@ -88,6 +95,11 @@ def _pulls(draft: Draft) -> Columns:
             FROM pulls WHERE outcome = 'pulled') JOIN cluster USING (run, stack)
         WHERE turn % {every} = 0 ORDER BY size_gb, cluster, image, node
     """)
+    images = set(columns["image"])
+    if len(set(columns["size"])) < len(images) <= _FEW_IMAGES:
+        short = short_names(images)  # images of one size stand apart where they are few
+        columns["size"] = [short[image] for image in columns["image"]]
+    return columns
 
 
 def _summary(draft: Draft) -> PageTable:

@@ -44,6 +44,9 @@ phases of those names.
 _MEASURE_PARTS = PARTS[3:10]
 _ORDER = {phase: number for number, phase in enumerate(Phase)}
 
+_JOBS = "Jobs complete"
+"""The runner's name for its wait for the Job controller at the end of the phase measure."""
+
 PAUSE_S = 60.0
 """In a foreign recording a longer gap between two trials is a pause of the people, not a cost."""
 
@@ -141,7 +144,7 @@ def run_wall_time(
             times.append(_trial_time(one, path, zero, shift_s=shift, rate=rate))
             stretches += path
             at = path[-1].end if path else at
-        stretches += _rest(mine, at, span.end)
+        stretches += _rest(mine, at, span)
     paid = [s for s in stretches if s.part != Phase.PREFLIGHT.value]
     return _sum_up(stretches, times, _usd(paid, rate))
 
@@ -210,6 +213,8 @@ class _Span:
     begin: float
     end: float
     resumed: bool
+    waited_for_jobs: float | None = None
+    """Until when the runner waited for Jobs to be complete; None if it did not say."""
 
 
 def _spans(phases: Sequence[PhaseRecord]) -> list[_Span]:
@@ -218,7 +223,8 @@ def _spans(phases: Sequence[PhaseRecord]) -> list[_Span]:
     for phase in ordered:
         resumed = bool(spans) and _ORDER[phase.phase] <= _ORDER[spans[-1].phase]
         begin, end = phase.started_at.timestamp(), phase.ended_at.timestamp()
-        spans.append(_Span(phase.phase, begin, end, resumed))
+        waits = [step.ended_at.timestamp() for step in phase.steps if step.name == _JOBS]
+        spans.append(_Span(phase.phase, begin, end, resumed, max(waits, default=None)))
     return spans
 
 
@@ -306,9 +312,10 @@ def _stretch(begin: float, end: float, part: str, *, speed: float, own_s: float)
     return [_Stretch(begin, end, part, speed if part in {"pull", "start"} else 1.0)]
 
 
-def _rest(mine: Sequence[Moments], at: float, end: float) -> list[_Stretch]:
-    """After the last trial the runner waits until its Job is complete, so that it has seen that."""
-    complete = mine[-1].complete_s if mine else None
+def _rest(mine: Sequence[Moments], at: float, span: _Span) -> list[_Stretch]:
+    """After the last trial the runner waits for its Job to be complete, or long enough."""
+    end = span.end
+    complete = span.waited_for_jobs or (mine[-1].complete_s if mine else None)
     then = at if complete is None else min(max(at, complete), max(at, end))
     return [_Stretch(at, then, "control plane"), _Stretch(then, max(then, end), "runner")]
 

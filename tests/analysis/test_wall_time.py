@@ -16,6 +16,7 @@ from schema.run_records import (
     Rehearsal,
     RunRecord,
     Status,
+    StepRecord,
     TrialPod,
     TrialRecord,
 )
@@ -149,6 +150,24 @@ def test_pods_that_the_controller_makes_late_are_the_control_planes_time(record:
     waited = time.trials[1].parts
     assert waited["control plane"] >= 134 - 128.25
     assert waited["runner"] == pytest.approx(0.5)
+
+
+def test_waiting_for_the_job_controller_in_vain_is_the_control_planes_time(
+    record: RunRecord,
+) -> None:
+    step = StepRecord(name="Jobs complete", started_at=at(148), ended_at=at(149.9))
+    phases = [
+        p.model_copy(update={"steps": (step,)}) if p.phase is Phase.MEASURE else p for p in PHASES
+    ]
+    cells = [c.model_copy(deep=True) for c in CELLS]
+    late = cells[2].phases.model_copy(update={"job_complete_at": None})
+    cells[2] = cells[2].model_copy(update={"phases": late})
+
+    plain = run_wall_time(record, PHASES, TRIALS, cells)
+    told = run_wall_time(record, phases, TRIALS, cells)
+
+    assert plain.parts["runner"] - told.parts["runner"] == pytest.approx(1.9)
+    assert told.parts["control plane"] - plain.parts["control plane"] == pytest.approx(1.9)
 
 
 def test_a_trial_without_evidence_is_unexplained(record: RunRecord) -> None:
