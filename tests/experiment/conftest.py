@@ -49,6 +49,7 @@ class Story:
             )
             for index, node in enumerate(NODES)
         ]
+        self.cluster = ""
         self.numbers = itertools.count()
         self.events: list[EventRecord] = []
         for pod in self.pods:
@@ -132,6 +133,7 @@ class Story:
             first_bound_at=START + timedelta(seconds=0.1),
             all_bound_at=START + timedelta(seconds=0.2),
             last_finished_at=START + timedelta(seconds=5),
+            cluster=self.cluster,
         )
 
 
