@@ -102,22 +102,22 @@ class Follower:
             pass
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while not self._closing.is_set() and self.failure is None:
             try:
                 if not self._version:
                     self._list()
                 self._follow()
             except Refused as refused:
-                if refused.status in _FOR_GOOD:
-                    self.failure = refused.as_error()
-                    return
                 self._after(refused)
             except Exception as error:  # noqa: BLE001 (told by whoever waits for what is followed)
                 self.failure = error
-                return
+        self._listed.set()
 
     def _after(self, refused: Refused) -> None:
         if self._closing.is_set():
+            return
+        if refused.status in _FOR_GOOD:
+            self.failure = refused.as_error()
             return
         status = f" ({refused.status})" if refused.status else ""
         why = f"the watch of {self._what.name} was closed: {refused.reason}{status}"
