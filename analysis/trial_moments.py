@@ -17,6 +17,9 @@ RUNNING = "running"
 """From the start of the container to its end."""
 
 
+_UNFINISHED = {Status.FAILED, Status.RETRIED, Status.ABORTED, Status.EVICTED}
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """A trial's moments on its last node, in seconds since 1970; None where nothing says so.
@@ -31,6 +34,8 @@ class Moments:
         known_s: the runner knew of it; in a foreign recording the Job was complete.
         complete_s: its Job was complete; nobody but the last trial's runner waits for that.
         failed: the pull failed or never ended, so that time after its begin is that pull's.
+        lost: the node was lost, so that time after its last sign is the wait for the control plane
+            to find that out.
     """
 
     trial: int
@@ -49,6 +54,7 @@ class Moments:
     known_s: float | None = None
     complete_s: float | None = None
     failed: bool = False
+    lost: bool = False
 
     @property
     def path(self) -> list[tuple[str, float | None]]:
@@ -152,7 +158,8 @@ def _moments(
         started_s=started,
         ended_s=_ended(cell, known.known_s, own_s=own_s, delay_s=delay_s),
         complete_s=_seconds(p.job_complete_at),
-        failed=cell.status in {Status.FAILED, Status.RETRIED, Status.ABORTED},
+        failed=cell.status in _UNFINISHED,
+        lost=cell.status is Status.NODE_LOST,
     )
 
 

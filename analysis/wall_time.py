@@ -35,7 +35,7 @@ PARTS = (
 """What time goes to, in the order of a run.
 
 removal: taking images from the nodes before a trial; control plane: making the Job's pods, binding
-them, and telling the runner that one has ended; start: the kubelet's work on a pod before and after
+them, and telling the runner that one has ended or that a node is lost; start: the kubelet's work on a pod before and after
 its pull; pull; container: its program's own time; settling: the container's time beyond that, while
 the disk still works off the pull; runner: what the runner waited or did itself; the others are the
 phases of those names.
@@ -295,6 +295,8 @@ def _across(moments: Moments, step: str) -> str:
     """The part of a stretch within which a moment is not known."""
     if step == BEFORE_PULL:  # the moment of binding is missing: it was before the pull all the same
         return step
+    if moments.lost:
+        return "control plane"
     if moments.failed and moments.pulling_s is not None:
         return "pull"
     return "unexplained"

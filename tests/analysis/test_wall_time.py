@@ -186,6 +186,17 @@ def test_a_failing_pull_is_pull_time_until_the_runner_gave_up(record: RunRecord)
     assert time.explained == pytest.approx(1)
 
 
+def test_waiting_until_a_node_is_called_lost_is_the_control_planes_time(
+    record: RunRecord,
+) -> None:
+    lost = cell(2, "node-9", Status.NODE_LOST, scheduled=129, pulling=130)
+
+    time = run_wall_time(record, PHASES, TRIALS, (*CELLS[:2], lost))
+
+    assert time.trials[1].parts["control plane"] >= 148 - 130
+    assert time.explained == pytest.approx(1)
+
+
 def test_the_last_node_is_the_one_whose_end_the_runner_saw_last(record: RunRecord) -> None:
     quick = cell(2, "node-2", scheduled=129, pulling=130, pulled=131, started=131.2, finished=132)
     failed = cell(2, "node-9", Status.FAILED, scheduled=129, pulling=130)
