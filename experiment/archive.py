@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
 from experiment.collect import identity
 from experiment.errors import MeasureError, PlanError
 from experiment.google_cloud import GoogleApi
@@ -138,7 +136,7 @@ def _events(
             try:
                 entry = json.loads(line)
                 event = _event(entry, outputs, window)
-            except (ValueError, KeyError, ValidationError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 folder.log(f"unreadable line in {name} passed over: {line[:80]!r}", _now())
                 continue
             if event is not None:
