@@ -35,10 +35,10 @@ PARTS = (
 """What time goes to, in the order of a run.
 
 removal: taking images from the nodes before a trial; control plane: making the Job's pods, binding
-them, and telling the runner that one has ended or that a node is lost; start: the kubelet's work on a pod before and after
-its pull; pull; container: its program's own time; settling: the container's time beyond that, while
-the disk still works off the pull; runner: what the runner waited or did itself; the others are the
-phases of those names.
+them, and telling the runner that one has ended or that a node is lost; start: the kubelet's work on
+a pod before and after its pull; pull; container: its program's own time; settling: the container's
+time beyond that, while the disk still works off the pull; runner: what the runner waited or did
+itself; the others are the phases of those names.
 """
 
 _MEASURE_PARTS = PARTS[3:10]
