@@ -22,7 +22,7 @@ case "$*" in
         echo "r/i@sha256:d1 t sha256:d1 2.0 MiB linux/amd64 -"
         echo "sha256:cfg t sha256:d1 2.0 MiB linux/amd64 -"
     fi ;;
-"containers ls") 
+"containers ls")
     printf 'CONTAINER IMAGE RUNTIME\nmine sha256:cfg r\ntheirs r/other@sha256:d2 r\n' ;;
 "containers rm mine") ;;
 "images rm --sync r/i@sha256:d1 sha256:cfg") ;;
