@@ -10,7 +10,7 @@ see, from that time.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -118,7 +118,7 @@ class NodeStats:
                 return
             try:
                 future.result(max(0.0, end - time.monotonic()))
-            except TimeoutError:
+            except (TimeoutError, CancelledError):  # cancelled by an earlier closing
                 return
 
     def _fetch(

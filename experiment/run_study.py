@@ -209,7 +209,10 @@ class StudyRun:
 
     def _end(self) -> UserError | None:
         if self._measurement is not None:
-            self._measurement.close()
+            try:
+                self._measurement.close()
+            except Exception:  # noqa: BLE001 (the cluster must come down whatever happened)
+                self._folder.log(traceback.format_exc(), now())
         if not self._cluster.exists:
             return None
         if not self._keep:

@@ -107,3 +107,16 @@ def test_figures_from_before_the_trials_end_are_asked_for_again(
     told = [record for record in kept if not record.error]
     assert all(record.at >= ended_at for record in told)
     assert {(record.trial, record.moment) for record in told} == {(1, "after"), (2, "before")}
+
+
+def test_closing_again_with_summaries_outstanding_is_quiet(
+    stats: NodeStats, kubelets: Kubelets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiment.node_stats._CLOSE_S", 0.0)
+    monkeypatch.setattr("experiment.node_stats._REST_S", 0.0)
+    for trial in range(1, 5):
+        stats.after(trial, None, datetime.now(UTC))
+    stats.close()
+    assert kubelets.asked < 4 * 24
+    monkeypatch.setattr("experiment.node_stats._CLOSE_S", 1.0)
+    stats.close()
