@@ -8,9 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from experiment.clusters import extend
+from experiment.errors import PreflightError
+from experiment.stack_files import copy_stack_files
 from experiment.stacks import StudyStack
 from rehearsal.google_state import Kind
 from schema.errors import ExitCode
@@ -112,18 +116,16 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
 def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
     up: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiment import clusters
+    def of_other_nodes(stack: str, work: Path) -> None:
+        copy_stack_files(stack, work)
+        (work / f"Pulumi.{stack}.yaml").write_text(
+            "config:\n  pull-study:gvnic: 'false'\n  pull-study:nodeCount: '4'\n"
+        )
 
-    copy = clusters.copy_stack_files
-    file = "config:\n  pull-study:gvnic: 'false'\n  pull-study:nodeCount: '4'\n"
-    monkeypatch.setattr(
-        clusters,
-        "copy_stack_files",
-        lambda stack, work: (copy(stack, work), (work / f"Pulumi.{stack}.yaml").write_text(file)),
-    )
+    monkeypatch.setattr("experiment.clusters.copy_stack_files", of_other_nodes)
     before = expires(up)
-    with pytest.raises(clusters.PreflightError, match="would change measured as well"):
-        clusters.extend("size-4", 1, lambda _line: None)
+    with pytest.raises(PreflightError, match="would change measured as well"):
+        extend("size-4", 1, lambda _line: None)
     assert expires(up) == before
 
 

@@ -115,9 +115,7 @@ def kubernetes_list(folder: Path) -> Iterator[ControlPlane]:
     """Serve it on loopback until the block ends; where it answers."""
     authority = make_authority()
     certificate = certify_administrator(authority)
-    files = {"ssl_certfile": folder / "tls.crt", "ssl_keyfile": folder / "tls.key"}
-    files["ssl_certfile"].write_bytes(certificate.pem)
-    files["ssl_keyfile"].write_bytes(certificate.key_pem)
+    certificate.write(folder, "tls")
     api = KubernetesList()
 
     async def respond(request: Request) -> JSONResponse:
@@ -127,7 +125,12 @@ def kubernetes_list(folder: Path) -> Iterator[ControlPlane]:
 
     app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "PATCH", "DELETE"])])
     config = uvicorn.Config(
-        app, port=0, log_level="error", lifespan="off", **{k: str(v) for k, v in files.items()}
+        app,
+        port=0,
+        log_level="error",
+        lifespan="off",
+        ssl_certfile=folder / "tls.crt",
+        ssl_keyfile=str(folder / "tls.key"),
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
