@@ -88,6 +88,22 @@ class Observer:
         answer.raise_for_status()
         return round(sum(float(value) for value in _SERVED.findall(answer.text)))
 
+    def await_no_pods(self, timeout_s: float) -> None:
+        """Wait until no Job has a pod left, so that one side's removal is not the other's burden.
+
+        Raises:
+            TimeoutError: some are left.
+        """
+        deadline = time.monotonic() + timeout_s
+        params = {"labelSelector": _JOBS, "limit": "1"}
+        with self._session() as session:
+            while session.get(f"{self._url}/api/v1/pods", params=params, timeout=_TIMEOUT_S).json()[
+                "items"
+            ]:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"pods of Jobs are left after {timeout_s:.0f} s")
+                time.sleep(0.5)
+
     def close(self) -> None:
         """Stop following."""
         self._closing = True

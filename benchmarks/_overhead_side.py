@@ -41,6 +41,7 @@ _SCALE = 0.01
 _LONGEST_S = 1800.0
 _SETTLE_S = 3.0
 """For the last events, and what a controller still does for one side."""
+_GONE_S = 300.0
 _AUDITED_USER = "rehearsal-user"
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -117,6 +118,7 @@ def compare(setting: Setting, place: Path) -> Comparison:
         home = Home(place / "home")
         folder, runner, observer = _run_runner(setting, place, home, audit)
         try:
+            observer.await_no_pods(_GONE_S)
             time.sleep(_SETTLE_S)
             loop = _run_loop(setting, folder, observer, kubectl, audit)
         finally:

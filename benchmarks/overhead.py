@@ -15,6 +15,7 @@ from benchmarks._overhead_page import table, write_plot
 from benchmarks._overhead_side import Comparison, Setting, compare
 
 SIMULATED_SIZES = (4, 16, 64, 256)
+"""Speed 1: the control plane works by the clock, so the nodes must too."""
 
 _OUT = Path("data/benchmarks")
 _SETTINGS = (
