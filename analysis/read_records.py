@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from analysis.wall_time import WallTime, run_wall_time
 from schema.errors import UserError
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
-    EvidenceRecord,
     GapRecord,
     NodeStatsRecord,
     PhaseRecord,

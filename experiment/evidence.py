@@ -13,8 +13,9 @@ from statistics import median
 from pydantic import ValidationError
 
 from schema.events import REASONS, KubeEvent, parse_event
+from schema.evidence_records import SourceCount
 from schema.names import JOB_NAMESPACE
-from schema.run_records import EventRecord, GapRecord, Source, SourceCount, TrialRecord
+from schema.run_records import EventRecord, GapRecord, Source, TrialRecord
 
 CLOCK_OFF_S = 5.0
 """Clocks that differ by more are off: an event reaches the watch within a second or two."""

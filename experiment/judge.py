@@ -11,7 +11,8 @@ from experiment.collect import Collection, LogReader
 from experiment.evidence import clock_offsets, merge_events, reconcile
 from experiment.ledger import Circumstances, make_ledger
 from experiment.run_folder import RunFolder
-from schema.run_records import CellRecord, EvidenceRecord, GapRecord, RunRecord, TrialRecord
+from schema.evidence_records import EvidenceRecord
+from schema.run_records import CellRecord, GapRecord, RunRecord, TrialRecord
 
 
 def judge(

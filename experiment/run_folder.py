@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from experiment.errors import PlanError
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
     EventRecord,
-    EvidenceRecord,
     GapRecord,
     NodeRecord,
     NodeStatsRecord,

@@ -11,7 +11,7 @@ removals.jsonl     RemovalRecord, a line a node and image whose removal was aske
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
 ledger.jsonl       CellRecord, a line a cell, again when it is judged anew: the last line of a cell
                    counts, and of a trial's attempts the last one
-evidence.jsonl     EvidenceRecord, a line each time that an attempt is judged
+evidence.jsonl     EvidenceRecord of schema.evidence_records, a line each time that it is judged
 
 All times are RFC 3339 in UTC by the runner's clock unless a field says otherwise; durations are
 in seconds. Where simulated nodes run faster than the clock (Rehearsal.speed), all times are still
@@ -379,37 +379,3 @@ class CellRecord(_Record):
     sources: dict[str, list[Source]]
     """For Scheduled, Pulling, Pulled, Created, Started: which sources saw it."""
     phases: CellPhases
-
-
-class SourceCount(_Record):
-    """What one source gave of an attempt's events."""
-
-    seen: int
-    """Events, each counted once."""
-    lost: int
-    """Events that another source saw and this one should have seen too."""
-    repeated: int
-    """Records of an update that this source had given before."""
-    gaps: int
-
-
-class EvidenceRecord(_Record):
-    """How complete an attempt's events are: the sources reconciled, when it was judged.
-
-    Events are those about the pods of its trials. A source that gave none is not among `sources`:
-    a cluster that is not on GKE has no native log.
-    """
-
-    attempt: int
-    at: datetime
-    complete: bool
-    """Cloud Logging held every event that the watch saw, before the deadline."""
-    waited_s: float
-    """For late entries of Cloud Logging."""
-    sources: dict[Source, SourceCount]
-    seen_by_several: int
-    seen_by_one: int
-    seen_by_none: int
-    """Events that must have been, by the pods' own states, and that no source saw."""
-    clock_offsets_s: dict[str, float] = {}
-    """By reporter: the runner's clock less its own, where they differ."""

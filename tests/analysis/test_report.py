@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from analysis.page import Page, Section, render
 from analysis.report import write_report
+from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import (
-    EvidenceRecord,
     GapRecord,
     Rehearsal,
     Source,
-    SourceCount,
     Status,
 )
 from tests.analysis.recorded import (

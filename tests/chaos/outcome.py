@@ -11,10 +11,10 @@ from pathlib import Path
 
 from experiment.run_folder import RunFolder
 from rehearsal.faults import Fault, node_number, parse_fault
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
     EventRecord,
-    EvidenceRecord,
     GapRecord,
     PhaseRecord,
     Source,

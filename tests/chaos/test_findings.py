@@ -12,16 +12,15 @@ import pytest
 
 from rehearsal.fault_kinds import KINDS
 from rehearsal.faults import Faults, parse_fault
+from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import (
     CellPhases,
     CellRecord,
     EventRecord,
-    EvidenceRecord,
     GapRecord,
     Phase,
     PhaseRecord,
     Source,
-    SourceCount,
     Status,
 )
 from tests.chaos.findings import differences, findings, invented
