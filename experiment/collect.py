@@ -138,9 +138,11 @@ class Collection:
     Args:
         folder: of the run; what it holds already is not added again.
         reader: of the run's cluster.
+        since: what the watch saw before need not be there: entries of an earlier attempt are taken
+            if they are, and not waited for.
     """
 
-    def __init__(self, folder: RunFolder, reader: LogReader) -> None:
+    def __init__(self, folder: RunFolder, reader: LogReader, since: datetime | None = None) -> None:
         self._folder = folder
         self._reader = reader
         held = folder.events(Source.EXPORTER)
@@ -149,7 +151,8 @@ class Collection:
         self._expected = {
             _uid(record)
             for record in folder.events(Source.WATCH)
-            if record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
+            if (since is None or record.received_at >= since)
+            and record.event.get("involvedObject", {}).get("namespace") == JOB_NAMESPACE
             and record.event["involvedObject"].get("kind") == "Pod"
         }
         self._latest: datetime | None = None
