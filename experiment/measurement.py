@@ -86,7 +86,7 @@ class Measurement:
         if not fresh:
             with steps.step("leftovers"):
                 clear_leftovers(self._kube, progress.now)
-        self._reader = LogReader(outputs, self._since) if outputs.log_filter else None
+        self._reader = LogReader(outputs, record.started_at) if outputs.log_filter else None
         if self._reader:
             progress.now("waiting for a first event to arrive in Cloud Logging")
             with steps.step("first event in Cloud Logging"):
@@ -176,7 +176,8 @@ class Measurement:
         if self._reader is None:
             return True
         with self._steps.step("late entries"):
-            return Collection(self._folder, self._reader).run(timeout_s, self._progress.collected)
+            collection = Collection(self._folder, self._reader, self._since)
+            return collection.run(timeout_s, self._progress.collected)
 
     def close(self) -> None:
         """Close the watches and all connections."""
@@ -190,10 +191,6 @@ class Measurement:
             total = repeated.total()
             text = f"the API server made the runner repeat {total} requests ({counts})"
             self._folder.log(text, now())
-
-    def leave(self) -> None:
-        """Remove the run's Jobs from a cluster that stays."""
-        self._kube.delete_jobs(JOB_NAMESPACE)
 
     def _make_cold(self, planned: PlannedTrial) -> tuple[datetime, datetime] | None:
         """Remove a trial's image from every node, unless it cannot be there; from when to when."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -77,8 +77,8 @@ def export(store: LogStore, story: Story, skip: int = 0) -> None:
         store.append(LogLine(KEY, "monitoring", "pod", "event-exporter", "stdout", text, at))
 
 
-def collected(folder: RunFolder, reader: LogReader, timeout_s: float = 0.0) -> bool:
-    return Collection(folder, reader).run(timeout_s, lambda _found, _wanted: None)
+def collected(folder: RunFolder, reader: LogReader, since: datetime | None = None) -> bool:
+    return Collection(folder, reader, since).run(0.0, lambda _found, _wanted: None)
 
 
 def uids(folder: RunFolder) -> list[str]:
@@ -103,6 +103,14 @@ def test_what_does_not_come_in_time_is_told_and_read_later(
     export(store, story)
     assert collected(folder, reader)
     assert len(set(uids(folder))) == len(story.events)
+
+
+def test_entries_of_an_earlier_attempt_are_taken_and_not_waited_for(
+    store: LogStore, reader: LogReader, folder: RunFolder, story: Story
+) -> None:
+    export(store, story, skip=3)
+    assert collected(folder, reader, since=START + timedelta(minutes=5))
+    assert len(uids(folder)) == len(story.events) - 3
 
 
 @pytest.mark.parametrize("faults", [["page-token-expired:count=3,page=4"]], indirect=True)
