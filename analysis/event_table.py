@@ -25,8 +25,11 @@ from analysis.read_events import Notes, read_events
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
 
-MEMORY = "192MB"
+MEMORY = "256MB"
 """What DuckDB may hold in memory before it spills."""
+
+MANY = 2_000_000
+"""From so many events on memory counts for more than time."""
 
 COLUMNS = {
     "rec": "whole",
@@ -111,7 +114,8 @@ def open_event_table(
         )
         try:
             stacks = _Stacks(recordings)
-            make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress))
+            if make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress)) > MANY:
+                database.execute("SET threads = 1")  # each thread takes buffers of its own
             _add_saved(database, stacks)
             make_table(database, "stack", _STACK, stacks.rows())
             database.execute(_DEDUPLICATE)

@@ -17,7 +17,7 @@ import duckdb
 
 from analysis.bulk import make_table
 from analysis.cells import PHASE_TIMES, derive_cells, image_parts
-from analysis.event_table import Progress, open_event_table
+from analysis.event_table import MEMORY, Progress, open_event_table
 from analysis.load_runs import Recording, find_recordings
 from analysis.pulls import derive_pulls
 from analysis.raw_times import write_raw_times
@@ -31,6 +31,10 @@ TABLES = ("pulls", "cells", "summary", "other_pulls")
 _SIDE_BY_SIDE = 200_000
 """Up to so many events two tables are written at a time; two sorts of more would not fit into the
 memory that event_table.MEMORY allows."""
+
+
+class TooMuchError(UserError):
+    """The events do not fit into memory and temporary files."""
 
 
 class OutputError(UserError):
@@ -91,10 +95,12 @@ SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, 
     {", ".join(_SPANS)},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,
     round(t.trial_usd, 9) AS trial_usd,
-    round(t.trial_usd / count(*) OVER (PARTITION BY c.rec, c.trial), 9) AS usd,
+    round(t.trial_usd / n.cells, 9) AS usd,
     {", ".join(_time(name) for name in PHASE_TIMES)},
     s.provenance, c.cluster AS cluster_uid, c.pod_uid
 FROM cell AS c JOIN stack AS s USING (rec) JOIN image AS i USING (image)
+LEFT JOIN (SELECT rec, trial, count(*) AS cells FROM cell GROUP BY ALL) AS n
+    ON n.rec = c.rec AND n.trial = c.trial
 LEFT JOIN trial_time AS t ON t.rec = c.rec AND t.trial = c.trial
 ORDER BY s.run, s.nodes, s.stack, c.trial, c.repetition, i.size_bytes, c.image, c.node;
 
@@ -203,8 +209,24 @@ def open_tables(
         NothingRecordedError: an input holds nothing that could hold events.
         DamagedRunError: a run's folder cannot be read.
         UnreadableFileError: a file cannot be opened.
+        TooMuchError: there is too little memory, or disk for what does not fit into it.
     """
-    recordings = find_recordings(inputs)
+    try:
+        with _derived(find_recordings(inputs), images, progress) as tables:
+            yield tables
+    except duckdb.OutOfMemoryException as error:
+        detail = str(error).partition("\n")[0]
+        raise TooMuchError(
+            f"The events need more memory than {MEMORY} or more room for temporary files: "
+            f"{detail}.",
+            "name fewer recordings at a time, or free some disk where TMPDIR is",
+        ) from None
+
+
+@contextmanager
+def _derived(
+    recordings: Sequence[Recording], images: str | None, progress: Progress | None
+) -> Iterator[Tables]:
     notes = Notes()
     for recording in recordings:
         for file, line, what in recording.folder.damage if recording.folder else ():

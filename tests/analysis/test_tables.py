@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.read_records import DamagedRunError
-from analysis.tables import OutputError, open_tables, write_tables
+from analysis.tables import OutputError, TooMuchError, open_tables, write_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
     IMAGES,
@@ -178,6 +178,17 @@ def test_a_parquet_of_others_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "events.parquet").write_text("no parquet")
     with pytest.raises(DamagedRunError, match=r"events\.parquet cannot be read"):
         tables_of([tmp_path / "events.parquet"], tmp_path / "out")
+
+
+def test_too_little_memory_is_a_sentence(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate 16 MiB")
+
+    monkeypatch.setattr("analysis.tables.derive_cells", full)
+    with pytest.raises(TooMuchError, match="need more memory than .*failed to allocate 16 MiB"):
+        tables_of([written / "events.parquet"], tmp_path / "out")
 
 
 def test_a_folder_that_cannot_be_written_is_told(written: Path, tmp_path: Path) -> None:
