@@ -236,10 +236,10 @@ def _unpacked_bytes(cell: CellEvidence) -> int:
 
 def _disk_pressure(cell: CellEvidence) -> str:
     begin, end = cell.window
+    if begin is None:  # its turn never came
+        return ""
     for state in cell.node_states:
-        in_time = (begin is None or state.at >= begin - _SLACK) and (
-            end is None or state.at <= end + _SLACK
-        )
+        in_time = state.at >= begin - _SLACK and (end is None or state.at <= end + _SLACK)
         if in_time and "DiskPressure" in state.pressures:
             return "the node was short of disk while it pulled: it has DiskPressure"
     return _during(
@@ -270,11 +270,13 @@ def _warm_layers(cell: CellEvidence) -> str:
 def _during(cell: CellEvidence, wanted: Callable[[SeenEvent], bool], sentence: str) -> str:
     """The sentence and the first wanted event about the node within the cell's window."""
     begin, end = cell.window
+    if begin is None:  # its turn never came
+        return ""
     for seen in cell.index.by_node.get(cell.node, ()):
         at = cell.index.on_runners_clock(seen)
         if at is None or not wanted(seen):
             continue
-        if (begin is None or at >= begin - _SLACK) and (end is None or at <= end + _SLACK):
+        if at >= begin - _SLACK and (end is None or at <= end + _SLACK):
             return f"{sentence}: {seen.event.message}"
     return ""
 

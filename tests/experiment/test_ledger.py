@@ -153,6 +153,17 @@ def test_a_trial_without_pods_has_a_line_for_every_node(story: Story) -> None:
     assert statuses(story) == [Status.ABORTED] * 4
 
 
+def test_a_trial_whose_turn_never_came_is_not_blamed_on_its_nodes(story: Story) -> None:
+    node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
+    story.event(node, "Starting", START, "Starting kubelet.", "node-a")
+    story.event(node, "NodeHasDiskPressure", START, "Node node-a status is now: X", "node-a")
+    never = story.trial.model_copy(
+        update={"pods": (), "released_at": None, "last_finished_at": None, "error": "interrupted"}
+    )
+    cells = make_ledger("run", [story.planned], [never], merge_events(story.events), NODES)
+    assert [cell.status for cell in cells] == [Status.ABORTED] * 4
+
+
 def test_a_record_that_is_no_event_is_passed_over(story: Story) -> None:
     odd = EventRecord(source=Source.EXPORTER, received_at=START, event={"metadata": [1]})
     story.events.append(odd)

@@ -21,6 +21,7 @@ from experiment.run_folder import RunFolder
 from rehearsal import machine, processes
 from rehearsal.ending import end
 from rehearsal.home import HOME_VARIABLE, Home
+from schema.errors import ExitCode
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Phase, Source, Status
 from tests.live.footprint import Footprint, expect_same, footprint, processes_of
@@ -260,7 +261,7 @@ def test_an_image_that_cannot_be_made_stops_before_a_cluster_is(place: Place) ->
     study.write_text("name: u\nimages: [{repository: ghcr.io/a/b, tags: [latest]}]\n")
     arguments = ("run", "--stack", "size-4", "--study", str(study), "--rehearse", "--yes")
     code, output = place.run("experiment", *arguments)
-    assert code == 4, output
+    assert code == ExitCode.IMAGE_MISSING, output
     assert "ghcr.io/a/b:latest cannot be read from its registry" in output
     assert "Traceback" not in output
     place.expect_nothing_left()
