@@ -27,6 +27,7 @@ from benchmarks._overhead_observer import Observer, Turn, gaps_s
 from experiment.run_folder import RunFolder
 from rehearsal.home import HOME_VARIABLE, Home
 from rehearsal.session import session
+from schema.names import JOB_NAMESPACE
 from schema.run_records import Phase, TrialRecord
 from tools.programs import locate
 
@@ -118,6 +119,7 @@ def compare(setting: Setting, place: Path) -> Comparison:
         home = Home(place / "home")
         folder, runner, observer = _run_runner(setting, place, home, audit)
         try:
+            _remove_jobs(kubectl, _admin(home))
             observer.await_no_pods(_GONE_S)
             time.sleep(_SETTLE_S)
             loop = _run_loop(setting, folder, observer, kubectl, audit)
@@ -125,6 +127,20 @@ def compare(setting: Setting, place: Path) -> Comparison:
             observer.close()
     bound = [_seconds(trial) for trial in folder.trials()]
     return Comparison(setting, runner, loop, max(bound))
+
+
+def _admin(home: Home) -> Path:
+    """Kubeconfig of the one cluster's administrator, who is not the user that is audited."""
+    return next(home.clusters.glob("*/admin.kubeconfig"))
+
+
+def _remove_jobs(kubectl: Path, kubeconfig: Path) -> None:
+    """A runner that keeps its cluster keeps its last Jobs too."""
+    subprocess.run(
+        [kubectl, "--kubeconfig", kubeconfig, "delete", "jobs", "--all", "-n", JOB_NAMESPACE],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _seconds(trial: TrialRecord) -> float:
@@ -150,7 +166,7 @@ def _run_runner(
         )
         try:
             _await_phase(folder, Phase.PROVISION, process)
-            observer = Observer(next(home.clusters.glob("*/admin.kubeconfig")))
+            observer = Observer(_admin(home))
             _await_phase(folder, Phase.PREPARE, process)
             begun, requests, cpu_s = time.time(), observer.requests_served(), _cpu_s(process.pid)
             with _peak_of(process.pid) as peaks:
