@@ -103,6 +103,8 @@ def _die(bed: Bed, moment: Moment) -> None:
     assert cli, f"nobody was killed within {len(bed.calls.calls)} calls"
     for pid in cli:
         gone(pid)
+    if moment.victim in {"provider", "all"}:
+        providers.wait(timeout=20)
     bed.calls.forget()
 
 
