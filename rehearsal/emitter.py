@@ -95,7 +95,7 @@ class Emitter:
         if name in self._nodes and self._nodes[name][0] != uid:
             await self._drop(name)
         if name not in self._nodes:
-            disk = int(node.status.capacity["ephemeral-storage"].removesuffix("Ki")) * 1024
+            disk = quantity(node.status.capacity["ephemeral-storage"])
             pulls = int(node.metadata.annotations.get(PARALLEL_ANNOTATION, "1"))
             kubelet = Kubelet(self._site, name, disk, pulls)
             self._nodes[name] = (uid, kubelet, await self._server.listen(kubelet))
@@ -185,6 +185,14 @@ class Emitter:
         key, value = VIRTUAL_NODE
         change = {"metadata": {"annotations": {key: value if kept else None}}}
         await self._api.send("PATCH", f"/api/v1/nodes/{name}", change, STRATEGIC)
+
+
+def quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity such as 98831908Ki."""
+    for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1):
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * 1024**power)
+    return int(float(text))
 
 
 def main(arguments: list[str]) -> None:

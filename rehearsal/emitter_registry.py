@@ -4,6 +4,7 @@ A manifest is asked for once and kept; its layers are never fetched, only waited
 """
 
 import asyncio
+import hashlib
 import json
 
 import aiohttp
@@ -117,7 +118,8 @@ class NodesRegistry:
             image = read_image(reference, manifest, config)
         except BadImageError as error:
             raise PullError(unreachable(reference, error.problem)) from error
-        return _stored(f"{host}/{repository}@{digest}", image, len(manifest))
+        own = digest or f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+        return _stored(f"{host}/{repository}@{own}", image, len(manifest))
 
     async def _manifest(self, repository: str, names: list[str]) -> bytes | None:
         """By digest; by tag where the mirror does not know the digest as nobody asked it yet."""

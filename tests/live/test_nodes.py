@@ -22,6 +22,7 @@ from rehearsal.control_plane import LocalControlPlane
 from rehearsal.fleet import ClusterKey, FleetError, LogLine, PoolSpec
 from rehearsal.home import Home, lock
 from rehearsal.local_fleet import LocalFleet
+from rehearsal.options import Options
 from schema.image_tag import parse_tag
 from schema.names import MEASURED_LABEL
 from tests.live.footprint import expect_same, footprint, processes_of
@@ -53,9 +54,10 @@ class Machine:
         self.lines: list[LogLine] = []
         self.fleet = LocalFleet(
             home,
-            registry=self.registry.address,
-            pause_image=self.registry.pause_image,
+            images=self.registry,
+            mirror=self.registry.address,
             write_log=self.lines.append,
+            options=Options(0.05),
         )
 
     @property
