@@ -273,19 +273,27 @@ def test_a_quantity_is_read_in_whatever_unit() -> None:
 
 
 def test_a_claim_is_an_image_in_form_and_says_that_it_is_none() -> None:
-    claim = make_claim(parse_tag("9-layers-size-900000000-bytes"), 1.0)
+    claim = make_claim("owner/chonks", parse_tag("9-layers-size-900000000-bytes"), 1.0)
     found = read_image("x", claim.manifest, claim.config)
     assert len(found.layers) == 9
     assert {layer.size for layer in found.layers} == {50_000_000}
     assert found.making is not None
     assert found.making.unpacked == (100_000_000,) * 9
     assert "simulated" in found.making.origin.compressor
-    assert claim == make_claim(parse_tag("9-layers-size-900000000-bytes"), 1.0)
+    assert claim == make_claim("owner/chonks", parse_tag("9-layers-size-900000000-bytes"), 1.0)
+
+
+def test_images_of_the_original_study_are_claimed_as_they_are() -> None:
+    tag = parse_tag("9-layers-size-19034736629-bytes")
+    claim = make_claim("converged-computing/container-chonks-run1", tag, 1.0)
+    layers = read_image("x", claim.manifest, claim.config).layers
+    told = len(claim.manifest) + len(claim.config) + sum(layer.size for layer in layers)
+    assert told == pytest.approx(20_726_499, rel=0.01)  # its recorded events
 
 
 def test_claims_share_layers_where_images_would() -> None:
     def layers(tag: str) -> list[str]:
-        claim = make_claim(parse_tag(tag), 1.0)
+        claim = make_claim("owner/chonks", parse_tag(tag), 1.0)
         return [layer.diff_id for layer in read_image("x", claim.manifest, claim.config).layers]
 
     first, second = layers("8-layers-size-8000-bytes-v1"), layers("8-layers-size-8000-bytes-v2x1")
