@@ -104,3 +104,40 @@ def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(
 
 def test_free_bytes_of_a_folder_that_is_yet_to_be_made(tmp_path: Path) -> None:
     assert machine.free_bytes(tmp_path / "a" / "b") == machine.free_bytes(tmp_path) > 0
+
+
+def test_more_real_nodes_than_a_machine_runs_are_refused_with_a_way_out() -> None:
+    assert machine.too_many("real", 8) is None
+    assert machine.too_many("real", None) is None
+    obstacle = machine.too_many("real", 16)
+    assert obstacle is not None
+    assert obstacle.problem == "16 real nodes are more than the 8 that one machine runs."
+    assert "--nodes simulated" in obstacle.cure
+
+
+def test_more_simulated_nodes_than_memory_allows_are_refused_with_the_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needed = machine.simulated_bytes(256)
+    monkeypatch.setattr(machine, "free_memory", lambda: needed)
+    assert machine.too_many("simulated", 256) is None
+    obstacle = machine.too_many("simulated", 300)
+    assert obstacle is not None
+    assert f"300 simulated nodes takes about {machine.simulated_bytes(300) / 2**30:.1f} GiB" in (
+        obstacle.problem
+    )
+    assert "at most 256 nodes" in obstacle.cure
+
+
+def test_a_container_s_limit_counts_as_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert machine.free_memory() > 0
+    for name, value in (("max", 3 << 30), ("current", 1 << 30)):
+        (tmp_path / name).write_text(f"{value}\n")
+    monkeypatch.setattr(machine, "_available_bytes", lambda: 16 << 30)
+    monkeypatch.setattr(machine, "_MEMORY_LIMIT", tmp_path / "max")
+    monkeypatch.setattr(machine, "_MEMORY_USED", tmp_path / "current")
+    assert machine.free_memory() == 2 << 30
+    (tmp_path / "max").write_text("max\n")
+    assert machine.free_memory() == 16 << 30

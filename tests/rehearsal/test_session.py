@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,20 @@ def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
     thread.start()
     thread.join()
     assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"speed": 20.0}, "Real nodes pull at the clock's speed"),
+        ({"nodes": "simulated", "speed": 0.0}, "not above 0"),
+        ({"nodes": "real", "node_count": 16}, "more than the 8"),
+        ({"nodes": "simulated", "node_count": 10**6}, "simulated nodes takes about"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_said_before_anything_starts(
+    home: Home, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RehearsalError, match=said), session(**asked):
+        pass
+    assert not home.folder.exists()
