@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -108,6 +108,9 @@ def plan(
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
     rehearse: opt.Rehearse = False,
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
@@ -120,6 +123,7 @@ def plan(
         order=order,
         seed=seed,
         repeat=repeat,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
     request.check_new(new)
     with _place(rehearse=rehearse, **rehearsed):
@@ -135,6 +139,9 @@ def preflight(
     all_sizes: opt.AllSizes = False,
     study: opt.StudyFile = None,
     repeat: opt.Repeat = None,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
     rehearse: opt.Rehearse = False,
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
@@ -142,7 +149,10 @@ def preflight(
     """Check all that a run needs before it costs anything: a line each, with its cure."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
     new = request.NewRuns(
-        stacks=request.chosen_stacks(stack, all_sizes=all_sizes), study=study, repeat=repeat
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        repeat=repeat,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
     request.check_new(new)
     with _place(rehearse=rehearse, **rehearsed):
@@ -166,6 +176,27 @@ def time(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
     from experiment.results import show_time
 
     show_time(run, as_json=as_json)
+
+
+@app.command()
+def collect(
+    run: opt.Run,
+    *,
+    from_archive: Annotated[
+        bool,
+        typer.Option(
+            "--from-archive", help="Read the bucket that the log sink fills, hours later."
+        ),
+    ] = False,
+    rehearse: opt.Rehearse = False,
+) -> None:
+    """Read a run's events again from Cloud Logging, and judge its cells anew."""
+    rehearsed = _as_it_was(run, {}) if rehearse else {}
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.results import collect_again
+
+        done = collect_again(run, from_archive=from_archive)
+    raise typer.Exit(done)
 
 
 app.add_typer(cli_clusters.app)

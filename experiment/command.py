@@ -5,59 +5,37 @@ several runs at once are in experiment.sizes.
 """
 
 import json
-import os
-import secrets
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import typer
 
 from analysis.report import write_report
 from experiment.budget import Budget
-from experiment.errors import (
-    InternalError,
-    Interrupted,
-    PlanError,
-    ledger_exit_code,
-    worst,
-)
+from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit_code, worst
 from experiment.estimate import Estimate, expected_trial_s, run_estimate
 from experiment.findings import Finding, Level
 from experiment.ledger import last_attempts
-from experiment.plan import order_trials
-from experiment.preflight import examine, exit_code_of, findings_table, refuse
+from experiment.planning import Place, Planned, begin, go_on, places, resolve_trials
+from experiment.preflight import (
+    examine,
+    examine_existing,
+    exit_code_of,
+    findings_table,
+    refuse,
+)
 from experiment.progress import Progress, View
-from experiment.registry import resolve_copies, resolve_images
-from experiment.request import RUNS, Manner, NewRuns
+from experiment.request import Manner, NewRuns
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
-from experiment.stack_cluster import StackCluster
-from experiment.stack_facts import StackFacts, stack_facts
-from experiment.stack_files import PROJECT_DIR, copy_stack_files
 from experiment.summary import closing_table, image_lines
 from experiment.views import choose_view, make_console
 from schema.errors import ExitCode, UserError
-from schema.names import REHEARSAL_VARIABLE
-from schema.run_records import CellRecord, PlannedTrial, Rehearsal, RunRecord, Status
-from schema.study import Study
-
-_PACKAGES = ("pull-study", "pulumi", "pulumi-gcp", "pulumi-kubernetes")
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A run with its folder, ready to go."""
-
-    folder: RunFolder
-    record: RunRecord
-    facts: StackFacts
-    attempt: int
-    """1, or a later one for a run that is resumed."""
+from schema.run_records import CellRecord, PlannedTrial, Status
 
 
 def run(new: NewRuns, manner: Manner) -> int:
@@ -85,107 +63,22 @@ def resume(run_name: str, budget_usd: float | None, manner: Manner) -> int:
     return carry_out(go_on(run_name, budget_usd), manner, view)
 
 
-def begin(new: NewRuns, view: View) -> list[Planned]:
-    """Plan new runs, one on each stack: resolve their images once, order them, make folders.
-
-    All of them get the same digests, seed and order, so that clusters differ in nothing else.
-
-    Raises:
-        UserError: the study, a stack, a run's name or an image is not to be had.
-    """
-    assert new.study is not None  # noqa: S101 (request.check_new saw to it)
-    study = new.read_study()
-    seed = secrets.randbelow(2**31) if new.seed is None else new.seed
-    progress = Progress(view, lambda _line: None)
-    with progress.phase("plan"):
-        progress.now("resolving the study's images")
-        trials = resolve_trials(study, seed)
-    return [_begin_one(new, stack, study, seed, trials) for stack in new.stacks]
-
-
-def _begin_one(
-    new: NewRuns, stack: str, study: Study, seed: int, trials: tuple[PlannedTrial, ...]
-) -> Planned:
-    assert new.study is not None  # noqa: S101 (request.check_new saw to it)
-    started_at = datetime.now(UTC)
-    run_id = f"{study.name[:20]}-{stack[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
-    if new.run_id:
-        run_id = new.run_id if len(new.stacks) == 1 else f"{new.run_id}-{stack}"
-    folder = RunFolder.create(RUNS, run_id)
-    copy_stack_files(stack, folder.pulumi_dir)
-    record = RunRecord(
-        run_id=folder.path.name,
-        started_at=started_at,
-        stack=stack,
-        study=study,
-        study_file=new.study.name,
-        seed=seed,
-        trials=trials,
-        versions={name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]},
-        rehearsal=rehearsal_record(),
-        staging=new.staging,
-        budget_usd=new.budget_usd,
-    )
-    folder.write_run(record)
-    return Planned(folder, record, stack_facts(stack, folder.pulumi_dir), attempt=1)
-
-
-def resolve_trials(study: Study, seed: int) -> tuple[PlannedTrial, ...]:
-    """The trials of a study in their order, with digests and layers from the registries.
-
-    Raises:
-        RegistryError: an image is not to be had.
-    """
-    return order_trials(study, resolve_images(study), seed, resolve_copies(study))
-
-
-def go_on(run_name: str, budget_usd: float | None = None) -> Planned:
-    """Open a run that was planned or begun.
-
-    Raises:
-        PlanError: there is no such run, or it was rehearsed and this is not, or the reverse.
-    """
-    folder = RunFolder.open(RUNS, run_name)
-    record = folder.read_run()
-    _refuse_mixture(record, rehearsal_record())
-    if budget_usd is not None:
-        record = record.model_copy(update={"budget_usd": budget_usd})
-        folder.write_run(record)
-    # A run of which no phase ended is a new one: nothing was made for it that could be its own.
-    attempt = 1 + folder.last_attempt()
-    return Planned(folder, record, stack_facts(record.stack, folder.pulumi_dir), attempt)
-
-
-def _refuse_mixture(record: RunRecord, now: Rehearsal | None) -> None:
-    def kind(rehearsal: Rehearsal | None) -> tuple[object, ...]:
-        return (rehearsal.nodes, rehearsal.scale, rehearsal.speed) if rehearsal else ()
-
-    if kind(record.rehearsal) == kind(now):
-        return
-    was = record.rehearsal
-    told = f"rehearsed on {was.nodes} nodes at scale {was.scale:g}" if was else "real"
-    raise PlanError(
-        f"The run {record.run_id} was {told}, and its other half must not be anything else.",
-        f"python -m experiment run --resume {record.run_id}" + (" --rehearse" if was else ""),
-    )
-
-
 def carry_out(planned: Planned, manner: Manner, view: View) -> int:
     """Measure what has no valid cell yet, and show the result; the exit code to end with.
 
     Raises:
         UserError: the first problem of the run, after teardown and report.
     """
-    folder, record, facts = planned.folder, planned.record, planned.facts
+    folder, record, place = planned.folder, planned.record, planned.place
     progress = Progress(view, lambda line: folder.log(line, datetime.now(UTC)))
-    budget = Budget(record.budget_usd, facts.usd_per_hour, folder.phases)
+    budget = Budget(record.budget_usd, place.usd_per_hour, folder.phases)
     run_of_study = StudyRun(
         folder,
         record,
-        StackCluster(record.stack, folder.pulumi_dir, facts, progress.now),
+        planned.cluster(progress.now),
         planned.attempt,
         progress,
-        preflight=lambda: _preflight(record, facts, progress),
+        preflight=lambda: _preflight(planned, progress),
         may_begin=budget.may_begin,
         keep_cluster=manner.keep_cluster,
     )
@@ -193,7 +86,7 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
     waiting = run_of_study.trials_to_measure()
     problem: UserError | None = None
     if waiting:
-        progress.plan(record.trials, facts.node_count, expected_trial_s)
+        progress.plan(record.trials, place.node_count, expected_trial_s)
         progress.judged(folder.cells(), folder.node_names(1))
         ask([planned], progress, manner)
         try:
@@ -209,14 +102,24 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
     return ledger_exit_code(cells)
 
 
-def _preflight(record: RunRecord, facts: StackFacts, progress: Progress) -> None:
-    findings: list[Finding] = []
-    for finding in examine(record.trials, facts, record.budget_usd):
-        findings.append(finding)
+def _preflight(planned: Planned, progress: Progress) -> None:
+    found: list[Finding] = []
+    for finding in findings_of(planned.record.trials, planned.place, planned.record.budget_usd):
+        found.append(finding)
         progress.now(f"{finding.check}: {finding.text}")
         if finding.level is Level.WARNING:
             progress.say(f"Warning ({finding.check}): {finding.text} To mend it: {finding.cure}")
-    refuse(findings)
+    refuse(found)
+
+
+def findings_of(
+    trials: Sequence[PlannedTrial], place: Place, budget_usd: float | None = None
+) -> Iterator[Finding]:
+    """What can be checked of a run before it costs anything."""
+    if place.borrowed:
+        yield from examine_existing(trials, place.borrowed)
+    elif place.facts:
+        yield from examine(trials, place.facts, budget_usd)
 
 
 def show_preflight(new: NewRuns, *, as_json: bool) -> int:
@@ -229,8 +132,8 @@ def show_preflight(new: NewRuns, *, as_json: bool) -> int:
     trials = resolve_trials(study, new.seed or 0)
     console, code = make_console(), int(ExitCode.OK)
     shown: dict[str, list[dict[str, Any]]] = {}
-    for stack in new.stacks:
-        findings = list(examine(trials, stack_facts(stack, PROJECT_DIR)))
+    for stack, place in places(new).items():
+        findings = list(findings_of(trials, place))
         if as_json:
             shown[stack] = [asdict(finding) for finding in findings]
         else:
@@ -239,12 +142,6 @@ def show_preflight(new: NewRuns, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(shown, indent=2))
     return code
-
-
-def rehearsal_record() -> Rehearsal | None:
-    """What is not the real thing here, None on Google Cloud."""
-    text = os.environ.get(REHEARSAL_VARIABLE)
-    return Rehearsal.model_validate(json.loads(text)) if text else None
 
 
 def ask(plans: Sequence[Planned], progress: Progress, manner: Manner) -> None:
@@ -256,11 +153,8 @@ def ask(plans: Sequence[Planned], progress: Progress, manner: Manner) -> None:
     """
     tell = progress.say if manner.agreed else progress.result
     for planned in plans:
-        record, facts = planned.record, planned.facts
-        tell(
-            f"Run {record.run_id}: {len(record.trials)} trials on {facts.node_count} x "
-            f"{facts.machine_type} in {facts.location} of project {facts.project}."
-        )
+        trials = len(planned.record.trials)
+        tell(f"Run {planned.record.run_id}: {trials} trials on {planned.place.told}.")
     tell(_expectation(plans, manner))
     if manner.agreed:
         return
@@ -276,6 +170,11 @@ def _expectation(plans: Sequence[Planned], manner: Manner) -> str:
     rehearsal = plans[0].record.rehearsal
     if rehearsal:
         return f"Rehearsed, so it costs nothing. {rehearsal.note}"
+    if not plans[0].place.facts:
+        return (
+            "The cluster is there already: nothing is made or taken down, and what it costs is its "
+            "owner's to know."
+        )
     estimates = [estimate_of(planned) for planned in plans]
     low, expected, high = (sum(costs) for costs in zip(*(e.usd for e in estimates), strict=True))
     hours = (
@@ -292,8 +191,8 @@ def _expectation(plans: Sequence[Planned], manner: Manner) -> str:
 
 def estimate_of(planned: Planned) -> Estimate:
     """What a run is expected to take and cost."""
-    facts = planned.facts
-    return run_estimate(planned.record.trials, facts.node_count, facts.usd_per_hour)
+    place = planned.place
+    return run_estimate(planned.record.trials, place.node_count, place.usd_per_hour)
 
 
 def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:

@@ -13,15 +13,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from experiment.command import rehearsal_record
 from experiment.estimate import SOURCE, Estimate, Range, run_estimate
 from experiment.grid import short_name
 from experiment.limits import IMAGE_GC_SHARE, room_bytes
 from experiment.plan import disk_bytes, order_trials, removals, unpacked_bytes
+from experiment.planning import Place, places, rehearsal_record
 from experiment.registry import resolve_copies, resolve_images
 from experiment.request import NewRuns
-from experiment.stack_facts import StackFacts, stack_facts
-from experiment.stack_files import PROJECT_DIR
 from experiment.views import make_console
 from schema.run_records import PlannedTrial
 from schema.study import Order, Study
@@ -45,14 +43,13 @@ def show_plans(new: NewRuns, *, as_json: bool) -> None:
     """
     study = new.read_study()
     seed = secrets.randbelow(2**31) if new.seed is None else new.seed
-    facts = [stack_facts(stack, PROJECT_DIR) for stack in new.stacks]
     images, copies = resolve_images(study), resolve_copies(study)
     trials = order_trials(study, images, seed, copies)
     orders = {
         order: order_trials(study.model_copy(update={"order": order}), images, seed, copies)
         for order in Order
     }
-    plans = dict(zip(new.stacks, facts, strict=True))
+    plans = places(new)
     if as_json:
         typer.echo(json.dumps(plan_data(study, seed, trials, orders, plans), indent=2))
         return
@@ -66,7 +63,7 @@ def plan_data(
     seed: int,
     trials: Sequence[PlannedTrial],
     orders: dict[Order, tuple[PlannedTrial, ...]],
-    stacks: dict[str, StackFacts],
+    stacks: dict[str, Place],
 ) -> dict[str, Any]:
     """The plan as JSON: bytes and seconds as numbers, ranges as lowest, expected, highest."""
     rehearsal = rehearsal_record()
@@ -81,7 +78,7 @@ def plan_data(
         "trials": [_trial_data(trial, trial.trial in again) for trial in trials],
         "orders": [_order_data(order, each) for order, each in orders.items()],
         "disk_bytes": disk_bytes(trials),
-        "stacks": [_stack_data(name, facts, trials) for name, facts in stacks.items()],
+        "stacks": [_stack_data(name, place, trials) for name, place in stacks.items()],
         "rates": SOURCE,
         "measured": list(_MEASURED),
     }
@@ -113,26 +110,26 @@ def _order_data(order: Order, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
     }
 
 
-def _stack_data(name: str, facts: StackFacts, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
-    estimate = _estimate(facts, trials)
+def _stack_data(name: str, place: Place, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
+    estimate = _estimate(place, trials)
     return {
         "stack": name,
-        "nodes": facts.node_count,
-        "machine_type": facts.machine_type,
-        "location": facts.location,
-        "cells": len(trials) * facts.node_count,
-        "disk_gb": facts.disk_gb,
-        "disk_room_bytes": round(room_bytes(facts.disk_gb)),
-        "fits": disk_bytes(trials) <= room_bytes(facts.disk_gb),
-        "usd_per_hour": facts.usd_per_hour,
+        "nodes": place.node_count,
+        "machine_type": place.machine_type,
+        "where": place.told,
+        "cells": len(trials) * place.node_count,
+        "disk_gb": place.disk_gb,
+        "disk_room_bytes": round(room_bytes(place.disk_gb)),
+        "fits": disk_bytes(trials) <= room_bytes(place.disk_gb),
+        "usd_per_hour": place.usd_per_hour,
         "hours": _range_data(estimate.hours),
         "usd": _range_data(estimate.usd),
         "trial_s": [_range_data(each) for each in estimate.trial_s],
     }
 
 
-def _estimate(facts: StackFacts, trials: Sequence[PlannedTrial]) -> Estimate:
-    return run_estimate(trials, facts.node_count, facts.usd_per_hour)
+def _estimate(place: Place, trials: Sequence[PlannedTrial]) -> Estimate:
+    return run_estimate(trials, place.node_count, place.usd_per_hour)
 
 
 def _range_data(values: Range) -> dict[str, float]:
@@ -148,7 +145,7 @@ def plan_page(
     seed: int,
     trials: Sequence[PlannedTrial],
     orders: dict[Order, tuple[PlannedTrial, ...]],
-    stacks: dict[str, StackFacts],
+    stacks: dict[str, Place],
 ) -> list[RenderableType]:
     """The plan as tables and sentences."""
     rehearsal = rehearsal_record()
@@ -214,7 +211,7 @@ def _order_table(orders: dict[Order, tuple[PlannedTrial, ...]]) -> Table:
     return table
 
 
-def _stack_table(stacks: dict[str, StackFacts], trials: Sequence[PlannedTrial]) -> RenderableType:
+def _stack_table(stacks: dict[str, Place], trials: Sequence[PlannedTrial]) -> RenderableType:
     table = _table(
         "Clusters",
         ("stack", "nodes", "cells", "disk", "hours", "US dollars", "an hour"),
@@ -222,19 +219,19 @@ def _stack_table(stacks: dict[str, StackFacts], trials: Sequence[PlannedTrial]) 
     )
     needed = disk_bytes(trials)
     totals = [0.0, 0.0, 0.0]
-    for name, facts in stacks.items():
-        estimate = _estimate(facts, trials)
-        room = room_bytes(facts.disk_gb)
+    for name, place in stacks.items():
+        estimate = _estimate(place, trials)
+        room = room_bytes(place.disk_gb)
         fits = "" if needed <= room else " TOO SMALL"
         totals = [total + usd for total, usd in zip(totals, estimate.usd, strict=True)]
         table.add_row(
             name,
-            f"{facts.node_count} x {facts.machine_type}",
-            str(len(trials) * facts.node_count),
+            f"{place.node_count} x {place.machine_type}",
+            str(len(trials) * place.node_count),
             f"{_bytes(needed)} of {_bytes(round(room))}{fits}",
             _told(estimate.hours),
             _told(estimate.usd),
-            f"{facts.usd_per_hour:.2f}",
+            f"{place.usd_per_hour:.2f}",
         )
     note = (
         f"Disk: room is what a node has before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."

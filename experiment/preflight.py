@@ -13,6 +13,7 @@ from rich.table import Table
 
 from experiment.errors import CATALOGUE, PreflightError, RunError
 from experiment.estimate import run_estimate
+from experiment.existing_cluster import BorrowedCluster
 from experiment.findings import Finding, Level, listed, ok, stop
 from experiment.google_checks import GoogleChecks
 from experiment.limits import check_cost, check_disk, check_exporter, check_registry_limits
@@ -52,6 +53,17 @@ def examine(
     yield from check_disk(trials, facts.disk_gb)
     yield from check_exporter(needs.exporter, facts.node_count)
     yield from check_cost(estimate, budget_usd, needs.deadline_hours)
+
+
+def examine_existing(trials: Sequence[PlannedTrial], cluster: BorrowedCluster) -> Iterator[Finding]:
+    """Carry out every check of a run on a cluster that is there already."""
+
+    def check_cluster() -> Iterator[Finding]:
+        yield from cluster.findings(trials)
+
+    yield from _carried_out((check_cluster, digest_check(trials)))
+    yield from check_registry_limits(trials, cluster.node_count, private_nodes=False)
+    yield from check_disk(trials, cluster.disk_gb)
 
 
 def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiment.errors import PlanError
 from experiment.stack_files import require_stack, stack_names
+from schema.run_records import ExistingCluster
 from schema.study import Order, Study, load_study
 
 RUNS = Path("data/runs")
@@ -17,17 +18,6 @@ RUNS = Path("data/runs")
 
 _FASTEST = 1000
 _EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse"
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingChoice:
-    """A cluster that is there already."""
-
-    kubeconfig: Path
-    context: str
-    """Empty for the file's current one."""
-    selector: str
-    """Of nodes, by label; empty for all that are Ready and take pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,7 @@ class NewRuns:
     staging: bool = True
     budget_usd: float | None = None
     run_id: str = ""
-    existing: ExistingChoice | None = None
+    existing: ExistingCluster | None = None
 
     def read_study(self) -> Study:
         """The study's file, with what the options change.
@@ -90,7 +80,9 @@ def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...
     return tuple(dict.fromkeys(named or ()))
 
 
-def existing_cluster(kubeconfig: Path | None, context: str, selector: str) -> ExistingChoice | None:
+def existing_cluster(
+    kubeconfig: Path | None, context: str, selector: str
+) -> ExistingCluster | None:
     """The cluster that options name, None if they name none.
 
     Raises:
@@ -109,7 +101,7 @@ def existing_cluster(kubeconfig: Path | None, context: str, selector: str) -> Ex
             f"There is no kubeconfig at {kubeconfig}, so the cluster cannot be reached.",
             f"ls -l {kubeconfig}",
         )
-    return ExistingChoice(kubeconfig, context, selector)
+    return ExistingCluster(kubeconfig=str(kubeconfig.resolve()), context=context, selector=selector)
 
 
 def check_new(new: NewRuns) -> None:

@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.wall_time import lines, run_wall_time
+from experiment.archive import collect_archive
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.grid import columns, legend, reasons, row, short_name
+from experiment.judge import collect_late, judge_all
 from experiment.ledger import last_attempts
 from experiment.request import RUNS
 from experiment.run_folder import RunFolder
@@ -22,6 +24,8 @@ from schema.run_records import CellRecord, RunRecord, Status
 
 _LABEL_WIDTH = 34
 _LONGEST_REASON = 400
+_LATE_S = 60.0
+_CLOCK_TOLD_S = 2.0
 
 
 def show_ledger(run: str, *, as_json: bool = False) -> int:
@@ -39,9 +43,12 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
             f"python -m experiment run --resume {record.run_id}",
         )
     if as_json:
-        _print_json(record, cells)
+        _print_json(folder, record, cells)
     else:
-        _print_grid(make_console(), record, cells)
+        console = make_console()
+        _print_grid(console, record, cells)
+        for line in _source_lines(folder):
+            console.print(escape(line), highlight=False, soft_wrap=True)
     return ledger_exit_code(cells)
 
 
@@ -56,7 +63,7 @@ def last_cells(folder: RunFolder) -> list[CellRecord]:
     return list(last.values())
 
 
-def _print_json(record: RunRecord, cells: Sequence[CellRecord]) -> None:
+def _print_json(folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord]) -> None:
     valid = sum(cell.status is Status.VALID for cell in cells)
     typer.echo(
         json.dumps(
@@ -66,6 +73,8 @@ def _print_json(record: RunRecord, cells: Sequence[CellRecord]) -> None:
                 "cells": len(cells),
                 "valid": valid,
                 "excluded": [asdict(reason) for reason in reasons(cells)],
+                "evidence": [each.model_dump(mode="json") for each in folder.evidence()],
+                "gaps": [gap.model_dump(mode="json") for gap in folder.gaps()],
                 "grid": [
                     {"trial": cell.trial, "node": cell.node, "status": cell.status}
                     for cell in cells
@@ -150,3 +159,64 @@ def show_time(run: str, *, as_json: bool) -> None:
         return
     for line in lines(told):
         typer.echo(line)
+
+
+def collect_again(run: str, *, from_archive: bool) -> int:
+    """Read a run's events again, judge its cells anew, and show the ledger; its exit code.
+
+    Args:
+        run: id or folder.
+        from_archive: read the bucket that the log sink fills, not Cloud Logging itself.
+
+    Raises:
+        UserError: there is no such run, or Google gave nothing.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record = folder.read_run()
+    if from_archive:
+        new = collect_archive(folder, record)
+        typer.echo(f"{new} events of the archive are new.")
+        judge_all(folder, record, complete=_was_complete(folder))
+    else:
+        before = len(folder.events())
+        complete = collect_late(folder, record, _LATE_S, lambda _found, _wanted: None)
+        new = len(folder.events()) - before
+        typer.echo(
+            f"{new} events are new; Cloud Logging "
+            + ("holds all that the watch saw." if complete else "still lacks some.")
+        )
+    return show_ledger(run)
+
+
+def _was_complete(folder: RunFolder) -> bool:
+    evidence = folder.evidence()
+    return bool(evidence) and evidence[-1].complete
+
+
+def _source_lines(folder: RunFolder) -> list[str]:
+    """What each source gave and lost, of each attempt as it was judged last."""
+    last = {evidence.attempt: evidence for evidence in folder.evidence()}
+    lines = []
+    for attempt, evidence in sorted(last.items()):
+        counts = "; ".join(
+            f"{source} saw {count.seen} and lost {count.lost}"
+            + (f", {count.repeated} of them twice" if count.repeated else "")
+            for source, count in evidence.sources.items()
+        )
+        whole = "" if evidence.complete else "; Cloud Logging was not complete in time"
+        named = f"Events of attempt {attempt}" if len(last) > 1 else "Events"
+        lines.append(
+            f"{named}: {counts or 'none'}; {evidence.seen_by_several} seen by several sources, "
+            f"{evidence.seen_by_one} by one, {evidence.seen_by_none} by none{whole}."
+        )
+        lines += [
+            f"The clock of {node} is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead'}."
+            for node, seconds in evidence.clock_offsets_s.items()
+            if abs(seconds) >= _CLOCK_TOLD_S
+        ]
+    lines += [
+        f"Gap of the {gap.source} of {(gap.until - gap.since).total_seconds():.1f} s at "
+        f"{gap.since:%H:%M:%S}: {gap.reason}."
+        for gap in folder.gaps()
+    ]
+    return lines

@@ -20,10 +20,11 @@ from typing import Any
 from rich.table import Table
 
 from analysis.report import write_report
-from experiment.command import Planned, ask
+from experiment.command import ask
 from experiment.errors import worst
 from experiment.grid import ENDED
 from experiment.ledger import last_attempts
+from experiment.planning import Planned
 from experiment.progress import Progress, Row, View
 from experiment.request import RUNS, Manner
 from schema.errors import ExitCode
@@ -173,6 +174,7 @@ class _Family:
         if kind in {"line", "result"} and child.begun:
             self._tell(child, str(told["text"]))
         elif kind == "end":
+            child.text = f"{told['phase']} is over"
             self._tell(child, f"{told['phase']:<10} {told['seconds']:7.1f} s")
         elif kind in {"begin", "progress"}:
             child.text = f"{told['phase']} {told.get('text', '')}".strip()
@@ -233,11 +235,11 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
     return SizeLine(
         run=planned.record.run_id,
         stack=planned.record.stack,
-        nodes=planned.facts.node_count,
+        nodes=planned.place.node_count,
         valid=sum(cell.status is Status.VALID for cell in cells),
-        cells=len(planned.record.trials) * planned.facts.node_count,
+        cells=len(planned.record.trials) * planned.place.node_count,
         minutes=(over - begun).total_seconds() / 60 if begun and over else 0.0,
-        usd=paid / 3600 * planned.facts.usd_per_hour,
+        usd=paid / 3600 * planned.place.usd_per_hour,
         exit_code=code,
         ended=f"{name}: {error.splitlines()[0]}" if error else name,
     )

@@ -161,6 +161,8 @@ class JsonView:
     def change(self, state: State) -> None:
         """Kind progress: what is happening, at most once a second."""
         over = state.total is not None and state.done == state.total
+        if not state.phase:
+            return
         if not over and time.monotonic() - self._told < _JSON_EVERY_S:
             return
         self._told = time.monotonic()

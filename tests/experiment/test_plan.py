@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.plan import deadline_s, expected_cost, order_trials, unpacked_bytes
+from experiment.plan import (
+    copy_tag,
+    copy_tags,
+    deadline_s,
+    disk_bytes,
+    order_trials,
+    removals,
+    unpacked_bytes,
+)
 from schema.run_records import Layer, PlannedImage
-from schema.study import ImageSet, Order, Study
+from schema.study import ImageSet, Order, RepeatBy, Study
 
 SIZES = (48702097, 127399102, 387602448, 19034736629)
 
@@ -66,17 +74,53 @@ def test_layers_of_earlier_images_are_counted_as_warm() -> None:
     }
 
 
-def test_a_repetition_of_an_image_without_copies_is_warm() -> None:
-    trials = order_trials(study(repetitions=2), IMAGES, seed=1)
-    assert all(trial.warm_bytes == 0 for trial in trials if trial.repetition == 1)
-    assert all(trial.warm_bytes == 1000 for trial in trials if trial.repetition == 2)
+def test_an_image_that_is_removed_before_its_next_turn_is_warm_through_others_alone() -> None:
+    images = (image(1, "base", "x"), image(2, "base", "y"))
+    trials = order_trials(study(Order.ASCENDING, repetitions=2), images, seed=1)
+    assert [trial.warm_bytes for trial in trials] == [0, 1000, 1000, 1000]
+    assert removals(trials) == {3, 4}
+
+
+def test_copies_take_the_turns_of_later_repetitions_and_nothing_is_removed() -> None:
+    copies = ((image(3, "z"), image(4, "w")),)
+    images = (image(1, "x"), image(2, "y"))
+    trials = order_trials(study(Order.ASCENDING, repetitions=2), images, 1, copies)
+    assert [unpacked_bytes(trial.image) for trial in trials] == [1000, 1000, 1000, 1000]
+    assert [trial.repetition for trial in trials] == [1, 1, 2, 2]
+    assert len({trial.image.digest for trial in trials}) == 4
+    assert removals(trials) == set()
+
+
+@pytest.mark.parametrize(
+    ("tag", "copied"),
+    [
+        ("9-layers-size-1000-bytes", "9-layers-size-1000-bytes-r2"),
+        ("9-layers-size-1000-bytes-b", "9-layers-size-1000-bytes-br2"),
+        ("9-layers-size-1000-bytes-gzip1", "9-layers-size-1000-bytes-gzip1sr2"),
+        ("9-layers-size-1000-bytes-gzip1sa", "9-layers-size-1000-bytes-gzip1sar2"),
+        ("latest", "latest"),
+    ],
+)
+def test_a_copy_keeps_its_kind_and_has_a_salt_of_its_own(tag: str, copied: str) -> None:
+    assert copy_tag(tag, 2) == copied
+
+
+def test_only_a_study_that_asks_for_copies_has_them() -> None:
+    asked = study(repetitions=3)
+    assert copy_tags(asked) == []
+    copied = copy_tags(asked.model_copy(update={"repeat_by": RepeatBy.COPIES}))
+    assert [names[0] for names in copied] == [
+        ("ghcr.io/a/b", f"1-layers-size-{SIZES[0]}-bytes-r2"),
+        ("ghcr.io/a/b", f"1-layers-size-{SIZES[0]}-bytes-r3"),
+    ]
+
+
+def test_disk_holds_each_image_once_unpacked_and_shared_blobs_once() -> None:
+    first, second = image(5000, "base", "x"), image(7000, "base", "y")
+    shared = second.model_copy(update={"layers": (first.layers[0], second.layers[1])})
+    trials = order_trials(study(Order.ASCENDING, repetitions=2), (first, shared), seed=1)
+    assert disk_bytes(trials) == 5000 + 7000 + 3 * 1000
 
 
 def test_deadline_leaves_the_slowest_pull_of_the_original_study_seven_times_its_time() -> None:
     assert deadline_s(image(19034736629, "x")) > 7 * 121
-
-
-def test_cost_grows_with_price_and_bytes() -> None:
-    trials = order_trials(study(), IMAGES, seed=1)
-    assert expected_cost(trials, 3.14).usd == pytest.approx(expected_cost(trials, 1.57).usd * 2)
-    assert expected_cost(trials, 1).hours > expected_cost(trials[:1], 1).hours
