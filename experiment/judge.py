@@ -12,7 +12,7 @@ from experiment.evidence import clock_offsets, merge_events, reconcile
 from experiment.ledger import Circumstances, make_ledger
 from experiment.run_folder import RunFolder
 from schema.evidence_records import EvidenceRecord
-from schema.run_records import CellRecord, GapRecord, RunRecord, TrialRecord
+from schema.run_records import CellRecord, GapRecord, RunRecord, Source, TrialRecord
 
 
 def judge(
@@ -29,7 +29,7 @@ def judge(
         folder: of the run.
         record: its plan.
         attempt: to judge.
-        complete: whether Cloud Logging is known to hold what the watch saw.
+        complete: whether Cloud Logging is known to hold what the watch saw; records can show it.
         waited_s: how long it was waited for.
 
     Returns:
@@ -68,7 +68,7 @@ def judge(
         EvidenceRecord(
             attempt=attempt,
             at=datetime.now(UTC),
-            complete=complete,
+            complete=complete or (exporter and agreed.sources[Source.EXPORTER].lost == 0),
             waited_s=waited_s,
             sources=agreed.sources,
             seen_by_several=agreed.seen_by_several,

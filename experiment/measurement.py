@@ -20,7 +20,7 @@ from experiment.progress import Progress
 from experiment.removal import Remover
 from experiment.run_folder import RunFolder
 from experiment.steps import Steps
-from experiment.trial import Released, Staged, TrialRunner
+from experiment.trial import Staged, TrialRunner
 from experiment.watches import Watches
 from schema.names import JOB_NAMESPACE
 from schema.run_records import PlannedImage, PlannedTrial, RunRecord, TrialRecord
@@ -131,15 +131,14 @@ class Measurement:
         ask_nodes: Callable[[], None] | None = None
         for number, planned in enumerate(waiting, start=1):
             current, following = following, None
-            released: Released | None = None
             removal: tuple[datetime, datetime] | None = None
             later = waiting[number] if number < len(waiting) else None
             try:
                 may_begin(planned)
                 removal = self._make_cold(planned)
                 current = current or runner.stage(planned)
-                released = runner.release(current)
                 self._present[planned.image.digest] = planned.image
+                released = runner.release(current)
                 if ask_nodes:
                     ask_nodes()  # of the trial before; not until this one's pods are bound
                 if self._record.staging and later:
@@ -149,7 +148,7 @@ class Measurement:
                 show = partial(self._progress.pods, number, len(waiting), planned)
                 trial = runner.finish(released, show)
             except BaseException as error:
-                trial = self._cut_short(runner, planned, current, released, error)
+                trial = self._cut_short(runner, planned, current, error)
                 self._keep(trial, removal)
                 for left in waiting[number:]:
                     self._keep(self._never_begun(left, _NOT_ITS_TURN), None)
@@ -227,13 +226,12 @@ class Measurement:
         runner: TrialRunner,
         planned: PlannedTrial,
         staged: Staged | None,
-        released: Released | None,
         error: BaseException,
     ) -> TrialRecord:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).split("\n")[0]
         if staged is None:
             return self._never_begun(planned, why)
-        return runner.report(staged, released.released_at if released else None, why)
+        return runner.report(staged, why)
 
     def _never_begun(self, planned: PlannedTrial, why: str) -> TrialRecord:
         return TrialRecord(

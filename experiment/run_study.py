@@ -202,6 +202,8 @@ class StudyRun:
                 )
         finally:
             waited = time.monotonic() - begun
+            for earlier in range(1, self._attempt):  # whose entries may have come by now
+                judge(self._folder, self._record, earlier, complete=False)
             cells = judge(
                 self._folder, self._record, self._attempt, complete=complete, waited_s=waited
             )

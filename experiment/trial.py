@@ -39,7 +39,6 @@ class Released:
     """A trial whose gates are gone and whose pods are bound."""
 
     staged: Staged
-    released_at: datetime
     bound: list[PodState] | None
     """The pods once each was bound (or beyond hope); None if that took too long."""
 
@@ -69,6 +68,7 @@ class TrialRunner:
         self._attempt = attempt
         self._command = command
         self._now = now
+        self._released_at: dict[str, datetime] = {}
 
     def stage(self, planned: PlannedTrial) -> Staged:
         """Create the trial's Job, gated."""
@@ -91,9 +91,9 @@ class TrialRunner:
             MeasureError: the Job's pods did not all come to be.
         """
         pods = self._jobs.await_pods(staged.job)
-        released_at = self._now()
+        self._released_at[staged.job] = self._now()
         self._jobs.open_gates(pods)
-        return Released(staged, released_at, self._jobs.await_bound(staged.job))
+        return Released(staged, self._jobs.await_bound(staged.job))
 
     def finish(self, released: Released, progress: Callable[[list[PodState]], None]) -> TrialRecord:
         """Wait until nothing more is to be expected of any pod; report what became of them.
@@ -105,11 +105,9 @@ class TrialRunner:
             staged.job, staged.deadline_s + _GRACE_S, progress
         )
         error = self._error(released.bound, over=over)
-        return self.report(staged, released.released_at, error)
+        return self.report(staged, error)
 
-    def report(
-        self, staged: Staged, released_at: datetime | None, error: str | None
-    ) -> TrialRecord:
+    def report(self, staged: Staged, error: str | None) -> TrialRecord:
         """What became of a trial, at its end or wherever it was stopped."""
         pods = [self._with_loss(pod) for pod in self._jobs.pods(staged.job)]
         created = [pod.created_seen for pod in pods if pod.created_seen]
@@ -126,7 +124,7 @@ class TrialRunner:
             pods=tuple(pod.as_record() for pod in pods),
             staged_at=staged.staged_at,
             all_created_at=max(created) if len(created) == every else None,
-            released_at=released_at,
+            released_at=self._released_at.get(staged.job),
             first_bound_at=min(bound, default=None),
             all_bound_at=max(bound) if len(bound) == every else None,
             last_finished_at=max(over) if len(over) == every else None,

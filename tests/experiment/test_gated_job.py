@@ -141,6 +141,20 @@ def test_pods_that_may_still_pull_go_before_the_next_turn(bed: Bed, story: Story
     assert bed.cluster.removed == [staged.job]
 
 
+def test_a_trial_stopped_while_its_gates_open_is_known_to_have_begun(
+    bed: Bed, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_namespace: str, _name: str, _patch: list[Obj]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bed.cluster, "patch_pod", interrupted)
+    staged = bed.runner.stage(story.planned)
+    assert bed.runner.report(staged, "before").released_at is None
+    with pytest.raises(KeyboardInterrupt):
+        bed.runner.release(staged)
+    assert bed.runner.report(staged, "interrupted").released_at is not None
+
+
 def test_pods_that_never_come_to_be_end_the_measurement(
     bed: Bed, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
