@@ -216,8 +216,9 @@ def read_context(path: Path, context: str, secrets: Path) -> tuple[str, dict[str
         user = _named(config["users"], chosen["user"])["user"]
     except KeyError as error:
         known = ", ".join(_context_names(path)) or "none"
+        sought = f"the context {context!r}" if context else "its current context"
         raise PlanError(
-            f"The kubeconfig {path} has no {context or 'current context'} ({error} is not there).",
+            f"The kubeconfig {path} does not say how to reach {sought}: it has no {error}.",
             f"--context, one of: {known}",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:

@@ -121,7 +121,7 @@ def _begin_one(
     stack = where if isinstance(where, str) else _name_of(where)
     run_id = f"{study.name[:20]}-{stack[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
     if new.run_id:
-        run_id = new.run_id if len(new.stacks) == 1 else f"{new.run_id}-{stack}"
+        run_id = new.run_id if len(new.stacks) <= 1 else f"{new.run_id}-{stack}"
     folder = RunFolder.create(RUNS, run_id)
     if isinstance(where, str):
         copy_stack_files(stack, folder.pulumi_dir)

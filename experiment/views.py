@@ -48,6 +48,7 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._told = 0.0
+        self._last = ""
 
     def begin(self, state: State) -> None:
         """Name the phase."""
@@ -64,10 +65,11 @@ class PlainView:
         self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def change(self, state: State) -> None:
-        """Print what is happening, now and then."""
-        if state.text and time.monotonic() - self._told >= _PLAIN_EVERY_S:
-            self._told = time.monotonic()
-            self.line(f"  {state.text}")
+        """Print what is happening, now and then, and only what is new."""
+        if state.text in {"", self._last} or time.monotonic() - self._told < _PLAIN_EVERY_S:
+            return
+        self._told, self._last = time.monotonic(), state.text
+        self.line(f"  {state.text}")
 
     def table(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print it."""
