@@ -25,11 +25,13 @@ from analysis.read_events import Notes, read_events
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
 
-MEMORY = "256MB"
+MEMORY = "192MB"
 """What DuckDB may hold in memory before it spills."""
 
+MEMORY_FOR_MANY = "640MB"
+"""The same from MANY events on."""
+
 MANY = 2_000_000
-"""From so many events on memory counts for more than time."""
 
 COLUMNS = {
     "rec": "whole",
@@ -114,14 +116,22 @@ def open_event_table(
         )
         try:
             stacks = _Stacks(recordings)
-            if make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress)) > MANY:
-                database.execute("SET threads = 1")  # each thread takes buffers of its own
+            make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
+            _allow_for_many(database)
             make_table(database, "stack", _STACK, stacks.rows())
             database.execute(_DEDUPLICATE)
             yield database
         finally:
             database.close()
+
+
+def _allow_for_many(database: duckdb.DuckDBPyConnection) -> None:
+    """Joins of a million pods do not spill far enough to fit into MEMORY."""
+    ((count,),) = database.execute("SELECT count(*) FROM raw").fetchall()
+    if count > MANY:
+        database.execute(f"SET memory_limit = '{MEMORY_FOR_MANY}'")
+        database.execute("SET threads = 1")  # each thread takes buffers of its own
 
 
 class _Stacks:

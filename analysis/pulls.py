@@ -53,28 +53,34 @@ GROUP BY ALL HAVING max(image) <> '';
 # A pull's start is its Pulling event; where that is lost, or another pull of the same container
 # took it, the end less the duration: both are of the kubelet's clock.
 _PULL = """
-CREATE TABLE pull AS
-SELECT
-    rec, file, image, node, pod, object_uid, container, job, job_uid,
-    e.pull_s, e.pull_and_wait_s, e.image_bytes,
-    CASE WHEN e.cached THEN 'cached' ELSE 'pulled' END AS outcome,
-    scheduled_ns,
-    CASE WHEN e.cached THEN NULL
-         WHEN c.ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
-         ELSE e.at_ns - (coalesce(e.pull_and_wait_s, e.pull_s) * 1e9)::BIGINT END AS begun_ns,
-    e.at_ns AS ended_ns, created_ns, started_ns, eviction,
-    row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY e.at_ns, e.uid)
-        AS turn,
-    c.pulling, c.failed, c.failure
+CREATE TABLE turns AS  -- of the few containers that pulled more than once
+SELECT rec, object_uid, container, uid,
+    row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY at_ns, uid) AS turn
+FROM event SEMI JOIN (FROM container WHERE ended > 1) USING (rec, object_uid, container)
+WHERE reason = 'Pulled' AND kind = 'Pod' AND image <> '';
+CREATE TABLE ended AS  -- one large join at a time: two would have to fit into memory together
+SELECT e.*, c.pulling_ns, c.ended, c.created_ns, c.started_ns, c.pulling, c.failed, c.failure
 FROM (
     SELECT rec, object_uid, container, uid, file, image, pull_s, pull_and_wait_s,
         image_bytes, cached, at_ns
     FROM event WHERE reason = 'Pulled' AND kind = 'Pod' AND image <> ''
 ) AS e
-JOIN (SELECT * EXCLUDE (image, file) FROM container) AS c
-    USING (rec, object_uid, container)
-JOIN pod USING (rec, object_uid)
-UNION ALL BY NAME
+JOIN (SELECT * EXCLUDE (image, file) FROM container) AS c USING (rec, object_uid, container);
+CREATE TABLE pull AS
+SELECT
+    rec, file, image, node, pod, object_uid, container, job, job_uid,
+    pull_s, pull_and_wait_s, image_bytes,
+    CASE WHEN cached THEN 'cached' ELSE 'pulled' END AS outcome,
+    scheduled_ns,
+    CASE WHEN cached THEN NULL
+         WHEN ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
+         ELSE at_ns - (coalesce(pull_and_wait_s, pull_s) * 1e9)::BIGINT END AS begun_ns,
+    at_ns AS ended_ns, created_ns, started_ns, eviction,
+    coalesce(turn, 1) AS turn, pulling, failed, failure
+FROM ended JOIN pod USING (rec, object_uid)
+LEFT JOIN turns USING (rec, object_uid, container, uid);
+DROP TABLE ended;
+INSERT INTO pull BY NAME
 SELECT
     rec, file, image, node, pod, object_uid, container, job, job_uid,
     NULL::DOUBLE AS pull_s, NULL::DOUBLE AS pull_and_wait_s, NULL::BIGINT AS image_bytes,
@@ -120,11 +126,13 @@ UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
 
 _STUDIED = """
 CREATE TABLE studied AS
-SELECT DISTINCT rec, image FROM (
-    SELECT rec, image, regexp_matches(image, $form) AS by_tag, job_uid <> '' AS by_job,
-        bool_or(regexp_matches(image, $form)) OVER same AS any_tag,
-        bool_or(job_uid <> '') OVER same AS any_job
-    FROM pull WINDOW same AS (PARTITION BY rec)
+WITH named AS (  -- images first: a window over all pulls would have to fit into memory
+    SELECT rec, image, regexp_matches(image, $form) AS by_tag, bool_or(job_uid <> '') AS by_job
+    FROM pull GROUP BY ALL
+)
+SELECT rec, image FROM (
+    SELECT *, bool_or(by_tag) OVER same AS any_tag, bool_or(by_job) OVER same AS any_job
+    FROM named WINDOW same AS (PARTITION BY rec)
 )
 WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_tag OR any_job);
 """

@@ -17,7 +17,7 @@ import duckdb
 
 from analysis.bulk import make_table
 from analysis.cells import PHASE_TIMES, derive_cells, image_parts
-from analysis.event_table import MEMORY, Progress, open_event_table
+from analysis.event_table import Progress, open_event_table
 from analysis.load_runs import Recording, find_recordings
 from analysis.pulls import derive_pulls
 from analysis.raw_times import write_raw_times
@@ -217,7 +217,7 @@ def open_tables(
     except duckdb.OutOfMemoryException as error:
         detail = str(error).partition("\n")[0]
         raise TooMuchError(
-            f"The events need more memory than {MEMORY} or more room for temporary files: "
+            "The events need more memory than is allowed for, or more room for temporary files: "
             f"{detail}.",
             "name fewer recordings at a time, or free some disk where TMPDIR is",
         ) from None
