@@ -10,7 +10,7 @@ The caches have no limit of 4096 entries here: no node of a study has so many.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rehearsal.kubelet_words import Saying
@@ -23,6 +23,8 @@ Send = Callable[[Object, bool], Awaitable[None]]
 AGGREGATE_EVENTS, AGGREGATE_S = 10, 600.0
 SPAM_BURST, SPAM_PER_S = 25, 1 / 300
 QPS, BURST = 50.0, 100
+_MICROSECOND = timedelta(microseconds=1)
+"""By which two events of one node differ at least, or their names would be the same."""
 _QUEUE = 1000
 """maxQueuedEvents of the broadcaster, which drops what comes beyond."""
 
@@ -142,12 +144,14 @@ class Recorder:
         self._queue: asyncio.Queue[tuple[float, Object]] = asyncio.Queue(_QUEUE)
         self.offset = timedelta(0)
         """By which the node's clock is ahead."""
+        self._last = datetime.min.replace(tzinfo=UTC)
         self.dropped = 0
         """Events that found the queue full, or were too similar."""
 
     def record(self, about: Object, saying: Saying, instant: float) -> None:
         """Say something about an object at an instant; it is sent soon after."""
-        at = self._clock.at(instant) + self.offset
+        at = max(self._clock.at(instant) + self.offset, self._last + _MICROSECOND)
+        self._last = at
         event = {
             "apiVersion": "v1",
             "kind": "Event",

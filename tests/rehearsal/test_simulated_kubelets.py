@@ -173,6 +173,25 @@ def test_an_event_is_named_and_stamped_by_the_node_s_clock() -> None:
     assert (sent[0]["count"], sent[0]["reportingInstance"]) == (1, "node")
 
 
+def test_two_events_of_one_instant_have_two_names() -> None:
+    names: set[str] = set()
+
+    async def send(event: dict[str, Any], _again: bool) -> None:
+        names.add(event["metadata"]["name"])
+
+    async def record() -> None:
+        clock = Clock(20)
+        recorder = Recorder("node", clock, send, {})
+        for saying in (words.RECLAIMING, words.node_status("node", "NodeHasDiskPressure")):
+            recorder.record({"name": "node"}, saying, 40.0)
+        task = asyncio.create_task(recorder.run())
+        await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(record())
+    assert len(names) == 2
+
+
 def image(name: str, *layers: tuple[str, int]) -> StoredImage:
     stored = tuple(StoredLayer(diff_id, size // 2, size) for diff_id, size in layers)
     return StoredImage(f"r@{name}", sum(layer.compressed for layer in stored), stored)
