@@ -5,6 +5,7 @@ It tells what it does as JSON lines. This module decides nothing about a run.
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,8 @@ REPORTS = RUNS.parent / "reports"
 """Where reports over several runs go."""
 
 _BAR = 50
+_ERROR = re.compile(r"\AError( \([^)]*\))?: ")
+"""With which experiment.cli begins the sentence that a run ends with."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -161,7 +164,7 @@ class _Family:
         assert process.stderr is not None  # noqa: S101 (PIPE)
         said = process.stderr.read().strip()
         if said:
-            child.error = said.removeprefix("Error: ")[-2000:]
+            child.error = _ERROR.sub("", said)[-2000:]
 
     def _take(self, child: _Child, text: str) -> None:
         try:

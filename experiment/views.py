@@ -27,6 +27,14 @@ _BAR_WIDTH = 30
 _LABEL_WIDTH = 30
 
 
+class PatientConsole(Console):
+    """A console whose reader may go: rich would end the program, before the cluster is down."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+
+
 def choose_view(*, quiet: bool = False, json_log: bool = False) -> View:
     """The view for what was asked and for where standard output goes."""
     if json_log:
@@ -39,7 +47,7 @@ def choose_view(*, quiet: bool = False, json_log: bool = False) -> View:
 
 def make_console() -> Console:
     """Standard output; without a terminal nothing says how wide lines may be, and 80 cut tables."""
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    return PatientConsole() if sys.stdout.isatty() else PatientConsole(width=_PLAIN_WIDTH)
 
 
 class PlainView:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,32 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             "is no fraction",
             "0.01",
         ),
+        (("--stack", "size-4", "--study", SMOKE, "--speed", "20"), "belongs to a rehearsal", "out"),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--speed", "20"),
+            "needs simulated ones",
+            "--nodes simulated",
+        ),
+        (("--all-sizes", "--stack", "size-4", "--study", SMOKE), "--all-sizes is every", "leave"),
+        (
+            ("--kubeconfig", "none", "--study", SMOKE),
+            "There is no kubeconfig at none",
+            "ls -l none",
+        ),
         (("--resume", "x", "--stack", "size-4"), "have no place beside it", "leave them out"),
     ],
-    ids=["nothing", "stack", "study", "scale-2", "scale-0", "resume"],
+    ids=[
+        "nothing",
+        "stack",
+        "study",
+        "scale-2",
+        "scale-0",
+        "speed",
+        "real-speed",
+        "sizes",
+        "kubeconfig",
+        "resume",
+    ],
 )
 def test_bad_input_is_one_sentence_and_its_cure(
     tmp_path: Path, arguments: tuple[str, ...], sentence: str, cure: str
@@ -70,3 +94,48 @@ def test_help_names_every_exit_code(tmp_path: Path) -> None:
     )
     for code in ("0 ok", "3 incomplete", "7 teardown", "130 interrupted"):
         assert code in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "plan", "preflight", "ledger", "time", "collect", "preview", "destroy", "sweep"],
+)
+def test_every_command_has_help_without_loading_pulumi(tmp_path: Path, command: str) -> None:
+    watch = (
+        "import sys, runpy; sys.argv = ['experiment', sys.argv[1], '--help']\n"
+        "try: runpy.run_module('experiment', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "slow = {'pulumi', 'kubernetes', 'grpc', 'numpy', 'duckdb', 'requests'}\n"
+        "print('HEAVY', sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watch, command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Usage:" in done.stdout
+    assert "HEAVY []" in done.stdout
+
+
+COMPLETES = """\
+eval "$(pull-study --show-completion bash)"
+COMP_WORDS=(pull-study run --st) COMP_CWORD=2
+_pull_study_completion pull-study
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes_the_options_of_the_command_in_one_word() -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", COMPLETES],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {"--stack", "--study", "--staging"}
