@@ -42,6 +42,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+class Listener(PlainView):
+    """Keeps the texts and states that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.states: list[State] = []
+        self.texts: list[str] = []
+
+    def change(self, state: State) -> None:
+        self.states.append(state)
+        self.texts.append(state.text)
+
+
 def plain() -> tuple[PlainView, io.StringIO]:
     text = io.StringIO()
     return PlainView(Console(file=text, width=120)), text
@@ -74,16 +87,14 @@ def test_a_phase_is_named_and_timed_in_plain_lines(clock: Clock) -> None:
 
 
 def test_pods_tell_how_many_have_pulled_and_fill_the_grid(clock: Clock) -> None:
-    seen: list[State] = []
-    view, _ = plain()
-    view.change = seen.append  # type: ignore[method-assign]
+    view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1), planned(2)], 5, lambda _trial: 10.0)
     pods = [STAGED, PULLING, RUNNING, ENDED, BROKEN]
     progress.pods(1, 2, planned(1), pods)
     clock.seconds += 2
     progress.pods(1, 2, planned(1), pods)
-    (state, _) = seen
+    (state, _) = view.states
     assert state.rows[1].statuses == ["staged", "pulling", "pulled", "ended", "problem"]
     assert state.rows[2].statuses == [""] * 5
     assert state.text == "1/2 9 x     48.7 MB: 2 of 5 nodes have pulled, 1.0 a second"
@@ -91,9 +102,7 @@ def test_pods_tell_how_many_have_pulled_and_fill_the_grid(clock: Clock) -> None:
 
 
 def test_the_end_of_a_trial_is_foretold_from_what_those_before_it_took(clock: Clock) -> None:
-    told: list[str] = []
-    view, _ = plain()
-    view.change = lambda state: told.append(state.text)  # type: ignore[method-assign]
+    view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1), planned(2)], 1, lambda trial: 10.0 * trial.trial)
     progress.pods(1, 2, planned(1), [PULLING])
@@ -105,7 +114,7 @@ def test_the_end_of_a_trial_is_foretold_from_what_those_before_it_took(clock: Cl
     progress.pods(2, 2, planned(2), [PULLING])
     clock.seconds += 9
     progress.pods(2, 2, planned(2), [PULLING])
-    assert [text.partition("pulled")[2] for text in told] == [
+    assert [text.partition("pulled")[2] for text in view.texts] == [
         "",
         "",
         ", ends in about 10 s",
@@ -115,25 +124,21 @@ def test_the_end_of_a_trial_is_foretold_from_what_those_before_it_took(clock: Cl
 
 
 def test_calls_in_quick_succession_cost_the_view_nothing(clock: Clock) -> None:
-    seen: list[State] = []
-    view, _ = plain()
-    view.change = seen.append  # type: ignore[method-assign]
+    view = Listener()
     progress = Progress(view, lambda _line: None)
     for _ in range(1000):
         progress.pods(1, 1, planned(1), [PULLING, ENDED])
         clock.seconds += 0.001
-    assert len(seen) <= 6
+    assert len(view.states) <= 6
 
 
 def test_the_ledger_overrides_what_was_seen_of_pods() -> None:
-    view, _ = plain()
-    state: list[State] = []
-    view.change = state.append  # type: ignore[method-assign]
+    view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1)], 2, lambda _trial: 0.0)
     cells = [cell(1, "node-2", status=Status.EVICTED, reason="x"), cell(1, "elsewhere")]
     progress.judged(cells, ["node-1", "node-2"])
-    assert state[-1].rows[1].statuses == ["", "evicted"]
+    assert view.states[-1].rows[1].statuses == ["", "evicted"]
 
 
 def test_a_closed_output_does_not_end_a_run() -> None:

@@ -20,7 +20,8 @@ STUDY = Path(__file__).parents[2] / "studies" / "smoke.yaml"
 
 
 def new(**changes: Any) -> NewRuns:
-    return NewRuns(**({"stacks": ("size-4",), "study": STUDY} | changes))
+    fields: dict[str, Any] = {"stacks": ("size-4",), "study": STUDY}
+    return NewRuns(**(fields | changes))
 
 
 def test_all_sizes_are_the_stacks_named_by_their_size_smallest_first() -> None:
@@ -125,7 +126,7 @@ def test_a_new_run_has_a_stack_or_a_cluster_and_not_both(tmp_path: Path) -> None
 def test_a_resumed_run_is_not_planned_anew(said: dict[str, Any]) -> None:
     check_resumed(NewRuns((), None, budget_usd=5.0))
     with pytest.raises(PlanError, match="have no place beside it"):
-        check_resumed(NewRuns(**({"stacks": (), "study": None} | said)))
+        check_resumed(new(**({"stacks": (), "study": None} | said)))
 
 
 def test_options_change_what_the_study_says() -> None:

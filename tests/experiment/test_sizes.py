@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from experiment import sizes
 from experiment.planning import Place, Planned
 from experiment.request import RUNS, Manner
 from experiment.run_folder import RunFolder
@@ -56,7 +55,7 @@ def each_run_does(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     script = Path("run.py").resolve()
     script.write_text(RUN.format(python=sys.executable, body=body))
     script.chmod(0o755)
-    monkeypatch.setattr(sizes.sys, "executable", str(script))
+    monkeypatch.setattr("experiment.sizes.sys.executable", str(script))
 
 
 def plans(*stacks: str) -> list[Planned]:
@@ -70,10 +69,10 @@ def plans(*stacks: str) -> list[Planned]:
     return found
 
 
-def carry_out(planned: list[Planned], **manner: int) -> tuple[int, str]:
+def carry_out(planned: list[Planned], parallel: int = 1) -> tuple[int, str]:
     text = io.StringIO()
     view = PlainView(PatientConsole(file=text, width=120))
-    return carry_out_all(planned, Manner(agreed=True, **manner), view), text.getvalue()
+    return carry_out_all(planned, Manner(agreed=True, parallel=parallel), view), text.getvalue()
 
 
 def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
