@@ -62,6 +62,8 @@ def write_plot(found: Sequence[Comparison], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xticks([c.setting.nodes for c in simulated], minor=False)
         axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel("nodes (simulated)")
         axes.grid(alpha=0.3)
     wall.legend(fontsize=8)
