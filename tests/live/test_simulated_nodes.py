@@ -76,13 +76,14 @@ class Cluster:
 
     def end(self, pod: str) -> dict[str, Any]:
         """The pod once it has ended."""
-        return until(
+        ended: dict[str, Any] = until(
             lambda: (
                 found
                 if (found := self.pod(pod))["status"].get("phase") in {"Succeeded", "Failed"}
                 else None
             )
         )
+        return ended
 
     def events(self, about: str, *, at_least: int = 0) -> list[dict[str, Any]]:
         """The kubelet's events about an object, oldest first."""
@@ -150,13 +151,13 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert lock(home)
     server = Loopback()
     server.app = Starlette(routes=claim_routes(1.0))
-    cluster = None
     try:
         cluster = Cluster(home, server.url.removeprefix("http://"))
-        yield cluster
-    finally:
-        if cluster:
+        try:
+            yield cluster
+        finally:
             cluster.fleet.close()
+    finally:
         clear(home)
         server.close()
 
