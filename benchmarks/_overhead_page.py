@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks._overhead_side import Comparison, Side
 
@@ -63,7 +64,8 @@ def write_plot(found: Sequence[Comparison], path: Path) -> None:
         axes.set_xticks([c.setting.nodes for c in simulated], minor=False)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("nodes (simulated)")
         axes.grid(alpha=0.3)
     wall.legend(fontsize=8)
