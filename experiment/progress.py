@@ -108,10 +108,6 @@ class Progress:
             self._logged = at
             self._log(f"{state.phase}: {text}")
 
-    def resources(self, done: int, planned: int, text: str) -> None:
-        """Resources that Pulumi has made, or taken down, of those that it plans to."""
-        self.now(f"{done} of {planned} resources: {text}", done, planned)
-
     def ready(self, ready: int, nodes: int) -> None:
         """Nodes that are Ready."""
         self.now(f"{ready} of {nodes} nodes are Ready", ready, nodes)

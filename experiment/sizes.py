@@ -208,7 +208,8 @@ def _bar(child: _Child) -> Row:
         filled = _BAR if child.code == ExitCode.OK else 0
     else:
         filled = round(_BAR * child.done / child.cells) if child.cells else 0
-    return Row(child.stack, [ENDED] * filled + [""] * (_BAR - filled))
+    phase = "ended" if child.code is not None else child.text.partition(" ")[0]
+    return Row(f"{child.stack} {phase}", [ENDED] * filled + [""] * (_BAR - filled))
 
 
 @contextmanager

@@ -66,6 +66,8 @@ class StudyStack:
         self._project = project
         self._say = say
         self._errors: list[str] = []
+        self._begun = self._done = 0
+        """Resources of the operation under way."""
         self._options = automation.LocalWorkspaceOptions(work_dir=str(work_dir))
         try:
             self._options.pulumi_command = ApartCommand(self._tell_to_wait)
@@ -249,6 +251,7 @@ class StudyStack:
     def _run(self, done: str, operation: Callable[..., Any]) -> Any:
         """Run an operation of the engine, after taking away a dead process's lock."""
         self._errors.clear()
+        self._begun = self._done = 0
         try:
             return self._guarded(lambda: operation(on_event=self._on_event))
         except automation.CommandError as error:
@@ -320,7 +323,12 @@ class StudyStack:
     def _say_step(self, metadata: Any, outcome: str) -> None:
         if metadata.op not in _QUIET and stack_state.is_cloud(metadata.type):
             kind, name = metadata.type.rpartition(":")[2], metadata.urn.rpartition("::")[2]
-            self._say(f"{metadata.op.value} {kind} {name} {outcome}")
+            self._begun += outcome != "done"
+            self._done += outcome == "done"
+            self._say(
+                f"{self._done} of {self._begun} resources begun are done: "
+                f"{metadata.op.value} {kind} {name} {outcome}"
+            )
 
     def _why(self, said: str) -> Explained:
         """The most telling of the engine's errors: one with a name of its own, else the first."""

@@ -118,7 +118,8 @@ class LiveView(PlainView):
         head.no_wrap, head.overflow = True, "ellipsis"
         parts: list[RenderableType] = [head]
         if state.total:
-            bar = ProgressBar(total=state.total, completed=state.done or 0, width=_BAR_WIDTH)
+            bar = Table.grid()  # a bar alone does not end its line
+            bar.add_row(ProgressBar(state.total, state.done or 0, width=_BAR_WIDTH))
             parts.append(bar)
         if state.rows:
             room = self.console.height - len(parts) - 3
