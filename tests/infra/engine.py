@@ -1,16 +1,17 @@
 """A real Pulumi engine over the strict stand-ins of the providers and a local Google.
 
-Clusters there are entries in a list, so what is inside of them is left out (`--exclude`): the
-rehearsal's own tests have real ones.
+Clusters there are entries in a list, and what is inside of them is in a dict: it is checked and
+compared as ever, but no API server sees it. The rehearsal's own tests have real clusters.
 """
 
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -25,13 +26,17 @@ from rehearsal import google_api
 from rehearsal.environment import ENDPOINTS
 from rehearsal.fleet import ClusterKey, ControlPlane, PoolSpec
 from rehearsal.google_state import GoogleState
+from rehearsal.providers.base import Found, Resource, Session
 from rehearsal.providers.gcp import GcpProvider
 from rehearsal.providers.kubernetes import KubernetesProvider
+from rehearsal.providers.properties import Props
 from rehearsal.providers.servicer import serve
 from tests.infra.stack_files import ROOT
 from tools.programs import locate
 
 PROJECT = "a-project"
+MINE = "mine"
+"""Name of a stack that may have any number of nodes."""
 _BOUND_S = 10.0
 _QUIET = {OpType.SAME, OpType.READ}
 _STEPS = {
@@ -69,6 +74,58 @@ class ListedClusters:
         """Nothing to stop."""
 
 
+class ListedObjects:
+    """The kubernetes stand-in, whose objects are entries in a dict instead of in a cluster.
+
+    Attributes:
+        objects: by id, what was created and not deleted.
+        deleted: the ids that a deletion was asked for.
+    """
+
+    name = KubernetesProvider.name
+    version = KubernetesProvider.version
+
+    def __init__(self) -> None:
+        self._real = KubernetesProvider()
+        self.objects: dict[str, Props] = {}
+        self.deleted: list[str] = []
+
+    def replaced_keys(self, old: Props, new: Props) -> list[str]:
+        """As the stand-in has it."""
+        return self._real.replaced_keys(old, new)
+
+    def configure(self, config: Mapping[str, str]) -> Session:
+        """A session that checks and compares as the stand-in does."""
+        return _ListedSession(self._real.configure(config), self)
+
+
+class _ListedSession:
+    def __init__(self, real: Session, listed: ListedObjects) -> None:
+        self.check = real.check
+        self.diff = real.diff
+        self.cancel = real.cancel
+        self._listed = listed
+
+    def create(self, resource: Resource, inputs: Props) -> tuple[str, Props]:
+        object_id = f"{resource.type}/{inputs['metadata']['name']}"
+        self._listed.objects[object_id] = inputs
+        return object_id, inputs
+
+    def read(self, resource: Resource, resource_id: str, inputs: Props) -> Found | None:
+        found = self._listed.objects.get(resource_id)
+        return Found(resource_id, inputs, found) if found else None
+
+    def update(
+        self, resource: Resource, resource_id: str, state: Props, old: Props, new: Props
+    ) -> Props:
+        self._listed.objects[resource_id] = new
+        return new
+
+    def delete(self, resource: Resource, resource_id: str, state: Props) -> None:
+        self._listed.deleted.append(resource_id)
+        self._listed.objects.pop(resource_id, None)
+
+
 class Counted:
     """Counts the requests that reach an app."""
 
@@ -89,19 +146,24 @@ class Engine:
         url: of the local Google.
         google: counts what reaches it.
         fleet: the clusters that there are.
+        inside: what is in them.
         folder: work_dir with copies of Pulumi.yaml and the stack files.
     """
 
-    def __init__(self, url: str, google: Counted, fleet: ListedClusters, folder: Path) -> None:
+    def __init__(
+        self, url: str, google: Counted, fleet: ListedClusters, inside: ListedObjects, folder: Path
+    ) -> None:
         self.url = url
         self.google = google
         self.fleet = fleet
+        self.inside = inside
         self.folder = folder
 
-    def stack(self, name: str, changes: dict[str, object] | None = None) -> automation.Stack:
-        """A stack as committed, with some settings changed."""
+    def stack(self, name: str, changes: Mapping[str, object] | None = None) -> automation.Stack:
+        """A stack as committed, with some settings changed; MINE is size-4 by another name."""
         path = self.folder / f"Pulumi.{name}.yaml"
-        shutil.copyfile(ROOT / path.name, path)
+        committed = f"Pulumi.{'size-4' if name == MINE else name}.yaml"
+        shutil.copyfile(ROOT / committed, path)
         if changes:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             content["config"] |= {f"pull-study:{key}": value for key, value in changes.items()}
@@ -109,26 +171,53 @@ class Engine:
         options = automation.LocalWorkspaceOptions(work_dir=str(self.folder))
         return automation.create_or_select_stack(name, "pull-study", program=declare, opts=options)
 
-    def preview(self, name: str, changes: dict[str, object] | None = None) -> dict[str, str]:
+    def preview(self, name: str, changes: Mapping[str, object] | None = None) -> dict[str, str]:
         """What a preview would do, by resource name, without what stays the same."""
         steps: dict[str, str] = {}
 
         def note(event: EngineEvent) -> None:
             if event.resource_pre_event and event.resource_pre_event.metadata.op not in _QUIET:
                 metadata = event.resource_pre_event.metadata
+                if not _is_ours(metadata.type):
+                    return
                 step = _STEPS.get(metadata.op, str(metadata.op.value))
-                steps[metadata.urn.rpartition("::")[2]] = step
+                steps[_name(metadata.urn)] = step
 
-        self.stack(name, changes).preview(on_event=note, exclude=[_inside(name)])
+        self.stack(name, changes).preview(on_event=note)
         return steps
 
     def up(self, name: str) -> automation.UpResult:
-        """Bring all but the cluster's inside up."""
-        return self.stack(name).up(exclude=[_inside(name)])
+        """Bring a stack up."""
+        return self.stack(name).up()
+
+    def resources(self, name: str) -> dict[str, dict[str, Any]]:
+        """By name, what the state has of a stack in Google Cloud and in the cluster."""
+        deployment: Mapping[str, Any] = self.stack(name).export_stack().deployment or {}
+        return {
+            _name(resource["urn"]): resource
+            for resource in deployment.get("resources", [])
+            if _is_ours(resource["type"])
+        }
+
+    def destroy(self, name: str) -> list[str]:
+        """Take a stack down; the names of what went, in the order in which it was gone."""
+        gone: list[str] = []
+
+        def note(event: EngineEvent) -> None:
+            if event.res_outputs_event and _is_ours(event.res_outputs_event.metadata.type):
+                gone.append(_name(event.res_outputs_event.metadata.urn))
+
+        self.stack(name).destroy(on_event=note)
+        return gone
 
 
-def _inside(stack: str) -> str:
-    return f"urn:pulumi:{stack}::pull-study::**kubernetes:**::**"
+def _is_ours(kind: str) -> bool:
+    """Whether a type is of Google's or the cluster's, not a component, a provider or the stack."""
+    return not kind.startswith(("pulumi:", "pull-study:"))
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
 
 
 @contextmanager
@@ -137,7 +226,8 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
     fleet = ListedClusters()
     routes = google_api.routes(GoogleState(folder / "google.sqlite"), fleet)
     google = Counted(Starlette(routes=routes))
-    providers = [serve(provider) for provider in (GcpProvider(), KubernetesProvider())]
+    inside = ListedObjects()
+    providers = [serve(provider) for provider in (GcpProvider(), inside)]
     gcp, kubernetes = (port for _, port in providers)
     work = folder / "work"
     (work / "infra").mkdir(parents=True)
@@ -162,7 +252,7 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
             patch.setenv(name, value)
         patch.setenv("PATH", str(locate("pulumi").path.parent), prepend=":")
         try:
-            yield Engine(url, google, fleet, work)
+            yield Engine(url, google, fleet, inside, work)
         finally:
             for server, _ in providers:
                 server.stop(grace=None).wait(_BOUND_S)

@@ -1,5 +1,6 @@
 """The committed Pulumi.yaml and stack files, read as the Pulumi CLI reads them."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ PREFIX = "pull-study:"
 def stack_files() -> list[Path]:
     """Every Pulumi.STACK.yaml."""
     return sorted(ROOT.glob("Pulumi.*.yaml"))
+
+
+def committed_checksums() -> dict[str, str]:
+    """SHA-256 of what a Pulumi command could rewrite: Pulumi.yaml and every stack file."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in ROOT.glob("Pulumi*.yaml")
+    }
 
 
 def stack_of(path: Path) -> str:

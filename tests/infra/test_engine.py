@@ -1,12 +1,13 @@
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
 from pulumi import automation
 
-from tests.infra.engine import PROJECT, Engine, running_engine
-from tests.infra.stack_files import ROOT, stacks
+from tests.infra.engine import MINE, PROJECT, Engine, running_engine
+from tests.infra.stack_files import ROOT, declared_keys, stacks
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -57,56 +58,82 @@ class TestPreview:
 
 @pytest.fixture(scope="module")
 def standing(engine: Engine) -> Engine:
-    """The engine with size-4 up."""
-    engine.up("size-4")
+    """The engine with MINE up: size-4 under a name that allows any number of nodes."""
+    engine.up(MINE)
     return engine
+
+
+SOON = "in two days"
+ARCHIVE = f"{PROJECT}-pull-study-{MINE}"
+LABELLED = {"cluster": "update", ARCHIVE: "update"}
+POOLS = {"measured": "replace", "monitoring": "replace"}
+INSIDE = dict.fromkeys(
+    ("account", "binding", "configuration", "deployment", "namespace", "role"), "replace"
+)
+"""What is in a cluster is made anew with it."""
+ANOTHER_CLUSTER = INSIDE | POOLS | {"cluster": "replace"}
+ALL_IN_PLACE = dict.fromkeys(("cluster", "measured", "monitoring"), "update")
+CHANGES: list[tuple[str, object, dict[str, str]]] = [
+    ("nodeCount", "5", {"measured": "update"}),
+    ("zone", "us-central1-b", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
+    ("region", "us-central1", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
+    ("machineType", "n1-standard-32", {"measured": "update"}),
+    ("threadsPerCore", "2", {"measured": "replace"}),
+    ("gvnic", "false", {"measured": "update"}),
+    ("spot", "true", {"measured": "replace"}),
+    ("diskType", "pd-ssd", {"measured": "update"}),
+    ("diskSizeGb", "200", {"measured": "update"}),
+    ("localSsdCount", "1", {"measured": "replace"}),
+    (
+        "imageStreaming",
+        "true",
+        {
+            "image-streaming": "create",
+            "nodes-serviceUsageConsumer": "create",
+            "measured": "update",
+        },
+    ),
+    ("maxParallelImagePulls", "5", {"measured": "update"}),
+    ("releaseChannel", "RAPID", {"cluster": "update"}),
+    ("releaseChannel", "UNSPECIFIED", ALL_IN_PLACE),
+    ("kubernetesVersion", "1.34", ALL_IN_PLACE),
+    ("privateNodes", "true", {"cluster": "update"}),
+    ("shieldedNodes", "false", POOLS | {"cluster": "update"}),
+    ("workloadMetadata", "GKE_METADATA", ALL_IN_PLACE),
+    ("podRangePrefix", "15", ANOTHER_CLUSTER),
+    (
+        "monitoringPool",
+        "false",
+        {"monitoring": "delete", "measured": "update", "deployment": "update"},
+    ),
+    ("monitoringMachineType", "e2-standard-8", {"monitoring": "update"}),
+    ("archiveBucket", "ours", {ARCHIVE: "delete", "sink": "update", "writer": "replace"}),
+    ("archiveDays", "30", {ARCHIVE: "update"}),
+    ("deadlineHours", "24", {}),
+    ("expiresAt", SOON, {"cluster": "update", "deadline": "update"}),
+    ("runId", "r1", LABELLED),
+    ("labels", {"team": "systems"}, LABELLED),
+]
+"""What a change of one setting does to a stack that is up, by the engine."""
 
 
 class TestChanges:
     def test_second_up_has_nothing_to_do(self, standing: Engine) -> None:
-        assert standing.preview("size-4") == {}
+        assert standing.preview(MINE) == {}
 
     @pytest.mark.parametrize(
-        ("changes", "steps"),
-        [
-            ({"machineType": "n1-standard-32"}, {"measured": "update"}),
-            ({"threadsPerCore": "2"}, {"measured": "replace"}),
-            ({"gvnic": "false"}, {"measured": "update"}),
-            ({"spot": "true"}, {"measured": "replace"}),
-            ({"diskSizeGb": "200"}, {"measured": "update"}),
-            ({"diskType": "pd-ssd"}, {"measured": "update"}),
-            ({"localSsdCount": "1"}, {"measured": "replace"}),
-            ({"monitoringMachineType": "e2-standard-8"}, {"monitoring": "update"}),
-            ({"releaseChannel": "RAPID"}, {"cluster": "update"}),
-            ({"runId": "r1"}, {"cluster": "update", f"{PROJECT}-pull-study-size-4": "update"}),
-            ({"archiveDays": "30"}, {f"{PROJECT}-pull-study-size-4": "update"}),
-            ({"deadlineHours": "24"}, {}),
-        ],
-        ids=lambda item: next(iter(item), "nothing"),
+        ("key", "value", "steps"), CHANGES, ids=[f"{key}-{value}" for key, value, _ in CHANGES]
     )
-    def test_do_no_more_than_they_must(
-        self, standing: Engine, changes: dict[str, object], steps: dict[str, str]
+    def test_do_exactly_what_they_must(
+        self, standing: Engine, key: str, value: object, steps: dict[str, str]
     ) -> None:
-        assert standing.preview("size-4", changes) == steps
+        if value == SOON:
+            value = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%MZ}"
+        assert standing.preview(MINE, {key: value}) == steps
 
-    @pytest.mark.parametrize("changes", [{"zone": "us-central1-b"}, {"podRangePrefix": "15"}])
-    def test_that_need_another_cluster_replace_its_pools_too(
-        self, standing: Engine, changes: dict[str, object]
-    ) -> None:
-        steps = standing.preview("size-4", changes)
-        replaced = {name for name, step in steps.items() if step == "replace"}
-        assert replaced >= {"cluster", "measured", "monitoring"}
 
-    def test_image_streaming_switches_its_api_on(self, standing: Engine) -> None:
-        steps = standing.preview("size-4", {"imageStreaming": "true"})
-        assert steps["image-streaming"] == steps["nodes-serviceUsageConsumer"] == "create"
-
-    def test_without_monitoring_pool_the_measured_pool_loses_its_taint(
-        self, standing: Engine
-    ) -> None:
-        steps = standing.preview("size-4", {"monitoringPool": "false"})
-        assert steps["monitoring"] == "delete"
-        assert steps["measured"] in {"update", "replace"}
+def test_every_setting_is_among_the_changes() -> None:
+    assert {key for key, _, _ in CHANGES} == set(declared_keys())
 
 
 class TestLife:

@@ -1,0 +1,200 @@
+"""What each committed stack creates, by the real engine: of what, after what, gone with what."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+
+from tests.infra.engine import Engine, running_engine
+from tests.infra.stack_files import committed_checksums, stacks, values_of
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+ARCHIVE = "the archive"
+"""The bucket, whose name holds project and stack."""
+TYPES = {
+    ARCHIVE: "gcp:storage/bucket:Bucket",
+    "account": "kubernetes:core/v1:ServiceAccount",
+    "binding": "kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding",
+    "cluster": "gcp:container/cluster:Cluster",
+    "configuration": "kubernetes:core/v1:ConfigMap",
+    "deadline": "gcp:cloudscheduler/job:Job",
+    "delete-clusters": "gcp:projects/iAMCustomRole:IAMCustomRole",
+    "deployment": "kubernetes:apps/v1:Deployment",
+    "expiry": "gcp:serviceaccount/account:Account",
+    "expiry-deletes-clusters": "gcp:projects/iAMMember:IAMMember",
+    "measured": "gcp:container/nodePool:NodePool",
+    "monitoring": "gcp:container/nodePool:NodePool",
+    "namespace": "kubernetes:core/v1:Namespace",
+    "nodes": "gcp:serviceaccount/account:Account",
+    "nodes-defaultNodeServiceAccount": "gcp:projects/iAMMember:IAMMember",
+    "nodes-reader": "gcp:projects/iAMMember:IAMMember",
+    "role": "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole",
+    "sink": "gcp:logging/projectSink:ProjectSink",
+    "writer": "gcp:storage/bucketIAMMember:BucketIAMMember",
+}
+STREAMING_TYPES = {
+    "image-streaming": "gcp:projects/service:Service",
+    "nodes-serviceUsageConsumer": "gcp:projects/iAMMember:IAMMember",
+}
+GRANTS = {"nodes-defaultNodeServiceAccount", "nodes-reader"}
+NEEDS: dict[str, set[str]] = {
+    ARCHIVE: set(),
+    "account": {"namespace"},
+    "binding": {"namespace", "role"},
+    "cluster": GRANTS | {"deadline"},
+    "configuration": {"namespace"},
+    "deadline": {"expiry", "expiry-deletes-clusters"},
+    "delete-clusters": set(),
+    "deployment": {
+        "account", "binding", "configuration", "measured", "monitoring", "namespace",
+    },
+    "expiry": set(),
+    "expiry-deletes-clusters": {"delete-clusters", "expiry"},
+    "measured": GRANTS | {"cluster", "nodes"},
+    "monitoring": GRANTS | {"cluster", "nodes"},
+    "namespace": set(),
+    "nodes": set(),
+    "nodes-defaultNodeServiceAccount": {"nodes"},
+    "nodes-reader": {"nodes"},
+    "role": set(),
+    "sink": {ARCHIVE},
+    "writer": {ARCHIVE, "sink"},
+}  # fmt: skip
+STREAMING_NEEDS: dict[str, set[str]] = {
+    "image-streaming": set(),
+    "nodes-serviceUsageConsumer": {"nodes"},
+}
+BEHIND_STREAMING = {"cluster", "measured", "monitoring"}
+"""What must not be made before image streaming's API is on."""
+
+
+@dataclass
+class Lived:
+    """One stack's life: up, seen, down."""
+
+    name: str
+    values: dict[str, str]
+    standing: dict[str, dict[str, Any]]
+    clusters: list[str]
+    gone: list[str]
+    clusters_after: list[str]
+    deleted_inside: list[str]
+    buckets_after: list[str]
+    rewritten: set[str]
+
+    @property
+    def streams(self) -> bool:
+        return self.values["imageStreaming"] == "true"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("engine")
+    with pytest.MonkeyPatch.context() as patch, running_engine(folder, patch) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=stacks())
+def lived(engine: Engine, request: pytest.FixtureRequest) -> Lived:
+    name = request.param
+    committed = committed_checksums()
+    engine.up(name)
+    standing = _by_role(engine.resources(name), name)
+    clusters = [key.name for key in engine.fleet.keys]
+    gone = engine.destroy(name)
+    return Lived(
+        name=name,
+        values=values_of(name),
+        standing=standing,
+        clusters=clusters,
+        gone=[_role(each, name) for each in gone],
+        clusters_after=[key.name for key in engine.fleet.keys],
+        deleted_inside=list(engine.inside.deleted),
+        buckets_after=_buckets(engine),
+        rewritten={
+            path for path, digest in committed_checksums().items() if committed.get(path) != digest
+        },
+    )
+
+
+def _role(name: str, stack: str) -> str:
+    return ARCHIVE if name.endswith(f"-pull-study-{stack}") else name
+
+
+def _by_role(resources: dict[str, dict[str, Any]], stack: str) -> dict[str, dict[str, Any]]:
+    return {_role(name, stack): resource for name, resource in resources.items()}
+
+
+def _buckets(engine: Engine) -> list[str]:
+    answer = requests.get(
+        f"{engine.url}/storage/v1/b",
+        params={"project": "a-project"},
+        headers={"Authorization": "Bearer none"},
+        timeout=10,
+    )
+    answer.raise_for_status()
+    return [bucket["name"] for bucket in answer.json().get("items", [])]
+
+
+def test_creates_these_resources_and_no_others(lived: Lived) -> None:
+    expected = TYPES | (STREAMING_TYPES if lived.streams else {})
+    assert {name: each["type"] for name, each in lived.standing.items()} == expected
+    assert lived.clusters == [f"pull-study-{lived.name}"]
+
+
+def test_each_comes_after_what_it_needs(lived: Lived) -> None:
+    expected = NEEDS | (STREAMING_NEEDS if lived.streams else {})
+    found = {
+        name: {_role(urn.rpartition("::")[2], lived.name) for urn in each.get("dependencies", [])}
+        - {"last-update"}
+        for name, each in lived.standing.items()
+    }
+    for name, needs in expected.items():
+        behind = lived.streams and name in BEHIND_STREAMING
+        assert found[name] == needs | (set(STREAMING_NEEDS) if behind else set()), name
+
+
+def test_has_the_nodes_that_its_file_says(lived: Lived) -> None:
+    measured = lived.standing["measured"]["outputs"]
+    assert measured["nodeCount"] == int(lived.values["nodeCount"])
+    assert measured["nodeConfig"]["machineType"] == lived.values["machineType"]
+    assert lived.standing["monitoring"]["outputs"]["nodeCount"] == 1
+
+
+def test_what_is_in_the_cluster_goes_with_it_unasked(lived: Lived) -> None:
+    cluster = lived.standing["cluster"]["urn"]
+    inside = {n for n, each in lived.standing.items() if each["type"].startswith("kubernetes:")}
+    assert {n for n, each in lived.standing.items() if each.get("deletedWith") == cluster} == inside
+    assert len(inside) == 6
+    assert lived.deleted_inside == []
+
+
+def test_destroy_leaves_the_archive_and_what_fills_it(lived: Lived) -> None:
+    assert set(lived.gone) == set(lived.standing)
+    assert lived.clusters_after == []
+    retained = {name for name, each in lived.standing.items() if each.get("retainOnDelete")}
+    assert retained == {ARCHIVE, "sink", "writer"}
+    assert lived.standing[ARCHIVE]["outputs"]["name"] in lived.buckets_after
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("measured", "cluster"),
+        ("monitoring", "cluster"),
+        ("cluster", "deadline"),
+        ("cluster", "nodes-defaultNodeServiceAccount"),
+        ("deadline", "expiry-deletes-clusters"),
+    ],
+)
+def test_destroy_goes_in_an_order_in_which_nothing_is_orphaned(
+    lived: Lived, first: str, then: str
+) -> None:
+    assert lived.gone.index(first) < lived.gone.index(then)
+
+
+def test_no_command_rewrote_a_committed_file(lived: Lived) -> None:
+    assert lived.rewritten == set()
