@@ -41,8 +41,6 @@ _COMPONENTS = (
 )
 _NAME = "local"
 _START_S = 60.0
-_LESS_COLLECTING = {"GOGC": "300"}
-"""Environment of the parts, written in Go: memory, of which there is enough, against time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def start(
     command: list[str | Path] = [locate("kwokctl").path, "create", "cluster", "--name", _NAME]
     command += ["--config", config_file, "--kubeconfig", plane.kubeconfig]
     process = processes.start(
-        command, folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok"), **_LESS_COLLECTING}
+        command, folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok")}
     )
     try:
         code = process.wait(_START_S)
