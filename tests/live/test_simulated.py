@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -53,3 +54,5 @@ def test_every_size_is_measured_whole_and_marked_as_simulated(tmp_path: Path) ->
         assert "simulated" in (run.report_dir / "report.html").read_text("utf-8")
         with (run.report_dir / "pulls.csv").open() as file:
             assert len(list(csv.DictReader(file))) == 2 * len(run.node_names(1))
+    for path in made:
+        shutil.rmtree(path)
