@@ -1,4 +1,4 @@
-"""Debian's packages that real nodes and the local registry need, and how setup gets them.
+"""Debian's packages that real nodes, the local registry and tests need, and how setup gets them.
 
 A part counts as there when its file is there, whoever put it there: a containerd from elsewhere
 is never replaced, and apt-get may not remove anything. Packages are installed only as root.
@@ -54,6 +54,11 @@ PACKAGES: tuple[Package, ...] = (
     Package("busybox-static", ("/bin/busybox",), "is the content of the small images"),
     Package("iproute2", ("ip",), "sets up the network of a real node"),
     Package("iptables", ("iptables",), "lets the pods of a real node reach the network"),
+    Package(
+        "chromium",
+        ("chromium", "chromium-browser", "google-chrome"),
+        "opens the report in its tests",
+    ),
 )
 
 

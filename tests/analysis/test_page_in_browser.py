@@ -1,6 +1,5 @@
 """The report, opened and used in a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +9,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from analysis.report import write_report
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import write_run_folder, write_study
+from tools.packages import PACKAGES
 
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
+CHROMIUM = next(package for package in PACKAGES if package.name == "chromium").path()
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium (apt-get install chromium)")
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
