@@ -216,6 +216,8 @@ def _variables(scratch: Path) -> dict[str, str]:
     state = scratch / "state"
     state.mkdir()
     return {
+        # So that whatever ends it, nothing of it is left.
+        "TMPDIR": str(scratch),
         "PULUMI_BACKEND_URL": f"file://{state}",
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -68,9 +68,15 @@ def _too_expensive(usd_per_hour: float, limits: Limits) -> Iterator[str]:
 
 
 def _too_many_nodes(resources: Sequence[Planned], limits: Limits) -> Iterator[str]:
-    nodes = sum(int(each.inputs.get("nodeCount", 0)) for each in resources if each.type == _POOL)
+    nodes = sum(_most_nodes(each.inputs) for each in resources if each.type == _POOL)
     if nodes > limits.nodes:
         yield f"has {nodes} nodes, above the limit of {limits.nodes}"
+
+
+def _most_nodes(pool: Mapping[str, Any]) -> int:
+    scaling = pool.get("autoscaling", {})
+    most = (scaling.get("maxNodeCount"), scaling.get("totalMaxNodeCount"))
+    return max(int(n or 0) for n in (pool.get("nodeCount"), pool.get("initialNodeCount"), *most))
 
 
 def _cannot_be_destroyed(each: Planned) -> Iterator[str]:

@@ -16,11 +16,11 @@ def stack_files() -> list[Path]:
     return sorted(ROOT.glob("Pulumi.*.yaml"))
 
 
-def committed_checksums() -> dict[str, str]:
+def committed_checksums(root: Path = ROOT) -> dict[str, str]:
     """SHA-256 of what a Pulumi command could rewrite: Pulumi.yaml and every stack file."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in ROOT.glob("Pulumi*.yaml")
+        for path in root.glob("Pulumi*.yaml")
     }
 
 

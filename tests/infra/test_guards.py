@@ -102,3 +102,10 @@ def test_price_above_the_limit_is_caught(declared: Declared) -> None:
 def test_nodes_above_the_limit_are_caught(declared: Declared) -> None:
     limits = Limits(usd_per_hour=1000, nodes=4)
     assert violations(planned(declared), 1.0, limits) == ["has 5 nodes, above the limit of 4"]
+
+
+def test_nodes_that_an_autoscaler_could_add_are_counted(declared: Declared) -> None:
+    resources = planned(declared)
+    change(resources, "measured", lambda inputs: inputs.update(autoscaling={"maxNodeCount": 500}))
+    limits = Limits(usd_per_hour=1000, nodes=300)
+    assert violations(resources, 1.0, limits) == ["has 501 nodes, above the limit of 300"]
