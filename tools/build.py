@@ -24,7 +24,7 @@ from schema.errors import UserError
 from tools.programs import MODULES, PROGRAMS, Program, bin_folder, cache_root, cached_path
 
 BYTES_A_PROGRAM = {"cache": 80 * 10**6, "GOCACHE": 700 * 10**6, "GOMODCACHE": 450 * 10**6}
-"""What a build takes where, on average; all ten together took 0.7, 6.0 and 3.5 GB from cold."""
+"""What a build takes where, on average; ten together took 0.7, 6.0 and 3.5 GB from cold."""
 
 SIDE_BY_SIDE = 2
 """Modules built at a time; the compiler fills the cores, this fills the gaps while one links."""

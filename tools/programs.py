@@ -122,6 +122,14 @@ PROGRAMS: dict[str, Program] = {
         _kwok("kwok"),
         _kwok("kwokctl"),
         Program(
+            name="actionlint",
+            folder="actionlint",
+            module="github.com/rhysd/actionlint",
+            package="github.com/rhysd/actionlint/cmd/actionlint",
+            defines=("github.com/rhysd/actionlint.version={version}",),
+            version_arguments=("-version",),
+        ),
+        Program(
             name="etcd",
             folder="etcd",
             module="go.etcd.io/etcd/server/v3",
@@ -162,7 +170,8 @@ def locate(name: str) -> Located:
         return Located(name, built, program.version, "cache")
     detail = f" ({'; '.join(refused)})" if refused else ""
     raise MissingProgram(
-        f"{name} {program.version} is not on this machine{detail}, so nothing can be rehearsed.",
+        f"{name} {program.version} is not on this machine{detail}, and rehearsals or tests need "
+        "it.",
         "make setup",
     )
 
