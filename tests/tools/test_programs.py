@@ -136,8 +136,8 @@ def test_a_missing_program_says_what_was_refused_and_what_to_do(add_program: Add
     with pytest.raises(MissingProgram) as error:
         locate("kubelet")
     assert str(error.value) == (
-        f"kubelet 1.34.1 is not on this machine ({refused} is 1.29.3), so nothing can be "
-        "rehearsed.\n  To mend it: make setup"
+        f"kubelet 1.34.1 is not on this machine ({refused} is 1.29.3), and rehearsals or "
+        "tests need it.\n  To mend it: make setup"
     )
 
 
