@@ -84,17 +84,20 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
     )
     run_of_study.judge_unjudged()
     waiting = run_of_study.trials_to_measure()
-    problem: UserError | None = None
     if waiting:
         progress.plan(record.trials, place.node_count, expected_trial_s)
         progress.judged(folder.cells(), folder.node_names(1))
         ask([planned], progress, manner)
-        try:
-            run_of_study.run()
-        except UserError as error:
-            problem = error
     else:
         progress.say("Every cell is valid already; nothing is left to measure.")
+    problem: UserError | None = None
+    try:
+        if waiting:
+            run_of_study.run()
+        else:
+            run_of_study.end_leftovers()
+    except UserError as error:
+        problem = error
     cells = _show_result(folder, progress)
     unwritten = _write_report(folder, progress) if cells else None
     if problem or unwritten:

@@ -143,8 +143,7 @@ class Measurement:
                     ask_nodes()  # of the trial before; not until this one's pods are bound
                 if self._record.staging and later:
                     following = runner.stage(later)
-                if len(ended) > 1:  # the one before may not be complete yet
-                    runner.remove(ended.pop(0))
+                ended = self._remove_complete(runner, ended)
                 show = partial(self._progress.pods, number, len(waiting), planned)
                 trial = runner.finish(released, show)
             except BaseException as error:
@@ -249,6 +248,17 @@ class Measurement:
             last_finished_at=None,
             error=why,
         )
+
+    def _remove_complete(self, runner: TrialRunner, ended: list[Staged]) -> list[Staged]:
+        """Ask for the deletion of the Jobs that the job controller is done with; the others.
+
+        A Job deleted sooner is never said to be complete, so its time would be unknown.
+        """
+        complete = frozenset(self._watches.ended_jobs)
+        for staged in ended:
+            if staged.job in complete:
+                runner.remove(staged)
+        return [staged for staged in ended if staged.job not in complete]
 
     def _await_complete(self, jobs: set[str]) -> None:
         """Give the job controller time to say that the last Jobs are complete."""

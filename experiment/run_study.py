@@ -96,6 +96,21 @@ class StudyRun:
         lost = self._try(Phase.COLLECT, lambda: self._collect(patience))
         return problem or lost
 
+    def end_leftovers(self) -> None:
+        """Take down what a killed runner left, for a run with nothing left to measure.
+
+        Raises:
+            UserError: something may be left.
+        """
+        last = self._folder.phases()[-1:]
+        if last and last[0].phase is Phase.TEARDOWN and last[0].error is None:
+            return
+        with signals_interrupt(), interrupts_wait(self._tell_to_wait):
+            problem = self._try(Phase.PREFLIGHT, lambda: self._cluster.recover(resumed=True))
+            problem = problem or self._end()
+        if problem:
+            raise problem
+
     def judge_unjudged(self) -> None:
         """Judge the trials that a killed runner recorded, from the events that it kept."""
         judged = {(cell.trial, cell.attempt) for cell in self._folder.cells()}

@@ -279,7 +279,7 @@ class TestDeadMan:
         role = declared.only("IAMCustomRole")
         assert role.inputs["permissions"] == list(PERMISSIONS) == ["container.clusters.delete"]
         grants = [f for f in declared.of_type("iAMMember:IAMMember") if "expiry" in f.name]
-        assert [grant.inputs["role"] for grant in grants] == [role.name]
+        assert [grant.inputs["role"] for grant in grants] == [COMPUTED[role.type]["name"]]
         assert grants[0].urn in declared.only(JOB).request.dependencies
 
     def test_keeps_the_deadline_that_the_last_update_exported(self, declare_stack: Declare) -> None:

@@ -143,7 +143,7 @@ def test_a_runner_killed_while_it_brings_a_real_cluster_up_leaves_no_orphan(
         maker.stdin.write("go\n")
         maker.stdin.flush()
         for said in maker.stdout:
-            if said.startswith(line):
+            if line in said:
                 break
         cli = children(maker.pid)
         kill(maker.pid)

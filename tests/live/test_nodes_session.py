@@ -177,7 +177,7 @@ def test_a_session_inside_another_joins_it(home: Home) -> None:
         )
         assert done.stdout.strip() == variables["GOOGLE_CONTAINER_CUSTOM_ENDPOINT"], done.stderr
         assert is_locked(home)
-        other = r"scale 0\.02, not real nodes and scale 0\.5"
+        other = r"scale 0\.02, not real nodes, images of scale 0\.5"
         with pytest.raises(RehearsalError, match=other), session(0.5):
             pass
 
