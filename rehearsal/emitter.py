@@ -110,8 +110,8 @@ class Emitter:
         pressed = any(
             each.type == "DiskPressure" and each.status == "True" for each in node.status.conditions
         )
-        if pressed != kubelet.has_pressure and node.status.conditions:
-            await kubelet.tell_pressure(self._clock.now())
+        if pressed != kubelet.disk.has_pressure and node.status.conditions:
+            await kubelet.disk.tell_pressure(self._clock.now())
 
     async def _drop(self, name: str) -> None:
         if name in self._nodes:

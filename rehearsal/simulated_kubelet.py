@@ -19,7 +19,8 @@ from rehearsal import pull_model
 from rehearsal.emitter_api import STRATEGIC, EmitterApi, Pod
 from rehearsal.emitter_registry import NodesRegistry, PullError
 from rehearsal.image_store import ImageStore, StoredImage
-from rehearsal.kubelet_recorder import Recorder, timestamp
+from rehearsal.kubelet_recorder import Recorder
+from rehearsal.node_disk import DiskHands, NodeDisk
 from rehearsal.node_faults import Pull, PullFaults
 from rehearsal.pod_report import PodReport
 from rehearsal.pull_model import LayerSize, Parameters
@@ -36,19 +37,11 @@ _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 10.0, 300.0
 """imageBackOffPeriod and MaxImageBackOff of kubelet.go."""
 _SYNC_S = 12.0
 """A pod whose container cannot start is looked at again after backOffPeriod 10 s and a jitter."""
-_MONITOR_S = 10.0
-"""evictionMonitoringPeriod."""
-_TRANSITION_S = 300.0
-"""evictionPressureTransitionPeriod."""
-_COLLECT_S = 300.0
-"""ImageGCPeriod."""
 _STATUS_LAG_S = (25.0, 32.0)
 """After which a real node's status tells of a new image."""
 _DISGUISED_S = 0.04
 _BUSY_BYTES = 3e9
 """Still to be written when a pull has ended, from which on containers are slow to start."""
-_BALLAST_SHARE = 0.97
-"""Of the disk that is used once a fault has filled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +77,9 @@ class Kubelet:
         self.connected = asyncio.Event()
         """Set unless a fault has cut the node off: what is to be told waits."""
         self.connected.set()
-        self.has_pressure = False
         self._site = site
         self._clock = site.clock
-        self._disk = site.parameters.disk_of(name)
+        self._disk_speed = site.parameters.disk_of(name)
         self._random = random.Random(f"{site.parameters.seed}/{name}/times")  # noqa: S311
         self.recorder = Recorder(name, site.clock, self._send_event, {SIMULATED_LABEL: "true"})
         self.recorder.offset = site.faults.clock_offset(name)
@@ -99,12 +91,22 @@ class Kubelet:
         self._background: set[asyncio.Task[None]] = set()
         self._spawn(self.recorder.run())
         self._telling: asyncio.Task[None] | None = None
-        self._watching_disk: asyncio.Task[None] | None = None
+        hands = DiskHands(
+            record=self._say_of_node,
+            patch_status=self.patch_status,
+            tell_images=self._tell_images,
+            in_use=lambda: list(self._in_use.values()),
+            evict=self._evict,
+            spawn=self._spawn,
+        )
+        self.disk = NodeDisk(name, self.images, site.clock, self._random, hands)
+        self.disk.offset = self.recorder.offset
 
     def stop(self) -> None:
         """The node is gone, with all that it was doing."""
         tasks = [*self._background, *(task for task, _ in self._running.values())]
-        for task in (*tasks, self._telling, self._watching_disk):
+        self.disk.stop()
+        for task in (*tasks, self._telling):
             if task:
                 task.cancel()
         for _, report in self._running.values():
@@ -168,7 +170,7 @@ class Kubelet:
     async def _live(self, pod: Pod, report: PodReport, begun: float) -> None:
         parameters = self._site.parameters
         container = pod.spec.containers[0]
-        if self.has_pressure:
+        if self.disk.has_pressure:
             said = words.rejected()
             self._say_of_pod(pod, said, begun)
             report.fail("Evicted", said.message, begun)
@@ -266,7 +268,8 @@ class Kubelet:
                 end = begun + time.pull_s
                 await self._clock.until(end)
                 self.images.add(pull.image, image, end)
-                self._after_pull()
+                self._tell_images()
+                self.disk.look()
             except PullError:
                 end = max(begun, self._clock.now())
                 raise
@@ -289,7 +292,7 @@ class Kubelet:
             return image, pull_model.PullTime(_DISGUISED_S * chance, 0.0)
         missing = self.images.missing(image)
         if faults.disk_full(pull):
-            self._fill_disk()
+            self.disk.fill()
         if not self.images.fits(missing):
             room_s = self.images.available / parameters.unpack_bytes_per_s
             await self._clock.until(begun + (parameters.resolve_s + room_s) * chance)
@@ -302,7 +305,7 @@ class Kubelet:
             download_s = await self._site.registry.download(cap, size)
             self.received += size
         return image, pull_model.pull_time(
-            parameters, self._disk, layers, download_s=download_s, chance=chance
+            parameters, self._disk_speed, layers, download_s=download_s, chance=chance
         )
 
     async def _back_off(
@@ -336,87 +339,22 @@ class Kubelet:
 
     # disk
 
-    def _after_pull(self) -> None:
-        self._tell_images()
-        if self.images.is_pressed or self.images.excess():
-            self._watch_disk()
-
-    def _fill_disk(self) -> None:
-        used = self.images.capacity - self.images.available
-        self.images.ballast += max(0, int(_BALLAST_SHARE * self.images.capacity) - used)
-        self._watch_disk()
-
-    def _watch_disk(self) -> None:
-        if self._watching_disk is None or self._watching_disk.done():
-            self._watching_disk = asyncio.create_task(self._mind_disk())
-
-    async def _mind_disk(self) -> None:
-        """Collect images and evict pods until the disk has room again."""
-        relieved = -1.0
-        collect_at = self._clock.now() + self._random.uniform(0, _COLLECT_S)
-        while True:
-            at = self._clock.now() + _MONITOR_S
-            await self._clock.until(at)
-            if self.images.is_pressed:
-                relieved = -1.0
-                self._relieve(at)
-            elif self.has_pressure and relieved < 0:
-                relieved = at
-            elif self.has_pressure and at - relieved >= _TRANSITION_S:
-                self._set_pressure(at, pressed=False)
-            if at >= collect_at:
-                collect_at = at + _COLLECT_S
-                self._collect(at, self.images.excess())
-            if not (self.has_pressure or self.images.excess()):
-                return
-
-    def _relieve(self, at: float) -> None:
-        """One round of the eviction manager."""
-        if not self.has_pressure:
-            self._set_pressure(at, pressed=True)
-        self.recorder.record(self._node_reference(), words.RECLAIMING, at)
-        self.images.collect(at, list(self._in_use.values()), self.images.capacity)
-        if not self.images.is_pressed or not self._running:
-            return
+    def _evict(self, at: float) -> bool:
+        """End the pod that came last, as the eviction manager does; False where there is none."""
         alive = [uid for uid, (task, _) in self._running.items() if not task.done()]
         if not alive:
-            return
+            return False
         task, report = self._running[alive[-1]]
         said = words.evicted(self.images.eviction_threshold, self.images.available)
         self._say_of_pod(report.pod, said, at)
         task.cancel()
         self._in_use.pop(alive[-1], None)
         report.fail("Evicted", said.message, at)
-        self.images.ballast = 0  # whatever a fault had put there is cleared away
+        return True
 
-    def _collect(self, at: float, wanted: int) -> None:
-        if not wanted:
-            return
-        freed = self.images.collect(at, list(self._in_use.values()), wanted)
-        if freed < wanted:
-            said = words.collection_failed(wanted, freed)
-            self.recorder.record(self._node_reference(), said, at)
-        self._tell_images()
-
-    def _set_pressure(self, at: float, *, pressed: bool) -> None:
-        self.has_pressure = pressed
-        word = "NodeHasDiskPressure" if pressed else "NodeHasNoDiskPressure"
-        self.recorder.record(self._node_reference(), words.node_status(self.name, word), at)
-        self._spawn(self.tell_pressure(at))
-
-    async def tell_pressure(self, at: float) -> None:
-        """Write the condition into the node's status."""
-        stamp = timestamp(self._clock.at(at) + self.recorder.offset)
-        has, has_not = "KubeletHasDiskPressure", "KubeletHasNoDiskPressure"
-        condition = {
-            "type": "DiskPressure",
-            "status": "True" if self.has_pressure else "False",
-            "reason": has if self.has_pressure else has_not,
-            "message": f"kubelet has {'' if self.has_pressure else 'no '}disk pressure",
-            "lastHeartbeatTime": stamp,
-            "lastTransitionTime": stamp,
-        }
-        await self.patch_status({"conditions": [condition]})
+    def _say_of_node(self, saying: words.Saying, at: float) -> None:
+        reference = {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}
+        self.recorder.record(reference, saying, at)
 
     # telling
 
@@ -435,9 +373,6 @@ class Kubelet:
         await self._site.api.send(
             "PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status}, STRATEGIC
         )
-
-    def _node_reference(self) -> Object:
-        return {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}
 
     def _say(self, pod: Pod, saying: words.Saying, at: float) -> None:
         """An event about a pod's container."""
