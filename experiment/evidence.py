@@ -99,7 +99,6 @@ class EventIndex:
     """By the object's uid."""
     by_node: Mapping[str, Sequence[SeenEvent]]
     """About nodes, by the node's name."""
-    job_completed_at: Mapping[str, datetime]
     streaming: bool = False
     """Images are streamed: a pull ends before its bytes have come."""
     offsets: Mapping[str, timedelta] = field(default_factory=dict)
@@ -117,16 +116,13 @@ def index_events(events: Sequence[SeenEvent]) -> EventIndex:
     """Sort events by what they are about."""
     by_object: dict[str, list[SeenEvent]] = defaultdict(list)
     by_node: dict[str, list[SeenEvent]] = defaultdict(list)
-    jobs: dict[str, datetime] = {}
     for seen in events:
         event = seen.event
         by_object[event.involved.uid].append(seen)
         if event.involved.kind == "Node":
             by_node[event.involved.name].append(seen)
-        if event.reason == "Completed" and event.involved.kind == "Job" and event.at:
-            jobs[event.involved.name] = event.at
     streaming = any(seen.event.reason == "ImageStreaming" for seen in events)
-    return EventIndex(by_object, by_node, jobs, streaming, clock_offsets(events))
+    return EventIndex(by_object, by_node, streaming, clock_offsets(events))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ _NEEDED = (
     ("watch", "", "events", ""),
     ("patch", "", "pods", ""),
     ("create", "batch", "jobs", ""),
+    ("watch", "batch", "jobs", ""),
     ("delete", "batch", "jobs", ""),
 )
 _UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 1e3, "M": 1e6, "G": 1e9}

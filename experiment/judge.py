@@ -48,6 +48,7 @@ def judge(
         removals=folder.removals(),
         remover=record.remover,
         nodes=folder.nodes(),
+        jobs=folder.jobs(),
         gaps=gaps,
         scale=rehearsal.scale if rehearsal else 1.0,
         speed=rehearsal.speed if rehearsal else 1.0,

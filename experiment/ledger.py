@@ -19,6 +19,7 @@ from schema.run_records import (
     CellPhases,
     CellRecord,
     GapRecord,
+    JobRecord,
     NodeRecord,
     PlannedImage,
     PlannedTrial,
@@ -38,6 +39,7 @@ class Circumstances:
     removals: Sequence[RemovalRecord] = ()
     remover: PlannedImage | None = None
     nodes: Sequence[NodeRecord] = ()
+    jobs: Sequence[JobRecord] = ()
     gaps: Sequence[GapRecord] = ()
     scale: float = 1.0
     """Images hold this fraction of the bytes that their tags claim."""
@@ -93,6 +95,7 @@ class _Ledger:
         self._nodes = tuple(nodes)
         self._known = known
         self._history = History(planned, known.trials, known.removals, known.remover)
+        self._complete_at = {job.job: job.at for job in known.jobs if job.complete}
         self._states: dict[tuple[int, str], list[NodeRecord]] = {}
         for state in sorted(known.nodes, key=lambda state: state.at):
             self._states.setdefault((state.attempt, state.node), []).append(state)
@@ -168,7 +171,7 @@ class _Ledger:
                 created_at=first_time(steps.get("Created", ())),
                 started_at=first_time(steps.get("Started", ())),
                 finished_at=pod.finished_at if pod else None,
-                job_complete_at=self._index.job_completed_at.get(trial.job),
+                job_complete_at=self._complete_at.get(trial.job),
             ),
         )
 

@@ -21,6 +21,7 @@ from schema.run_records import (
     CellRecord,
     EventRecord,
     GapRecord,
+    JobRecord,
     NodeRecord,
     NodeStatsRecord,
     PhaseRecord,
@@ -159,6 +160,10 @@ class RunFolder:
         """Append to nodestats.jsonl."""
         self._append("nodestats.jsonl", [record], to_disk=False)
 
+    def add_job(self, record: JobRecord) -> None:
+        """Append to jobs.jsonl."""
+        self._append("jobs.jsonl", [record])
+
     def add_gaps(self, records: Iterable[GapRecord]) -> None:
         """Append to gaps.jsonl."""
         self._append("gaps.jsonl", records)
@@ -198,6 +203,10 @@ class RunFolder:
     def node_stats(self) -> list[NodeStatsRecord]:
         """All summaries of the kubelets."""
         return list(self._read("nodestats.jsonl", NodeStatsRecord))
+
+    def jobs(self) -> list[JobRecord]:
+        """All Jobs that ended."""
+        return list(self._read("jobs.jsonl", JobRecord))
 
     def gaps(self) -> list[GapRecord]:
         """All stretches in which a source may have missed events."""

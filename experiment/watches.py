@@ -1,4 +1,4 @@
-"""The runner's own watches of a cluster: events, pods, nodes, and the exporter's pod.
+"""The runner's own watches of a cluster: events, pods, nodes, Jobs, and the exporter's pod.
 
 What they bring goes into the run's folder as it comes and, for pods and nodes, onto the boards that
 a trial waits on. A stretch without a watch, and a restart of the exporter, are kept as gaps.
@@ -13,9 +13,10 @@ from experiment.node_board import NodeBoard
 from experiment.pod_board import PodBoard
 from experiment.run_folder import RunFolder
 from schema.names import JOB_NAMESPACE
-from schema.run_records import EventRecord, GapRecord, Source
+from schema.run_records import EventRecord, GapRecord, JobRecord, Source
 
-_JOB_ENDS = ("Completed", "FailedIndexes", "BackoffLimitExceeded", "MaxFailedIndexesExceeded")
+_JOB_ENDS = ("Complete", "Failed")
+"""Conditions of a Job that the controller is done with."""
 
 
 class Watches:
@@ -46,7 +47,7 @@ class Watches:
         self._now = now
         self._exporters: dict[str, tuple[int, datetime]] = {}
         self.ended_jobs: set[str] = set()
-        """Names of Jobs of which the controller said that they ended."""
+        """Names of Jobs that the job controller is done with."""
         ours = f"/api/v1/namespaces/{JOB_NAMESPACE}"
         about_nodes = {"fieldSelector": "involvedObject.kind=Node"}
         followed = [
@@ -57,6 +58,7 @@ class Watches:
             ),
             (Followed("pods", f"{ours}/pods"), pods.handle),
             (Followed("nodes", "/api/v1/nodes", {"labelSelector": selector}), nodes.handle),
+            (Followed("Jobs", f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs"), self._see_job),
         ]
         if exporter_namespace:
             path = f"/api/v1/namespaces/{exporter_namespace}/pods"
@@ -79,10 +81,18 @@ class Watches:
     def _keep_event(self, change: str, event: Obj) -> None:
         if change == "DELETED":
             return  # it was kept when it came; the API server forgets events after an hour
-        if event.get("reason") in _JOB_ENDS and event["involvedObject"].get("kind") == "Job":
-            self.ended_jobs.add(event["involvedObject"]["name"])
         record = EventRecord(source=Source.WATCH, received_at=self._now(), event=event)
         self._folder.add_watched([record])
+
+    def _see_job(self, _change: str, job: Obj) -> None:
+        conditions = job.get("status", {}).get("conditions") or []
+        ends = [each["type"] for each in conditions if each.get("status") == "True"]
+        name = str(job["metadata"]["name"])
+        if name in self.ended_jobs or not set(ends) & set(_JOB_ENDS):
+            return
+        uid, complete = str(job["metadata"]["uid"]), "Complete" in ends
+        self._folder.add_job(JobRecord(job=name, uid=uid, at=self._now(), complete=complete))
+        self.ended_jobs.add(name)
 
     def _see_exporter(self, change: str, pod: Obj) -> None:
         """Keep a gap when the exporter begins anew: what it held is lost, and it tells old news."""

@@ -6,6 +6,7 @@ nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints 
 trials.jsonl       TrialRecord, a line when a trial ends
 nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
 nodes.jsonl        NodeRecord, a line a node when it comes, goes, or its condition changes
+jobs.jsonl         JobRecord, a line a trial's Job when the job controller was done with it
 gaps.jsonl         GapRecord, a line a stretch of time in which a source may have missed events
 removals.jsonl     RemovalRecord, a line a node and image whose removal was asked for
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
@@ -292,6 +293,21 @@ class NodeRecord(_Record):
     """
 
 
+class JobRecord(_Record):
+    """A trial's Job once the job controller was done with it.
+
+    Its own event says so only up to 24 pods: the recorder takes 25 events an object and drops the
+    rest (client-go, tools/record/events_cache.go), and one tells of each pod.
+    """
+
+    job: str
+    uid: str
+    at: datetime
+    """When the runner's watch showed it, by the runner's clock."""
+    complete: bool
+    """False for a Job that failed."""
+
+
 class GapRecord(_Record):
     """A stretch of time in which a source may have missed events."""
 
@@ -333,9 +349,10 @@ class EventRecord(_Record):
 class CellPhases(_Record):
     """When a cell's steps were; None where no evidence says so.
 
-    released_at is of the runner's clock, scheduled_at of the scheduler's, finished_at from the
-    kubelet's container status with 1 s resolution; the others are of the kubelet's clock, with the
-    nanoseconds of the event's name.
+    released_at is of the runner's clock, as is job_complete_at, when its watch showed the Job
+    complete; scheduled_at is of the scheduler's, finished_at from the kubelet's container status
+    with 1 s resolution; the others are of the kubelet's clock, with the nanoseconds of the event's
+    name.
     """
 
     released_at: datetime | None = None

@@ -19,6 +19,7 @@ from images.plan import plan_image
 from schema.image_tag import parse_tag
 from schema.run_records import (
     CellRecord,
+    JobRecord,
     Layer,
     Phase,
     PhaseRecord,
@@ -136,9 +137,9 @@ class TestDefect5PullTimeIsNotTheCost:
     """70 to 99 % of what an image cost came after its pull, and was in no table."""
 
     def test_every_phase_after_the_pull_is_recorded_and_accounted_for(self, story: Story) -> None:
-        job = {"kind": "Job", "namespace": "pull-study", "name": story.trial.job, "uid": "j"}
-        story.event(job, "Completed", START + timedelta(seconds=9), "Job completed", "")
-        cells = ledger(story)
+        end = START + timedelta(seconds=9)
+        job = JobRecord(job=story.trial.job, uid="j", at=end, complete=True)
+        cells = ledger(story, known=Circumstances(trials=[story.trial], jobs=[job]))
         for cell in cells:
             phases = cell.phases
             after = (phases.created_at, phases.started_at, phases.finished_at)
