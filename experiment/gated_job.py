@@ -15,7 +15,7 @@ from experiment.kube import Kube, Obj
 from experiment.pod_board import PodBoard, PodState
 from schema.names import JOB_NAMESPACE
 
-_PATCHES_AT_ONCE = 24
+_PATCHES_AT_ONCE = 48
 _CREATE_S = 120
 _BIND_S = 120
 

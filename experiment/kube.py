@@ -27,7 +27,7 @@ _READ_S = 60
 _SILENCE_S = 150
 """A watch that brings nothing, not even a bookmark, for so long is cut: they come each minute."""
 _TRIES = 6
-_CONNECTIONS = 40
+_CONNECTIONS = 64
 _RETRIED = {429, 500, 502, 503, 504}
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"

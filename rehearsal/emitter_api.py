@@ -18,7 +18,9 @@ import msgspec
 Object = dict[str, Any]
 
 STRATEGIC = "application/strategic-merge-patch+json"
-_CONNECTIONS = 64
+_CONNECTIONS = 8
+"""Enough for all that an API server on a few cores can do; more would only crowd out the runner's
+and the scheduler's requests, which on a real cluster do not share its cores with the kubelets."""
 _TIMEOUT = aiohttp.ClientTimeout(total=60)
 _WATCH_S = 300
 _LONGEST_LINE = 1 << 22

@@ -23,11 +23,12 @@ def test_a_trials_job_is_indexed_gated_and_never_retried(story: Story) -> None:
 
 
 def test_releasing_leaves_the_scheduler_one_node_and_opens_the_gate() -> None:
-    affinity, gate = release_patch("node-7")
+    affinity, gate, bookkeeping = release_patch("node-7")
     required = affinity["value"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     expression = required["nodeSelectorTerms"][0]["matchFields"][0]
     assert expression == {"key": "metadata.name", "operator": "In", "values": ["node-7"]}
     assert gate == {"op": "remove", "path": "/spec/schedulingGates"}
+    assert bookkeeping == {"op": "replace", "path": "/metadata/managedFields", "value": [{}]}
 
 
 def test_a_jobs_name_fits_a_label_for_the_longest_run_id() -> None:
