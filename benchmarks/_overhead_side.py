@@ -36,9 +36,14 @@ COMMAND = ("sleep", "1")
 """As in the original study."""
 
 _REPOSITORY = "ghcr.io/converged-computing/container-chonks"
-_SIZE = 48_702_097
-"""Of the original study's smallest image."""
+_SMALL, _LARGE = 48_702_097, 5_000_000_000
+"""Of the original study's smallest image; and one that takes half a minute to pull, as its larger
+ones did."""
+_MANY_NODES = 256
+"""From here on the large image: by default the Job controller needs 26 s for an image's pods, which
+is hidden only behind pulls that take as long."""
 _SCALE = 0.01
+"""Of images for real nodes; simulated ones cost no disk."""
 _LONGEST_S = 1800.0
 _SETTLE_S = 3.0
 """For the last events, and what a controller still does for one side."""
@@ -57,6 +62,16 @@ class Setting:
     """real or simulated."""
     rate_limits: bool
     """Kubernetes' own client-side limits, as on a default cluster."""
+
+    @property
+    def scale(self) -> float:
+        """Of the images."""
+        return _SCALE if self.kind == "real" else 1.0
+
+    def tags(self, salt: str) -> list[str]:
+        """Of the images that one side pulls, which have no layer in common with the other's."""
+        size = _LARGE if self.nodes >= _MANY_NODES else _SMALL
+        return [f"9-layers-size-{size}-bytes-{salt}{number}" for number in range(1, IMAGES + 1)]
 
     def __str__(self) -> str:
         limits = "default limits" if self.rate_limits else "no limits"
@@ -114,7 +129,7 @@ def compare(setting: Setting, place: Path) -> Comparison:
     os.environ[HOME_VARIABLE] = str(place / "home")
     with (
         _audited(place, audit),
-        session(_SCALE, nodes=setting.kind, rate_limits=setting.rate_limits),
+        session(setting.scale, nodes=setting.kind, rate_limits=setting.rate_limits),
     ):
         home = Home(place / "home")
         folder, runner, observer = _run_runner(setting, place, home, audit)
@@ -153,9 +168,9 @@ def _run_runner(
     setting: Setting, place: Path, home: Home, audit: Path
 ) -> tuple[RunFolder, Side, Observer]:
     study = place / "overhead.yaml"
-    study.write_text(yaml.safe_dump(_study()), encoding="utf-8")
+    study.write_text(yaml.safe_dump(_study(setting)), encoding="utf-8")
     command = [sys.executable, "-m", "experiment", "run", "--stack", f"size-{setting.nodes}"]
-    command += ["--study", str(study), "--rehearse", "--scale", str(_SCALE), "--yes"]
+    command += ["--study", str(study), "--rehearse", "--scale", str(setting.scale), "--yes"]
     command += ["--keep-cluster", "--run-id", "runner"]
     command += ["--nodes", setting.kind] if setting.kind != "real" else []
     command += ["--no-rate-limits"] if not setting.rate_limits else []
@@ -201,7 +216,7 @@ def _run_loop(
         raise RuntimeError("the run's record has no outputs")
     kubeconfig = folder.path / "loop.kubeconfig"
     kubeconfig.write_text(outputs.kubeconfig, encoding="utf-8")
-    images = [f"{_REPOSITORY}:{tag}" for tag in _tags("loop")]
+    images = [f"{_REPOSITORY}:{tag}" for tag in setting.tags("loop")]
     for image in images:  # the rehearsal's registry makes an image when it is looked up
         subprocess.run(
             ["skopeo", "inspect", "--raw", f"docker://{image}"],
@@ -237,16 +252,12 @@ def _side(turns: list[Turn], *, own: int, requests: int, cpu_s: float, peak_mb: 
     )
 
 
-def _study() -> dict[str, object]:
+def _study(setting: Setting) -> dict[str, object]:
     return {
         "name": "overhead",
-        "images": [{"repository": _REPOSITORY, "tags": _tags("runner")}],
+        "images": [{"repository": _REPOSITORY, "tags": setting.tags("runner")}],
         "command": list(COMMAND),
     }
-
-
-def _tags(salt: str) -> list[str]:
-    return [f"9-layers-size-{_SIZE}-bytes-{salt}{number}" for number in range(1, IMAGES + 1)]
 
 
 @contextmanager
