@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from experiment.job_manifest import INDEX_ANNOTATION
@@ -121,6 +122,10 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+_GATHER_S = 0.01
+"""Between two looks at a Job's pods: of many nodes some hundred change in a second."""
+
+
 class PodBoard:
     """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's.
 
@@ -132,6 +137,7 @@ class PodBoard:
         self._now = now
         self._changed = threading.Condition()
         self._jobs: dict[str, dict[int, PodState]] = {}
+        self._changes = 0
         self._broken: Callable[[], Exception | None] = lambda: None
 
     def break_when(self, broken: Callable[[], Exception | None]) -> None:
@@ -156,6 +162,7 @@ class PodBoard:
             if change == "DELETED" and not state.over:
                 state = replace(state, failure="Deleted: the pod was deleted before it ended")
             pods[state.index] = self._with_times(state, before, deleted=change == "DELETED")
+            self._changes += 1
             self._changed.notify_all()
 
     def _with_times(self, state: PodState, before: PodState | None, *, deleted: bool) -> PodState:
@@ -182,21 +189,26 @@ class PodBoard:
     ) -> list[PodState] | None:
         """Wait until `done` says so of a Job's pods; None when the time is over first.
 
-        Returns at the first change that fulfils it; asks each second too, so that a signal is
-        never kept waiting, and what `done` asks beside the pods counts.
+        Returns within 10 ms of the change that fulfils it; asks each second too, so that a signal
+        is never kept waiting, and what `done` asks beside the pods counts.
 
         Raises:
             Exception: what ended the keeping up to date.
         """
         end = time.monotonic() + timeout_s
-        with self._changed:
-            while True:
-                states = [state for _, state in sorted(self._jobs.get(job, {}).items())]
-                if done(states):
-                    return states
-                if error := self._broken():
-                    raise error
-                left = end - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(min(left, 1.0))
+        while True:
+            seen = self._changes
+            states = self.pods(job)
+            if done(states):
+                return states
+            if error := self._broken():
+                raise error
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            with self._changed:
+                self._changed.wait_for(partial(self._has_changed, seen), min(left, 1.0))
+            time.sleep(_GATHER_S)
+
+    def _has_changed(self, since: int) -> bool:
+        return self._changes != since
