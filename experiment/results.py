@@ -179,13 +179,18 @@ def collect_again(run: str, *, from_archive: bool) -> int:
         judge_all(folder, record, complete=_was_complete(folder))
     else:
         before = len(folder.events())
-        complete = collect_late(folder, record, _LATE_S, lambda _found, _wanted: None)
+        complete = collect_late(folder, record, _LATE_S, _tell_collected)
         new = len(folder.events()) - before
         typer.echo(
             f"{new} events are new; Cloud Logging "
             + ("holds all that the watch saw." if complete else "still lacks some.")
         )
     return show_ledger(run)
+
+
+def _tell_collected(found: int, wanted: int) -> None:
+    """After each reading, which are seconds apart."""
+    typer.echo(f"{found} of the {wanted} events that the watch saw are in Cloud Logging", err=True)
 
 
 def _was_complete(folder: RunFolder) -> bool:

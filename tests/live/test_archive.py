@@ -60,6 +60,30 @@ def statuses(folder: RunFolder) -> Counter[Status]:
     return Counter(cell.status for cell in folder.cells())
 
 
+def test_the_command_collect_reads_lost_events_again_from_cloud_logging(folder: RunFolder) -> None:
+    kept = {path: path.read_bytes() for path in folder.path.glob("events.*.jsonl")}
+    assert len(kept) == 2
+    for path in kept:
+        path.unlink()
+    judge(folder, folder.read_run(), 1, complete=False)
+    assert statuses(folder) == {Status.MISSING_EVENTS: CELLS}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "experiment", "collect", "lost"],
+        cwd=folder.path.parents[2],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{CELLS} of {CELLS} cells" in done.stdout
+    assert statuses(folder) == {Status.VALID: CELLS}
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
 def test_lost_events_come_back_from_the_archive(google: str, folder: RunFolder) -> None:
     record = folder.read_run()
     exported = [each for each in folder.events() if each.source is Source.EXPORTER]
