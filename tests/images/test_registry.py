@@ -155,8 +155,8 @@ def test_an_image_is_pushed_with_tokens_for_its_repository(
     built = build_image(ImageTag(3, 9_000_000), by_token.target("org/private"))
     assert build_image(ImageTag(3, 9_000_000), built.target).sent == 0
     assert {scope.split(":")[1] for scope in tokens.scopes} == {"org/private"}
-    # A token serves many requests.
-    assert len(tokens.scopes) <= 4
+    # A token serves many requests: some forty are made, by threads that may ask at the same time.
+    assert len(tokens.scopes) <= 8
 
 
 def test_a_token_that_ends_in_mid_push_is_renewed(
