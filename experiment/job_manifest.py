@@ -142,7 +142,7 @@ def release_patch(node: str) -> list[dict[str, Any]]:
     return [
         {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
         {"op": "remove", "path": "/spec/schedulingGates"},
-        {"op": "replace", "path": "/metadata/managedFields", "value": [{}]},
+        {"op": "add", "path": "/metadata/managedFields", "value": [{}]},
     ]
 
 

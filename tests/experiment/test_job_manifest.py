@@ -28,7 +28,7 @@ def test_releasing_leaves_the_scheduler_one_node_and_opens_the_gate() -> None:
     expression = required["nodeSelectorTerms"][0]["matchFields"][0]
     assert expression == {"key": "metadata.name", "operator": "In", "values": ["node-7"]}
     assert gate == {"op": "remove", "path": "/spec/schedulingGates"}
-    assert bookkeeping == {"op": "replace", "path": "/metadata/managedFields", "value": [{}]}
+    assert bookkeeping == {"op": "add", "path": "/metadata/managedFields", "value": [{}]}
 
 
 def test_a_jobs_name_fits_a_label_for_the_longest_run_id() -> None:
