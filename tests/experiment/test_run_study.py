@@ -1,0 +1,106 @@
+"""What a run does about its cluster where nothing is left to measure."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiment.errors import TeardownError
+from experiment.progress import Progress
+from experiment.run_folder import RunFolder
+from experiment.run_study import StudyRun
+from experiment.views import PlainView
+from schema.run_records import Phase, PhaseRecord
+from schema.stack_outputs import StackOutputs
+from tests.experiment.cells import at, run_record
+
+
+class LeftCluster:
+    """A cluster that a killed runner left whole (a Cluster)."""
+
+    node_count = 4
+    fresh = True
+
+    def __init__(self) -> None:
+        self.exists = False
+        self.done: list[str] = []
+        self.stays = False
+
+    def recover(self, *, resumed: bool) -> None:
+        assert resumed
+        self.done.append("recover")
+        self.exists = True
+
+    def provision(self) -> StackOutputs:
+        raise AssertionError("nothing is left to measure")
+
+    def teardown(self) -> None:
+        self.done.append("teardown")
+        if self.stays:
+            raise TeardownError("It is still there.", "delete it")
+        self.exists = False
+
+    def kept(self) -> str:
+        return "kept"
+
+
+@pytest.fixture
+def cluster() -> LeftCluster:
+    return LeftCluster()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path)
+    folder.write_run(run_record())
+    folder.add_phase(PhaseRecord(phase=Phase.MEASURE, started_at=at(100), ended_at=at(130)))
+    return folder
+
+
+def end_leftovers(folder: RunFolder, cluster: LeftCluster, *, keep_cluster: bool = False) -> str:
+    """What is told meanwhile."""
+    output = io.StringIO()
+    run = StudyRun(
+        folder,
+        folder.read_run(),
+        cluster,
+        2,
+        Progress(PlainView(Console(file=output)), lambda _line: None),
+        preflight=lambda: None,
+        keep_cluster=keep_cluster,
+    )
+    run.end_leftovers()
+    return output.getvalue()
+
+
+def test_the_cluster_of_a_killed_runner_is_taken_down(
+    folder: RunFolder, cluster: LeftCluster
+) -> None:
+    end_leftovers(folder, cluster)
+    assert cluster.done == ["recover", "teardown"]
+    assert folder.phases()[-1].phase is Phase.TEARDOWN
+
+
+def test_a_run_that_was_torn_down_asks_no_cloud(folder: RunFolder, cluster: LeftCluster) -> None:
+    folder.add_phase(PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190)))
+    end_leftovers(folder, cluster)
+    assert cluster.done == []
+
+
+def test_a_teardown_that_failed_is_tried_again_and_its_failure_told(
+    folder: RunFolder, cluster: LeftCluster
+) -> None:
+    failed = PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190), error="no")
+    folder.add_phase(failed)
+    cluster.stays = True
+    with pytest.raises(TeardownError, match="still there"):
+        end_leftovers(folder, cluster)
+    assert cluster.done == ["recover", "teardown"]
+
+
+def test_a_cluster_that_is_to_be_kept_is_kept_and_its_price_told(
+    folder: RunFolder, cluster: LeftCluster
+) -> None:
+    assert "kept" in end_leftovers(folder, cluster, keep_cluster=True)
+    assert cluster.done == ["recover"]
