@@ -19,6 +19,9 @@ BATCH = 20_000
 
 _TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOLEAN"}
 
+EVENTS_A_PART = 1_000_000
+"""Groups and joins of so many events fit into event_table.MEMORY."""
+
 Kinds = Mapping[str, str]
 """Columns in their order: name to 'text', 'whole', 'real' or 'truth'."""
 
@@ -49,6 +52,28 @@ def make_table(
         if reading:
             reading.result()
     return count
+
+
+def count_parts(database: duckdb.DuckDBPyConnection) -> int:
+    """In how many parts to group and join the events; 1 unless they are millions."""
+    ((count,),) = database.execute("SELECT count(*) FROM kept.raw").fetchall()
+    return 1 + int(count) // EVENTS_A_PART
+
+
+def in_parts(database: duckdb.DuckDBPyConnection, statement: str, parts: int) -> None:
+    """Execute a statement for each part of the rows: those whose `hash(KEY) % $parts = $part`.
+
+    Groups and joins of millions of texts do not spill far enough to fit into little memory; those
+    of a part need not.
+    """
+    for part in range(parts):
+        database.execute(statement, {"parts": parts, "part": part})
+
+
+def fill_in_parts(database: duckdb.DuckDBPyConnection, name: str, query: str, parts: int) -> None:
+    """Create a table and fill it from a query, part by part (in_parts)."""
+    database.execute(f"CREATE TABLE {name} AS {query} LIMIT 0", {"parts": 1, "part": 0})
+    in_parts(database, f"INSERT INTO {name} {query}", parts)
 
 
 def _read(

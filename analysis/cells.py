@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.bulk import make_table
+from analysis.bulk import count_parts, fill_in_parts, make_table
 from analysis.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
 from analysis.load_runs import Recording
 from analysis.node_counters import moved_bytes
@@ -55,9 +55,11 @@ COLUMNS = {
 }
 """Columns of the table `cell`; received, written and disk bytes are what the trial added."""
 
-_EVIDENCE = """
-CREATE TABLE studied_pull AS
-WITH mine AS (SELECT p.* FROM pull AS p JOIN studied USING (rec, image)),
+_STUDIED_PULL = """
+WITH mine AS (
+    SELECT p.* FROM pull AS p JOIN studied USING (rec, image)
+    WHERE hash(image, node) % $parts = $part
+),
 real_job AS (
     SELECT rec, image, node, job_uid,
         row_number() OVER (PARTITION BY rec, image, node
@@ -65,15 +67,23 @@ real_job AS (
     FROM mine WHERE outcome = 'pulled' GROUP BY rec, image, node, job_uid
 )
 SELECT mine.*, coalesce(real_job.repetition, 1)::INTEGER AS repetition
-FROM mine LEFT JOIN real_job USING (rec, image, node, job_uid);
+FROM mine LEFT JOIN real_job USING (rec, image, node, job_uid)
+"""
 
-CREATE TABLE evidence AS
+_TRIALS = """
+CREATE TABLE job_image AS
+SELECT DISTINCT rec, job_uid, image FROM studied_pull WHERE job_uid <> '';
+CREATE TABLE trial_number AS
+SELECT rec, image,
+    row_number() OVER (PARTITION BY rec
+        ORDER BY min(coalesce(begun_ns, ended_ns, scheduled_ns)), image) AS trial
+FROM studied_pull GROUP BY rec, image;
+"""
+
+_EVIDENCE = """
 WITH bound AS (
-    SELECT rec, image, node, count(*) AS pods
-    FROM pod JOIN (
-        SELECT DISTINCT rec, job_uid, image FROM studied_pull WHERE job_uid <> ''
-    ) AS job_image USING (rec, job_uid)
-    GROUP BY ALL
+    SELECT rec, image, node, count(*) AS pods FROM pod JOIN job_image USING (rec, job_uid)
+    WHERE hash(image, node) % $parts = $part GROUP BY ALL
 ),
 seen AS (
     SELECT rec, image, node, repetition,
@@ -84,34 +94,33 @@ seen AS (
         sum(failed) FILTER (turn = 1) AS failed,
         max(failure) AS failure,
         max(eviction) AS eviction,
-        arg_min(struct_pack(pod, pod_uid := object_uid, job_uid, pull_s, pull_and_wait_s,
-                image_bytes, scheduled_ns, begun_ns, ended_ns, created_ns, started_ns),
-            (outcome <> 'pulled', coalesce(ended_ns, begun_ns, scheduled_ns), object_uid)) AS first,
+        arg_min(rowid, (outcome <> 'pulled', coalesce(ended_ns, begun_ns, scheduled_ns),
+            object_uid)) AS first,
         min(least(scheduled_ns, begun_ns, ended_ns)) AS from_ns,
         max(greatest(ended_ns, started_ns)) AS to_ns
-    FROM studied_pull GROUP BY ALL
+    FROM studied_pull WHERE hash(image, node) % $parts = $part GROUP BY ALL
+),
+first AS (
+    SELECT rowid AS first, pod, object_uid AS pod_uid, job_uid, pull_s, pull_and_wait_s,
+        image_bytes, scheduled_ns, begun_ns, ended_ns, created_ns, started_ns
+    FROM studied_pull
 ),
 grid AS (
     SELECT rec, image, node, 1 AS repetition FROM studied JOIN stack_nodes USING (rec)
-),
-trial AS (
-    SELECT rec, image,
-        row_number() OVER (PARTITION BY rec
-            ORDER BY min(coalesce(begun_ns, ended_ns, scheduled_ns)), image) AS trial
-    FROM studied_pull GROUP BY rec, image
+    WHERE hash(image, node) % $parts = $part
 )
-SELECT rec, trial.trial, repetition, image, node,
+SELECT rec, trial, repetition, image, node,
     greatest(coalesce(seen.pods, 0), coalesce(bound.pods, 0)) AS pods,
-    (sum(coalesce(bound.pods, seen.pods, 0)) OVER (PARTITION BY rec, image, repetition))::BIGINT
-        AS all_pods,
+    coalesce(bound.pods, seen.pods, 0) AS bound_pods,
     coalesce(seen.pulling, 0)::BIGINT AS pulling, coalesce(seen.pulled, 0) AS pulled,
     coalesce(seen.cached, 0) AS cached, coalesce(seen.failed, 0)::BIGINT AS failed,
     coalesce(seen.failure, '') AS failure, coalesce(seen.eviction, '') AS eviction,
-    seen.from_ns, seen.to_ns, first.*, job.complete_ns
+    seen.from_ns, seen.to_ns, first.* EXCLUDE (first), job.complete_ns
 FROM grid
 FULL OUTER JOIN seen USING (rec, image, node, repetition)
+LEFT JOIN first USING (first)
 LEFT JOIN bound USING (rec, image, node)
-LEFT JOIN trial USING (rec, image)
+LEFT JOIN trial_number USING (rec, image)
 LEFT JOIN job ON job.rec = seen.rec AND job.job_uid = first.job_uid
 """
 
@@ -124,8 +133,11 @@ FROM event WHERE list_contains(?, reason) AND at_ns IS NOT NULL ORDER BY ALL
 _KINDS = """
 CREATE TABLE weighed AS
 SELECT e.*, coalesce(t.pressure, '') AS pressure, coalesce(t.lost, '') AS lost,
-    e.repetition > 1 AS earlier, e.all_pods - e.pods AS elsewhere
+    e.repetition > 1 AS earlier, every.pods - e.pods AS elsewhere
 FROM evidence AS e ANTI JOIN told USING (rec)
+JOIN (
+    SELECT rec, image, repetition, sum(bound_pods)::BIGINT AS pods FROM evidence GROUP BY ALL
+) AS every USING (rec, image, repetition)
 LEFT JOIN (
     SELECT e.rec, e.image, e.node, e.repetition,
         arg_min(why, since) FILTER (NOT loss) AS pressure, arg_min(why, since) FILTER (loss) AS lost
@@ -154,7 +166,10 @@ _FIELDS = tuple(field.name for field in fields(Evidence))
 
 def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
     """Make the tables cell (columns as COLUMNS), studied_pull and evidence."""
-    database.execute(_EVIDENCE)
+    parts = count_parts(database)
+    fill_in_parts(database, "studied_pull", _STUDIED_PULL, parts)
+    database.execute(_TRIALS)
+    fill_in_parts(database, "evidence", _EVIDENCE, parts)
     told = {
         rec: recording.folder
         for rec, run, stack in database.execute("SELECT rec, run, stack FROM stack").fetchall()

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.bulk import make_table
+from analysis.bulk import count_parts, make_table
 from analysis.event_form import Event
 from analysis.load_runs import Recording
 from analysis.pull_message import parse_failed, parse_pulled, parse_pulling
@@ -25,13 +25,8 @@ from analysis.read_events import Notes, read_events
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
 
-MEMORY = "192MB"
+MEMORY = "256MB"
 """What DuckDB may hold in memory before it spills."""
-
-MEMORY_FOR_MANY = "640MB"
-"""The same from MANY events on."""
-
-MANY = 2_000_000
 
 COLUMNS = {
     "rec": "whole",
@@ -74,6 +69,7 @@ _STACK = {
 }
 
 _DEDUPLICATE = """
+CREATE VIEW raw AS FROM kept.raw;
 CREATE TABLE twice AS
     SELECT hash(rec, uid) AS key FROM raw GROUP BY ALL HAVING count(*) > 1;
 CREATE TABLE merged AS
@@ -116,22 +112,17 @@ def open_event_table(
         )
         try:
             stacks = _Stacks(recordings)
-            make_table(database, "raw", COLUMNS, _rows(stacks, notes, progress))
+            # A database file is compressed; tables in memory are not, not even where they spill.
+            database.execute(f"ATTACH '{folder}/events.db' AS kept (RECOVERY_MODE no_wal_writes)")
+            make_table(database, "kept.raw", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
-            _allow_for_many(database)
+            if count_parts(database) > 1:
+                database.execute("SET threads = 1")  # each thread takes buffers of its own
             make_table(database, "stack", _STACK, stacks.rows())
             database.execute(_DEDUPLICATE)
             yield database
         finally:
             database.close()
-
-
-def _allow_for_many(database: duckdb.DuckDBPyConnection) -> None:
-    """Joins of a million pods do not spill far enough to fit into MEMORY."""
-    ((count,),) = database.execute("SELECT count(*) FROM raw").fetchall()
-    if count > MANY:
-        database.execute(f"SET memory_limit = '{MEMORY_FOR_MANY}'")
-        database.execute("SET threads = 1")  # each thread takes buffers of its own
 
 
 class _Stacks:
@@ -195,7 +186,7 @@ def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
         for path in recording.files:
             if path.suffix == ".parquet":
                 columns = ", ".join(_SAVED.get(name, name) for name in COLUMNS)
-                query = f"INSERT INTO raw SELECT {columns} FROM read_parquet($path) "
+                query = f"INSERT INTO kept.raw SELECT {columns} FROM read_parquet($path) "
                 query += "WHERE run = $run AND stack = $stack"
                 rec = stacks.number(index, "")
                 names = {"path": str(path), "run": recording.run, "stack": recording.stack}

@@ -9,13 +9,24 @@ from collections.abc import Sequence
 
 import duckdb
 
-from analysis.bulk import make_table
+from analysis.bulk import count_parts, in_parts, make_table
 from analysis.load_runs import Recording
 
 _STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
 
-_POD = """
-CREATE TABLE pod AS SELECT
+_PART_EVENT = """
+CREATE OR REPLACE TABLE part_event AS
+SELECT rec, file, uid, reason, count, object, object_uid, container, node, at_ns, job, job_uid,
+    image, pull_s, pull_and_wait_s, image_bytes, cached,
+    CASE WHEN reason IN ('Scheduled', 'Failed', 'Evicted') THEN message END AS message
+FROM event
+WHERE kind = 'Pod' AND reason IN ('Scheduled', 'Pulling', 'Pulled', 'Created', 'Started', 'Failed',
+    'BackOff', 'Evicted')
+    AND hash(object_uid) % $parts = $part
+"""
+
+_PART_POD = """
+CREATE OR REPLACE TABLE part_pod AS SELECT
     rec, object_uid,
     any_value(object) AS pod,
     min(at_ns) FILTER (reason = 'Scheduled') AS scheduled_ns,
@@ -27,14 +38,11 @@ CREATE TABLE pod AS SELECT
     max(job) AS job,
     max(job_uid) AS job_uid,
     coalesce(min(message) FILTER (reason = 'Evicted'), '') AS eviction
-FROM event
-WHERE kind = 'Pod' AND reason IN ('Scheduled', 'Pulling', 'Pulled', 'Created', 'Started', 'Failed',
-    'BackOff', 'Evicted')
-GROUP BY ALL;
+FROM part_event GROUP BY ALL;
 """
 
-_CONTAINER = """
-CREATE TABLE container AS SELECT
+_PART_CONTAINER = """
+CREATE OR REPLACE TABLE part_container AS SELECT
     rec, object_uid, container,
     max(image) AS image,
     min(file) AS file,
@@ -45,61 +53,59 @@ CREATE TABLE container AS SELECT
     min(at_ns) FILTER (reason = 'Started') AS started_ns,
     coalesce(sum(count) FILTER (reason = 'Failed' AND image <> ''), 0) AS failed,
     coalesce(min(message) FILTER (reason = 'Failed' AND image <> ''), '') AS failure
-FROM event
-WHERE kind = 'Pod' AND reason IN ('Pulling', 'Pulled', 'Created', 'Started', 'Failed', 'BackOff')
+FROM part_event WHERE reason NOT IN ('Scheduled', 'Evicted')
 GROUP BY ALL HAVING max(image) <> '';
 """
 
 # A pull's start is its Pulling event; where that is lost, or another pull of the same container
 # took it, the end less the duration: both are of the kubelet's clock.
-_PULL = """
-CREATE TABLE turns AS  -- of the few containers that pulled more than once
-SELECT rec, object_uid, container, uid,
-    row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY at_ns, uid) AS turn
-FROM event SEMI JOIN (FROM container WHERE ended > 1) USING (rec, object_uid, container)
-WHERE reason = 'Pulled' AND kind = 'Pod' AND image <> '';
-CREATE TABLE ended AS  -- one large join at a time: two would have to fit into memory together
-SELECT e.*, c.pulling_ns, c.ended, c.created_ns, c.started_ns, c.pulling, c.failed, c.failure
-FROM (
-    SELECT rec, object_uid, container, uid, file, image, pull_s, pull_and_wait_s,
-        image_bytes, cached, at_ns
-    FROM event WHERE reason = 'Pulled' AND kind = 'Pod' AND image <> ''
-) AS e
-JOIN (SELECT * EXCLUDE (image, file) FROM container) AS c USING (rec, object_uid, container);
-CREATE TABLE pull AS
-SELECT
-    rec, file, image, node, pod, object_uid, container, job, job_uid,
-    pull_s, pull_and_wait_s, image_bytes,
-    CASE WHEN cached THEN 'cached' ELSE 'pulled' END AS outcome,
-    scheduled_ns,
-    CASE WHEN cached THEN NULL
-         WHEN ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
-         ELSE at_ns - (coalesce(pull_and_wait_s, pull_s) * 1e9)::BIGINT END AS begun_ns,
-    at_ns AS ended_ns, created_ns, started_ns, eviction,
-    coalesce(turn, 1) AS turn, pulling, failed, failure
-FROM ended JOIN pod USING (rec, object_uid)
-LEFT JOIN turns USING (rec, object_uid, container, uid);
-DROP TABLE ended;
-INSERT INTO pull BY NAME
-SELECT
-    rec, file, image, node, pod, object_uid, container, job, job_uid,
-    NULL::DOUBLE AS pull_s, NULL::DOUBLE AS pull_and_wait_s, NULL::BIGINT AS image_bytes,
-    CASE WHEN failed > 0 THEN 'failed' ELSE 'not ended' END AS outcome,
-    scheduled_ns, pulling_ns AS begun_ns, NULL::BIGINT AS ended_ns, created_ns, started_ns,
-    eviction, 1 AS turn, pulling, failed, failure
-FROM container JOIN pod USING (rec, object_uid)
-WHERE ended = 0;
+_PART_PULL = """
+WITH done AS (FROM part_event WHERE reason = 'Pulled' AND image <> ''),
+turns AS (  -- of the few containers that pulled more than once
+    SELECT rec, object_uid, container, uid,
+        row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY at_ns, uid) AS turn
+    FROM done SEMI JOIN (FROM part_container WHERE ended > 1) USING (rec, object_uid, container)
+),
+every AS (
+    SELECT rec, object_uid, container, done.file, done.image, pull_s, pull_and_wait_s, image_bytes,
+        CASE WHEN cached THEN 'cached' ELSE 'pulled' END AS outcome,
+        CASE WHEN cached THEN NULL
+             WHEN ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
+             ELSE at_ns - (coalesce(pull_and_wait_s, pull_s) * 1e9)::BIGINT END AS begun_ns,
+        at_ns AS ended_ns, coalesce(turn, 1) AS turn,
+        created_ns, started_ns, pulling, failed, failure
+    FROM done JOIN part_container USING (rec, object_uid, container)
+    LEFT JOIN turns USING (rec, object_uid, container, uid)
+    UNION ALL BY NAME
+    SELECT rec, object_uid, container, file, image,
+        CASE WHEN failed > 0 THEN 'failed' ELSE 'not ended' END AS outcome,
+        pulling_ns AS begun_ns, 1 AS turn,
+        created_ns, started_ns, pulling, failed, failure
+    FROM part_container WHERE ended = 0
+)
+FROM every JOIN part_pod USING (rec, object_uid)
+"""
+
+_ADD_PART = f"""
+CREATE TABLE IF NOT EXISTS pod AS FROM part_pod LIMIT 0;
+INSERT INTO pod FROM part_pod;
+CREATE TABLE IF NOT EXISTS pull AS {_PART_PULL} LIMIT 0;
+INSERT INTO pull {_PART_PULL};
 """
 
 # Labels carry a pod's Job; without them (kubectl get events) the Job's own event names its pod.
-_JOB = """
+_NAMED_JOB = """
 UPDATE pull SET job = made.job, job_uid = made.job_uid
 FROM (
     SELECT rec, object AS job, object_uid AS job_uid,
         regexp_extract(message, 'Created pod: (\\S+)$', 1) AS pod
     FROM event WHERE reason = 'SuccessfulCreate' AND kind = 'Job'
 ) AS made
-WHERE pull.job_uid = '' AND pull.rec = made.rec AND pull.pod = made.pod;
+WHERE pull.job_uid = '' AND pull.rec = made.rec AND pull.pod = made.pod
+    AND hash(pull.pod) % $parts = $part AND hash(made.pod) % $parts = $part
+"""
+
+_JOB = """
 CREATE TABLE job AS
 SELECT rec, object_uid AS job_uid,
     max(at_ns) FILTER (reason IN ('Completed', 'FailedJob', 'BackoffLimitExceeded')) AS complete_ns
@@ -151,8 +157,13 @@ def derive_pulls(
             all.
     """
     _list_nodes(database, recordings)
-    for statement in (_POD, _CONTAINER, _PULL, _JOB, _NODES):
-        database.execute(statement)
+    parts = count_parts(database)
+    for part in range(parts):
+        database.execute(_PART_EVENT, {"parts": parts, "part": part})
+        database.execute(_PART_POD + _PART_CONTAINER + _ADD_PART)
+    database.execute("DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container")
+    in_parts(database, _NAMED_JOB, parts)
+    database.execute(_JOB + _NODES)
     if images is None:
         database.execute(_STUDIED, {"form": _STUDY_TAG})
     else:

@@ -35,7 +35,7 @@ ORDER BY object, run, stack, object_uid, at_ns, e.uid
 _Row = tuple[Any, ...]
 
 
-def write_raw_times(database: duckdb.DuckDBPyConnection, path: Path) -> Path:
+def write_raw_times(database: duckdb.DuckDBPyConnection, path: Path) -> list[Path]:
     """Write the file from the tables event and stack."""
     encode = msgspec.json.Encoder().encode
     database.execute(_EVENTS)
@@ -46,7 +46,7 @@ def write_raw_times(database: duckdb.DuckDBPyConnection, path: Path) -> Path:
             file.write(before + encode(name) + b": " + encode(item))
             before = b",\n "
         file.write(b"\n}\n" if before != b"{\n " else b"{}\n")
-    return path
+    return [path]
 
 
 def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[_Row]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.bulk import make_table
+from analysis.bulk import count_parts, fill_in_parts, make_table
 from analysis.cells import PHASE_TIMES, derive_cells, image_parts
 from analysis.event_table import Progress, open_event_table
 from analysis.load_runs import Recording, find_recordings
@@ -122,14 +122,14 @@ ORDER BY s.run, s.nodes, s.stack, e.at_ns, e.uid;
 _STATISTICS = (
     ("min", "min({0})"),
     ("median", "quantile_cont({0}, 0.5)"),
-    ("mean", "avg({0})"),
+    ("mean", "avg({0}::DECIMAL(18, 9))"),
     ("p95", "quantile_cont({0}, 0.95)"),
     ("max", "max({0})"),
 )
 
 
 def _statistics(prefix: str = "", where: str = "") -> str:
-    # Rounded to a nanosecond: the last bits of a mean depend on the order of its sum.
+    # Rounded to a nanosecond, as kubelets say their durations at most.
     return ",\n    ".join(
         f"round({formula.format(name)}{where}, 9) AS {prefix}{name}_{statistic}"
         for name in ("pull_s", "pull_and_wait_s")
@@ -137,24 +137,26 @@ def _statistics(prefix: str = "", where: str = "") -> str:
     )
 
 
-_SUMMARY = f"""
-CREATE VIEW summary AS
-WITH every AS (
-    SELECT rec, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
+_EVERY = f"""
+SELECT rec, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
     {_statistics()}
-    FROM studied_pull WHERE outcome = 'pulled' GROUP BY ALL
-),
-judged AS (
-    SELECT rec, image, count(*) AS cells,
-        count(*) FILTER (status = 'valid') AS valid_n,
-        count(DISTINCT node) FILTER (status = 'valid') AS valid_nodes,
+FROM studied_pull WHERE outcome = 'pulled' AND hash(image) % $parts = $part GROUP BY ALL
+"""
+
+_JUDGED = f"""
+SELECT rec, image, count(*) AS cells,
+    count(*) FILTER (status = 'valid') AS valid_n,
+    count(DISTINCT node) FILTER (status = 'valid') AS valid_nodes,
     {_statistics("valid_", " FILTER (status = 'valid')")},
-        max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes,
-        median(received_bytes)::BIGINT AS received_bytes,
-        median(written_bytes)::BIGINT AS written_bytes, median(disk_bytes)::BIGINT AS disk_bytes
-    FROM cell GROUP BY ALL
-),
-spent AS (
+    max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes,
+    median(received_bytes)::BIGINT AS received_bytes,
+    median(written_bytes)::BIGINT AS written_bytes, median(disk_bytes)::BIGINT AS disk_bytes
+FROM cell WHERE hash(image) % $parts = $part GROUP BY ALL
+"""
+
+_SUMMARY = """
+CREATE VIEW summary AS
+WITH spent AS (
     SELECT rec, image, sum(trial_s) AS trial_s, sum(trial_usd) AS usd
     FROM trial_time JOIN (SELECT DISTINCT rec, trial, image FROM cell) USING (rec, trial)
     GROUP BY ALL
@@ -236,6 +238,9 @@ def _derived(
         derive_cells(database, recordings)
         times = derive_times(database, recordings)
         _make_images(database)
+        parts = count_parts(database)
+        fill_in_parts(database, "every", _EVERY, parts)
+        fill_in_parts(database, "judged", _JUDGED, parts)
         database.execute(_VIEWS + _SUMMARY)
         yield Tables(database, recordings, notes, times)
 
@@ -246,11 +251,10 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    work: list[tuple[Callable[[duckdb.DuckDBPyConnection, Path], Path], str]] = [
+    work: list[tuple[Callable[[duckdb.DuckDBPyConnection, Path], Sequence[Path]], str]] = [
         (partial(_copy, "events"), "events.parquet"),
+        *((partial(_copy_twice, name), f"{name}.parquet") for name in TABLES),
         (write_raw_times, "raw-times.json"),
-        *((partial(_copy, name), f"{name}.csv") for name in TABLES),
-        *((partial(_copy, name), f"{name}.parquet") for name in TABLES),
     ]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -258,7 +262,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
             writing = [
                 pool.submit(write, tables.database.cursor(), out / name) for write, name in work
             ]
-            written = [one.result() for one in writing]
+            written = [path for one in writing for path in one.result()]
         written.append(_write_notes(tables.notes, out / "notes.csv"))
     except (OSError, duckdb.IOException) as error:
         raise OutputError(
@@ -271,13 +275,27 @@ def _count(tables: Tables) -> int:
     return int(tables.rows("SELECT count(*) AS events FROM raw")[0]["events"])
 
 
-def _copy(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> Path:
+def _copy(source: str, database: duckdb.DuckDBPyConnection, path: Path) -> list[Path]:
     form = "FORMAT parquet, COMPRESSION zstd" if path.suffix == ".parquet" else "FORMAT csv, HEADER"
     if path.suffix == ".csv":
         form += ", TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
-    target = str(path).replace("'", "''")
-    database.execute(f"COPY (FROM {view}) TO '{target}' ({form})")
-    return path
+    database.execute(f"COPY (FROM {source}) TO {_quoted(path)} ({form})")
+    return [path]
+
+
+def _copy_twice(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> list[Path]:
+    """Write a view as Parquet, and the same rows in the same order as CSV."""
+    table = path.with_suffix(".csv")
+    _copy(view, database, path)
+    # From the file, since a sort of rows that are text already takes more memory; by a connection
+    # of its own, since the database's does not keep the order of rows.
+    with duckdb.connect(config={"threads": 1, "memory_limit": "64MB"}) as own:
+        _copy(f"read_parquet({_quoted(path)})", own, table)
+    return [path, table]
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _make_images(database: duckdb.DuckDBPyConnection) -> None:

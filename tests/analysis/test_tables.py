@@ -260,6 +260,43 @@ def test_real_recordings_torn_and_shuffled_change_no_table(
     assert (again / "raw-times.json").read_bytes() == (whole / "raw-times.json").read_bytes()
 
 
+@pytest.mark.parametrize("folder", ["pulling/run1/16", "pulling-test/test/n1-standard-64"])
+def test_millions_of_events_derived_in_parts_give_the_same_tables(
+    chonks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    whole = tables_of([chonks / folder], tmp_path / "whole")
+    monkeypatch.setattr("analysis.bulk.EVENTS_A_PART", 100)
+    parts = tables_of([chonks / folder], tmp_path / "parts")
+    for name in ("pulls.csv", "cells.csv", "summary.csv", "other_pulls.csv", "raw-times.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    query = "SELECT * FROM '{}/events.parquet'"
+    assert asked(query.format(parts)) == asked(query.format(whole))
+
+
+def test_a_mean_half_way_between_two_nanoseconds_is_rounded_the_same_in_any_order(
+    tmp_path: Path,
+) -> None:
+    rng = random.Random(3)
+    pulls = [
+        event(
+            Pod(f"a-{index}-aaaaa", f"node-{index}", job_uid=uid(1)),
+            "Pulled",
+            pulled_message(IMAGES[0], f"{1000 + 7 * index + 2 * (index == 0)}ms"),
+            START,
+        )
+        for index in range(256)
+    ]
+    means = set()
+    for turn in range(6):
+        rng.shuffle(pulls)
+        path = tmp_path / str(turn) / "events.json"
+        path.parent.mkdir()
+        path.write_text(lines(pulls))
+        (row,) = rows_of(tables_of([path], tmp_path / f"out-{turn}") / "summary.csv")
+        means.add(row["pull_s_mean"])
+    assert len(means) == 1
+
+
 def test_of_an_updated_event_the_last_version_stands(tmp_path: Path) -> None:
     ready = node_event("node-a", "NodeHasSufficientMemory", START)
     more = ready | {"count": 8, "lastTimestamp": "2024-11-10T06:50:00Z"}
