@@ -46,6 +46,11 @@ class Turn:
         """Of those that pulled; 0 if none did."""
         return max(self.pulls.values(), default=0.0)
 
+    @property
+    def longest_pod_s(self) -> float:
+        """From binding to the container's end, of the pod that took longest."""
+        return max((end - self.bound[uid] for uid, end in self.ended.items()), default=0.0)
+
 
 class Observer:
     """Follows a cluster from now until closed.
