@@ -42,7 +42,7 @@ def _cells(side: Side) -> str:
 
 
 def write_plot(found: Sequence[Comparison], path: Path) -> None:
-    """What is added, and the gap, over cluster size, both sides, with limits (solid) and without (dashed)."""
+    """What is added, and the gap, over cluster size; with limits (solid) and without (dashed)."""
     simulated = [c for c in found if c.setting.kind == "simulated"]
     canvas = Canvas(figsize=(9, 3.8), layout="constrained")
     wall, gap = canvas.subplots(1, 2, sharex=True)
