@@ -56,7 +56,7 @@ def make_table(
 
 def count_parts(database: duckdb.DuckDBPyConnection) -> int:
     """In how many parts to group and join the events; 1 unless they are millions."""
-    ((count,),) = database.execute("SELECT count(*) FROM kept.raw").fetchall()
+    ((count,),) = database.execute("SELECT count(*) FROM kept.event").fetchall()
     return 1 + int(count) // EVENTS_A_PART
 
 

@@ -68,22 +68,31 @@ _STACK = {
     "own_s": "real",
 }
 
-_DEDUPLICATE = """
-CREATE VIEW raw AS FROM kept.raw;
+_TWICE = """
 CREATE TABLE twice AS
-    SELECT hash(rec, uid) AS key FROM raw GROUP BY ALL HAVING count(*) > 1;
-CREATE TABLE merged AS
-    SELECT best.* EXCLUDE (file, source), file, source FROM (
-        SELECT
-            first(raw ORDER BY count DESC, last_ns DESC, at_ns, message, hash(raw)) AS best,
-            min(raw.file) AS file,
-            string_agg(DISTINCT raw.source, '+' ORDER BY raw.source) AS source
-        FROM raw WHERE hash(rec, uid) IN (SELECT key FROM twice)
-        GROUP BY rec, uid
-    );
-CREATE VIEW event AS
-    SELECT * FROM raw WHERE hash(rec, uid) NOT IN (SELECT key FROM twice)
-    UNION ALL BY NAME SELECT * FROM merged;
+SELECT hash(rec, uid) AS key FROM kept.event GROUP BY ALL HAVING count(*) > 1
+"""
+
+_MERGED = """
+CREATE OR REPLACE TABLE merged AS
+WITH seen AS (
+    SELECT *, rowid AS row, hash(e) AS mark FROM kept.event AS e
+    WHERE hash(rec, uid) IN (SELECT key FROM twice WHERE key % $parts = $part)
+),
+best AS (
+    SELECT
+        first(row ORDER BY count DESC, last_ns DESC, at_ns, message, mark) AS row,
+        min(file) AS file,
+        string_agg(DISTINCT source, '+' ORDER BY source) AS source
+    FROM seen GROUP BY rec, uid
+)
+SELECT seen.* EXCLUDE (file, source, row, mark), best.file, best.source
+FROM seen JOIN best USING (row)
+"""
+
+_DELETE = """
+DELETE FROM kept.event
+WHERE hash(rec, uid) IN (SELECT key FROM twice WHERE key % $parts = $part)
 """
 
 Progress = Callable[[int], None]
@@ -114,15 +123,25 @@ def open_event_table(
             stacks = _Stacks(recordings)
             # A database file is compressed; tables in memory are not, not even where they spill.
             database.execute(f"ATTACH '{folder}/events.db' AS kept (RECOVERY_MODE no_wal_writes)")
-            make_table(database, "kept.raw", COLUMNS, _rows(stacks, notes, progress))
+            make_table(database, "kept.event", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
             if count_parts(database) > 1:
                 database.execute("SET threads = 1")  # each thread takes buffers of its own
             make_table(database, "stack", _STACK, stacks.rows())
-            database.execute(_DEDUPLICATE)
+            _deduplicate(database)
             yield database
         finally:
             database.close()
+
+
+def _deduplicate(database: duckdb.DuckDBPyConnection) -> None:
+    database.execute(_TWICE)
+    parts = count_parts(database)
+    for part in range(parts):
+        for statement in (_MERGED, _DELETE):
+            database.execute(statement, {"parts": parts, "part": part})
+        database.execute("INSERT INTO kept.event BY NAME FROM merged")
+    database.execute("DROP TABLE merged; DROP TABLE twice; CREATE VIEW event AS FROM kept.event")
 
 
 class _Stacks:
@@ -186,7 +205,7 @@ def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
         for path in recording.files:
             if path.suffix == ".parquet":
                 columns = ", ".join(_SAVED.get(name, name) for name in COLUMNS)
-                query = f"INSERT INTO kept.raw SELECT {columns} FROM read_parquet($path) "
+                query = f"INSERT INTO kept.event SELECT {columns} FROM read_parquet($path) "
                 query += "WHERE run = $run AND stack = $stack"
                 rec = stacks.number(index, "")
                 names = {"path": str(path), "run": recording.run, "stack": recording.stack}

@@ -272,7 +272,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
 
 
 def _count(tables: Tables) -> int:
-    return int(tables.rows("SELECT count(*) AS events FROM raw")[0]["events"])
+    return int(tables.rows("SELECT count(*) AS events FROM event")[0]["events"])
 
 
 def _copy(source: str, database: duckdb.DuckDBPyConnection, path: Path) -> list[Path]:
