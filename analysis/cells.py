@@ -103,7 +103,7 @@ seen AS (
 first AS (
     SELECT rowid AS first, pod, object_uid AS pod_uid, job_uid, pull_s, pull_and_wait_s,
         image_bytes, scheduled_ns, begun_ns, ended_ns, created_ns, started_ns
-    FROM studied_pull
+    FROM studied_pull WHERE hash(image, node) % $parts = $part
 ),
 grid AS (
     SELECT rec, image, node, 1 AS repetition FROM studied JOIN stack_nodes USING (rec)
