@@ -34,7 +34,8 @@ CLOCK_TOLERANCE_S = 1.0
 CLOCK_TOLERANCE_SHARE = 0.05
 """By so much the kubelet's message and the clock of its events may differ about one pull."""
 
-_SLACK = timedelta(seconds=2)  # node events carry whole seconds
+_WHOLE_SECOND = timedelta(seconds=1)  # node events carry no fractions
+_SLACK = 2 * _WHOLE_SECOND
 _DISK_REASONS = frozenset(
     {"NodeHasDiskPressure", "EvictionThresholdMet", "FreeDiskSpaceFailed", "ImageGCFailed"}
 )
@@ -272,13 +273,26 @@ def _during(cell: CellEvidence, wanted: Callable[[SeenEvent], bool], sentence: s
     begin, end = cell.window
     if begin is None:  # its turn never came
         return ""
+    earliest = _earliest(cell, begin)
     for seen in cell.index.by_node.get(cell.node, ()):
         at = cell.index.on_runners_clock(seen)
         if at is None or not wanted(seen):
             continue
-        if at >= begin - _SLACK and (end is None or at <= end + _SLACK):
+        if at >= earliest and (end is None or at <= end + _SLACK):
             return f"{sentence}: {seen.event.message}"
     return ""
+
+
+def _earliest(cell: CellEvidence, begin: datetime) -> datetime:
+    """No event of an earlier second about the node can have touched a pull that began then.
+
+    A node that was Ready when the attempt began had started before: where a pull follows within
+    seconds, the start of its kubelet is not a restart.
+    """
+    first = cell.node_states[0] if cell.node_states else None
+    if first is None or not first.ready:
+        return begin - _SLACK
+    return max(begin - _SLACK, min(begin, first.at) - _WHOLE_SECOND)
 
 
 RULES: Sequence[tuple[Status, Callable[[CellEvidence], str]]] = (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from experiment.evidence import merge_events
 from experiment.ledger import Circumstances, last_attempts, make_ledger
-from schema.run_records import CellRecord, EventRecord, PlannedTrial, Source, Status
+from schema.run_records import CellRecord, EventRecord, NodeRecord, PlannedTrial, Source, Status
 from tests.experiment.conftest import NODES, START, Story
 
 
@@ -123,6 +123,30 @@ def test_a_node_not_ready_while_pulling_is_lost(story: Story) -> None:
     node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
     story.event(node, "NodeNotReady", START + timedelta(seconds=1), "not ready", "node-a")
     assert statuses(story) == [Status.NODE_LOST, *VALID3]
+
+
+@pytest.mark.parametrize(
+    ("started_s", "first"),
+    [(-1.2, Status.VALID), (-0.4, Status.NODE_LOST), (0.5, Status.NODE_LOST)],
+    ids=["before it was seen Ready", "since it was seen Ready", "while it pulled"],
+)
+def test_a_kubelets_start_loses_the_node_only_if_it_was_ready_before(
+    story: Story, started_s: float, first: Status
+) -> None:
+    node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
+    at = START + timedelta(seconds=started_s)
+    story.event(node, "Starting", at, "Starting kubelet.", "node-a")
+    first_seen = START - timedelta(seconds=0.3)
+    seen = NodeRecord(node="node-a", uid="node-a", at=first_seen, ready=True)
+    cells = make_ledger(
+        "run",
+        [story.planned],
+        [story.trial],
+        merge_events(story.events),
+        NODES,
+        known=Circumstances(nodes=[seen]),
+    )
+    assert [cell.status for cell in cells] == [first, *VALID3]
 
 
 def test_layers_left_by_earlier_images_are_warm(story: Story) -> None:
