@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-BATCH = 20_000
+BATCH = 10_000
 """Rows handed over at a time."""
 
 _TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOLEAN"}

@@ -25,7 +25,7 @@ from analysis.read_events import Notes, read_events
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
 
-MEMORY = "256MB"
+MEMORY = "224MB"
 """What DuckDB may hold in memory before it spills."""
 
 COLUMNS = {
