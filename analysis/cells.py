@@ -52,8 +52,13 @@ COLUMNS = {
     "written_bytes": "whole",
     "disk_bytes": "whole",
     **{f"{name}_ns": "whole" for name in PHASE_TIMES},
+    "container_end_ns": "whole",
 }
-"""Columns of the table `cell`; received, written and disk bytes are what the trial added."""
+"""Columns of the table `cell`; received, written and disk bytes are what the trial added.
+
+`finished_ns` is the second that the kubelet tells, `container_end_ns` the moment in it
+(trial_moments.container_ends).
+"""
 
 _STUDIED_PULL = """
 WITH mine AS (
@@ -204,17 +209,20 @@ def _judge(database: duckdb.DuckDBPyConnection) -> None:
 def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
     for rec, folder in told.items():
         moved = moved_bytes(folder.stats, folder.cells)
+        ends = folder.container_ends
         for cell in folder.cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
                 for name in PHASE_TIMES
             }
+            key = (cell.trial, cell.attempt, cell.node)
             yield (
                 cell.model_dump(include=set(COLUMNS))
                 | times
-                | moved.get((cell.trial, cell.attempt, cell.node), {})
+                | moved.get(key, {})
                 | {
                     "rec": rec,
+                    "container_end_ns": round(ends[key] * 1e6) * 1000 if key in ends else None,
                     "image": cell.reference,
                     "status": cell.status.value,
                     "marks": "; ".join(cell.marks),

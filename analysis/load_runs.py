@@ -18,7 +18,6 @@ import duckdb
 
 from analysis.provenance import describe_rehearsal
 from analysis.read_records import DamagedRunError, RunFolder, read_run_folder
-from analysis.trial_moments import own_seconds
 from schema.errors import UserError
 from schema.run_records import Rehearsal
 
@@ -94,15 +93,15 @@ class Recording:
     @property
     def speed(self) -> float:
         """How many times faster than the clock its nodes were; 1 for real ones."""
-        if self.rehearsal:
-            return self.rehearsal.speed
+        if self.folder:
+            return self.folder.speed
         said = _SPEED.search(self.told)
         return float(said[1]) if said else 1.0
 
     @property
     def own_s(self) -> float:
         """How long its containers' own program takes, as far as its study says so; else 0."""
-        return own_seconds(self.folder.record.study.command) if self.folder else 0.0
+        return self.folder.own_s if self.folder else 0.0
 
     @property
     def machine_type(self) -> str:

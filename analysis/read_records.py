@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from analysis.trial_moments import CellKey, container_ends, own_seconds
 from analysis.wall_time import WallTime, run_wall_time
 from schema.errors import UserError
 from schema.evidence_records import EvidenceRecord
@@ -77,6 +78,21 @@ class RunFolder:
     def clusters(self) -> tuple[str, ...]:
         """Ids of the clusters that its cells are from; several where a run was resumed."""
         return tuple(sorted({cell.cluster for cell in self.cells if cell.cluster}))
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than the clock its nodes were; 1 for real ones."""
+        return self.record.rehearsal.speed if self.record.rehearsal else 1.0
+
+    @property
+    def own_s(self) -> float:
+        """How long its containers' own program takes, as far as its study says so; else 0."""
+        return own_seconds(self.record.study.command)
+
+    @property
+    def container_ends(self) -> dict[CellKey, float]:
+        """When the containers of its cells ended, in seconds since 1970."""
+        return container_ends(self.trials, self.cells, speed=self.speed, own_s=self.own_s)
 
     @cached_property
     def time(self) -> WallTime:

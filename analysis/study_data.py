@@ -253,9 +253,7 @@ starts AS (
     SELECT *, pulled + speed * epoch(started_at - pulled_at) AS started FROM pulls
 ),
 ended AS (  -- of a foreign recording the completion of the Job is all that there is
-    SELECT *, started + coalesce(
-        speed * epoch(finished_at - started_at), epoch(job_complete_at - started_at)
-    ) AS finished FROM starts
+    SELECT *, started + coalesce(running_s, started_to_complete_s) AS finished FROM starts
 )
 SELECT node, coalesce(nullif(tag, ''), image) AS image, status,
     round(scheduled, 2) AS scheduled, round(pulling, 2) AS pulling, round(pulled, 2) AS pulled,

@@ -67,9 +67,9 @@ _SPANS = (
     _span("pulling_s", "pulling", "pulled", on_node=True),
     _span("creating_s", "pulled", "created", on_node=True),
     _span("starting_s", "created", "started", on_node=True),
-    _span("running_s", "started", "finished", on_node=True),
-    f"greatest(0, ({_seconds('started', 'finished')}) * s.speed - s.own_s) AS settling_s",
-    _span("completing_s", "finished", "job_complete"),
+    _span("running_s", "started", "container_end", on_node=True),
+    f"greatest(0, {_seconds('started', 'container_end')} * s.speed - s.own_s) AS settling_s",
+    _span("completing_s", "container_end", "job_complete"),
     _span("started_to_complete_s", "started", "job_complete"),
 )
 

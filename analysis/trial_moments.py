@@ -5,7 +5,7 @@ the last to end, since nobody waits for the others.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,6 +16,9 @@ BEFORE_PULL = "before pull"
 RUNNING = "running"
 """From the start of the container to its end."""
 
+
+CellKey = tuple[int, int, str]
+"""Trial, attempt and node."""
 
 _UNFINISHED = {Status.FAILED, Status.RETRIED, Status.ABORTED, Status.EVICTED}
 
@@ -95,14 +98,9 @@ def moments_of(
     by_trial: dict[tuple[int, int], dict[str, CellRecord]] = defaultdict(dict)
     for cell in cells:  # of a cell that was judged anew the last line counts
         by_trial[cell.trial, cell.attempt][cell.node] = cell
-    delay_s = _least_delay(trials) if speed != 1 else 0.0
+    ends = container_ends(trials, cells, speed=speed, own_s=own_s)
     found = [
-        _moments(
-            trial,
-            _last_cell(trial, by_trial[trial.trial, trial.attempt]),
-            own_s=own_s / speed,
-            delay_s=delay_s,
-        )
+        _moments(trial, _last_cell(trial, by_trial[trial.trial, trial.attempt]), ends)
         for trial in trials
         if trial.released_at is not None
     ]
@@ -127,9 +125,7 @@ def _how_late(cell: CellRecord) -> tuple[float, ...]:
     return tuple(_seconds(moment) or 0.0 for moment in moments)
 
 
-def _moments(
-    trial: TrialRecord, cell: CellRecord | None, *, own_s: float, delay_s: float
-) -> Moments:
+def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey, float]) -> Moments:
     begun, ended = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
         trial=trial.trial,
@@ -145,6 +141,9 @@ def _moments(
     if cell is None:
         return known
     p = cell.phases
+    ended = ends.get((cell.trial, cell.attempt, cell.node))
+    if ended is not None and known.known_s is not None:
+        ended = min(ended, known.known_s)  # a node's clock may be ahead
     pulled, started = _seconds(p.pulled_at), _seconds(p.started_at)
     pulling = _seconds(p.pulling_at)
     if pulling is None and pulled is not None:  # the event was lost, or nothing was pulled
@@ -156,29 +155,42 @@ def _moments(
         pulling_s=pulling,
         pulled_s=pulled,
         started_s=started,
-        ended_s=_ended(cell, known.known_s, own_s=own_s, delay_s=delay_s),
+        ended_s=ended,
         complete_s=_seconds(p.job_complete_at),
         failed=cell.status in _UNFINISHED,
         lost=cell.status is Status.NODE_LOST,
     )
 
 
-def _ended(cell: CellRecord, known: float | None, *, own_s: float, delay_s: float) -> float | None:
-    """When a container ended, of which the kubelet tells the second alone, cut off.
+def container_ends(
+    trials: Sequence[TrialRecord], cells: Iterable[CellRecord], *, speed: float, own_s: float
+) -> dict[CellKey, float]:
+    """When each container ended, in seconds since 1970; cells that tell of no end are left out.
 
-    Within that second it is taken to have ended when its own program had: settling is then only
-    what is proven. Where nodes run faster than the clock (`delay_s` is not 0) a second is too
-    coarse for that; there it is taken to have ended that long before the runner knew.
+    The kubelet tells the second alone, cut off. Within it a container is taken to have ended when
+    its own program had, `own_s` after its start: settling is then only what is proven. Where nodes
+    run faster than the clock a second is too coarse for that; there it is taken to have ended as
+    long before the runner knew as the quickest pod of the run proves.
     """
-    finished, started = cell.phases.finished_at, _seconds(cell.phases.started_at)
-    if finished is None or started is None:
-        return None
-    begin = finished.timestamp()
-    ended = max(begin, started + own_s)
-    if delay_s and known is not None:
-        ended = max(ended, known - delay_s)
-    ended = min(ended, begin + 1)
-    return ended if known is None else min(ended, known)
+    known = {
+        (trial.trial, trial.attempt, pod.node): pod.over_seen.timestamp()
+        for trial in trials
+        for pod in trial.pods
+        if pod.over_seen
+    }
+    delay_s = _least_delay(trials) if speed != 1 else None
+    ends = {}
+    for cell in cells:
+        finished, started = cell.phases.finished_at, _seconds(cell.phases.started_at)
+        if finished is None or started is None:
+            continue
+        key = (cell.trial, cell.attempt, cell.node)
+        begin = finished.timestamp()
+        end = max(begin, started + own_s / speed)
+        if delay_s is not None and key in known:
+            end = max(end, known[key] - delay_s)
+        ends[key] = min(end, begin + 1)
+    return ends
 
 
 def _least_delay(trials: Sequence[TrialRecord]) -> float:

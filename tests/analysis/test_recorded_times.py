@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,45 @@ def test_seconds_on_a_node_that_runs_faster_stand_for_more(tmp_path: Path) -> No
         )[0]
         for speed in (1, 20)
     )
-    for name in ("pulling_s", "creating_s", "starting_s", "running_s"):
+    for name in ("pulling_s", "creating_s", "starting_s"):
         assert number(fast, name) == pytest.approx(20 * number(plain, name)), name
-    for name in ("pull_s", "scheduling_s", "waiting_s", "completing_s"):
+    for name in ("pull_s", "scheduling_s", "waiting_s"):
         assert number(fast, name) == pytest.approx(number(plain, name)), name
     assert number(fast, "trial_s") > number(plain, "trial_s")
+
+
+@pytest.mark.parametrize(
+    ("speed", "running_s", "settling_s"),
+    # On the fast node the runner heard of the end 1 s after the start, of the quickest node's
+    # 0.1 s after the second in which it lies.
+    [(1.0, 1.0, 0.0), (20.0, 18.0, 17.0)],
+)
+def test_a_container_ends_within_the_second_that_the_kubelet_tells_and_after_its_start(
+    tmp_path: Path, speed: float, running_s: float, settling_s: float
+) -> None:
+    simulated = Rehearsal(nodes="simulated", scale=1, speed=speed)
+    run = write_run_folder(tmp_path / "r", rehearsal=simulated)
+    ledger = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    first, *others = (cell for cell in ledger if cell["trial"] == 1)
+    started = datetime.fromisoformat(first["phases"]["started_at"])
+    second = (started + timedelta(seconds=1)).replace(microsecond=0)
+    seen = {cell["node"]: second + timedelta(seconds=0.1) for cell in others}
+    seen[first["node"]] = started + timedelta(seconds=1)
+    for cell in ledger:
+        cell["phases"]["finished_at"] = second.isoformat()
+    trials = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    trials = [trial for trial in trials if trial["trial"] == 1]
+    for pod in trials[0]["pods"]:
+        pod |= {"finished_at": second.isoformat(), "over_seen": seen[pod["node"]].isoformat()}
+    for name, records in (("ledger", ledger), ("trials", trials)):
+        lines = (json.dumps(record) + "\n" for record in records)
+        (run / f"{name}.jsonl").write_text("".join(lines))
+
+    cells = rows_of(run, tmp_path / "out", "cells")
+
+    row = next(row for row in cells if (row["trial"], row["node"]) == ("1", first["node"]))
+    assert number(row, "running_s") == pytest.approx(running_s, abs=1e-4)
+    assert number(row, "settling_s") == pytest.approx(settling_s, abs=1e-4)
 
 
 def test_the_whole_of_the_original_study_is_explained(chonks: Path) -> None:
