@@ -148,7 +148,7 @@ GROUP BY ALL ORDER BY ALL
 
 
 def audit(tables: Tables) -> list[Audit]:
-    """Examine each recording."""
+    """Examine each recording, in the order of the tables' recordings."""
     clusters = {(c.run, c.stack): c for c in load_clusters(tables)}
     same = tables.rows(_SAME_EVENTS)
     result = tables.database.execute(_COUNTS, {"waited": _WAITED_S})
@@ -170,7 +170,8 @@ def audit(tables: Tables) -> list[Audit]:
                 tuple(sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))),
             )
         )
-    return audits
+    places = {(r.run, r.stack): place for place, r in enumerate(tables.recordings)}
+    return sorted(audits, key=lambda one: places.get((one.run, one.stack), len(places)))
 
 
 _SEVERITIES = ("spoils", "weakens", "note")

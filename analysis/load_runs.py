@@ -151,7 +151,7 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
         *found.values(),
         *(_foreign(root, run, stack, files) for (root, run, stack), files in foreign.items()),
     ]
-    return sorted(_distinct(recordings), key=lambda r: (r.run, _size_order(r)))
+    return sorted(_distinct(recordings), key=lambda r: (_by_numbers(r.run), _size_order(r)))
 
 
 def _inside_known(
@@ -287,6 +287,12 @@ def _run_root(recording: Recording) -> Path:
         return recording.root / recording.run
     foreign_stack = recording.stack and recording.folder is None
     return recording.root.parent if foreign_stack else recording.root
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Sorts size-16 before size-128."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _size_order(recording: Recording) -> tuple[int, str]:

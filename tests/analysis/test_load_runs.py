@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from analysis.audit import audit
 from analysis.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.provenance import describe_rehearsal, kind_of
 from analysis.read_records import DamagedRunError
+from analysis.tables import open_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import write_run_folder, write_study
 
@@ -23,6 +25,15 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_runs_of_a_study(metadata: Path) -> None:
     assert keys(find_recordings([metadata])) == [("run1", "4", 4), ("run1", "8", 8)]
+
+
+def test_runs_come_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    names = ["study-size-8", "study-size-16", "study-size-128"]
+    for name in names:
+        write_run_folder(tmp_path, name)
+    with open_tables([tmp_path]) as tables:
+        assert [recording.run for recording in tables.recordings] == names
+        assert [one.run for one in audit(tables)] == names
 
 
 @pytest.mark.parametrize("level", ["run1", "run1/8", "run1/8/events-size-8-1731221311.json"])
