@@ -25,7 +25,7 @@ from analysis.read_events import Notes, read_events
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress."""
 
-MEMORY = "224MB"
+MEMORY = "256MB"
 """What DuckDB may hold in memory before it spills."""
 
 COLUMNS = {
