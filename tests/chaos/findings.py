@@ -6,6 +6,7 @@ may have. A cell that no strike allows to be anything else must be valid.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,8 +211,9 @@ def _loss_is_told(outcome: Outcome, strike: Strike) -> str:
 
 def _repeated_requests(status: str) -> Callable[[Outcome, Strike], str]:
     def how(outcome: Outcome, _: Strike) -> str:
-        line = next((each for each in outcome.log.splitlines() if status in each), "")
-        return "requests repeated, counted in run.log" if "request" in line else ""
+        # by the whole phrase, since the digits of a status may be those of a time
+        told = re.search(rf"repeat \d+ requests \(.*\b{status}: \d", outcome.log)
+        return "requests repeated, counted in run.log" if told else ""
 
     return how
 

@@ -164,7 +164,12 @@ SHOWN: list[tuple[str, Outcome]] = [
     ("api-slow", Outcome(cells=scheduled_after(0.6))),
     ("scheduler-stalled", Outcome(cells=scheduled_after(5.1))),
     ("api-throttled", Outcome(log="made the runner repeat 3 requests (429: 3)")),
-    ("api-error", Outcome(log="made the runner repeat 3 requests (500: 3)")),
+    (
+        "api-error",
+        Outcome(
+            log="11:00:07.500123Z trial 1\n11:00:08Z made the runner repeat 3 requests (500: 3)"
+        ),
+    ),
     ("api-reset", Outcome(log="made the runner repeat 3 requests (no answer: 3)")),
     (
         "two-pods",
