@@ -135,7 +135,7 @@ FROM stack AS s JOIN cluster AS c USING (rec)
 LEFT JOIN lost USING (rec) LEFT JOIN completions USING (rec) LEFT JOIN pulls USING (rec)
 LEFT JOIN twice USING (rec) LEFT JOIN moved USING (rec) LEFT JOIN trouble USING (rec)
 LEFT JOIN judged USING (rec) LEFT JOIN listed USING (rec)
-ORDER BY s.run, s.nodes, s.stack
+ORDER BY s.rec
 """
 
 _SAME_EVENTS = """
@@ -170,8 +170,7 @@ def audit(tables: Tables) -> list[Audit]:
                 tuple(sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))),
             )
         )
-    places = {(r.run, r.stack): place for place, r in enumerate(tables.recordings)}
-    return sorted(audits, key=lambda one: places.get((one.run, one.stack), len(places)))
+    return audits
 
 
 _SEVERITIES = ("spoils", "weakens", "note")

@@ -94,7 +94,7 @@ class Recording:
     def speed(self) -> float:
         """How many times faster than the clock its nodes were; 1 for real ones."""
         if self.folder:
-            return self.folder.speed
+            return self.folder.record.speed
         said = _SPEED.search(self.told)
         return float(said[1]) if said else 1.0
 

@@ -80,11 +80,6 @@ class RunFolder:
         return tuple(sorted({cell.cluster for cell in self.cells if cell.cluster}))
 
     @property
-    def speed(self) -> float:
-        """How many times faster than the clock its nodes were; 1 for real ones."""
-        return self.record.rehearsal.speed if self.record.rehearsal else 1.0
-
-    @property
     def own_s(self) -> float:
         """How long its containers' own program takes, as far as its study says so; else 0."""
         return own_seconds(self.record.study.command)
@@ -92,7 +87,7 @@ class RunFolder:
     @property
     def container_ends(self) -> dict[CellKey, float]:
         """When the containers of its cells ended, in seconds since 1970."""
-        return container_ends(self.trials, self.cells, speed=self.speed, own_s=self.own_s)
+        return container_ends(self.trials, self.cells, speed=self.record.speed, own_s=self.own_s)
 
     @cached_property
     def time(self) -> WallTime:

@@ -126,7 +126,7 @@ def _how_late(cell: CellRecord) -> tuple[float, ...]:
 
 
 def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey, float]) -> Moments:
-    begun, ended = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
+    begun, removed = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
         trial=trial.trial,
         attempt=trial.attempt,
@@ -134,7 +134,7 @@ def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey,
         node=cell.node if cell else "",
         staged_s=_seconds(trial.staged_at),
         created_s=_seconds(trial.all_created_at),
-        removal_s=None if begun is None or ended is None else (begun, ended),
+        removal_s=None if begun is None or removed is None else (begun, removed),
         released_s=_seconds(trial.released_at),
         known_s=_seconds(trial.last_finished_at),
     )

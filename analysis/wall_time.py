@@ -119,11 +119,10 @@ def run_wall_time(
         trials: all trials that ended, of every attempt.
         cells: the ledger, of every attempt; what it does not hold is unexplained.
     """
-    speed = record.rehearsal.speed if record.rehearsal else 1.0
     rate = record.outputs.usd_per_hour if record.outputs else None
     spans = _spans(phases)
     own_s = own_seconds(record.study.command)
-    moments = moments_of(trials, cells, speed=speed, own_s=own_s)
+    moments = moments_of(trials, cells, speed=record.speed, own_s=own_s)
     stretches: list[_Stretch] = []
     times: list[TrialTime] = []
     zero = min([span.begin for span in spans] + [begin_of(m) for m in moments], default=0.0)
@@ -139,7 +138,7 @@ def run_wall_time(
         at = begin
         for one, after in zip_longest(mine, mine[1:]):
             limit = span.end if after is None else min(span.end, max(at, _turn_of(after)))
-            path = _slot(one, at, limit, speed=speed, own_s=own_s)
+            path = _slot(one, at, limit, speed=record.speed, own_s=own_s)
             shift = sum(_parts(stretches).values()) - at
             times.append(_trial_time(one, path, zero, shift_s=shift, rate=rate))
             stretches += path

@@ -51,7 +51,7 @@ def judge(
         jobs=folder.jobs(),
         gaps=gaps,
         scale=rehearsal.scale if rehearsal else 1.0,
-        speed=rehearsal.speed if rehearsal else 1.0,
+        speed=record.speed,
     )
     cells = make_ledger(
         record.run_id,

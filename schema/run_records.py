@@ -175,6 +175,11 @@ class RunRecord(_Record):
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
 
+    @property
+    def speed(self) -> float:
+        """How many times faster than the clock its nodes were; 1 for real ones."""
+        return self.rehearsal.speed if self.rehearsal else 1.0
+
 
 class StepRecord(_Record):
     """A part of a phase that the runner waited for."""
