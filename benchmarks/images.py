@@ -26,15 +26,15 @@ from pathlib import Path
 import requests
 
 from benchmarks import Figure
-from images.build import build_image
-from images.compression import BLOCK, compressor
-from images.content import Piece
-from images.layer_tar import gather, layer_tar
-from images.plan import Compression, ImagePlan, plan_image
-from images.push import push_plan
-from images.reference import Target
-from images.registry import Registry
-from images.upload import upload_blob
+from images.make.build import build_image
+from images.make.compression import BLOCK, compressor
+from images.make.content import Piece
+from images.make.layer_tar import gather, layer_tar
+from images.make.plan import Compression, ImagePlan, plan_image
+from images.make.push import push_plan
+from images.registry.client import Registry
+from images.registry.reference import Target
+from images.registry.upload import upload_blob
 from images.verify import verify_image
 from schema.image_tag import ImageTag, parse_tag
 from schema.study import load_study
@@ -48,8 +48,8 @@ _START_SECONDS = 20
 _SMALL, _LARGE = 100_000_000, 20_000_000_000
 _MEMORY = (
     "import resource, sys\n"
-    "from images.build import build_image\n"
-    "from images.reference import parse_target\n"
+    "from images.make.build import build_image\n"
+    "from images.registry.reference import parse_target\n"
     "from schema.image_tag import ImageTag\n"
     "build_image(ImageTag(9, int(sys.argv[1])), parse_target(sys.argv[2]))\n"
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"

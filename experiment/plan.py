@@ -6,7 +6,7 @@ What a run takes and costs is in experiment.estimate.
 import random
 from collections.abc import Iterable, Sequence
 
-from images.variants import read_variant
+from images.make.variants import read_variant
 from schema.image_tag import find_tag
 from schema.run_records import PlannedImage, PlannedTrial
 from schema.study import Order, RepeatBy, Study
@@ -78,7 +78,7 @@ def copy_tags(study: Study) -> list[list[tuple[str, str]]]:
 
 
 def copy_tag(tag: str, repetition: int) -> str:
-    """Tag of an image alike, with layers of its own (images.variants has the form of salts).
+    """Tag of an image alike, with layers of its own (images.make.variants has the form of salts).
 
     `9-layers-size-1000-bytes` becomes `9-layers-size-1000-bytes-r2`, `...-bytes-gzip1` becomes
     `...-bytes-gzip1sr2`.

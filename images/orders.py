@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from images.errors import PlanError
-from images.reference import Target, parse_target
+from images.registry.reference import Target, parse_target
 from schema.image_tag import ImageTag, parse_tag
 from schema.study import Study
 

@@ -12,7 +12,7 @@ from typing import IO, Protocol
 
 import zstandard
 
-from images.plan import Compression
+from images.make.plan import Compression
 
 _READ = 1 << 20
 _BROKEN = (tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, zlib.error, EOFError)

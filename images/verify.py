@@ -9,15 +9,15 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from images.content import file_content
 from images.errors import DigestError
-from images.layer_stream import OnBytes
-from images.layer_tar import content_path
-from images.manifest import Layer
-from images.plan import LayerPlan
-from images.reference import Target
-from images.registry import Registry
-from images.remote import RemoteImage, read_remote
+from images.make.content import file_content
+from images.make.layer_stream import OnBytes
+from images.make.layer_tar import content_path
+from images.make.manifest import Layer
+from images.make.plan import LayerPlan
+from images.registry.client import Registry
+from images.registry.reference import Target
+from images.registry.remote import RemoteImage, read_remote
 from images.unpack import TarFile, Unpacked, UnpackError
 
 

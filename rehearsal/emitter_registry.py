@@ -10,7 +10,7 @@ import json
 import aiohttp
 
 from images.errors import BadImageError
-from images.manifest import Image, read_image
+from images.make.manifest import Image, read_image
 from rehearsal.image_store import StoredImage, StoredLayer
 from rehearsal.kubelet_words import not_found, unreachable
 from rehearsal.pull_model import SharedRegistry

@@ -1,8 +1,8 @@
 """The registry of simulated nodes: answers what images would be like, and has not a byte of them.
 
-Manifest and config are of the form that images.build gives a real image, with layers, compressed
-and uncompressed sizes by its plan, but digests stand for a description of a layer and not for its
-bytes. Both are marked as simulated. A blob of a layer is refused.
+Manifest and config are of the form that images.make.build gives a real image, with layers,
+compressed and uncompressed sizes by its plan, but digests stand for a description of a layer and
+not for its bytes. Both are marked as simulated. A blob of a layer is refused.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from images.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
-from images.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
-from images.push import RUN_NOTHING
+from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
+from images.make.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
+from images.make.push import RUN_NOTHING
 from rehearsal.mirror import find_claim, refuse
 from schema.errors import UserError
 from schema.image_tag import ImageTag
@@ -26,7 +26,7 @@ _ZEROS = 0.999028
 _BASE_BYTES = 2_220_000
 """Its images are zeros, of which gzip leaves 0.1 %, on a busybox (run1's six manifests)."""
 _MADE = 0.5
-"""Of images that are made by this program (images.build)."""
+"""Of images that are made by this program (images.make.build)."""
 
 COMPRESSOR = "simulated: no layer was made"
 """What a claim says in the place of the compressor that an image was made by."""

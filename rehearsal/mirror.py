@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from images.build import build_image, build_pause
-from images.reference import Target, parse_target
+from images.make.build import build_image, build_pause
+from images.registry.reference import Target, parse_target
 from rehearsal.registry import LocalRegistry
 from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag

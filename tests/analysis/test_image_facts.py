@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.image_facts import UnknownImageError, find_image
-from images.build import build_image
+from images.make.build import build_image
 from schema.image_tag import ImageTag
 from tests.analysis.recorded import IMAGES, write_study
 from tests.analysis.test_answers import clusters_of

@@ -14,8 +14,8 @@ from experiment.judge import judge
 from experiment.ledger import Circumstances, make_ledger
 from experiment.plan import order_trials
 from experiment.run_folder import RunFolder
-from images.layer_tar import layer_tar
-from images.plan import plan_image
+from images.make.layer_tar import layer_tar
+from images.make.plan import plan_image
 from schema.image_tag import parse_tag
 from schema.run_records import (
     CellRecord,

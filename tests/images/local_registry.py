@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from images.reference import Target
+from images.registry.reference import Target
 
 _START_SECONDS = 20
 

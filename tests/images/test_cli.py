@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from images.build import build_image
 from images.cli import main
+from images.make.build import build_image
 from images.orders import orders_of_study
 from images.progress import show_bytes
-from images.registry import Registry
+from images.registry.client import Registry
 from schema.image_tag import ImageTag
 from schema.study import load_study
 from tests.images.local_registry import LocalRegistry, run_registry

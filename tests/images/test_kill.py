@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from images.build import build_image
 from images.errors import RegistryError
-from images.reference import Target
-from images.registry import Registry
+from images.make.build import build_image
+from images.registry.client import Registry
+from images.registry.reference import Target
 from images.verify import verify_image
 from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry
@@ -80,7 +80,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_at_the_registry_is_told_and_leaves_no_tag(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("images.upload.time.sleep", lambda _: None)
+    monkeypatch.setattr("images.registry.upload.time.sleep", lambda _: None)
     with run_registry(small_disk) as full, Registry(full.name) as client:
         with pytest.raises(RegistryError, match=r"500|no space left") as refused:
             build_image(ImageTag(3, 60_000_000), full.target())

@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from images.build import build_image
 from images.errors import NotInRegistryError
-from images.manifest import MAKING
-from images.plan import Compression
-from images.push import BuiltImage
-from images.registry import Registry
-from images.remote import read_remote
-from images.upload import upload_bytes
+from images.make.build import build_image
+from images.make.manifest import MAKING
+from images.make.plan import Compression
+from images.make.push import BuiltImage
+from images.registry.client import Registry
+from images.registry.remote import read_remote
+from images.registry.upload import upload_bytes
 from images.verify import CheckedImage, verify_image
 from schema.image_tag import ImageTag, parse_tag
 from tests.images.local_registry import LocalRegistry

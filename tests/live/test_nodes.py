@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from images.build import build_image, build_pause
-from images.push import BuiltImage
-from images.reference import Target, parse_target
+from images.make.build import build_image, build_pause
+from images.make.push import BuiltImage
+from images.registry.reference import Target, parse_target
 from rehearsal import auth_plugin, machine, processes, registry
 from rehearsal.cleanup import clear
 from rehearsal.cluster_admin import ClusterAdmin

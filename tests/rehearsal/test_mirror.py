@@ -9,7 +9,7 @@ import pytest
 import requests
 from starlette.applications import Starlette
 
-from images.reference import Target
+from images.registry.reference import Target
 from rehearsal import processes, registry
 from rehearsal.home import RehearsalError
 from rehearsal.mirror import ImageMaker, mirror_routes

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from analysis.pull_message import parse_duration, parse_pulled
-from images.manifest import read_image
+from images.make.manifest import read_image
 from rehearsal import kubelet_words as words
 from rehearsal.emitter import quantity
 from rehearsal.image_claims import claim_routes, make_claim

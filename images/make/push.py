@@ -11,25 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
-from images.busybox import Busybox, find_busybox
-from images.compression import compressor, compressor_name
 from images.errors import BadImageError, DigestError, PlanError, TagExistsError
-from images.inherit import copy_layer
-from images.journal import LayerRecord, layer_key, recall, remember
-from images.layer_stream import LayerStream, OnBytes
-from images.manifest import (
-    Layer,
-    Making,
-    Origin,
-    make_config,
-    make_manifest,
-    manifest_type,
-)
-from images.plan import Compression, ImagePlan, Media
-from images.reference import Target
-from images.registry import Registry
-from images.remote import RemoteImage, find_remote
-from images.upload import mount_blob, upload_blob, upload_bytes
+from images.make.busybox import Busybox, find_busybox
+from images.make.compression import compressor, compressor_name
+from images.make.journal import LayerRecord, layer_key, recall, remember
+from images.make.layer_stream import LayerStream, OnBytes
+from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
+from images.make.plan import Compression, ImagePlan, Media
+from images.registry.client import Registry
+from images.registry.inherit import copy_layer
+from images.registry.reference import Target
+from images.registry.remote import RemoteImage, find_remote
+from images.registry.upload import mount_blob, upload_blob, upload_bytes
 
 RUN_NOTHING = ("/bin/true",)
 

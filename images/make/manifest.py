@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.compression import FORMAT
 from images.errors import BadImageError
-from images.plan import Compression, ImagePlan, Media
+from images.make.compression import FORMAT
+from images.make.plan import Compression, ImagePlan, Media
 
 MAKING = "pull-study"
 """Field of the config that holds a Making. Not a label: labels become the container's, which

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images.content import file_content
-from images.layer_tar import content_path, gather, layer_tar
-from images.plan import LayerPlan
+from images.make.content import file_content
+from images.make.layer_tar import content_path, gather, layer_tar
+from images.make.plan import LayerPlan
 
 BLOCK = 1 << 19
 GIB = 1 << 30

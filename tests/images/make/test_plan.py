@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.errors import PlanError
-from images.plan import MAX_LAYERS, Compression, ImagePlan, plan_image, share
+from images.make.plan import MAX_LAYERS, Compression, ImagePlan, plan_image, share
 from schema.image_tag import ImageTag, parse_tag
 
 

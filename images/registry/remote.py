@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 
 from images.errors import BadImageError, RegistryError
-from images.manifest import Image, read_image
-from images.reference import Target
-from images.registry import INDEX_TYPES, Registry
+from images.make.manifest import Image, read_image
+from images.registry.client import INDEX_TYPES, Registry
+from images.registry.reference import Target
 
 _ARCHITECTURE = "amd64"
 """Of an index for several platforms: what the nodes of a study are."""

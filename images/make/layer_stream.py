@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from threading import Event
 
-from images.busybox import Busybox
-from images.compression import BLOCK, Compress
-from images.layer_tar import gather, layer_tar
-from images.plan import LayerPlan
+from images.make.busybox import Busybox
+from images.make.compression import BLOCK, Compress
+from images.make.layer_tar import gather, layer_tar
+from images.make.plan import LayerPlan
 
 OnBytes = Callable[[int], None]
 """Told of content bytes newly done; called from several threads."""

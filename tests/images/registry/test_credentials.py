@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from images.credentials import Credentials, find_credentials, login_command
 from images.errors import CredentialsError
+from images.registry.credentials import Credentials, find_credentials, login_command
 
 GOOGLE = "us-central1-docker.pkg.dev"
 

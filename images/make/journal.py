@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from images.compression import FORMAT, compressor_name
-from images.plan import ImagePlan
+from images.make.compression import FORMAT, compressor_name
+from images.make.plan import ImagePlan
 
 
 class LayerRecord(BaseModel):

@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from images.errors import TagExistsError
-from images.inherit import copy_layer
-from images.layer_stream import OnBytes
-from images.manifest import Layer
-from images.reference import Target
-from images.registry import Registry
-from images.remote import read_remote
-from images.upload import upload_bytes
+from images.make.layer_stream import OnBytes
+from images.make.manifest import Layer
+from images.registry.client import Registry
+from images.registry.inherit import copy_layer
+from images.registry.reference import Target
+from images.registry.remote import read_remote
+from images.registry.upload import upload_bytes
 
 _JOBS = 4
 

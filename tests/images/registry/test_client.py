@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from images.build import build_image
 from images.errors import CredentialsError, DigestError, NotInRegistryError, RegistryError
-from images.reference import Target
-from images.registry import Registry
-from images.upload import upload_bytes
+from images.make.build import build_image
+from images.registry.client import Registry
+from images.registry.reference import Target
+from images.registry.upload import upload_bytes
 from schema.image_tag import ImageTag
 from tests.images.faulty_proxy import Fault, run_proxy, serve
 from tests.images.local_registry import LocalRegistry, run_registry

@@ -2,7 +2,7 @@
 
 Own code on `requests`, because no Python library sends a blob whose digest is not known before
 its last byte: oras-py and docker's want a file. It authenticates as a registry asks, waits as it
-asks (429 and Retry-After), and checks every digest. `images.upload` sends layers with it.
+asks (429 and Retry-After), and checks every digest. `images.registry.upload` sends layers with it.
 It knows no image indexes for several platforms beyond picking one of them.
 """
 
@@ -18,9 +18,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from images.credentials import Credentials, find_credentials, login_command
 from images.errors import CredentialsError, DigestError, NotInRegistryError, RegistryError
-from images.reference import Target, is_loopback
+from images.registry.credentials import Credentials, find_credentials, login_command
+from images.registry.reference import Target, is_loopback
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -67,7 +67,7 @@ class Registry:
         self.name = name
         self._base = Target(name, "").base_url
         self._session = requests.Session()
-        # 5xx are not retried here for uploads: images.upload asks how far they got first.
+        # 5xx are not retried here for uploads: images.registry.upload asks how far they got first.
         retry = Retry(
             total=_TRIES,
             connect=3,

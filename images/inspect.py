@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from images.plan import MAX_LAYERS
-from images.reference import parse_target
-from images.registry import Registry
-from images.remote import RemoteImage, read_remote
+from images.make.plan import MAX_LAYERS
+from images.registry.client import Registry
+from images.registry.reference import parse_target
+from images.registry.remote import RemoteImage, read_remote
 from schema.image_tag import find_tag
 
 

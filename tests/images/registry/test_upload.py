@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from images.build import build_image
 from images.errors import RegistryError
-from images.reference import Target
-from images.registry import Registry
-from images.upload import mount_blob, upload_blob, upload_bytes
+from images.make.build import build_image
+from images.registry.client import Registry
+from images.registry.reference import Target
+from images.registry.upload import mount_blob, upload_blob, upload_bytes
 from schema.image_tag import ImageTag
 from tests.images.faulty_proxy import Fault, Proxy, run_proxy
 from tests.images.local_registry import LocalRegistry
@@ -128,7 +128,7 @@ def test_a_registry_that_refuses_is_told_in_its_words(client: Registry, proxy: P
 def test_a_registry_that_stays_broken_is_given_up(
     client: Registry, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("images.upload.time.sleep", lambda _: None)
+    monkeypatch.setattr("images.registry.upload.time.sleep", lambda _: None)
     proxy.faults += [Fault("PATCH", "uploads", status=500) for _ in range(20)]
     with pytest.raises(RegistryError, match="answered 500"):
         upload_blob(client, "up/dead", pieces)

@@ -12,11 +12,11 @@ import pytest
 import requests
 import zstandard
 
-from images.build import build_image, build_pause
 from images.errors import PlanError, TagExistsError
-from images.plan import Compression, Media
-from images.push import BuiltImage
-from images.reference import Target
+from images.make.build import build_image, build_pause
+from images.make.plan import Compression, Media
+from images.make.push import BuiltImage
+from images.registry.reference import Target
 from schema.image_tag import ImageTag, parse_tag
 from tests.images.local_registry import LocalRegistry
 
@@ -107,8 +107,8 @@ def test_same_arguments_give_the_same_digest_in_another_registry_path(
 def test_a_layer_has_the_same_digest_on_every_machine(
     registry: LocalRegistry, compression: Compression, digest: str
 ) -> None:
-    # Pinned: if it changes, images.compression.FORMAT must go up. The first layer, which has this
-    # machine's busybox, is another matter.
+    # Pinned: if it changes, images.make.compression.FORMAT must go up. The first layer, which has
+    # this machine's busybox, is another matter.
     target = registry.target(f"pinned-{compression}")
     built = build_image(ImageTag(2, 3_000_000), target, compression=compression)
     assert built.layers[1].digest == digest

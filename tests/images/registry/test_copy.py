@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from images.build import build_image
-from images.copy import copy_image
 from images.errors import BadImageError, BaseError, PlanError, TagExistsError
-from images.push import BuiltImage
-from images.registry import Registry
-from images.upload import upload_bytes
+from images.make.build import build_image
+from images.make.push import BuiltImage
+from images.registry.client import Registry
+from images.registry.copy import copy_image
+from images.registry.upload import upload_bytes
 from images.verify import verify_image
 from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from images.build import build_image, build_pause
-from images.content import file_content
-from images.plan import MAX_LAYERS, Compression
-from images.push import BuiltImage
-from images.reference import Target
+from images.make.build import build_image, build_pause
+from images.make.content import file_content
+from images.make.plan import MAX_LAYERS, Compression
+from images.make.push import BuiltImage
+from images.registry.reference import Target
 from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import requests
 
 from images.errors import CredentialsError, DigestError, RegistryError
-from images.registry import Registry, Unreachable
+from images.registry.client import Registry, Unreachable
 
 Content = Callable[[], Iterator[bytes]]
 """Makes a blob's bytes from the beginning; each call the same."""

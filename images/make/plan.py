@@ -21,7 +21,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from images.errors import PlanError
-from images.variants import read_variant
+from images.make.variants import read_variant
 from schema.image_tag import ImageTag
 
 MAX_LAYERS = 127
@@ -118,7 +118,7 @@ def plan_image(
 
     Args:
         tag: layers (all, those of a base by reference included), size, and a salt or a variant
-            (`images.variants`), which decides the compression whatever the argument says.
+            (`images.make.variants`), which decides the compression whatever the argument says.
         scale: the real size is the tag's times this, in whole bytes, and at least the bytes that
             tell the files apart.
         compressibility: share of the bytes that compression saves, 0 to 1.

@@ -16,8 +16,8 @@ from importlib.metadata import version
 import deflate
 import zstandard
 
-from images.content import Piece
-from images.plan import Compression
+from images.make.content import Piece
+from images.make.plan import Compression
 
 BLOCK = 1 << 19
 """Uncompressed bytes, at least, that are compressed at a time."""

@@ -5,11 +5,11 @@ one of them is warm for the others. The busybox base has no such layers.
 """
 
 from images.errors import BaseError, NotInRegistryError
-from images.manifest import Layer
-from images.reference import Target, parse_target
-from images.registry import Registry
-from images.remote import RemoteImage, read_remote
-from images.upload import mount_blob, upload_blob
+from images.make.manifest import Layer
+from images.registry.client import Registry
+from images.registry.reference import Target, parse_target
+from images.registry.remote import RemoteImage, read_remote
+from images.registry.upload import mount_blob, upload_blob
 
 
 def find_base(reference: str) -> RemoteImage:

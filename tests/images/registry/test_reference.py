@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.errors import BadReferenceError
-from images.reference import Target, is_loopback, parse_target
+from images.registry.reference import Target, is_loopback, parse_target
 
 DIGEST = "sha256:" + "a1" * 32
 

@@ -6,9 +6,9 @@ Nothing is held but the present block, whatever the layer's size.
 import tarfile
 from collections.abc import Iterable, Iterator
 
-from images.busybox import Busybox
-from images.content import Piece, file_content
-from images.plan import LayerPlan
+from images.make.busybox import Busybox
+from images.make.content import Piece, file_content
+from images.make.plan import LayerPlan
 
 _RECORD = tarfile.BLOCKSIZE
 _FOLDER = "pull-study"

@@ -6,7 +6,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images.content import UNIT, file_content, random_bytes_per_unit
+from images.make.content import UNIT, file_content, random_bytes_per_unit
 
 MIB = 1 << 20
 BLOCK = 512 * UNIT

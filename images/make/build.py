@@ -1,15 +1,15 @@
 """Builds study images straight into a registry: no Docker daemon, no file of an image's size.
 
-from images.build import build_image
+from images.make.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
 """
 
-from images.inherit import find_base
-from images.layer_stream import OnBytes
-from images.plan import BUSYBOX, Compression, Media, plan_image
-from images.push import BuiltImage, push_plan
-from images.reference import Target
-from images.registry import Registry
+from images.make.layer_stream import OnBytes
+from images.make.plan import BUSYBOX, Compression, Media, plan_image
+from images.make.push import BuiltImage, push_plan
+from images.registry.client import Registry
+from images.registry.inherit import find_base
+from images.registry.reference import Target
 from schema.image_tag import ImageTag
 
 
@@ -32,8 +32,8 @@ def build_image(
     is, at the cost of two requests. Calls for different images may overlap.
 
     Args:
-        tag: layers, size and salt or variant (`images.variants`); also the name, unless the target
-            has a tag of its own.
+        tag: layers, size and salt or variant (`images.make.variants`); also the name, unless the
+            target has a tag of its own.
         target: where the image goes.
         scale: the real size is the tag's times this, in whole bytes.
         compressibility: share of the bytes that compression saves, 0 to 1.

@@ -1,0 +1,1 @@
+"""Builds study images: plan, content, layers, compression, push. Knows no registry protocol."""

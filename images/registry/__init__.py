@@ -1,0 +1,1 @@
+"""The registry protocol: references, credentials, reading and uploading. Builds nothing."""
