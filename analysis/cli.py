@@ -68,7 +68,7 @@ def report(
     ] = None,
 ) -> None:
     """Write all tables and report.html, one page that opens from disk."""
-    from analysis.report import write_report
+    from analysis.show.report import write_report
 
     with _progress() as tell:
         page = write_report(inputs, out, images=images, manifests=manifests, progress=tell)
@@ -78,10 +78,10 @@ def report(
 @app.command()
 def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
     """Tell how far recordings can be trusted: a grade each, findings, audit.html."""
-    from analysis.audit import audit as examine
-    from analysis.audit import write_findings
-    from analysis.page import render
-    from analysis.report import make_audit_page, write_page
+    from analysis.judge.audit import audit as examine
+    from analysis.judge.audit import write_findings
+    from analysis.show.page import render
+    from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
     with _progress() as tell, open_tables(inputs, images, tell) as derived:
@@ -100,7 +100,7 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
 @app.command()
 def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
     """Draw all plots as SVG and PNG."""
-    from analysis.plots import write_plots
+    from analysis.show.plots import write_plots
     from analysis.tables import open_tables
 
     with _progress() as tell, open_tables(inputs, images, tell) as derived:
@@ -117,9 +117,9 @@ def similarity(
     out: Out = Path("results"),
 ) -> None:
     """Tell how alike images are, by layers with and without the base and by build steps."""
-    from analysis.manifests import read_all
-    from analysis.similarity import compare_images, write_images, write_similarities
-    from analysis.similarity_plots import write_similarity_plots
+    from analysis.ask.similarity import compare_images, write_images, write_similarities
+    from analysis.read.manifests import read_all
+    from analysis.show.similarity_plots import write_similarity_plots
 
     images = read_all(inputs)
     similar = compare_images(images)
@@ -160,8 +160,8 @@ def compare(
     ] = False,
 ) -> None:
     """Compare two runs, stacks or registries, image by image."""
-    from analysis import compare as comparing
-    from analysis.study_data import load_clusters
+    from analysis.ask import compare as comparing
+    from analysis.ask.study_data import load_clusters
     from analysis.tables import open_tables
 
     condition = comparing.parse_condition(fail_if) if fail_if else None
@@ -211,10 +211,10 @@ def predict(
     ] = False,
 ) -> None:
     """Tell how long an image of your own will take to pull, with an interval."""
-    from analysis.image_facts import find_image
-    from analysis.model import fit
-    from analysis.model import predict as ask
-    from analysis.study_data import load_clusters
+    from analysis.ask.image_facts import find_image
+    from analysis.ask.model import fit
+    from analysis.ask.model import predict as ask
+    from analysis.ask.study_data import load_clusters
     from analysis.tables import open_tables
 
     with open_tables(inputs or [Path("data/runs")]) as derived:

@@ -15,15 +15,15 @@ from typing import Any
 
 import duckdb
 
-from analysis.bulk import count_parts, fill_in_parts, make_table
-from analysis.cells import PHASE_TIMES, derive_cells, image_parts
-from analysis.event_table import Progress, open_event_table
-from analysis.load_runs import Recording, find_recordings
-from analysis.pulls import derive_pulls
+from analysis.judge.cells import PHASE_TIMES, derive_cells, image_parts
+from analysis.judge.pulls import derive_pulls
+from analysis.judge.recorded_times import derive_times
+from analysis.judge.wall_time import WallTime
 from analysis.raw_times import write_raw_times
-from analysis.read_events import Notes
-from analysis.recorded_times import derive_times
-from analysis.wall_time import WallTime
+from analysis.read.bulk import count_parts, fill_in_parts, make_table
+from analysis.read.event_table import Progress, open_event_table
+from analysis.read.load_runs import Recording, find_recordings
+from analysis.read.read_events import Notes
 from schema.errors import UserError
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")

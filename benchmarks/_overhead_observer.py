@@ -19,7 +19,7 @@ from typing import Any
 import requests
 import yaml
 
-from analysis.pull_message import parse_pulled
+from analysis.read.pull_message import parse_pulled
 
 _JOBS = "batch.kubernetes.io/job-name"
 _CONTROLLER = "batch.kubernetes.io/controller-uid"

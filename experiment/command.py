@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from analysis.report import write_report
+from analysis.show.report import write_report
 from experiment.budget import Budget
 from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit_code, worst
 from experiment.estimate import Estimate, expected_trial_s, run_estimate

@@ -219,7 +219,7 @@ class PreflightError(RunError):
 
 
 class GuardError(RunError):
-    """A stack would break a guard of infra/guards.py."""
+    """A stack would break a guard of infra/policy.py."""
 
     exit_code = ExitCode.GUARD
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
-from analysis.pull_message import parse_pulled
+from analysis.read.pull_message import parse_pulled
 from experiment.cold import History
 from experiment.evidence import EventIndex, SeenEvent, index_events
 from experiment.rules import RULES, CellEvidence, first_time

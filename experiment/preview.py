@@ -25,7 +25,7 @@ from typing import Any
 from experiment.errors import GuardError, PreflightError
 from experiment.revision import unpack
 from experiment.stack_files import PROJECT_DIR, require_stack
-from infra.guards import Limits, Planned, load_limits, violations
+from infra.policy import Limits, Planned, load_limits, violations
 from schema.names import PROJECT_VARIABLE
 
 _ENGINE = Path(__file__).with_name("preview_engine.py")

@@ -104,7 +104,7 @@ def _sections(previews: Sequence[StackPreview]) -> Iterator[tuple[str, list[str]
         yield "Cannot be previewed", problems
     broken = [f"{each.stack}: {sentence}" for each in previews for sentence in each.broken]
     if broken:
-        yield "Broken guards (infra/guards.py, infra/limits.yaml)", broken
+        yield "Broken guards (infra/policy.py, infra/limits.yaml)", broken
     changes = _changes(previews)
     if changes:
         yield "Changes", changes

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from analysis.wall_time import lines, run_wall_time
+from analysis.judge.wall_time import lines, run_wall_time
 from experiment.archive import collect_archive
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.grid import columns, legend, reasons, row, short_name

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from analysis.pull_message import PullMessage
+from analysis.read.pull_message import PullMessage
 from experiment.cold import Before
 from experiment.evidence import EventIndex, SeenEvent
 from schema.image_tag import find_tag

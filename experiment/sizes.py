@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.table import Table
 
-from analysis.report import write_report
+from analysis.show.report import write_report
 from experiment.command import ask
 from experiment.errors import worst
 from experiment.grid import ENDED

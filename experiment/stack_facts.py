@@ -13,9 +13,9 @@ import yaml
 
 from experiment.errors import PlanError
 from experiment.google_cloud import ClusterState
-from infra.catalogue import CLUSTER_USD_PER_HOUR, LOCAL_SSD_GB, MACHINE_TYPES, usd_per_hour
 from infra.cluster import kubeconfig
 from infra.needs import StackNeeds, stack_needs
+from infra.prices import CLUSTER_USD_PER_HOUR, LOCAL_SSD_GB, MACHINE_TYPES, usd_per_hour
 from infra.program import cluster_usd_per_hour
 from infra.settings import NAMESPACE, parse_settings
 from schema.names import PROJECT_VARIABLE

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from infra.catalogue import LOCAL_SSD_GB, MACHINE_TYPES
 from infra.event_exporter import CONFIGURATION
+from infra.prices import LOCAL_SSD_GB, MACHINE_TYPES
 from infra.settings import Settings
 
 _DEFAULT_POOL_VCPUS = 2

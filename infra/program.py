@@ -8,11 +8,11 @@ from typing import Any
 import pulumi
 
 from infra import event_exporter
-from infra.catalogue import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.cluster import ClusterArgs, StudyCluster
-from infra.dead_man import DeadMan, DeadManArgs, last_update
 from infra.event_exporter import EventExporter, EventExporterArgs
+from infra.expiry import DeadMan, DeadManArgs, last_update
 from infra.log_sink import LogSink, LogSinkArgs, event_filter
+from infra.prices import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.providers import google_provider, kubernetes_provider
 from infra.settings import Settings, load_settings
 from schema.errors import UserError
@@ -106,7 +106,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
 
 
 def cluster_usd_per_hour(settings: Settings) -> float:
-    """US dollars an hour of a cluster that is up, list prices (infra.catalogue)."""
+    """US dollars an hour of a cluster that is up, list prices (infra.prices)."""
     measured = usd_per_hour(
         settings.machine_type,
         nodes=settings.node_count,

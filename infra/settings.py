@@ -2,8 +2,8 @@
 
 Every value and every combination is checked here, before any call to Google, because the gcp
 provider lets much through that only fails (or silently differs) on the cluster. Each refusal names
-the key, the value, the rule and the `pulumi config set` that mends it. `infra.rules` holds the
-rules that span several keys.
+the key, the value, the rule and the `pulumi config set` that mends it. `infra.settings_rules` holds
+the rules that span several keys.
 """
 
 import difflib
@@ -19,7 +19,7 @@ import pulumi.runtime.config
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from infra.rules import broken_rule
+from infra.settings_rules import broken_rule
 from schema.errors import UserError
 from schema.names import PROJECT_VARIABLE
 

@@ -55,7 +55,7 @@ class ExitCode(IntEnum):
     PROVIDER_ERROR = 21
     """Pulumi, one of its providers, or an API behind them failed in another way."""
     GUARD = 22
-    """A stack would break a guard of this repository: infra/guards.py, infra/limits.yaml."""
+    """A stack would break a guard of this repository: infra/policy.py, infra/limits.yaml."""
     INTERRUPTED = 130
     """Interrupted by Ctrl-C, SIGTERM or a closed terminal; torn down, what was measured is kept."""
 

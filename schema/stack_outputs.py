@@ -32,4 +32,4 @@ class StackOutputs(BaseModel):
     expires_at: str = ""
     """When the dead-man switch deletes the cluster, RFC 3339 in UTC; empty if unknown."""
     usd_per_hour: float | None = None
-    """List price of the whole cluster (infra/catalogue.py)."""
+    """List price of the whole cluster (infra/prices.py)."""

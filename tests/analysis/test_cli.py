@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from analysis.cli import app, main
 from schema.errors import ExitCode
 from schema.run_records import Rehearsal
+from tests.analysis.ask.test_similarity import saved
 from tests.analysis.recorded import lines, study_events, write_run_folder, write_study
-from tests.analysis.test_similarity import saved
 
 ROOT = Path(__file__).resolve().parents[2]
 

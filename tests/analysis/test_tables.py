@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.read_records import DamagedRunError
+from analysis.read.read_records import DamagedRunError
 from analysis.tables import OutputError, TooMuchError, open_tables, write_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
@@ -265,7 +265,7 @@ def test_millions_of_events_derived_in_parts_give_the_same_tables(
     chonks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     whole = tables_of([chonks / folder], tmp_path / "whole")
-    monkeypatch.setattr("analysis.bulk.EVENTS_A_PART", 100)
+    monkeypatch.setattr("analysis.read.bulk.EVENTS_A_PART", 100)
     parts = tables_of([chonks / folder], tmp_path / "parts")
     for name in ("pulls.csv", "cells.csv", "summary.csv", "other_pulls.csv", "raw-times.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()

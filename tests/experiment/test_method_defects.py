@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.wall_time import run_wall_time
+from analysis.judge.wall_time import run_wall_time
 from experiment.evidence import merge_events, reconcile
 from experiment.job_manifest import release_patch, trial_job
 from experiment.judge import judge

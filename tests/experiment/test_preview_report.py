@@ -51,7 +51,7 @@ def test_no_cell_can_break_the_table() -> None:
 def test_broken_guards_and_problems_stand_under_it() -> None:
     text = markdown(NEW, BAD)
     assert "BREAKS A GUARD: has 400 nodes; a \\| b |" in text
-    assert "**Broken guards (infra/guards.py, infra/limits.yaml)**\n\n- new: has 400 nodes" in text
+    assert "**Broken guards (infra/policy.py, infra/limits.yaml)**\n\n- new: has 400 nodes" in text
     assert "**Cannot be previewed**\n\n- bad: Stack bad sets\n  something" in text
 
 

@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from infra.catalogue import PRICES
 from infra.cluster import NODE_ROLES, STREAMING_ROLE
-from infra.dead_man import PERMISSIONS
 from infra.event_exporter import CONFIGURATION
+from infra.expiry import PERMISSIONS
+from infra.prices import PRICES
 from tests.infra.conftest import Declare
 from tests.infra.docs_tables import PAGE, updated
 from tests.infra.stack_files import ROOT, stacks, values_of

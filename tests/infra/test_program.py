@@ -1,6 +1,6 @@
 import pytest
 
-from infra.dead_man import PERMISSIONS
+from infra.expiry import PERMISSIONS
 from infra.nodes import SCOPES
 from schema.names import MEASURED_LABEL
 from schema.stack_outputs import StackOutputs

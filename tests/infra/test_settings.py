@@ -51,13 +51,13 @@ REFUSALS = [
     ),
     (
         "machineType", "n1-standart-16",
-        ("to n1-standart-16, but infra/catalogue.py knows no such machine type and so no price "
+        ("to n1-standart-16, but infra/prices.py knows no such machine type and so no price "
         "(nearest: n1-standard-16)."),
         SET + "machineType n1-standard-16",
     ),
     (
         "monitoringMachineType", "e2-standard-5",
-        ("to e2-standard-5, but infra/catalogue.py knows no such machine type and so no price "
+        ("to e2-standard-5, but infra/prices.py knows no such machine type and so no price "
         "(nearest: e2-standard-8)."),
         SET + "monitoringMachineType e2-standard-8",
     ),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from analysis.pull_message import parse_pulled
+from analysis.read.pull_message import parse_pulled
 from rehearsal import auth_plugin
 from rehearsal.cleanup import clear
 from rehearsal.cluster_admin import ClusterAdmin

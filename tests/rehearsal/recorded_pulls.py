@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.pull_message import parse_pulled
+from analysis.read.pull_message import parse_pulled
 from rehearsal.pull_model import LayerSize, Parameters, download_cap, load_parameters, pull_time
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "container-chonks"

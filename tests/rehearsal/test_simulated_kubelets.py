@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from analysis.pull_message import parse_duration, parse_pulled
+from analysis.read.pull_message import parse_duration, parse_pulled
 from images.make.manifest import read_image
 from rehearsal import kubelet_words as words
 from rehearsal.emitter import quantity

@@ -1,0 +1,1 @@
+"""Questions asked of pulls and cells: effects, models, comparisons. Draws nothing."""

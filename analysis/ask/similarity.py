@@ -1,0 +1,132 @@
+"""How alike images are: Jaccard similarity of their layers and of their build steps.
+
+Jaccard: shared members over all members of two sets; two empty sets are alike. The base is what
+all images have in common from the first layer on. Tables as CSV with tags as labels, and pictures.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.read.manifests import ImageManifest
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Square matrices over the same tags, and the layers that are the base."""
+
+    tags: tuple[str, ...]
+    base: tuple[str, ...]
+    layers: Matrix
+    layers_without_base: Matrix
+    build_steps: Matrix | None
+    """None where no image's build steps are known."""
+
+    def tables(self) -> dict[str, Matrix]:
+        """By the name of their file."""
+        named = {
+            "similarity_layers": self.layers,
+            "similarity_layers_without_base": self.layers_without_base,
+        }
+        if self.build_steps is not None:
+            named["similarity_build_steps"] = self.build_steps
+        return named
+
+
+def jaccard(sets: Sequence[frozenset[str]]) -> Matrix:
+    """Pairwise similarity, 0 to 1, symmetric, 1 on the diagonal."""
+    members = sorted(frozenset().union(*sets))
+    place = {member: column for column, member in enumerate(members)}
+    held = np.zeros((len(sets), len(members)))
+    for row, one in enumerate(sets):
+        held[row, [place[member] for member in one]] = 1
+    shared = held @ held.T
+    sizes = held.sum(axis=1)
+    union = sizes[:, None] + sizes[None, :] - shared
+    return np.asarray(np.divide(shared, union, out=np.ones_like(shared), where=union > 0))
+
+
+def compare_images(images: Sequence[ImageManifest]) -> Similarities:
+    """Compare all pairs of images."""
+    layers = [tuple(layer.digest for layer in image.layers) for image in images]
+    base = common_base(layers)
+    without = [frozenset(digests) - frozenset(base) for digests in layers]
+    steps = [frozenset(image.steps) for image in images]
+    return Similarities(
+        tuple(image.tag for image in images),
+        base,
+        jaccard([frozenset(digests) for digests in layers]),
+        jaccard(without),
+        jaccard(steps) if any(steps) else None,
+    )
+
+
+def common_base(layers: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Layers that all images have from the first one on; none for a single image."""
+    if len(layers) < 2:  # noqa: PLR2004 (one image has nothing in common)
+        return ()
+    rows = zip(*layers, strict=False)
+    return tuple(row[0] for row in takewhile(lambda row: len(set(row)) == 1, rows))
+
+
+def write_similarities(similar: Similarities, out: Path) -> list[Path]:
+    """Write each matrix as CSV with tags as row and column labels."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, matrix in similar.tables().items():
+        path = out / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["tag", *similar.tags])
+            for tag, row in zip(similar.tags, matrix, strict=True):
+                writer.writerow([tag, *(f"{value:.6g}" for value in row)])
+        paths.append(path)
+    return paths
+
+
+def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
+    """Write images.csv (a row an image) and layers.csv (a row a layer)."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "images.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio")
+        writer.writerow([*names, "provenance"])
+        for image in images:
+            unpacked = "" if image.unpacked_bytes is None else image.unpacked_bytes
+            ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
+            count, compressed = len(image.layers), image.compressed_bytes
+            facts = (count, compressed, unpacked, image.unpacked_from, ratio)
+            writer.writerow([image.tag, *facts, image.provenance])
+    with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["tag", "number", "digest", "size_bytes"])
+        for image in images:
+            for number, layer in enumerate(image.layers, 1):
+                writer.writerow([image.tag, number, layer.digest, layer.size_bytes])
+    return [out / "images.csv", out / "layers.csv"]
+
+
+def cluster_order(matrix: Matrix) -> list[int]:
+    """Order in which alike images stand side by side: agglomerative, by average similarity.
+
+    Own code, since SciPy's takes longer to import than all images to compare.
+    """
+    groups = [[i] for i in range(len(matrix))]
+    alike = np.array(matrix, dtype=float)
+    np.fill_diagonal(alike, -np.inf)
+    while len(groups) > 1:
+        a, b = sorted(np.unravel_index(int(np.argmax(alike)), alike.shape))
+        sizes = len(groups[a]), len(groups[b])
+        merged = (alike[a] * sizes[0] + alike[b] * sizes[1]) / sum(sizes)
+        merged[a] = -np.inf
+        alike[a], alike[:, a] = merged, merged
+        alike = np.delete(np.delete(alike, b, axis=0), b, axis=1)
+        groups[a] += groups.pop(b)
+    return groups[0] if groups else []

@@ -1,0 +1,241 @@
+"""What is wrong with a recorded study: findings with counts, and a grade for each recording.
+
+Looks for what measured studies were found to suffer from (docs/method.md). It judges evidence, not
+people: a finding says how many, of how many, and what it spoils.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.ask.study_data import Cluster, load_clusters
+from analysis.judge.audit_checks import Finding, Row, confounded, found, lost_events
+from analysis.tables import OutputError, Tables
+
+GRADES = "ABCDF"
+_SHARES = (0.95, 0.8, 0.6, 0.3)
+"""Shares of valid cells from which on a recording has A, B, C, D."""
+
+_WAITED_S = 1.0
+_LOST_SHARE = 0.01
+
+GRADE_RULE = (
+    "A: at least 95 % of the cells are valid; B 80 %, C 60 %, D 30 %, F below. One grade less "
+    "where more than 1 % of the events of the study's pods were lost, and one less "
+    "where images came in the order of their size without repetition."
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A recording's findings and grade."""
+
+    run: str
+    stack: str
+    label: str
+    provenance: str
+    cells: int
+    valid: int
+    grade: str
+    findings: tuple[Finding, ...]
+
+
+_COUNTS = """
+WITH bound AS (
+    SELECT p.rec, p.object_uid, p.node, p.pod, j.image
+    FROM pod AS p JOIN (
+        SELECT DISTINCT rec, job_uid, image FROM studied_pull WHERE job_uid <> ''
+    ) AS j USING (rec, job_uid)
+),
+known AS (
+    SELECT rec, object_uid FROM bound UNION SELECT rec, object_uid FROM studied_pull
+),
+steps AS (
+    SELECT k.rec, k.object_uid,
+        count(*) FILTER (e.reason = 'Scheduled') > 0 AS scheduled,
+        count(*) FILTER (e.reason = 'Pulling') > 0 AS pulling,
+        count(*) FILTER (e.reason = 'Pulled' AND e.cached IS NOT TRUE) > 0 AS pulled,
+        count(*) FILTER (e.reason = 'Pulled' AND e.cached) > 0 AS cached,
+        count(*) FILTER (e.reason = 'Created') > 0 AS created,
+        count(*) FILTER (e.reason = 'Started') > 0 AS started,
+        count(*) FILTER (e.reason IN ('Failed', 'BackOff')) > 0 AS failed
+    FROM known AS k JOIN event AS e USING (rec, object_uid) GROUP BY ALL
+),
+lost AS (
+    SELECT rec, count(*) AS pods,
+        count(*) FILTER (pulling) AS pulling,
+        count(*) FILTER (pulled) AS pulled,
+        count(*) FILTER (NOT pulling AND NOT cached) AS no_pulling,
+        count(*) FILTER (pulling AND NOT pulled AND NOT cached AND NOT failed) AS no_pulled,
+        count(*) FILTER (pulled AND NOT pulling) AS only_pulled,
+        count(*) FILTER (NOT failed) AS sound,
+        sum((NOT scheduled)::INT + (NOT cached AND NOT pulling)::INT
+            + (NOT cached AND NOT pulled)::INT + (NOT created)::INT + (NOT started)::INT)
+            FILTER (NOT failed) AS missing
+    FROM steps GROUP BY rec
+),
+named AS (
+    SELECT rec, job_uid, max(regexp_extract(pod, '-([0-9]+)-[a-z0-9]{5}$', 1)::INT) + 1 AS pods
+    FROM pod WHERE regexp_matches(pod, '-[0-9]+-[a-z0-9]{5}$')
+        AND (rec, job_uid) IN (SELECT (rec, job_uid) FROM studied_pull WHERE job_uid <> '')
+    GROUP BY ALL
+),
+completions AS (  -- of a Job whose last pods left no event, what is usual for its cluster's Jobs
+    SELECT rec, sum(greatest(pods, usual)) AS pods
+    FROM named JOIN (SELECT rec, mode(pods) AS usual FROM named GROUP BY rec) USING (rec)
+    GROUP BY rec
+),
+pulls AS (
+    SELECT rec,
+        count(*) FILTER (outcome = 'pulled') AS real_pulls,
+        count(*) FILTER (outcome = 'cached') AS cached,
+        count(*) FILTER (outcome = 'pulled' AND pull_and_wait_s - pull_s > $waited) AS waited,
+        max(pull_and_wait_s - pull_s) AS longest_wait,
+        count(DISTINCT node) FILTER (outcome = 'pulled') AS nodes_pulled,
+        count(DISTINCT image) FILTER (NOT contains(image, '@sha256:')) AS mutable,
+        count(DISTINCT image) AS images,
+        sum(failed) FILTER (turn = 1) AS failed
+    FROM studied_pull GROUP BY rec
+),
+twice AS (
+    SELECT rec, count(*) AS cells, sum(n - 1) AS surplus FROM (
+        SELECT rec, image, node, repetition, count(*) AS n FROM studied_pull
+        WHERE outcome = 'pulled' GROUP BY ALL HAVING count(*) > 1
+    ) GROUP BY rec
+),
+moved AS (
+    SELECT rec, count(*) AS images FROM (
+        SELECT rec, image FROM studied_pull WHERE image_bytes IS NOT NULL
+        GROUP BY ALL HAVING count(DISTINCT image_bytes) > 1
+    ) GROUP BY rec
+),
+trouble AS (
+    SELECT rec,
+        count(*) FILTER (reason = 'Evicted') AS evicted,
+        count(*) FILTER (reason IN ('NodeHasDiskPressure', 'EvictionThresholdMet')) AS pressure,
+        count(*) FILTER (reason IN ('FreeDiskSpaceFailed', 'ImageGCFailed')) AS collected,
+        count(*) FILTER (reason = 'NodeNotReady') AS lost_nodes,
+        count(*) FILTER (clock = 'first-seen' AND kind = 'Pod') AS coarse,
+        count(*) FILTER (clock = 'name' AND kind = 'Pod') AS by_name, count(*) AS events
+    FROM event GROUP BY rec
+),
+judged AS (
+    SELECT rec, count(*) AS cells, count(*) FILTER (status = 'valid') AS valid,
+        -- One image whose Job ran twice by mistake is no study with repetitions.
+        count(DISTINCT (image, repetition)) / count(DISTINCT image) AS repetitions,
+        count(*) FILTER (status = 'missing-events' AND pod IS NULL) AS no_pull
+    FROM cell GROUP BY rec
+),
+listed AS (SELECT rec, count(*) AS all_nodes FROM stack_nodes GROUP BY rec)
+SELECT s.rec, s.run, s.stack, s.nodes, s.provenance, c.cluster, lost.* EXCLUDE (rec),
+    completions.pods AS expected, pulls.* EXCLUDE (rec), twice.cells AS twice,
+    twice.surplus, moved.images AS moved, trouble.* EXCLUDE (rec), judged.* EXCLUDE (rec), all_nodes
+FROM stack AS s JOIN cluster AS c USING (rec)
+LEFT JOIN lost USING (rec) LEFT JOIN completions USING (rec) LEFT JOIN pulls USING (rec)
+LEFT JOIN twice USING (rec) LEFT JOIN moved USING (rec) LEFT JOIN trouble USING (rec)
+LEFT JOIN judged USING (rec) LEFT JOIN listed USING (rec)
+ORDER BY s.rec
+"""
+
+_SAME_EVENTS = """
+SELECT a.run AS run, a.stack AS stack, b.run AS other, b.stack AS other_stack, count(*) AS n
+FROM (SELECT s.run, s.stack, rec, uid FROM event JOIN stack AS s USING (rec)) AS a
+JOIN (SELECT s.run, s.stack, rec, uid FROM event JOIN stack AS s USING (rec)) AS b
+    ON a.uid = b.uid AND a.rec < b.rec
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+def audit(tables: Tables) -> list[Audit]:
+    """Examine each recording, in the order of the tables' recordings."""
+    clusters = {(c.run, c.stack): c for c in load_clusters(tables)}
+    same = tables.rows(_SAME_EVENTS)
+    result = tables.database.execute(_COUNTS, {"waited": _WAITED_S})
+    names = [column[0] for column in result.description or ()]
+    audits = []
+    for values in result.fetchall():
+        row: Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
+        cluster = clusters[row["run"], row["stack"]]
+        findings = [*found(row, cluster), *_copies(row, same), *_lines(row, tables)]
+        audits.append(
+            Audit(
+                row["run"],
+                row["stack"],
+                row["cluster"],
+                row["provenance"],
+                row["cells"],
+                row["valid"],
+                _grade(row, cluster),
+                tuple(sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))),
+            )
+        )
+    return audits
+
+
+_SEVERITIES = ("spoils", "weakens", "note")
+
+
+def _grade(row: Row, cluster: Cluster) -> str:
+    if not row["cells"]:
+        return "F"
+    share = row["valid"] / row["cells"]
+    place = next((i for i, least in enumerate(_SHARES) if share >= least), len(_SHARES))
+    place += lost_events(row) > _LOST_SHARE * max(1, 5 * row["sound"])
+    place += confounded(row, cluster)
+    return GRADES[min(place, len(GRADES) - 1)]
+
+
+def _copies(row: Row, same: Sequence[Row]) -> Iterable[Finding]:
+    for pair in same:
+        if (pair["run"], pair["stack"]) == (row["run"], row["stack"]):
+            other = f"{pair['other']}/{pair['other_stack']}".rstrip("/")
+            yield Finding(
+                row["run"], row["stack"], "copied-events", "spoils", pair["n"], None,
+                f"{pair['n']} events are in {other} too: one recording was counted twice.",
+            )  # fmt: skip
+
+
+def _lines(row: Row, tables: Tables) -> Iterable[Finding]:
+    files = {
+        str(file)
+        for recording in tables.recordings
+        if recording.run == row["run"] and recording.stack in {"", row["stack"]}
+        for file in recording.files
+    }
+    discarded = sum(tables.notes.total("discarded", file) for file in files)
+    unreadable = sum(tables.notes.total("unreadable", file) for file in files)
+    if discarded:
+        yield Finding(
+            row["run"], row["stack"], "discarded-events", "spoils", discarded, None,
+            f"The exporter itself says that it dropped {discarded} events as too old "
+            "(maxEventAgeSeconds).",
+        )  # fmt: skip
+    if unreadable:
+        yield Finding(
+            row["run"], row["stack"], "unreadable-lines", "weakens", unreadable, None,
+            f"{unreadable} lines or parts of lines cannot be read; notes.csv lists them.",
+        )  # fmt: skip
+
+
+def write_findings(audits: Sequence[Audit], path: Path) -> Path:
+    """All findings as CSV, a row each.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    names = ("run", "stack", "provenance", "grade", "cells", "valid", "kind", "severity", "count",
+             "of", "text")  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            for one in audits:
+                known = (one.run, one.stack, one.provenance, one.grade, one.cells, one.valid)
+                for f in one.findings:
+                    of = "" if f.of is None else f.of
+                    writer.writerow([*known, f.kind, f.severity, f.count, of, f.text])
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from None
+    return path

@@ -1,0 +1,197 @@
+"""From events to pulls and to the evidence of each cell, in SQL over the event table.
+
+Makes tables beside `event`: `pull` (one row a pull: succeeded, cached, failed, or begun and
+never ended), `stack_nodes` (every node that is known to have been there) and `job` (Jobs with
+their completion). It deliberately judges nothing (exclusions.py).
+"""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from analysis.read.bulk import count_parts, in_parts, make_table
+from analysis.read.load_runs import Recording
+
+_STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
+
+_PART_EVENT = """
+CREATE OR REPLACE TABLE part_event AS
+SELECT rec, file, uid, reason, count, object, object_uid, container, node, at_ns, job, job_uid,
+    image, pull_s, pull_and_wait_s, image_bytes, cached,
+    CASE WHEN reason IN ('Scheduled', 'Failed', 'Evicted') THEN message END AS message
+FROM event
+WHERE kind = 'Pod' AND reason IN ('Scheduled', 'Pulling', 'Pulled', 'Created', 'Started', 'Failed',
+    'BackOff', 'Evicted')
+    AND hash(object_uid) % $parts = $part
+"""
+
+_PART_POD = """
+CREATE OR REPLACE TABLE part_pod AS SELECT
+    rec, object_uid,
+    any_value(object) AS pod,
+    min(at_ns) FILTER (reason = 'Scheduled') AS scheduled_ns,
+    coalesce(
+        max(node) FILTER (node <> ''),
+        max(regexp_extract(message, 'to (\\S+)$', 1)) FILTER (reason = 'Scheduled'),
+        ''
+    ) AS node,
+    max(job) AS job,
+    max(job_uid) AS job_uid,
+    coalesce(min(message) FILTER (reason = 'Evicted'), '') AS eviction
+FROM part_event GROUP BY ALL;
+"""
+
+_PART_CONTAINER = """
+CREATE OR REPLACE TABLE part_container AS SELECT
+    rec, object_uid, container,
+    max(image) AS image,
+    min(file) AS file,
+    min(at_ns) FILTER (reason = 'Pulling') AS pulling_ns,
+    coalesce(sum(count) FILTER (reason = 'Pulling'), 0) AS pulling,
+    count(*) FILTER (reason = 'Pulled') AS ended,
+    min(at_ns) FILTER (reason = 'Created') AS created_ns,
+    min(at_ns) FILTER (reason = 'Started') AS started_ns,
+    coalesce(sum(count) FILTER (reason = 'Failed' AND image <> ''), 0) AS failed,
+    coalesce(min(message) FILTER (reason = 'Failed' AND image <> ''), '') AS failure
+FROM part_event WHERE reason NOT IN ('Scheduled', 'Evicted')
+GROUP BY ALL HAVING max(image) <> '';
+"""
+
+# A pull's start is its Pulling event; where that is lost, or another pull of the same container
+# took it, the end less the duration: both are of the kubelet's clock.
+_PART_PULL = """
+WITH done AS (FROM part_event WHERE reason = 'Pulled' AND image <> ''),
+turns AS (  -- of the few containers that pulled more than once
+    SELECT rec, object_uid, container, uid,
+        row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY at_ns, uid) AS turn
+    FROM done SEMI JOIN (FROM part_container WHERE ended > 1) USING (rec, object_uid, container)
+),
+every AS (
+    SELECT rec, object_uid, container, done.file, done.image, pull_s, pull_and_wait_s, image_bytes,
+        CASE WHEN cached THEN 'cached' ELSE 'pulled' END AS outcome,
+        CASE WHEN cached THEN NULL
+             WHEN ended = 1 AND pulling_ns IS NOT NULL THEN pulling_ns
+             ELSE at_ns - (coalesce(pull_and_wait_s, pull_s) * 1e9)::BIGINT END AS begun_ns,
+        at_ns AS ended_ns, coalesce(turn, 1) AS turn,
+        created_ns, started_ns, pulling, failed, failure
+    FROM done JOIN part_container USING (rec, object_uid, container)
+    LEFT JOIN turns USING (rec, object_uid, container, uid)
+    UNION ALL BY NAME
+    SELECT rec, object_uid, container, file, image,
+        CASE WHEN failed > 0 THEN 'failed' ELSE 'not ended' END AS outcome,
+        pulling_ns AS begun_ns, 1 AS turn,
+        created_ns, started_ns, pulling, failed, failure
+    FROM part_container WHERE ended = 0
+)
+FROM every JOIN part_pod USING (rec, object_uid)
+"""
+
+_ADD_PART = f"""
+CREATE TABLE IF NOT EXISTS pod AS FROM part_pod LIMIT 0;
+INSERT INTO pod FROM part_pod;
+CREATE TABLE IF NOT EXISTS pull AS {_PART_PULL} LIMIT 0;
+INSERT INTO pull {_PART_PULL};
+"""
+
+# Labels carry a pod's Job; without them (kubectl get events) the Job's own event names its pod.
+_NAMED_JOB = """
+UPDATE pull SET job = made.job, job_uid = made.job_uid
+FROM (
+    SELECT rec, object AS job, object_uid AS job_uid,
+        regexp_extract(message, 'Created pod: (\\S+)$', 1) AS pod
+    FROM event WHERE reason = 'SuccessfulCreate' AND kind = 'Job'
+) AS made
+WHERE pull.job_uid = '' AND pull.rec = made.rec AND pull.pod = made.pod
+    AND hash(pull.pod) % $parts = $part AND hash(made.pod) % $parts = $part
+"""
+
+_JOB = """
+CREATE TABLE job AS
+SELECT rec, object_uid AS job_uid,
+    max(at_ns) FILTER (reason IN ('Completed', 'FailedJob', 'BackoffLimitExceeded')) AS complete_ns
+FROM event WHERE kind = 'Job' GROUP BY ALL;
+"""
+
+# Where a list of nodes was kept, others count only if a Job ran on them: a run's list holds the
+# measured nodes, and system pods have nodes of their own.
+_NODES = """
+CREATE TABLE stack_nodes AS
+WITH listed AS (SELECT DISTINCT stack.rec, node FROM listed_node JOIN stack USING (run, stack))
+SELECT DISTINCT rec, node FROM (
+    FROM listed
+    UNION ALL SELECT rec, node FROM pull WHERE node <> '' AND job_uid <> ''
+    UNION ALL SELECT rec, node FROM pod ANTI JOIN listed USING (rec) WHERE node <> ''
+    UNION ALL SELECT rec, object AS node FROM event ANTI JOIN listed USING (rec)
+        WHERE kind = 'Node' AND object <> ''
+);
+UPDATE stack SET nodes = known.nodes
+FROM (SELECT rec, count(*) AS nodes FROM stack_nodes GROUP BY rec) AS known
+WHERE stack.rec = known.rec AND stack.nodes IS NULL;
+UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
+"""
+
+_STUDIED = """
+CREATE TABLE studied AS
+WITH named AS (  -- images first: a window over all pulls would have to fit into memory
+    SELECT rec, image, regexp_matches(image, $form) AS by_tag, bool_or(job_uid <> '') AS by_job
+    FROM pull GROUP BY ALL
+)
+SELECT rec, image FROM (
+    SELECT *, bool_or(by_tag) OVER same AS any_tag, bool_or(by_job) OVER same AS any_job
+    FROM named WINDOW same AS (PARTITION BY rec)
+)
+WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_tag OR any_job);
+"""
+
+
+def derive_pulls(
+    database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording], images: str | None = None
+) -> None:
+    """Make the tables pull, pod, job, stack_nodes and studied.
+
+    Args:
+        database: holds the view `event` (event_table.py).
+        recordings: what was read into it.
+        images: regular expression of the study's images. By default those that a run of this
+            project planned; else those whose tag says layers and size; else those of Jobs; else
+            all.
+    """
+    _list_nodes(database, recordings)
+    parts = count_parts(database)
+    for part in range(parts):
+        database.execute(_PART_EVENT, {"parts": parts, "part": part})
+        database.execute(_PART_POD + _PART_CONTAINER + _ADD_PART)
+    database.execute("DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container")
+    in_parts(database, _NAMED_JOB, parts)
+    database.execute(_JOB + _NODES)
+    if images is None:
+        database.execute(_STUDIED, {"form": _STUDY_TAG})
+    else:
+        database.execute(
+            "CREATE TABLE studied AS SELECT DISTINCT rec, image FROM pull "
+            "WHERE regexp_matches(image, $form)",
+            {"form": images},
+        )
+    _prefer_planned(database, recordings)
+
+
+def _list_nodes(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
+    nodes = [(r.run, r.stack, node.name) for r in recordings for node in r.node_list]
+    make_table(database, "listed_node", {"run": "text", "stack": "text", "node": "text"}, nodes)
+
+
+def _prefer_planned(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
+    for recording in recordings:
+        if recording.folder is None:
+            continue
+        planned = {trial.image.reference for trial in recording.folder.record.trials}
+        key = [recording.run, recording.stack]
+        database.execute(
+            "DELETE FROM studied WHERE rec IN (SELECT rec FROM stack WHERE run = ? AND stack = ?)",
+            key,
+        )
+        if planned:
+            database.executemany(
+                "INSERT INTO studied SELECT rec, ? FROM stack WHERE run = ? AND stack = ?",
+                [[name, *key] for name in sorted(planned)],
+            )

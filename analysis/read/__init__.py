@@ -1,0 +1,1 @@
+"""Reads recordings and run folders into tables of events. Judges nothing."""

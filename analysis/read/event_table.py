@@ -1,0 +1,313 @@
+"""Events of all recordings as one table, each event once, however often and wherever it was seen.
+
+DuckDB holds the table, so that more events than fit into memory are no trouble: it spills to a
+temporary folder. An event is known by its uid within a run and stack; of an event that was updated
+(count, lastTimestamp) the last version stands. It deliberately interprets only what a kubelet's
+message says literally; what it means for a cell is in exclusions.py.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.read.bulk import count_parts, make_table
+from analysis.read.event_form import Event
+from analysis.read.load_runs import Recording
+from analysis.read.pull_message import parse_failed, parse_pulled, parse_pulling
+from analysis.read.read_events import Notes, read_events
+
+PROGRESS_EVERY = 20_000
+"""Events between two calls of the progress."""
+
+MEMORY = "256MB"
+"""What DuckDB may hold in memory before it spills."""
+
+COLUMNS = {
+    "rec": "whole",
+    "file": "text",
+    "source": "text",
+    "uid": "text",
+    "reason": "text",
+    "type": "text",
+    "count": "whole",
+    "kind": "text",
+    "namespace": "text",
+    "object": "text",
+    "object_uid": "text",
+    "container": "text",
+    "component": "text",
+    "node": "text",
+    "at_ns": "whole",
+    "clock": "text",
+    "last_ns": "whole",
+    "job": "text",
+    "job_uid": "text",
+    "image": "text",
+    "pull_s": "real",
+    "pull_and_wait_s": "real",
+    "image_bytes": "whole",
+    "cached": "truth",
+    "message": "text",
+}
+"""Columns of the view `event`; rec is the key of the table `stack`."""
+
+_STACK = {
+    "rec": "whole",
+    "run": "text",
+    "stack": "text",
+    "nodes": "whole",
+    "machine_type": "text",
+    "provenance": "text",
+    "speed": "real",
+    "own_s": "real",
+}
+
+_TWICE = """
+CREATE TABLE twice AS
+SELECT hash(rec, uid) AS key FROM kept.event GROUP BY ALL HAVING count(*) > 1
+"""
+
+_MERGED = """
+CREATE OR REPLACE TABLE merged AS
+WITH seen AS (
+    SELECT *, rowid AS row, hash(e) AS mark FROM kept.event AS e
+    WHERE hash(rec, uid) IN (SELECT key FROM twice WHERE key % $parts = $part)
+),
+best AS (
+    SELECT
+        first(row ORDER BY count DESC, last_ns DESC, at_ns, message, mark) AS row,
+        min(file) AS file,
+        string_agg(DISTINCT source, '+' ORDER BY source) AS source
+    FROM seen GROUP BY rec, uid
+)
+SELECT seen.* EXCLUDE (file, source, row, mark), best.file, best.source
+FROM seen JOIN best USING (row)
+"""
+
+_DELETE = """
+DELETE FROM kept.event
+WHERE hash(rec, uid) IN (SELECT key FROM twice WHERE key % $parts = $part)
+"""
+
+Progress = Callable[[int], None]
+"""Called with the number of events read so far."""
+
+
+@contextmanager
+def open_event_table(
+    recordings: Sequence[Recording], notes: Notes, progress: Progress | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the view `event`, one row an event, and the table `stack`, one a recording.
+
+    at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` says where at_ns is from: 'name'
+    (the reporter's clock, nanoseconds), 'event-time' (microseconds) or 'first-seen' (seconds).
+
+    Raises:
+        UnreadableFileError: a file cannot be opened.
+    """
+    with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
+        database = duckdb.connect(
+            config={
+                "memory_limit": MEMORY,
+                "temp_directory": folder,
+                "preserve_insertion_order": False,
+            }
+        )
+        try:
+            stacks = _Stacks(recordings)
+            # A database file is compressed; tables in memory are not, not even where they spill.
+            database.execute(f"ATTACH '{folder}/events.db' AS kept (RECOVERY_MODE no_wal_writes)")
+            make_table(database, "kept.event", COLUMNS, _rows(stacks, notes, progress))
+            _add_saved(database, stacks)
+            if count_parts(database) > 1:
+                database.execute("SET threads = 1")  # each thread takes buffers of its own
+            make_table(database, "stack", _STACK, stacks.rows())
+            _deduplicate(database)
+            yield database
+        finally:
+            database.close()
+
+
+def _deduplicate(database: duckdb.DuckDBPyConnection) -> None:
+    database.execute(_TWICE)
+    parts = count_parts(database)
+    for part in range(parts):
+        for statement in (_MERGED, _DELETE):
+            database.execute(statement, {"parts": parts, "part": part})
+        database.execute("INSERT INTO kept.event BY NAME FROM merged")
+    database.execute("DROP TABLE merged; DROP TABLE twice; CREATE VIEW event AS FROM kept.event")
+
+
+class _Stacks:
+    """Numbers for (run, stack); Cloud Logging's entries name their stack themselves."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.recordings = recordings
+        self._numbers: dict[tuple[int, str], int] = {}
+        self._machines: dict[int, set[str]] = defaultdict(set)
+
+    def number(self, recording: int, cluster: str) -> int:
+        """The key of a recording's stack, which is the cluster where the recording names none."""
+        stack = self.recordings[recording].stack or cluster
+        return self._numbers.setdefault((recording, stack), len(self._numbers))
+
+    def add_machine(self, number: int, machine_type: str) -> None:
+        """Note a node's machine type, as its events tell it."""
+        self._machines[number].add(machine_type)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Rows of the table `stack`; a recording without any event has one too."""
+        for index in range(len(self.recordings)):
+            if all(known != index for known, _ in self._numbers):
+                self.number(index, "")
+        for (index, stack), number in self._numbers.items():
+            recording = self.recordings[index]
+            machines = recording.machine_type or ",".join(sorted(self._machines[number]))
+            yield (
+                number,
+                recording.run,
+                stack,
+                recording.nodes,
+                machines,
+                recording.provenance,
+                recording.speed,
+                recording.own_s,
+            )
+
+
+def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[tuple[Any, ...]]:
+    count = 0
+    for index, recording in enumerate(stacks.recordings):
+        for path in recording.files:
+            if path.suffix == ".parquet":
+                continue
+            file = _short(path, recording)
+            for read in read_events(path, notes):
+                number = stacks.number(index, read.cluster)
+                yield _row(read.event, number, file, read.source)
+                labels = read.event.involved.labels
+                if labels and (machine := labels.machine_type or labels.old_machine_type):
+                    stacks.add_machine(number, machine)
+                count += 1
+                if progress and count % PROGRESS_EVERY == 0:
+                    progress(count)
+
+
+def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
+    """Take over the rows of an events.parquet, which were events already."""
+    for index, recording in enumerate(stacks.recordings):
+        for path in recording.files:
+            if path.suffix == ".parquet":
+                columns = ", ".join(_SAVED.get(name, name) for name in COLUMNS)
+                query = f"INSERT INTO kept.event SELECT {columns} FROM read_parquet($path) "
+                query += "WHERE run = $run AND stack = $stack"
+                rec = stacks.number(index, "")
+                names = {"path": str(path), "run": recording.run, "stack": recording.stack}
+                database.execute(query, names | {"rec": rec})
+
+
+_SAVED = {
+    "rec": "$rec",
+    "at_ns": 'epoch_ns("at")',
+    "last_ns": "epoch_ns(last_at)",
+}
+
+
+def _short(path: Path, recording: Recording) -> str:
+    """A file's name within its recording, so that moving the data changes no table."""
+    return path.relative_to(recording.root).as_posix() if path != recording.root else path.name
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _nanoseconds(at: datetime | None) -> int | None:
+    if at is None:
+        return None
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def _name_nanoseconds(name: str) -> int | None:
+    """As schema.events.name_time, which keeps microseconds only."""
+    suffix = name[-16:]
+    if name[-17:-16] != "." or not suffix.isalnum():
+        return None
+    try:
+        nanoseconds = int(suffix, 16)
+    except ValueError:
+        return None
+    return nanoseconds if 10**18 < nanoseconds < 4 * 10**18 else None
+
+
+def _row(event: Event, number: int, file: str, source: str) -> tuple[Any, ...]:
+    metadata, involved, labels = event.metadata, event.involved, event.involved.labels
+    name = metadata.name or ""
+    at_ns, clock = _at(event, name)
+    image, pulled = _said(event)
+    return (
+        number,
+        file,
+        source,
+        metadata.uid or f"{metadata.namespace}/{name}/{event.reason}/{at_ns}",
+        event.reason or "",
+        event.type or "",
+        int(event.count or 1),
+        involved.kind or "",
+        involved.namespace or "",
+        involved.name or "",
+        involved.uid or "",
+        involved.field_path or "",
+        (event.source and event.source.component) or event.reporting_component or "",
+        _node(event),
+        at_ns,
+        clock,
+        _nanoseconds(event.last_timestamp),
+        (labels.job_name or labels.old_job_name) if labels else "",
+        (labels.job_uid or labels.old_job_uid) if labels else "",
+        image,
+        *pulled,
+        event.message or "",
+    )
+
+
+def _node(event: Event) -> str:
+    if event.source and event.source.host:
+        return event.source.host
+    return (event.reporting_instance or "") if event.reporting_component == "kubelet" else ""
+
+
+def _at(event: Event, name: str) -> tuple[int | None, str]:
+    if (from_name := _name_nanoseconds(name)) is not None:
+        return from_name, "name"
+    if event.event_time is not None:
+        return _nanoseconds(event.event_time), "event-time"
+    return _nanoseconds(event.first_timestamp or event.last_timestamp), "first-seen"
+
+
+_NOTHING: tuple[Any, ...] = (None, None, None, None)
+
+
+def _said(event: Event) -> tuple[str, tuple[Any, ...]]:
+    """Image, and (pull_s, pull_and_wait_s, image_bytes, cached), that a message tells of."""
+    message = event.message or ""
+    if event.reason == "Pulled":
+        pulled = parse_pulled(message)
+        if pulled:
+            return pulled.image, (
+                pulled.pull_s,
+                pulled.pull_and_wait_s,
+                pulled.image_bytes,
+                pulled.cached,
+            )
+    elif event.reason == "Pulling":
+        return parse_pulling(message) or "", _NOTHING
+    elif event.reason in {"Failed", "BackOff"}:
+        return parse_failed(message) or "", _NOTHING
+    return "", _NOTHING

@@ -1,0 +1,315 @@
+"""Finds what was recorded: run folders of this project, and folders laid out as in the first study.
+
+The first study kept `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
+`nodes-*.json[.gz]`; any level of that may be named, one file included, and always gives the same
+run and stack. It deliberately reads no event (read_events.py) and judges nothing.
+"""
+
+import gzip
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from analysis.read.provenance import describe_rehearsal
+from analysis.read.read_records import DamagedRunError, RunFolder, read_run_folder
+from schema.errors import UserError
+from schema.run_records import Rehearsal
+
+_DATA = re.compile(r".*\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
+_EVENTS = re.compile(r"events?[-._].*|events?\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
+_SINK_OBJECT = re.compile(r"\d\d[:_]\d\d[:_]\d\d_\d\d[:_]\d\d[:_]\d\d_S\d+\.json(\.gz)?$")
+_NODES = re.compile(r"nodes[-._]?.*\.json(\.gz)?$")
+_MACHINE = re.compile(r"[a-z]+\d+[a-z]*-[a-z]+(-\d+)?|[a-z]\d[a-z]*\.\w+")
+_STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_MACHINE.pattern}")
+_SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
+
+_SCALE = re.compile(r"images at ([\d.e-]+) of their size")
+_SPEED = re.compile(r"([\d.e+-]+) times as fast as the clock")
+_DEEPEST = 32
+
+
+class NothingRecordedError(UserError):
+    """An input holds nothing that can be analysed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as the cluster described it."""
+
+    name: str
+    machine_type: str
+    zone: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded of one cluster.
+
+    Attributes:
+        run: name of the run: the run's id, or the folder's name (metadata/RUN/16).
+        stack: name of the cluster's settings: 'size-16', '16', 'n1-standard-64'; may be empty.
+        files: event files.
+        nodes: cluster size N, None if no file or folder says.
+        node_list: nodes as listed by the cluster, empty if no list was kept.
+        folder: the records of a run of this project, None for a recording of another kind.
+        told: provenance as an events.parquet of ours tells it; empty for all else.
+        machines: machine types as it tells them.
+    """
+
+    run: str
+    stack: str
+    root: Path
+    files: tuple[Path, ...]
+    nodes: int | None
+    node_list: tuple[NodeInfo, ...] = ()
+    folder: RunFolder | None = None
+    told: str = ""
+    machines: str = ""
+
+    @property
+    def rehearsal(self) -> Rehearsal | None:
+        """What was not real in it, None for a measurement."""
+        return self.folder.record.rehearsal if self.folder else None
+
+    @property
+    def provenance(self) -> str:
+        """'measured', or in words what was not real; stands on every table and plot."""
+        return self.told or describe_rehearsal(self.rehearsal)
+
+    @property
+    def scale(self) -> float:
+        """Fraction of the bytes that the tags claim; 1 for measurements."""
+        if self.rehearsal:
+            return self.rehearsal.scale
+        said = _SCALE.search(self.told)
+        return float(said[1]) if said else 1.0
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than the clock its nodes were; 1 for real ones."""
+        if self.folder:
+            return self.folder.record.speed
+        said = _SPEED.search(self.told)
+        return float(said[1]) if said else 1.0
+
+    @property
+    def own_s(self) -> float:
+        """How long its containers' own program takes, as far as its study says so; else 0."""
+        return self.folder.own_s if self.folder else 0.0
+
+    @property
+    def machine_type(self) -> str:
+        """Machine type of the nodes; empty if unknown, comma-separated if there are several."""
+        if self.machines:
+            return self.machines
+        types = sorted({node.machine_type for node in self.node_list if node.machine_type})
+        if not types and self.folder and self.folder.record.outputs:
+            types = [self.folder.record.outputs.machine_type]
+        if not types and _MACHINE.fullmatch(self.stack):
+            types = [self.stack]
+        return ",".join(types)
+
+
+def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
+    """All recordings in the inputs, each once, in the order of their names.
+
+    Raises:
+        NothingRecordedError: an input does not exist, or holds no file that could hold events.
+        DamagedRunError: a run's folder cannot be read.
+    """
+    found: dict[Path, Recording] = {}
+    foreign: dict[tuple[Path, str, str], set[Path]] = defaultdict(set)
+    for given in inputs:
+        path = given.resolve()
+        if not path.exists():
+            raise NothingRecordedError(
+                f"There is nothing at {given}, so there is nothing to analyse.",
+                "name a run's folder (ls data/runs), or a folder or file with recorded events",
+            )
+        before = len(found) + sum(len(files) for files in foreign.values())
+        for folder in _run_folders(path):
+            found[folder] = _load_run_folder(folder)
+        for file in _event_files(path):
+            if file.suffix == ".parquet":
+                found |= {Path(file, r.run, r.stack): r for r in _saved_events(file)}
+            elif not any(folder in file.parents for folder in found):
+                foreign[_place(file, path)].add(file)
+        after = len(found) + sum(len(files) for files in foreign.values())
+        if before == after and not _inside_known(path, found, foreign):
+            raise NothingRecordedError(
+                f"{given} holds no file that could hold events (run.json, events-*.json[.gz], or "
+                "any other .json, .jsonl or .log file), so there is nothing to analyse.",
+                f"ls -R {given}",
+            )
+    recordings = [
+        *found.values(),
+        *(_foreign(root, run, stack, files) for (root, run, stack), files in foreign.items()),
+    ]
+    return sorted(_distinct(recordings), key=lambda r: (_by_numbers(r.run), _size_order(r)))
+
+
+def _inside_known(
+    path: Path, found: dict[Path, Recording], foreign: dict[tuple[Path, str, str], set[Path]]
+) -> bool:
+    """Whether an input was named twice, or lies within another."""
+    files = {file for group in foreign.values() for file in group}
+    return path in files or any(path in file.parents for file in files) or path in found
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        if path.name == "run.json":
+            yield path.parent
+        return
+    for record in sorted(path.rglob("run.json")):
+        yield record.parent
+
+
+def _event_files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():  # a file, or a pipe such as /dev/stdin
+        if path.name != "run.json":
+            yield path
+        return
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file)]
+    named = [f for f in files if _EVENTS.match(f.name) or _SINK_OBJECT.fullmatch(f.name)]
+    yield from named or [file for file in files if not _NODES.match(file.name)]
+
+
+def _is_data(file: Path) -> bool:
+    return bool(_DATA.fullmatch(file.name)) and not file.name.startswith(
+        ("raw-times", "unique-containers", "report")
+    )
+
+
+def _place(file: Path, given: Path) -> tuple[Path, str, str]:
+    """Folder, run and stack of a file that is not in a run's folder."""
+    folder = file.parent
+    if _SINK_OBJECT.fullmatch(file.name):
+        # BUCKET/LOG/YYYY/MM/DD/HH:MM:SS_HH:MM:SS_S0.json: one recording for all, whatever level
+        while re.fullmatch(r"\d\d|\d{4}", folder.name):
+            folder = folder.parent
+        root = given if given.is_dir() and given in (folder, *folder.parents) else folder
+        return root, root.name, ""
+    if _STACK.fullmatch(folder.name):
+        return folder, folder.parent.name, folder.name
+    return folder, folder.name, ""
+
+
+def _foreign(root: Path, run: str, stack: str, files: Iterable[Path]) -> Recording:
+    ordered = tuple(sorted(files))
+    node_list = _node_list(sorted(f for f in root.glob("nodes*") if _NODES.match(f.name)))
+    return Recording(run, stack, root, ordered, _cluster_size(stack, ordered, node_list), node_list)
+
+
+def _cluster_size(stack: str, files: Sequence[Path], node_list: Sequence[NodeInfo]) -> int | None:
+    if stack.isdigit():
+        return int(stack)
+    if node_list:
+        return len(node_list)
+    sizes = {int(m[1]) for file in files if (m := _SIZE_IN_NAME.match(file.name))}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _saved_events(path: Path) -> list[Recording]:
+    """The recordings in an events.parquet that this project wrote."""
+    query = """
+        SELECT run, stack, max(nodes), max(machine_type), max(provenance)
+        FROM read_parquet(?) GROUP BY ALL ORDER BY ALL
+    """
+    try:
+        rows = duckdb.execute(query, [str(path)]).fetchall()
+    except duckdb.Error as error:
+        detail = str(error).strip().partition("\n")[0]
+        raise DamagedRunError(
+            f"{path} cannot be read as the events.parquet of this project: {detail}.",
+            "python -m analysis tables writes one from run folders or event files",
+        ) from None
+    return [
+        Recording(run, stack, path, (path,), nodes, machines=machines, told=provenance)
+        for run, stack, nodes, machines, provenance in rows
+    ]
+
+
+def _last_nodes(folder: Path) -> list[Path]:
+    """The node list of a run's last attempt: nodes.json, nodes-2.json and so on."""
+    return sorted(folder.glob("nodes*.json"), key=lambda path: (len(path.name), path.name))[-1:]
+
+
+def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
+    nodes: dict[str, NodeInfo] = {}
+    for file in files:
+        for item in _items(file):
+            metadata = item.get("metadata") or {}
+            labels = metadata.get("labels") or {}
+            name = str(metadata.get("name", ""))
+            if name:
+                machine = labels.get("node.kubernetes.io/instance-type") or labels.get(
+                    "beta.kubernetes.io/instance-type", ""
+                )
+                zone = labels.get("topology.kubernetes.io/zone", "")
+                nodes[name] = NodeInfo(name, str(machine), str(zone))
+    return tuple(nodes[name] for name in sorted(nodes))
+
+
+def _items(file: Path) -> list[dict[str, Any]]:
+    try:
+        data = file.read_bytes()
+        value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except (OSError, EOFError, ValueError):
+        return []  # a node list only adds names; events name the nodes too
+    items = value.get("items") if isinstance(value, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _distinct(recordings: list[Recording]) -> list[Recording]:
+    """A run's name belongs to one folder: a/run1 and b/run1 get the parent's name in front."""
+    names = {_run_root(r): r.run for r in recordings}
+    depth = 1
+    while len(set(names.values())) < len(names) and depth < _DEEPEST:
+        depth += 1
+        counts = Counter(names.values())
+        short = {r.run for r in recordings if counts[names[_run_root(r)]] > 1}
+        for recording in recordings:
+            root = _run_root(recording)
+            if recording.run in short:
+                names[root] = "/".join(root.parts[-depth:])
+    return [replace(r, run=names[_run_root(r)]) for r in recordings]
+
+
+def _run_root(recording: Recording) -> Path:
+    if recording.told:
+        return recording.root / recording.run
+    foreign_stack = recording.stack and recording.folder is None
+    return recording.root.parent if foreign_stack else recording.root
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Sorts size-16 before size-128."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _size_order(recording: Recording) -> tuple[int, str]:
+    return (recording.nodes or 0, recording.stack)
+
+
+def _load_run_folder(path: Path) -> Recording:
+    folder = read_run_folder(path)
+    record = folder.record
+    nodes = record.outputs.node_count if record.outputs else None
+    files = [path / "events.watch.jsonl", path / "events.logging.jsonl"]
+    return Recording(
+        run=record.run_id,
+        stack=record.stack,
+        root=path,
+        files=tuple(file for file in files if file.exists()),
+        nodes=nodes or max((cell.nodes for cell in folder.cells), default=None),
+        node_list=_node_list(_last_nodes(path)),
+        folder=folder,
+    )

@@ -1,0 +1,166 @@
+"""Manifests of images, read from files: layers, bytes, and the steps that built them.
+
+Reads the original study's form ({"manifests": {TAG: ...}, "configs": {TAG: ...}}, plain or gzip),
+and the plan in a run's folder, which has layers but no steps. `python -m images inspect` asks a
+registry; this module deliberately asks nobody.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schema.errors import UserError
+from schema.image_tag import find_tag
+
+_ZEROS = re.compile(r"head -c (\d+) /dev/(?:zero|urandom)")
+
+
+class ManifestError(UserError):
+    """A file holds no manifests."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestLayer:
+    """A layer; digest and size of its compressed bytes."""
+
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """What a registry says of an image.
+
+    Attributes:
+        tag: its name in tables and plots.
+        layers: lowest first.
+        steps: the config history's created_by, spaces removed, in lower case; empty if unknown.
+        unpacked_bytes: bytes of its files, None if nothing says.
+        unpacked_from: 'steps' (sizes in its build steps), 'tag' (the tag's claim) or ''.
+        provenance: 'measured', or what was not real in the run that planned it.
+    """
+
+    tag: str
+    layers: tuple[ManifestLayer, ...]
+    steps: tuple[str, ...]
+    unpacked_bytes: int | None
+    unpacked_from: str
+    provenance: str = "measured"
+
+    @property
+    def compressed_bytes(self) -> int:
+        """Bytes that a cold pull moves, layers only."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+    @property
+    def ratio(self) -> float | None:
+        """Unpacked bytes for each compressed one."""
+        if self.unpacked_bytes is None or not self.compressed_bytes:
+            return None
+        return self.unpacked_bytes / self.compressed_bytes
+
+
+def read_manifests(path: Path) -> list[ImageManifest]:
+    """Manifests of a saved file, or of a run's plan, in the order of their tags.
+
+    Raises:
+        ManifestError: there is no such file, or it holds no manifest.
+        schema.errors.UserError: a run's folder cannot be read.
+    """
+    images = _planned(path) if path.is_dir() else _saved(path)
+    if not images:
+        raise ManifestError(
+            f"{path} holds no manifests, so there are no layers to compare.",
+            'name a run\'s folder, or a file with {"manifests": {TAG: ...}, "configs": {TAG: ...}}',
+        )
+    return sorted(images, key=lambda image: image.tag)
+
+
+def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
+    """Manifests of several files and runs, each tag once.
+
+    Raises:
+        ManifestError: a file holds no manifest.
+        schema.errors.UserError: a run's folder cannot be read.
+    """
+    found: dict[str, ImageManifest] = {}
+    for path in paths:
+        found |= {image.tag: image for image in read_manifests(path)}
+    return [found[tag] for tag in sorted(found)]
+
+
+def _planned(path: Path) -> list[ImageManifest]:
+    # Files of manifests need nothing of run folders, which take a while to import.
+    from analysis.read.load_runs import find_recordings  # noqa: PLC0415
+
+    images = {}
+    for recording in find_recordings([path]):
+        for trial in recording.folder.record.trials if recording.folder else ():
+            layers = tuple(ManifestLayer(la.digest, la.size_bytes) for la in trial.image.layers)
+            size = _claimed(trial.image.tag)
+            source = "tag" if size is not None else ""
+            tag = trial.image.tag
+            images[tag] = ImageManifest(tag, layers, (), size, source, recording.provenance)
+    return list(images.values())
+
+
+def _saved(path: Path) -> list[ImageManifest]:
+    data = _read_json(path)
+    manifests = data.get("manifests")
+    configs = data.get("configs")
+    if not isinstance(manifests, dict):
+        return []
+    known = configs if isinstance(configs, dict) else {}
+    return [
+        _image(tag, manifest, known.get(tag))
+        for tag, manifest in manifests.items()
+        # A list of manifests (an index) and the old schema 1 have no layers to read.
+        if isinstance(manifest, dict) and isinstance(manifest.get("layers"), list)
+    ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+        value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except FileNotFoundError:
+        raise ManifestError(f"There is no file {path}.", f"ls {path.parent}") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ManifestError(f"{path} is not JSON ({error}).", f"head -c 300 {path}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _image(tag: str, manifest: dict[str, Any], config: Any) -> ImageManifest:
+    layers = tuple(
+        ManifestLayer(str(layer.get("digest", "")), int(layer.get("size", 0)))
+        for layer in manifest["layers"]
+        if isinstance(layer, dict)
+    )
+    commands = _commands(config)
+    sizes = [int(size) for command in commands for size in _ZEROS.findall(command)]
+    steps = tuple(command.replace(" ", "").lower() for command in commands)
+    if sizes:
+        return ImageManifest(tag, layers, steps, sum(sizes), "steps")
+    claimed = _claimed(tag)
+    return ImageManifest(tag, layers, steps, claimed, "tag" if claimed is not None else "")
+
+
+def _commands(config: Any) -> Sequence[str]:
+    history = config.get("history") if isinstance(config, dict) else None
+    if not isinstance(history, list):
+        return ()
+    return [
+        str(step["created_by"])
+        for step in history
+        if isinstance(step, dict) and step.get("created_by")
+    ]
+
+
+def _claimed(tag: str) -> int | None:
+    claim = find_tag(tag)
+    return claim.size_bytes if claim else None

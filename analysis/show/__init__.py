@@ -1,0 +1,1 @@
+"""Figures and the report. Computes no result of its own."""

@@ -1,0 +1,367 @@
+"""The report's interactive plots as Vega-Lite specifications. Pure: data goes in by name.
+
+Colours are names of the page's CSS variables (`var(--pull)`), put in by page/report.js, so that a
+plot follows the light and the dark theme. Plots as files are plots.py's. Reference of the
+language: Vega-Lite 6, chapters Encoding, Parameter, Transform.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.read.provenance import watermark_text
+
+Spec = dict[str, Any]
+
+STEPS = tuple(f"var(--s{number})" for number in range(1, 8))
+"""A sequence of colours that differ in lightness too, so that they can be told apart in grey."""
+
+
+_LOG_FROM = 50
+_WHICH = {
+    "name": "which",
+    "value": "valid cells",
+    "bind": {"input": "radio", "options": ["valid cells", "all successful pulls"], "name": "Show"},
+}
+_SHOWN = "which == 'all successful pulls' || datum.valid"
+
+
+def sequence(count: int) -> list[str]:
+    """So many colours, as far apart as the seven allow."""
+    if count <= 1:
+        return [STEPS[2]]
+    last = len(STEPS) - 1
+    return [STEPS[round(i * last / (count - 1))] for i in range(count)]
+
+
+def watermark(provenance: str) -> list[Spec]:
+    """Says across a plot that its data were not measured; nothing for measured data."""
+    if not provenance:
+        return []
+    mark = {
+        "type": "text",
+        "text": watermark_text(provenance),
+        "fontSize": 26,
+        "fontWeight": 700,
+        "opacity": 0.16,
+        "color": "var(--excluded)",
+        "aria": False,
+    }
+    place = {
+        axis: {"value": {"expr": f"{side} / 2"}} for axis, side in (("x", "width"), ("y", "height"))
+    }
+    return [{"data": {"values": [{}]}, "mark": mark, "encoding": place}]
+
+
+def scale_of(values: Sequence[float]) -> Spec:
+    """Logarithmic where the values span much; else linear from zero."""
+    positive = [value for value in values if value and value > 0]
+    if positive and max(positive) / min(positive) > _LOG_FROM:
+        return {"type": "log", "nice": False, "padding": 14}
+    return {"zero": True, "nice": True}
+
+
+def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
+    """Colour by an ordered property: the seven colours, or a scheme where these are too few."""
+    if len(order) > len(STEPS):
+        return {
+            "field": field,
+            "type": "ordinal",
+            "sort": list(order),
+            "title": title,
+            "scale": {"scheme": "viridis"},
+            "legend": {"columns": 2, "symbolLimit": 80},
+        }
+    long = max(map(len, order), default=0) > _LONG_NAME
+    return {
+        "field": field,
+        "type": "ordinal",
+        "sort": list(order),
+        "title": title,
+        "scale": {"domain": list(order), "range": sequence(len(order))},
+        **({"legend": {"columns": 1}} if long else {}),
+    }
+
+
+_LONG_NAME = 16
+"""Longer names stand one below the other in a legend, also on a phone."""
+
+_UPRIGHT = 4
+"""So many names of clusters fit beside each other."""
+
+
+def cluster_axis(clusters: Sequence[str]) -> Spec:
+    """Names of clusters below an axis: part below part while they are few, else aslant."""
+    if len(clusters) <= _UPRIGHT:
+        return {"labelAngle": 0, "labelExpr": "split(datum.label, ' · ')"}
+    return {"labelAngle": -35, "labelLimit": 220}
+
+
+_TOOLTIP = [
+    {"field": "cluster", "title": "cluster"},
+    {"field": "image", "title": "image"},
+    {"field": "node", "title": "node"},
+    {"field": "pull_s", "title": "pull", "format": ".3f"},
+    {"field": "wait_s", "title": "with waiting", "format": ".3f"},
+    {"field": "status", "title": "cell"},
+]
+
+
+def by_cluster(
+    clusters: Sequence[str], sizes: Sequence[str], seconds: Sequence[float], provenance: str
+) -> Spec:
+    """Pull time with cluster size as x and image size as hue: the plot that the study asked for.
+
+    Needs the datasets `pulls` (cluster, size, pull_s, valid ...) and nothing else.
+    """
+    x = {
+        "field": "cluster",
+        "type": "ordinal",
+        "sort": list(clusters),
+        "title": "cluster size",
+        "axis": cluster_axis(clusters),
+    }
+    offset = {"field": "size", "type": "ordinal", "sort": list(sizes)}
+    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
+    colour = colour_of("size", "image", sizes)
+    quartiles = [
+        {"filter": _SHOWN},
+        {
+            "aggregate": [
+                {"op": "q1", "field": "pull_s", "as": "q1"},
+                {"op": "median", "field": "pull_s", "as": "median"},
+                {"op": "q3", "field": "pull_s", "as": "q3"},
+                {"op": "count", "as": "n"},
+            ],
+            "groupby": ["cluster", "size"],
+        },
+    ]
+    told = [
+        {"field": "cluster", "title": "cluster"},
+        {"field": "size", "title": "image size"},
+        {"field": "n", "title": "pulls"},
+        {"field": "q1", "title": "lower quartile (s)", "format": ".2f"},
+        {"field": "median", "title": "median (s)", "format": ".2f"},
+        {"field": "q3", "title": "upper quartile (s)", "format": ".2f"},
+    ]
+    base = {"x": x, "xOffset": offset}
+    return {
+        "width": "container",
+        "height": 360,
+        "params": [_WHICH],
+        "layer": [
+            {
+                "data": {"name": "pulls"},
+                "transform": [{"filter": _SHOWN}],
+                "mark": {"type": "circle", "size": 22, "opacity": 0.4},
+                "encoding": base
+                | {"y": y | {"field": "pull_s"}, "color": colour, "tooltip": _TOOLTIP},
+            },
+            {
+                "data": {"name": "pulls"},
+                "transform": quartiles,
+                "mark": {"type": "bar", "width": 7, "opacity": 0.35, "cornerRadius": 3},
+                "encoding": base
+                | {
+                    "y": y | {"field": "q1"},
+                    "y2": {"field": "q3"},
+                    "color": colour,
+                    "tooltip": told,
+                },
+            },
+            {
+                "data": {"name": "pulls"},
+                "transform": quartiles,
+                "mark": {
+                    "type": "point",
+                    "filled": True,
+                    "size": 95,
+                    "opacity": 1,
+                    "stroke": "var(--card)",
+                    "strokeWidth": 1.5,
+                },
+                "encoding": base | {"y": y | {"field": "median"}, "color": colour, "tooltip": told},
+            },
+            *watermark(provenance),
+        ],
+    }
+
+
+def by_size(
+    clusters: Sequence[str],
+    sizes_gb: Sequence[float],
+    seconds: Sequence[float],
+    *,
+    size_title: str,
+    apart: bool,
+    provenance: str,
+) -> Spec:
+    """Pull time over image size, a line a cluster; dataset `pulls` with size_gb and layers.
+
+    With `apart` each number of layers has a line of its own.
+    """
+    line = {"detail": {"field": "layers", "type": "nominal"}} if apart else {}
+    x = {
+        "field": "size_gb",
+        "type": "quantitative",
+        "title": size_title,
+        "scale": scale_of(sizes_gb),
+    }
+    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
+    colour = colour_of("cluster", "cluster", clusters)
+    median = [
+        {"filter": _SHOWN},
+        {
+            "aggregate": [
+                {"op": "median", "field": "pull_s", "as": "median"},
+                {"op": "count", "as": "n"},
+            ],
+            "groupby": ["cluster", "size_gb", *(["layers"] if apart else [])],
+        },
+    ]
+    told = [
+        {"field": "cluster", "title": "cluster"},
+        {"field": "size_gb", "title": "size (GB)", "format": ".4~g"},
+        *([{"field": "layers", "title": "layers"}] if apart else []),
+        {"field": "n", "title": "pulls"},
+        {"field": "median", "title": "median (s)", "format": ".2f"},
+    ]
+    return {
+        "width": "container",
+        "height": 360,
+        "params": [_WHICH],
+        "layer": [
+            {
+                "data": {"name": "pulls"},
+                "transform": [{"filter": _SHOWN}],
+                "mark": {"type": "circle", "size": 16, "opacity": 0.3},
+                "encoding": {
+                    "x": x,
+                    "y": y | {"field": "pull_s"},
+                    "color": colour,
+                    "tooltip": _TOOLTIP,
+                },
+            },
+            {
+                "data": {"name": "pulls"},
+                "transform": median,
+                "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 60, "filled": True}},
+                "encoding": {
+                    "x": x,
+                    "y": y | {"field": "median"},
+                    "color": colour,
+                    "tooltip": told,
+                    **line,
+                },
+            },
+            *watermark(provenance),
+        ],
+    }
+
+
+def by_layers(
+    layers: Sequence[str],
+    sizes_gb: Sequence[float],
+    seconds: Sequence[float],
+    *,
+    size_title: str,
+    provenance: str,
+) -> Spec:
+    """Median pull time over size, coloured by number of layers; dataset `medians`."""
+    return {
+        "width": "container",
+        "height": 340,
+        "layer": [
+            {
+                "data": {"name": "medians"},
+                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
+                "encoding": {
+                    "x": {"field": "size_gb", "type": "quantitative", "scale": scale_of(sizes_gb),
+                          "title": size_title},
+                    "y": {"field": "median_s", "type": "quantitative", "scale": scale_of(seconds),
+                          "title": "median pull time (s)"},
+                    "color": colour_of("layers", "layers", layers),
+                    "tooltip": [{"field": "cluster"}, {"field": "image"}, {"field": "layers"},
+                                {"field": "median_s", "title": "median (s)", "format": ".2f"},
+                                {"field": "n", "title": "nodes"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+_FEW = 40
+"""Labels that fit beside each other."""
+
+
+def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
+    """Bytes a second on the wire and on the disk, under the machine's limits.
+
+    Dataset `rates` (cluster, image, size_gb, kind, mb_s); limits are (name, MB/s).
+    """
+    kinds = ["to the disk", "over the network"]
+    x = {"field": "size_gb", "type": "quantitative", "title": "image size (GB, unpacked)",
+         "scale": {"type": "log", "nice": False, "padding": 14}}  # fmt: skip
+    y = {
+        "type": "quantitative",
+        "title": "MB/s, logarithmic",
+        "scale": {"type": "log", "nice": False, "padding": 14},
+    }
+    rows = [{"limit": name, "mb_s": value} for name, value in limits]
+    line = {"type": "rule", "strokeDash": [6, 4], "color": "var(--soft)"}
+    name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "color": "var(--soft)"}
+    at = {"y": y | {"field": "mb_s"}}
+    named = at | {"x": {"value": 0}, "text": {"field": "limit"}}
+    roofs = [
+        {"data": {"values": rows}, "mark": line, "encoding": at},
+        {"data": {"values": rows}, "mark": name, "encoding": named},
+    ]
+    return {
+        "width": "container",
+        "height": 340,
+        "layer": [
+            *(roofs if rows else []),
+            {
+                "data": {"name": "rates"},
+                "mark": {"type": "point", "filled": True, "size": 55, "opacity": 0.8},
+                "encoding": {
+                    "x": x,
+                    "y": y | {"field": "mb_s"},
+                    "color": {"field": "kind", "type": "nominal", "title": None,
+                              "scale": {"domain": kinds,
+                                        "range": ["var(--pull)", "var(--start)"]},
+                              "legend": {"orient": "top"}},
+                    "shape": {"field": "kind", "type": "nominal", "title": None,
+                              "scale": {"domain": kinds, "range": ["circle", "triangle-up"]}},
+                    "tooltip": [{"field": "cluster"}, {"field": "image"}, {"field": "kind"},
+                                {"field": "mb_s", "title": "MB/s", "format": ".3~g"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def similarity_map(data: str, tags: Sequence[str]) -> Spec:
+    """Images by images; dataset with columns a, b and similarity."""
+    axis = {"labels": len(tags) <= _FEW, "ticks": False, "labelAngle": -60, "labelLimit": 120,
+            "domain": False}  # fmt: skip
+    place: Spec = {"type": "nominal", "sort": list(tags), "title": None, "axis": axis}
+    return {
+        "width": "container",
+        "height": 460,
+        "layer": [
+            {
+                "data": {"name": data},
+                "mark": {"type": "rect"},
+                "encoding": {
+                    "x": place | {"field": "a"},
+                    "y": place | {"field": "b", "axis": axis | {"labelAngle": 0}},
+                    "color": {"field": "similarity", "type": "quantitative", "title": "Jaccard",
+                              "scale": {"domain": [0, 1], "scheme": "viridis"}},
+                    "tooltip": [{"field": "a", "title": "image"}, {"field": "b", "title": "and"},
+                                {"field": "similarity", "format": ".3f"}],
+                },
+            }
+        ],
+    }  # fmt: skip

@@ -1,0 +1,86 @@
+"""What the sections of a report share: the data at hand, captions, and numbers as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.ask.study_data import Cluster
+from analysis.show.page import Columns, Header, PageTable
+from analysis.tables import Tables
+
+MOST_ROWS = 20_000
+"""Pulls and cells that a page draws one by one; of more, an even sample is drawn, and said so."""
+
+
+@dataclass
+class Draft:
+    """A report under way.
+
+    Attributes:
+        tables: all tables.
+        clusters: recorded clusters, by run and size.
+        data: columns by name, for the figures; sections add what they draw.
+    """
+
+    tables: Tables
+    clusters: Sequence[Cluster]
+    data: dict[str, Columns] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the clusters, in their order."""
+        return [cluster.label for cluster in self.clusters]
+
+    @property
+    def mark(self) -> str:
+        """What was not measured, over all clusters; empty if all of it was measured."""
+        kinds = sorted({cluster.provenance for cluster in self.clusters})
+        if kinds in ([], ["measured"]):
+            return ""
+        if "measured" in kinds:
+            rest = "; ".join(kind for kind in kinds if kind != "measured")
+            return f"measured and not measured mixed, {rest}"
+        return "; ".join(kinds)
+
+    @property
+    def size_title(self) -> str:
+        """Of an axis of sizes that the tags claim, which rehearsed images do not hold."""
+        scales = sorted({recording.scale for recording in self.tables.recordings})
+        if scales in ([], [1.0]):
+            return "image size (GB, unpacked)"
+        held = " or ".join(f"{scale:g}" for scale in scales if scale != 1)
+        return f"image size by its tag (GB; rehearsed images held {held} of it)"
+
+    def columns(self, query: str, values: Sequence[Any] = ()) -> Columns:
+        """A query's result by column; `values` are bound to its question marks."""
+        result = self.tables.database.execute(query, list(values))
+        names = [column[0] for column in result.description or ()]
+        rows = result.fetchall()
+        return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+    def counted(self, cluster: Cluster | None = None) -> str:
+        """Give n and exclusions, for a caption: of one cluster or of all."""
+        where = "WHERE run = ? AND stack = ?" if cluster else ""
+        values = [cluster.run, cluster.stack] if cluster else []
+        rows = self.tables.database.execute(
+            f"SELECT status, count(*) AS n FROM cells {where} GROUP BY status ORDER BY n DESC, 1",
+            values,
+        ).fetchall()
+        valid = sum(n for status, n in rows if status == "valid")
+        every = sum(n for _, n in rows)
+        reasons = ", ".join(f"{n} {status}" for status, n in rows if status != "valid")
+        text = f"n = {valid:,} valid cells of {every:,}"
+        return f"{text}; excluded: {reasons}." if reasons else f"{text}; none excluded."
+
+
+def mark_of(cluster: Cluster) -> str:
+    """What was not measured in a cluster; empty if it was measured."""
+    return "" if cluster.measured else cluster.provenance
+
+
+def make_table(
+    caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], mark: str = ""
+) -> PageTable:
+    """A table of the page; a name that ends in '#' heads a column of numbers."""
+    header = [Header(name.rstrip("#"), number=name.endswith("#")) for name in names]
+    return PageTable(caption, header, rows, mark)

@@ -1,0 +1,265 @@
+"""Interactive plots of what happened in a run: timeline, nodes, statuses, wall time, phases.
+
+Vega-Lite specifications as charts.py's, which has their colours.
+"""
+
+from collections.abc import Sequence
+
+from analysis.show.charts import Spec, watermark
+
+STATUS_COLOURS = {
+    "valid": "var(--valid)",
+    "repeated": "var(--s6)",
+    "missing-events": "var(--wait)",
+    "cached": "var(--s4)",
+    "warm-layers": "var(--s5)",
+    "retried": "var(--start)",
+    "failed": "var(--excluded)",
+    "evicted": "var(--s7)",
+    "disk-pressure": "var(--settle)",
+    "node-lost": "var(--s1)",
+    "aborted": "var(--faint)",
+}
+
+PHASES = (
+    ("waiting", "scheduled", "pulling", "var(--wait)"),
+    ("pulling", "pulling", "pulled", "var(--pull)"),
+    ("starting", "pulled", "started", "var(--start)"),
+    ("container", "started", "ran", "var(--run)"),
+    ("settling", "ran", "finished", "var(--settle)"),
+)
+"""Parts of a cell on the timeline: name, from, to, colour."""
+
+_BAR = 34
+"""Pixels of a bar with its gap."""
+
+_LABEL_PIXELS = 10
+"""A row that is not higher than this has no label."""
+
+
+def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
+    """Every node a row; what it did from second to second. Dataset with a column a moment."""
+    step = max(3, min(20, 640 // max(1, len(nodes))))
+    told = [
+        {"field": "part", "title": "doing"},
+        {"field": "node", "title": "node"},
+        {"field": "image", "title": "image"},
+        {"field": "status", "title": "cell"},
+        {"field": "waiting_s", "title": "waiting (s)", "format": ".2f"},
+        {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
+    ]
+    names = [name for name, *_ in PHASES]
+    colour = {
+        "type": "nominal",
+        "title": None,
+        "legend": {"orient": "top"},
+        "scale": {"domain": names, "range": [colour for *_, colour in PHASES]},
+    }
+    layers = [
+        {
+            "data": {"name": data},
+            "transform": [
+                {"filter": f"isValid(datum.{begin}) && isValid(datum.{end})"},
+                {"calculate": f"'{name}'", "as": "part"},
+            ],
+            "mark": {"type": "bar", "height": {"band": 0.82}},
+            "encoding": {
+                "x": {
+                    "field": begin,
+                    "type": "quantitative",
+                    "title": "since the first pod was bound (s)",
+                },
+                "x2": {"field": end},
+                "y": _node_axis(nodes, step),
+                "color": colour | {"field": "part"},
+                "tooltip": told,
+            },
+        }
+        # A Job may be complete only when the next image's turn has begun: settling lies below.
+        for name, begin, end, _ in reversed(PHASES)
+    ]
+    return {
+        "width": "container",
+        "height": step * len(nodes),
+        "layer": layers + watermark(provenance),
+    }
+
+
+def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
+    """Nodes by images: a pull against the image's median. The timeline's dataset."""
+    step = max(3, min(20, 640 // max(1, len(nodes))))
+    few = len(images) <= 40  # noqa: PLR2004 (labels that fit beside each other)
+    x = {"field": "image", "type": "nominal", "sort": list(images), "title": "image",
+         "axis": {"labels": few, "ticks": few, "labelAngle": -55, "labelLimit": 130,
+                  "domain": False}}  # fmt: skip
+    return {
+        "width": "container",
+        "height": step * len(nodes),
+        "layer": [
+            {
+                "data": {"name": data},
+                "transform": [
+                    {"filter": "isValid(datum.pull_s)"},
+                    {"joinaggregate": [{"op": "median", "field": "pull_s", "as": "middle"}],
+                     "groupby": ["image"]},
+                    {"calculate": "datum.pull_s / datum.middle", "as": "relative"},
+                ],
+                "mark": {"type": "rect"},
+                "encoding": {
+                    "x": x,
+                    "y": _node_axis(nodes, step),
+                    "color": {"field": "relative", "type": "quantitative",
+                              "title": "of the image's median", "legend": {"format": ".0%"},
+                              "scale": {"scheme": "purpleorange", "domainMid": 1,
+                                        "reverse": False}},
+                    "tooltip": [
+                        {"field": "node"}, {"field": "image"},
+                        {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
+                        {"field": "relative", "title": "of the median", "format": ".1%"},
+                        {"field": "status", "title": "cell"},
+                    ],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+# Nodes of a pool differ in the last parts of their names.
+_NODE_LABEL = "join(slice(split(datum.label, '-'), -2), '-')"
+
+
+def _node_axis(nodes: Sequence[str], step: int) -> Spec:
+    labels: Spec = {"labelLimit": 110, "labelExpr": _NODE_LABEL}
+    if step <= _LABEL_PIXELS:
+        labels = {"labels": False, "ticks": False}
+    return {
+        "field": "node",
+        "type": "nominal",
+        "sort": list(nodes),
+        "title": f"{len(nodes)} nodes",
+        "axis": {"domain": False, **labels},
+    }
+
+
+def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: str) -> Spec:
+    """Cells by status, a bar a cluster; dataset `statuses` (cluster, status, cells)."""
+    return {
+        "width": "container",
+        "height": _BAR * len(clusters),
+        "layer": [
+            {
+                "data": {"name": "statuses"},
+                "mark": {"type": "bar", "cornerRadius": 2},
+                "encoding": {
+                    "x": {
+                        "field": "cells",
+                        "type": "quantitative",
+                        "stack": "normalize",
+                        "title": "share of all cells",
+                        "axis": {"format": "%"},
+                    },
+                    "y": {
+                        "field": "cluster",
+                        "type": "nominal",
+                        "sort": list(clusters),
+                        "title": None,
+                    },
+                    "color": {
+                        "field": "status",
+                        "type": "nominal",
+                        "title": None,
+                        "scale": {
+                            "domain": list(statuses),
+                            "range": [STATUS_COLOURS[status] for status in statuses],
+                        },
+                        "legend": {"orient": "top", "columns": 6},
+                    },
+                    "order": {"field": "rank", "type": "quantitative"},
+                    "tooltip": [{"field": "cluster"}, {"field": "status"}, {"field": "cells"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }
+
+
+PART_COLOURS = {
+    "preflight": "var(--faint)",
+    "provision": "var(--s2)",
+    "prepare": "var(--s3)",
+    "removal": "var(--s4)",
+    "control plane": "var(--s1)",
+    "start": "var(--start)",
+    "pull": "var(--pull)",
+    "container": "var(--run)",
+    "settling": "var(--settle)",
+    "runner": "var(--wait)",
+    "collect": "var(--s6)",
+    "teardown": "var(--s7)",
+    "unexplained": "var(--excluded)",
+}
+"""Of the parts of the wall time (wall_time.PARTS)."""
+
+
+def wall_bars(data: str, rows: Sequence[str], parts: Sequence[str], provenance: str) -> Spec:
+    """What the wall time went to, a bar a row; dataset with row, part, seconds, share, rank."""
+    step = max(9, min(_BAR, 900 // max(1, len(rows))))
+    labels = {"labelLimit": 190} if step > _LABEL_PIXELS else {"labels": False, "ticks": False}
+    return {
+        "width": "container",
+        "height": step * len(rows),
+        "layer": [
+            {
+                "data": {"name": data},
+                "mark": {"type": "bar", "cornerRadius": 2},
+                "encoding": {
+                    "x": {"field": "seconds", "type": "quantitative", "title": "wall time (s)"},
+                    "y": {"field": "row", "type": "nominal", "sort": list(rows),
+                          "title": None, "axis": labels},
+                    "color": {"field": "part", "type": "nominal", "title": None,
+                              "scale": {"domain": list(parts),
+                                        "range": [PART_COLOURS[part] for part in parts]},
+                              "legend": {"orient": "top", "columns": 6}},
+                    "order": {"field": "rank", "type": "quantitative"},
+                    "tooltip": [{"field": "row", "title": "of"}, {"field": "part"},
+                                {"field": "seconds", "format": ".2f"},
+                                {"field": "share", "format": ".1%"}],
+                },
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def machine_points(provenance: str) -> Spec:
+    """Time against price of equal studies; dataset `machines` (cluster, machine, minutes, usd)."""
+    x = {"field": "minutes", "type": "quantitative", "title": "wall time of the study (minutes)",
+         "scale": {"zero": True}}  # fmt: skip
+    y = {"field": "usd", "type": "quantitative", "title": "price of the nodes (USD)",
+         "scale": {"zero": True}}  # fmt: skip
+    data = {"name": "machines"}
+    text = {"type": "text", "align": "right", "dx": -10, "color": "var(--ink)"}
+    told = [
+        {"field": "cluster"},
+        {"field": "machine"},
+        {"field": "minutes", "format": ".1f"},
+        {"field": "usd", "title": "USD", "format": ".2f"},
+    ]
+    return {
+        "width": "container",
+        "height": 300,
+        "layer": [
+            {
+                "data": data,
+                "mark": {"type": "point", "filled": True, "size": 110, "color": "var(--pull)"},
+                "encoding": {"x": x, "y": y, "tooltip": told},
+            },
+            {
+                "data": data,
+                "mark": text,
+                "encoding": {"x": x, "y": y, "text": {"field": "machine"}},
+            },
+            *watermark(provenance),
+        ],
+    }

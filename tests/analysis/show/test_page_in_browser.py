@@ -1,0 +1,160 @@
+"""The report, opened and used in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from analysis.show.report import write_report
+from schema.run_records import Rehearsal, Status
+from tests.analysis.recorded import write_run_folder, write_study
+from tools.packages import PACKAGES
+
+CHROMIUM = next(package for package in PACKAGES if package.name == "chromium").path()
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium (apt-get install chromium)")
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("measured")
+    return write_report([write_study(root / "metadata", (4, 8, 16))], root / "out")
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rehearsed")
+    simulated = Rehearsal(nodes="simulated", scale=0.01)
+    runs = [
+        write_run_folder(root / "runs", f"run1-size-{nodes}", nodes, simulated, Status.FAILED)
+        for nodes in (4, 16)
+    ]
+    return write_report(runs, root / "out")
+
+
+class Opened:
+    """A page with everything that went wrong on it."""
+
+    def __init__(self, browser: Browser, path: Path, **options: object) -> None:
+        self.page: Page = browser.new_page(**options)  # type: ignore[arg-type]
+        self.trouble: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda m: self.trouble.append(m.text) if m.type != "log" else None)
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def draw_all(self) -> list[str | None]:
+        """Scroll through the page; gives what became of each visible figure."""
+        states = []
+        for figure in self.page.locator("figure").all():
+            if figure.is_visible():
+                figure.scroll_into_view_if_needed()
+                figure.locator(".vega-embed").wait_for(timeout=20_000)
+                states.append(figure.get_attribute("data-drawn"))
+        return states
+
+
+@pytest.mark.parametrize("width", [1200, 390], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["measured", "rehearsed"])
+def test_all_figures_are_drawn_without_a_word_to_anybody(
+    browser: Browser, request: pytest.FixtureRequest, which: str, scheme: str, width: int
+) -> None:
+    path = request.getfixturevalue(which)
+    opened = Opened(browser, path, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    states = opened.draw_all()
+    assert len(states) >= 6
+    assert set(states) == {"yes"}
+    assert opened.trouble == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    broad = opened.page.evaluate("document.documentElement.scrollWidth")
+    assert broad <= width, "the page scrolls sideways"
+    opened.page.close()
+
+
+def test_the_radio_shows_all_pulls_and_the_choice_another_cluster(
+    browser: Browser, rehearsed: Path
+) -> None:
+    opened = Opened(browser, rehearsed)
+    opened.draw_all()
+    page = opened.page
+    figure = page.locator("#by-cluster")
+    figure.get_by_label("all successful pulls").check()
+    assert figure.get_by_label("all successful pulls").is_checked()
+    choice = page.locator("#choice-timeline")
+    assert choice.input_value().startswith("16 nodes")
+    assert page.locator("#timeline-1").is_visible()
+    choice.select_option(index=0)
+    assert page.locator("#timeline-0").is_visible()
+    assert not page.locator("#timeline-1").is_visible()
+    page.locator("#timeline-0").scroll_into_view_if_needed()
+    page.locator("#timeline-0 .vega-embed").wait_for(timeout=20_000)
+    assert opened.trouble == []
+    page.close()
+
+
+def test_a_mark_tells_its_numbers_when_pointed_at(browser: Browser, measured: Path) -> None:
+    opened = Opened(browser, measured, viewport={"width": 1200, "height": 900})
+    opened.draw_all()
+    mark = opened.page.locator("#wall-time .mark-rect path").first
+    mark.scroll_into_view_if_needed()
+    mark.hover()
+    tooltip = opened.page.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for(timeout=5_000)
+    assert "control plane" in tooltip.inner_text()
+    opened.page.close()
+
+
+def test_by_keyboard_alone(browser: Browser, measured: Path) -> None:
+    opened = Opened(browser, measured)
+    page = opened.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    summary = page.locator("summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details").first.evaluate("d => d.open")
+    region = page.locator("details").first.locator("[role=region]")
+    assert region.get_attribute("tabindex") == "0"
+    page.close()
+
+
+def test_structure_for_those_who_listen(browser: Browser, measured: Path) -> None:
+    opened = Opened(browser, measured)
+    page = opened.page
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.locator("h1").count() == 1
+    assert page.locator("main").count() == 1
+    named = page.locator("section, figure").evaluate_all(
+        "all => all.map(e => document.getElementById(e.getAttribute('aria-labelledby')) !== null)"
+    )
+    assert named
+    assert all(named)
+    ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    for link in page.locator("nav a").all():
+        assert page.locator(link.get_attribute("href") or "none").count() == 1
+    page.close()
+
+
+def test_it_can_be_read_without_a_program(browser: Browser, measured: Path) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(measured.as_uri())
+    assert page.get_by_text("Does the size of the cluster matter?").is_visible()
+    page.locator("summary").first.click()
+    assert page.locator("details table").first.is_visible()
+    page.close()

@@ -1,0 +1,286 @@
+"""The page that a run ends with."""
+
+import html
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.show.page import Page, Section, render
+from analysis.show.report import write_report
+from schema.evidence_records import EvidenceRecord, SourceCount
+from schema.run_records import (
+    GapRecord,
+    Rehearsal,
+    Source,
+    Status,
+)
+from tests.analysis.recorded import (
+    IMAGES,
+    START,
+    Pod,
+    add_records,
+    event,
+    lines,
+    node_stats,
+    pulled_message,
+    study_events,
+    write_run_folder,
+    write_study,
+)
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rehearsed")
+    rehearsal = Rehearsal(nodes="simulated", scale=0.01)
+    run = write_run_folder(root / "runs", rehearsal=rehearsal, spoilt=Status.FAILED)
+    return write_report([run], root / "out")
+
+
+def test_page_is_small_and_asks_no_address(rehearsed: Path) -> None:
+    html = rehearsed.read_text()
+    assert len(html.encode()) < 5_000_000
+    addresses = set(re.findall(r"https?://[^\s\"'<>\\)]+", html))
+    assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()
+
+
+def test_simulated_data_is_said_on_every_figure_and_table(rehearsed: Path) -> None:
+    html = rehearsed.read_text()
+    assert "simulated nodes." in html
+    for kind in ("figcaption", "caption"):
+        captions = re.findall(rf"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
+        assert captions
+        assert all("simulated nodes" in caption for caption in captions), captions
+
+
+def test_excluded_cells_are_counted_with_their_status(rehearsed: Path) -> None:
+    assert "n = 9 valid cells of 12; excluded: 3 failed." in rehearsed.read_text()
+
+
+def test_measured_data_bears_no_mark(tmp_path: Path) -> None:
+    html = write_report([write_study(tmp_path / "metadata")], tmp_path / "out").read_text()
+    assert '<span class="mark">' not in html
+    assert "none excluded" in html
+
+
+def test_no_value_is_nan(rehearsed: Path) -> None:
+    page = rehearsed.read_text().split("<script>")[0]
+    assert not re.search(r"\b(NaN|nan|None|inf)\b", page)
+
+
+def words(page: Path) -> str:
+    """The page's text, without styles, programs and data."""
+    text = re.sub(r"<(style|script)\b.*?</\1>", " ", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def data_of(page: Path) -> dict[str, object]:
+    found = re.findall(
+        r'<script type="application/json" id="([^"]+)">(.*?)</script>', page.read_text(), re.DOTALL
+    )
+    return {name: json.loads(text) for name, text in found}
+
+
+def sane(page: Path) -> str:
+    """What holds for every page, whatever was recorded."""
+    text = words(page)
+    assert not re.search(r"\b(NaN|nan|None|inf|Infinity|Traceback)\b", text), text
+    data_of(page)  # valid JSON, so without NaN
+    assert "Answers" in text
+    return text
+
+
+QUESTIONS = (
+    "Does the size of the cluster matter?",
+    "Do layers matter, or the total size?",
+    "What limits a pull: network, unpacking or disk?",
+    "How much of the total time is not pulling?",
+    "Is the faster machine worth its price?",
+    "Is one registry faster than another?",
+    "Does image streaming help?",
+    "Do the images share layers?",
+)
+
+
+def test_every_question_of_the_study_is_on_the_page(tmp_path: Path) -> None:
+    text = sane(write_report([write_study(tmp_path / "m", (4, 8, 16))], tmp_path / "out"))
+    for question in QUESTIONS:
+        assert question in text
+    assert "This cannot be told from this data." in text
+    assert "The images are almost empty." in text
+
+
+def test_what_may_be_missing_or_wrong_is_told_in_the_section_on_trust(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r")
+    gap = GapRecord(
+        source=Source.WATCH, since=START, until=START + timedelta(seconds=12), reason="410 Gone"
+    )
+    add_records(run, "gaps.jsonl", [gap, gap.model_copy(update={"recovered": True})])
+    counts = {
+        Source.WATCH: SourceCount(seen=57, lost=3, repeated=1, gaps=2),
+        Source.EXPORTER: SourceCount(seen=60, lost=0, repeated=0, gaps=0),
+    }
+    evidence = EvidenceRecord(
+        attempt=1, at=START, complete=True, waited_s=1.0, sources=counts, seen_by_several=57,
+        seen_by_one=3, seen_by_none=0, clock_offsets_s={"node-2": -121.5},
+    )  # fmt: skip
+    add_records(run, "evidence.jsonl", [evidence])
+    ledger = run / "ledger.jsonl"
+    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, cell in enumerate(cells):
+        cell["cluster"] = "first" if number < 4 else "second"
+        cell["marks"] = ["its node's clock is 121 s behind"] if number == 5 else []
+    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+
+    text = sane(write_report([run], tmp_path / "out"))
+
+    assert "watch 2024-11-10 06:48:00 12.0 perhaps 410 Gone" in text
+    assert "nothing, it went on where it was cut" in text
+    assert "watch 57 3 1 2 yes 0 node-2 -121.5 s" in text
+    assert "its node's clock is 121 s behind valid 1" in text
+    assert "The cells of run1-size-4 are from 2 clusters" in text
+
+
+def test_a_run_without_gaps_shows_no_empty_tables(tmp_path: Path) -> None:
+    text = sane(write_report([write_run_folder(tmp_path / "r")], tmp_path / "out"))
+    assert "Gaps in what the sources saw" not in text
+    assert "clusters, since the run was resumed" not in text
+
+
+def test_bytes_that_nodes_counted_are_what_limits_are_told_from(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", nodes=8)
+    node_stats(run, received=200_000_000_000, written=1_000_000)
+    text = sane(write_report([run], tmp_path / "out"))
+    assert "The network: at its limit it alone would take" in text
+    assert "bytes as the nodes counted them" in text
+    assert "for the network in 24 and for the disk in 24 of 24 pulls" in text
+
+
+def test_a_fast_simulation_says_so_and_tells_what_its_time_stands_for(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(nodes="simulated", scale=1, speed=20, faults=("event-lost:trial=1",))
+    run = write_run_folder(tmp_path / "r", rehearsal=rehearsal)
+    page = write_report([run], tmp_path / "out")
+    text = sane(page)
+    assert "Nodes worked 20 times as fast as the clock" in text
+    assert "Faults were asked for: event-lost:trial=1." in text
+    assert "By the clock 4 nodes took" in text
+    cells = data_of(page)["data-cells-0"]
+    assert isinstance(cells, dict)
+    pulls = [b - a for a, b in zip(cells["pulling"], cells["pulled"], strict=True)]
+    assert pulls == pytest.approx([20 * s for s in cells["pull_s"]], abs=0.1)
+
+
+def test_several_runs_of_one_kind_have_one_banner(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(nodes="simulated", scale=1)
+    runs = [
+        write_run_folder(tmp_path / "r", f"run1-size-{n}", n, rehearsal) for n in (4, 8, 16, 32)
+    ]
+    page = write_report(runs, tmp_path / "out")
+    assert "run1-size-4, run1-size-8, run1-size-16 and 1 more: simulated nodes." in sane(page)
+    assert page.read_text().count('class="banner"') == 1
+
+
+def test_the_tables_lie_beside_the_page(tmp_path: Path) -> None:
+    page = write_report([write_study(tmp_path / "m", (4,))], tmp_path / "out")
+    names = {path.name for path in page.parent.iterdir()}
+    assert {"pulls.csv", "cells.csv", "summary.csv", "events.parquet", "notes.csv"} <= names
+
+
+@pytest.mark.parametrize(
+    ("nodes", "images"), [(1, IMAGES), (8, IMAGES[:1]), (1, IMAGES[:1])],
+    ids=["one node", "one image", "one of each"],
+)  # fmt: skip
+def test_very_little_data(tmp_path: Path, nodes: int, images: tuple[str, ...]) -> None:
+    text = sane(write_report([write_study(tmp_path / "m", (nodes,), images)], tmp_path / "out"))
+    assert f"of {nodes * len(images)} (image × node)" in text
+
+
+def test_events_without_pulls(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    path.write_text(lines([event(Pod("a", "b"), "Started", "Started container x", START)]))
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "No pull of the study's images was recorded" in text
+
+
+def test_a_file_without_any_event(tmp_path: Path) -> None:
+    path = tmp_path / "words.log"
+    path.write_text("not JSON\nat all\n")
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "2 unreadable lines" in text
+
+
+def test_all_cells_invalid(tmp_path: Path) -> None:
+    events = [item for item in study_events(4) if item["reason"] != "Pulling"]
+    path = tmp_path / "events.json"
+    path.write_text(lines(events))
+    text = sane(write_report([path], tmp_path / "out"))
+    assert "n = 0 valid cells of 12; excluded: 12 missing-events." in text
+
+
+def test_a_pull_without_a_size_or_a_tag(tmp_path: Path) -> None:
+    item = event(
+        Pod("web", "node-a", job="", job_uid=""), "Pulled", pulled_message("nginx", "2s"), START
+    )
+    item["message"] = 'Successfully pulled image "nginx" in 0s'
+    path = tmp_path / "events.json"
+    path.write_text(lines([item]))
+    sane(write_report([path], tmp_path / "out"))
+
+
+def test_measured_and_simulated_on_one_page(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=0.01))
+    page = write_report([write_study(tmp_path / "m", (4,)), run], tmp_path / "out")
+    text = sane(page)
+    assert "Measured and rehearsed data stand on one page." in text
+    assert "measured and not measured mixed, simulated nodes" in text
+
+
+def test_a_run_cut_off_before_its_ledger(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    for name in ("ledger.jsonl", "trials.jsonl", "events.logging.jsonl"):
+        (run / name).unlink()
+    sane(write_report([run], tmp_path / "out"))
+
+
+def test_text_from_events_is_never_markup(tmp_path: Path) -> None:
+    evil = 'x</script><script>alert("1")</script><img src=x onerror=alert(2)>'
+    pod = Pod(f"web-{evil}", f"node-{evil}", job="", job_uid="")
+    path = tmp_path / "events.json"
+    path.write_text(lines([event(pod, "Pulled", pulled_message("a/b:1", "2s"), START)]))
+    # The last two scripts are the page's own programs.
+    source = write_report([path], tmp_path / "out").read_text().rpartition("<script>")[0]
+    source = source.rpartition("<script>")[0]
+    assert evil[:1] in source
+    assert "<img" not in source
+    assert 'alert("1")' not in source
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.text(), st.floats(), st.integers()), min_size=1))
+def test_data_on_the_page_is_valid_json_whatever_it_is(values: list[object]) -> None:
+    page = render(Page("t", "l", [Section("s", "S")], data={"x": {"column": values}}))
+    found = re.search(r'id="data-x">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    column = json.loads(found[1])["column"]
+    back = column if isinstance(column, list) else [column["values"][i] for i in column["index"]]
+    expected = [None if isinstance(v, float) and v - v != 0 else v for v in values]
+    assert back == expected
+
+
+def test_the_original_study_on_a_page(chonks: Path, tmp_path: Path) -> None:
+    page = write_report(
+        [chonks / "pulling", chonks / "pulling-test"],
+        tmp_path / "out",
+        manifests=chonks / "manifests" / "run1-manifests-config-layers.json.gz",
+    )
+    text = sane(page)
+    assert page.stat().st_size < 5_000_000
+    assert "n1-standard-64 is 1.07 times faster than n1-standard-16" in text
+    assert "No: without the base no two of them have a layer in common." in text
+    assert "Layers in common, without the base" in text
+    assert re.search("91[0-9] times as much", text)

@@ -1,0 +1,46 @@
+import re
+
+import pytest
+
+from infra.prices import MACHINE_TYPES, PRICES, ZONES, usd_per_hour
+
+
+def test_original_studys_prices() -> None:
+    assert MACHINE_TYPES["n1-standard-16"].usd_per_hour == 0.76
+    assert MACHINE_TYPES["n1-standard-64"].usd_per_hour == 3.03
+
+
+def test_original_studys_zone_is_known_and_its_misspelling_is_not() -> None:
+    assert "us-central1-a" in ZONES
+    assert "us-central1-zz" not in ZONES
+
+
+def test_price_counts_nodes_disks_and_local_ssds() -> None:
+    disk, local = 200 * 0.17 / 730, 2 * 375 * 0.08 / 730
+    price = usd_per_hour("n1-standard-16", nodes=3, disk_type="pd-ssd", disk_gb=200, ssds=2)
+    assert price == pytest.approx(3 * (0.76 + disk + local))
+
+
+def _figures() -> list[tuple[str, dict[str, object]]]:
+    tables = ("machine_types_per_hour", "disks_per_gb_month")
+    rows = [(name, figure) for table in tables for name, figure in PRICES[table].items()]
+    return [("cluster", PRICES["cluster_per_hour"]), *rows]
+
+
+@pytest.mark.parametrize(("name", "figure"), _figures(), ids=lambda item: str(item)[:20])
+def test_every_price_has_a_source_with_a_date(name: str, figure: dict[str, object]) -> None:
+    source = PRICES["sources"][figure["source"]]
+    assert isinstance(figure["usd"], float), name
+    assert source["what"]
+    assert re.fullmatch(r"20\d\d-\d\d", source["date"])
+    # What nobody has looked up says so.
+    assert source["checked"] is ("from memory" not in source["what"])
+
+
+def test_list_prices_follow_from_vcpus_and_memory() -> None:
+    rates = {"n1": (0.031611, 0.004237, 3.75), "n2": (0.031611, 0.004237, 4)}
+    rates["e2"] = (0.021812, 0.002923, 4)
+    for name, machine in MACHINE_TYPES.items():
+        vcpu, gb, gb_a_vcpu = rates[name.partition("-")[0]]
+        computed = machine.vcpus * (vcpu + gb_a_vcpu * gb)
+        assert machine.usd_per_hour == pytest.approx(computed, rel=0.005), name
