@@ -25,7 +25,7 @@ import yaml
 from benchmarks._overhead_loop import run_loop
 from benchmarks._overhead_observer import Observer, Turn, gaps_s
 from experiment.run_folder import RunFolder
-from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session
 from schema.names import JOB_NAMESPACE
 from schema.run_records import Phase, TrialRecord

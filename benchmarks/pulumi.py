@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import Figure
-from rehearsal.language_host import install
-from rehearsal.stand_ins import provider_variables
+from rehearsal.pulumi.language_host import install
+from rehearsal.pulumi.stand_ins import provider_variables
 from tests.infra.engine import running_engine
 from tools.programs import locate
 

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import Figure
-from experiment.ledger import last_attempts
+from experiment.collect.ledger import last_attempts
 from experiment.run_folder import RunFolder
-from experiment.summary import image_lines
+from experiment.terminal.summary import image_lines
 from schema.run_records import CellRecord, Phase, TrialRecord
 
 _ROOT = Path(__file__).parent.parent

@@ -16,8 +16,8 @@ import yaml
 
 from benchmarks import Figure
 from experiment.run_folder import RunFolder
-from experiment.summary import image_lines
-from rehearsal.home import HOME_VARIABLE
+from experiment.terminal.summary import image_lines
+from rehearsal.machine.home import HOME_VARIABLE
 from schema.run_records import Status
 
 IMAGES = 6

@@ -1,5 +1,5 @@
 """`python -m experiment`."""
 
-from experiment.cli import main
+from experiment.cli.app import main
 
 main()

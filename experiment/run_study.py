@@ -9,16 +9,16 @@ import time
 import traceback
 from collections.abc import Callable
 
+from experiment.collect.judge import judge
+from experiment.collect.ledger import last_attempts
 from experiment.errors import InternalError, Interrupted
 from experiment.interrupts import interrupts_wait, signals_interrupt
-from experiment.judge import judge
-from experiment.ledger import last_attempts
-from experiment.measurement import Measurement, now
-from experiment.progress import Progress
-from experiment.registry import resolve_image
+from experiment.measure.run_trials import Measurement, now
+from experiment.plan.registry import resolve_image
+from experiment.provision.stack_cluster import Cluster
 from experiment.run_folder import RunFolder
-from experiment.stack_cluster import Cluster
 from experiment.steps import Steps
+from experiment.terminal.progress import Progress
 from schema.errors import UserError
 from schema.names import REMOVER_IMAGE
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status

@@ -1,7 +1,7 @@
 """What a stack asks of Google before it can be made: quotas, APIs, permissions. Pure.
 
 It repeats what the resources of the program imply, for whoever checks before `pulumi up`; that the
-answers suffice is experiment.preflight's business.
+answers suffice is experiment.preflight.checks's business.
 """
 
 from collections.abc import Mapping

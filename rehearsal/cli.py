@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rehearsal.doctor import Finding, examine, is_ready
-from rehearsal.ending import end
-from rehearsal.fault_kinds import KINDS as KINDS_OF_FAULTS
-from rehearsal.home import default_home
-from rehearsal.options import DEFAULT_SCALE, KINDS
+from rehearsal.faults.catalogue import KINDS as KINDS_OF_FAULTS
+from rehearsal.machine.doctor import Finding, examine, is_ready
+from rehearsal.machine.ending import end
+from rehearsal.machine.home import default_home
+from rehearsal.machine.options import DEFAULT_SCALE, KINDS
+from rehearsal.pulumi.stand_ins import provider_variables
 from rehearsal.session import handling, session
-from rehearsal.stand_ins import provider_variables
 from schema.errors import ExitCode, UserError
 
 app = typer.Typer(

@@ -1,9 +1,9 @@
-"""Clusters on this machine: keeps the contract of rehearsal.fleet.
+"""Clusters on this machine: keeps the contract of rehearsal.cluster.fleet.
 
 The nodes of a pool that carries the label of measured nodes are real or simulated, as the
 rehearsal was asked to be; those of all other pools exist in the API only (kwok), since nothing is
 measured on them. What happens in a cluster is the cluster's business: pods of the event exporter on
-nodes without a kubelet get a process (rehearsal.exporter).
+nodes without a kubelet get a process (rehearsal.cluster.exporter).
 """
 
 import itertools
@@ -17,26 +17,22 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from rehearsal import (
-    control_groups,
-    control_plane,
-    machine,
-    processes,
-    real_nodes,
-    simulated_nodes,
-)
-from rehearsal.cluster_admin import ClusterAdmin
-from rehearsal.cluster_faults import ClusterFaults, FaultSite
-from rehearsal.control_plane import LocalControlPlane
-from rehearsal.exporter import ExporterHost, ExporterSite
-from rehearsal.faults import NO_FAULTS, Faults
-from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
-from rehearsal.home import Home
-from rehearsal.kubelet_tunnel import KubeletTunnel
-from rehearsal.lateness import worst_report
-from rehearsal.options import Options
-from rehearsal.real_nodes import RealNode
-from rehearsal.registry import LocalRegistry
+from rehearsal.cluster import control_plane
+from rehearsal.cluster.admin import ClusterAdmin
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.exporter import ExporterHost, ExporterSite
+from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.faults.cluster import ClusterFaults, FaultSite
+from rehearsal.faults.faults import NO_FAULTS, Faults
+from rehearsal.machine import cgroups, processes, requirements
+from rehearsal.machine.home import Home
+from rehearsal.machine.options import Options
+from rehearsal.real_nodes import node as real_node
+from rehearsal.real_nodes.node import RealNode
+from rehearsal.real_nodes.registry import LocalRegistry
+from rehearsal.simulated_nodes import node as simulated_node
+from rehearsal.simulated_nodes.lateness import worst_report
+from rehearsal.simulated_nodes.tunnel import KubeletTunnel
 from schema.names import MEASURED_LABEL
 
 _READY_S = 90.0
@@ -64,7 +60,7 @@ class _Cluster:
     admin: ClusterAdmin
     exporters: ExporterHost
     faults: ClusterFaults
-    emitter: simulated_nodes.Emitter | None = None
+    emitter: simulated_node.Emitter | None = None
     """What acts for the kubelets of simulated nodes, once there are such."""
     pools: dict[str, _Pool] = field(default_factory=dict)
 
@@ -74,7 +70,7 @@ class _Cluster:
 
 
 class LocalFleet:
-    """Runs clusters on this machine (a rehearsal.fleet.Fleet).
+    """Runs clusters on this machine (a rehearsal.cluster.fleet.Fleet).
 
     Args:
         home: whose folder holds them.
@@ -208,7 +204,7 @@ class LocalFleet:
         processes.stop(self._home.clusters)
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.delete_cluster, list(self._clusters)))
-        control_groups.remove(self._home.control_group)
+        cgroups.remove(self._home.control_group)
         self._tunnel.close()
 
     def _cluster(self, key: ClusterKey) -> _Cluster:
@@ -244,16 +240,16 @@ class LocalFleet:
     ) -> None:
         """Add nodes that kwok keeps, with what acts for their kubelets if they are measured."""
         if pool.is_measured:
-            if obstacle := machine.too_many("simulated", len(names)):
+            if obstacle := requirements.too_many("simulated", len(names)):
                 raise FleetError(obstacle.problem)
-            cluster.emitter = cluster.emitter or simulated_nodes.start_emitter(
+            cluster.emitter = cluster.emitter or simulated_node.start_emitter(
                 cluster.plane,
                 mirror=self._mirror,
                 options=self._options,
                 home=self._home.folder,
                 say=self._say,
             )
-        node = partial(simulated_nodes.node_object, labels=labels, pool=pool.spec)
+        node = partial(simulated_node.node_object, labels=labels, pool=pool.spec)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             list(threads.map(cluster.admin.add_node, map(node, names)))
             pool.nodes.update(dict.fromkeys(names))
@@ -272,17 +268,17 @@ class LocalFleet:
         labels: dict[str, str],
         images: LocalRegistry,
     ) -> None:
-        if hindering := machine.obstacles(self._home.folder):
+        if hindering := requirements.obstacles(self._home.folder):
             raise FleetError(" ".join(f"{each.problem}" for each in hindering))
         start = partial(
-            real_nodes.start,
+            real_node.start,
             plane=cluster.plane,
             labels=labels,
             taints=pool.spec.taints,
             pause_image=images.pause_image,
             control_group=self._home.control_group,
         )
-        with real_nodes.take_numbers(len(names)) as numbers:
+        with real_node.take_numbers(len(names)) as numbers:
             for name in names:
                 folder = cluster.folder / "nodes" / name
                 registry = cluster.faults.registry(name, images.address)

@@ -12,18 +12,20 @@ from contextlib import ExitStack, contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from rehearsal import cloud_logging, google_api, registry
-from rehearsal.clock import Clock
-from rehearsal.faults import Faults, injected_file
-from rehearsal.google_faults import GoogleFaults
-from rehearsal.google_state import GoogleState
-from rehearsal.home import Home
-from rehearsal.image_claims import claim_routes
+from rehearsal.cloud_logging import service
+from rehearsal.cloud_logging.store import LogStore
+from rehearsal.faults.faults import Faults, injected_file
+from rehearsal.google import api
+from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.scheduler_clock import Clock
+from rehearsal.google.state import GoogleState
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.log_store import LogStore
-from rehearsal.mirror import ImageMaker, mirror_routes
-from rehearsal.options import Options
-from rehearsal.registry import LocalRegistry
+from rehearsal.machine.home import Home
+from rehearsal.machine.options import Options
+from rehearsal.real_nodes import registry
+from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
+from rehearsal.real_nodes.registry import LocalRegistry
+from rehearsal.simulated_nodes.manifests import claim_routes
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def local_google(
         stack.callback(store.close)
         faults = Faults.read(options.faults, injected_file(home.folder))
         ending = threading.Event()
-        logging, _ = cloud_logging.serve(store, logging_port, faults)
+        logging, _ = service.serve(store, logging_port, faults)
         stack.callback(logging.stop, 0)
         fleet = LocalFleet(
             home,
@@ -67,7 +69,7 @@ def local_google(
         )
         state = GoogleState(home.folder / "google.sqlite")
         clock = Clock()
-        google = google_api.routes(
+        google = api.routes(
             state,
             fleet,
             store,

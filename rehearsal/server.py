@@ -20,10 +20,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rehearsal import environment, processes, programs, registry
-from rehearsal.cleanup import clear
-from rehearsal.home import Home, RehearsalError, lock, write_json
-from rehearsal.options import Options, parse_options
+from rehearsal.google import environment
+from rehearsal.machine import processes, programs
+from rehearsal.machine.cleanup import clear
+from rehearsal.machine.home import Home, RehearsalError, lock, write_json
+from rehearsal.machine.options import Options, parse_options
+from rehearsal.real_nodes import registry
 from schema.errors import UserError
 
 Answer = Callable[[dict[str, object]], None]
@@ -121,7 +123,7 @@ def _start_stand_ins(
     wanted = sorted(set(programs.PROVIDERS) - official)
     if not wanted:
         return dict
-    command = [sys.executable, "-m", "rehearsal.providers"]
+    command = [sys.executable, "-m", "rehearsal.pulumi.providers"]
     if len(wanted) == 1:
         command += ["--only", wanted[0]]
     log = home.folder / "providers.log"

@@ -22,12 +22,19 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
-from rehearsal import machine, processes
-from rehearsal.ending import end
-from rehearsal.faults import injected_file, parse_faults, refuse_simulated
-from rehearsal.home import Home, RehearsalError, default_home, is_locked, read_json, write_json
-from rehearsal.lateness import worst_report
-from rehearsal.options import DEFAULT_SCALE, Options
+from rehearsal.faults.faults import injected_file, parse_faults, refuse_simulated
+from rehearsal.machine import processes, requirements
+from rehearsal.machine.ending import end
+from rehearsal.machine.home import (
+    Home,
+    RehearsalError,
+    default_home,
+    is_locked,
+    read_json,
+    write_json,
+)
+from rehearsal.machine.options import DEFAULT_SCALE, Options
+from rehearsal.simulated_nodes.lateness import worst_report
 from schema.names import REHEARSAL_VARIABLE
 from tools.programs import cache_root
 
@@ -76,7 +83,7 @@ def session(
         refuse_simulated(asked)
     with _interrupted_by_sigterm():
         server, process = _running(home, wanted), None
-        if obstacle := machine.too_many(nodes, node_count):
+        if obstacle := requirements.too_many(nodes, node_count):
             raise RehearsalError(obstacle.problem, obstacle.cure)
         owned = server is None or not (_is_inside() or _is_kept(home))
         if server is None:
@@ -147,7 +154,7 @@ def _refuse_nonsense(wanted: Options) -> None:
 
 def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     begun = time.monotonic()
-    for obstacle in machine.obstacles(home.folder) if wanted.nodes == "real" else ():
+    for obstacle in requirements.obstacles(home.folder) if wanted.nodes == "real" else ():
         raise RehearsalError(obstacle.problem, obstacle.cure)
     injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]

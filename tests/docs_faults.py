@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rehearsal.fault_kinds import ARGUMENTS, KINDS, Kind
+from rehearsal.faults.catalogue import ARGUMENTS, KINDS, Kind
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 _HEAD = """\
 # Faults on demand
 
 Whatever can go wrong with a study can be made to go wrong in a rehearsal, by name, to see that the
-ledger finds it. Written by `make docs` from `rehearsal/fault_kinds.py`; a test finds it stale.
+ledger finds it. Written by `make docs` from `rehearsal/faults/catalogue.py`; a test finds it stale.
 
 ```console
 .venv/bin/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse \\

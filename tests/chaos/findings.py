@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from rehearsal.faults import node_number
+from rehearsal.faults.faults import node_number
 from schema.errors import ExitCode
 from schema.events import name_time
 from schema.run_records import CellRecord, EventRecord, Phase, Source, Status

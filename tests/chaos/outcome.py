@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from experiment.run_folder import RunFolder
-from rehearsal.faults import Fault, node_number, parse_fault
+from rehearsal.faults.faults import Fault, node_number, parse_fault
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,

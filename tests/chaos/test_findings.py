@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rehearsal.fault_kinds import KINDS
-from rehearsal.faults import Faults, parse_fault
+from rehearsal.faults.catalogue import KINDS
+from rehearsal.faults.faults import Faults, parse_fault
 from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import (
     CellPhases,

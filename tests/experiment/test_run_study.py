@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from experiment.errors import TeardownError
-from experiment.progress import Progress
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
-from experiment.views import PlainView
+from experiment.terminal.progress import Progress
+from experiment.terminal.views import PlainView
 from schema.run_records import Phase, PhaseRecord
 from schema.stack_outputs import StackOutputs
 from tests.experiment.cells import at, run_record

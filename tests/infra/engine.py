@@ -22,15 +22,15 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.program import declare
-from rehearsal import google_api
-from rehearsal.environment import ENDPOINTS
-from rehearsal.fleet import ClusterKey, ControlPlane, PoolSpec
-from rehearsal.google_state import GoogleState
-from rehearsal.providers.base import Found, Resource, Session
-from rehearsal.providers.gcp import GcpProvider
-from rehearsal.providers.kubernetes import KubernetesProvider
-from rehearsal.providers.properties import Props
-from rehearsal.providers.servicer import serve
+from rehearsal.cluster.fleet import ClusterKey, ControlPlane, PoolSpec
+from rehearsal.google import api
+from rehearsal.google.environment import ENDPOINTS
+from rehearsal.google.state import GoogleState
+from rehearsal.pulumi.providers.base import Found, Resource, Session
+from rehearsal.pulumi.providers.gcp import GcpProvider
+from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
+from rehearsal.pulumi.providers.properties import Props
+from rehearsal.pulumi.providers.servicer import serve
 from tests.infra.stack_files import ROOT
 from tools.programs import locate
 
@@ -224,7 +224,7 @@ def _name(urn: str) -> str:
 def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Start everything; nothing is left afterwards."""
     fleet = ListedClusters()
-    routes = google_api.routes(GoogleState(folder / "google.sqlite"), fleet)
+    routes = api.routes(GoogleState(folder / "google.sqlite"), fleet)
     google = Counted(Starlette(routes=routes))
     inside = ListedObjects()
     providers = [serve(provider) for provider in (GcpProvider(), inside)]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from rehearsal.providers.base import Resource, Session
-from rehearsal.providers.gcp import GcpProvider
-from rehearsal.providers.kubernetes import KubernetesProvider
-from rehearsal.providers.properties import from_struct, to_struct
+from rehearsal.pulumi.providers.base import Resource, Session
+from rehearsal.pulumi.providers.gcp import GcpProvider
+from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
+from rehearsal.pulumi.providers.properties import from_struct, to_struct
 from tests.infra.conftest import Declare, Registration
 from tests.infra.stack_files import values_of
 

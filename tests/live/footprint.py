@@ -6,8 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from rehearsal import processes
-from rehearsal.home import Home
+from rehearsal.machine import processes
+from rehearsal.machine.home import Home
 
 _PLACES = (
     "/etc/cni",

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from rehearsal import processes
-from rehearsal.home import Home
+from rehearsal.machine import processes
+from rehearsal.machine.home import Home
 from tools import packages
 from tools.programs import locate
 

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def stand_ins(variables: Mapping[str, str], *arguments: str) -> Iterator[dict[str, int]]:
-    """Run `python -m rehearsal.providers`; its ports."""
+    """Run `python -m rehearsal.pulumi.providers`; its ports."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "rehearsal.providers", *arguments],
+        [sys.executable, "-m", "rehearsal.pulumi.providers", *arguments],
         cwd=ROOT,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,

@@ -20,19 +20,19 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from experiment.stack_cluster import StackCluster
-from experiment.stack_facts import stack_facts
-from experiment.stack_files import copy_stack_files
-from rehearsal.auth_plugin import write_plugin
-from rehearsal.environment import PROJECT, debug_providers, google_variables
-from rehearsal.faults import Faults, parse_faults
-from rehearsal.fleet import ClusterKey, ControlPlane
-from rehearsal.google_state import Kind
-from rehearsal.home import Home
-from rehearsal.providers import google_rest
-from rehearsal.providers.gcp import GcpProvider
-from rehearsal.providers.kubernetes import KubernetesProvider
-from rehearsal.providers.servicer import serve
+from experiment.provision.stack_cluster import StackCluster
+from experiment.provision.stack_files import copy_stack_files
+from experiment.provision.stack_settings import stack_facts
+from rehearsal.cluster.fleet import ClusterKey, ControlPlane
+from rehearsal.faults.faults import Faults, parse_faults
+from rehearsal.google.environment import PROJECT, debug_providers, google_variables
+from rehearsal.google.state import Kind
+from rehearsal.machine.auth_plugin import write_plugin
+from rehearsal.machine.home import Home
+from rehearsal.pulumi.providers import google_rest
+from rehearsal.pulumi.providers.gcp import GcpProvider
+from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
+from rehearsal.pulumi.providers.servicer import serve
 from tests.live.pulumi_engine import ROOT
 from tests.rehearsal.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
@@ -44,8 +44,8 @@ LONGEST_S = 120.0
 UP = """
 import sys
 from pathlib import Path
-from experiment.stack_cluster import StackCluster
-from experiment.stack_facts import stack_facts
+from experiment.provision.stack_cluster import StackCluster
+from experiment.provision.stack_settings import stack_facts
 work = Path(sys.argv[1])
 say = lambda line: print(line, flush=True)
 cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), say)
@@ -134,7 +134,7 @@ class Bed:
         if self._providers is None or self._providers.poll() is not None:
             self.end_providers()
             self._providers = process = subprocess.Popen(
-                [sys.executable, "-m", "rehearsal.providers"],
+                [sys.executable, "-m", "rehearsal.pulumi.providers"],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 text=True,

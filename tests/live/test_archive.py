@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from experiment.archive import collect_archive
+from experiment.collect.archive import collect_archive
+from experiment.collect.judge import judge
 from experiment.errors import MeasureError
-from experiment.judge import judge
 from experiment.run_folder import RunFolder
-from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Source, Status

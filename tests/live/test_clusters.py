@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from experiment.clusters import extend
 from experiment.errors import PreflightError
-from experiment.stack_files import copy_stack_files
-from experiment.stacks import StudyStack
-from rehearsal.google_state import Kind
+from experiment.provision.manage import extend
+from experiment.provision.pulumi_stack import StudyStack
+from experiment.provision.stack_files import copy_stack_files
+from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.pulumi_engine import ROOT
 from tests.live.recovery_bed import Bed, recovery_bed
@@ -122,7 +122,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
             "config:\n  pull-study:gvnic: 'false'\n  pull-study:nodeCount: '4'\n"
         )
 
-    monkeypatch.setattr("experiment.clusters.copy_stack_files", of_other_nodes)
+    monkeypatch.setattr("experiment.provision.manage.copy_stack_files", of_other_nodes)
     before = expires(up)
     with pytest.raises(PreflightError, match="would change measured as well"):
         extend("size-4", 1, lambda _line: None)

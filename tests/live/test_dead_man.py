@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from experiment.google_cloud import GoogleApi
-from experiment.stack_cluster import Presence, StackCluster
-from experiment.stack_facts import stack_facts
-from experiment.stack_files import PROJECT_DIR, set_deadline
-from rehearsal import machine, processes
-from rehearsal.environment import PROJECT
-from rehearsal.home import HOME_VARIABLE, Home
+from experiment.provision.google_api import GoogleApi
+from experiment.provision.stack_cluster import Presence, StackCluster
+from experiment.provision.stack_files import PROJECT_DIR, set_deadline
+from experiment.provision.stack_settings import stack_facts
+from rehearsal.google.environment import PROJECT
+from rehearsal.machine import processes, requirements
+from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from tests.live.pulumi_engine import ROOT
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+        bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
     ),
 ]
 

@@ -24,8 +24,9 @@ import pytest
 import yaml
 
 from experiment.run_folder import RunFolder
-from rehearsal import machine, registry
-from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine import requirements
+from rehearsal.machine.home import HOME_VARIABLE, Home
+from rehearsal.real_nodes import registry
 from rehearsal.session import session
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from schema.run_records import CellRecord, Phase, Source, Status, TrialRecord
@@ -61,7 +62,7 @@ FAULTS = (
 POD = re.compile(rf"{RUN}-t(?P<trial>\d+)-a1-\d+-\w+")
 DISK_BYTES = 8 << 30
 PRESSURE_BYTES = 1 << 30
-"""Less than the 2 GiB below which a kubelet reports pressure (rehearsal.node_files)."""
+"""Less than the 2 GiB below which a kubelet reports pressure (rehearsal.real_nodes.node_files)."""
 LONGEST_S = 400
 
 pytestmark = [
@@ -69,7 +70,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(LONGEST_S + 60),
     pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+        bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
     ),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 
 import infra.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
-from experiment.stack_cluster import Presence
+from experiment.provision.stack_cluster import Presence
 from schema.errors import ExitCode
 from tests.live.recovery_bed import Bed, recovery_bed
 

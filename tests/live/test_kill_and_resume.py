@@ -22,8 +22,8 @@ import requests
 import yaml
 
 from experiment.run_folder import RunFolder
-from rehearsal import machine
-from rehearsal.home import HOME_VARIABLE
+from rehearsal.machine import requirements
+from rehearsal.machine.home import HOME_VARIABLE
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Status
@@ -44,7 +44,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3 * LONGEST_S),
     pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+        bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
     ),
 ]
 

@@ -15,19 +15,20 @@ import requests
 from images.make.build import build_image, build_pause
 from images.make.push import BuiltImage
 from images.registry.reference import Target, parse_target
-from rehearsal import auth_plugin, machine, processes, registry
-from rehearsal.cleanup import clear
-from rehearsal.cluster_admin import ClusterAdmin
-from rehearsal.control_plane import LocalControlPlane
-from rehearsal.fleet import ClusterKey, FleetError, LogLine, PoolSpec
-from rehearsal.home import Home, lock
+from rehearsal.cluster.admin import ClusterAdmin
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.fleet import ClusterKey, FleetError, LogLine, PoolSpec
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.options import Options
+from rehearsal.machine import auth_plugin, processes, requirements
+from rehearsal.machine.cleanup import clear
+from rehearsal.machine.home import Home, lock
+from rehearsal.machine.options import Options
+from rehearsal.real_nodes import registry
 from schema.image_tag import parse_tag
 from schema.names import MEASURED_LABEL
 from tests.live.footprint import expect_same, footprint, processes_of
 
-OBSTACLES = machine.obstacles(Path("/var/lib"))
+OBSTACLES = requirements.obstacles(Path("/var/lib"))
 
 pytestmark = [
     pytest.mark.live,

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from rehearsal import machine, processes, session
-from rehearsal.ending import end
-from rehearsal.home import HOME_VARIABLE, Home, RehearsalError, is_locked, read_json
+from rehearsal import session
+from rehearsal.machine import processes, requirements
+from rehearsal.machine.ending import end
+from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError, is_locked, read_json
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from tests.live.footprint import Footprint, expect_same, footprint, processes_of
 
-OBSTACLES = machine.obstacles(Path("/var/lib"))
+OBSTACLES = requirements.obstacles(Path("/var/lib"))
 
 pytestmark = [
     pytest.mark.live,

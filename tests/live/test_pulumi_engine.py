@@ -20,7 +20,7 @@ from tests.live.pulumi_engine import (
     open_stack,
     stand_ins,
 )
-from tests.rehearsal.providers.noted_google import NotedGoogle, noted_google
+from tests.rehearsal.pulumi.providers.noted_google import NotedGoogle, noted_google
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -340,7 +340,7 @@ open_stack(Program()).up(on_output=lambda line: None)
 def test_a_cluster_whose_maker_was_killed_is_recovered(
     stack: automation.Stack, google: NotedGoogle
 ) -> None:
-    """The way back that experiment.stacks goes: the id of a pending creation is known."""
+    """As experiment.provision.pulumi_stack does: the id of a pending creation is known."""
     stack.destroy()
     google.forget()
     google.fleet.cluster_s = 8

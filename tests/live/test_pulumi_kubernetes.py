@@ -12,8 +12,9 @@ from kubernetes import client, config
 from pulumi import automation
 from pulumi_kubernetes import Provider, apps, core, meta, rbac
 
-from rehearsal import control_plane, processes
-from rehearsal.control_plane import VIRTUAL_NODE, LocalControlPlane
+from rehearsal.cluster import control_plane
+from rehearsal.cluster.control_plane import VIRTUAL_NODE, LocalControlPlane
+from rehearsal.machine import processes
 from tests.live.pulumi_engine import (
     changed,
     collect_failed_outputs,

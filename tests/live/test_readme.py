@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import machine
-from rehearsal.home import HOME_VARIABLE
+from rehearsal.machine import requirements
+from rehearsal.machine.home import HOME_VARIABLE
 from schema.errors import ExitCode
 from schema.names import REHEARSAL_VARIABLE
 
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+        bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
     ),
 ]
 

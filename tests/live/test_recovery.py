@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from experiment.stack_cluster import Presence
+from experiment.provision.stack_cluster import Presence
 from tests.live.recovery_bed import LONGEST_S, Bed, children, gone, kill, recovery_bed
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]

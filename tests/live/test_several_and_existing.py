@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from experiment.run_folder import RunFolder
-from rehearsal import machine
-from rehearsal.ending import end
-from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine import requirements
+from rehearsal.machine.ending import end
+from rehearsal.machine.home import HOME_VARIABLE, Home
 from schema.errors import ExitCode
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Phase, Status
@@ -123,7 +123,7 @@ $P destroy --stack size-4 --yes
 
 
 @pytest.mark.skipif(
-    bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+    bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
 )
 def test_images_of_an_earlier_run_are_removed_from_a_cluster_that_is_there(here: Path) -> None:
     script = EXISTING.format(python=sys.executable)

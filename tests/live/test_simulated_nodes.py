@@ -14,14 +14,14 @@ import pytest
 from starlette.applications import Starlette
 
 from analysis.read.pull_message import parse_pulled
-from rehearsal import auth_plugin
-from rehearsal.cleanup import clear
-from rehearsal.cluster_admin import ClusterAdmin
-from rehearsal.fleet import ClusterKey, LogLine, PoolSpec
-from rehearsal.home import Home, lock
-from rehearsal.image_claims import claim_routes
+from rehearsal.cluster.admin import ClusterAdmin
+from rehearsal.cluster.fleet import ClusterKey, LogLine, PoolSpec
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.options import Options
+from rehearsal.machine import auth_plugin
+from rehearsal.machine.cleanup import clear
+from rehearsal.machine.home import Home, lock
+from rehearsal.machine.options import Options
+from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
 from schema.names import MEASURED_LABEL
 from tests.rehearsal.local_google import Loopback

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from experiment.run_folder import RunFolder
-from rehearsal import machine, processes
-from rehearsal.ending import end
-from rehearsal.home import HOME_VARIABLE, Home
+from rehearsal.machine import processes, requirements
+from rehearsal.machine.ending import end
+from rehearsal.machine.home import HOME_VARIABLE, Home
 from schema.errors import ExitCode
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Phase, Source, Status
@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(2 * LONGEST_S + 60),
     pytest.mark.skipif(
-        bool(machine.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
+        bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"
     ),
 ]
 

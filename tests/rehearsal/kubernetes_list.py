@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from rehearsal.certificates import certify_administrator, make_authority
-from rehearsal.fleet import ControlPlane
+from rehearsal.cluster.certificates import certify_administrator, make_authority
+from rehearsal.cluster.fleet import ControlPlane
 
 Json = dict[str, Any]
 

@@ -13,12 +13,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rehearsal.faults import Faults
-from rehearsal.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
-from rehearsal.google_api import routes
-from rehearsal.google_faults import GoogleFaults
-from rehearsal.google_state import GoogleState
-from rehearsal.log_store import LogStore
+from rehearsal.cloud_logging.store import LogStore
+from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
+from rehearsal.faults.faults import Faults
+from rehearsal.google.api import routes
+from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.state import GoogleState
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
@@ -26,7 +26,7 @@ ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
 
 @dataclass
 class ListFleet:
-    """Keeps the contract of rehearsal.fleet with a list.
+    """Keeps the contract of rehearsal.cluster.fleet with a list.
 
     Attributes:
         clusters: pools by cluster, nodes by pool.

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.read.pull_message import parse_pulled
-from rehearsal.pull_model import LayerSize, Parameters, download_cap, load_parameters, pull_time
+from rehearsal.simulated_nodes.pull_model import (
+    LayerSize,
+    Parameters,
+    download_cap,
+    load_parameters,
+    pull_time,
+)
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "container-chonks"
 FITTED = ("pulling/run1/4", "pulling/run1/8", "pulling/run1/16")

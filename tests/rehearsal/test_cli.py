@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rehearsal import cli, doctor, machine
-from rehearsal.doctor import Finding
-from rehearsal.home import HOME_VARIABLE, Home
-from rehearsal.machine import Obstacle
+from rehearsal import cli
+from rehearsal.machine import doctor, requirements
+from rehearsal.machine.doctor import Finding
+from rehearsal.machine.home import HOME_VARIABLE, Home
+from rehearsal.machine.requirements import Obstacle
 from tools import packages, programs
 from tools.part import Part
 
@@ -47,7 +48,7 @@ def test_findings_tell_parts_plugins_and_the_machine(
     monkeypatch.setattr(packages, "report", tuple)
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
     obstacle = Obstacle("Real nodes need root, and this is a user.", "sudo -E")
-    monkeypatch.setattr(machine, "obstacles", lambda _: [obstacle])
+    monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
     found = doctor.examine(Home(tmp_path))
     assert [each.name for each in found if each.state == "missing"] == ["kwok", "real nodes"]
     assert not doctor.is_ready(found)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehearsal.fleet import ClusterKey, PoolSpec
+from rehearsal.cluster.fleet import ClusterKey, PoolSpec
 from rehearsal.local_fleet import _folder_name, _labels, _node_names, _Pool
 
 KEY = ClusterKey("p", "us-central1-a", "study")

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rehearsal import machine, session
-from rehearsal.home import HOME_VARIABLE, Home, RehearsalError
-from rehearsal.machine import Obstacle
+from rehearsal import session
+from rehearsal.machine import requirements
+from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError
+from rehearsal.machine.requirements import Obstacle
 from rehearsal.session import _keep_log, _variables, handling
 from schema.names import REHEARSAL_VARIABLE
 
@@ -30,7 +31,7 @@ def test_a_machine_that_cannot_run_nodes_is_refused_before_anything_starts(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obstacle = Obstacle("Real nodes need root, and this is a user.", "run it with sudo -E")
-    monkeypatch.setattr(machine, "obstacles", lambda _: [obstacle])
+    monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
     with pytest.raises(RehearsalError, match="need root") as refused, session():
         pass
     assert refused.value.cure == "run it with sudo -E"

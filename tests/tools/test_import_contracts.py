@@ -12,23 +12,31 @@ PACKAGES = ("analysis", "experiment", "images", "infra", "rehearsal", "schema", 
 SINGLE_MODULES = ("cli", "collect", "kube", "plan", "stacks")
 
 FORBIDDEN = [
-    ("schema", "import experiment.plan", "schema: "),
+    ("schema", "import experiment.plan.trial_order", "schema: "),
     ("tools", "import rehearsal", "tools: "),
-    ("infra", "import experiment.plan", "infra: "),
+    ("infra", "import experiment.plan.trial_order", "infra: "),
     ("images", "import infra", "images: "),
     ("analysis", "import google.cloud.logging", "analysis: "),
-    ("analysis", "import experiment.plan", "analysis: "),
-    ("rehearsal", "import experiment.plan", "rehearsal: "),
+    ("analysis", "import experiment.plan.trial_order", "analysis: "),
+    ("rehearsal", "import experiment.plan.trial_order", "rehearsal: "),
     ("rehearsal", "import infra", "rehearsal: "),
-    ("experiment.plan", "import infra", "infra is called from experiment.stacks alone"),
-    ("experiment.stacks", "import rehearsal", "rehearsal is opened from experiment.cli alone"),
-    ("experiment.plan", "import pulumi", "Pulumi has one module"),
-    ("experiment.plan", "import kubernetes", "the Kubernetes client has one module"),
+    (
+        "experiment.plan.trial_order",
+        "import infra",
+        "infra is called from experiment.provision.pulumi_stack alone",
+    ),
+    (
+        "experiment.provision.pulumi_stack",
+        "import rehearsal",
+        "rehearsal is opened from experiment.cli.app alone",
+    ),
+    ("experiment.plan.trial_order", "import pulumi", "Pulumi has one module"),
+    ("experiment.plan.trial_order", "import kubernetes", "the Kubernetes client has one module"),
 ]
 ALLOWED = [
     ("analysis", "import schema"),
-    ("experiment.stacks", "import infra, pulumi.automation"),
-    ("experiment.cli", "import rehearsal, analysis"),
+    ("experiment.provision.pulumi_stack", "import infra, pulumi.automation"),
+    ("experiment.cli.app", "import rehearsal, analysis"),
     ("experiment.kube", "import kubernetes.client"),
     ("rehearsal", "import images, schema, tools, kubernetes"),
 ]
@@ -74,10 +82,10 @@ def test_an_import_in_the_direction_is_allowed(module: str, line: str, tmp_path:
 @pytest.mark.parametrize(
     ("path", "line", "refused"),
     [
-        ("experiment/plan.py", "from google.cloud import logging", True),
-        ("experiment/collect.py", "from google.cloud import logging", False),
+        ("experiment/plan/trial_order.py", "from google.cloud import logging", True),
+        ("experiment/collect/cloud_logging.py", "from google.cloud import logging", False),
         ("infra/program.py", "from pulumi import automation", True),
-        ("experiment/stacks.py", "from pulumi import automation", False),
+        ("experiment/provision/pulumi_stack.py", "from pulumi import automation", False),
     ],
 )
 def test_a_third_party_client_has_one_module(path: str, line: str, *, refused: bool) -> None:

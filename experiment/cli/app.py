@@ -1,0 +1,249 @@
+"""`python -m experiment`: options, and the exit codes of schema.errors.
+
+What a command does is in the module that it calls, imported when it is called: Pulumi and Google's
+clients take seconds to load, which neither --help nor a mistyped option should cost.
+"""
+# ruff: noqa: PLC0415 (see above)
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any
+
+import typer
+
+from experiment.cli import clusters
+from experiment.cli import options as opt
+from experiment.errors import Interrupted
+from experiment.plan import request
+from experiment.provision.stack_files import node_count
+from schema.errors import ExitCode, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Measure how long Kubernetes nodes take to pull container images.",
+    epilog="Exit codes: "
+    + "; ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode)
+    + ". docs/reference.md says what each means.",
+)
+
+
+@app.command()
+def run(
+    *,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    order: opt.OrderOption = None,
+    seed: opt.Seed = None,
+    repeat: opt.Repeat = None,
+    staging: opt.Staging = True,
+    parallel: opt.Parallel = 1,
+    budget_usd: opt.BudgetUsd = None,
+    keep_cluster: opt.KeepCluster = False,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
+    rehearse: opt.Rehearse = False,
+    nodes: opt.Nodes = None,
+    speed: opt.Speed = None,
+    fault: opt.Fault = None,
+    faults: opt.Faults = None,
+    rate_limits: opt.RateLimits = None,
+    scale: opt.Scale = None,
+    run_id: opt.RunId = "",
+    resume: opt.Resume = "",
+    quiet: opt.Quiet = False,
+    json_log: opt.JsonLog = False,
+    yes: opt.Yes = False,
+) -> None:
+    """Bring a cluster up, pull every image of a study on every node, and write a report."""
+    rehearsed = request.rehearsal_options(
+        rehearse=rehearse,
+        nodes=nodes,
+        speed=speed,
+        fault=fault,
+        faults=faults,
+        rate_limits=rate_limits,
+        scale=scale,
+    )
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        order=order,
+        seed=seed,
+        repeat=repeat,
+        staging=staging,
+        budget_usd=budget_usd,
+        run_id=run_id,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
+    )
+    manner = request.Manner(
+        keep_cluster=keep_cluster,
+        agreed=yes,
+        quiet=quiet,
+        json_log=json_log,
+        parallel=parallel,
+    )
+    if resume:
+        request.check_resumed(new)
+        rehearsed = _as_it_was(resume, rehearsed) if rehearse else {}
+    else:
+        request.check_new(new)
+    largest = max((node_count(stack) or 0 for stack in new.stacks), default=0)
+    with _place(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
+        from experiment.cli import run as run_command
+
+        done = (
+            run_command.resume(resume, budget_usd, manner)
+            if resume
+            else run_command.run(new, manner)
+        )
+    raise typer.Exit(done)
+
+
+@app.command()
+def plan(
+    *,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    order: opt.OrderOption = None,
+    seed: opt.Seed = None,
+    repeat: opt.Repeat = None,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
+    rehearse: opt.Rehearse = False,
+    scale: opt.Scale = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Tell what a run would do: trials, bytes, disk, hours and cost. It makes nothing."""
+    rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        order=order,
+        seed=seed,
+        repeat=repeat,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
+    )
+    request.check_new(new)
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.cli.plan import show_plans
+
+        show_plans(new, as_json=as_json)
+
+
+@app.command()
+def preflight(
+    *,
+    stack: opt.Stacks = None,
+    all_sizes: opt.AllSizes = False,
+    study: opt.StudyFile = None,
+    repeat: opt.Repeat = None,
+    kubeconfig: opt.Kubeconfig = None,
+    context: opt.Context = "",
+    node_selector: opt.NodeSelector = "",
+    rehearse: opt.Rehearse = False,
+    scale: opt.Scale = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Check all that a run needs before it costs anything: a line each, with its cure."""
+    rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
+    new = request.NewRuns(
+        stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
+        study=study,
+        repeat=repeat,
+        existing=request.existing_cluster(kubeconfig, context, node_selector),
+    )
+    request.check_new(new)
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.cli.run import show_preflight
+
+        done = show_preflight(new, as_json=as_json)
+    raise typer.Exit(done)
+
+
+@app.command()
+def ledger(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+    """Show a run's cells as a grid, image by node, and count why cells are excluded."""
+    from experiment.cli.results import show_ledger
+
+    raise typer.Exit(show_ledger(run, as_json=as_json))
+
+
+@app.command()
+def time(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+    """Tell where the wall time of a run went."""
+    from experiment.cli.results import show_time
+
+    show_time(run, as_json=as_json)
+
+
+@app.command()
+def collect(
+    run: opt.Run,
+    *,
+    from_archive: Annotated[
+        bool,
+        typer.Option(
+            "--from-archive", help="Read the bucket that the log sink fills, hours later."
+        ),
+    ] = False,
+    rehearse: opt.Rehearse = False,
+) -> None:
+    """Read a run's events again from Cloud Logging, and judge its cells anew."""
+    rehearsed = _as_it_was(run, {}) if rehearse else {}
+    with _place(rehearse=rehearse, **rehearsed):
+        from experiment.cli.results import collect_again
+
+        done = collect_again(run, from_archive=from_archive)
+    raise typer.Exit(done)
+
+
+app.add_typer(clusters.app)
+
+
+@contextmanager
+def _place(*, rehearse: bool, **options: Any) -> Iterator[None]:
+    """Google, or its place on this machine."""
+    from rehearsal.session import session
+
+    try:
+        with session(**options) if rehearse else nullcontext():
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted before anything was created.") from None
+
+
+def _as_it_was(run: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A rehearsal like the one in which a run was begun, but for what is given."""
+    from experiment.run_folder import RunFolder
+
+    record = RunFolder.open(request.RUNS, run).read_run().rehearsal
+    if record is None:
+        return given
+    return {"nodes": record.nodes, "scale": record.scale, "speed": record.speed} | given
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    try:
+        app()
+    except UserError as error:
+        name = getattr(error, "failure", None)
+        typer.echo(f"Error{f' ({name})' if name else ''}: {error}", err=True)
+        sys.exit(error.exit_code)
+    finally:
+        _let_go_of_a_closed_pipe()
+
+
+def _let_go_of_a_closed_pipe() -> None:
+    """What `| head` leaves must not turn the exit code into that of a failed flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

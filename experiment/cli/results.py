@@ -1,0 +1,227 @@
+"""What a run's folder says afterwards: its ledger as a grid, its time, its events read again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from analysis.judge.wall_time import lines, run_wall_time
+from experiment.collect.archive import collect_archive
+from experiment.collect.judge import collect_late, judge_all
+from experiment.collect.ledger import last_attempts
+from experiment.errors import PlanError, ledger_exit_code
+from experiment.plan.request import RUNS
+from experiment.run_folder import RunFolder
+from experiment.terminal.grid import columns, legend, reasons, row, short_name
+from experiment.terminal.views import make_console
+from schema.run_records import CellRecord, RunRecord, Status
+
+_LABEL_WIDTH = 34
+_LONGEST_REASON = 400
+_LATE_S = 60.0
+_CLOCK_TOLD_S = 2.0
+
+
+def show_ledger(run: str, *, as_json: bool = False) -> int:
+    """Print a run's cells as a grid and why cells are excluded; the exit code of its ledger.
+
+    Raises:
+        PlanError: there is no such run, or nothing of it is judged yet.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record = folder.read_run()
+    cells = last_cells(folder)
+    if not cells:
+        raise PlanError(
+            f"Nothing of the run {record.run_id} has been judged yet, so it has no ledger.",
+            f"python -m experiment run --resume {record.run_id}",
+        )
+    if as_json:
+        _print_json(folder, record, cells)
+    else:
+        console = make_console()
+        _print_grid(console, record, cells)
+        for line in _source_lines(folder):
+            console.print(escape(line), highlight=False, soft_wrap=True)
+    return ledger_exit_code(cells)
+
+
+def last_cells(folder: RunFolder) -> list[CellRecord]:
+    """The ledger's line for each cell: of the trial's last attempt, the one judged last."""
+    attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
+    last = {
+        (cell.trial, cell.node): cell
+        for cell in folder.cells()
+        if cell.attempt == attempts.get(cell.trial)
+    }
+    return list(last.values())
+
+
+def _print_json(folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord]) -> None:
+    valid = sum(cell.status is Status.VALID for cell in cells)
+    typer.echo(
+        json.dumps(
+            {
+                "run": record.run_id,
+                "rehearsal": record.rehearsal.model_dump() if record.rehearsal else None,
+                "cells": len(cells),
+                "valid": valid,
+                "excluded": [asdict(reason) for reason in reasons(cells)],
+                "evidence": [each.model_dump(mode="json") for each in folder.evidence()],
+                "gaps": [gap.model_dump(mode="json") for gap in folder.gaps()],
+                "grid": [
+                    {"trial": cell.trial, "node": cell.node, "status": cell.status}
+                    for cell in cells
+                ],
+            },
+            indent=2,
+        )
+    )
+
+
+def _print_grid(console: Console, record: RunRecord, cells: Sequence[CellRecord]) -> None:
+    nodes = _nodes(cells)
+    by_trial = {
+        number: {cell.node: cell.status for cell in own}
+        for number, own in groupby(sorted(cells, key=_trial), key=_trial)
+    }
+    per_column = columns(len(nodes), console.width - _LABEL_WIDTH - 12)
+    plain = not console.encoding.lower().startswith("utf")
+    rehearsed = f" (a rehearsal: {record.rehearsal.nodes} nodes)" if record.rehearsal else ""
+    console.print(
+        escape(
+            f"Run {record.run_id}{rehearsed}: {len(record.trials)} trials x {len(nodes)} nodes of "
+            f"{record.stack}"
+        ),
+        highlight=False,
+        soft_wrap=True,
+    )
+    for trial in record.trials:
+        statuses = by_trial.get(trial.trial, {})
+        marks: list[str] = [statuses.get(node, "") for node in nodes]
+        valid = sum(status == Status.VALID for status in marks)
+        label = f"{trial.trial:>3} {short_name(trial.image)}"
+        if record.study.repetitions > 1:
+            label += f" #{trial.repetition}"
+        text = Text(f"{label[:_LABEL_WIDTH]:<{_LABEL_WIDTH}} ")
+        text.append(row(marks, per_column, plain=plain)).append(f" {valid}/{len(nodes)}")
+        console.print(text, soft_wrap=True)
+    used = {str(cell.status) for cell in cells}
+    used |= {""} if len(by_trial) < len(record.trials) else set()
+    console.print(escape(legend(sorted(used), per_column, plain=plain)), highlight=False)
+    valid = sum(cell.status is Status.VALID for cell in cells)
+    console.print(f"{valid} of {len(record.trials) * len(nodes)} cells are valid", highlight=False)
+    if valid < len(cells):
+        console.print(_reason_table(cells))
+
+
+def _reason_table(cells: Sequence[CellRecord]) -> Table:
+    table = Table(title="Excluded", title_justify="left")
+    for name in ("cells", "status", "failure", "reason of the first"):
+        table.add_column(name, justify="right" if name == "cells" else "left", overflow="fold")
+    for reason in reasons(cells):
+        told = escape(reason.example[:_LONGEST_REASON])
+        table.add_row(str(reason.cells), reason.status, reason.failure, told)
+    return table
+
+
+def _trial(cell: CellRecord) -> int:
+    return cell.trial
+
+
+def _nodes(cells: Sequence[CellRecord]) -> list[str]:
+    """In the order of the ledger; a resumed run may have nodes of several clusters."""
+    return list(dict.fromkeys(cell.node for cell in cells))
+
+
+def show_time(run: str, *, as_json: bool) -> None:
+    """Print where the wall time of a run went.
+
+    Raises:
+        PlanError: there is no such run, or no phase of it has ended.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record, phases = folder.read_run(), folder.phases()
+    if not phases:
+        raise PlanError(
+            f"No phase of the run {record.run_id} has ended, so there is no time to tell of.",
+            f"python -m experiment run --resume {record.run_id}",
+        )
+    told = run_wall_time(record, phases, folder.trials(), folder.cells())
+    if as_json:
+        typer.echo(json.dumps(asdict(told), indent=2, default=str))
+        return
+    for line in lines(told):
+        typer.echo(line)
+
+
+def collect_again(run: str, *, from_archive: bool) -> int:
+    """Read a run's events again, judge its cells anew, and show the ledger; its exit code.
+
+    Args:
+        run: id or folder.
+        from_archive: read the bucket that the log sink fills, not Cloud Logging itself.
+
+    Raises:
+        UserError: there is no such run, or Google gave nothing.
+    """
+    folder = RunFolder.open(RUNS, run)
+    record = folder.read_run()
+    if from_archive:
+        new = collect_archive(folder, record)
+        typer.echo(f"{new} events of the archive are new.")
+        judge_all(folder, record, complete=_was_complete(folder))
+    else:
+        before = len(folder.events())
+        complete = collect_late(folder, record, _LATE_S, _tell_collected)
+        new = len(folder.events()) - before
+        typer.echo(
+            f"{new} events are new; Cloud Logging "
+            + ("holds all that the watch saw." if complete else "still lacks some.")
+        )
+    return show_ledger(run)
+
+
+def _tell_collected(found: int, wanted: int) -> None:
+    """After each reading, which are seconds apart."""
+    typer.echo(f"{found} of the {wanted} events that the watch saw are in Cloud Logging", err=True)
+
+
+def _was_complete(folder: RunFolder) -> bool:
+    evidence = folder.evidence()
+    return bool(evidence) and evidence[-1].complete
+
+
+def _source_lines(folder: RunFolder) -> list[str]:
+    """What each source gave and lost, of each attempt as it was judged last."""
+    last = {evidence.attempt: evidence for evidence in folder.evidence()}
+    lines = []
+    for attempt, evidence in sorted(last.items()):
+        counts = "; ".join(
+            f"{source} saw {count.seen} and lost {count.lost}"
+            + (f", {count.repeated} of them twice" if count.repeated else "")
+            for source, count in evidence.sources.items()
+        )
+        whole = "" if evidence.complete else "; Cloud Logging was not complete in time"
+        named = f"Events of attempt {attempt}" if len(last) > 1 else "Events"
+        lines.append(
+            f"{named}: {counts or 'none'}; {evidence.seen_by_several} seen by several sources, "
+            f"{evidence.seen_by_one} by one, {evidence.seen_by_none} by none{whole}."
+        )
+        lines += [
+            f"The clock of {node} is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead'}."
+            for node, seconds in evidence.clock_offsets_s.items()
+            if abs(seconds) >= _CLOCK_TOLD_S
+        ]
+    lines += [
+        f"Gap of the {gap.source} of {(gap.until - gap.since).total_seconds():.1f} s at "
+        f"{gap.since:%H:%M:%S}: {gap.reason}."
+        for gap in folder.gaps()
+    ]
+    return lines

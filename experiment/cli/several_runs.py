@@ -1,0 +1,284 @@
+"""Several planned runs, on a cluster each, in order or some at once; one summary and one report.
+
+Each run is a process of its own, so one that fails, or takes all memory, does not end the others.
+It tells what it does as JSON lines. This module decides nothing about a run.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from rich.table import Table
+
+from analysis.show.report import write_report
+from experiment.cli.run import ask
+from experiment.collect.ledger import last_attempts
+from experiment.errors import worst
+from experiment.plan.open_run import Planned
+from experiment.plan.request import RUNS, Manner
+from experiment.terminal.grid import ENDED
+from experiment.terminal.progress import Progress, Row, View
+from schema.errors import ExitCode
+from schema.run_records import Status
+
+REPORTS = RUNS.parent / "reports"
+"""Where reports over several runs go."""
+
+_BAR = 50
+_ERROR = re.compile(r"\AError( \([^)]*\))?: ")
+"""With which experiment.cli.app begins the sentence that a run ends with."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _Child:
+    """One run as the parent sees it."""
+
+    planned: Planned
+    text: str = "waits for its turn"
+    error: str = ""
+    code: int | None = None
+    """None until it has ended."""
+    process: "subprocess.Popen[str] | None" = None
+    begun: bool = False
+    """It has said what it is going to do, which the parent has said for all."""
+    done: int = 0
+    cells: int = 0
+
+    @property
+    def stack(self) -> str:
+        return self.planned.record.stack
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLine:
+    """One run in the summary."""
+
+    run: str
+    stack: str
+    nodes: int
+    valid: int
+    cells: int
+    minutes: float
+    """First phase begun to last phase ended."""
+    usd: float
+    """Of that time, provisioning to teardown, at list prices."""
+    exit_code: int
+    ended: str
+
+
+def carry_out_all(plans: Sequence[Planned], manner: Manner, view: View) -> int:
+    """Carry out planned runs, and show and report them together; the worst of their exit codes.
+
+    Ctrl-C, SIGTERM and SIGHUP go to the runs under way, which take their clusters down; no further
+    one is begun.
+
+    Raises:
+        UserError: nobody agreed to the cost.
+    """
+    progress = Progress(view, lambda _line: None)
+    ask(plans, progress, manner)
+    children = [_Child(planned) for planned in plans]
+    _Family(children, manner, progress).run()
+    lines = [size_line(child.planned, child.code or 0, child.error) for child in children]
+    progress.table(summary_table(lines), [asdict(line) for line in lines])
+    for child, line in zip(children, lines, strict=True):
+        if line.exit_code:
+            progress.result(f"{child.stack}: {child.error or line.ended}")
+            progress.result(f"  to go on: python -m experiment run --resume {line.run}")
+    _report(plans, progress)
+    return worst(line.exit_code for line in lines)
+
+
+class _Family:
+    """Runs children and draws them."""
+
+    def __init__(self, children: list[_Child], manner: Manner, progress: Progress) -> None:
+        self._children = children
+        self._manner = manner
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until the last has ended."""
+        with (
+            self._progress.phase(f"{len(self._children)} clusters"),
+            _handling(self._stop),
+            ThreadPoolExecutor(self._manner.parallel) as pool,
+        ):
+            left: set[Future[None]] = {pool.submit(self._carry, child) for child in self._children}
+            while left:  # in short steps, so that signals are handled meanwhile
+                ended, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        self._progress.say("Interrupted: every cluster is being taken down; please wait.")
+        forwarded = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+        for child in self._children:
+            if child.process is not None and child.code is None:
+                with suppress(ProcessLookupError):
+                    child.process.send_signal(forwarded)
+
+    def _carry(self, child: _Child) -> None:
+        if self._stopping:
+            child.code, child.error = ExitCode.INTERRUPTED, "Interrupted before its turn."
+            return
+        command = [sys.executable, "-m", "experiment", "run", "--json-log", "--yes"]
+        command += ["--resume", child.planned.record.run_id]
+        command += ["--keep-cluster"] if self._manner.keep_cluster else []
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # the terminal's Ctrl-C comes through _stop, once
+        ) as process:
+            child.process = process
+            complaints = threading.Thread(target=self._hear, args=(child, process), daemon=True)
+            complaints.start()
+            assert process.stdout is not None  # noqa: S101 (PIPE)
+            for text in process.stdout:
+                self._take(child, text)
+            child.code = process.wait()
+            complaints.join(5)
+        if child.code < 0:
+            child.error = child.error or f"The run was ended by signal {-child.code}."
+            child.code = 128 - child.code
+        self._tell(child, f"ended with code {child.code}")
+
+    def _hear(self, child: _Child, process: "subprocess.Popen[str]") -> None:
+        assert process.stderr is not None  # noqa: S101 (PIPE)
+        said = process.stderr.read().strip()
+        if said:
+            child.error = _ERROR.sub("", said)[-2000:]
+
+    def _take(self, child: _Child, text: str) -> None:
+        try:
+            told: Mapping[str, Any] = json.loads(text)
+        except json.JSONDecodeError:
+            self._tell(child, text.rstrip())
+            return
+        kind = told.get("kind")
+        child.begun = child.begun or kind == "begin"
+        if kind in {"line", "result"} and child.begun:
+            self._tell(child, str(told["text"]))
+        elif kind == "end":
+            child.text = f"{told['phase']} is over"
+            self._tell(child, f"{told['phase']:<10} {told['seconds']:7.1f} s")
+        elif kind in {"begin", "progress"}:
+            child.text = f"{told['phase']} {told.get('text', '')}".strip()
+            child.done, child.cells = told.get("cells_ended") or child.done, told.get("cells") or 0
+            self._draw()
+
+    def _tell(self, child: _Child, text: str) -> None:
+        with self._lock:
+            self._progress.say(f"{child.stack}: {text}")
+        self._draw()
+
+    def _draw(self) -> None:
+        ended = sum(child.code is not None for child in self._children)
+        under_way = [
+            f"{child.stack}: {child.text}"
+            for child in self._children
+            if child.process is not None and child.code is None
+        ]
+        with self._lock:
+            self._progress.rows(
+                {number: _bar(child) for number, child in enumerate(self._children, start=1)}
+            )
+            self._progress.now("; ".join(under_way), ended, len(self._children))
+
+
+def _bar(child: _Child) -> Row:
+    if child.code is not None:
+        filled = _BAR if child.code == ExitCode.OK else 0
+    else:
+        filled = round(_BAR * child.done / child.cells) if child.cells else 0
+    phase = "ended" if child.code is not None else child.text.partition(" ")[0]
+    return Row(f"{child.stack} {phase}", [ENDED] * filled + [""] * (_BAR - filled))
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def size_line(planned: Planned, code: int, error: str) -> SizeLine:
+    """A run's line, from its folder."""
+    folder = planned.folder
+    attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
+    cells = [cell for cell in folder.cells() if attempts.get(cell.trial) == cell.attempt]
+    phases = folder.phases()
+    begun = min((phase.started_at for phase in phases), default=None)
+    over = max((phase.ended_at for phase in phases), default=None)
+    paid = sum(
+        (phase.ended_at - phase.started_at).total_seconds()
+        for phase in phases
+        if phase.phase != "preflight"
+    )
+    name = ExitCode(code).name.lower().replace("_", " ") if code in set(ExitCode) else "died"
+    return SizeLine(
+        run=planned.record.run_id,
+        stack=planned.record.stack,
+        nodes=planned.place.node_count,
+        valid=sum(cell.status is Status.VALID for cell in cells),
+        cells=len(planned.record.trials) * planned.place.node_count,
+        minutes=(over - begun).total_seconds() / 60 if begun and over else 0.0,
+        usd=paid / 3600 * planned.place.usd_per_hour,
+        exit_code=code,
+        ended=f"{name}: {error.splitlines()[0]}" if error else name,
+    )
+
+
+def summary_table(lines: Sequence[SizeLine]) -> Table:
+    """The runs as one table."""
+    table = Table(title="Runs", title_justify="left")
+    for name in ("stack", "nodes", "valid", "minutes", "USD", "ended"):
+        words = name in {"stack", "ended"}
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
+    for line in lines:
+        table.add_row(
+            line.stack,
+            str(line.nodes),
+            f"{line.valid}/{line.cells}",
+            f"{line.minutes:.1f}",
+            f"{line.usd:.2f}",
+            line.ended,
+        )
+    return table
+
+
+def _report(plans: Sequence[Planned], progress: Progress) -> None:
+    measured = [planned.folder.path for planned in plans if planned.folder.cells()]
+    if not measured:
+        return
+    out = REPORTS / f"{plans[0].record.study.name}-{datetime.now(UTC):%m%d-%H%M%S}"
+    try:
+        page = write_report(measured, out)
+    except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
+        again = " ".join(str(path) for path in measured)
+        progress.result(
+            f"No report over all runs could be written: {error!r}. To try again: "
+            f"python -m analysis report {again} --out {out}"
+        )
+        return
+    progress.result(f"Report over all: {page}")

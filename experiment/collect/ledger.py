@@ -1,0 +1,214 @@
+"""The ledger: for every cell its status, the reason, and which source saw which evidence. Pure.
+
+A cell is called valid only on evidence of one real, cold, complete pull; anything less is named.
+Cells are never dropped: a cell without any evidence is a line too. experiment.collect.status_rules
+has the rules and their order; this module gathers what they judge by.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from statistics import median
+
+from analysis.read.pull_message import parse_pulled
+from experiment.collect.merge_events import EventIndex, SeenEvent, index_events
+from experiment.collect.status_rules import RULES, CellEvidence, first_time
+from experiment.collect.warm_layers import History
+from schema.events import REASONS
+from schema.run_records import (
+    CellPhases,
+    CellRecord,
+    GapRecord,
+    JobRecord,
+    NodeRecord,
+    PlannedImage,
+    PlannedTrial,
+    RemovalRecord,
+    Source,
+    Status,
+    TrialRecord,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is known beside the events of the trials that are judged."""
+
+    trials: Sequence[TrialRecord] = ()
+    """All of the run, which may have left layers on the nodes."""
+    removals: Sequence[RemovalRecord] = ()
+    remover: PlannedImage | None = None
+    nodes: Sequence[NodeRecord] = ()
+    jobs: Sequence[JobRecord] = ()
+    gaps: Sequence[GapRecord] = ()
+    scale: float = 1.0
+    """Images hold this fraction of the bytes that their tags claim."""
+    speed: float = 1.0
+    """How many times faster than the clock the nodes work."""
+
+
+def last_attempts(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Of each trial its last attempt, in the trials' order."""
+    last: dict[int, TrialRecord] = {}
+    for trial in trials:
+        if trial.trial not in last or last[trial.trial].attempt <= trial.attempt:
+            last[trial.trial] = trial
+    return [last[number] for number in sorted(last)]
+
+
+def make_ledger(
+    run_id: str,
+    planned: Sequence[PlannedTrial],
+    trials: Iterable[TrialRecord],
+    events: Sequence[SeenEvent],
+    nodes: Sequence[str],
+    *,
+    known: Circumstances | None = None,
+) -> list[CellRecord]:
+    """Judge every cell of the given trials.
+
+    Args:
+        run_id: names the run in each line.
+        planned: the run's plan; a trial is found by its number.
+        trials: the attempts to judge, one a trial.
+        events: merged (`merge_events`).
+        nodes: names of the measured nodes; cell i of a trial belongs to nodes[i].
+        known: the circumstances; by default the given trials are all there was.
+    """
+    trials = list(trials)
+    known = known or Circumstances(trials=trials)
+    return _Ledger(run_id, planned, index_events(events), nodes, known).judge(trials)
+
+
+class _Ledger:
+    def __init__(
+        self,
+        run_id: str,
+        planned: Sequence[PlannedTrial],
+        index: EventIndex,
+        nodes: Sequence[str],
+        known: Circumstances,
+    ) -> None:
+        self._run_id = run_id
+        self._plan = {trial.trial: trial for trial in planned}
+        self._index = index
+        self._nodes = tuple(nodes)
+        self._known = known
+        self._history = History(planned, known.trials, known.removals, known.remover)
+        self._complete_at = {job.job: job.at for job in known.jobs if job.complete}
+        self._states: dict[tuple[int, str], list[NodeRecord]] = {}
+        for state in sorted(known.nodes, key=lambda state: state.at):
+            self._states.setdefault((state.attempt, state.node), []).append(state)
+
+    def judge(self, trials: Sequence[TrialRecord]) -> list[CellRecord]:
+        return [self._cell(evidence) for trial in trials for evidence in self._gather_trial(trial)]
+
+    def _gather_trial(self, trial: TrialRecord) -> list[CellEvidence]:
+        steps = [self._steps(trial, index) for index in range(len(self._nodes))]
+        pulls = [
+            [pull for seen in each.get("Pulled", ()) if (pull := parse_pulled(seen.event.message))]
+            for each in steps
+        ]
+        times = [pull.pull_s for each in pulls for pull in each if pull.pull_s is not None]
+        pods = {pod.index: pod for pod in trial.pods}
+        return [
+            CellEvidence(
+                trial=trial,
+                planned=self._plan[trial.trial],
+                pod=pods.get(index),
+                node=node,
+                pods_on_node=sum(pod.node == node for pod in trial.pods),
+                steps=steps[index],
+                pulls=pulls[index],
+                before=self._history.before(trial, node),
+                node_states=self._states.get((trial.attempt, node), ()),
+                index=self._index,
+                scale=self._known.scale,
+                speed=self._known.speed,
+                peers_s=median(times) if times else None,
+            )
+            for index, node in enumerate(self._nodes)
+        ]
+
+    def _steps(self, trial: TrialRecord, index: int) -> dict[str, list[SeenEvent]]:
+        steps: dict[str, list[SeenEvent]] = {}
+        for pod in trial.pods:
+            if pod.index == index:
+                for seen in self._index.by_object.get(pod.uid, ()):
+                    steps.setdefault(seen.event.reason, []).append(seen)
+        return steps
+
+    def _cell(self, evidence: CellEvidence) -> CellRecord:
+        status, reason = _judge(evidence)
+        pod, trial = evidence.pod, evidence.trial
+        pull = evidence.real_pulls[0] if len(evidence.real_pulls) == 1 else None
+        steps = evidence.steps
+        return CellRecord(
+            run=self._run_id,
+            trial=trial.trial,
+            repetition=trial.repetition,
+            attempt=trial.attempt,
+            nodes=len(self._nodes),
+            reference=trial.reference,
+            tag=evidence.planned.image.tag,
+            node=evidence.node,
+            pod=pod.pod if pod else "",
+            pod_uid=pod.uid if pod else "",
+            status=status,
+            reason=reason,
+            marks=tuple(self._marks(evidence)),
+            cluster=trial.cluster,
+            pull_s=pull.pull_s if pull else None,
+            pull_and_wait_s=pull.pull_and_wait_s if pull else None,
+            image_bytes=pull.image_bytes if pull else None,
+            warm_bytes=evidence.before.warm_bytes,
+            sources={step: _sources(steps.get(step, ())) for step in REASONS},
+            phases=CellPhases(
+                released_at=trial.released_at,
+                scheduled_at=first_time(steps.get("Scheduled", ())),
+                pulling_at=first_time(steps.get("Pulling", ())),
+                pulled_at=first_time(steps.get("Pulled", ())),
+                created_at=first_time(steps.get("Created", ())),
+                started_at=first_time(steps.get("Started", ())),
+                finished_at=pod.finished_at if pod else None,
+                job_complete_at=self._complete_at.get(trial.job),
+            ),
+        )
+
+    def _marks(self, cell: CellEvidence) -> Iterable[str]:
+        """What touched the cell without excluding it."""
+        begin = cell.trial.released_at
+        end = (cell.pod.over_seen if cell.pod else None) or cell.trial.last_finished_at
+        for gap in self._known.gaps:
+            if begin and gap.until >= begin and (end is None or gap.since <= end):
+                came = "came late" if gap.recovered else "may be missing"
+                yield f"events of the {gap.source} {came}: {gap.reason}"
+        offset = self._index.offsets.get(cell.node)
+        if offset is not None:
+            yield _clock_sentence(offset)
+        if self._index.streaming:
+            yield "images are streamed, so the pull's time does not cover its bytes"
+        for state in cell.node_states:
+            pressures = set(state.pressures) - {"DiskPressure"}
+            if pressures and begin and state.at >= begin and (end is None or state.at <= end):
+                yield f"the node had {', '.join(sorted(pressures))}"
+
+
+def _clock_sentence(offset: timedelta) -> str:
+    seconds = offset.total_seconds()
+    return (
+        f"the node's clock is {abs(seconds):.1f} s {'behind' if seconds > 0 else 'ahead of'} the "
+        "runner's, so its times do not compare with others'; durations are not touched"
+    )
+
+
+def _sources(seen: Iterable[SeenEvent]) -> list[Source]:
+    return sorted({source for one in seen for source in one.sources})
+
+
+def _judge(evidence: CellEvidence) -> tuple[Status, str]:
+    for status, rule in RULES:
+        reason = rule(evidence)
+        if reason:
+            return status, reason
+    return Status.VALID, ""

@@ -1,0 +1,198 @@
+"""A run's events as evidence: the sources merged and reconciled, and whose clock is off. Pure.
+
+An event that several sources gave is one event; of its updates the latest counts. What a single
+event means for a cell is experiment.collect.status_rules' business.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+
+from pydantic import ValidationError
+
+from schema.events import REASONS, KubeEvent, parse_event
+from schema.evidence_records import SourceCount
+from schema.names import JOB_NAMESPACE
+from schema.run_records import EventRecord, GapRecord, Source, TrialRecord
+
+CLOCK_OFF_S = 5.0
+"""Clocks that differ by more are off: an event reaches the watch within a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event, its latest update, and the sources that saw it."""
+
+    event: KubeEvent
+    sources: tuple[Source, ...]
+    seen_at: datetime | None = None
+    """When the watch first had it, by the runner's clock; None if it never did."""
+
+
+def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
+    """Merge the sources on the event's uid; of an event's updates the latest.
+
+    Records that are no events are passed over: the folder keeps them.
+    """
+    latest: dict[str, KubeEvent] = {}
+    sources: dict[str, set[Source]] = defaultdict(set)
+    seen_at: dict[str, datetime] = {}
+    for record in records:
+        event = _parsed(record)
+        if event is None:
+            continue
+        uid = event.metadata.uid
+        sources[uid].add(record.source)
+        if record.source is Source.WATCH:
+            seen_at[uid] = min(record.received_at, seen_at.get(uid, record.received_at))
+        known = latest.get(uid)
+        if known is None or _version(event) > _version(known):
+            latest[uid] = event
+    return [
+        SeenEvent(event, tuple(sorted(sources[uid])), seen_at.get(uid))
+        for uid, event in latest.items()
+    ]
+
+
+def _parsed(record: EventRecord) -> KubeEvent | None:
+    try:
+        event = parse_event(record.event)
+    except ValidationError:
+        return None
+    return event if event.metadata.uid else None
+
+
+def _version(event: KubeEvent) -> tuple[int, int]:
+    """Orders an event's updates: GKE's native log strips the count, an archive may the version."""
+    version = event.metadata.resourceVersion
+    return event.count or 1, int(version) if version.isdigit() else 0
+
+
+def clock_offsets(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
+    """Of each reporter whose clock is off: the runner's clock less its own.
+
+    An event's own time is the reporter's, the time at which the watch had it is the runner's; the
+    median of their differences is the offset and what events take to travel. Only events about
+    trials' pods tell it: others may have been old when the watch began.
+    """
+    differences: dict[str, list[float]] = defaultdict(list)
+    for seen in events:
+        event = seen.event
+        ours = event.involved.kind == "Pod" and event.involved.namespace == JOB_NAMESPACE
+        if ours and event.node and event.at and seen.seen_at and (event.count or 1) == 1:
+            differences[event.node].append((seen.seen_at - event.at).total_seconds())
+    offsets = {node: median(values) for node, values in differences.items()}
+    return {
+        node: timedelta(seconds=offset)
+        for node, offset in offsets.items()
+        if abs(offset) > CLOCK_OFF_S
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class EventIndex:
+    """Events by what they are about."""
+
+    by_object: Mapping[str, Sequence[SeenEvent]]
+    """By the object's uid."""
+    by_node: Mapping[str, Sequence[SeenEvent]]
+    """About nodes, by the node's name."""
+    streaming: bool = False
+    """Images are streamed: a pull ends before its bytes have come."""
+    offsets: Mapping[str, timedelta] = field(default_factory=dict)
+    """See `clock_offsets`."""
+
+    def on_runners_clock(self, seen: SeenEvent) -> datetime | None:
+        """When an event last happened, by the runner's clock."""
+        event = seen.event
+        at = event.last_timestamp or event.at
+        offset = self.offsets.get(event.node)
+        return at + offset if at and offset else at
+
+
+def index_events(events: Sequence[SeenEvent]) -> EventIndex:
+    """Sort events by what they are about."""
+    by_object: dict[str, list[SeenEvent]] = defaultdict(list)
+    by_node: dict[str, list[SeenEvent]] = defaultdict(list)
+    for seen in events:
+        event = seen.event
+        by_object[event.involved.uid].append(seen)
+        if event.involved.kind == "Node":
+            by_node[event.involved.name].append(seen)
+    streaming = any(seen.event.reason == "ImageStreaming" for seen in events)
+    return EventIndex(by_object, by_node, streaming, clock_offsets(events))
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """How the sources of an attempt's events agree."""
+
+    sources: dict[Source, SourceCount]
+    seen_by_several: int
+    seen_by_one: int
+    seen_by_none: int
+
+
+def reconcile(
+    records: Iterable[EventRecord],
+    trials: Iterable[TrialRecord],
+    gaps: Iterable[GapRecord],
+    *,
+    exporter: bool,
+) -> Reconciled:
+    """Count what each source saw of the events about the pods of an attempt's trials.
+
+    The exporter and the watch must have seen each event; GKE's native log is not on every cluster,
+    so it is held to what others saw only where it told anything at all.
+
+    Args:
+        records: of the run.
+        trials: of the attempt.
+        gaps: of the attempt.
+        exporter: whether the cluster has one.
+    """
+    trials = list(trials)
+    pods = {pod.uid for trial in trials for pod in trial.pods}
+    seen: dict[str, set[Source]] = defaultdict(set)
+    steps: set[tuple[str, str]] = set()
+    updates: dict[Source, set[tuple[str, tuple[int, int]]]] = defaultdict(set)
+    repeated: dict[Source, int] = defaultdict(int)
+    for record in records:
+        event = _parsed(record)
+        if event is None or event.involved.uid not in pods:
+            continue
+        update = (event.metadata.uid, _version(event))
+        repeated[record.source] += update in updates[record.source]
+        updates[record.source].add(update)
+        seen[event.metadata.uid].add(record.source)
+        steps.add((event.involved.uid, event.reason))
+    held = {Source.WATCH, *updates, *({Source.EXPORTER} if exporter else set())}
+    counts = {source: sum(source in by for by in seen.values()) for source in held}
+    open_gaps = [gap for gap in gaps if not gap.recovered]
+    return Reconciled(
+        sources={
+            source: SourceCount(
+                seen=counts[source],
+                lost=len(seen) - counts[source],
+                repeated=repeated[source],
+                gaps=sum(gap.source is source for gap in open_gaps),
+            )
+            for source in sorted(held)
+        },
+        seen_by_several=sum(len(by) > 1 for by in seen.values()),
+        seen_by_one=sum(len(by) == 1 for by in seen.values()),
+        seen_by_none=_never_seen(trials, steps),
+    )
+
+
+def _never_seen(trials: Iterable[TrialRecord], steps: set[tuple[str, str]]) -> int:
+    """Events that must have been: a pod that succeeded went through every step."""
+    return sum(
+        (pod.uid, reason) not in steps
+        for trial in trials
+        for pod in trial.pods
+        if pod.phase == "Succeeded"
+        for reason in REASONS
+    )

@@ -1,0 +1,170 @@
+"""The Kubernetes objects of a run: Indexed Jobs whose pods wait behind a scheduling gate, a canary.
+
+Pure: it makes dictionaries. experiment.measure.gated_jobs says why one pod a node follows from
+them.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from schema.names import (
+    JOB_NAMESPACE,
+    MEASURED_LABEL,
+    REMOVAL_LABEL,
+    REMOVE_ANNOTATION,
+    TRIAL_LABEL,
+)
+from schema.run_records import PlannedTrial
+
+GATE = "pull-study/staged"
+CONTAINER = "pull"
+RUN_LABEL = "pull-study/run"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+
+def job_name(run_id: str, trial: int, attempt: int) -> str:
+    """Name of a trial's Job: at most 63 characters, unique within a cluster."""
+    return _name(run_id, "t", trial, attempt)
+
+
+def _name(run_id: str, kind: str, trial: int, attempt: int) -> str:
+    return f"{run_id[:48].rstrip('-')}-{kind}{trial:03d}-a{attempt}"
+
+
+def trial_job(
+    planned: PlannedTrial,
+    *,
+    run_id: str,
+    attempt: int,
+    nodes: int,
+    command: tuple[str, ...],
+    deadline_s: int,
+) -> dict[str, Any]:
+    """An Indexed Job of `nodes` gated pods.
+
+    A plain backoffLimit would end the pulls of all nodes when one fails, hence backoffLimitPerIndex
+    0 with maxFailedIndexes N. The deadline is the pods' own, which counts from their start on the
+    node; the Job's would count from staging. Tokens and grace periods would only add work to nodes.
+    """
+    labels = {RUN_LABEL: run_id, TRIAL_LABEL: str(planned.trial)}
+    container = {
+        "name": CONTAINER,
+        "image": planned.image.reference,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, deadline_s)}
+    return _job(job_name(run_id, planned.trial, attempt), labels, nodes, template)
+
+
+def removal_job(
+    trial: int,
+    *,
+    run_id: str,
+    attempt: int,
+    nodes: int,
+    remover: str,
+    script: str,
+    images: Sequence[tuple[str, str]],
+    deadline_s: int,
+) -> dict[str, Any]:
+    """An Indexed Job of `nodes` gated pods that remove images from their nodes.
+
+    It reaches the node's own containerd, hence the rights of a root process of the node.
+
+    Args:
+        trial: that it goes before.
+        run_id: labels and names it.
+        attempt: of the run.
+        nodes: how many.
+        remover: reference of an image with a shell and nsenter.
+        script: for that shell.
+        images: reference and argument of the script for each image to remove.
+        deadline_s: of each pod.
+    """
+    labels = {RUN_LABEL: run_id, REMOVAL_LABEL: str(trial)}
+    container = {
+        "name": CONTAINER,
+        "image": remover,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script, "remove", *(argument for _, argument in images)],
+        "securityContext": {"privileged": True},
+    }
+    annotations = {REMOVE_ANNOTATION: json.dumps([reference for reference, _ in images])}
+    template = {
+        "metadata": {"labels": labels, "annotations": annotations},
+        "spec": {**_pod_spec(container, deadline_s), "hostPID": True},
+    }
+    return _job(_name(run_id, "r", trial, attempt), labels, nodes, template)
+
+
+def _job(name: str, labels: dict[str, str], nodes: int, template: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": JOB_NAMESPACE, "labels": labels},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimitPerIndex": 0,
+            "maxFailedIndexes": nodes,
+            "template": template,
+        },
+    }
+
+
+def _pod_spec(container: dict[str, Any], deadline_s: int) -> dict[str, Any]:
+    return {
+        "schedulingGates": [{"name": GATE}],
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": deadline_s,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "tolerations": [{"key": MEASURED_LABEL, "operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [container],
+    }
+
+
+def release_patch(node: str) -> list[dict[str, Any]]:
+    """JSON patch that binds a gated pod to one node and removes its gate.
+
+    It also ends the API server's bookkeeping of who set which field, which nobody reads and which
+    is about a fifth of what each later change of the pod costs it.
+    """
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return [
+        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
+        {"op": "remove", "path": "/spec/schedulingGates"},
+        {"op": "add", "path": "/metadata/managedFields", "value": [{}]},
+    ]
+
+
+def canary_event(run_id: str, name: str, at: str) -> dict[str, Any]:
+    """An event that shows, before anything is measured, that events reach Cloud Logging.
+
+    Args:
+        run_id: the run that asks.
+        name: a name that nothing else has.
+        at: now, RFC 3339 with seconds.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": JOB_NAMESPACE},
+        "involvedObject": {"kind": "Namespace", "name": JOB_NAMESPACE, "namespace": JOB_NAMESPACE},
+        "reason": "PullStudyCanary",
+        "message": f"Run {run_id} asks whether events arrive.",
+        "type": "Normal",
+        "source": {"component": "pull-study"},
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    }

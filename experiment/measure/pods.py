@@ -1,0 +1,214 @@
+"""What the runner knows of a trial's pods, kept up to date by the watch.
+
+It holds states and lets a caller wait for a condition over them; it sends nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from experiment.measure.job_manifest import INDEX_ANNOTATION
+from schema.run_records import TrialPod
+
+FATAL_WAITING = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+        "ImageInspectError",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""Waiting reasons of the kubelet after which a cell cannot become valid: to wait on is in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """A pod as the watch last showed it; times with `seen` are of the runner's clock."""
+
+    index: int
+    name: str
+    uid: str
+    node: str
+    phase: str
+    gated: bool
+    failure: str
+    finished_at: datetime | None
+    pull_policy: str = ""
+    message: str = ""
+    """What the container left as its termination message."""
+    created_seen: datetime | None = None
+    bound_seen: datetime | None = None
+    over_seen: datetime | None = None
+    deleted_seen: datetime | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be expected of this pod's cell."""
+        return self.phase in ("Succeeded", "Failed") or bool(self.failure)
+
+    def as_record(self) -> TrialPod:
+        """For trials.jsonl."""
+        return TrialPod(
+            index=self.index,
+            node=self.node,
+            pod=self.name,
+            uid=self.uid,
+            phase=self.phase,
+            failure=self.failure,
+            finished_at=self.finished_at,
+            bound_seen=self.bound_seen,
+            over_seen=self.over_seen,
+            deleted_seen=self.deleted_seen,
+            pull_policy=self.pull_policy,
+        )
+
+
+def read_pod(pod: Mapping[str, Any]) -> PodState:
+    """Read a core/v1 Pod of a trial's Job.
+
+    A pod whose container has ended counts as Succeeded or Failed from then on. The kubelet says so
+    in the pod's phase only after it has taken the sandbox down, about a second later; the image
+    was pulled, started and run by then, and nothing of it is measured any more.
+    """
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    containers = status.get("containerStatuses") or [{}]
+    container = containers[0].get("state", {})  # a trial's pods have one
+    ended = container.get("terminated") or {}
+    failure = _failure(status, container.get("waiting") or {}, ended)
+    phase = status.get("phase", "")
+    if ended:
+        phase = "Failed" if failure else "Succeeded"
+    return PodState(
+        index=int(metadata.get("annotations", {}).get(INDEX_ANNOTATION, -1)),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName", ""),
+        phase=phase,
+        gated=bool(spec.get("schedulingGates")),
+        failure=failure,
+        finished_at=_time(ended.get("finishedAt")),
+        pull_policy=(spec.get("containers") or [{}])[0].get("imagePullPolicy", ""),
+        message=ended.get("message", ""),
+    )
+
+
+def _failure(
+    status: Mapping[str, Any], waiting: Mapping[str, Any], ended: Mapping[str, Any]
+) -> str:
+    if waiting.get("reason") in FATAL_WAITING:
+        return _joined(waiting)
+    if ended.get("exitCode"):
+        return f"exit code {ended['exitCode']}: {_joined(ended)}"
+    if status.get("phase") != "Failed":
+        return ""
+    return _joined(status) or "the pod failed without a reason"
+
+
+def _joined(part: Mapping[str, Any]) -> str:
+    return ": ".join(str(part[key]) for key in ("reason", "message") if part.get(key))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+_GATHER_S = 0.01
+"""Between two looks at a Job's pods: of many nodes some hundred change in a second."""
+
+
+class PodBoard:
+    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's.
+
+    Args:
+        now: the runner's clock.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._changed = threading.Condition()
+        self._jobs: dict[str, dict[int, PodState]] = {}
+        self._changes = 0
+        self._broken: Callable[[], Exception | None] = lambda: None
+
+    def break_when(self, broken: Callable[[], Exception | None]) -> None:
+        """Let `wait` raise what this tells: the board is kept up to date no more."""
+        self._broken = broken
+
+    def handle(self, change: str, pod: Mapping[str, Any]) -> None:
+        """Take one change of the watch.
+
+        The first pod of an index stays: a replacement means that the first one was lost, and its
+        cell with it (the replacement is gated, so it pulls nothing).
+        """
+        job = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
+        state = read_pod(pod)
+        if job is None or state.index < 0:
+            return
+        with self._changed:
+            pods = self._jobs.setdefault(job, {})
+            before = pods.get(state.index)
+            if before is not None and before.uid != state.uid:
+                return
+            if change == "DELETED" and not state.over:
+                state = replace(state, failure="Deleted: the pod was deleted before it ended")
+            pods[state.index] = self._with_times(state, before, deleted=change == "DELETED")
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _with_times(self, state: PodState, before: PodState | None, *, deleted: bool) -> PodState:
+        now = self._now()
+        before = before or state
+        return replace(
+            state,
+            created_seen=before.created_seen or now,
+            bound_seen=before.bound_seen or (now if state.node else None),
+            over_seen=before.over_seen or (now if state.over else None),
+            deleted_seen=before.deleted_seen or (now if deleted else None),
+            finished_at=state.finished_at or before.finished_at,
+            failure=state.failure or before.failure,
+            message=state.message or before.message,
+        )
+
+    def pods(self, job: str) -> list[PodState]:
+        """The pods of a Job, by completion index."""
+        with self._changed:
+            return [state for _, state in sorted(self._jobs.get(job, {}).items())]
+
+    def wait(
+        self, job: str, done: Callable[[list[PodState]], bool], timeout_s: float
+    ) -> list[PodState] | None:
+        """Wait until `done` says so of a Job's pods; None when the time is over first.
+
+        Returns within 10 ms of the change that fulfils it; asks each second too, so that a signal
+        is never kept waiting, and what `done` asks beside the pods counts.
+
+        Raises:
+            Exception: what ended the keeping up to date.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            seen = self._changes
+            states = self.pods(job)
+            if done(states):
+                return states
+            if error := self._broken():
+                raise error
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            with self._changed:
+                self._changed.wait_for(partial(self._has_changed, seen), min(left, 1.0))
+            time.sleep(_GATHER_S)
+
+    def _has_changed(self, since: int) -> bool:
+        return self._changes != since

@@ -1,0 +1,1 @@
+"""What to measure, in which order, and its cost. Creates nothing in the cloud."""

@@ -1,0 +1,149 @@
+"""What a registry says of an image: its digest, its layers, their compressed bytes and diff ids.
+
+skopeo does the protocol, the credentials (docker's config.json and helpers) and the mirrors
+(registries.conf); this module reads what it prints. It downloads no layer.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from experiment.errors import Failure, PreflightError, RegistryError, registry_failure
+from experiment.plan.trial_order import copy_tags
+from schema.run_records import Layer, PlannedImage
+from schema.study import Study
+
+_TIMEOUT_S = 300
+_PARALLEL = 4
+_TRIES = 3
+_PLATFORM = ("--override-os", "linux", "--override-arch", "amd64")
+
+
+def resolve_images(study: Study) -> tuple[PlannedImage, ...]:
+    """Resolve all images of a study, in the study's order.
+
+    Raises:
+        RegistryError: an image is not there or the registry does not answer.
+        PreflightError: skopeo is not installed.
+    """
+    if shutil.which("skopeo") is None:
+        raise PreflightError(
+            "skopeo is not on PATH, and without it no image's digest can be known.",
+            "apt-get install skopeo (or brew install skopeo)",
+        )
+    return _resolve([(group.repository, tag) for group in study.images for tag in group.tags])
+
+
+def resolve_copies(study: Study) -> tuple[tuple[PlannedImage, ...], ...]:
+    """Resolve the images of the second and later repetitions, where they have their own.
+
+    Raises:
+        RegistryError: an image is not there or the registry does not answer.
+    """
+    return tuple(_resolve(names) for names in copy_tags(study))
+
+
+def _resolve(names: Sequence[tuple[str, str]]) -> tuple[PlannedImage, ...]:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        return tuple(pool.map(lambda name: resolve_image(*name), names))
+
+
+def resolve_image(repository: str, tag: str) -> PlannedImage:
+    """Resolve one image for linux/amd64.
+
+    Raises:
+        RegistryError: the image is not there or the registry does not answer.
+    """
+    name = f"{repository}:{tag}"
+    top = _skopeo(name, "--raw")
+    digest = f"sha256:{hashlib.sha256(top).hexdigest()}"
+    manifest = _json(top, name)
+    if "manifests" in manifest:
+        pinned = f"{repository}@{_platform_digest(manifest, name)}"
+        manifest = _json(_skopeo(pinned, "--raw"), pinned)
+    config = _json(_skopeo(f"{repository}@{digest}", "--config"), name)
+    return PlannedImage(
+        repository=repository, tag=tag, digest=digest, layers=_layers(manifest, config, name)
+    )
+
+
+def still_there(image: PlannedImage) -> None:
+    """The digest of a plan is in its registry.
+
+    Raises:
+        RegistryError: it is not, or the registry does not answer.
+    """
+    _skopeo(f"{image.repository}@{image.digest}", "--raw")
+
+
+def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tuple[Layer, ...]:
+    blobs = manifest.get("layers", [])
+    diff_ids = config.get("rootfs", {}).get("diff_ids", [])
+    if not blobs or len(blobs) != len(diff_ids):
+        raise RegistryError(
+            f"The manifest of {name} lists {len(blobs)} layers and its config {len(diff_ids)}, so "
+            "what a pull moves cannot be known.",
+            f"skopeo inspect --raw docker://{name}",
+        )
+    return tuple(
+        Layer(digest=blob["digest"], size_bytes=blob["size"], diff_id=diff_id)
+        for blob, diff_id in zip(blobs, diff_ids, strict=True)
+    )
+
+
+def _platform_digest(index: dict[str, Any], name: str) -> str:
+    for entry in index["manifests"]:
+        platform = entry.get("platform", {})
+        if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
+            return str(entry["digest"])
+    raise RegistryError(
+        f"The image {name} is not built for linux/amd64, so the nodes could not run it.",
+        f"skopeo inspect --raw docker://{name}",
+        failure=Failure.IMAGE_MISSING,
+    )
+
+
+def _skopeo(name: str, what: str) -> bytes:
+    command = ["skopeo", *_PLATFORM, "inspect", what, f"docker://{name}"]
+    command += ["--retry-times", str(_TRIES)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise RegistryError(
+            f"The registry did not answer for {name} within {_TIMEOUT_S} s, so its digest is not "
+            "known.",
+            " ".join(command),
+        ) from None
+    if done.returncode != 0:
+        reason = _reason(done.stderr)
+        raise RegistryError(
+            f"The image {name} cannot be read from its registry: {reason}.",
+            f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to try it: "
+            f"{' '.join(command)}",
+            failure=registry_failure(reason),
+        )
+    return done.stdout
+
+
+def _reason(stderr: bytes) -> str:
+    lines = stderr.decode(errors="replace").strip().splitlines() or [""]
+    _, found, message = lines[-1].partition("msg=")  # those before it are of earlier tries
+    text = (message if found else lines[-1]).strip('"').replace('\\"', '"')
+    return text.rstrip(".") or "skopeo gave no reason"
+
+
+def _json(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        data = None
+    if not isinstance(data, dict):
+        raise RegistryError(
+            f"The registry's answer for {name} is not JSON, so the image cannot be planned.",
+            f"skopeo inspect --raw docker://{name}",
+        )
+    return data

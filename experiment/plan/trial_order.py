@@ -1,0 +1,127 @@
+"""The plan of a run: trials in their order, warm bytes, disk use, deadlines. Pure.
+
+What a run takes and costs is in experiment.plan.cost.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+from images.make.variants import read_variant
+from schema.image_tag import find_tag
+from schema.run_records import PlannedImage, PlannedTrial
+from schema.study import Order, RepeatBy, Study
+
+SLOWEST_BYTES_PER_S = 20e6
+"""A node that unpacks slower than this is stuck: the original study's slowest pulls unpacked about
+150 MB/s (19.03 GB in 121 s), seven times as fast."""
+
+_DEADLINE_FLOOR_S = 180
+
+
+def order_trials(
+    study: Study,
+    images: Sequence[PlannedImage],
+    seed: int,
+    copies: Sequence[Sequence[PlannedImage]] = (),
+) -> tuple[PlannedTrial, ...]:
+    """Put every repetition of every image in its turn.
+
+    Each repetition is ordered anew, so that over repetitions an image's turn varies.
+
+    Args:
+        study: gives order and repetitions.
+        images: resolved, in the study's order.
+        seed: of the shuffle; the same seed gives the same order.
+        copies: images of the second and later repetitions, where they are images of their own; by
+            default an image is removed from the nodes before its next turn.
+    """
+    generator = random.Random(seed)  # noqa: S311 (an order, not a secret)
+    turns: list[tuple[int, PlannedImage]] = []
+    for repetition in range(1, study.repetitions + 1):
+        own = copies[repetition - 2] if copies and repetition > 1 else images
+        turns += [(repetition, image) for image in _ordered(own, study.order, generator)]
+    return tuple(_with_warm_bytes(turns))
+
+
+def _ordered(
+    images: Sequence[PlannedImage], order: Order, generator: random.Random
+) -> list[PlannedImage]:
+    if order is Order.SHUFFLED:
+        return generator.sample(list(images), len(images))
+    return sorted(images, key=unpacked_bytes, reverse=order is Order.DESCENDING)
+
+
+def _with_warm_bytes(turns: Sequence[tuple[int, PlannedImage]]) -> Iterable[PlannedTrial]:
+    """An image that was on the nodes is removed first, so its layers are warm through others."""
+    present: dict[str, set[str]] = {}
+    for number, (repetition, image) in enumerate(turns, start=1):
+        present.pop(image.digest, None)
+        others: set[str] = set().union(*present.values())
+        warm = sum(layer.size_bytes for layer in image.layers if layer.diff_id in others)
+        yield PlannedTrial(trial=number, repetition=repetition, image=image, warm_bytes=warm)
+        present[image.digest] = {layer.diff_id for layer in image.layers}
+
+
+def copy_tags(study: Study) -> list[list[tuple[str, str]]]:
+    """Repository and tag of each image of the second and later repetitions, in the study's order.
+
+    Empty where images are removed between repetitions. A tag that does not say layers and size has
+    no copies, and its image stays as it is.
+    """
+    if study.repeat_by is RepeatBy.REMOVAL:
+        return []
+    names = [(group.repository, tag) for group in study.images for tag in group.tags]
+    return [
+        [(repository, copy_tag(tag, repetition)) for repository, tag in names]
+        for repetition in range(2, study.repetitions + 1)
+    ]
+
+
+def copy_tag(tag: str, repetition: int) -> str:
+    """Tag of an image alike, with layers of its own (images.make.variants has the form of salts).
+
+    `9-layers-size-1000-bytes` becomes `9-layers-size-1000-bytes-r2`, `...-bytes-gzip1` becomes
+    `...-bytes-gzip1sr2`.
+    """
+    claim = find_tag(tag)
+    if claim is None:
+        return tag
+    content = read_variant(claim).content.salt
+    joint = "s" if claim.salt and content != claim.salt and not content else ""
+    return f"{tag}{joint}r{repetition}" if claim.salt else f"{tag}-r{repetition}"
+
+
+def removals(trials: Sequence[PlannedTrial]) -> set[int]:
+    """Numbers of the trials before which their image is removed from the nodes."""
+    seen: set[str] = set()
+    found = set()
+    for trial in trials:
+        if trial.image.digest in seen:
+            found.add(trial.trial)
+        seen.add(trial.image.digest)
+    return found
+
+
+def disk_bytes(trials: Iterable[PlannedTrial]) -> int:
+    """Most bytes that images take on a node's disk: unpacked, and compressed in containerd's store.
+
+    Layers that images share are counted once of the compressed bytes, and for each image of the
+    unpacked ones, whose sizes manifests do not tell layer by layer.
+    """
+    images = {trial.image.digest: trial.image for trial in trials}.values()
+    blobs = {layer.digest: layer.size_bytes for image in images for layer in image.layers}
+    return sum(map(unpacked_bytes, images)) + sum(blobs.values())
+
+
+def unpacked_bytes(image: PlannedImage) -> int:
+    """Bytes on a node's disk: the tag's claim, at least the compressed bytes."""
+    claim = find_tag(image.tag)
+    return max(claim.size_bytes if claim else 0, image.compressed_bytes)
+
+
+def deadline_s(image: PlannedImage) -> int:
+    """Seconds after which a pod of this image is given up.
+
+    Counted by the kubelet from the pod's start on its node.
+    """
+    return _DEADLINE_FLOOR_S + round(unpacked_bytes(image) / SLOWEST_BYTES_PER_S)

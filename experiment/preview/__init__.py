@@ -1,0 +1,1 @@
+"""What CI shows: what every stack would become and cost. Changes nothing."""

@@ -1,0 +1,320 @@
+"""What Google's APIs say, asked directly: Pulumi's state is not evidence.
+
+After a failed create the state can call a broken cluster fine, and after a killed provider it does
+not know one that exists. Every endpoint can be set by the variable that Pulumi's gcp provider reads
+too. What is written here is what a sweep removes without any state: clusters and scheduler jobs.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import google.auth
+import google.auth.exceptions
+import requests
+from google.auth.transport.requests import AuthorizedSession
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from experiment.errors import Failure, PreflightError, RunError
+from experiment.provision.provider_messages import failure_of
+
+Json = dict[str, Any]
+
+_ENDPOINTS = {
+    "CLOUD_SCHEDULER": "https://cloudscheduler.googleapis.com/v1/",
+    "COMPUTE": "https://compute.googleapis.com/compute/beta/",
+    "CONTAINER": "https://container.googleapis.com/v1beta1/",
+    "RESOURCE_MANAGER": "https://cloudresourcemanager.googleapis.com/v1/",
+    "SERVICE_USAGE": "https://serviceusage.googleapis.com/v1beta1/",
+    "STORAGE": "https://storage.googleapis.com/storage/v1/",
+}
+"""Google's own, by the part of the variable GOOGLE_..._CUSTOM_ENDPOINT that names the API."""
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_TIMEOUT_S = 60
+_NOT_FOUND = 404
+_CHUNK = 1 << 16
+_RETRIED = (429, 500, 502, 503, 504)
+_DELETE_S = 1200.0
+_DEFAULT_POOL = "default-pool"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A node pool as the API shows it."""
+
+    name: str
+    status: str
+    detail: str
+    node_count: int
+    """As created: a later resize shows in its instance groups alone."""
+    machine_type: str
+    disk_type: str
+    disk_gb: int
+    local_ssds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """A cluster as the API shows it."""
+
+    name: str
+    location: str
+    status: str
+    """RUNNING, PROVISIONING, RECONCILING, STOPPING, ERROR or DEGRADED."""
+    detail: str
+    labels: dict[str, str]
+    created_at: datetime | None
+    endpoint: str
+    """Address of the control plane; empty until it has one."""
+    authority: str
+    """Its certificate authority, PEM in base64."""
+    pools: tuple[PoolState, ...]
+
+    @property
+    def sound(self) -> bool:
+        """The cluster and its pools run; a pool that only a killed creation leaves is not there."""
+        running = {self.status, *(pool.status for pool in self.pools)} == {"RUNNING"}
+        return running and _DEFAULT_POOL not in {pool.name for pool in self.pools}
+
+    @property
+    def why_unsound(self) -> str:
+        """What is wrong with it, as the end of "the cluster is ..."; only if it is not sound."""
+        bad = [
+            _with(f"{pool.name} {pool.status}", pool.detail)
+            for pool in self.pools
+            if pool.status != "RUNNING"
+        ]
+        bad += ["default-pool not removed" for pool in self.pools if pool.name == _DEFAULT_POOL]
+        said = _with(self.status, self.detail)
+        return f"{said}, with node pools {', '.join(bad)}" if bad else said
+
+
+class GoogleApi:
+    """Calls of Google's REST APIs for one project.
+
+    Args:
+        project: Google Cloud project id.
+
+    Raises:
+        PreflightError: there are no Google credentials.
+    """
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.ahead: timedelta | None = None
+        """By how much this machine's clock was ahead of Google's at the last answer; the header
+        that says so counts whole seconds."""
+        try:
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
+        except google.auth.exceptions.DefaultCredentialsError:
+            raise PreflightError(
+                "There are no Google credentials, so no cluster can be made or looked for.",
+                "gcloud auth application-default login",
+                failure=Failure.PERMISSION,
+            ) from None
+        self._session = AuthorizedSession(credentials)
+        patience = Retry(
+            total=4,
+            backoff_factor=0.5,
+            status_forcelist=_RETRIED,
+            allowed_methods=["GET"],
+            raise_on_status=False,
+        )
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=patience))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get(self, api: str, path: str, **params: str) -> Json | None:
+        """Read; None where there is nothing of that name.
+
+        Args:
+            api: key of the endpoint, such as CONTAINER.
+            path: below the endpoint.
+            params: of the query.
+
+        Raises:
+            RunError: Google refused or did not answer; its failure says why.
+        """
+        answer = self._call("GET", api, path, params)
+        return None if answer is None else dict(answer.json())
+
+    def test_permissions(self, wanted: Sequence[str]) -> set[str]:
+        """Those of some permissions that the caller holds on the project.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}:testIamPermissions"
+        body = {"permissions": list(wanted)}
+        answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
+        return set() if answer is None else set(answer.json().get("permissions", []))
+
+    def get_lines(self, api: str, path: str, **params: str) -> Iterator[bytes]:
+        """Read what is no JSON line by line; nothing where there is nothing of that name.
+
+        Raises:
+            RunError: as `get`.
+        """
+        answer = self._call("GET", api, path, params, stream=True)
+        if answer is not None:
+            with answer:
+                yield from answer.iter_lines(_CHUNK)
+
+    def delete(self, api: str, path: str) -> Json | None:
+        """Delete; None where there is nothing of that name.
+
+        Raises:
+            RunError: as `get`.
+        """
+        answer = self._call("DELETE", api, path, {})
+        if answer is None:
+            return None
+        return dict(answer.json()) if answer.content else {}
+
+    def find(self, location: str, name: str) -> ClusterState | None:
+        """One cluster, None if there is none of that name.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}/locations/{location}/clusters/{name}"
+        found = self.get("CONTAINER", path)
+        return None if found is None else _cluster(found)
+
+    def clusters(self) -> list[ClusterState]:
+        """All clusters of the project, in every location, by name.
+
+        Raises:
+            RunError: as `get`.
+        """
+        answer = self.get("CONTAINER", f"projects/{self.project}/locations/-/clusters") or {}
+        found = [_cluster(cluster) for cluster in answer.get("clusters", [])]
+        return sorted(found, key=lambda cluster: (cluster.name, cluster.location))
+
+    def begin_deletion(self, location: str, name: str) -> None:
+        """Ask GKE to delete a cluster with all its nodes.
+
+        Raises:
+            RunError: as `get`; GKE refuses while another operation runs on the cluster.
+        """
+        self.delete("CONTAINER", f"projects/{self.project}/locations/{location}/clusters/{name}")
+
+    def await_deletion(self, location: str, name: str) -> None:
+        """Wait until a cluster is gone.
+
+        Raises:
+            RunError: as `get`, or it is still there after 20 minutes.
+        """
+        end, pause = time.monotonic() + _DELETE_S, 0.25
+        while found := self.find(location, name):
+            if time.monotonic() > end:
+                raise RunError(
+                    f"The cluster {name} is still there ({found.status}) {_DELETE_S / 60:.0f} "
+                    "minutes after its deletion began, and costs money.",
+                    f"gcloud container clusters delete {name} --location {location} "
+                    f"--project {self.project}",
+                    failure=Failure.PROVIDER_ERROR,
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 10.0)
+
+    def delete_job(self, region: str, name: str) -> bool:
+        """Delete a Cloud Scheduler job; whether there was one.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}/locations/{region}/jobs/{name}"
+        return self.delete("CLOUD_SCHEDULER", path) is not None
+
+    def _call(
+        self,
+        method: str,
+        api: str,
+        path: str,
+        params: dict[str, str],
+        body: Json | None = None,
+        *,
+        stream: bool = False,
+    ) -> requests.Response | None:
+        base = os.environ.get(f"GOOGLE_{api}_CUSTOM_ENDPOINT", _ENDPOINTS[api])
+        url = base + path
+        try:
+            answer: requests.Response = self._session.request(
+                method, url, params=params, json=body, timeout=_TIMEOUT_S, stream=stream
+            )
+        except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
+            raise RunError(
+                f"Google did not answer {method} {path}: {error}.",
+                "see whether this machine reaches googleapis.com, and log in anew: "
+                "gcloud auth application-default login",
+                failure=Failure.PROVIDER_ERROR,
+            ) from None
+        self._compare_clocks(answer)
+        if answer.status_code == _NOT_FOUND:
+            return None
+        if not answer.ok:
+            said = _said(answer)
+            raise RunError(
+                f"Google refused {method} {path}: {said.rstrip('.')}.",
+                failure=failure_of(f"{answer.status_code} {said}") or Failure.PROVIDER_ERROR,
+            )
+        return answer
+
+    def _compare_clocks(self, answer: requests.Response) -> None:
+        with suppress(KeyError, ValueError):
+            theirs = parsedate_to_datetime(answer.headers["Date"]) + timedelta(seconds=0.5)
+            self.ahead = datetime.now(UTC) - answer.elapsed / 2 - theirs
+
+
+def _said(answer: requests.Response) -> str:
+    """Google's own sentence, with the reason by which it tells causes apart."""
+    try:
+        error = answer.json()["error"]
+        reasons = {str(each.get("reason", "")) for each in error.get("errors", [])} - {""}
+        return f"{error['message']} ({', '.join(sorted(reasons)) or error.get('status', '')})"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{answer.status_code} {answer.reason}"
+
+
+def _with(said: str, detail: str) -> str:
+    return f"{said} ({detail.rstrip('.')})" if detail else said
+
+
+def _cluster(found: Json) -> ClusterState:
+    created = found.get("createTime")
+    return ClusterState(
+        name=found["name"],
+        location=found["location"],
+        status=found.get("status", "UNKNOWN"),
+        detail=found.get("statusMessage", ""),
+        labels=dict(found.get("resourceLabels", {})),
+        created_at=datetime.fromisoformat(created) if created else None,
+        endpoint=found.get("endpoint", ""),
+        authority=found.get("masterAuth", {}).get("clusterCaCertificate", ""),
+        pools=tuple(_pool(pool) for pool in found.get("nodePools", [])),
+    )
+
+
+def _pool(found: Json) -> PoolState:
+    config = found.get("config", {})
+    local = config.get("ephemeralStorageLocalSsdConfig", {}).get("localSsdCount", 0)
+    return PoolState(
+        name=found["name"],
+        status=found.get("status", "UNKNOWN"),
+        detail=found.get("statusMessage", ""),
+        node_count=int(found.get("initialNodeCount", 0)) * max(len(found.get("locations", [])), 1),
+        machine_type=config.get("machineType", ""),
+        disk_type=config.get("diskType", ""),
+        disk_gb=int(config.get("diskSizeGb", 0)),
+        local_ssds=int(local or config.get("localSsdCount", 0)),
+    )

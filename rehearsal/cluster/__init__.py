@@ -1,0 +1,1 @@
+"""A Kubernetes control plane and an event exporter on loopback. Holds no nodes."""

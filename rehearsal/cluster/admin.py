@@ -1,0 +1,301 @@
+"""What the rehearsal does in a cluster as its administrator: nodes, and what a kubelet would do.
+
+Speaks Kubernetes' REST API with objects as the API writes them. On Google Cloud these things are
+the cloud's own doing: they are not what is rehearsed.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+import requests
+
+from rehearsal.cluster.control_plane import VIRTUAL_NODE, LocalControlPlane
+from rehearsal.cluster.fleet import FleetError
+
+Object = dict[str, Any]
+"""A Kubernetes object in the API's JSON form."""
+
+Taint = tuple[str, str, str]
+"""(key, value, effect)."""
+
+_TIMEOUT_S = 10.0
+_NO_JOB = "!batch.kubernetes.io/job-name"
+_NOT_READY_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+class ClusterError(FleetError):
+    """The cluster's API server refused or did not answer."""
+
+
+class ConflictError(ClusterError):
+    """The object has changed meanwhile."""
+
+
+class NotThereError(ClusterError):
+    """The object is not there, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccountToken:
+    """A token of a service account, as a pod gets it."""
+
+    token: str
+    expires_at: datetime
+
+
+class ClusterAdmin:
+    """The administrator of one cluster. Safe to use from several threads.
+
+    Every method raises ClusterError when the API server refuses or does not answer.
+    """
+
+    def __init__(self, plane: LocalControlPlane) -> None:
+        self._url = f"https://{plane.public.endpoint}"
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy stands between us and loopback
+        self._session.verify = str(plane.authority)
+        self._session.cert = (str(plane.admin_certificate), str(plane.admin_key))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def wait_until_ready(
+        self, names: set[str], *, timeout_s: float, check: Callable[[], None]
+    ) -> None:
+        """Wait until all these nodes are Ready and schedulable as such.
+
+        Args:
+            names: of the nodes.
+            timeout_s: how long.
+            check: called in between; raises if waiting is in vain.
+
+        Raises:
+            FleetError: not all were Ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while waiting := names - self._ready_nodes():
+            check()
+            if time.monotonic() > deadline:
+                raise FleetError(
+                    f"{len(waiting)} of {len(names)} nodes were not Ready after {timeout_s:.0f} s: "
+                    f"{', '.join(sorted(waiting)[:3])}."
+                )
+            time.sleep(0.1)
+
+    def lift_not_ready(
+        self, names: set[str], threads: Executor, *, timeout_s: float, check: Callable[[], None]
+    ) -> None:
+        """Take the not-ready taint off nodes as soon as they are Ready.
+
+        The controller manager does so too, but with its default rate limits takes a minute for 256
+        nodes that come at once, which those of a cloud do not.
+
+        Args:
+            names: of the nodes.
+            threads: to ask with.
+            timeout_s: how long; what is left then is the controller manager's.
+            check: called in between; raises if waiting is in vain.
+        """
+        deadline = time.monotonic() + timeout_s
+        left = set(names)
+        while left and time.monotonic() < deadline:
+            check()
+            nodes = [
+                node
+                for node in self._call("GET", "/api/v1/nodes")["items"]
+                if node["metadata"]["name"] in left and _says_ready(node)
+            ]
+            lifted = list(threads.map(self._lift, nodes))
+            left -= {
+                node["metadata"]["name"] for node, done in zip(nodes, lifted, strict=True) if done
+            }
+            time.sleep(0.1)
+
+    def _lift(self, node: Object) -> bool:
+        """Whether the node has no such taint any more."""
+        taints = node["spec"].get("taints", [])
+        kept = [taint for taint in taints if taint["key"] not in _NOT_READY_TAINTS]
+        if len(kept) == len(taints):
+            return True
+        version = {"resourceVersion": node["metadata"]["resourceVersion"]}
+        body = {"metadata": version, "spec": {"taints": kept}}
+        path = f"/api/v1/nodes/{node['metadata']['name']}"
+        try:
+            self._call("PATCH", path, body, content="application/merge-patch+json")
+        except ConflictError:
+            return False
+        return True
+
+    def label_node(self, name: str, labels: dict[str, str]) -> None:
+        """Set labels of a node."""
+        self._patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels}})
+
+    def add_node(self, node: Object) -> None:
+        """Add a node that somebody keeps Ready."""
+        self._call("POST", "/api/v1/nodes", node)
+
+    def remove_node(self, name: str) -> None:
+        """Remove a node, and the pods bound to it at once, as nobody is left to end them."""
+        bound = self._call("GET", "/api/v1/pods", params={"fieldSelector": f"spec.nodeName={name}"})
+        for pod in bound["items"]:
+            with suppress(NotThereError):
+                self._call("DELETE", _path_of(pod), {"gracePeriodSeconds": 0})
+        with suppress(NotThereError):
+            self._call("DELETE", f"/api/v1/nodes/{name}")
+
+    def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
+        """All pods but those of Jobs, now and after each change, for a while.
+
+        Ends early when the API server goes away or has forgotten too much.
+        """
+        listed = self._call("GET", "/api/v1/pods", params={"labelSelector": _NO_JOB})
+        pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
+        yield list(pods.values())
+        since = {"labelSelector": _NO_JOB, "resourceVersion": listed["metadata"]["resourceVersion"]}
+        for change in self._watch("/api/v1/pods", since, seconds):
+            pod = change["object"]
+            if change["type"] == "ERROR":
+                return
+            if change["type"] == "DELETED":
+                pods.pop(pod["metadata"]["uid"], None)
+            else:
+                pods[pod["metadata"]["uid"]] = pod
+            yield list(pods.values())
+
+    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """Each object of a kind as ADDED, then each change of one, for a while.
+
+        Ends early when the API server goes away or has forgotten too much.
+        """
+        listed = self._call("GET", path)
+        for found in listed["items"]:
+            yield "ADDED", found
+        version = listed["metadata"]["resourceVersion"]
+        for change in self._watch(path, {"resourceVersion": version}, seconds):
+            if change["type"] == "ERROR":
+                return
+            yield str(change["type"]), change["object"]
+
+    def nodes(self, selector: str) -> list[Object]:
+        """The nodes that a label selector picks."""
+        found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
+        return list(found["items"])
+
+    def events(self, namespace: str) -> list[Object]:
+        """The events of a namespace that the API server still has."""
+        return list(self._call("GET", f"/api/v1/namespaces/{namespace}/events")["items"])
+
+    def virtual_nodes(self) -> set[str]:
+        """Names of the nodes that exist in the API only."""
+        key, value = VIRTUAL_NODE
+        nodes = self._call("GET", "/api/v1/nodes")["items"]
+        return {
+            str(node["metadata"]["name"])
+            for node in nodes
+            if node["metadata"].get("annotations", {}).get(key) == value
+        }
+
+    def config_map(self, namespace: str, name: str) -> dict[str, str]:
+        """The data of a ConfigMap.
+
+        Raises:
+            NotThereError: it is not there.
+        """
+        found = self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        return dict(found.get("data") or {})
+
+    def service_account_token(self, pod: Object) -> ServiceAccountToken:
+        """A token of a pod's service account, bound to the pod as kubelet binds it.
+
+        Raises:
+            NotThereError: the account or the pod is not there any more.
+        """
+        identity = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+        bound = {"kind": "Pod", "apiVersion": "v1", **identity}
+        account = pod["spec"].get("serviceAccountName", "default")
+        namespace = pod["metadata"]["namespace"]
+        answer = self._call(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token",
+            {"spec": {"expirationSeconds": 3607, "boundObjectRef": bound}},
+        )
+        expires = datetime.fromisoformat(answer["status"]["expirationTimestamp"])
+        return ServiceAccountToken(answer["status"]["token"], expires)
+
+    def set_container_status(self, pod: Object, statuses: list[Object], *, ready: bool) -> None:
+        """Set the statuses of a pod's containers, and its readiness, if it is still there."""
+        state = "True" if ready else "False"
+        conditions = [{"type": kind, "status": state} for kind in ("Ready", "ContainersReady")]
+        status = {"containerStatuses": statuses, "conditions": conditions}
+        with suppress(NotThereError):
+            self._patch(f"{_path_of(pod)}/status", {"status": status})
+
+    def _ready_nodes(self) -> set[str]:
+        nodes = self._call("GET", "/api/v1/nodes")["items"]
+        return {str(node["metadata"]["name"]) for node in nodes if _is_ready(node)}
+
+    def _watch(self, path: str, since: dict[str, str], seconds: int) -> Iterator[Object]:
+        params = {"watch": "true", "timeoutSeconds": str(seconds), **since}
+        with suppress(requests.RequestException):
+            answer = self._session.get(
+                self._url + path, params=params, stream=True, timeout=seconds + _TIMEOUT_S
+            )
+            with answer:
+                for line in answer.iter_lines():
+                    yield json.loads(line)
+
+    def _patch(self, path: str, body: Object) -> None:
+        self._call("PATCH", path, body, content="application/strategic-merge-patch+json")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        params: dict[str, str] | None = None,
+        content: str = "application/json",
+    ) -> Object:
+        try:
+            answer = self._session.request(
+                method,
+                self._url + path,
+                params=params,
+                data=json.dumps(body) if body is not None else None,
+                headers={"Content-Type": content},
+                timeout=_TIMEOUT_S,
+            )
+        except requests.RequestException as error:
+            raise ClusterError(
+                f"The API server at {self._url} does not answer: {error}."
+            ) from error
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise NotThereError(f"{path} is not in the cluster at {self._url}.")
+        if answer.status_code == HTTPStatus.CONFLICT:
+            raise ConflictError(f"{path} has changed meanwhile: {answer.text[:300]}.")
+        if not answer.ok:
+            raise ClusterError(f"The API server refused {method} {path}: {answer.text[:300]}.")
+        result: Object = answer.json()
+        return result
+
+
+def _path_of(pod: Object) -> str:
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+def _says_ready(node: Object) -> bool:
+    conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def _is_ready(node: Object) -> bool:
+    taints = {taint["key"] for taint in node["spec"].get("taints", ())}
+    return _says_ready(node) and taints.isdisjoint(_NOT_READY_TAINTS)

@@ -1,0 +1,281 @@
+"""A real Kubernetes control plane on this machine: etcd, API server, controller manager, scheduler.
+
+kwokctl starts them and makes their certificates; the versions are those of tools/. Everything
+listens on loopback alone. RBAC is on, so a service account has the rights that were declared for
+it and no others, and client-side rate limits are Kubernetes' own unless switched off, since they
+are part of what a pull study measures. kwok-controller keeps nodes with the annotation
+`kwok.x-k8s.io/node=fake` Ready and their pods Running, those of Jobs apart; it leaves real nodes
+alone. Nodes are not made here.
+"""
+
+import os
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rehearsal.cluster.certificates import Certificate, certify_administrator, make_authority
+from rehearsal.cluster.fleet import ControlPlane, FleetError
+from rehearsal.machine import processes
+from tools.programs import PROGRAMS, MissingProgram, locate
+
+VIRTUAL_NODE = ("kwok.x-k8s.io/node", "fake")
+"""Annotation of the nodes that kwok-controller manages."""
+
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""Label of the pods of Jobs, which kwok-controller leaves alone on every node."""
+
+_COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok-controller",
+)
+_NAME = "local"
+_START_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalControlPlane:
+    """A running control plane."""
+
+    folder: Path
+    port: int
+    version: str
+    """For example v1.34.1."""
+    signer: Certificate
+    """The cluster's authority."""
+
+    @property
+    def public(self) -> ControlPlane:
+        """What the GKE API says of it."""
+        return ControlPlane(
+            endpoint=f"127.0.0.1:{self.port}",
+            ca_pem=self.signer.pem.decode("ascii"),
+            version=self.version.removeprefix("v"),
+        )
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the cluster's administrator."""
+        return self.folder / "admin.kubeconfig"
+
+    @property
+    def authority(self) -> Path:
+        """Certificate of the cluster's authority, PEM."""
+        return _workdir(self.folder) / "pki" / "ca.crt"
+
+    @property
+    def admin_certificate(self) -> Path:
+        """Client certificate of the administrator, PEM."""
+        return _workdir(self.folder) / "pki" / "admin.crt"
+
+    @property
+    def admin_key(self) -> Path:
+        """Its key, PEM."""
+        return _workdir(self.folder) / "pki" / "admin.key"
+
+
+def start(
+    folder: Path, *, tokens: Path, rate_limits: bool = True, tunnel: str = ""
+) -> LocalControlPlane:
+    """Start a control plane whose files and processes belong to the folder.
+
+    Args:
+        folder: its folder; `processes.stop` of it ends the control plane.
+        tokens: kube-apiserver's static token file.
+        rate_limits: keep Kubernetes' own client-side rate limits.
+        tunnel: socket of what leads the API server to kubelets; empty where none is asked.
+
+    Raises:
+        FleetError: it did not start; the sentence holds the last words of the part that failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = _tunnelled(folder, tunnel) if tunnel else {}
+    try:
+        configuration, port = _configuration(folder, tokens, rate_limits, arguments)
+    except MissingProgram as missing:
+        raise FleetError(str(missing)) from None
+    config_file = folder / "kwokctl.yaml"
+    config_file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    log = folder / "kwokctl.log"
+    plane = LocalControlPlane(folder, port, _version(), _make_certificates(folder))
+    command: list[str | Path] = [locate("kwokctl").path, "create", "cluster", "--name", _NAME]
+    command += ["--config", config_file, "--kubeconfig", plane.kubeconfig]
+    process = processes.start(
+        command, folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok")}
+    )
+    try:
+        code = process.wait(_START_S)
+    except subprocess.TimeoutExpired:
+        code = -1
+    if code != 0:
+        raise FleetError(f"The control plane in {folder} did not start: {_complaint(folder, log)}.")
+    _wait_until_ready(plane)
+    return plane
+
+
+def pid_of(plane: LocalControlPlane, component: str) -> int:
+    """Process id of a part, such as kube-scheduler.
+
+    Raises:
+        FleetError: there is no such part.
+    """
+    path = _workdir(plane.folder) / "pids" / f"{component}.pid"
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        known = ", ".join(_COMPONENTS)
+        raise FleetError(f"The control plane has no part {component}; it has {known}.") from None
+
+
+def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
+    """Arguments of an API server that reaches nodes through a tunnel."""
+    transport = {"uds": {"udsName": tunnel}}
+    selection = {
+        "name": "cluster",
+        "connection": {"proxyProtocol": "HTTPConnect", "transport": transport},
+    }
+    path = folder / "egress.yaml"
+    document = {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [selection],
+    }
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return {
+        "egress-selector-config-file": str(path),
+        # nodes' names are known to no resolver
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-client-certificate": str(_workdir(folder) / "pki" / "admin.crt"),
+        "kubelet-client-key": str(_workdir(folder) / "pki" / "admin.key"),
+    }
+
+
+def _make_certificates(folder: Path) -> Certificate:
+    """Where kwokctl finds them and so makes none of its own, slower and with an invalid serial."""
+    pki = _workdir(folder) / "pki"
+    pki.mkdir(parents=True)
+    authority = make_authority()
+    authority.write(pki, "ca")
+    certify_administrator(authority).write(pki, "admin")
+    return authority
+
+
+def _version() -> str:
+    return f"v{PROGRAMS['kube-apiserver'].version}"
+
+
+def _workdir(folder: Path) -> Path:
+    return folder / "kwok" / "clusters" / _NAME
+
+
+def _configuration(
+    folder: Path, tokens: Path, rate_limits: bool, server: Mapping[str, str]
+) -> tuple[dict[str, Any], int]:
+    """KwokctlConfiguration with further arguments of the API server, and its port."""
+    port, etcd, peer, manager, scheduler, kwok = processes.free_ports(6)
+    key, value = VIRTUAL_NODE
+    binaries = {
+        "etcdBinary": "etcd",
+        "kubeApiserverBinary": "kube-apiserver",
+        "kubeControllerManagerBinary": "kube-controller-manager",
+        "kubeSchedulerBinary": "kube-scheduler",
+        "kwokControllerBinary": "kwok",
+    }
+    options = {
+        "runtime": "binary",
+        "bindAddress": "127.0.0.1",
+        "kubeVersion": _version(),
+        "kubeApiserverPort": port,
+        "etcdPort": etcd,
+        "etcdPeerPort": peer,
+        "kubeControllerManagerPort": manager,
+        "kubeSchedulerPort": scheduler,
+        "kwokControllerPort": kwok,
+        "disableQPSLimits": not rate_limits,
+        # kwokctl's default, 5, multiplies Kubernetes' own timings of leases and of lost nodes
+        "heartbeatFactor": 1,
+        **{option: str(locate(name).path) for option, name in binaries.items()},
+    }
+    arguments = {
+        # what a power cut would leave of a rehearsal is of no use
+        "etcd": {"unsafe-no-fsync": "true"},
+        "kube-apiserver": {"token-auth-file": str(tokens), **server},
+        # its default folder is in /usr, and it makes it
+        "kube-controller-manager": {"flex-volume-plugin-dir": str(folder / "flex")},
+        # as arguments, since a KwokConfiguration beside this document ends kwok in silence
+        "kwok-controller": {
+            "manage-all-nodes": "false",
+            "manage-nodes-with-annotation-selector": f"{key}={value}",
+            # they are a kubelet's, or the emitter's (rehearsal.simulated_nodes.process)
+            "disregard-status-with-label-selector": JOB_LABEL,
+        },
+    }
+    patches = [
+        {"name": name, "extraArgs": [{"key": k, "value": v} for k, v in extra.items()]}
+        for name, extra in arguments.items()
+    ]
+    document = {
+        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+        "kind": "KwokctlConfiguration",
+        "options": options,
+        "componentsPatches": patches,
+    }
+    return document, port
+
+
+def _wait_until_ready(plane: LocalControlPlane) -> None:
+    """Until the API server is ready and all parts live."""
+    deadline = time.monotonic() + _START_S
+    while not _is_ready(plane):
+        if dead := _dead(plane.folder):
+            raise FleetError(
+                f"The control plane in {plane.folder} did not start, since {dead} ended: "
+                f"{processes.last_words(_log_of(plane.folder, dead))}."
+            )
+        if time.monotonic() > deadline:
+            raise FleetError(
+                f"The API server of {plane.folder} was not ready after {_START_S:.0f} s: "
+                f"{processes.last_words(_log_of(plane.folder, 'kube-apiserver'))}."
+            )
+        time.sleep(0.05)
+
+
+def _is_ready(plane: LocalControlPlane) -> bool:
+    context = ssl.create_default_context(cafile=str(plane.authority))
+    context.load_cert_chain(plane.admin_certificate, plane.admin_key)
+    try:
+        url = f"https://127.0.0.1:{plane.port}/readyz"
+        with urllib.request.urlopen(url, context=context, timeout=5) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _dead(folder: Path) -> str | None:
+    """The first part that has ended."""
+    alive = set(processes.running(folder))
+    for name in _COMPONENTS:
+        pid_file = _workdir(folder) / "pids" / f"{name}.pid"
+        if not pid_file.exists() or int(pid_file.read_text(encoding="ascii")) not in alive:
+            return name
+    return None
+
+
+def _complaint(folder: Path, log: Path) -> str:
+    dead = _dead(folder) if _workdir(folder).is_dir() else None
+    path = _log_of(folder, dead) if dead and _log_of(folder, dead).exists() else log
+    return f"{os.path.basename(path)} ends with: {processes.last_words(path)}"  # noqa: PTH119
+
+
+def _log_of(folder: Path, name: str) -> Path:
+    return _workdir(folder) / "logs" / f"{name}.log"

@@ -1,0 +1,289 @@
+"""Runs the event exporter for each of its pods that Kubernetes put on a node without a kubelet.
+
+The program is the real one, as a process of this machine. Its configuration, variables and
+service account are those of the pod: what the Pulumi program declared is what is rehearsed, a
+missing right included. What differs from a container: paths in the arguments lead to the volumes'
+real folders, the API server is named by a kubeconfig, and no metrics port is open to others. Every
+line that it prints goes to Cloud Logging's stand-in.
+"""
+
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import yaml
+
+from rehearsal.cluster.admin import ClusterAdmin, ClusterError, NotThereError, Object
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.exporter_pod import (
+    exporter_container,
+    lead_into,
+    program_arguments,
+    variables,
+)
+from rehearsal.cluster.fleet import ClusterKey, LogLine, WriteLog
+from rehearsal.machine import processes
+from tools.programs import MissingProgram, locate
+
+_WATCH_S = 60
+_LONGEST_BACK_OFF_S = 300.0
+"""As with kubelet."""
+_STEADY_S = 600.0
+"""A process that ran this long starts again without back-off, as with kubelet."""
+_STOP_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterSite:
+    """What the exporters of a cluster have in common."""
+
+    key: ClusterKey
+    plane: LocalControlPlane
+    admin: ClusterAdmin
+    write_log: WriteLog
+    """Gets what the exporters print."""
+    say: Callable[[str], None]
+    """Gets a line for what happens."""
+    first_back_off_s: float = 10.0
+    """Wait after a first crash, doubled at each further one; kubelet's."""
+    configure: Callable[[str], str] = lambda text: text
+    """Gives an exporter's configuration as it is to be read."""
+
+
+class ExporterHost:
+    """Keeps one process for each exporter pod of a cluster."""
+
+    def __init__(self, site: ExporterSite) -> None:
+        self._site = site
+        self._ending = threading.Event()
+        self._guard = threading.Lock()
+        self._exporters: dict[str, _Exporter] = {}
+        self._thread = threading.Thread(target=self._follow, name="exporters", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the cluster's pods."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all exporters. The thread ends with the API server."""
+        self._ending.set()
+        with self._guard:
+            for exporter in self._exporters.values():
+                exporter.stop()
+
+    def kill(self) -> int:
+        """End the exporters' processes as a crash would; how many there were."""
+        with self._guard:
+            return sum(exporter.kill() for exporter in self._exporters.values())
+
+    def renew(self) -> None:
+        """End the exporters and start them anew, as a rollout of a changed configuration does."""
+        with self._guard:
+            for uid, exporter in list(self._exporters.items()):
+                exporter.stop()
+                self._exporters[uid] = _Exporter(self._site, exporter.pod)
+
+    def _follow(self) -> None:
+        while not self._ending.is_set():
+            try:
+                for pods in self._site.admin.pods_in_motion(_WATCH_S):
+                    with self._guard:
+                        if self._ending.is_set():
+                            return
+                        self._reconcile(pods)
+            except ClusterError:
+                self._ending.wait(1)
+
+    def _reconcile(self, pods: list[Object]) -> None:
+        wanted = {pod["metadata"]["uid"]: pod for pod in pods if exporter_container(pod)}
+        for uid in set(self._exporters) - set(wanted):
+            self._exporters.pop(uid).stop()
+        for uid in set(wanted) - set(self._exporters):
+            pod = wanted[uid]
+            if pod["spec"]["nodeName"] in self._site.admin.virtual_nodes():
+                self._exporters[uid] = _Exporter(self._site, pod)
+
+
+class _Exporter:
+    """The process of one pod: started, restarted after a crash, ended with the pod."""
+
+    def __init__(self, site: ExporterSite, pod: Object) -> None:
+        self._site = site
+        self.pod = pod
+        self._container = exporter_container(pod) or {}
+        self._name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        self._folder = site.plane.folder / "exporters" / pod["metadata"]["uid"]
+        self._ending = threading.Event()
+        self._restarts = 0
+        self._thread = threading.Thread(target=self._supervise, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the process as a pod's end would, and remove its files."""
+        self._ending.set()
+        self._thread.join(_STOP_S + 1)
+        processes.stop(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> int:
+        """End the process as a crash would; it is started again. How many there were."""
+        return sum(
+            processes.send(pid, self._folder, signal.SIGKILL)
+            for pid in processes.running(self._folder)
+        )
+
+    def _supervise(self) -> None:
+        while not self._ending.is_set():
+            begun = datetime.now(UTC)
+            reason = self._run_once()
+            if self._ending.is_set():
+                return
+            if (datetime.now(UTC) - begun).total_seconds() > _STEADY_S:
+                self._restarts = 0
+            wait_s = min(self._site.first_back_off_s * 2**self._restarts, _LONGEST_BACK_OFF_S)
+            self._restarts += 1
+            self._site.say(f"exporter {self._name}: {reason}; it starts again in {wait_s:.0f} s")
+            self._tell({"waiting": {"reason": "CrashLoopBackOff", "message": reason}})
+            self._ending.wait(wait_s)
+
+    def _run_once(self) -> str:
+        """Run the process until it ends; why it ended."""
+        try:
+            process, renew_at = self._begin()
+        except (ClusterError, MissingProgram) as error:
+            return f"it could not start: {error}"
+        readers = [
+            threading.Thread(target=self._forward, args=(pipe, stream), daemon=True)
+            for pipe, stream in ((process.stdout, "stdout"), (process.stderr, "stderr"))
+        ]
+        for reader in readers:
+            reader.start()
+        if self._restarts:
+            self._tell({"running": {"startedAt": datetime.now(UTC).isoformat()}})
+        while process.poll() is None and not self._ending.wait(0.1):
+            if datetime.now(UTC) > renew_at:
+                renew_at = self._renew(renew_at)
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for reader in readers:
+            reader.join(1)
+        return f"it ended with code {process.wait()}"
+
+    def _begin(self) -> tuple["subprocess.Popen[bytes]", datetime]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        mounts, has_token = self._volumes()
+        program = locate("kubernetes-event-exporter").path
+        arguments = [lead_into(mounts, argument) for argument in program_arguments(self._container)]
+        own = ["-metrics-address=127.0.0.1:0"]
+        renew_at = datetime.max.replace(tzinfo=UTC)
+        if has_token:
+            renew_at = self._renew(renew_at)
+            own.append(f"-kubeconfig={self._write_kubeconfig()}")
+        process = processes.start_piped(
+            [program, *arguments, *own],
+            self._folder,
+            environment=variables(self._container, self.pod),
+        )
+        self._site.say(f"exporter {self._name}: running")
+        return process, renew_at
+
+    def _volumes(self) -> tuple[dict[str, Path], bool]:
+        """Local folders by mount path, and whether a token of the service account is among them."""
+        volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", ())}
+        mounts: dict[str, Path] = {}
+        has_token = False
+        for number, mount in enumerate(self._container.get("volumeMounts", ())):
+            volume = volumes[mount["name"]]
+            folder = self._folder / f"volume-{number}"
+            folder.mkdir(exist_ok=True)
+            mounts[mount["mountPath"]] = folder / mount.get("subPath", "")
+            if "configMap" in volume:
+                self._write_config_map(volume["configMap"], folder)
+            sources = volume.get("projected", {}).get("sources", ())
+            has_token |= any("serviceAccountToken" in source for source in sources)
+        return mounts, has_token
+
+    def _write_config_map(self, volume: Object, folder: Path) -> None:
+        data = self._site.admin.config_map(self.pod["metadata"]["namespace"], volume["name"])
+        items = volume.get("items") or [{"key": key, "path": key} for key in data]
+        for item in items:
+            if item["key"] not in data:
+                raise NotThereError(f"the ConfigMap {volume['name']} has no key {item['key']}")
+            path = folder / item["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self._site.configure(data[item["key"]]), encoding="utf-8")
+
+    def _renew(self, before: datetime) -> datetime:
+        """Get a token, which the process reads anew by itself; when to get the next one."""
+        now = datetime.now(UTC)
+        try:
+            minted = self._site.admin.service_account_token(self.pod)
+        except ClusterError:
+            if before == datetime.max.replace(tzinfo=UTC):
+                raise
+            return now + timedelta(seconds=10)
+        scratch = self._folder / "token.new"
+        scratch.touch(mode=0o600)
+        scratch.write_text(minted.token, encoding="ascii")
+        scratch.replace(self._folder / "token")
+        return now + (minted.expires_at - now) * 0.8  # kubelet's share
+
+    def _write_kubeconfig(self) -> Path:
+        path: Path = self._folder / "kubeconfig"
+        cluster = {
+            "server": f"https://{self._site.plane.public.endpoint}",
+            "certificate-authority": str(self._site.plane.authority),
+        }
+        user = {"tokenFile": str(self._folder / "token")}
+        context = {"cluster": "cluster", "user": "pod"}
+        data = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "cluster", "cluster": cluster}],
+            "users": [{"name": "pod", "user": user}],
+            "contexts": [{"name": "pod", "context": context}],
+            "current-context": "pod",
+        }
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        return path
+
+    def _forward(self, pipe: IO[bytes], stream: str) -> None:
+        with pipe:
+            for line in pipe:
+                self._site.write_log(
+                    LogLine(
+                        cluster=self._site.key,
+                        namespace_name=self.pod["metadata"]["namespace"],
+                        pod_name=self.pod["metadata"]["name"],
+                        container_name=self._container["name"],
+                        stream=stream,
+                        text=line.decode("utf-8", errors="replace").rstrip("\n"),
+                        at=datetime.now(UTC),
+                    )
+                )
+
+    def _tell(self, state: Object) -> None:
+        """Let the pod's status say what became of its container: kwok would call it running."""
+        ready = "running" in state
+        status = {
+            "name": self._container["name"],
+            "image": self._container["image"],
+            "imageID": "",
+            "ready": ready,
+            "restartCount": self._restarts,
+            "state": state,
+        }
+        try:
+            self._site.admin.set_container_status(self.pod, [status], ready=ready)
+        except ClusterError as error:
+            self._site.say(f"exporter {self._name}: {error}")

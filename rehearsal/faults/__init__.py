@@ -1,0 +1,1 @@
+"""Faults: a catalogue, and the injection points that each component asks."""

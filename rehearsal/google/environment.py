@@ -1,0 +1,124 @@
+"""The variables that make any program of this project run against the local Google.
+
+Nothing else tells a rehearsal from a run: programs read these as they would on Google Cloud.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from rehearsal.machine.home import HOME_VARIABLE, Home, write_json
+from rehearsal.machine.options import Options
+from rehearsal.machine.programs import PROVIDERS
+from schema.names import LOGGING_ENDPOINT_VARIABLE, PROJECT_VARIABLE, REHEARSAL_VARIABLE
+from schema.run_records import Rehearsal
+
+PROJECT = "pull-study-rehearsal"
+
+ENDPOINTS = {
+    "ARTIFACT_REGISTRY": "artifacts/v1/",
+    "CLOUD_SCHEDULER": "scheduler/v1/",
+    "COMPUTE": "compute/beta/",
+    "CONTAINER": "container/v1beta1/",
+    "IAM_BETA": "iam/v1/",
+    "LOGGING": "logging/v2/",
+    "RESOURCE_MANAGER": "crm/v1/",
+    "RESOURCE_MANAGER_V3": "crm/v3/",
+    "SERVICE_USAGE": "serviceusage/v1beta1/",
+    "STORAGE": "storage/v1/",
+}
+"""What GOOGLE_..._CUSTOM_ENDPOINT ends with, as Pulumi's gcp provider reads it."""
+
+
+def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
+    """Variables of Google's clients and of Pulumi.
+
+    Args:
+        home: holds Pulumi's folders and the credentials' file.
+        url: of the local Google, without a slash at its end.
+        logging: host:port of Cloud Logging's gRPC, plaintext.
+    """
+    return {
+        **{f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in ENDPOINTS.items()},
+        LOGGING_ENDPOINT_VARIABLE: logging,
+        PROJECT_VARIABLE: PROJECT,
+        "GOOGLE_PROJECT": PROJECT,  # the provider's first choice, which a user may have set
+        "GOOGLE_OAUTH_ACCESS_TOKEN": "rehearsal",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(_write_credentials(home, url)),
+        "CONTAINERS_REGISTRIES_CONF": str(home.registries_conf),
+        "PULUMI_HOME": str(home.folder / "pulumi"),
+        "PULUMI_BACKEND_URL": f"file://{home.folder / 'pulumi-state'}",
+        "PULUMI_CONFIG_PASSPHRASE": "",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_GCP_SKIP_REGION_VALIDATION": "true",
+        HOME_VARIABLE: str(home.folder),
+        **_past_proxies(),
+    }
+
+
+def debug_providers(ports: dict[str, int]) -> dict[str, str]:
+    """The variable that leads Pulumi to stand-ins of providers."""
+    text = ",".join(f"{name}:{port}" for name, port in sorted(ports.items()))
+    return {"PULUMI_DEBUG_PROVIDERS": text} if text else {}
+
+
+def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str]:
+    """The variable that says what is not the real thing, for the records of runs."""
+    kind = {
+        "real": "real nodes (kubelet and containerd) that share one machine",
+        "simulated": "simulated nodes: a model made every pull's time, nothing was pulled",
+    }
+    stand_ins = sorted(set(PROVIDERS) - official)
+    note = f"{kind[options.nodes]}; a local Google; images of {options.scale:.3g} x the bytes"
+    if options.speed != 1:
+        note += f"; {options.speed:g} times faster than the clock"
+    if not options.rate_limits:
+        note += "; a control plane without its rate limits"
+    if stand_ins:
+        note += f"; stand-ins of Pulumi's providers {' and '.join(stand_ins)}"
+    record = Rehearsal(
+        nodes=options.nodes,
+        scale=options.scale,
+        note=note,
+        speed=options.speed,
+        faults=options.faults,
+    )
+    return {REHEARSAL_VARIABLE: json.dumps(record.model_dump())}
+
+
+def _past_proxies() -> dict[str, str]:
+    """Loopback is asked directly, also where a proxy is set."""
+    set_before = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = ",".join(
+        dict.fromkeys([*filter(None, set_before.split(",")), "127.0.0.1", "localhost"])
+    )
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
+
+
+def _write_credentials(home: Home, url: str) -> Path:
+    """A service account's key file, which Google's clients exchange for a token at `url`."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = home.folder / "credentials.json"
+    write_json(
+        path,
+        {
+            "type": "service_account",
+            "project_id": PROJECT,
+            "private_key_id": "rehearsal",
+            "private_key": key.decode("ascii"),
+            "client_email": f"runner@{PROJECT}.iam.gserviceaccount.com",
+            "client_id": "1",
+            "token_uri": f"{url}/token",
+            # For Google's own domain google-auth would ask the real Google about this account.
+            "universe_domain": "rehearsal.invalid",
+        },
+    )
+    return path

@@ -1,0 +1,1 @@
+"""This machine: folders, processes, cgroups, requirements. Knows no cluster and no Google."""

@@ -1,0 +1,71 @@
+"""The programs that come first on PATH in a rehearsal, and Pulumi's folder of plugins.
+
+skopeo is led to the mirror. pulumi is the one that tools/ locates, with a language host beside it:
+the official one where pulumi is installed with it, else this project's own. Provider plugins that
+the user has installed are linked in; for the others there are stand-ins.
+"""
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from rehearsal.machine import auth_plugin
+from rehearsal.machine.home import Home
+from tools import packages
+from tools.programs import locate
+
+PROVIDERS = {"gcp": "pulumi-gcp", "kubernetes": "pulumi-kubernetes"}
+"""Provider by name: the Python package whose version its plugin must have."""
+
+_LANGUAGE_HOST = "pulumi-language-python"
+
+
+def write_programs(home: Home) -> None:
+    """Write them into the home.
+
+    Raises:
+        MissingProgram: pulumi is not on this machine.
+    """
+    home.programs.mkdir(exist_ok=True)
+    auth_plugin.write_plugin(home)
+    skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()
+    if skopeo:  # its option is older than its variable for the same thing
+        command = f'exec {skopeo} --registries-conf "{home.registries_conf}" "$@"'
+        _write_script(home.programs / "skopeo", command)
+    pulumi = locate("pulumi").path
+    if not (pulumi.parent / _LANGUAGE_HOST).exists():
+        _link(pulumi.resolve(), home.programs / "pulumi")  # it looks for language hosts beside it
+        command = f'exec {sys.executable} -m rehearsal.pulumi.language_host "$@"'
+        _write_script(home.programs / _LANGUAGE_HOST, command)
+
+
+def official_plugin(name: str) -> Path | None:
+    """The folder of a provider's official plugin, in the SDK's version, if the user has it."""
+    users = Path(os.environ.get("PULUMI_HOME", "") or Path.home() / ".pulumi")
+    folder = users / "plugins" / f"resource-{name}-v{version(PROVIDERS[name])}"
+    return folder if (folder / f"pulumi-resource-{name}").is_file() else None
+
+
+def link_plugins(pulumi_home: Path) -> set[str]:
+    """Link the official provider plugins that the user has; the names of those that there are."""
+    plugins = pulumi_home / "plugins"
+    plugins.mkdir(parents=True, exist_ok=True)
+    found = {name: folder for name in PROVIDERS if (folder := official_plugin(name))}
+    for folder in found.values():
+        (plugins / folder.name).symlink_to(folder)
+    return set(found)
+
+
+def _write_script(path: Path, command: str) -> None:
+    path.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def _link(program: Path, path: Path) -> None:
+    with suppress(OSError):  # another file system
+        path.hardlink_to(program)
+        return
+    shutil.copy2(program, path)

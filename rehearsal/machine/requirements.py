@@ -1,0 +1,215 @@
+"""Whether this machine can run real nodes, or so many simulated ones, and if not, why not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal.machine import cgroups
+from rehearsal.machine.cleanup import unescape_mount
+from tools import packages
+
+LARGEST_FLEET = 8
+"""Real nodes that a machine runs at most, over all clusters."""
+
+_CLUSTER_BYTES = 1_200 << 20
+_NODE_BYTES = 5 << 20
+"""What a rehearsal takes with no simulated node, and more with each (docs/rehearsal.md)."""
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
+_NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
+_NEEDED_BYTES = 5_000_000_000
+"""Of disk: what a small study takes, above the 2 GiB below which kubelet evicts pods."""
+_TRIAL = """set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/lower /run/upper /run/work /run/merged
+mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work overlay /run/merged
+ip link add trial type veth peer name other
+"""
+"""What a node does to its own namespaces; nothing of it outlives the shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why real nodes cannot run, and what mends it."""
+
+    problem: str
+    cure: str
+
+
+def obstacles(home: Path) -> list[Obstacle]:
+    """All that keeps real nodes from running here; empty where they can.
+
+    Args:
+        home: folder that will hold the nodes' files, or one above it.
+    """
+    if sys.platform != "linux":
+        return [
+            Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "--nodes simulated")
+        ]
+    if os.geteuid() != 0:
+        return [
+            Obstacle(
+                "Real nodes need root, and this is a user.",
+                "run it with sudo -E, or --nodes simulated",
+            )
+        ]
+    found = (_lacking_package(), _lacking_right(), _lacking_controller(), _poor_disk(home))
+    return [obstacle for obstacle in found if obstacle]
+
+
+def too_many(nodes: str, count: int | None) -> Obstacle | None:
+    """Why a cluster of so many measured nodes cannot run here, before anything is started.
+
+    Args:
+        nodes: `real` or `simulated`.
+        count: measured nodes of the largest cluster; None where nobody knows yet.
+    """
+    if count is None:
+        return None
+    if nodes == "real":
+        if count <= LARGEST_FLEET:
+            return None
+        return Obstacle(
+            f"{count} real nodes are more than the {LARGEST_FLEET} that one machine runs.",
+            f"--nodes simulated, or a cluster of at most {LARGEST_FLEET}",
+        )
+    needed, free = simulated_bytes(count), free_memory()
+    if needed <= free:
+        return None
+    return Obstacle(
+        f"A cluster of {count} simulated nodes takes about {needed / 2**30:.1f} GiB of memory, "
+        f"and {free / 2**30:.1f} GiB are free.",
+        f"a cluster of at most {max(0, int((free - _CLUSTER_BYTES) / _NODE_BYTES))} nodes, or a "
+        "machine with more memory",
+    )
+
+
+def simulated_bytes(count: int) -> int:
+    """About what a rehearsal with one cluster of so many simulated nodes takes (docs/rehearsal.md).
+
+    Control plane, local Google, exporter and runner together.
+    """
+    return _CLUSTER_BYTES + count * _NODE_BYTES
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs can still take, a container's limit included."""
+    free = _available_bytes()
+    with suppress(OSError, ValueError):
+        limit = int(_MEMORY_LIMIT.read_text("ascii"))
+        free = min(free, limit - int(_MEMORY_USED.read_text("ascii")))
+    return free
+
+
+def _available_bytes() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def plugin_folder() -> Path:
+    """The folder of the network plugins."""
+    return Path(_package("containernetworking-plugins").path()).parent
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes of the folder's disk that are free, as kubelet counts them."""
+    disk = os.statvfs(_existing(folder))
+    return disk.f_bavail * disk.f_frsize
+
+
+def file_system(folder: Path, mounts: str | None = None) -> str:
+    """The type of the file system that holds a folder, for example ext4.
+
+    Args:
+        folder: it, or a part of its path, is there.
+        mounts: /proc/self/mountinfo's text.
+    """
+    text = mounts or Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    path = _existing(folder).resolve()
+    best = (Path("/"), "unknown")
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        point = Path(unescape_mount(left.split()[4]))
+        if point in (path, *path.parents) and len(point.parts) >= len(best[0].parts):
+            best = (point, right.split()[0])
+    return best[1]
+
+
+def control_group_version() -> str:
+    """Version of the kernel's control groups, and which of its controllers there are."""
+    if not cgroups.ROOT.is_dir():
+        return f"none at {cgroups.ROOT}"
+    number = 2 if (cgroups.ROOT / "cgroup.controllers").exists() else 1
+    return f"version {number}: {' '.join(sorted(cgroups.controllers()))}"
+
+
+def _package(name: str) -> packages.Package:
+    return next(package for package in packages.PACKAGES if package.name == name)
+
+
+def _lacking_package() -> Obstacle | None:
+    lacking = [_package(name) for name in _NODE_PACKAGES if not _package(name).path()]
+    if not lacking:
+        return None
+    names = ", ".join(package.name for package in lacking)
+    return Obstacle(f"Real nodes need {names}.", packages.install_command(lacking))
+
+
+def _lacking_right() -> Obstacle | None:
+    if shutil.which("unshare") is None:
+        return Obstacle("Real nodes need unshare.", "apt-get install util-linux")
+    namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net"]
+    done = subprocess.run(
+        ["unshare", *namespaces, "sh", "-c", _TRIAL],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    if done.returncode == 0:
+        return None
+    return Obstacle(
+        "This machine does not let root do what real nodes consist of (namespaces, mounts, "
+        f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
+        "in a container, run it with --privileged; or --nodes simulated",
+    )
+
+
+def _lacking_controller() -> Obstacle | None:
+    lacking = cgroups.missing()
+    if not lacking:
+        return None
+    return Obstacle(
+        f"{cgroups.ROOT} has no controller {', '.join(lacking)}, and kubelet does not "
+        "start without.",
+        "mount the kernel's control groups; in a container, run it with --privileged",
+    )
+
+
+def _poor_disk(home: Path) -> Obstacle | None:
+    kind = file_system(home)
+    elsewhere = "set PULL_STUDY_REHEARSAL_HOME to a folder on "
+    if kind == "overlay":
+        return Obstacle(
+            f"{home} is on an overlay file system, on which containerd cannot unpack images.",
+            f"{elsewhere}a disk or a volume",
+        )
+    free = free_bytes(home)
+    if free > _NEEDED_BYTES:
+        return None
+    return Obstacle(
+        f"The disk of {home} has {free / 1e9:.1f} GB free, and with less than "
+        f"{_NEEDED_BYTES / 1e9:.0f} GB kubelet soon evicts the pods that are measured.",
+        f"free some space, or {elsewhere}another disk",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

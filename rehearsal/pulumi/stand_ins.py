@@ -1,0 +1,66 @@
+"""Pulumi and its providers alone: enough to preview, without a local Google or a control plane.
+
+Official plugins that the user has are used; for the others the stand-ins are served for as long as
+the block lasts. They make no call in a preview, and nothing here could answer one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rehearsal.google.environment import debug_providers
+from rehearsal.machine.home import RehearsalError
+from rehearsal.machine.programs import PROVIDERS, official_plugin
+from tools.programs import locate
+
+_START_S = 60.0
+
+
+@contextmanager
+def provider_variables() -> Iterator[dict[str, str]]:
+    """The environment of a command that previews.
+
+    Raises:
+        RehearsalError: the stand-ins do not start.
+        MissingProgram: pulumi is not on this machine.
+    """
+    pulumi = locate("pulumi").path
+    path = os.pathsep.join([str(pulumi.parent), os.environ.get("PATH", os.defpath)])
+    missing = sorted(name for name in PROVIDERS if official_plugin(name) is None)
+    if not missing:
+        yield {"PATH": path}
+        return
+    with _served(missing) as ports:
+        yield {
+            "PATH": path,
+            # Else the CLI would fetch an official plugin for what a stand-in serves.
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            **debug_providers(ports),
+        }
+
+
+@contextmanager
+def _served(names: list[str]) -> Iterator[dict[str, int]]:
+    command = [sys.executable, "-m", "rehearsal.pulumi.providers"]
+    if len(names) == 1:
+        command += ["--only", names[0]]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    limit = threading.Timer(_START_S, process.kill)
+    with process:
+        try:
+            limit.start()
+            line = process.stdout.readline() if process.stdout else ""
+            limit.cancel()
+            if not line:
+                raise RehearsalError(
+                    "The stand-ins of Pulumi's providers did not start; what they said is above.",
+                    "make setup",
+                )
+            yield {str(name): int(port) for name, port in json.loads(line).items()}
+        finally:
+            limit.cancel()
+            process.terminate()

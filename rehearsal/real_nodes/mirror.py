@@ -1,0 +1,141 @@
+"""The registry's front for whoever plans a study: makes the study's images when they are asked for.
+
+A registry in Google's or GitHub's place has the images; a rehearsal makes each at its scale the
+first time that its tag is looked up, then leads to the local registry, which serves everything.
+Nodes do not come through here: what they pull was looked up before.
+"""
+
+import threading
+from collections.abc import Callable
+
+import requests
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from images.make.build import build_image, build_pause
+from images.registry.reference import Target, parse_target
+from rehearsal.real_nodes.registry import LocalRegistry
+from schema.errors import UserError
+from schema.image_tag import ImageTag, find_tag
+from schema.names import REMOVER_IMAGE
+
+_MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+_TIMEOUT_S = 30.0
+_REMOVER = ImageTag(1, 1, "remover")
+"""Stands for the image that removes others: any image that is made here holds busybox."""
+
+
+class ImageMaker:
+    """Makes images in the local registry, each once. Safe to use from several threads.
+
+    Args:
+        registry: gets the images.
+        scale: of their size to what their tags claim.
+        say: gets a line for each image.
+    """
+
+    def __init__(self, registry: LocalRegistry, scale: float, say: Callable[[str], None]) -> None:
+        self._registry = registry
+        self._scale = scale
+        self._say = say
+        self._guard = threading.Lock()
+        self._locks: dict[tuple[str, ImageTag], threading.Lock] = {}
+        self._made: set[tuple[str, ImageTag]] = set()
+
+    def make_pause(self) -> None:
+        """Make the image of pods' sandboxes.
+
+        Raises:
+            UserError: this machine has no static busybox, or the registry fails.
+        """
+        build_pause(parse_target(self._registry.pause_image))
+
+    def make(self, repository: str, tag: ImageTag, name: str = "") -> None:
+        """Make sure that a tag names the image that it would name if it were made now.
+
+        Args:
+            repository: of the image, without its registry.
+            tag: what the image is like.
+            name: of its tag, where that does not say so.
+
+        Raises:
+            UserError: no such image can be made.
+        """
+        key = (repository, tag)
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key in self._made:
+                return
+            target = Target(self._registry.address, repository, name)
+            built = build_image(tag, target, scale=self._scale, overwrite=True)
+            self._made.add(key)
+            origin = f"made, {built.sent / 1e6:.1f} MB sent" if built.sent else "there already"
+            self._say(f"image {repository}:{name or tag}: {origin}")
+
+
+def find_claim(repository: str, tag: str) -> ImageTag | None:
+    """What an image is like: by its tag, or by its name if it is one that the runner needs."""
+    needed, version = REMOVER_IMAGE
+    if (repository, tag) == (needed.partition("/")[2], version):
+        return _REMOVER
+    return find_tag(tag)
+
+
+def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
+    """The routes of the registry's protocol (/v2/...), read-only."""
+
+    def ping(_: Request) -> Response:
+        return JSONResponse({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+
+    def manifest(request: Request) -> Response:
+        repository, tag = request.path_params["repository"], request.path_params["reference"]
+        if ":" in tag:  # a digest: of an image that was looked up by its tag before
+            return _lead_on(request, registry)
+        claimed = find_claim(repository, tag)
+        if claimed is None and not _is_there(registry, repository, tag):
+            return refuse(
+                404,
+                "MANIFEST_UNKNOWN",
+                f"{repository}:{tag} is not in the rehearsal's registry, which makes images whose "
+                "tags are in the form LAYERS-layers-size-BYTES-bytes and no others",
+            )
+        try:
+            if claimed:
+                maker.make(repository, claimed, tag)
+        except UserError as error:
+            return refuse(500, "UNKNOWN", error.problem)
+        return _lead_on(request, registry)
+
+    def other(request: Request) -> Response:
+        return _lead_on(request, registry)
+
+    read = ["GET", "HEAD"]
+    return [
+        Route("/v2/", ping, methods=read),
+        Route("/v2/{repository:path}/manifests/{reference}", manifest, methods=read),
+        Route("/v2/{path:path}", other, methods=read),
+    ]
+
+
+def _lead_on(request: Request, registry: LocalRegistry) -> Response:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"http://{registry.address}{request.url.path}{query}", 307)
+
+
+def _is_there(registry: LocalRegistry, repository: str, tag: str) -> bool:
+    url = f"http://{registry.address}/v2/{repository}/manifests/{tag}"
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.head(url, headers={"Accept": _MANIFEST_TYPES}, timeout=_TIMEOUT_S)
+    return answer.ok
+
+
+def refuse(status: int, code: str, message: str) -> Response:
+    """An error as registries answer it."""
+    return JSONResponse({"errors": [{"code": code, "message": message}]}, status_code=status)

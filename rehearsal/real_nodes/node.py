@@ -1,0 +1,170 @@
+"""A real node on this machine: containerd and kubelet in namespaces of their own.
+
+A node is one process tree in a mount and a process namespace. What it mounts, and the sockets and
+folders that it makes in /run, /var/lib and /var/log, exist only for itself and vanish with it;
+killing the first process ends all others, containers included. What remains is the node's folder
+and its control group, and both have names that nothing else has. The node shares the machine's
+network, on which it reaches the API server and the registry; its pods have a network namespace
+each. Kernel settings are not changed (rehearsal.real_nodes.node_files).
+"""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.fleet import FleetError
+from rehearsal.machine import cgroups, processes, requirements
+from rehearsal.real_nodes.node_files import NodeSpec, node_environment, write_files
+from tools.programs import locate
+
+_STOP_S = 5.0
+
+
+class NodeNumber:
+    """One of this machine's numbers for real nodes, held until released or the process ends."""
+
+    def __init__(self, number: int, holder: socket.socket) -> None:
+        self.number = number
+        self._holder = holder
+
+    def release(self) -> None:
+        """Let another node have it."""
+        self._holder.close()
+
+
+@contextmanager
+def take_numbers(count: int) -> Iterator[list[NodeNumber]]:
+    """Take numbers for nodes, all or none; those still in the list at the end are given back.
+
+    Raises:
+        FleetError: this machine has not so many left.
+    """
+    taken: list[NodeNumber] = []
+    try:
+        for number in range(1, requirements.LARGEST_FLEET + 1):
+            if len(taken) < count and (holder := _hold(number)):
+                taken.append(NodeNumber(number, holder))
+        if len(taken) < count:
+            raise FleetError(
+                f"This machine runs {requirements.LARGEST_FLEET} real nodes at most, {len(taken)} "
+                f"more than now, so {count} cannot be started; "
+                "larger clusters need simulated nodes."
+            )
+        taken.reverse()  # so that pop gives the lowest
+        yield taken
+    finally:
+        for each in taken:
+            each.release()
+
+
+def _hold(number: int) -> socket.socket | None:
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0pull-study-node-{number}")  # a name without a file, gone with the process
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
+@dataclass(frozen=True, slots=True)
+class RealNode:
+    """A node that was started."""
+
+    spec: NodeSpec
+    folder: Path
+    number: NodeNumber
+    process: "subprocess.Popen[bytes]"
+
+    def check(self) -> None:
+        """Make sure that the node still runs.
+
+        Raises:
+            FleetError: it ended; the sentence holds its last words.
+        """
+        if self.process.poll() is not None:
+            raise FleetError(f"The node {self.spec.name} ended while it started: {self._story()}.")
+
+    def stop(self) -> None:
+        """End the node and remove all of it. Idempotent."""
+        processes.stop(self.folder)
+        self.process.wait(_STOP_S)
+        cgroups.remove(self.spec.control_group)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.number.release()
+
+    def _story(self) -> str:
+        logs = (self.folder / "log" / f"{name}.log" for name in ("kubelet", "pause", "containerd"))
+        log = next((log for log in logs if log.exists()), self.folder / "start.log")
+        return f"{log.name} ends with: {processes.last_words(log)}"
+
+
+def start(
+    name: str,
+    folder: Path,
+    plane: LocalControlPlane,
+    *,
+    number: NodeNumber,
+    labels: dict[str, str],
+    taints: tuple[tuple[str, str, str], ...],
+    registry: str,
+    pause_image: str,
+    control_group: str,
+) -> RealNode:
+    """Start a node; it joins the cluster by itself soon after.
+
+    Args:
+        name: of the node in the cluster.
+        folder: gets its files.
+        plane: the cluster's control plane.
+        number: of this machine's nodes.
+        labels: that the node has once it joins, apart from those that a kubelet may not set.
+        taints: that it has once it joins: (key, value, effect).
+        registry: host:port that stands for every registry, plain http.
+        pause_image: reference of the sandbox's image in that registry.
+        control_group: of the home; the node's own is made below it.
+
+    Raises:
+        FleetError: the machine does not allow it.
+    """
+    (port,) = processes.free_ports(1)
+    spec = NodeSpec(
+        name=name,
+        labels=labels,
+        taints=taints,
+        number=number.number,
+        kubelet_port=port,
+        control_group=f"{control_group}/{name}",
+        registry=registry,
+        pause_image=pause_image,
+        server=f"https://{plane.public.endpoint}",
+        plugins=str(requirements.plugin_folder()),
+    )
+    for each in ("lib", "log"):
+        (folder / each).mkdir(parents=True)
+    write_files(spec, folder / "lib" / "node", plane.signer)
+    try:
+        cgroups.make(spec.control_group)
+    except cgroups.ControlGroupError as error:
+        raise FleetError(f"The node {name} cannot be started, since {error}.") from error
+    return RealNode(spec, folder, number, _run(spec, folder))
+
+
+def _run(spec: NodeSpec, folder: Path) -> "subprocess.Popen[bytes]":
+    namespaces = ["--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"]
+    programs = {
+        "NODE": str(folder),
+        "CONTAINERD": shutil.which("containerd") or "containerd",
+        "KUBELET": str(locate("kubelet").path),
+    }
+    return processes.start(
+        ["unshare", *namespaces, "--kill-child", "sh", folder / "lib/node/start.sh"],
+        folder,
+        log=folder / "start.log",
+        extra={**node_environment(spec), **programs},
+    )

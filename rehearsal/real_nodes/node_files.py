@@ -1,0 +1,252 @@
+"""The files of one real node: what its containerd, kubelet and network plugin are told.
+
+A node sees them below /var/lib/node, whatever its folder is outside (rehearsal.real_nodes.node),
+and everything else where a GKE node has it: containerd's socket, images and kubelet's folder. What
+is not set here has the default of the program, so events, pulls and garbage collection are limited
+as on any node.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rehearsal.cluster.certificates import Certificate, certify_node
+
+INSIDE = "/var/lib/node"
+"""Where a node sees its own files."""
+
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+
+KERNEL_SETTINGS = {
+    "kernel/keys/root_maxbytes": "25000000",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "net/ipv4/ip_forward": "1",
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+}
+"""What kubelet (pkg/kubelet/cm, setupKernelTunables) and the network plugin write to the kernel.
+
+A node finds these values written already, in files mounted over the kernel's, and so leaves the
+machine's settings alone.
+"""
+
+EVICTION = {
+    "memory.available": "100Mi",
+    "nodefs.available": "2Gi",
+    "nodefs.inodesFree": "1%",
+    "imagefs.available": "2Gi",
+    "imagefs.inodesFree": "1%",
+}
+"""Below which a node reports pressure and evicts pods."""
+
+_KUBELET_MAY_SET = (
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+)
+
+_KUBELET_DOMAINS = (".kubelet.kubernetes.io", ".node.kubernetes.io")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What one node is."""
+
+    name: str
+    labels: dict[str, str]
+    taints: tuple[tuple[str, str, str], ...]
+    """(key, value, effect)."""
+    number: int
+    """Of this machine's nodes, from 1: gives the pods' network."""
+    kubelet_port: int
+    control_group: str
+    registry: str
+    """host:port of the registry that stands for all others, plain http."""
+    pause_image: str
+    server: str
+    """URL of the API server."""
+    plugins: str
+    """Folder of the network plugins."""
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """Labels that a kubelet may give itself; it refuses to start with any other."""
+        return {key: value for key, value in self.labels.items() if _is_own(key)}
+
+
+def write_files(spec: NodeSpec, folder: Path, authority: Certificate) -> None:
+    """Write all files that the node reads into the folder, which it sees as /var/lib/node.
+
+    Args:
+        spec: the node.
+        folder: gets the files.
+        authority: of the cluster; certifies the node.
+    """
+    texts = {
+        "containerd.toml": _containerd(spec),
+        "cni/10-ptp.conflist": json.dumps(_network(spec)),
+        "hosts/_default/hosts.toml": _hosts(spec),
+        "kubelet.yaml": yaml.safe_dump(_kubelet(spec)),
+        "kubeconfig": yaml.safe_dump(_kubeconfig(spec)),
+        "start.sh": _START,
+        **{f"kernel/{name}": f"{value}\n" for name, value in KERNEL_SETTINGS.items()},
+    }
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    certify_node(authority, spec.name).write(folder, "node")
+    (folder / "ca.crt").write_bytes(authority.pem)
+
+
+def node_environment(spec: NodeSpec) -> dict[str, str]:
+    """What start.sh reads besides NODE, CONTAINERD and KUBELET."""
+    labels = ",".join(f"{key}={value}" for key, value in sorted(spec.own_labels.items()))
+    return {"NODE_NAME": spec.name, "NODE_LABELS": labels, "PAUSE_IMAGE": spec.pause_image}
+
+
+_START = f"""\
+# Runs as the first process of a node's own process and mount namespaces; when it ends, so does all
+# that it started. $NODE is the node's folder, $KUBELET and $CONTAINERD are programs.
+set -e
+for setting in {" ".join(KERNEL_SETTINGS)}; do
+    if [ -e "/proc/sys/$setting" ]; then
+        mount --bind "$NODE/lib/node/kernel/$setting" "/proc/sys/$setting"
+    fi
+done
+touch "$NODE/lib/node/kubelet"
+mount --bind "$KUBELET" "$NODE/lib/node/kubelet"
+mount --bind "$NODE/log" /var/log
+mount --rbind "$NODE/lib" /var/lib  # may hide $NODE, as may the next
+mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir -p /run/containerd
+
+"$CONTAINERD" --config {INSIDE}/containerd.toml >/var/log/containerd.log 2>&1 &
+
+# A node of a cloud comes with this image; without a registry the first pod's pull shows it.
+pause() {{
+    tries=0
+    while ! ctr --address {CONTAINERD_SOCKET} --namespace k8s.io \\
+        images pull --plain-http "$PAUSE_IMAGE"
+    do
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || return 1
+        sleep 0.1
+    done
+}}
+pause >/var/log/pause.log 2>&1 </dev/null
+
+"{INSIDE}/kubelet" --config={INSIDE}/kubelet.yaml --kubeconfig={INSIDE}/kubeconfig \\
+    --hostname-override="$NODE_NAME" --node-labels="$NODE_LABELS" --v=2 >/var/log/kubelet.log 2>&1
+"""
+
+
+def _is_own(label: str) -> bool:
+    domain = f".{label.rpartition('/')[0]}"
+    if label in _KUBELET_MAY_SET or domain.endswith(_KUBELET_DOMAINS):
+        return True
+    return not domain.endswith((".kubernetes.io", ".k8s.io"))
+
+
+def _containerd(spec: NodeSpec) -> str:
+    # JSON's strings are TOML's basic strings
+    pause, plugins = json.dumps(spec.pause_image), json.dumps(spec.plugins)
+    return f"""\
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+
+[grpc]
+  address = "{CONTAINERD_SOCKET}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = {pause}
+  # a machine without CAP_SYS_RESOURCE refuses to lower a process's score
+  restrict_oom_score_adj = true
+  disable_tcp_service = true
+  # it would load a profile into the machine's kernel, and leave it there
+  disable_apparmor = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = {plugins}
+  conf_dir = "{INSIDE}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{INSIDE}/hosts"
+"""
+
+
+def _hosts(spec: NodeSpec) -> str:
+    """For every registry: this one instead, also when it has not got what is asked for."""
+    return f"""\
+server = "http://{spec.registry}"
+
+[host."http://{spec.registry}"]
+  capabilities = ["pull", "resolve"]
+"""
+
+
+def _network(spec: NodeSpec) -> dict[str, Any]:
+    ranges = [[{"subnet": f"10.213.{spec.number}.0/24"}]]
+    ipam = {"type": "host-local", "dataDir": "/run/cni", "ranges": ranges}
+    plugin = {"type": "ptp", "ipMasq": False, "ipam": ipam}
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [plugin]}
+
+
+def _kubelet(spec: NodeSpec) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "127.0.0.1",
+        "port": spec.kubelet_port,
+        "readOnlyPort": 0,
+        "healthzPort": 0,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{INSIDE}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{spec.control_group}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        # shares of a disk that all nodes have in common would say nothing of any of them
+        "evictionHard": EVICTION,
+        "imageGCHighThresholdPercent": 100,
+        "makeIPTablesUtilChains": False,
+        "oomScoreAdj": 0,
+        "volumePluginDir": "/var/lib/kubelet/volumeplugins",
+        # there is no DNS in the cluster
+        "resolvConf": "",
+        "clusterDNS": ["10.0.0.10"],
+        "clusterDomain": "cluster.local",
+        "registerWithTaints": [
+            {"key": key, "value": value, "effect": effect} for key, value, effect in spec.taints
+        ],
+    }
+
+
+def _kubeconfig(spec: NodeSpec) -> dict[str, Any]:
+    user = {"client-certificate": f"{INSIDE}/node.crt", "client-key": f"{INSIDE}/node.key"}
+    cluster = {"server": spec.server, "certificate-authority": f"{INSIDE}/ca.crt"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "node", "user": user}],
+        "contexts": [{"name": "node", "context": {"cluster": "cluster", "user": "node"}}],
+        "current-context": "node",
+    }

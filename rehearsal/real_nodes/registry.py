@@ -1,0 +1,124 @@
+"""The local registry that stands for ghcr.io and Artifact Registry: Debian's docker-registry.
+
+It holds the images that were made for a scale, also after the rehearsal, so that they are made
+once. Nodes pull from it directly. skopeo and the like are led to the mirror
+(rehearsal.real_nodes.mirror), which makes what is missing first.
+"""
+
+import http.client
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from rehearsal.machine import processes
+from rehearsal.machine.home import RehearsalError
+from tools import packages
+from tools.programs import cache_root
+
+MIRRORED = ("ghcr.io", "gcr.io", "registry.k8s.io", "*.pkg.dev")
+"""Registries that are not asked in a rehearsal, as prefixes in registries.conf."""
+
+_START_S = 20.0
+_PAUSE = "pull-study/pause"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRegistry:
+    """A running registry."""
+
+    address: str
+    """host:port on loopback, plain http."""
+    storage: Path
+    log: Path
+
+    @property
+    def pause_image(self) -> str:
+        """Reference of the image of pods' sandboxes."""
+        return f"{self.address}/{_PAUSE}:pause"
+
+
+def storage_of(scale: float) -> Path:
+    """Where images of a scale are kept from one rehearsal to the next."""
+    return cache_root() / "registry" / f"scale-{scale:g}"
+
+
+def start(folder: Path, storage: Path) -> LocalRegistry:
+    """Start a registry; `wait_until_up` before using it.
+
+    Args:
+        folder: of the home; the process ends with it.
+        storage: of the images; several registries may share it.
+
+    Raises:
+        RehearsalError: docker-registry is not installed.
+    """
+    program = next(each for each in packages.PACKAGES if each.name == "docker-registry")
+    if not program.path():
+        raise RehearsalError(
+            "docker-registry is not installed, and without a registry nothing can be pulled.",
+            packages.install_command([program]),
+        )
+    storage.mkdir(parents=True, exist_ok=True)
+    (port,) = processes.free_ports(1)
+    config = folder / "registry.yaml"
+    config.write_text(yaml.safe_dump(_configuration(port, storage)), encoding="utf-8")
+    log = folder / "registry.log"
+    processes.start([program.path(), "serve", config], folder, log=log)
+    return LocalRegistry(f"127.0.0.1:{port}", storage, log)
+
+
+def write_registries_conf(path: Path, mirror: str) -> None:
+    """Write the containers-registries.conf(5) that leads skopeo to the mirror.
+
+    Args:
+        path: of the file, for CONTAINERS_REGISTRIES_CONF.
+        mirror: host:port, plain http.
+    """
+    entries = [
+        f"""
+[[registry]]
+prefix = "{prefix}"
+location = "{mirror}"
+insecure = true
+"""
+        for prefix in MIRRORED
+    ]
+    path.write_text("".join(entries), encoding="utf-8")
+
+
+def _configuration(port: int, storage: Path) -> dict[str, object]:
+    return {
+        "version": 0.1,
+        "log": {"level": "info", "formatter": "json"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(storage)},
+            "delete": {"enabled": False},
+            "cache": {"blobdescriptor": "inmemory"},
+        },
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+
+
+def wait_until_up(registry: LocalRegistry) -> None:
+    """Wait until the registry answers.
+
+    Raises:
+        RehearsalError: it does not.
+    """
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(registry.address, timeout=2)
+        try:
+            connection.request("GET", "/v2/")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        except OSError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    raise RehearsalError(
+        f"docker-registry did not start: {processes.last_words(registry.log)}.",
+        f"see {registry.log}",
+    )

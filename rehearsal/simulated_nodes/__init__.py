@@ -1,0 +1,1 @@
+"""Nodes without kubelets: a process writes the pods' states and events that a kubelet would."""

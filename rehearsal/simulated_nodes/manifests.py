@@ -1,0 +1,139 @@
+"""The registry of simulated nodes: answers what images would be like, and has not a byte of them.
+
+Manifest and config are of the form that images.make.build gives a real image, with layers,
+compressed and uncompressed sizes by its plan, but digests stand for a description of a layer and
+not for its bytes. Both are marked as simulated. A blob of a layer is refused.
+"""
+
+import hashlib
+import threading
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
+from images.make.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
+from images.make.push import RUN_NOTHING
+from rehearsal.real_nodes.mirror import find_claim, refuse
+from schema.errors import UserError
+from schema.image_tag import ImageTag
+
+ORIGINAL = "converged-computing/container-chonks"
+"""Repositories of the original study begin so; what they hold is known from its manifests."""
+_ZEROS = 0.999028
+_BASE_BYTES = 2_220_000
+"""Its images are zeros, of which gzip leaves 0.1 %, on a busybox (run1's six manifests)."""
+_MADE = 0.5
+"""Of images that are made by this program (images.make.build)."""
+
+COMPRESSOR = "simulated: no layer was made"
+"""What a claim says in the place of the compressor that an image was made by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An image that does not exist.
+
+    Attributes:
+        manifest: as a registry serves it.
+        config: as a registry serves it.
+    """
+
+    manifest: bytes
+    config: bytes
+
+    @property
+    def digest(self) -> str:
+        """Of the manifest."""
+        return _digest(self.manifest)
+
+
+def make_claim(repository: str, tag: ImageTag, scale: float) -> Claim:
+    """Manifest and config of the image that a name would stand for; pure.
+
+    Args:
+        repository: without its registry. What those of the original study hold is claimed as it
+            is: zeros, which hardly travel; all else as this program would make it.
+        tag: layers, size and salt.
+        scale: of the image's size to the tag's.
+
+    Raises:
+        UserError: no such image can be made.
+    """
+    original = ORIGINAL in repository
+    plan = plan_image(tag, scale=scale, compressibility=_ZEROS if original else _MADE)
+    layers = [_layer(plan, layer) for layer in plan.layers]
+    if original:
+        layers[0] = replace(layers[0], size=layers[0].size + _BASE_BYTES)
+    origin = Origin(plan=plan, compressor=COMPRESSOR)
+    making = Making(origin=origin, unpacked=tuple(layer.size for layer in plan.layers))
+    config = make_config(architecture="amd64", layers=layers, making=making, command=RUN_NOTHING)
+    manifest = make_manifest(plan.media, _digest(config), len(config), layers)
+    return Claim(manifest, config)
+
+
+def claim_routes(scale: float) -> list[Route]:
+    """The routes of the registry's protocol (/v2/...), read-only, for tags in the study's form."""
+    guard = threading.Lock()
+    blobs: dict[str, bytes] = {}
+
+    def ping(_: Request) -> Response:
+        return JSONResponse({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+
+    def manifest(request: Request) -> Response:
+        repository, reference = request.path_params["repository"], request.path_params["reference"]
+        tag = find_claim(repository, reference)
+        if tag is not None:
+            try:
+                claim = make_claim(repository, tag, scale)
+            except UserError as error:
+                return refuse(500, "UNKNOWN", error.problem)
+            with guard:
+                blobs[claim.digest] = claim.manifest
+                blobs[_digest(claim.config)] = claim.config
+            reference = claim.digest
+        if reference not in blobs:
+            return refuse(
+                404,
+                "MANIFEST_UNKNOWN",
+                f"{repository}:{reference} is not in the rehearsal's registry, which answers for "
+                "images whose tags are in the form LAYERS-layers-size-BYTES-bytes and no others",
+            )
+        return _content(blobs[reference], manifest_type(Media.OCI))
+
+    def blob(request: Request) -> Response:
+        digest = request.path_params["digest"]
+        if digest not in blobs:
+            return refuse(404, "BLOB_UNKNOWN", "layers of simulated images have no bytes")
+        return _content(blobs[digest], "application/octet-stream")
+
+    read = ["GET", "HEAD"]
+    return [
+        Route("/v2/", ping, methods=read),
+        Route("/v2/{repository:path}/manifests/{reference}", manifest, methods=read),
+        Route("/v2/{repository:path}/blobs/{digest}", blob, methods=read),
+    ]
+
+
+def _layer(plan: ImagePlan, layer: LayerPlan) -> Layer:
+    # the same content is the same layer to a node, however it is compressed
+    content = f"simulated layer {layer.model_dump_json()}"
+    stored = f"{content} {plan.compression} {plan.level}"
+    saved = 0.0 if plan.compression is Compression.NONE else layer.compressibility
+    return Layer(
+        digest=_digest(stored.encode()),
+        size=max(1, round(layer.size * (1 - saved))),
+        diff_id=_digest(content.encode()),
+        compression=plan.compression,
+    )
+
+
+def _content(content: bytes, media_type: str) -> Response:
+    headers = {"Docker-Content-Digest": _digest(content)}
+    return Response(content, media_type=media_type, headers=headers)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

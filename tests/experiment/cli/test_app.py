@@ -1,0 +1,141 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SMOKE = str(ROOT / "studies" / "smoke.yaml")
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiment", "run", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "cure"),
+    [
+        ((), "A new run needs to know", "--stack size-4"),
+        (("--stack", "size-5", "--study", SMOKE), "There is no stack 'size-5'", "size-4"),
+        (("--stack", "size-4", "--study", "no.yaml"), "There is no study at no.yaml", "ls studies"),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--scale", "2"),
+            "is no fraction",
+            "0.01",
+        ),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--scale", "0"),
+            "is no fraction",
+            "0.01",
+        ),
+        (("--stack", "size-4", "--study", SMOKE, "--speed", "20"), "belongs to a rehearsal", "out"),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--speed", "20"),
+            "needs simulated ones",
+            "--nodes simulated",
+        ),
+        (("--all-sizes", "--stack", "size-4", "--study", SMOKE), "--all-sizes is every", "leave"),
+        (
+            ("--kubeconfig", "none", "--study", SMOKE),
+            "There is no kubeconfig at none",
+            "ls -l none",
+        ),
+        (("--resume", "x", "--stack", "size-4"), "have no place beside it", "leave them out"),
+    ],
+    ids=[
+        "nothing",
+        "stack",
+        "study",
+        "scale-2",
+        "scale-0",
+        "speed",
+        "real-speed",
+        "sizes",
+        "kubeconfig",
+        "resume",
+    ],
+)
+def test_bad_input_is_one_sentence_and_its_cure(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str, cure: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert cure in done.stderr.partition("To mend it:")[2]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_run_cannot_be_resumed(tmp_path: Path) -> None:
+    done = run("--resume", "gone", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "There is no run 'gone'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_registry_stops_before_anything_is_made(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("name: s\nimages: [{repository: '127.0.0.1:1/a', tags: [t]}]\n")
+    done = run("--stack", "size-4", "--study", str(study), cwd=tmp_path)
+    assert done.returncode == 4
+    assert "cannot be read from its registry" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_help_names_every_exit_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiment", "--help"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    for code in ("0 ok", "3 incomplete", "7 teardown", "130 interrupted"):
+        assert code in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "plan", "preflight", "ledger", "time", "collect", "preview", "destroy", "sweep"],
+)
+def test_every_command_has_help_without_loading_pulumi(tmp_path: Path, command: str) -> None:
+    watch = (
+        "import sys, runpy; sys.argv = ['experiment', sys.argv[1], '--help']\n"
+        "try: runpy.run_module('experiment', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "slow = {'pulumi', 'kubernetes', 'grpc', 'numpy', 'duckdb', 'requests'}\n"
+        "print('HEAVY', sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watch, command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "Usage:" in done.stdout
+    assert "HEAVY []" in done.stdout
+
+
+COMPLETES = """\
+eval "$(pull-study --show-completion bash)"
+COMP_WORDS=(pull-study run --st) COMP_CWORD=2
+_pull_study_completion pull-study
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes_the_options_of_the_command_in_one_word() -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", COMPLETES],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {"--stack", "--study", "--staging"}

@@ -1,0 +1,141 @@
+"""Several runs at once; a script stands in for each run's process, so that any end can be had."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiment.cli.several_runs import carry_out_all
+from experiment.plan.open_run import Place, Planned
+from experiment.plan.request import RUNS, Manner
+from experiment.provision.stack_files import PROJECT_DIR
+from experiment.provision.stack_settings import stack_facts
+from experiment.run_folder import RunFolder
+from experiment.terminal.views import PatientConsole, PlainView
+from schema.errors import ExitCode
+from schema.run_records import RunRecord
+from tests.experiment.cells import cell, fill, run_record
+
+RUN = """\
+#!{python}
+import json, os, signal, sys, time
+run = sys.argv[sys.argv.index("--resume") + 1]
+assert sys.argv[1:4] == ["-m", "experiment", "run"], sys.argv
+def tell(kind, **fields):
+    print(json.dumps({{"kind": kind, **fields}}), flush=True)
+def ended(*_):
+    open(run + ".signalled", "w").close()
+    sys.stderr.write("Error (interrupted): Interrupted.\\n")
+    sys.exit(130)
+signal.signal(signal.SIGINT, ended)
+signal.signal(signal.SIGTERM, ended)
+open(run + ".begun", "w").close()
+tell("line", text="what the parent has said already")
+tell("begin", phase="measure")
+tell("progress", phase="measure", text="1 of 4", cells_ended=4, cells=8)
+tell("line", text="a line of " + run)
+{body}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+
+
+def each_run_does(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    script = Path("run.py").resolve()
+    script.write_text(RUN.format(python=sys.executable, body=body))
+    script.chmod(0o755)
+    monkeypatch.setattr("experiment.cli.several_runs.sys.executable", str(script))
+
+
+def plans(*stacks: str) -> list[Planned]:
+    found = []
+    for stack in stacks:
+        folder = RunFolder.create(RUNS, stack)
+        record: RunRecord = run_record(run_id=stack, stack=stack)
+        folder.write_run(record)
+        place = Place(stack_facts(stack, PROJECT_DIR))
+        found.append(Planned(folder, record, place, attempt=1))
+    return found
+
+
+def carry_out(planned: list[Planned], parallel: int = 1) -> tuple[int, str]:
+    text = io.StringIO()
+    view = PlainView(PatientConsole(file=text, width=120))
+    return carry_out_all(planned, Manner(agreed=True, parallel=parallel), view), text.getvalue()
+
+
+def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = 'sys.stderr.write("Error (quota): Too few CPUs.\\n"); sys.exit(10)'
+    each_run_does(monkeypatch, f"if run == 'size-4': {failing}")
+    planned = plans("size-4", "size-8", "size-16")
+    fill(planned[1].folder, [cell(trial, f"n{n}") for trial in (1, 2) for n in range(8)], nodes=8)
+    code, output = carry_out(planned)
+    assert code == ExitCode.QUOTA
+    assert {path.name for path in Path().glob("*.begun")} == {
+        "size-4.begun",
+        "size-8.begun",
+        "size-16.begun",
+    }
+    assert "size-8: a line of size-8\n" in output
+    assert "what the parent has said already" not in output
+    assert "│ size-4  │     4 │   0/8 │     0.0 │ 0.00 │ quota: Too few CPUs. │" in output
+    assert "│ size-8  │     8 │ 16/16 │     3.2 │ 0.34 │ ok" in output
+    assert "  to go on: python -m experiment run --resume size-4\n" in output
+    assert "Report over all: data/reports/s-" in output
+
+
+def test_a_run_that_dies_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_run_does(monkeypatch, "if run == 'size-4': os.kill(os.getpid(), signal.SIGKILL)")
+    code, output = carry_out(plans("size-4", "size-8"))
+    assert code == 128 + signal.SIGKILL
+    assert "died: The run was ended by signal 9." in output
+
+
+def test_runs_go_in_order_unless_asked_for_several_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = "sum(name.endswith('.begun') for name in os.listdir('.'))"
+    each_run_does(
+        monkeypatch,
+        f"time.sleep(0.6); open(run + '.saw', 'w').write(str({others}))",
+    )
+    carry_out(plans("size-4", "size-8"))
+    assert Path("size-4.saw").read_text() == "1"
+    for path in Path().glob("*.begun"):
+        path.unlink()
+    carry_out(plans("size-16", "size-32"), parallel=2)
+    assert Path("size-16.saw").read_text() == Path("size-32.saw").read_text() == "2"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_reaches_the_run_under_way_and_no_other_begins(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    each_run_does(monkeypatch, "time.sleep(30)")
+
+    def interrupt() -> None:
+        end = time.monotonic() + 20
+        while not Path("size-4.begun").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code, output = carry_out(plans("size-4", "size-8"))
+    thread.join()
+    assert code == ExitCode.INTERRUPTED
+    assert Path("size-4.signalled").exists()
+    assert not Path("size-8.begun").exists()
+    assert "Interrupted: every cluster is being taken down; please wait." in output
+    assert output.count("interrupted: ") == 2

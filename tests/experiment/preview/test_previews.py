@@ -1,0 +1,240 @@
+"""`python -m experiment preview`, by the real engine and the strict stand-ins."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from experiment.preview.base_revision import gone_stacks
+from experiment.preview.previews import StackPreview, require_sound
+from rehearsal.pulumi.stand_ins import provider_variables
+from schema.errors import ExitCode, UserError
+from tests.experiment.preview_root import Root, Said
+from tests.infra.stack_files import ROOT, committed_checksums
+
+engine = [pytest.mark.live, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    return Root(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def _providers() -> Iterator[None]:
+    with provider_variables() as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def compared(root: Root, _providers: None) -> Said:
+    """One change of the program, one of a stack, a new stack and one that goes."""
+    root.edit("infra/event_exporter.py", '"kubeQPS": 100', '"kubeQPS": 99')
+    root.edit("Pulumi.size-4-n1-standard-64.yaml", "n1-standard-64", "n1-standard-96")
+    (root.folder / "Pulumi.size-8.yaml").rename(root.folder / "Pulumi.eight.yaml")
+    stacks = ("size-4", "size-4-n1-standard-64", "eight")
+    named = [word for stack in stacks for word in ("--stack", stack)]
+    said = root.preview(*named, "--against", "HEAD", "--format", "json")
+    gone = gone_stacks("HEAD", root=root.folder)
+    root.restore()
+    assert gone == ["size-8"]
+    assert said.exit_code == ExitCode.OK, said.complaint
+    return said
+
+
+@pytest.mark.usefixtures("_providers")
+class TestAgainstARevision:
+    pytestmark = engine
+
+    def test_says_what_becomes_of_a_stack_that_the_base_has(self, compared: Said) -> None:
+        stack = compared.stacks["size-4"]
+        steps = {(change["name"], change["step"]) for change in stack["changes"]}
+        assert steps == {("configuration", "replace"), ("deployment", "update")}
+        assert stack["unchanged"] == 17
+        assert stack["usd_per_hour_before"] == stack["usd_per_hour"] == 3.34
+
+    def test_says_which_properties_and_what_they_cost(self, compared: Said) -> None:
+        stack = compared.stacks["size-4-n1-standard-64"]
+        measured = next(each for each in stack["changes"] if each["name"] == "measured")
+        assert measured["step"] == "update"
+        assert measured["properties"] == ["nodeConfig.machineType"]
+        assert (stack["usd_per_hour_before"], stack["usd_per_hour"]) == (12.42, 18.54)
+        assert stack["machine_type"] == "n1-standard-96"
+
+    def test_a_stack_that_the_base_lacks_is_new(self, compared: Said) -> None:
+        stack = compared.stacks["eight"]
+        assert {change["step"] for change in stack["changes"]} == {"create"}
+        assert (stack["unchanged"], stack["usd_per_hour_before"]) == (0, None)
+        assert stack["nodes"] == {"measured": 8, "monitoring": 1}
+
+    def test_a_replaced_cluster_takes_all_that_hangs_on_it(self, root: Root) -> None:
+        root.edit("Pulumi.yaml", "default: 14", "default: 15")
+        said = root.preview("--stack", "size-4", "--against", "HEAD", "--format", "json")
+        root.restore()
+        (stack,) = said.stacks.values()
+        replaced = {each["name"] for each in stack["changes"] if each["step"] == "replace"}
+        assert {"cluster", "measured", "monitoring", "deployment"} <= replaced
+        assert stack["warnings"] == ["a running cluster would be deleted and made anew"]
+
+    def test_that_is_broken_counts_all_as_new_and_says_so(self, root: Root) -> None:
+        root.edit("infra/program.py", "def declare_stack(", "def declare_stack_too(")
+        root.git("commit", "--quiet", "--all", "--message", "broken")
+        root.edit("infra/program.py", "def declare_stack_too(", "def declare_stack(")
+        said = root.preview("--stack", "size-4", "--against", "HEAD", "--format", "json")
+        root.git("reset", "--quiet", "--hard", "HEAD~1")
+        (stack,) = said.stacks.values()
+        assert {change["step"] for change in stack["changes"]} == {"create"}
+        assert stack["warnings"][0].startswith("the base cannot be previewed (")
+        assert "declare_stack" in stack["warnings"][0]
+
+
+BREAKS = [
+    (
+        "infra/cluster.py", "deletion_protection=False", "deletion_protection=True",
+        "cluster: deletionProtection is not false, so `pulumi destroy` would fail",
+    ),
+    (
+        "infra/log_sink.py", 'public_access_prevention="enforced"',
+        'public_access_prevention="inherited"',
+        "preview-only-pull-study-size-4: publicAccessPrevention is not enforced",
+    ),
+    (
+        "infra/log_sink.py", "uniform_bucket_level_access=True",
+        "uniform_bucket_level_access=False",
+        "preview-only-pull-study-size-4: objects could have access rules of their own",
+    ),
+    (
+        "infra/log_sink.py", "member=sink.writer_identity", 'member="allUsers"',
+        "writer: gives roles/storage.objectCreator to allUsers",
+    ),
+    (
+        "infra/cluster.py", '"roles/artifactregistry.reader"', '"roles/editor"',
+        "nodes-roles/editor: gives roles/editor, which covers the whole project",
+    ),
+    (
+        "infra/nodes.py", '"trace.append",', '"trace.append", "cloud-platform",',
+        ("measured: the scope https://www.googleapis.com/auth/cloud-platform is wider than a node "
+        "needs"),
+    ),
+    (
+        "infra/event_exporter.py",
+        '"@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"', '":v1.7"',
+        ("deployment: the image ghcr.io/resmoio/kubernetes-event-exporter:v1.7 is not named by its "
+        "digest"),
+    ),
+    (
+        "infra/limits.yaml", "usd_per_hour: 250", "usd_per_hour: 3.33",
+        "costs 3.34 USD an hour, above the limit of 3.33",
+    ),
+    ("infra/limits.yaml", "nodes: 300", "nodes: 4", "has 5 nodes, above the limit of 4"),
+]  # fmt: skip
+"""One change for each guard, of the program itself, and the sentence that catches it."""
+
+
+@pytest.fixture(scope="module")
+def broken(root: Root, _providers: None) -> Said:
+    """A preview of a program in which every guard is broken at once."""
+    for path, old, new, _ in BREAKS:
+        root.edit(path, old, new)
+    said = root.preview("--stack", "size-4")
+    root.restore()
+    return said
+
+
+class TestGuards:
+    pytestmark = engine
+
+    @pytest.mark.parametrize("sentence", [each[3] for each in BREAKS])
+    def test_catch_a_program_that_breaks_them(self, broken: Said, sentence: str) -> None:
+        assert f"  size-4: {sentence}\n" in broken.out
+
+    def test_catch_nothing_else(self, broken: Said) -> None:
+        lines = [line for line in broken.out.splitlines() if line.startswith("  size-4: ")]
+        # The scope is that of both pools.
+        assert len(lines) == len(BREAKS) + 1
+
+    def test_fail_the_command_with_a_code_of_its_own(self, broken: Said) -> None:
+        assert broken.exit_code == ExitCode.GUARD
+        assert "Error: 1 of 1 stacks would break a guard: size-4." in broken.complaint
+
+
+@pytest.mark.usefixtures("_providers")
+class TestTrouble:
+    pytestmark = engine
+
+    def test_a_wrong_setting_is_said_and_the_other_stacks_are_previewed(self, root: Root) -> None:
+        root.edit("Pulumi.size-8.yaml", "pull-study:nodeCount", "pull-study:zone: a\n  #")
+        said = root.preview("--stack", "size-8", "--stack", "size-4", "--format", "json")
+        root.restore()
+        assert said.exit_code == ExitCode.PREFLIGHT
+        assert "1 of 2 stacks cannot be previewed: size-8." in said.complaint
+        assert "nodeCount" in said.stacks["size-8"]["problem"]
+        assert "Traceback" not in said.complaint + said.stacks["size-8"]["problem"]
+        assert said.stacks["size-4"]["problem"] == ""
+
+    def test_a_program_that_cannot_be_loaded_is_named(self, root: Root) -> None:
+        root.edit("infra/program.py", "from infra.cluster import", "from infra.clusters import")
+        said = root.preview("--stack", "size-4")
+        root.restore()
+        assert said.exit_code == ExitCode.PREFLIGHT
+        assert "its program cannot be loaded: No module named 'infra.clusters'" in said.complaint
+        assert "Traceback" not in said.complaint
+
+    def test_of_every_stack_rewrites_no_committed_file_and_leaves_no_state(
+        self, root: Root, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        before = committed_checksums(), committed_checksums(root.folder)
+        scratch = tmp_path_factory.mktemp("scratch")
+        token = {"GOOGLE_OAUTH_ACCESS_TOKEN": "the-users-own", "TMPDIR": str(scratch)}
+        said = root.preview("--all", "--format", "markdown", variables=token)
+        assert said.exit_code == ExitCode.OK, said.complaint
+        rows = [line for line in said.out.splitlines() if line.startswith("| size-")]
+        assert len(rows) == 11
+        assert (committed_checksums(), committed_checksums(root.folder)) == before
+        assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_providers")
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ((), "A preview is of all stacks or of named ones"),
+            (("--all", "--stack", "size-4"), "A preview is of all stacks or of named ones"),
+            (("--all", "--format", "xml"), "There is no format 'xml'."),
+            (("--stack", "size-5"), "There is no stack 'size-5'"),
+            (("--all", "--against", "nowhere"), "There is no revision 'nowhere'"),
+        ],
+    )
+    def test_is_refused_before_anything_starts(
+        self, root: Root, arguments: tuple[str, ...], sentence: str
+    ) -> None:
+        said = root.preview(*arguments)
+        assert said.exit_code == ExitCode.USAGE
+        assert said.complaint.startswith(f"Error: {sentence}")
+        assert "To mend it: " in said.complaint
+        assert said.out == ""
+
+    def test_no_pulumi_names_the_way_without_it(self, root: Root) -> None:
+        said = root.preview("--all", variables={"PATH": "/usr/bin:/bin"})
+        assert said.exit_code == ExitCode.PREFLIGHT
+        assert "The Pulumi CLI is not on PATH" in said.complaint
+        assert "make preview" in said.complaint
+
+
+class TestVerdict:
+    def test_a_stack_that_cannot_be_previewed_outweighs_a_broken_guard(self) -> None:
+        previews = [StackPreview("a", broken=("b",)), StackPreview("c", problem="d")]
+        with pytest.raises(UserError) as caught:
+            require_sound(previews)
+        assert caught.value.exit_code == ExitCode.PREFLIGHT
+
+    def test_sound_stacks_pass(self) -> None:
+        require_sound([StackPreview("a"), StackPreview("b")])
+
+
+def test_make_preview_is_the_one_command() -> None:
+    assert "rehearsal providers -- $(BIN)/python -m experiment preview --all" in (
+        (ROOT / "Makefile").read_text(encoding="utf-8")
+    )

@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from experiment.preview.previews import Change, StackPreview
+from experiment.preview.report import report
+
+UPDATE = Change("update", "gcp:container/nodePool:NodePool", "measured", ("nodeConfig.diskSizeGb",))
+CREATE = Change("create", "gcp:container/cluster:Cluster", "cluster")
+SMALL = StackPreview(
+    "size-4",
+    changes=(UPDATE,),
+    unchanged=18,
+    nodes={"measured": 4, "monitoring": 1},
+    machine_type="n1-standard-16",
+    usd_per_hour=3.40,
+    usd_per_hour_before=3.34,
+)
+LARGE = StackPreview("size-256", changes=(UPDATE,), unchanged=18, usd_per_hour=198.72)
+NEW = StackPreview("new", changes=(CREATE,), warnings=("a | b", "a | b"), broken=("has 400 nodes",))
+BAD = StackPreview("bad", problem="Stack bad sets\n  something")
+
+
+def markdown(*previews: StackPreview, against: str = "main", gone: tuple[str, ...] = ()) -> str:
+    return report(previews, against=against, gone=gone, form="markdown")
+
+
+def test_table_has_a_row_a_stack_with_counts_and_both_prices() -> None:
+    assert "| size-4 | 0 | 1 | 0 | 0 | 18 | 4 + 1 | n1-standard-16 | 3.34 -> 3.40 |  |" in (
+        markdown(SMALL)
+    )
+
+
+def test_a_change_of_several_stacks_is_one_line() -> None:
+    line = "update NodePool `measured` (nodeConfig.diskSizeGb)"
+    assert f"- every stack: {line}" in markdown(SMALL, LARGE, NEW)
+    other = StackPreview("size-8", unchanged=19)
+    assert f"- size-4, size-256: {line}" in markdown(SMALL, LARGE, other)
+
+
+def test_a_new_stack_is_not_listed_resource_by_resource() -> None:
+    assert "**Changes**" not in markdown(NEW)
+
+
+def test_no_cell_can_break_the_table() -> None:
+    rows = [line for line in markdown(NEW, BAD).splitlines() if line.startswith("| ")]
+    assert len(rows) == 4
+    assert {line.replace("\\|", "").count("|") for line in rows} == {11}
+
+
+def test_broken_guards_and_problems_stand_under_it() -> None:
+    text = markdown(NEW, BAD)
+    assert "BREAKS A GUARD: has 400 nodes; a \\| b |" in text
+    assert "**Broken guards (infra/policy.py, infra/limits.yaml)**\n\n- new: has 400 nodes" in text
+    assert "**Cannot be previewed**\n\n- bad: Stack bad sets\n  something" in text
+
+
+def test_many_changed_properties_are_counted() -> None:
+    paths = tuple("abcdefgh")
+    change = Change("update", "gcp:storage/bucket:Bucket", "archive", paths)
+    text = markdown(StackPreview("s", changes=(change,), unchanged=1))
+    assert "(a, b, c, d, e, f, 2 more)" in text
+
+
+def test_says_what_it_is_compared_with_and_what_is_gone() -> None:
+    assert "Compared with the program and stack files of main." in markdown(SMALL)
+    assert "Compared with nothing: all is new." in markdown(NEW, against="")
+    assert "Gone since main: size-2." in markdown(SMALL, gone=("size-2",))
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json"])
+def test_says_whose_word_it_is(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", "gcp:1234")
+    text = report([SMALL], against="", gone=(), form=form)
+    assert "10.2.0 (a stand-in, not the official plugin)" in text
+    assert "4.34.2 (official plugin)" in text
+
+
+def test_text_has_the_same_rows_in_columns() -> None:
+    lines = report([SMALL, NEW], against="", gone=(), form="text").splitlines()
+    assert lines[1].split() == [
+        "size-4", "0", "1", "0", "0", "18", "4", "+", "1", "n1-standard-16", "3.34", "->", "3.40",
+    ]  # fmt: skip
+    assert lines[0].index("machine type") == lines[1].index("n1-standard-16")
+
+
+def test_json_has_every_field() -> None:
+    whole = json.loads(report([SMALL], against="main", gone=["size-2"], form="json"))
+    assert (whole["against"], whole["gone"]) == ("main", ["size-2"])
+    (stack,) = whole["stacks"]
+    assert stack["nodes"] == {"measured": 4, "monitoring": 1}
+    assert stack["changes"][0]["properties"] == ["nodeConfig.diskSizeGb"]

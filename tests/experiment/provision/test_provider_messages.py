@@ -1,0 +1,191 @@
+"""Messages as Google's APIs, the gcp provider and the engine print them, and what they mean."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiment.errors import CATALOGUE, Failure
+from experiment.provision.provider_messages import explain, failure_of, is_conflict
+
+MESSAGES = [
+    # https://github.com/GoogleCloudPlatform/cloud-ops-sandbox/issues/44
+    (
+        Failure.QUOTA,
+        (
+            'googleapi: Error 403: Insufficient regional quota to satisfy request: resource "CPUS"'
+            ": request requires '64.0' and is short '40.0'. project has a quota of '24.0'"
+        ),
+        "the region's quota CPUS is too small",
+    ),
+    (
+        Failure.QUOTA,
+        (
+            "Error waiting for creating GKE NodePool: [GCE_QUOTA_EXCEEDED]: Instance 'gke-a' "
+            "creation failed: Quota 'SSD_TOTAL_GB' exceeded. Limit: 500.0 in region us-central1."
+        ),
+        "the region's quota SSD_TOTAL_GB is too small",
+    ),
+    (
+        Failure.QUOTA,
+        (
+            "googleapi: Error 403: The request would exceed the quota limit of service accounts, "
+            "quotaExceeded"
+        ),
+        "a quota is too small",
+    ),
+    (
+        Failure.NO_CAPACITY,
+        (
+            "Error waiting for creating GKE cluster: Google Compute Engine: Not all instances "
+            "running in IGM after 35.2s. Current errors: [ZONE_RESOURCE_POOL_EXHAUSTED]: The zone "
+            "'projects/p/zones/us-central1-a' does not have enough resources available to fulfill "
+            "the request. Try a different zone, or try again later."
+        ),
+        "no such machines at the moment",
+    ),
+    (
+        Failure.NO_CAPACITY,
+        "[GCE_STOCKOUT]: Instance 'gke-b' creation failed: The zone has been exhausted",
+        "no such machines at the moment",
+    ),
+    (
+        Failure.API_OFF,
+        (
+            "googleapi: Error 403: container.googleapis.com has not been used in project "
+            "my-project before or it is disabled. Enable it by visiting https://console..., "
+            "accessNotConfigured"
+        ),
+        "the API container.googleapis.com is switched off in the project my-project",
+    ),
+    (
+        Failure.API_OFF,
+        (
+            "Error 403: Cloud Scheduler API has not been used in project 123 before or it is "
+            "disabled. Details: SERVICE_DISABLED"
+        ),
+        "an API is switched off",
+    ),
+    (
+        Failure.PERMISSION,
+        (
+            'googleapi: Error 403: Required "container.clusters.create" permission(s) for '
+            '"projects/p"., forbidden'
+        ),
+        "no permission container.clusters.create",
+    ),
+    (
+        Failure.PERMISSION,
+        (
+            "Error 403: Permission 'iam.serviceAccounts.create' denied on resource, "
+            "IAM_PERMISSION_DENIED"
+        ),
+        "may not do this",
+    ),
+    (
+        Failure.PERMISSION,
+        "google: could not find default credentials. See https://cloud.google.com/docs/auth",
+        "nobody is logged in",
+    ),
+    (
+        Failure.PERMISSION,
+        'oauth2: cannot fetch token: 400 Bad Request Response: {"error": "invalid_grant"}',
+        "nobody is logged in",
+    ),
+    (
+        Failure.PROVIDER_ERROR,
+        (
+            "googleapi: Error 409: Already exists: projects/p/zones/us-central1-a/clusters/c., "
+            "alreadyExists"
+        ),
+        "something of the same name",
+    ),
+    (
+        Failure.PROVIDER_ERROR,
+        (
+            "googleapi: Error 429: Quota exceeded for quota metric 'Write requests' per minute, "
+            "rateLimitExceeded"
+        ),
+        "requests are too many",
+    ),
+    (
+        Failure.PROVIDER_ERROR,
+        "googleapi: Error 503: The service is currently unavailable., backendError",
+        "not available",
+    ),
+    (
+        Failure.PROVIDER_ERROR,
+        "timeout while waiting for state to become 'DONE' (last state: 'RUNNING', timeout: 40m0s)",
+        "did not finish in time",
+    ),
+    (
+        Failure.PROVIDER_ERROR,
+        "rpc error: code = Unavailable desc = error reading from server: EOF",
+        "a provider died",
+    ),
+]
+_NAMED = {failure for failure, *_ in MESSAGES}
+
+
+@pytest.mark.parametrize(("failure", "message", "why"), MESSAGES)
+def test_a_message_has_a_name_a_cause_and_a_cure(failure: Failure, message: str, why: str) -> None:
+    explained = explain(message, "size-64")
+    assert explained.failure is failure
+    assert why in explained.why
+    assert message[:60] in explained.why, "Google's own words are kept"
+    assert explained.cure
+    assert "STACK" not in explained.cure.replace("--stack STACK", "")
+    assert failure_of(message) is failure
+
+
+def test_the_cure_names_what_is_to_be_done() -> None:
+    said = "x.googleapis.com has not been used in project p before or it is disabled"
+    assert (
+        explain(said).cure == "gcloud services enable x.googleapis.com --project p, then wait "
+        "a minute"
+    )
+    assert "recover --stack size-64" in explain("Error 409: Already exists: c.", "size-64").cure
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The disk of 500 GB is too small.",
+        "expected 403 nodes",
+        "node pool of 429 nodes, 503 of them new",
+        "a value is missing",
+        "",
+    ],
+)
+def test_numbers_and_unknown_words_are_no_names(message: str) -> None:
+    explained = explain(message)
+    assert explained.failure is Failure.PROVIDER_ERROR
+    assert explained.cure == CATALOGUE[Failure.PROVIDER_ERROR].cure
+    assert failure_of(message) is None
+
+
+def test_a_conflict_is_told_apart() -> None:
+    assert is_conflict("googleapi: Error 409: Already exists: projects/p/..., alreadyExists")
+    assert is_conflict("Custom project role projects/p/roles/r already exists and must be imported")
+    assert not is_conflict("googleapi: Error 403: forbidden")
+
+
+def test_tracebacks_and_marks_of_colour_are_left_out() -> None:
+    said = (
+        "<{%fg 1%}>python inline source runtime error: no<{%reset%}>\nTraceback (most recent "
+        "call last):\n  File x"
+    )
+    assert explain(said).why == "python inline source runtime error: no"
+
+
+@given(st.text(max_size=2000), st.sampled_from(MESSAGES), st.text(max_size=200))
+def test_whatever_surrounds_it_a_sentence_comes_out(
+    before: str, known: tuple[Failure, str, str], after: str
+) -> None:
+    explained = explain(f"{before} {known[1]} {after}")
+    assert explained.failure in _NAMED
+    assert "\n" not in explained.why
+    assert len(explained.why) < 700
+    assert not explained.why.endswith(".")
+    assert explained.cure

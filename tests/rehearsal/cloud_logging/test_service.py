@@ -1,0 +1,250 @@
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from google.api_core import exceptions
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client, transports
+from google.cloud.logging_v2.types import (
+    DeleteLogRequest,
+    ListLogEntriesRequest,
+    LogEntry,
+    WriteLogEntriesRequest,
+)
+from google.protobuf.json_format import MessageToDict
+
+from rehearsal.cloud_logging.entries import SEVERITIES
+from rehearsal.cloud_logging.service import serve
+from rehearsal.cloud_logging.store import LogStore
+from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.faults.faults import Faults
+
+KEY = ClusterKey("p", "us-central1-a", "size-4")
+NOON = datetime(2020, 11, 24, 12, tzinfo=UTC)
+EVENT = (
+    '{"metadata": {"name": "pod-%d.17", "uid": "%d"}, "reason": "Pulled", "count": 1, '
+    '"involvedObject": {"kind": "Pod", "labels": {"job": "trial-1"}}, "message": "'
+    + "x" * 600
+    + '"}'
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LogStore]:
+    """An empty store."""
+    kept = LogStore(tmp_path / "entries.jsonl")
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """What strikes readers: the texts of a test's parameter; nothing by default."""
+    return Faults.read(getattr(request, "param", ()))
+
+
+@pytest.fixture
+def client(store: LogStore, faults: Faults) -> Iterator[LoggingServiceV2Client]:
+    """Google's own client of a server of the store."""
+    server, port = serve(store, faults=faults)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        transport = transports.LoggingServiceV2GrpcTransport(channel=channel)
+        yield LoggingServiceV2Client(transport=transport)
+    server.stop(0).wait()
+
+
+def fill(store: LogStore, count: int) -> None:
+    for n in range(count):
+        at = NOON + timedelta(milliseconds=n // 3)
+        text = EVENT % (n, n)
+        store.append(LogLine(KEY, "monitoring", "pod", "event-exporter", "stdout", text, at))
+
+
+def ask(**fields: object) -> ListLogEntriesRequest:
+    return ListLogEntriesRequest(**{"resource_names": ["projects/p"], **fields})
+
+
+def uids(entries: list[LogEntry]) -> list[str]:
+    return [MessageToDict(LogEntry.pb(entry).json_payload)["metadata"]["uid"] for entry in entries]
+
+
+def test_entries_come_as_messages_with_float_numbers(
+    store: LogStore, client: LoggingServiceV2Client
+) -> None:
+    fill(store, 1)
+    (entry,) = client.list_log_entries(ask())
+    assert entry.log_name == "projects/p/logs/stdout"
+    assert entry.resource.labels["cluster_name"] == "size-4"
+    assert entry.severity == SEVERITIES["INFO"]
+    assert entry.timestamp == NOON
+    payload = MessageToDict(LogEntry.pb(entry).json_payload)
+    assert payload["reason"] == "Pulled"
+    assert isinstance(payload["count"], float)
+
+
+def test_many_entries_are_paged_without_loss_in_seconds(
+    store: LogStore, client: LoggingServiceV2Client
+) -> None:
+    start = time.process_time()
+    fill(store, 10_000)
+    found = list(client.list_log_entries(ask(page_size=1000, order_by="timestamp asc")))
+    assert uids(found) == [str(n) for n in range(10_000)]
+    assert time.process_time() - start < 15  # of client and server; the machine may be busy
+
+
+def test_pages_are_as_long_as_asked_for(store: LogStore, client: LoggingServiceV2Client) -> None:
+    fill(store, 120)
+    sizes = [len(page.entries) for page in client.list_log_entries(ask()).pages]
+    assert sizes == [50, 50, 20]
+    sizes = [len(page.entries) for page in client.list_log_entries(ask(page_size=60)).pages]
+    assert sizes == [60, 60]
+
+
+def test_page_is_cut_where_a_client_would_refuse_its_bytes(
+    store: LogStore, client: LoggingServiceV2Client
+) -> None:
+    for n in range(9):
+        store.append(LogLine(KEY, "n", "pod", "c", "stdout", f"{n}" + "y" * (1 << 20), NOON))
+    pages = list(client.list_log_entries(ask(page_size=1000)).pages)
+    assert len(pages) > 1
+    texts = [entry.text_payload[0] for page in pages for entry in page.entries]
+    assert texts == list("012345678")
+
+
+def test_newest_come_first_when_asked(store: LogStore, client: LoggingServiceV2Client) -> None:
+    fill(store, 120)
+    found = list(client.list_log_entries(ask(order_by="timestamp desc")))
+    assert uids(found) == [str(n) for n in reversed(range(120))]
+
+
+def test_later_entries_do_not_disturb_the_pages(
+    store: LogStore, client: LoggingServiceV2Client
+) -> None:
+    fill(store, 90)
+    pages = client.list_log_entries(ask(order_by="timestamp desc")).pages
+    first = list(next(pages).entries)
+    at = NOON + timedelta(hours=1)
+    store.append(LogLine(KEY, "monitoring", "pod", "c", "stdout", EVENT % (999, 999), at))
+    rest = [entry for page in pages for entry in page.entries]
+    assert uids(first + rest) == [str(n) for n in reversed(range(90))]
+
+
+def test_filter_and_project_choose(store: LogStore, client: LoggingServiceV2Client) -> None:
+    fill(store, 10)
+    other = ClusterKey("q", "us-central1-a", "size-4")
+    store.append(LogLine(other, "monitoring", "pod", "c", "stdout", "q", NOON))
+    chosen = client.list_log_entries(ask(filter='jsonPayload.metadata.name="pod-7.17"'))
+    assert uids(list(chosen)) == ["7"]
+    assert len(list(client.list_log_entries(ask()))) == 10
+    both = ask(resource_names=["projects/p", "projects/q"])
+    assert len(list(client.list_log_entries(both))) == 11
+    view = "projects/q/locations/global/buckets/_Default/views/_AllLogs"
+    assert len(list(client.list_log_entries(ask(resource_names=[view])))) == 1
+    assert not list(client.list_log_entries(ask(resource_names=["projects/none"])))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"filter": "jsonPayload.a=="}, "at position 14"),
+        ({"page_size": 1001}, "1001"),
+        ({"page_size": -1}, "-1"),
+        ({"order_by": "severity"}, "order_by"),
+        ({"page_token": "made-up"}, "page_token"),
+        ({"page_token": "W10="}, "page_token"),
+        ({"resource_names": []}, "resource_names"),
+        ({"resource_names": ["folders/1"]}, "folders/1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_request_that_google_refuses_is_refused(
+    client: LoggingServiceV2Client, fields: dict[str, object], said: str
+) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match=said):
+        client.list_log_entries(ask(**fields))
+
+
+def test_token_belongs_to_its_question(store: LogStore, client: LoggingServiceV2Client) -> None:
+    fill(store, 60)
+    token = next(client.list_log_entries(ask()).pages).next_page_token
+    assert len(client.list_log_entries(ask(page_token=token)).entries) == 10
+    with pytest.raises(exceptions.InvalidArgument, match="other parameters"):
+        client.list_log_entries(ask(page_token=token, order_by="timestamp desc"))
+
+
+def test_written_entries_are_listed(store: LogStore, client: LoggingServiceV2Client) -> None:
+    entries = [
+        LogEntry(
+            json_payload={"reason": "Killing", "n": 1},
+            labels={"own": "1"},
+            timestamp=NOON,
+            severity="WARNING",
+            insert_id="b",
+        ),
+        LogEntry(text_payload="later"),
+    ]
+    request = WriteLogEntriesRequest(
+        log_name="projects/p/logs/events",
+        resource={"type": "k8s_cluster", "labels": {"cluster_name": "size-4"}},
+        labels={"shared": "2"},
+        entries=entries,
+    )
+    client.write_log_entries(request)
+    first, second = client.list_log_entries(ask(filter='log_id("events")'))
+    assert first.insert_id == "b"
+    assert first.labels == {"own": "1", "shared": "2"}
+    assert first.severity == SEVERITIES["WARNING"]
+    assert first.resource.type == "k8s_cluster"
+    assert (second.text_payload, second.severity) == ("later", SEVERITIES["DEFAULT"])
+    assert second.timestamp == second.receive_timestamp
+    request.dry_run = True
+    client.write_log_entries(request)
+    assert len(list(client.list_log_entries(ask()))) == 2
+
+
+@pytest.mark.parametrize(
+    "fields", [{"log_name": "events"}, {"log_name": "projects/p/logs/events", "resource": None}]
+)
+def test_incomplete_entries_are_refused(
+    store: LogStore, client: LoggingServiceV2Client, fields: dict[str, object]
+) -> None:
+    request = WriteLogEntriesRequest(
+        **{"resource": {"type": "global"}, "entries": [LogEntry(text_payload="a")], **fields}
+    )
+    with pytest.raises(exceptions.InvalidArgument):
+        client.write_log_entries(request)
+    assert not list(store.entries())
+
+
+def test_other_methods_say_that_they_are_not_there(client: LoggingServiceV2Client) -> None:
+    with pytest.raises(exceptions.MethodNotImplemented):
+        client.delete_log(DeleteLogRequest(log_name="projects/p/logs/stdout"))
+
+
+@pytest.mark.parametrize("faults", [["logging-throttled:count=1"]], indirect=True)
+def test_reads_of_the_trials_events_alone_are_throttled(
+    store: LogStore, client: LoggingServiceV2Client, faults: Faults
+) -> None:
+    fill(store, 1)
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 1
+    text = (EVENT % (2, 2)).replace('"Pod"', '"Pod", "namespace": "pull-study"')
+    store.append(LogLine(KEY, "monitoring", "pod", "event-exporter", "stdout", text, NOON))
+    with pytest.raises(exceptions.ResourceExhausted, match="Read requests per minute"):
+        list(client.list_log_entries(ask(), retry=None))
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 2
+    assert len(faults.struck) == 1
+
+
+@pytest.mark.parametrize("faults", [["page-token-expired:page=2"]], indirect=True)
+def test_the_token_of_a_short_page_expires(
+    store: LogStore, client: LoggingServiceV2Client, faults: Faults
+) -> None:
+    fill(store, 5)
+    pages = client.list_log_entries(ask(order_by="timestamp asc", page_size=1000), retry=None).pages
+    assert len(next(pages).entries) == 2
+    with pytest.raises(exceptions.InvalidArgument, match="page_token has expired"):
+        next(pages)
+    assert len(list(client.list_log_entries(ask(), retry=None))) == 5
+    assert len(faults.struck) == 1

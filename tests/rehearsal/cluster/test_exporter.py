@@ -1,0 +1,249 @@
+"""The exporter's supervision, with a script in the program's place and no cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rehearsal.cluster import exporter
+from rehearsal.cluster.admin import ClusterAdmin, NotThereError, Object, ServiceAccountToken
+from rehearsal.cluster.certificates import make_authority
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.exporter import ExporterHost, ExporterSite
+from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.machine import processes
+from tools.programs import Located
+
+KEY = ClusterKey("p", "us-central1-a", "c")
+CONFIG = {"config.yaml": "logLevel: info\n"}
+
+
+class Cluster(ClusterAdmin):
+    """Stands for a cluster with these pods."""
+
+    def __init__(self, pods: list[Object]) -> None:
+        self.pods = pods
+        self.data: dict[str, str] | None = CONFIG
+        self.lifetime_s = 3607.0
+        self.tokens = 0
+        self.statuses: list[tuple[str, bool, int]] = []
+
+    def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
+        time.sleep(0.02)
+        yield list(self.pods)
+
+    def virtual_nodes(self) -> set[str]:
+        return {"virtual"}
+
+    def config_map(self, namespace: str, name: str) -> dict[str, str]:
+        if self.data is None:
+            raise NotThereError(f"{namespace}/{name} is not in the cluster")
+        return self.data
+
+    def service_account_token(self, pod: Object) -> ServiceAccountToken:
+        self.tokens += 1
+        expires = datetime.now(UTC) + timedelta(seconds=self.lifetime_s)
+        return ServiceAccountToken(f"token-{self.tokens}", expires)
+
+    def set_container_status(self, pod: Object, statuses: list[Object], *, ready: bool) -> None:
+        (status,) = statuses
+        (state,) = status["state"]
+        self.statuses.append((state, ready, status["restartCount"]))
+
+
+class Scene:
+    """A host over such a cluster."""
+
+    def __init__(self, folder: Path, pods: list[Object]) -> None:
+        self.folder = folder
+        self.cluster = Cluster(pods)
+        self.lines: list[LogLine] = []
+        self.said: list[str] = []
+        plane = LocalControlPlane(folder, 6443, "v1.34.1", make_authority())
+        self.configure: Callable[[str], str] = lambda text: text
+        self.host = ExporterHost(
+            ExporterSite(
+                KEY,
+                plane,
+                self.cluster,
+                self.lines.append,
+                self.said.append,
+                0.1,
+                self._configured,
+            )
+        )
+
+    def _configured(self, text: str) -> str:
+        return self.configure(text)
+
+    def texts(self, stream: str = "stdout") -> list[str]:
+        return [line.text for line in self.lines if line.stream == stream]
+
+
+def pod(uid: str = "u", node: str = "virtual", *, token: bool = True) -> Object:
+    sources = [{"serviceAccountToken": {"path": "token"}}] if token else []
+    container = {
+        "name": "exporter",
+        "image": "ghcr.io/resmoio/kubernetes-event-exporter:v1.6.1",
+        "args": ["-conf=/data/config.yaml"],
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/data"},
+            {"name": "api", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"},
+        ],
+    }
+    volumes = [
+        {"name": "config", "configMap": {"name": "exporter"}},
+        {"name": "api", "projected": {"sources": sources}},
+    ]
+    return {
+        "metadata": {"name": f"exporter-{uid}", "namespace": "monitoring", "uid": uid},
+        "spec": {"nodeName": node, "containers": [container], "volumes": volumes},
+    }
+
+
+Play = Callable[..., Scene]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    """Starts a scene in which the exporter is the given script."""
+    scenes: list[Scene] = []
+
+    def start(script: str, *pods: Object, **changes: Any) -> Scene:
+        program = tmp_path / "exporter"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        found = Located("kubernetes-event-exporter", program, "1.6.1", "cache")
+        monkeypatch.setattr(exporter, "locate", lambda _: found)
+        scene = Scene(tmp_path / "cluster", list(pods))
+        scene.configure = changes.pop("configure", scene.configure)
+        for name, value in changes.items():
+            setattr(scene.cluster, name, value)
+        scene.host.start()
+        scenes.append(scene)
+        return scene
+
+    yield start
+    for scene in scenes:
+        scene.host.stop()
+    processes.stop(tmp_path)
+
+
+def until(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def test_every_line_is_forwarded_with_the_pod_s_names(play: Play) -> None:
+    scene = play("echo out; echo err >&2; printf 'caf\\303\\251'; exec sleep 100", pod())
+    until(lambda: scene.texts() and scene.texts("stderr"))
+    (line,) = (line for line in scene.lines if line.text == "out")
+    assert (line.cluster, line.namespace_name) == (KEY, "monitoring")
+    assert (line.pod_name, line.container_name) == ("exporter-u", "exporter")
+    assert scene.texts("stderr") == ["err"]
+    assert datetime.now(UTC) - line.at < timedelta(minutes=1)
+
+
+def test_the_configuration_is_the_pod_s(play: Play) -> None:
+    script = (
+        'for each; do case $each in -conf=*) cat "${each#-conf=}";; *) echo "$each";; esac; done'
+    )
+    scene = play(f"{script}; exec sleep 100", pod())
+    until(lambda: len(scene.texts()) >= 3)
+    config, metrics, kubeconfig = scene.texts()[:3]
+    assert config == "logLevel: info"
+    assert metrics == "-metrics-address=127.0.0.1:0"
+    found = yaml.safe_load(Path(kubeconfig.removeprefix("-kubeconfig=")).read_text())
+    token = Path(found["users"][0]["user"]["tokenFile"])
+    assert token.read_text() == "token-1"
+    assert token.stat().st_mode & 0o077 == 0
+
+
+def test_a_pod_without_a_token_gets_none(play: Play) -> None:
+    scene = play('echo "$@"; exec sleep 100', pod(token=False))
+    (arguments,) = until(scene.texts)
+    assert "-kubeconfig" not in arguments
+    assert scene.cluster.tokens == 0
+
+
+def test_a_token_is_renewed_before_it_expires_and_the_process_goes_on(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod(), lifetime_s=0.5)
+    until(lambda: scene.cluster.tokens >= 3)
+    folder = scene.folder / "exporters" / "u"
+    until(lambda: (folder / "token").read_text() == f"token-{scene.cluster.tokens}")
+    assert scene.texts() == ["up"]
+    assert len(processes.running(folder)) == 1
+
+
+def test_a_crash_is_shown_and_the_process_started_again_later_each_time(play: Play) -> None:
+    scene = play("echo up; exit 3", pod())
+    until(lambda: len(scene.texts()) >= 3)
+    assert "it ended with code 3; it starts again in 0 s" in "".join(scene.said)
+    assert scene.cluster.statuses[:3] == [
+        ("waiting", False, 1),
+        ("running", True, 1),
+        ("waiting", False, 2),
+    ]
+
+
+def test_a_missing_configuration_is_waited_for(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod(), data=None)
+    until(lambda: any("monitoring/exporter is not in the cluster" in line for line in scene.said))
+    scene.cluster.data = CONFIG
+    assert until(scene.texts) == ["up"]
+
+
+def test_a_missing_key_is_said(play: Play) -> None:
+    keyed = pod()
+    items = [{"key": "other.yaml", "path": "config.yaml"}]
+    keyed["spec"]["volumes"][0]["configMap"]["items"] = items
+    scene = play("echo up", keyed)
+    until(lambda: any("has no key other.yaml" in line for line in scene.said))
+    assert scene.texts() == []
+
+
+def test_a_process_ends_with_its_pod_and_leaves_no_file(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod("one"), pod("other"))
+    until(lambda: len(scene.texts()) == 2)
+    scene.cluster.pods.pop(0)
+    until(lambda: not (scene.folder / "exporters" / "one").exists())
+    assert processes.running(scene.folder / "exporters" / "one") == []
+    assert len(processes.running(scene.folder / "exporters" / "other")) == 1
+
+
+def test_pods_of_nodes_with_a_kubelet_are_the_kubelet_s(play: Play) -> None:
+    scene = play("echo up", pod("mine"), pod("kubelets", node="real"))
+    until(scene.texts)
+    assert {line.pod_name for line in scene.lines} == {"exporter-mine"}
+
+
+def test_a_killed_process_is_started_again(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod())
+    until(lambda: len(scene.texts()) == 1)
+    assert scene.host.kill() == 1
+    until(lambda: len(scene.texts()) == 2)
+    assert "it ended with code -9" in "".join(scene.said)
+
+
+def test_a_configuration_can_be_changed_on_its_way(play: Play) -> None:
+    script = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; esac; done; exec sleep 100'
+    scene = play(script, pod(), configure=lambda text: text.replace("info", "warn"))
+    assert until(scene.texts) == ["logLevel: warn"]
+
+
+def test_an_exporter_is_renewed_without_back_off(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod())
+    until(lambda: len(scene.texts()) == 1)
+    scene.host.renew()
+    until(lambda: len(scene.texts()) == 2)
+    assert scene.cluster.statuses == []
+    assert len(processes.running(scene.folder / "exporters" / "u")) == 1

@@ -1,0 +1,330 @@
+"""What strikes a cluster as a whole, over stand-ins of its parts; chaos runs them on a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rehearsal.cluster import control_plane
+from rehearsal.cluster.admin import ClusterAdmin, ClusterError, Object
+from rehearsal.cluster.certificates import certify_administrator, make_authority
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.exporter import ExporterHost
+from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.faults.cluster import ClusterFaults, FaultSite
+from rehearsal.faults.faults import Faults
+from rehearsal.faults.trials import Moment
+from rehearsal.machine import processes
+from rehearsal.machine.home import Home, write_json
+
+KEY = ClusterKey("p", "us-central1-a", "c")
+
+
+class Cluster(ClusterAdmin):
+    """Stands for a cluster with two measured nodes; notes what is done to them."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, Any]] = []
+        self.held: list[Object] = []
+
+    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        time.sleep(0.05)
+        yield from ()
+
+    def nodes(self, selector: str) -> list[Object]:
+        assert selector == "pull-study/measured=true"
+        return [
+            {
+                "metadata": {"name": f"n-000{n}", "labels": {"a": "b"}, "uid": "u"},
+                "spec": {
+                    "providerID": "x",
+                    "taints": [
+                        {"key": "pull-study/measured", "effect": "NoSchedule"},
+                        {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
+                    ],
+                },
+                "status": {"capacity": {}, "allocatable": {}, "nodeInfo": {}, "conditions": []},
+            }
+            for n in (1, 2)
+        ]
+
+    def remove_node(self, name: str) -> None:
+        self.done.append(("remove", name))
+
+    def add_node(self, node: Object) -> None:
+        self.done.append(("add", node))
+
+    def events(self, namespace: str) -> list[Object]:
+        assert namespace == "pull-study"
+        return self.held
+
+
+class Exporters(ExporterHost):
+    """Notes that it was struck."""
+
+    def __init__(self) -> None:
+        self.kills = self.renewals = 0
+
+    def renew(self) -> None:
+        self.renewals += 1
+
+    def kill(self) -> int:
+        self.kills += 1
+        return 1
+
+
+class Scene:
+    def __init__(self, folder: Path, *texts: str) -> None:
+        self.home = Home(folder)
+        authority = make_authority()
+        self.plane = LocalControlPlane(folder / "cluster", 1, "v1.34.1", authority)
+        self.plane.authority.parent.mkdir(parents=True)
+        self.plane.authority.write_bytes(authority.pem)
+        certify_administrator(authority).write(self.plane.authority.parent, "admin")
+        self.cluster, self.exporters = Cluster(), Exporters()
+        self.said: list[str] = []
+        self.lines: list[LogLine] = []
+        self.asked = Faults.read(texts)
+        site = FaultSite(self.home, self.plane, self.cluster, self.lines.append, self.said.append)
+        self.faults = ClusterFaults(self.asked, site)
+        self.faults.start(self.exporters)
+
+    def release(self, trial: int = 1) -> None:
+        for moment in (Moment.STAGED, Moment.RELEASED):
+            self.faults._tell(moment, trial)
+
+    def struck(self, count: int = 1) -> list[dict[str, object]]:
+        deadline = time.monotonic() + 5
+        while len(self.asked.struck) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return self.asked.struck
+
+
+Play = Callable[..., Scene]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Iterator[Play]:
+    scenes: list[Scene] = []
+
+    def begin(*texts: str) -> Scene:
+        scenes.append(Scene(tmp_path, *texts))
+        return scenes[-1]
+
+    yield begin
+    for scene in scenes:
+        scene.faults.stop()
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts a process that works for a folder."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(part: Path) -> subprocess.Popen[bytes]:
+        process = processes.start(["sleep", "60"], part, log=tmp_path / "log")
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def line(uid: str, namespace: str = "pull-study") -> LogLine:
+    about = {"kind": "Pod", "namespace": namespace, "name": "pod-1"}
+    event = {"metadata": {"uid": uid}, "reason": "Pulled", "involvedObject": about}
+    now = datetime.now(UTC)
+    return LogLine(KEY, "monitoring", "e", "exporter", "stdout", json.dumps(event), now)
+
+
+def stopped(pid: int, *, wanted: bool) -> bool:
+    """Whether a process stands still, given a second to come to it."""
+    deadline = time.monotonic() + 5
+    while True:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if (state == "T") == wanted or time.monotonic() > deadline:
+            return state == "T"
+        time.sleep(0.01)
+
+
+def test_without_faults_a_cluster_is_as_it_is(play: Play) -> None:
+    scene = play()
+    assert scene.faults.public == scene.plane.public
+    assert scene.faults.exporter_configuration("a: b") == "a: b"
+    assert scene.faults.registry("n-1", "127.0.0.1:5000") == "127.0.0.1:5000"
+    scene.faults.write_log(line("u"))
+    assert len(scene.lines) == 1
+
+
+def test_a_front_stands_before_the_api_server_where_a_fault_needs_one(play: Play) -> None:
+    assert play("event-lost:source=exporter").faults.public.endpoint == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("fault", ["event-lost", "watch-closed", "api-slow", "two-pods"])
+def test_the_endpoint_is_then_the_fronts(play: Play, fault: str) -> None:
+    assert play(fault).faults.public.endpoint != "127.0.0.1:1"
+
+
+def test_an_exporter_is_killed_at_the_trials_release_and_not_before(play: Play) -> None:
+    scene = play("exporter-restarted:trial=2")
+    scene.release(1)
+    scene.faults._tell(Moment.STAGED, 2)
+    time.sleep(0.05)
+    assert scene.exporters.kills == 0
+    scene.faults._tell(Moment.RELEASED, 2)
+    assert scene.struck()[0]["trial"] == 2
+    assert scene.exporters.kills == 1
+
+
+def test_a_trial_that_a_resumed_run_releases_again_is_struck_once(play: Play) -> None:
+    scene = play("exporter-restarted:trial=2")
+    for _ in range(2):
+        scene.release(2)
+    scene.struck()
+    time.sleep(0.05)
+    assert scene.exporters.kills == 1
+
+
+def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(play: Play) -> None:
+    scene = play("exporter-defaults")
+    text = yaml.safe_dump({"maxEventAgeSeconds": 1200, "kubeQPS": 100, "logLevel": "warn"})
+    assert yaml.safe_load(scene.faults.exporter_configuration(text)) == {"logLevel": "warn"}
+    scene.faults.write_log(line("u-1"))
+    scene.faults.write_log(line("u-9", "monitoring"))
+    pod = {"kind": "Pod"}
+    scene.cluster.held = [
+        {"metadata": {"uid": f"u-{n}"}, "involvedObject": pod} for n in (1, 2, 3)
+    ] + [{"metadata": {"uid": "u-4"}, "involvedObject": {"kind": "Job"}}]
+    scene.faults.stop()
+    assert (scene.asked.struck[-1]["events"], scene.asked.struck[-1]["lost"]) == ("3", "2")
+
+
+def test_an_exporters_settings_are_taken_from_it_before_a_trial(play: Play) -> None:
+    scene = play("exporter-defaults:trial=2")
+    text = "maxEventAgeSeconds: 1200\n"
+    scene.release(1)
+    assert scene.faults.exporter_configuration(text) == text
+    scene.faults._tell(Moment.STAGED, 2)
+    deadline = time.monotonic() + 5
+    while not scene.exporters.renewals:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert yaml.safe_load(scene.faults.exporter_configuration(text)) == {}
+
+
+def test_a_node_is_deleted(play: Play) -> None:
+    scene = play("node-deleted:node=2")
+    scene.release()
+    assert scene.struck()[0]["node"] == "n-0002"
+    assert scene.cluster.done == [("remove", "n-0002")]
+
+
+def test_a_node_is_replaced_by_an_empty_one_of_its_name(play: Play) -> None:
+    scene = play("node-replaced:node=1")
+    scene.release()
+    scene.struck()
+    deadline = time.monotonic() + 5
+    while len(scene.cluster.done) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (removed, (verb, node)) = scene.cluster.done
+    assert (removed, verb) == (("remove", "n-0001"), "add")
+    assert node["metadata"] == {"name": "n-0001", "labels": {"a": "b"}, "annotations": {}}
+    assert [taint["key"] for taint in node["spec"]["taints"]] == ["pull-study/measured"]
+    assert "conditions" not in node["status"]
+
+
+def test_a_node_that_is_not_there_is_said(play: Play) -> None:
+    scene = play("node-deleted:node=7")
+    scene.release()
+    deadline = time.monotonic() + 5
+    while not any("did not strike" in each for each in scene.said):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert scene.asked.struck == []
+
+
+def test_a_scheduler_stands_still_from_before_the_release_for_a_while(
+    play: Play,
+    sleeper: Callable[[Path], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = play("scheduler-stalled:trial=2,s=1")
+    pid = sleeper(scene.plane.folder).pid
+    monkeypatch.setattr(control_plane, "pid_of", lambda _plane, _name: pid)
+    scene.release(1)
+    assert not stopped(pid, wanted=False)
+    scene.faults._tell(Moment.STAGED, 2)
+    assert stopped(pid, wanted=True)
+    scene.faults._tell(Moment.RELEASED, 2)
+    assert stopped(pid, wanted=True)
+    assert not stopped(pid, wanted=False)
+    assert len(scene.asked.struck) == 1
+
+
+def test_a_scheduler_goes_on_when_the_cluster_ends(
+    play: Play,
+    sleeper: Callable[[Path], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = play("scheduler-stalled:trial=1,s=60")
+    pid = sleeper(scene.plane.folder).pid
+    monkeypatch.setattr(control_plane, "pid_of", lambda _plane, _name: pid)
+    scene.release(1)
+    scene.faults.stop()
+    assert not stopped(pid, wanted=False)
+
+
+def test_the_runner_is_killed_if_it_is_still_the_same_process(
+    play: Play, sleeper: Callable[[Path], subprocess.Popen[bytes]]
+) -> None:
+    scene = play("process-killed:trial=1", "process-killed:trial=2")
+    runner = sleeper(scene.home.folder / "else")
+    owner = {"pid": runner.pid, "started": processes.started(runner.pid)}
+    write_json(scene.home.owner_file, {**owner, "started": 1})
+    scene.release(1)
+    time.sleep(0.1)
+    assert runner.poll() is None
+    write_json(scene.home.owner_file, owner)
+    scene.release(2)
+    scene.struck()
+    assert runner.wait(5) == -signal.SIGKILL
+    assert [each["process"] for each in scene.asked.struck] == ["runner"]
+
+
+def test_a_part_of_the_control_plane_is_killed(
+    play: Play,
+    sleeper: Callable[[Path], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = play("process-killed:process=kube-scheduler")
+    part = sleeper(scene.plane.folder)
+    monkeypatch.setattr(control_plane, "pid_of", lambda _plane, _name: part.pid)
+    scene.release()
+    scene.struck()
+    assert part.wait(5) == -signal.SIGKILL
+    assert os.getpid() != part.pid
+
+
+def test_losses_that_cannot_be_told_are_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = play("exporter-defaults")
+
+    def gone(_: str) -> list[Object]:
+        raise ClusterError("it does not answer")
+
+    monkeypatch.setattr(scene.cluster, "events", gone)
+    scene.faults.stop()
+    assert "what exporter-defaults lost is not known" in scene.said[-1]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rehearsal.cluster.admin import ClusterAdmin, ClusterError, Object
+from rehearsal.faults.trials import Moment, Place, StudyPods
+
+
+class Cluster(ClusterAdmin):
+    """Stands for a cluster whose pods change as told, and then goes away."""
+
+    def __init__(self, changes: list[tuple[str, Object]]) -> None:
+        self.told = changes
+
+    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        assert path == "/api/v1/namespaces/pull-study/pods"
+        told, self.told = self.told, []
+        yield from told
+        raise ClusterError("gone")
+
+
+def pod(
+    trial: int,
+    index: int = 0,
+    *,
+    gated: bool = False,
+    node: str = "",
+    bound: bool = True,
+    phase: str = "Pending",
+) -> Object:
+    spec: dict[str, Any] = {"containers": [{"image": f"ghcr.io/o/i:t@sha256:{trial}"}]}
+    if gated:
+        spec["schedulingGates"] = [{"name": "g"}]
+    if node and bound:
+        spec["nodeName"] = node
+    elif node:
+        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        spec["affinity"] = {"nodeAffinity": required}
+    labels = {"batch.kubernetes.io/job-name": f"job-{trial}", "pull-study/trial": str(trial)}
+    return {
+        "metadata": {"name": f"pod-{trial}-{index}", "labels": labels},
+        "spec": spec,
+        "status": {"phase": phase},
+    }
+
+
+@pytest.fixture
+def told() -> list[tuple[Moment, int]]:
+    return []
+
+
+@pytest.fixture
+def study(told: list[tuple[Moment, int]]) -> StudyPods:
+    return StudyPods(Cluster([]), lambda moment, trial: told.append((moment, trial)))
+
+
+def test_each_moment_of_a_trial_is_told_once(
+    study: StudyPods, told: list[tuple[Moment, int]]
+) -> None:
+    for index in (0, 1):
+        study.handle("ADDED", pod(1, index, gated=True))
+    for index in (0, 1):
+        study.handle("MODIFIED", pod(1, index, node=f"n-{index}"))
+    assert told == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
+
+
+def test_a_pods_node_is_known_from_its_release_on(study: StudyPods) -> None:
+    study.handle("ADDED", pod(1, gated=True))
+    assert study.place("pod-1-0") == Place(1, "")
+    study.handle("MODIFIED", pod(1, node="n-7", bound=False))
+    assert study.place("pod-1-0") == Place(1, "n-7")
+    study.handle("MODIFIED", pod(1, node="n-8"))
+    assert study.place("pod-1-0") == Place(1, "n-8")
+    assert study.place("stranger") is None
+
+
+def test_the_trial_that_is_on_is_the_first_that_is_not_over(study: StudyPods) -> None:
+    seen = [study.trial]
+    for change in (
+        pod(1, gated=True),
+        pod(1, node="n-1"),
+        pod(2, gated=True),
+        pod(1, node="n-1", phase="Succeeded"),
+        pod(2, node="n-1"),
+        pod(2, node="n-1", phase="Failed"),
+    ):
+        study.handle("MODIFIED", change)
+        seen.append(study.trial)
+    assert seen == [0, 1, 1, 1, 2, 2, 0]
+
+
+def test_a_pod_is_over_once_its_container_has_ended(study: StudyPods) -> None:
+    ended = pod(1, node="n-1", phase="Running")
+    ended["status"]["containerStatuses"] = [{"state": {"terminated": {"exitCode": 0}}}]
+    study.handle("MODIFIED", pod(1, node="n-1", phase="Running"))
+    assert study.trial == 1
+    study.handle("MODIFIED", ended)
+    assert study.trial == 0
+
+
+def test_a_trial_that_never_ends_is_over_once_a_later_one_is_released(study: StudyPods) -> None:
+    study.handle("ADDED", pod(1, node="n-1"))
+    study.handle("ADDED", pod(2, node="n-1"))
+    assert study.trial == 2
+
+
+def test_an_image_is_known_by_its_digest(study: StudyPods) -> None:
+    study.handle("ADDED", pod(3, gated=True))
+    assert study.trial_of_image("sha256:3") == 3
+    assert study.trial_of_image("sha256:4") == 0
+
+
+def test_pods_of_no_trial_are_passed_over(study: StudyPods, told: list[Any]) -> None:
+    study.handle("ADDED", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {}})
+    assert (told, study.trial) == ([], 0)
+
+
+def test_following_goes_on_after_the_api_server_was_away() -> None:
+    told: list[tuple[Moment, int]] = []
+    cluster = Cluster([("ADDED", pod(1, gated=True))])
+    study = StudyPods(cluster, lambda moment, trial: told.append((moment, trial)))
+    study.start()
+    deadline = 200
+    while not told and deadline:
+        study._ending.wait(0.01)
+        deadline -= 1
+    cluster.told = [("MODIFIED", pod(1, node="n-1"))]
+    while len(told) < 2 and deadline:
+        study._ending.wait(0.01)
+        deadline -= 1
+    study.stop()
+    assert told == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]

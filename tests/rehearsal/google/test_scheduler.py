@@ -1,0 +1,181 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rehearsal.google.http import GoogleError
+from rehearsal.google.scheduler import Scheduler
+from tests.rehearsal.local_google import ZONE, Google
+
+JOBS = "scheduler/v1/projects/p/locations/us-central1/jobs"
+EMAIL = "expiry-size-4@p.iam.gserviceaccount.com"
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    target = {
+        "uri": "https://container.googleapis.com/v1/projects/p/locations/us-central1-a/clusters/c",
+        "httpMethod": "DELETE",
+        "oauthToken": {"serviceAccountEmail": EMAIL},
+    }
+    name = "projects/p/locations/us-central1/jobs/c"
+    return {"name": name, "schedule": "5 3 * * *", "timeZone": "Etc/UTC", "httpTarget": target} | (
+        fields
+    )
+
+
+@pytest.fixture
+def account(google: Google) -> Google:
+    """With the account that deletes."""
+    google.ok("POST", "iam/v1/projects/p/serviceAccounts", {"accountId": "expiry-size-4"})
+    return google
+
+
+def grant(google: Google, role: str) -> None:
+    binding = {"role": role, "members": [f"serviceAccount:{EMAIL}"]}
+    google.ok("POST", "crm/v1/projects/p:setIamPolicy", {"policy": {"bindings": [binding]}})
+
+
+def test_job_is_shown_as_made(account: Google) -> None:
+    made = account.ok("POST", JOBS, job())
+    found = account.ok("GET", f"{JOBS}/c")
+    assert found == made
+    assert found["httpTarget"] == job()["httpTarget"]
+    assert found["state"] == "ENABLED"
+    assert "retryConfig" not in found
+    assert account.ok("GET", JOBS)["jobs"] == [made]
+
+
+def test_job_is_paused_resumed_changed_and_deleted(account: Google) -> None:
+    account.ok("POST", JOBS, job())
+    assert account.ok("POST", f"{JOBS}/c:pause", {})["state"] == "PAUSED"
+    assert account.ok("POST", f"{JOBS}/c:resume", {})["state"] == "ENABLED"
+    assert account.ok("PATCH", f"{JOBS}/c", {"schedule": "6 4 * * *"})["schedule"] == "6 4 * * *"
+    account.ok("DELETE", f"{JOBS}/c")
+    assert account.error("GET", f"{JOBS}/c")["code"] == 404
+
+
+def test_wrong_jobs_are_refused(google: Google) -> None:
+    assert EMAIL in google.error("POST", JOBS, job())["message"]
+    assert "schedule" in google.error("POST", JOBS, job(schedule="", httpTarget={}))["message"]
+    google.ok("POST", JOBS, job(httpTarget={}))
+    assert google.error("POST", JOBS, job(httpTarget={}))["code"] == 409
+    assert google.error("DELETE", f"{JOBS}/none")["code"] == 404
+
+
+@pytest.mark.parametrize("role", ["roles/container.clusterAdmin", "projects/p/roles/expiry"])
+def test_run_deletes_the_cluster_with_the_accounts_rights(account: Google, role: str) -> None:
+    account.done("POST", f"{ZONE}/clusters", {"cluster": {"name": "c", "initialNodeCount": 1}})
+    account.ok("POST", JOBS, job())
+    error = account.error("POST", f"{JOBS}/c:run", {})
+    assert error["code"] == 403
+    assert "container.clusters.delete" in error["message"]
+    permissions = {"includedPermissions": ["container.clusters.delete"]}
+    account.ok("POST", "iam/v1/projects/p/roles", {"roleId": "expiry", "role": permissions})
+    grant(account, role)
+    assert account.ok("POST", f"{JOBS}/c:run", {})["lastAttemptTime"]
+    (operation,) = [
+        operation
+        for operation in account.ok("GET", f"{ZONE}/operations")["operations"]
+        if operation["operationType"] == "DELETE_CLUSTER"
+    ]
+    account.finish(operation)
+    assert account.fleet.clusters == {}
+    assert account.error("POST", f"{JOBS}/c:run", {})["code"] == 404
+
+
+DUE = datetime(2026, 11, 24, 3, 5, 12, tzinfo=UTC)
+DEAD_MAN = "5 3 24 11 *"
+
+
+class Deletions:
+    """Notes which clusters are to be deleted, and refuses as often as it is told to."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.names: list[str] = []
+        self.refusals = refusals
+
+    def __call__(self, project: str, location: str, name: str, base_url: str) -> dict[str, Any]:
+        self.names.append(name)
+        if len(self.names) <= self.refusals:
+            raise GoogleError(400, "Cluster is running incompatible operation operation-1.")
+        return {}
+
+
+@pytest.fixture
+def dead_man(account: Google) -> Google:
+    """With a job that is due once, and may do it."""
+    grant(account, "roles/container.clusterAdmin")
+    retry = {"retryCount": 2, "minBackoffDuration": "60s", "maxBackoffDuration": "600s"}
+    account.ok("POST", JOBS, job(schedule=DEAD_MAN, retryConfig=retry))
+    return account
+
+
+def test_job_runs_once_in_the_minute_of_its_schedule(dead_man: Google) -> None:
+    deletions = Deletions()
+    scheduler = Scheduler(dead_man.state, deletions)
+    for seconds in range(-90, 120, 10):
+        scheduler.tick(DUE + timedelta(seconds=seconds))
+    assert deletions.names == ["c"]
+    found = dead_man.ok("GET", f"{JOBS}/c")
+    assert found["status"] == {}
+    assert found["lastAttemptTime"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "due"),
+    [
+        ("* * * * *", True),
+        ("5 3 * * *", True),
+        ("6 3 24 11 *", False),
+        ("5 3 25 11 *", False),
+        ("5 3 24 12 *", False),
+        ("5 3 * * 2", True),
+        ("5 3 * * 3", False),
+        ("5 3 1 * 2", True),
+    ],
+)
+def test_schedule_is_unix_cron(account: Google, schedule: str, due: bool) -> None:
+    grant(account, "roles/container.clusterAdmin")
+    account.ok("POST", JOBS, job(schedule=schedule))
+    deletions = Deletions()
+    Scheduler(account.state, deletions).tick(DUE)  # a Tuesday
+    assert deletions.names == ["c"] * due
+
+
+def test_job_that_failed_is_tried_again_after_a_growing_pause(dead_man: Google) -> None:
+    deletions = Deletions(refusals=9)
+    scheduler = Scheduler(dead_man.state, deletions)
+    tried = []
+    for seconds in range(0, 1200, 10):
+        before = len(deletions.names)
+        scheduler.tick(DUE + timedelta(seconds=seconds))
+        tried += [seconds] * (len(deletions.names) - before)
+    assert tried == [0, 60, 180]
+    status = dead_man.ok("GET", f"{JOBS}/c")["status"]
+    assert (status["code"], "incompatible operation" in status["message"]) == (9, True)
+
+
+def test_paused_job_and_job_without_rights_delete_nothing(dead_man: Google) -> None:
+    deletions = Deletions()
+    dead_man.ok("POST", f"{JOBS}/c:pause", {})
+    Scheduler(dead_man.state, deletions).tick(DUE)
+    assert deletions.names == []
+    dead_man.ok("POST", f"{JOBS}/c:resume", {})
+    dead_man.ok("POST", "crm/v1/projects/p:setIamPolicy", {"policy": {"bindings": []}})
+    Scheduler(dead_man.state, deletions).tick(DUE)
+    assert deletions.names == []
+    assert dead_man.ok("GET", f"{JOBS}/c")["status"]["code"] == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("schedule", "every 5 minutes", 400),
+        ("schedule", "*/5 * * * *", 501),
+        ("timeZone", "Europe/Berlin", 501),
+    ],
+)
+def test_schedules_that_are_not_read_are_refused(
+    account: Google, field: str, value: str, code: int
+) -> None:
+    assert account.error("POST", JOBS, job(**{field: value}))["code"] == code

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rehearsal.machine import processes
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    processes.stop(tmp_path)
+
+
+def sleep(part: Path) -> subprocess.Popen[bytes]:
+    return processes.start(["sleep", "100"], part, log=part / "log")
+
+
+def test_a_process_is_found_by_its_folder_and_by_those_above(part: Path) -> None:
+    inner = part / "clusters" / "one"
+    inner.mkdir(parents=True)
+    process = sleep(inner)
+    assert processes.running(inner) == [process.pid]
+    assert processes.running(part) == [process.pid]
+    assert processes.running(part / "clusters" / "on") == []
+
+
+def test_stop_ends_what_works_for_the_folder_and_nothing_else(part: Path) -> None:
+    (part / "one").mkdir()
+    (part / "other").mkdir()
+    one, other = sleep(part / "one"), sleep(part / "other")
+    processes.stop(part / "one")
+    assert one.wait(1) == -signal.SIGKILL
+    assert other.poll() is None
+
+
+def test_stop_finds_grandchildren_whose_parents_are_gone(part: Path) -> None:
+    script = "sleep 100 & sleep 101 & exit 0"
+    processes.start(["sh", "-c", script], part, log=part / "log").wait(5)
+    assert len(processes.running(part)) == 2
+    processes.stop(part)
+    assert processes.running(part) == []
+
+
+def test_a_process_that_ignores_sigterm_ends(part: Path) -> None:
+    process = processes.start(["sh", "-c", "trap '' TERM; sleep 100"], part, log=part / "log")
+    processes.stop(part)
+    assert process.wait(1) == -signal.SIGKILL
+
+
+def test_this_process_is_never_among_them(part: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from rehearsal import processes\n"
+        "processes.stop(Path(sys.argv[1])); print(processes.running(Path(sys.argv[1])))"
+    )
+    environment = {**os.environ, processes.PART_VARIABLE: str(part)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(part)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_terminate_asks_only_who_works_for_the_folder(part: Path) -> None:
+    process, stranger = sleep(part), subprocess.Popen(["sleep", "100"])
+    try:
+        assert not processes.terminate(stranger.pid, part)
+        assert stranger.poll() is None
+        assert processes.terminate(process.pid, part)
+        assert process.wait(5) == -signal.SIGTERM
+        assert not processes.terminate(process.pid, part)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_start_time_tells_a_process_from_a_dead_one(part: Path) -> None:
+    process = sleep(part)
+    assert processes.started(process.pid) == processes.started(process.pid) is not None
+    process.kill()
+    deadline = time.monotonic() + 5
+    while processes.started(process.pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert processes.started(process.pid) is None  # a zombie does not live
+    process.wait()
+    assert processes.started(process.pid) is None
+
+
+def test_the_terminal_s_ctrl_c_does_not_reach_a_process(part: Path) -> None:
+    assert os.getsid(sleep(part).pid) != os.getsid(0)
+
+
+def test_a_piped_process_has_the_given_variables_alone(part: Path) -> None:
+    process = processes.start_piped(["/usr/bin/env"], part, environment={"ONE": "1"})
+    assert process.stdout
+    assert process.stderr
+    with process.stdout as out, process.stderr:
+        lines = out.read().decode().splitlines()
+    process.wait()
+    assert sorted(lines) == ["ONE=1", f"{processes.PART_VARIABLE}={part}"]
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(processes.free_ports(6))) == 6
+
+
+def test_last_words_fit_a_sentence(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert processes.last_words(log) == "it left no log"
+    log.write_text("")
+    assert processes.last_words(log) == "it said nothing"
+    log.write_text("one\n two \n\nthree\n")
+    assert processes.last_words(log) == "two | three"

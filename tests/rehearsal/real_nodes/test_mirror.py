@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from starlette.applications import Starlette
+
+from images.registry.reference import Target
+from rehearsal.machine import processes
+from rehearsal.machine.home import RehearsalError
+from rehearsal.real_nodes import registry
+from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
+from rehearsal.real_nodes.registry import LocalRegistry
+from schema.image_tag import parse_tag
+from tests.rehearsal.local_google import Loopback
+from tools.packages import PACKAGES
+
+pytestmark = pytest.mark.skipif(
+    not next(each for each in PACKAGES if each.name == "docker-registry").path(),
+    reason="docker-registry is not installed",
+)
+
+NAME = "owner/container-chonks"
+TAG = "2-layers-size-40000000-bytes"
+OCI = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+
+
+class Front:
+    """A mirror on loopback in front of a real registry, with what it said."""
+
+    def __init__(self, registry_: LocalRegistry, loopback: Loopback) -> None:
+        self.registry = registry_
+        self.said: list[str] = []
+        self.maker = ImageMaker(registry_, 0.001, self.said.append)
+        loopback.app = Starlette(routes=mirror_routes(registry_, self.maker))
+        self.url = loopback.url
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(f"{self.url}/v2/{path}", headers=OCI, timeout=30)
+
+
+@pytest.fixture
+def front(tmp_path: Path, loopback: Loopback) -> Iterator[Front]:
+    local = registry.start(tmp_path, tmp_path / "storage")
+    try:
+        registry.wait_until_up(local)
+        yield Front(local, loopback)
+    finally:
+        processes.stop(tmp_path)
+
+
+def test_an_image_is_made_when_its_tag_is_looked_up_and_only_then(front: Front) -> None:
+    first = front.get(f"{NAME}/manifests/{TAG}")
+    assert first.status_code == 200
+    assert first.url.startswith(f"http://{front.registry.address}/")
+    assert len(first.json()["layers"]) == 2
+    again = front.get(f"{NAME}/manifests/{TAG}")
+    assert again.content == first.content
+    (line,) = front.said
+    assert line.startswith(f"image {NAME}:{TAG}: made, ")
+
+
+def test_blobs_and_digests_are_led_to_the_registry(front: Front) -> None:
+    manifest = front.get(f"{NAME}/manifests/{TAG}")
+    digest = manifest.headers["Docker-Content-Digest"]
+    assert front.get(f"{NAME}/manifests/{digest}").content == manifest.content
+    config = manifest.json()["config"]["digest"]
+    assert "rootfs" in front.get(f"{NAME}/blobs/{config}").json()
+
+
+def test_a_head_request_is_answered_as_a_get(front: Front) -> None:
+    url = f"{front.url}/v2/{NAME}/manifests/{TAG}"
+    answer = requests.head(url, headers=OCI, timeout=30, allow_redirects=True)
+    assert answer.status_code == 200
+    assert answer.headers["Docker-Content-Digest"].startswith("sha256:")
+
+
+def test_another_tag_is_unknown_unless_somebody_pushed_it(front: Front) -> None:
+    answer = front.get(f"{NAME}/manifests/latest")
+    assert answer.status_code == 404
+    (error,) = answer.json()["errors"]
+    assert error["code"] == "MANIFEST_UNKNOWN"
+    assert f"{NAME}:latest is not in the rehearsal's registry" in error["message"]
+    front.maker.make_pause()
+    assert front.get("pull-study/pause/manifests/pause").status_code == 200
+
+
+def test_an_image_that_cannot_be_made_is_refused_with_the_reason(front: Front) -> None:
+    answer = front.get(f"{NAME}/manifests/9999-layers-size-1-bytes")
+    assert answer.status_code == 500
+    assert answer.json()["errors"][0]["message"]
+
+
+def test_the_mirror_speaks_the_registry_s_protocol(front: Front) -> None:
+    answer = front.get("")
+    assert answer.status_code == 200
+    assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+    assert requests.put(f"{front.url}/v2/{NAME}/manifests/x", timeout=5).status_code == 405
+
+
+def test_askers_at_the_same_time_get_one_image(front: Front) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(front.get, [f"{NAME}/manifests/{TAG}"] * 4))
+    assert len({answer.content for answer in answers}) == 1
+    assert len(front.said) == 1
+
+
+def test_a_tag_that_names_another_image_is_made_anew(front: Front, tmp_path: Path) -> None:
+    """A cache of an earlier builder never lies: the tag is compared with what it should name."""
+    other = ImageMaker(front.registry, 0.002, lambda _: None)
+    other.make(NAME, parse_tag(TAG))
+    stale = requests.get(
+        f"{Target(front.registry.address, NAME).base_url}/v2/{NAME}/manifests/{TAG}",
+        headers=OCI,
+        timeout=5,
+    )
+    assert front.get(f"{NAME}/manifests/{TAG}").content != stale.content
+
+
+def test_registries_conf_leads_every_registry_of_a_study_to_the_mirror(tmp_path: Path) -> None:
+    path = tmp_path / "registries.conf"
+    registry.write_registries_conf(path, "127.0.0.1:1")
+    entries = tomllib.loads(path.read_text())["registry"]
+    assert [entry["prefix"] for entry in entries] == [
+        "ghcr.io",
+        "gcr.io",
+        "registry.k8s.io",
+        "*.pkg.dev",
+    ]
+    assert {(entry["location"], entry["insecure"]) for entry in entries} == {("127.0.0.1:1", True)}
+
+
+def test_a_registry_that_does_not_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_START_S", 1.0)
+    log = tmp_path / "registry.log"
+    log.write_text("configuration error: unknown storage\n")
+    (port,) = processes.free_ports(1)
+    local = LocalRegistry(f"127.0.0.1:{port}", tmp_path, log)
+    with pytest.raises(RehearsalError, match="unknown storage"):
+        registry.wait_until_up(local)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehearsal.simulated_nodes import pull_model
+from rehearsal.simulated_nodes.pull_model import (
+    PARAMETERS,
+    LayerSize,
+    Parameters,
+    SharedRegistry,
+    download_cap,
+    load_parameters,
+    pull_time,
+)
+from tests.rehearsal.recorded_pulls import CHECKED, FITTED, RECORDED, points
+
+MODEL = load_parameters()
+recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded study is not here")
+sizes = st.lists(
+    st.builds(LayerSize, st.integers(1, 10**9), st.integers(1, 4 * 10**9)), min_size=1, max_size=40
+)
+
+
+@recorded
+@pytest.mark.parametrize("recording", FITTED)
+def test_the_model_fits_what_it_was_fitted_to(recording: str) -> None:
+    found = points(recording, MODEL)
+    assert len(found) == 6
+    small = [point.error for point in found if point.size < 9e9]
+    assert max(map(abs, small)) < 0.08
+    # beyond, a quarter of the nodes has a slower disk, and 4 nodes had pulls on 2
+    assert max(abs(point.error) for point in found) < 0.17
+
+
+@recorded
+@pytest.mark.parametrize("recording", CHECKED)
+def test_the_model_holds_for_what_it_was_not_fitted_to(recording: str) -> None:
+    found = points(recording, MODEL)
+    assert len(found) > 30
+    small = [abs(point.error) for point in found if point.size < 9e9]
+    assert statistics.median(small) < 0.06
+    # docs/rehearsal.md says so: on those nodes disks were slower by a fifth
+    assert max(abs(point.error) for point in found if point.size > 9e9) < 0.32
+
+
+def test_every_parameter_says_where_it_is_from() -> None:
+    for name, entry in yaml.safe_load(PARAMETERS.read_text()).items():
+        assert name == "seed" or entry["source"], name
+
+
+def test_a_parameter_without_a_source_is_refused(tmp_path: Path) -> None:
+    entries = yaml.safe_load(PARAMETERS.read_text())
+    del entries["noise"]["source"]
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    with pytest.raises(ValueError, match="without a source"):
+        load_parameters(path)
+
+
+def test_the_same_words_give_the_same_chance_and_disk() -> None:
+    assert MODEL.chance("node", "image", 1) == MODEL.chance("node", "image", 1)
+    assert MODEL.chance("node", "image", 1) != MODEL.chance("node", "image", 2)
+    assert MODEL.disk_of("node") == MODEL.disk_of("node")
+    slow = sum(MODEL.disk_of(f"node-{number}") == MODEL.disks[1] for number in range(1000))
+    assert slow / 1000 == pytest.approx(MODEL.disks[1].share, abs=0.05)
+
+
+@given(layers=sizes, download_s=st.floats(0, 1000))
+def test_a_pull_takes_as_long_as_its_download_and_as_its_unpacking(
+    layers: list[LayerSize], download_s: float
+) -> None:
+    found = pull_time(MODEL, MODEL.disks[0], layers, download_s=download_s)
+    unpacked = sum(layer.unpacked for layer in layers)
+    assert found.pull_s > download_s
+    assert found.pull_s > unpacked / MODEL.unpack_bytes_per_s
+    assert 0 < found.settle_s <= MODEL.disks[0].settle_bytes / MODEL.drain_bytes_per_s
+
+
+@given(layers=sizes)
+def test_a_slower_disk_and_a_longer_download_never_make_a_pull_faster(
+    layers: list[LayerSize],
+) -> None:
+    fast, slow = MODEL.disks
+    usual = pull_time(MODEL, fast, layers, download_s=1)
+    assert pull_time(MODEL, slow, layers, download_s=1).pull_s >= usual.pull_s
+    assert pull_time(MODEL, fast, layers, download_s=5).pull_s >= usual.pull_s
+
+
+def test_an_image_that_is_there_costs_the_look_at_the_registry() -> None:
+    found = pull_time(MODEL, MODEL.disks[0], [], download_s=0)
+    assert found == pull_model.PullTime(MODEL.resolve_s, 0)
+
+
+def test_one_layer_has_one_connection_and_three_have_three() -> None:
+    layer = LayerSize(1, 1)
+    assert download_cap(MODEL, [layer]) == MODEL.connection_bytes_per_s
+    assert download_cap(MODEL, [layer] * 9) == 3 * MODEL.connection_bytes_per_s
+
+
+def narrow(rate: float) -> SharedRegistry:
+    return SharedRegistry(rate)
+
+
+def test_downloads_share_the_registry_s_rate_and_take_over_what_others_leave() -> None:
+    registry = narrow(100)
+    first = registry.join(0, 100, 100)  # alone for a second at 100, if nobody came
+    second = registry.join(0.5, 100, 100)
+    assert registry.next_end() == pytest.approx(1.5)  # 50 left at 50 a second
+    assert registry.ended(1.5) == [first]
+    assert registry.next_end() == pytest.approx(2.0)  # 50 left, alone
+    assert registry.ended(1.9) == []
+    assert registry.ended(2.0) == [second]
+    assert registry.next_end() is None
+
+
+def test_a_download_has_no_more_than_its_own_cap() -> None:
+    registry = narrow(1000)
+    slow = registry.join(0, 10, 100)
+    fast = registry.join(0, 100, 100)
+    assert registry.ended(1.0) == [fast]
+    assert registry.ended(9.99) == []
+    assert registry.ended(10) == [slow]
+
+
+@given(
+    arrivals=st.lists(
+        st.tuples(st.floats(0, 10), st.sampled_from([5.0, 20.0]), st.integers(1, 500)),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_all_downloads_end_and_no_more_travels_than_the_rate_allows(
+    arrivals: list[tuple[float, float, int]],
+) -> None:
+    rate = 40.0
+    registry = narrow(rate)
+    ends: dict[int, float] = {}
+    for at, cap, size in sorted(arrivals):
+        while (end := registry.next_end()) is not None and end <= at:
+            ends.update(dict.fromkeys(registry.ended(end), end))
+        registry.join(at, cap, size)
+    while (end := registry.next_end()) is not None:
+        ends.update(dict.fromkeys(registry.ended(end), end))
+    assert len(ends) == len(arrivals)
+    first, last = min(at for at, _, _ in arrivals), max(ends.values())
+    assert sum(size for _, _, size in arrivals) <= rate * (last - first) * (1 + 1e-6) + 1e-3
+
+
+def test_parameters_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        MODEL.noise = 1.0  # type: ignore[misc]
+    assert isinstance(MODEL, Parameters)
