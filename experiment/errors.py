@@ -1,8 +1,8 @@
 """Every error that ends a run, with its exit code, and the names of the failures behind them.
 
 An error's class says which phase it ended; its failure says why, where that is known. A failure's
-name, exit code, cure and what is retried stand in CATALOGUE alone, which docs/reference.md repeats.
-Messages follow schema.errors: what is wrong, where, why it matters, and the cure. Nothing here
+name, exit code, fix and what is retried stand in CATALOGUE alone, which docs/reference.md repeats.
+Messages follow schema.errors: what is wrong, where, why it matters, and the fix. Nothing here
 retries: the modules named in the entries do.
 """
 
@@ -42,7 +42,7 @@ class Entry:
     meaning: str
     retried: str
     """What is tried again, how often, and by whom."""
-    cure: str
+    fix: str
 
 
 _AGAIN = "python -m experiment run --resume RUN measures the trials concerned again"
@@ -195,12 +195,12 @@ class RunError(UserError):
 
     Args:
         problem: one sentence: what is wrong, where, and why it matters.
-        cure: the command or step that mends it; by default the failure's.
+        fix: the command or step that mends it; by default the failure's.
         failure: why, where that is known; it then decides the exit code.
     """
 
-    def __init__(self, problem: str, cure: str = "", *, failure: Failure | None = None) -> None:
-        super().__init__(problem, cure or (CATALOGUE[failure].cure if failure else ""))
+    def __init__(self, problem: str, fix: str = "", *, failure: Failure | None = None) -> None:
+        super().__init__(problem, fix or (CATALOGUE[failure].fix if failure else ""))
         self.failure = failure
         if failure:
             self.exit_code = CATALOGUE[failure].exit_code
@@ -243,8 +243,8 @@ class MeasureError(RunError):
 class BudgetError(MeasureError):
     """The next trial would cost more than the budget; the cluster is taken down."""
 
-    def __init__(self, problem: str, cure: str = "") -> None:
-        super().__init__(problem, cure, failure=Failure.BUDGET)
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem, fix, failure=Failure.BUDGET)
 
 
 class TeardownError(RunError):
@@ -262,5 +262,5 @@ class InternalError(RunError):
 class Interrupted(RunError):
     """Ctrl-C, SIGTERM or a closed terminal."""
 
-    def __init__(self, problem: str, cure: str = "") -> None:
-        super().__init__(problem, cure, failure=Failure.INTERRUPTED)
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem, fix, failure=Failure.INTERRUPTED)

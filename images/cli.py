@@ -243,12 +243,12 @@ def main() -> None:
         code = error.exit_code
     except typer.TyperException as error:
         if str(error):  # else the help was shown
-            typer.echo(f"Error: {error}\n  To mend it: python -m images --help", err=True)
+            typer.echo(f"Error: {error}\n  Fix: python -m images --help", err=True)
         code = ExitCode.USAGE
     if code == ExitCode.INTERRUPTED:
         typer.echo(
             "Error: Interrupted; layers that were complete stay, the tag was not set.\n"
-            "  To mend it: run the same command again",
+            "  Fix: run the same command again",
             err=True,
         )
     sys.exit(code)

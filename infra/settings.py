@@ -189,7 +189,7 @@ def parse_settings(
     if broken is not None:
         raise SettingsError(
             f"Stack {stack} sets {NAMESPACE}:{broken.key} to {broken.value}, but {broken.rule}.",
-            _mend(stack, broken.key, broken.cure),
+            _mend(stack, broken.key, broken.fix),
         )
     return settings
 

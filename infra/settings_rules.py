@@ -36,13 +36,13 @@ class Broken:
         key: which key; labels.team for one key of a mapping.
         value: what it is set to.
         rule: why that cannot be, as the end of "KEY is VALUE, but ...".
-        cure: a value that would keep the rule; empty to remove the key.
+        fix: a value that would keep the rule; empty to remove the key.
     """
 
     key: str
     value: object
     rule: str
-    cure: object
+    fix: object
 
 
 def broken_rule(settings: "Settings", now: datetime) -> Broken | None:

@@ -153,7 +153,7 @@ def _print(findings: list[Finding]) -> None:
     for heading in ("part", "state", "detail"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        cure = f"\nto get it: {finding.cure}" if finding.cure else ""
+        fix = f"\nto get it: {finding.fix}" if finding.fix else ""
         state = f"[{_COLOURS[finding.state]}]{finding.state}[/]"
-        table.add_row(finding.name, state, f"{finding.detail}{cure}".strip())
+        table.add_row(finding.name, state, f"{finding.detail}{fix}".strip())
     console.print(table, highlight=False)

@@ -51,7 +51,7 @@ def main() -> int:
         try:
             _run(Home(given.home), options, ending, answer)
         except UserError as error:
-            answer({"problem": error.problem, "cure": error.cure})
+            answer({"problem": error.problem, "fix": error.fix})
             return int(error.exit_code)
     return 0
 

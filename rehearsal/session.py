@@ -84,7 +84,7 @@ def session(
     with _interrupted_by_sigterm():
         server, process = _running(home, wanted), None
         if obstacle := requirements.too_many(nodes, node_count):
-            raise RehearsalError(obstacle.problem, obstacle.cure)
+            raise RehearsalError(obstacle.problem, obstacle.fix)
         owned = server is None or not (_is_inside() or _is_kept(home))
         if server is None:
             server, process = _start(home, wanted)
@@ -155,7 +155,7 @@ def _refuse_nonsense(wanted: Options) -> None:
 def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     begun = time.monotonic()
     for obstacle in requirements.obstacles(home.folder) if wanted.nodes == "real" else ():
-        raise RehearsalError(obstacle.problem, obstacle.cure)
+        raise RehearsalError(obstacle.problem, obstacle.fix)
     injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
     command += wanted.arguments()
@@ -188,7 +188,7 @@ def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
         last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
     raise RehearsalError(
         answer.get("problem") or f"The rehearsal's server did not start: {''.join(last)}.",
-        answer.get("cure", "python -m rehearsal doctor"),
+        answer.get("fix", "python -m rehearsal doctor"),
     )
 
 

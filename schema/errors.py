@@ -1,7 +1,7 @@
-"""The root of all errors that a user can mend, and the exit codes that they end a program with.
+"""The base of all errors that a user can fix, and the exit codes of every program.
 
 Every message is one sentence with what is wrong, where and why it matters, followed by the
-command that mends it. A program prints the message alone; a traceback is for our own mistakes.
+command that fixes it. A program prints the message alone; a traceback is for our own mistakes.
 """
 
 from enum import IntEnum
@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     OK = 0
     """Everything asked for was done; for a run: every cell is valid."""
     INTERNAL = 1
-    """A mistake of ours: please report it with the run's folder."""
+    """An internal error: please report it with the run's folder."""
     USAGE = 2
     """Bad input: an unknown stack, a malformed study, a wrong option."""
     INCOMPLETE = 3
@@ -61,19 +61,19 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """Something that the user can mend.
+    """An error that the user can fix.
 
     Args:
         problem: one sentence: what is wrong, where, and why it matters.
-        cure: the command or step that mends it; empty if there is none.
+        fix: the command or step that fixes it; empty if there is none.
     """
 
     exit_code: ExitCode = ExitCode.USAGE
 
-    def __init__(self, problem: str, cure: str = "") -> None:
+    def __init__(self, problem: str, fix: str = "") -> None:
         super().__init__(problem)
         self.problem = problem
-        self.cure = cure
+        self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.problem}\n  To mend it: {self.cure}" if self.cure else self.problem
+        return f"{self.problem}\n  Fix: {self.fix}" if self.fix else self.problem

@@ -63,11 +63,11 @@ def _failures() -> str:
     rows = [
         "## Failures\n",
         "What can go wrong by name, in the message and by its exit code.\n",
-        "| failure | exit code | meaning | tried again | to mend it |",
+        "| failure | exit code | meaning | tried again | fix |",
         "|---|---|---|---|---|",
         *(
             f"| {failure} | {entry.exit_code.value} | {entry.meaning} | {entry.retried} | "
-            f"{entry.cure} |"
+            f"{entry.fix} |"
             for failure, entry in CATALOGUE.items()
         ),
     ]

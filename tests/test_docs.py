@@ -30,7 +30,7 @@ def test_every_failure_is_in_the_reference_with_its_code_and_its_cure() -> None:
     assert set(CATALOGUE) == set(Failure)
     for failure, entry in CATALOGUE.items():
         assert f"| {failure} | {entry.exit_code.value} |" in text
-        assert entry.cure in text
+        assert entry.fix in text
         assert entry.retried in text
 
 

@@ -80,7 +80,7 @@ def report() -> tuple[Part, ...]:
             found=bool(path := package.path()),
             version=_installed_version(package.name) if path else "",
             origin=path,
-            cure="" if path else install_command([package]),
+            fix="" if path else install_command([package]),
         )
         for package in PACKAGES
     )

@@ -15,5 +15,5 @@ class Part:
     """As the program or the package's manager tells it; empty where it is missing or unknown."""
     origin: str
     """Where it was found: a path; empty where it is missing."""
-    cure: str
+    fix: str
     """The command that gets it; empty where it was found."""

@@ -183,10 +183,10 @@ def report() -> tuple[Part, ...]:
         try:
             located = locate(name)
         except MissingProgram as missing:
-            parts.append(Part(name, found=False, version="", origin="", cure=missing.cure))
+            parts.append(Part(name, found=False, version="", origin="", fix=missing.fix))
         else:
             parts.append(
-                Part(name, found=True, version=located.version, origin=str(located.path), cure="")
+                Part(name, found=True, version=located.version, origin=str(located.path), fix="")
             )
     return tuple(parts)
 

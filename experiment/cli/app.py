@@ -151,7 +151,7 @@ def preflight(
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Check all that a run needs before it costs anything: a line each, with its cure."""
+    """Check all that a run needs before it costs anything: a line each, with its fix."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),

@@ -1,5 +1,4 @@
-"""Commands of `python -m experiment` about clusters, beside a run: registered by
-experiment.cli.app.
+"""Commands about clusters, beside a run; experiment.cli.app registers them.
 
 Imports stand in the commands, so that --help stays fast.
 """

@@ -111,7 +111,7 @@ def _preflight(planned: Planned, progress: Progress) -> None:
         found.append(finding)
         progress.now(f"{finding.check}: {finding.text}")
         if finding.level is Level.WARNING:
-            progress.say(f"Warning ({finding.check}): {finding.text} To mend it: {finding.cure}")
+            progress.say(f"Warning ({finding.check}): {finding.text} Fix: {finding.fix}")
     refuse(found)
 
 

@@ -1,4 +1,4 @@
-"""What must be so before a run costs anything: a finding for each check, with its cure.
+"""What must be so before a run costs anything: a finding for each check, with its fix.
 
 A finding is ok, a warning, or stops the run. It makes nothing. Checks that need the cluster are in
 the prepare phase (experiment.measure.run_trials).
@@ -78,7 +78,7 @@ def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:
             yield from check()
         except RunError as error:
             name = check.__name__.removeprefix("check_")
-            yield stop(name, error.problem, error.cure, error.failure)
+            yield stop(name, error.problem, error.fix, error.failure)
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -91,7 +91,7 @@ def refuse(findings: Iterable[Finding]) -> None:
     if stops:
         first, others = stops[0], len(stops) - 1
         more = f" ({others} more checks failed: python -m experiment preflight)" if others else ""
-        raise PreflightError(f"{first.text}{more}", first.cure, failure=first.failure)
+        raise PreflightError(f"{first.text}{more}", first.fix, failure=first.failure)
 
 
 def exit_code_of(findings: Iterable[Finding]) -> int:
@@ -107,28 +107,28 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.STOP: "red"}
 
 
 def findings_table(findings: Iterable[Finding], title: str) -> Table:
-    """A line each, and the cure below what is not well."""
+    """A line each, and the fix below what is not well."""
     table = Table(title=title, title_justify="left", show_header=False, show_edge=False)
     for name in ("level", "check", "finding"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        cure = f"\nTo mend it: {finding.cure}" if finding.cure else ""
+        fix = f"\nFix: {finding.fix}" if finding.fix else ""
         named = f" ({finding.failure})" if finding.failure else ""
         table.add_row(
             f"[{_COLOURS[finding.level]}]{finding.level}[/]",
             finding.check,
-            escape(f"{finding.text}{named}{cure}"),
+            escape(f"{finding.text}{named}{fix}"),
         )
     return table
 
 
 def check_programs() -> Iterator[Finding]:
     """The programs that a run calls are on PATH."""
-    for program, cure in _PROGRAMS.items():
+    for program, fix in _PROGRAMS.items():
         where = shutil.which(program)
         if where is None:
             yield stop(
-                "programs", f"{program} is not on PATH, and a run cannot do without it.", cure
+                "programs", f"{program} is not on PATH, and a run cannot do without it.", fix
             )
         else:
             yield ok("programs", f"{program} is {where}")
@@ -142,7 +142,7 @@ def digest_check(trials: Sequence[PlannedTrial]) -> Check:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             problems = [found for found in pool.map(_missing, images) if found]
         for error in problems[:3]:
-            yield stop("registry", error.problem, error.cure, error.failure)
+            yield stop("registry", error.problem, error.fix, error.failure)
         if not problems:
             hosts = sorted({image.repository.partition("/")[0] for image in images})
             yield ok("registry", f"{len(images)} digests are present in {listed(hosts)}")

@@ -22,7 +22,7 @@ class Finding:
     check: str
     level: Level
     text: str
-    cure: str = ""
+    fix: str = ""
     failure: Failure | None = None
 
 
@@ -31,14 +31,14 @@ def ok(check: str, text: str) -> Finding:
     return Finding(check, Level.OK, text)
 
 
-def warning(check: str, text: str, cure: str) -> Finding:
+def warning(check: str, text: str, fix: str) -> Finding:
     """The run can go on; its results or its cost may suffer."""
-    return Finding(check, Level.WARNING, text, cure)
+    return Finding(check, Level.WARNING, text, fix)
 
 
-def stop(check: str, text: str, cure: str = "", failure: Failure | None = None) -> Finding:
+def stop(check: str, text: str, fix: str = "", failure: Failure | None = None) -> Finding:
     """The run cannot go on."""
-    return Finding(check, Level.STOP, text, cure, failure)
+    return Finding(check, Level.STOP, text, fix, failure)
 
 
 def listed(names: Sequence[str]) -> str:

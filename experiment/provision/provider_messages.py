@@ -2,7 +2,7 @@
 
 A message is recognised by what Google documents or the official provider prints, most telling
 first, and becomes a failure of the catalogue with a sentence of its own. What is not recognised
-stays Google's own words, as a provider error: a wrong name would lead to a wrong cure.
+stays Google's own words, as a provider error: a wrong name would lead to a wrong fix.
 """
 
 import re
@@ -22,7 +22,7 @@ class Explained:
     failure: Failure
     why: str
     """The cause in our words, as the end of "... did not come up: "; without a full stop."""
-    cure: str
+    fix: str
     """The command or step that mends it."""
 
 
@@ -31,7 +31,7 @@ class _Sign:
     failure: Failure
     pattern: str
     why: str
-    cure: str = ""
+    fix: str = ""
     """With the groups of the pattern in braces; empty for the catalogue's."""
 
 
@@ -117,7 +117,7 @@ def explain(text: str, stack: str = "STACK") -> Explained:
 
     Args:
         text: of the engine, a provider or an API; any length, any lines.
-        stack: put into the cures.
+        stack: put into the fixes.
     """
     said = _said(text)
     for sign in _SIGNS:
@@ -125,11 +125,11 @@ def explain(text: str, stack: str = "STACK") -> Explained:
         if match is None:
             continue
         names = {name: value or "" for name, value in match.groupdict().items()}
-        cure = (sign.cure or CATALOGUE[sign.failure].cure).replace("STACK", stack)
+        fix = (sign.fix or CATALOGUE[sign.failure].fix).replace("STACK", stack)
         why = f"{sign.why.format(**names)} ({_shortened(said)})"
-        return Explained(sign.failure, why, cure.format(**names) if names else cure)
+        return Explained(sign.failure, why, fix.format(**names) if names else fix)
     failure = Failure.PROVIDER_ERROR
-    return Explained(failure, _shortened(said), CATALOGUE[failure].cure.replace("STACK", stack))
+    return Explained(failure, _shortened(said), CATALOGUE[failure].fix.replace("STACK", stack))
 
 
 def failure_of(text: str) -> Failure | None:

@@ -243,7 +243,7 @@ class StudyStack:
         except ProvisionError as error:
             raise TeardownError(
                 f"{error.problem.rstrip('.')}; its cluster costs money while it exists.",
-                error.cure,
+                error.fix,
             ) from None
 
     def _tell_to_wait(self) -> None:
@@ -258,7 +258,7 @@ class StudyStack:
         except automation.CommandError as error:
             why = self._why(str(error))
             raise ProvisionError(
-                f"The stack {self.name} was not {done}: {why.why}.", why.cure, failure=why.failure
+                f"The stack {self.name} was not {done}: {why.why}.", why.fix, failure=why.failure
             ) from None
 
     def _export(self) -> Deployment:

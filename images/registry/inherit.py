@@ -25,7 +25,7 @@ def find_base(reference: str) -> RemoteImage:
             return read_remote(registry, target)
     except NotInRegistryError as error:
         raise BaseError(
-            f"The base {reference} does not exist: {error.problem}", error.cure
+            f"The base {reference} does not exist: {error.problem}", error.fix
         ) from None
 
 

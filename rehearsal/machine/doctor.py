@@ -20,7 +20,7 @@ class Finding:
     state: str
     """`ok`, `missing` (a rehearsal needs it) or `note`."""
     detail: str
-    cure: str = ""
+    fix: str = ""
 
 
 def examine(home: Home) -> list[Finding]:
@@ -37,7 +37,7 @@ def is_ready(findings: list[Finding]) -> bool:
 
 def _part(part: Part) -> Finding:
     detail = " ".join(word for word in (part.version, part.origin) if word)
-    return Finding(part.name, "ok" if part.found else "missing", detail, part.cure)
+    return Finding(part.name, "ok" if part.found else "missing", detail, part.fix)
 
 
 def _plugin(name: str, package: str) -> Finding:
@@ -52,7 +52,7 @@ def _plugin(name: str, package: str) -> Finding:
 def _machine(home: Home) -> list[Finding]:
     hindering = requirements.obstacles(home.folder)
     if hindering:
-        nodes = [Finding("real nodes", "missing", each.problem, each.cure) for each in hindering]
+        nodes = [Finding("real nodes", "missing", each.problem, each.fix) for each in hindering]
     else:
         free = f"{requirements.free_bytes(home.folder) / 1e9:.0f} GB free"
         kind = requirements.file_system(home.folder)

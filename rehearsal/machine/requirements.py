@@ -37,7 +37,7 @@ class Obstacle:
     """Why real nodes cannot run, and what mends it."""
 
     problem: str
-    cure: str
+    fix: str
 
 
 def obstacles(home: Path) -> list[Obstacle]:

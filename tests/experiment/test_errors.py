@@ -30,7 +30,7 @@ def test_every_failure_has_an_exit_code_of_its_own_a_retry_and_a_cure() -> None:
     assert len(set(codes)) == len(codes)
     for entry in CATALOGUE.values():
         assert entry.retried
-        assert entry.cure
+        assert entry.fix
         assert entry.meaning.endswith(".")
 
 
@@ -50,8 +50,8 @@ def test_a_failure_decides_the_exit_code(error: Any, code: ExitCode) -> None:
 
 
 def test_a_failure_lends_its_cure_where_none_is_given() -> None:
-    assert ProvisionError("x", failure=Failure.QUOTA).cure == CATALOGUE[Failure.QUOTA].cure
-    assert ProvisionError("x", "do this", failure=Failure.QUOTA).cure == "do this"
+    assert ProvisionError("x", failure=Failure.QUOTA).fix == CATALOGUE[Failure.QUOTA].fix
+    assert ProvisionError("x", "do this", failure=Failure.QUOTA).fix == "do this"
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_bad_input_ends_with_a_sentence_and_a_cure(
     assert code in {2, 4}
     assert out == ""
     assert reason in err
-    assert "To mend it: " in err
+    assert "Fix: " in err
     assert "Traceback" not in err
 
 

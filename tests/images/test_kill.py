@@ -84,5 +84,5 @@ def test_a_full_disk_at_the_registry_is_told_and_leaves_no_tag(
     with run_registry(small_disk) as full, Registry(full.name) as client:
         with pytest.raises(RegistryError, match=r"500|no space left") as refused:
             build_image(ImageTag(3, 60_000_000), full.target())
-        assert "disk" in refused.value.cure
+        assert "disk" in refused.value.fix
         assert client.find_manifest(full.target(tag="3-layers-size-60000000-bytes")) is None

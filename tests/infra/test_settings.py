@@ -146,15 +146,15 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence", "cure"), REFUSALS, ids=lambda item: str(item)[:30]
+    ("key", "value", "sentence", "fix"), REFUSALS, ids=lambda item: str(item)[:30]
 )
 def test_refusal_says_key_value_rule_and_cure(
-    key: str, value: object, sentence: str, cure: str
+    key: str, value: object, sentence: str, fix: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         settings(**{key: value})
     assert caught.value.problem == f"Stack mine sets pull-study:{key} {sentence}"
-    assert caught.value.cure == cure
+    assert caught.value.fix == fix
 
 
 class TestCombinations:
@@ -164,7 +164,7 @@ class TestCombinations:
         assert caught.value.problem == (
             "Stack mine sets pull-study:localSsdCount to 1, but e2-standard-8 takes 0 local SSDs."
         )
-        assert caught.value.cure == SET + "localSsdCount 0"
+        assert caught.value.fix == SET + "localSsdCount 0"
 
     def test_parallel_pulls_before_gke_had_them(self) -> None:
         with pytest.raises(SettingsError) as caught:
@@ -181,14 +181,14 @@ class TestCombinations:
             "Stack mine sets pull-study:podRangePrefix to 16, but a /16 holds pod addresses "
             "for 256 nodes and this cluster starts 258."
         )
-        assert caught.value.cure == SET + "podRangePrefix 15"
+        assert caught.value.fix == SET + "podRangePrefix 15"
 
     @given(st.integers(1, 1000), st.integers(9, 21), st.booleans())
     def test_cure_of_a_short_pod_range_cures(self, nodes: int, prefix: int, pool: bool) -> None:
         try:
             settings(nodeCount=nodes, podRangePrefix=prefix, monitoringPool=pool)
         except SettingsError as error:
-            better = int(error.cure.rpartition(" ")[2])
+            better = int(error.fix.rpartition(" ")[2])
             assert better < prefix
             settings(nodeCount=nodes, podRangePrefix=better, monitoringPool=pool)
             with pytest.raises(SettingsError):
@@ -201,7 +201,7 @@ class TestCombinations:
             "Stack size-64 sets pull-study:nodeCount to 4, but a stack of this name has 64 nodes, "
             "and plots go by the name."
         )
-        assert caught.value.cure == "pulumi config set --stack size-64 pull-study:nodeCount 64"
+        assert caught.value.fix == "pulumi config set --stack size-64 pull-study:nodeCount 64"
 
     @pytest.mark.parametrize(
         ("key", "value", "rule"),
@@ -226,7 +226,7 @@ class TestCombinations:
         assert caught.value.problem == (
             f"Stack mine sets pull-study:labels.{key} to {value!r}, but {rule}."
         )
-        assert caught.value.cure == f"pulumi config rm --stack mine --path pull-study:labels.{key}"
+        assert caught.value.fix == f"pulumi config rm --stack mine --path pull-study:labels.{key}"
 
     def test_more_labels_than_google_takes(self) -> None:
         settings(labels={f"l{number}": "" for number in range(59)})
@@ -246,7 +246,7 @@ class TestKeys:
             "Stack mine does not set pull-study:nodeCount, "
             "but it must be a whole number from 1 to 1000."
         )
-        assert caught.value.cure == SET + "nodeCount 4"
+        assert caught.value.fix == SET + "nodeCount 4"
 
     def test_unknown_one_names_the_nearest(self) -> None:
         with pytest.raises(SettingsError) as caught:
@@ -255,7 +255,7 @@ class TestKeys:
             "Stack mine sets pull-study:machinetype, which no part of this program reads "
             "(did you mean machineType?): left there, it would seem to have an effect."
         )
-        assert caught.value.cure == REMOVE + "machinetype"
+        assert caught.value.fix == REMOVE + "machinetype"
 
 
 class TestPlace:
@@ -271,7 +271,7 @@ class TestPlace:
             "Stack mine has no Google Cloud project, so there is nowhere to create a cluster: "
             "neither gcp:project nor GOOGLE_CLOUD_PROJECT is set."
         )
-        assert caught.value.cure == "pulumi config set --stack mine gcp:project PROJECT_ID"
+        assert caught.value.fix == "pulumi config set --stack mine gcp:project PROJECT_ID"
 
     @pytest.mark.parametrize("project", ["My Project", "123456789012", "short"])
     def test_project_that_is_no_id(self, project: str) -> None:
@@ -284,7 +284,7 @@ def test_wrong_setting_ends_the_program_with_its_sentence_alone(declare_stack: D
         declare_stack(threadsPerCore=7)
     assert str(caught.value) == (
         "Stack size-4 sets pull-study:threadsPerCore to 7, but it must be 1 or 2.\n"
-        "  To mend it: pulumi config set --stack size-4 pull-study:threadsPerCore 1"
+        "  Fix: pulumi config set --stack size-4 pull-study:threadsPerCore 1"
     )
 
 

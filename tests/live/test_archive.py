@@ -96,7 +96,7 @@ def test_lost_events_come_back_from_the_archive(google: str, folder: RunFolder) 
     with pytest.raises(MeasureError, match="holds nothing of the run lost yet") as early:
         collect_archive(folder, record)
     assert "two to three hours late" in early.value.problem
-    assert "again after" in early.value.cure
+    assert "again after" in early.value.fix
 
     headers = {"Authorization": "Bearer any"}
     flush = f"{google}/rehearsal/sinks:flush"

@@ -45,7 +45,7 @@ class Case:
     fault: str
     failure: Failure
     told: str
-    cure: str
+    fix: str
 
 
 REFUSED = {
@@ -102,7 +102,7 @@ def test_up_ends_in_a_sentence_with_cause_and_cure(bed: Bed, case: Case) -> None
         bed.cluster().provision()
     assert caught.value.failure is case.failure
     assert case.told in caught.value.problem
-    assert case.cure in caught.value.cure
+    assert case.fix in caught.value.fix
     assert "\n" not in caught.value.problem
 
 

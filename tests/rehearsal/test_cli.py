@@ -43,7 +43,7 @@ def test_doctor_is_content_with_a_ready_machine(monkeypatch: pytest.MonkeyPatch)
 def test_findings_tell_parts_plugins_and_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    missing = Part("kwok", found=False, version="", origin="", cure="make setup")
+    missing = Part("kwok", found=False, version="", origin="", fix="make setup")
     monkeypatch.setattr(programs, "report", lambda: (missing,))
     monkeypatch.setattr(packages, "report", tuple)
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path))

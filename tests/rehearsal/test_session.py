@@ -34,7 +34,7 @@ def test_a_machine_that_cannot_run_nodes_is_refused_before_anything_starts(
     monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
     with pytest.raises(RehearsalError, match="need root") as refused, session():
         pass
-    assert refused.value.cure == "run it with sudo -E"
+    assert refused.value.fix == "run it with sudo -E"
     assert not home.folder.exists()
 
 

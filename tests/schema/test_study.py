@@ -82,7 +82,7 @@ def test_malformed_studies_are_said_in_a_sentence(tmp_path: Path, text: str, sen
     with pytest.raises(StudyError) as caught:
         load_study(path)
     assert sentence in caught.value.problem
-    assert caught.value.cure
+    assert caught.value.fix
 
 
 def test_a_missing_study_is_said_in_a_sentence(tmp_path: Path) -> None:

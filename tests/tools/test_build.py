@@ -80,7 +80,7 @@ def test_the_bin_folder_links_the_present_pins_only(add_program: AddProgram) -> 
 def test_without_go_the_cure_is_to_install_it() -> None:
     with pytest.raises(CannotBuild, match="Go is not on PATH") as error:
         build.build(SOME, ignore)
-    assert error.value.cure == "install Go 1.26.0 or later, then make setup"
+    assert error.value.fix == "install Go 1.26.0 or later, then make setup"
 
 
 def test_a_go_too_old_is_refused(add_program: AddProgram) -> None:
@@ -122,7 +122,7 @@ def test_a_failed_build_says_why(words: str, sentence: str, add_program: AddProg
         build.build(SOME[:1], ignore)
     assert error.value.problem.startswith("etcd 3.6.5 could not be built")
     assert sentence in error.value.problem
-    assert "make setup" in error.value.cure
+    assert "make setup" in error.value.fix
     assert not cached_path(SOME[0]).exists()
 
 

@@ -23,7 +23,7 @@ def test_an_error_ends_setup_with_its_sentence_and_no_traceback(
 
     monkeypatch.setattr(environment, "make", fail)
     assert setup.main() == UserError.exit_code
-    assert capsys.readouterr().err == "The disk is full.\n  To mend it: free some\n"
+    assert capsys.readouterr().err == "The disk is full.\n  Fix: free some\n"
 
 
 @pytest.mark.usefixtures("add_program")

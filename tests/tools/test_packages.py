@@ -26,7 +26,7 @@ def test_the_report_tells_how_to_get_what_is_missing(
     parts = {part.name: part for part in packages.report()}
     assert parts.keys() == {package.name for package in PACKAGES}
     assert not parts["runc"].found
-    assert parts["runc"].cure == "sudo apt-get install --no-install-recommends runc"
+    assert parts["runc"].fix == "sudo apt-get install --no-install-recommends runc"
 
 
 def test_the_command_names_all_packages() -> None:
@@ -61,5 +61,5 @@ def test_a_failed_install_says_why_and_what_to_do(add_program: AddProgram) -> No
     assert str(error.value) == (
         "apt-get could not install containerd, without which no real node can be rehearsed: "
         "E: Unable to locate package containerd\n"
-        "  To mend it: sudo apt-get update && sudo apt-get install containerd"
+        "  Fix: sudo apt-get update && sudo apt-get install containerd"
     )

@@ -137,7 +137,7 @@ def test_a_missing_program_says_what_was_refused_and_what_to_do(add_program: Add
         locate("kubelet")
     assert str(error.value) == (
         f"kubelet 1.34.1 is not on this machine ({refused} is 1.29.3), and rehearsals or "
-        "tests need it.\n  To mend it: make setup"
+        "tests need it.\n  Fix: make setup"
     )
 
 
@@ -161,7 +161,7 @@ def test_the_report_tells_of_each_program_where_it_is_or_how_to_get_it(
     parts = {part.name: part for part in programs.report()}
     assert parts.keys() == PROGRAMS.keys()
     assert (parts["etcd"].found, parts["etcd"].origin) == (True, str(etcd))
-    assert {(part.found, part.cure) for name, part in parts.items() if name != "etcd"} == {
+    assert {(part.found, part.fix) for name, part in parts.items() if name != "etcd"} == {
         (False, "make setup")
     }
 

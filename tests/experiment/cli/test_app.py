@@ -17,7 +17,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence", "cure"),
+    ("arguments", "sentence", "fix"),
     [
         ((), "A new run needs to know", "--stack size-4"),
         (("--stack", "size-5", "--study", SMOKE), "There is no stack 'size-5'", "size-4"),
@@ -60,12 +60,12 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_bad_input_is_one_sentence_and_its_cure(
-    tmp_path: Path, arguments: tuple[str, ...], sentence: str, cure: str
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str, fix: str
 ) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr
-    assert cure in done.stderr.partition("To mend it:")[2]
+    assert fix in done.stderr.partition("Fix:")[2]
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -160,7 +160,7 @@ def test_a_run_that_is_not_there_is_said(folder: RunFolder, command: str) -> Non
     code, output = call(command, "gone")
     assert code == ExitCode.USAGE
     assert output == (
-        "There is no run 'gone' in data/runs.\n  To mend it: ls data/runs shows the runs at hand"
+        "There is no run 'gone' in data/runs.\n  Fix: ls data/runs shows the runs at hand"
     )
 
 

@@ -154,7 +154,7 @@ def test_an_empty_archive_is_told_with_when_to_try_again(folder: RunFolder) -> N
     with pytest.raises(MeasureError) as caught:
         collect_archive(folder, record())
     assert "holds nothing of the run a-run" in caught.value.problem
-    assert caught.value.cure
+    assert caught.value.fix
 
 
 @pytest.mark.usefixtures("google")

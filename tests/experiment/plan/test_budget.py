@@ -35,7 +35,7 @@ def test_a_trial_begins_until_it_and_the_teardown_would_cost_too_much() -> None:
     with pytest.raises(BudgetError, match=r"the cluster has cost 10\.01 US dollars") as caught:
         budget.may_begin(planned())
     assert caught.value.exit_code is ExitCode.BUDGET
-    assert "--budget-usd" in caught.value.cure
+    assert "--budget-usd" in caught.value.fix
 
 
 def test_earlier_attempts_count_and_the_pause_between_does_not() -> None:

@@ -8,7 +8,7 @@ from schema.study import ImageSet, Study
 def test_a_registry_that_does_not_answer_is_said_in_a_sentence() -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1/a:t cannot be read") as caught:
         resolve_image("127.0.0.1:1/a", "t")
-    assert "skopeo" in caught.value.cure
+    assert "skopeo" in caught.value.fix
 
 
 def test_without_skopeo_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

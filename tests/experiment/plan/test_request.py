@@ -57,7 +57,7 @@ def test_what_only_a_rehearsal_has_is_refused_without_one(
     assert caught.value.problem == (
         f"{option} belongs to a rehearsal, and a real cluster cannot follow it."
     )
-    assert "--rehearse" in caught.value.cure
+    assert "--rehearse" in caught.value.fix
 
 
 def test_a_rehearsal_is_told_what_was_given_and_no_more() -> None:

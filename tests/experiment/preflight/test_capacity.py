@@ -36,7 +36,7 @@ def test_a_study_larger_than_the_disk_stops_with_the_disk_that_would_do() -> Non
     (finding,) = check_disk(large, 100)
     assert finding.level is Level.STOP
     assert "take 95 GB unpacked and a node has room for 73 GB" in finding.text
-    assert finding.cure == "pulumi config set pull-study:diskSizeGb 136, or split the study"
+    assert finding.fix == "pulumi config set pull-study:diskSizeGb 136, or split the study"
     (finding,) = check_disk(large, 136)
     assert finding.level is Level.OK
 
@@ -100,7 +100,7 @@ def test_a_budget_below_what_is_expected_is_told(budget: float | None, levels: l
 def test_a_run_longer_than_the_clusters_life_is_told() -> None:
     findings = list(check_cost(estimate(10, 8), None, 12))
     assert findings[1].level is Level.WARNING
-    assert findings[1].cure == "pulumi config set pull-study:deadlineHours 24"
+    assert findings[1].fix == "pulumi config set pull-study:deadlineHours 24"
 
 
 def test_a_layer_that_two_images_share_is_on_the_disk_once() -> None:

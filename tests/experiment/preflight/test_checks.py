@@ -52,7 +52,7 @@ def test_a_missing_program_is_named_with_where_to_get_it(monkeypatch: pytest.Mon
     findings = list(check_programs())
     assert [finding.level for finding in findings] == [Level.STOP] * 3
     assert findings[1].text.startswith("gke-gcloud-auth-plugin is not on PATH")
-    assert findings[1].cure == "gcloud components install gke-gcloud-auth-plugin"
+    assert findings[1].fix == "gcloud components install gke-gcloud-auth-plugin"
 
 
 def test_a_project_that_has_all_is_well(google: Google) -> None:
@@ -69,7 +69,7 @@ def test_an_api_that_is_off_stops_with_the_command_that_switches_it_on(google: G
     google.ok("POST", f"{service}:disable")
     (finding,) = bad(found())
     assert (finding.level, finding.failure) == (Level.STOP, Failure.API_OFF)
-    assert finding.cure == (
+    assert finding.fix == (
         f"gcloud services enable --project {PROJECT} cloudscheduler.googleapis.com"
     )
 
@@ -95,7 +95,7 @@ def test_a_quota_that_is_too_small_says_what_to_ask_for(
     assert finding.text == (
         f"The stack needs {need} of {metric} in us-central1 and {limit} of {limit} are free."
     )
-    assert finding.cure.startswith(f"ask for {need} {metric} ")
+    assert finding.fix.startswith(f"ask for {need} {metric} ")
 
 
 def test_what_other_clusters_use_of_a_quota_is_not_free(google: Google) -> None:
@@ -154,4 +154,4 @@ def test_each_finding_is_a_line_with_its_cure() -> None:
     table = findings_table([ok("a", "fine"), BAD], "Preflight")
     assert table.row_count == 2
     cells = list(table.columns[2].cells)
-    assert cells == ["fine", "too small\nTo mend it: grow it"]
+    assert cells == ["fine", "too small\nFix: grow it"]

@@ -213,7 +213,7 @@ class TestBadInput:
         said = root.preview(*arguments)
         assert said.exit_code == ExitCode.USAGE
         assert said.complaint.startswith(f"Error: {sentence}")
-        assert "To mend it: " in said.complaint
+        assert "Fix: " in said.complaint
         assert said.out == ""
 
     def test_no_pulumi_names_the_way_without_it(self, root: Root) -> None:

@@ -78,7 +78,7 @@ def test_a_context_that_is_not_there_is_said_with_those_that_are(
     with pytest.raises(PlanError) as caught:
         read_context(write(tmp_path, {}), context, tmp_path)
     assert words in caught.value.problem
-    assert caught.value.cure == "--context, one of: one, two"
+    assert caught.value.fix == "--context, one of: one, two"
 
 
 @pytest.mark.parametrize("text", ["", "[", "a: 1", "contexts: 5"])

@@ -134,18 +134,18 @@ def test_a_message_has_a_name_a_cause_and_a_cure(failure: Failure, message: str,
     assert explained.failure is failure
     assert why in explained.why
     assert message[:60] in explained.why, "Google's own words are kept"
-    assert explained.cure
-    assert "STACK" not in explained.cure.replace("--stack STACK", "")
+    assert explained.fix
+    assert "STACK" not in explained.fix.replace("--stack STACK", "")
     assert failure_of(message) is failure
 
 
 def test_the_cure_names_what_is_to_be_done() -> None:
     said = "x.googleapis.com has not been used in project p before or it is disabled"
     assert (
-        explain(said).cure == "gcloud services enable x.googleapis.com --project p, then wait "
+        explain(said).fix == "gcloud services enable x.googleapis.com --project p, then wait "
         "a minute"
     )
-    assert "recover --stack size-64" in explain("Error 409: Already exists: c.", "size-64").cure
+    assert "recover --stack size-64" in explain("Error 409: Already exists: c.", "size-64").fix
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_cure_names_what_is_to_be_done() -> None:
 def test_numbers_and_unknown_words_are_no_names(message: str) -> None:
     explained = explain(message)
     assert explained.failure is Failure.PROVIDER_ERROR
-    assert explained.cure == CATALOGUE[Failure.PROVIDER_ERROR].cure
+    assert explained.fix == CATALOGUE[Failure.PROVIDER_ERROR].fix
     assert failure_of(message) is None
 
 
@@ -188,4 +188,4 @@ def test_whatever_surrounds_it_a_sentence_comes_out(
     assert "\n" not in explained.why
     assert len(explained.why) < 700
     assert not explained.why.endswith(".")
-    assert explained.cure
+    assert explained.fix

@@ -51,7 +51,7 @@ def test_what_cannot_be_made_is_refused_with_a_reason(
 ) -> None:
     with pytest.raises(PlanError, match=reason) as refused:
         plan_image(tag, **options)  # type: ignore[arg-type]
-    assert refused.value.cure
+    assert refused.value.fix
 
 
 def test_a_scaled_image_keeps_a_byte_for_each_file() -> None:

@@ -62,7 +62,7 @@ def test_an_image_is_pushed_with_the_credentials_of_docker_login(
 def test_without_credentials_the_cure_is_docker_login(basic: LocalRegistry) -> None:
     with pytest.raises(CredentialsError, match="does not let this user into private without") as e:
         build_image(ImageTag(1, 1), basic.target("private"))
-    assert e.value.cure == f"docker login {basic.name}"
+    assert e.value.fix == f"docker login {basic.name}"
 
 
 def test_wrong_credentials_are_told_apart_from_none(
@@ -201,7 +201,7 @@ def test_no_credentials_go_to_a_token_server_without_encryption(
 def test_a_token_server_that_refuses_is_told(by_token: LocalRegistry) -> None:
     with pytest.raises(CredentialsError, match="does not let this user into org/x") as refused:
         build_image(ImageTag(1, 1), by_token.target("org/x"))
-    assert refused.value.cure == f"docker login {by_token.name}"
+    assert refused.value.fix == f"docker login {by_token.name}"
 
 
 def test_a_blob_that_was_altered_is_found(registry: LocalRegistry) -> None:

@@ -99,7 +99,7 @@ def test_configured_but_unusable_is_an_error_without_a_secret(
     configure(docker, **config)
     with pytest.raises(CredentialsError, match=reason) as refused:
         find_credentials("ghcr.io")
-    assert refused.value.cure
+    assert refused.value.fix
     assert "secret-x" not in str(refused.value)
 
 

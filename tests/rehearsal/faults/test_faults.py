@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(text: str, problem: str) -
     with pytest.raises(FaultError) as refused:
         parse_faults([text])
     assert problem in refused.value.problem
-    assert refused.value.cure
+    assert refused.value.fix
     assert refused.value.exit_code is ExitCode.USAGE
 
 

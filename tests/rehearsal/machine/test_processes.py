@@ -57,7 +57,7 @@ def test_a_process_that_ignores_sigterm_ends(part: Path) -> None:
 
 def test_this_process_is_never_among_them(part: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rehearsal import processes\n"
+        "import os, sys; from pathlib import Path; from rehearsal.machine import processes\n"
         "processes.stop(Path(sys.argv[1])); print(processes.running(Path(sys.argv[1])))"
     )
     environment = {**os.environ, processes.PART_VARIABLE: str(part)}

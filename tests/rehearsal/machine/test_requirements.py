@@ -34,7 +34,7 @@ def able(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def problems(home: Path = Path("/h")) -> list[str]:
     found = requirements.obstacles(home)
-    assert all(obstacle.cure for obstacle in found)
+    assert all(obstacle.fix for obstacle in found)
     return [obstacle.problem for obstacle in found]
 
 
@@ -56,7 +56,7 @@ def test_missing_packages_come_with_the_command_that_gets_them(able: pytest.Monk
     able.setattr(packages.Package, "path", lambda self: "" if self.name == "runc" else "/bin/x")
     (obstacle,) = requirements.obstacles(Path("/h"))
     assert obstacle.problem == "Real nodes need runc."
-    assert obstacle.cure.endswith("apt-get install --no-install-recommends runc")
+    assert obstacle.fix.endswith("apt-get install --no-install-recommends runc")
 
 
 def test_a_missing_right_shows_what_the_kernel_said(able: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_more_real_nodes_than_a_machine_runs_are_refused_with_a_way_out() -> Non
     obstacle = requirements.too_many("real", 16)
     assert obstacle is not None
     assert obstacle.problem == "16 real nodes are more than the 8 that one machine runs."
-    assert "--nodes simulated" in obstacle.cure
+    assert "--nodes simulated" in obstacle.fix
 
 
 def test_more_simulated_nodes_than_memory_allows_are_refused_with_the_estimate(
@@ -127,7 +127,7 @@ def test_more_simulated_nodes_than_memory_allows_are_refused_with_the_estimate(
         f"300 simulated nodes takes about {requirements.simulated_bytes(300) / 2**30:.1f} GiB"
         in (obstacle.problem)
     )
-    assert "at most 256 nodes" in obstacle.cure
+    assert "at most 256 nodes" in obstacle.fix
 
 
 def test_a_container_s_limit_counts_as_memory(
