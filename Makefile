@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock doctor rehearsal preview test lint docs chaos bench clean
+.PHONY: help setup lock doctor rehearsal preview test test-all lint docs chaos bench clean
 
 help: ## What there is to make
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## Make this machine ready; does only what is missing
 	@$(PYTHON) -m tools
@@ -19,14 +19,18 @@ rehearsal: setup ## Run a small study from end to end on this machine
 preview: setup ## Tell what every stack would become and cost; needs no Google and no credential
 	@$(BIN)/python -m rehearsal providers -- $(BIN)/python -m experiment preview --all
 
-test: setup lint ## Check everything; the tests come last
-	$(BIN)/pytest
+test: setup lint ## Check all that CI checks, with two workers
+	$(BIN)/pytest -m "not full" -n 2 --dist loadgroup
+
+test-all: setup lint ## Check everything, the full matrices included; nightly and before a release
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: ## Style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck --severity=warning $$(git ls-files "*.sh" .ci/run)
 
 docs: setup ## Write docs/reference.md and docs/faults.md from the programs themselves
 	@$(BIN)/python -m tests.docs_reference

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Removes images from a node's containerd and says what of them is left. Runs in a container that
 # shares the node's process ids: ctr is the node's own, the text tools are the container's. Where a
 # step fails there is no answer at all, since an empty list would pass for absence.

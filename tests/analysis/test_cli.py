@@ -171,7 +171,7 @@ def test_unreadable_lines_are_mentioned(tmp_path: Path) -> None:
     assert "1 line could not be read" in result.output
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("folder", ["pulling", "pulling-test/test", "pulling-test/run1", "."])
 def test_every_command_on_the_original_study(chonks: Path, tmp_path: Path, folder: str) -> None:
     for command in ("tables", "report", "audit", "plots"):

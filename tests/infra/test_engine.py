@@ -9,7 +9,7 @@ from pulumi import automation
 from tests.infra.engine import MINE, PROJECT, Engine, running_engine
 from tests.infra.stack_files import ROOT, declared_keys, stacks
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import requests
 from tests.infra.engine import Engine, running_engine
 from tests.infra.stack_files import committed_checksums, stacks, values_of
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.full]
 
 ARCHIVE = "the archive"
 """The bucket, whose name holds project and stack."""

@@ -22,7 +22,7 @@ from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Source, Status
 from tests.live.pulumi_engine import ROOT
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
 
 CELLS = 6 * 4
 RUN = ("run", "--stack", "size-4", "--study", str(ROOT / "studies" / "smoke.yaml"), "--yes")

@@ -14,7 +14,7 @@ LONGEST_S = 900
 LEAST_RUNS, LEAST_STRIKES = 10, 60
 """A matrix that strikes hardly anything would find all of it."""
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(LONGEST_S + 60)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(LONGEST_S + 60)]
 
 
 def test_every_fault_of_the_matrix_is_found_and_no_other() -> None:

@@ -22,7 +22,7 @@ from tests.live.pulumi_engine import ROOT
 from tests.live.recovery_bed import Bed, recovery_bed
 from tests.live.test_study import STACK_FILES
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
 
 PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
 JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pull-study-size-4"

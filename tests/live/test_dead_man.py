@@ -28,7 +28,7 @@ from tests.live.recovery_bed import UP, children, gone, kill
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"

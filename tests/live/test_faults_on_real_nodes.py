@@ -67,7 +67,7 @@ LONGEST_S = 400
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.timeout(LONGEST_S + 60),
     pytest.mark.skipif(
         bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"

@@ -14,7 +14,7 @@ from experiment.provision.stack_cluster import Presence
 from schema.errors import ExitCode
 from tests.live.recovery_bed import Bed, recovery_bed
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
 
 PERMISSION = 'Required "container.clusters.create" permission(s) for "projects/p".'
 API_OFF = (

@@ -41,7 +41,7 @@ Cell = tuple[int, str]
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.timeout(3 * LONGEST_S),
     pytest.mark.skipif(
         bool(requirements.obstacles(Path("/var/lib"))), reason="this machine cannot run real nodes"

@@ -22,7 +22,7 @@ from tests.live.pulumi_engine import (
 )
 from tests.rehearsal.pulumi.providers.noted_google import NotedGoogle, noted_google
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.full]
 
 PARENT = "projects/p/locations/us-central1-a"
 CLUSTER = f"/container/v1beta1/{PARENT}/clusters/c"

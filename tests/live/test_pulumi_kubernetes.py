@@ -23,7 +23,7 @@ from tests.live.pulumi_engine import (
     stand_ins,
 )
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.full]
 
 
 @dataclass

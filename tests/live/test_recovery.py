@@ -16,7 +16,7 @@ import pytest
 from experiment.provision.stack_cluster import Presence
 from tests.live.recovery_bed import LONGEST_S, Bed, children, gone, kill, recovery_bed
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(900)]
 
 SEED = int(os.environ.get("PULL_STUDY_SEED") or random.SystemRandom().randrange(10**6))
 CALLS = {"up": (1, 46), "destroy": (2, 18)}

@@ -15,7 +15,7 @@ import pytest
 from experiment.run_folder import RunFolder
 from schema.run_records import Status
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 SIZES = (4, 16, 64)

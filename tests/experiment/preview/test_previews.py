@@ -11,7 +11,7 @@ from schema.errors import ExitCode, UserError
 from tests.experiment.preview_root import Root, Said
 from tests.infra.stack_files import ROOT, committed_checksums
 
-engine = [pytest.mark.live, pytest.mark.slow]
+engine = [pytest.mark.live, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_a_file_beyond_8_gib_has_a_header_that_tar_reads() -> None:
     assert (file.name, file.size) == (content_path(0), 9 * GIB)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_ten_gigabytes_pass_through_a_counting_sink() -> None:
     size = 10_000_000_000
     plan = LayerPlan(seed="ten", size=size, compressibility=0.9)
