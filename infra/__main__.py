@@ -1,4 +1,4 @@
-"""Where `pulumi up` enters."""
+"""Entry point of `pulumi up`."""
 
 from infra.program import declare
 

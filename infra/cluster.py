@@ -1,9 +1,9 @@
 """The cluster: control plane, the measured nodes, and a node for everything else.
 
-What a study varies is one pool of N equal nodes. System pods and the event exporter live on a pool
-of their own, because their image pulls and log traffic would share disk and network with the pulls
-under measurement. It deliberately has no autoscaling: N is what the study is about.
-docs/running-on-gke.md sets each value beside the original study's gcloud command.
+What a study varies is one pool of N equal nodes. System pods and the event exporter have their own
+pool: their image pulls and log traffic would share disk and network with the pulls under
+measurement. It deliberately has no autoscaling: N is what the study varies.
+docs/running-on-gke.md compares each value with the original study's gcloud command.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from infra.settings import Settings
 MEASURED_POOL = "measured"
 MONITORING_POOL = "monitoring"
 NODE_ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader")
-"""Google's least role of a node (write logs and metrics), and pulling from Artifact Registry."""
+"""Google's minimal role of a node (write logs and metrics), and pulls from Artifact Registry."""
 STREAMING_ROLE = "roles/serviceusage.serviceUsageConsumer"
-"""What image streaming asks of an account that is not the default one, besides its API."""
+"""Required by image streaming of a node account that is not the default one, besides its API."""
 _TIMEOUTS = pulumi.CustomTimeouts(create="40m", update="60m", delete="40m")
-"""An `up` that hangs ends; the provider's own defaults differ from resource to resource."""
+"""Limits of an `up` that hangs; the provider's own defaults differ by resource."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterArgs:
-    """What a cluster is made of.
+    """The arguments of a cluster.
 
     Attributes:
         settings: of the stack.
-        expires: value of the label expires, by which a sweep finds forgotten clusters.
-        dead_man: must exist before the cluster and outlive it.
+        expires: value of the label expires, by which `sweep` finds forgotten clusters.
+        dead_man: created before the cluster and deleted after it.
     """
 
     settings: Settings
@@ -57,7 +57,7 @@ class StudyCluster(pulumi.ComponentResource):
         super().__init__("pull-study:infra:StudyCluster", name, None, opts)
         self._settings = settings = args.settings
         account = self._node_account()
-        # On the way down nodes go before their rights, so that their last logs arrive.
+        # On destroy, nodes are deleted before their roles, so that their last logs arrive.
         self._needs = [*self._grants(account), *self._apis()]
         self.cluster = self._control_plane(args)
         self.measured_pool = self._pool(
@@ -99,7 +99,7 @@ class StudyCluster(pulumi.ComponentResource):
         ]
 
     def _apis(self) -> list[projects.Service]:
-        # Every other API that is off fails loudly; without this one nodes pull as ever, in silence.
+        # Without this API nodes silently pull without streaming; any other missing API is an error.
         if not self._settings.image_streaming:
             return []
         return [
@@ -107,7 +107,7 @@ class StudyCluster(pulumi.ComponentResource):
                 "image-streaming",
                 project=self._settings.project,
                 service="containerfilesystem.googleapis.com",
-                # Whoever else streams images in this project goes on doing so.
+                # Other clusters of the project may stream images.
                 disable_on_destroy=False,
                 opts=pulumi.ResourceOptions(parent=self),
             )
@@ -119,12 +119,12 @@ class StudyCluster(pulumi.ComponentResource):
             "cluster",
             name=settings.cluster_name,
             location=settings.location,
-            # A regional cluster would start every pool in three zones: three times N nodes.
+            # A regional cluster would create every pool in three zones: three times N nodes.
             node_locations=[settings.zone] if settings.control_plane_region else None,
-            # Nodes belong to pools of their own, which can change without the cluster.
+            # Nodes have their own pools, which can change without the cluster.
             remove_default_node_pool=True,
             initial_node_count=1,
-            # The provider's default is True, with which `pulumi destroy` fails at its end.
+            # The provider's default is True, with which `pulumi destroy` fails.
             deletion_protection=False,
             min_master_version=settings.kubernetes_version or None,
             release_channel=container.ClusterReleaseChannelArgs(channel=settings.release_channel),
@@ -162,9 +162,9 @@ class StudyCluster(pulumi.ComponentResource):
 
 
 def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:
-    """A kubeconfig that asks gke-gcloud-auth-plugin for a credential each time.
+    """Return a kubeconfig that gets its credentials from gke-gcloud-auth-plugin.
 
-    A token would expire in an hour and be kept, readable, in the state.
+    A token would expire in an hour and be stored, readable, in the state.
 
     Args:
         cluster: name of cluster, user and context.
@@ -208,16 +208,15 @@ def _workload_pool(settings: Settings) -> container.ClusterWorkloadIdentityConfi
 
 
 def _management(settings: Settings) -> container.NodePoolManagementArgs:
-    # In a release channel GKE refuses to switch either off ("Auto_upgrade and auto_repair cannot
-    # be false when release_channel REGULAR is set"), and having no channel ends on 2027-06-14. A
-    # repair begins after 10 minutes of NotReady: by then those cells are lost, and the ledger says
-    # node-lost.
+    # In a release channel GKE refuses to disable either ("Auto_upgrade and auto_repair cannot be
+    # false when release_channel REGULAR is set"), and clusters without a channel end on 2027-06-14.
+    # A repair begins after 10 minutes of NotReady: by then those cells are node-lost.
     automatic = settings.release_channel != "UNSPECIFIED"
     return container.NodePoolManagementArgs(auto_repair=automatic, auto_upgrade=automatic)
 
 
 def _maintenance(settings: Settings) -> list[container.NodePoolMaintenancePolicyArgs] | None:
-    # An upgrade would replace every node, and what it has pulled, in the middle of a study.
+    # An upgrade would replace every node, with its images, during a study.
     if settings.release_channel == "UNSPECIFIED":
         return None
     exclusion = container.NodePoolMaintenancePolicyExclusionUntilEndOfSupportArgs(enabled=True)

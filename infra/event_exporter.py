@@ -1,9 +1,8 @@
 """The event exporter: every event of the cluster as a line of JSON on its stdout.
 
-Cloud Logging reads stdout by itself, so the exporter needs no credential for a sink of its own. It
-is configured for completeness: with its defaults (events older than 5 s dropped, look-ups at 5 a
-second) nine tenths of a large study's events are lost. It deliberately looks nothing up, so its
-role covers events alone.
+Cloud Logging reads stdout, so the exporter needs no credential for a sink. It is configured for
+completeness: with its defaults (events older than 5 s dropped, 5 look-ups a second) nine tenths of
+a large study's events are lost. It looks nothing up, so its role covers events only.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ IMAGE = (
 CONFIGURATION = yaml.safe_dump(
     {
         "logLevel": "warn",
-        # `pretty` would put the exporter's own log between the events on stdout.
+        # `pretty` would mix the exporter's own log with the events on stdout.
         "logFormat": "json",
         "maxEventAgeSeconds": 1200,
         "kubeQPS": 100,
@@ -47,13 +46,12 @@ _USER = 65532
 
 @dataclass(frozen=True, slots=True)
 class EventExporterArgs:
-    """What the exporter needs to know of its cluster.
+    """The exporter's cluster.
 
     Attributes:
-        cluster: goes with everything in it: a destroy does not first ask a cluster that is about
-            to go to delete its objects one by one.
+        cluster: deleting it deletes everything in it, so `destroy` skips its objects.
         node_pool: name of the pool to run on; None for any node.
-        pools: must be there before its pod waits for a node.
+        pools: must exist before the pod waits for a node.
     """
 
     cluster: pulumi.Resource
@@ -62,7 +60,7 @@ class EventExporterArgs:
 
 
 class EventExporter(pulumi.ComponentResource):
-    """kubernetes-event-exporter, once, with a role that reads events and nothing else."""
+    """One kubernetes-event-exporter, with a role that reads events and nothing else."""
 
     def __init__(
         self, name: str, args: EventExporterArgs, opts: pulumi.ResourceOptions | None = None
@@ -90,7 +88,7 @@ class EventExporter(pulumi.ComponentResource):
             "deployment",
             metadata=self._metadata,
             spec=_deployment(args.node_pool),
-            # By name only, so the engine has to be told; without its role it would see nothing.
+            # Referenced by name only, so the engine cannot see the dependency.
             opts=self._in_cluster(account, configuration, self._binding(), *args.pools),
         )
         self.register_outputs({})
@@ -124,10 +122,10 @@ class EventExporter(pulumi.ComponentResource):
 
 
 def _deployment(node_pool: pulumi.Input[str] | None) -> apps.v1.DeploymentSpecArgs:
-    # A running exporter does not read a changed ConfigMap: the digest makes it roll.
+    # A running exporter does not reload its ConfigMap: a changed digest restarts it.
     digest = hashlib.sha256(CONFIGURATION.encode()).hexdigest()
     return apps.v1.DeploymentSpecArgs(
-        # Two, also for the moment of a rollout, would report every event twice.
+        # Two, even during a rollout, would report every event twice.
         replicas=1,
         strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
         selector=meta.v1.LabelSelectorArgs(match_labels=_LABELS),
@@ -168,7 +166,7 @@ def _container() -> core.v1.ContainerArgs:
         ports=[core.v1.ContainerPortArgs(name="metrics", container_port=_PORT)],
         readiness_probe=_probe("/-/ready"),
         liveness_probe=_probe("/-/healthy"),
-        # It keeps every event of the last hour: 256 nodes and 38 images make some 50,000.
+        # It caches every event of the last hour: 256 nodes and 38 images cause about 50,000.
         resources=core.v1.ResourceRequirementsArgs(
             requests={"cpu": "250m", "memory": "512Mi"}, limits={"memory": "2Gi"}
         ),

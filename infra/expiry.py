@@ -1,10 +1,10 @@
-"""The dead-man switch: Google deletes the cluster at its deadline, though its maker is gone.
+"""The dead-man switch: Google deletes the cluster at its deadline, whatever happens to the runner.
 
-A Cloud Scheduler job sends GKE's own delete request, as an account that may do nothing else. It is
-there before the cluster and goes after it. The deadline is fixed when the cluster is made: later
-`up`s find it in the stack's exports and keep it, and only a deadline that has passed (its cluster
-is gone, and this `up` makes another) is replaced. It deliberately deletes the cluster alone: the
-resources that cost nothing wait for `pulumi destroy`.
+A Cloud Scheduler job sends GKE's delete request, as an account that may do nothing else. It is
+created before the cluster and deleted after it. The deadline is fixed when the cluster is created:
+a later `up` reads it from the stack's exports and keeps it; only a deadline that has passed (its
+cluster is deleted, and this `up` creates another) is replaced. It deliberately deletes the cluster
+alone: the resources that cost nothing are left to `pulumi destroy`.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ import pulumi
 from pulumi_gcp import cloudscheduler, projects, serviceaccount
 
 EXPORT = "expires_at"
-"""Name of the stack's export by which a later `up` knows the deadline."""
+"""The stack's export from which a later `up` reads the deadline."""
 PERMISSIONS = ("container.clusters.delete",)
-_EXPORT_FORM = "%Y-%m-%dT%H:%M:%SZ"
-_LABEL_FORM = "%Y-%m-%dt%H-%Mz"
+EXPORT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+LABEL_FORMAT = "%Y-%m-%dt%H-%Mz"
+"""Of the cluster's label `expires`: labels allow neither capitals nor colons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class DeadManArgs:
         cluster_name: of the cluster; also the job's name.
         stack: name of the stack.
         hours: from now to the deadline of a new cluster.
-        until: a deadline that the user has set instead.
+        until: a deadline set by the user instead.
         last_update: the stack's own exports (`last_update`).
     """
 
@@ -46,10 +47,10 @@ class DeadManArgs:
 
 
 def last_update() -> pulumi.StackReference:
-    """The stack's own exports, as its last update left them; none for a new stack.
+    """Return the stack's own exports as of its last update; none for a new stack.
 
-    Everything else must depend on it: the engine reads it from the very checkpoint that it writes
-    with every other resource, and in a backend of files it may meet that file half-written.
+    Everything else must depend on it: the engine reads it from the checkpoint that it rewrites with
+    every other resource, and in a backend of files it may find that file half-written.
     """
     own = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     return pulumi.StackReference("last-update", stack_name=own)
@@ -61,7 +62,7 @@ class DeadMan(pulumi.ComponentResource):
     Attributes:
         expires_at: deadline in UTC, RFC 3339.
         label: the deadline as a label's value, such as 2026-11-24t15-05z.
-        job: what must exist before the cluster does.
+        job: must exist before the cluster.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class DeadMan(pulumi.ComponentResource):
         at = args.last_update.get_output(EXPORT).apply(
             lambda earlier: deadline(earlier, datetime.now(UTC), args.hours, args.until)
         )
-        self.expires_at: pulumi.Output[str] = at.apply(lambda at: at.strftime(_EXPORT_FORM))
-        self.label: pulumi.Output[str] = at.apply(lambda at: at.strftime(_LABEL_FORM))
+        self.expires_at: pulumi.Output[str] = at.apply(lambda at: at.strftime(EXPORT_FORMAT))
+        self.label: pulumi.Output[str] = at.apply(lambda at: at.strftime(LABEL_FORMAT))
         account, right = self._account_that_deletes(args)
         self.job = cloudscheduler.Job(
             "deadline",
@@ -89,7 +90,7 @@ class DeadMan(pulumi.ComponentResource):
                     service_account_email=account.email
                 ),
             ),
-            # While another operation runs on the cluster, GKE refuses to delete it.
+            # GKE refuses to delete a cluster while another operation runs on it.
             retry_config=cloudscheduler.JobRetryConfigArgs(
                 retry_count=5, min_backoff_duration="60s", max_backoff_duration="600s"
             ),
@@ -127,23 +128,23 @@ class DeadMan(pulumi.ComponentResource):
 def deadline(
     earlier: str | None, now: datetime, hours: int, until: datetime | None = None
 ) -> datetime:
-    """When a cluster is to be deleted, in UTC, on a whole minute.
+    """Return when a cluster is to be deleted, in UTC, on a whole minute.
 
     Args:
-        earlier: the deadline that the stack's last update exported.
+        earlier: the deadline exported by the stack's last update.
         now: the time of this update.
-        hours: length of life of a new cluster.
-        until: what the user has set; it is taken as it is.
+        hours: lifetime of a new cluster.
+        until: set by the user; used unchanged.
     """
     if until is not None:
         return until
     if earlier:
-        known = datetime.strptime(earlier, _EXPORT_FORM).replace(tzinfo=UTC)
+        known = datetime.strptime(earlier, EXPORT_FORMAT).replace(tzinfo=UTC)
         if known > now:
             return known
     return now.replace(second=0, microsecond=0) + timedelta(hours=hours, minutes=1)
 
 
 def cron(at: datetime) -> str:
-    """The unix-cron schedule that first fires at a time within the next year."""
+    """Return the unix-cron schedule that first fires at a time within the next year."""
     return f"{at.minute} {at.hour} {at.day} {at.month} *"

@@ -1,9 +1,9 @@
 """The late archive of a cluster's events: a log sink into a bucket that outlives the stack.
 
-The runner collects events from Cloud Logging before it takes the cluster down. Should that fail,
-what the sink wrote is still there, so the bucket stays when the stack goes. So do the sink and its
-right: Google writes in hourly batches, two to three hours late, and most clusters are gone by then.
-It deliberately exports events alone, not the nodes' other logs.
+The runner collects events from Cloud Logging before it takes the cluster down. If that fails, the
+archive still has them, so the bucket is kept when the stack is destroyed. So are the sink and its
+role: Google writes in hourly batches, two to three hours late, when most clusters are deleted.
+It deliberately exports events only, not the nodes' other logs.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ import pulumi
 from pulumi_gcp import logging, storage
 
 WRITER_ROLE = "roles/storage.objectCreator"
-"""Add objects; neither read, overwrite nor delete any."""
+"""Create objects; neither read, overwrite nor delete them."""
 
 _PREFIX = 55
-"""Characters of a bucket's name that leave room for Pulumi's own in Cloud Storage's 63."""
+"""Characters of a bucket's name, so that Pulumi's suffix fits into Cloud Storage's 63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class LogSinkArgs:
     Attributes:
         project: Google Cloud project id.
         region: where a new bucket is.
-        cluster_name: also the sink's name: a sink of the same name in another stack would silently
-            be overwritten.
+        cluster_name: also the sink's name, unique per stack: a second sink of the same name would
+            silently overwrite the first.
         log_filter: Cloud Logging filter.
-        bucket: an existing bucket; empty makes one.
+        bucket: an existing bucket; empty creates one.
         days: age at which objects are deleted from a new bucket.
         labels: of a new bucket.
     """
@@ -43,7 +43,7 @@ class LogSinkArgs:
 
 
 class LogSink(pulumi.ComponentResource):
-    """A sink whose own identity may add objects to one bucket and do nothing else.
+    """A sink whose own identity may create objects in one bucket and do nothing else.
 
     Attributes:
         bucket: name of the bucket.
@@ -63,7 +63,7 @@ class LogSink(pulumi.ComponentResource):
             destination=self.bucket.apply(lambda bucket: f"storage.googleapis.com/{bucket}"),
             filter=args.log_filter,
             unique_writer_identity=True,
-            # The provider takes one over that is there, so the next `up` finds its own again.
+            # The provider adopts an existing one, so the next `up` continues with it.
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         storage.BucketIAMMember(
@@ -76,8 +76,8 @@ class LogSink(pulumi.ComponentResource):
         self.register_outputs({"bucket": self.bucket})
 
     def _bucket(self, args: LogSinkArgs) -> pulumi.Output[str]:
-        # The only resource whose name Pulumi completes with random characters: the bucket stays
-        # when the stack goes, and with a fixed name the stack's next `up` would end in a 409.
+        # The only resource whose name gets Pulumi's random suffix: the bucket outlives the stack,
+        # and with a fixed name the stack's next `up` would fail with 409.
         bucket = storage.Bucket(
             f"{args.project}-{args.cluster_name}"[:_PREFIX].rstrip("-"),
             location=args.region,
@@ -94,9 +94,9 @@ class LogSink(pulumi.ComponentResource):
 def event_filter(
     *, project: str, location: str, cluster: str, namespace: str, container: str
 ) -> str:
-    """Cloud Logging filter of one cluster's events, from both reporters.
+    """Return the Cloud Logging filter of one cluster's events, from both sources.
 
-    The exporter's lines on stdout, and the log `events` that GKE itself keeps.
+    The exporter's lines on stdout, and GKE's own log `events`.
     """
     exporter = (
         'resource.type="k8s_container"'

@@ -1,9 +1,10 @@
-"""What a stack asks of Google before it can be made: quotas, APIs, permissions. Pure.
+"""What a stack requires of Google before it can be created: quotas, APIs, permissions. Pure.
 
-It repeats what the resources of the program imply, for whoever checks before `pulumi up`; that the
-answers suffice is experiment.preflight.checks's business.
+It repeats what the program's resources imply, for checks before `pulumi up`
+(experiment.preflight.checks).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from infra.prices import LOCAL_SSD_GB, MACHINE_TYPES
 from infra.settings import Settings
 
 _DEFAULT_POOL_VCPUS = 2
-"""Of the e2-medium with which GKE starts a cluster; it is removed at once."""
+"""Of the e2-medium with which GKE creates a cluster; the program removes it at once."""
 _DISK_GB = 100
 """Of the nodes that are not measured."""
 _SSD_DISKS = {"pd-ssd", "pd-balanced"}
@@ -31,7 +32,7 @@ APIS = (
     "serviceusage",
     "storage",
 )
-"""As docs/running-on-gke.md lists them; .googleapis.com comes after each."""
+"""As listed in docs/running-on-gke.md, without .googleapis.com."""
 
 PERMISSIONS = (
     "cloudscheduler.jobs.create",
@@ -56,23 +57,25 @@ PERMISSIONS = (
     "storage.buckets.create",
     "storage.buckets.setIamPolicy",
 )
-"""One or two of each role that docs/running-on-gke.md asks for, on the project."""
+"""One or two of each role listed in docs/running-on-gke.md, on the project."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackNeeds:
-    """What a stack asks for.
+    """What a stack requires.
 
     Attributes:
-        region: in which the quotas count.
-        quotas: by Compute Engine's metric, the default pool of the first minutes included.
+        zone: of all nodes.
+        region: whose quotas count.
+        quotas: by Compute Engine's metric; includes the default pool of the first minutes.
         apis: with .googleapis.com.
-        permissions: of whoever runs Pulumi and the runner.
+        permissions: required of the account that runs Pulumi and the runner.
         deadline_hours: after which the cluster deletes itself.
-        private_nodes: all pulls leave through one NAT.
+        private_nodes: all pulls share one NAT address.
         exporter: the event exporter's configuration.
     """
 
+    zone: str
     region: str
     quotas: Mapping[str, int]
     apis: tuple[str, ...]
@@ -83,10 +86,11 @@ class StackNeeds:
 
 
 def stack_needs(settings: Settings) -> StackNeeds:
-    """What a stack of these settings asks for."""
-    # The program itself switches containerfilesystem on.
+    """Return what a stack with these settings requires."""
+    # The program itself enables containerfilesystem.
     streaming = ("artifactregistry",) if settings.image_streaming else ()
     return StackNeeds(
+        zone=settings.zone,
         region=settings.region,
         quotas=quota_needs(settings),
         apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *streaming)),
@@ -98,16 +102,20 @@ def stack_needs(settings: Settings) -> StackNeeds:
 
 
 def quota_needs(settings: Settings) -> dict[str, int]:
-    """Regional quotas by metric: measured nodes, monitoring node, and GKE's default pool."""
+    """Return regional quotas by metric: measured nodes, monitoring node, and GKE's default pool."""
     nodes = settings.node_count
     others = int(settings.monitoring_pool) + 1
-    cpus = nodes * MACHINE_TYPES[settings.machine_type].vcpus + _DEFAULT_POOL_VCPUS
+    cpus: Counter[str] = Counter(CPUS=_DEFAULT_POOL_VCPUS)
+    pools = [(settings.machine_type, nodes)]
     if settings.monitoring_pool:
-        cpus += MACHINE_TYPES[settings.monitoring_machine_type].vcpus
+        pools.append((settings.monitoring_machine_type, 1))
+    for machine_type, count in pools:
+        machine = MACHINE_TYPES[machine_type]
+        cpus[machine.cpu_quota] += count * machine.vcpus
     measured_gb = nodes * settings.disk_size_gb
     on_ssd = settings.disk_type in _SSD_DISKS
     return {
-        "CPUS": cpus,
+        **cpus,
         "SSD_TOTAL_GB": others * _DISK_GB + (measured_gb if on_ssd else 0),
         "DISKS_TOTAL_GB": 0 if on_ssd else measured_gb,
         "LOCAL_SSD_TOTAL_GB": nodes * settings.local_ssd_count * LOCAL_SSD_GB,

@@ -1,6 +1,6 @@
-"""What a node is: the configuration of the measured nodes and of the monitoring node.
+"""The configuration of the measured nodes and of the monitoring node.
 
-Pure functions from settings to arguments; `infra.cluster` makes pools of them.
+Pure functions from settings to arguments; `infra.cluster` creates the pools.
 """
 
 import pulumi
@@ -20,13 +20,13 @@ SCOPES = tuple(
         "trace.append",
     )
 )
-"""What gcloud gives a node by default. Not cloud-platform: pods can get at a node's token."""
+"""gcloud's default for a node. Not cloud-platform: pods can read a node's token."""
 
 
 def measured_nodes(
     settings: Settings, account: pulumi.Input[str]
 ) -> container.NodePoolNodeConfigArgs:
-    """A node whose pulls are measured: what the settings say, and no other work."""
+    """Return a node whose pulls are measured: as the settings say, and no other work."""
     node = _node(settings, account, settings.machine_type)
     node.advanced_machine_features = container.NodePoolNodeConfigAdvancedMachineFeaturesArgs(
         threads_per_core=settings.threads_per_core
@@ -63,9 +63,9 @@ def measured_nodes(
 def monitoring_nodes(
     settings: Settings, account: pulumi.Input[str]
 ) -> container.NodePoolNodeConfigArgs:
-    """The node of the exporter and of the system pods."""
+    """Return the node of the exporter and of the system pods."""
     node = _node(settings, account, settings.monitoring_machine_type)
-    # The events of all nodes leave through this one node's log agent.
+    # The events of all nodes pass through this node's log agent.
     node.logging_variant = "MAX_THROUGHPUT"
     return node
 

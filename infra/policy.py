@@ -1,8 +1,8 @@
-"""What no stack of this repository may become, whatever its settings and its program say.
+"""Guards: what no stack of this repository may be, whatever its settings and its program say.
 
-Pure: it looks at the resources that a preview plans, as they are sent to the providers. The limits
-are in infra/limits.yaml, so that raising one is a change that somebody reviews. It deliberately
-repeats what the program does anyway: it is there for the change that undoes it.
+Pure: it checks the resources that a preview plans, as they are sent to the providers. The limits
+are in infra/limits.yaml, so that raising one is a reviewed change. It deliberately repeats what the
+program does: it catches the change that would undo it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ _LIMITS = Path(__file__).parent / "limits.yaml"
 _WIDE_SCOPES = ("/cloud-platform", "/compute", "/devstorage.full_control", "/devstorage.read_write")
 _WIDE_ROLES = ("roles/owner", "roles/editor")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
-_CLUSTER = "gcp:container/cluster:Cluster"
-_POOL = "gcp:container/nodePool:NodePool"
+CLUSTER = "gcp:container/cluster:Cluster"
+NODE_POOL = "gcp:container/nodePool:NodePool"
 _BUCKET = "gcp:storage/bucket:Bucket"
 
 
@@ -38,7 +38,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a stack may be.
+    """The limits of a stack.
 
     Attributes:
         usd_per_hour: list price of the whole cluster.
@@ -50,12 +50,12 @@ class Limits:
 
 
 def load_limits(path: Path = _LIMITS) -> Limits:
-    """The limits of this repository."""
+    """Read the limits of this repository."""
     return Limits(**yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def violations(resources: Sequence[Planned], usd_per_hour: float, limits: Limits) -> list[str]:
-    """What is wrong with a planned stack, a sentence each; empty if nothing is."""
+    """Return one sentence for each guard that a planned stack breaks."""
     return [sentence for guard in _GUARDS for each in resources for sentence in guard(each)] + [
         *_too_many_nodes(resources, limits),
         *_too_expensive(usd_per_hour, limits),
@@ -68,7 +68,7 @@ def _too_expensive(usd_per_hour: float, limits: Limits) -> Iterator[str]:
 
 
 def _too_many_nodes(resources: Sequence[Planned], limits: Limits) -> Iterator[str]:
-    nodes = sum(_most_nodes(each.inputs) for each in resources if each.type == _POOL)
+    nodes = sum(_most_nodes(each.inputs) for each in resources if each.type == NODE_POOL)
     if nodes > limits.nodes:
         yield f"has {nodes} nodes, above the limit of {limits.nodes}"
 
@@ -80,8 +80,8 @@ def _most_nodes(pool: Mapping[str, Any]) -> int:
 
 
 def _cannot_be_destroyed(each: Planned) -> Iterator[str]:
-    # The provider takes a missing value for True.
-    if each.type == _CLUSTER and each.inputs.get("deletionProtection") is not False:
+    # The provider's default is True.
+    if each.type == CLUSTER and each.inputs.get("deletionProtection") is not False:
         yield f"{each.name}: deletionProtection is not false, so `pulumi destroy` would fail"
 
 
@@ -91,7 +91,7 @@ def _public_bucket(each: Planned) -> Iterator[str]:
     if each.inputs.get("publicAccessPrevention") != "enforced":
         yield f"{each.name}: publicAccessPrevention is not enforced"
     if each.inputs.get("uniformBucketLevelAccess") is not True:
-        yield f"{each.name}: objects could have access rules of their own"
+        yield f"{each.name}: objects could have their own access rules"
 
 
 def _rights_too_wide(each: Planned) -> Iterator[str]:
@@ -102,11 +102,11 @@ def _rights_too_wide(each: Planned) -> Iterator[str]:
 
 
 def _scopes_too_wide(each: Planned) -> Iterator[str]:
-    if each.type not in {_CLUSTER, _POOL}:
+    if each.type not in {CLUSTER, NODE_POOL}:
         return
     node = each.inputs.get("nodeConfig", {})
-    if each.type == _POOL and not node.get("oauthScopes"):
-        yield f"{each.name}: names no oauthScopes, so the provider chooses"
+    if each.type == NODE_POOL and not node.get("oauthScopes"):
+        yield f"{each.name}: has no oauthScopes, so the provider would choose them"
     for scope in node.get("oauthScopes", ()):
         if scope.endswith(_WIDE_SCOPES):
             yield f"{each.name}: the scope {scope} is wider than a node needs"
@@ -119,7 +119,7 @@ def _image_by_tag(each: Planned) -> Iterator[str]:
     pod = template.get("spec", {})
     for container in [*pod.get("initContainers", ()), *pod.get("containers", ())]:
         if "@sha256:" not in container["image"]:
-            yield f"{each.name}: the image {container['image']} is not named by its digest"
+            yield f"{each.name}: the image {container['image']} is not pinned by its digest"
 
 
 _GUARDS: tuple[Callable[[Planned], Iterator[str]], ...] = (

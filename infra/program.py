@@ -1,6 +1,6 @@
 """The whole program: settings -> providers -> components -> exports.
 
-The exports are the fields of `schema.stack_outputs.StackOutputs`, no more and no fewer.
+The exports are exactly the fields of `schema.stack_outputs.StackOutputs`.
 """
 
 from typing import Any
@@ -9,12 +9,13 @@ import pulumi
 
 from infra import event_exporter
 from infra.cluster import ClusterArgs, StudyCluster
+from infra.config import load_settings
 from infra.event_exporter import EventExporter, EventExporterArgs
 from infra.expiry import DeadMan, DeadManArgs, last_update
 from infra.log_sink import LogSink, LogSinkArgs, event_filter
 from infra.prices import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.providers import google_provider, kubernetes_provider
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from schema.errors import UserError
 from schema.names import MEASURED_LABEL
 
@@ -25,18 +26,18 @@ def declare() -> None:
     Called by `pulumi up` through `infra.__main__`, and by the Automation API as inline program.
 
     Raises:
-        pulumi.RunError: a setting is wrong; Pulumi prints its sentence without a traceback.
+        pulumi.RunError: a setting is not valid; Pulumi prints the message without a traceback.
     """
     try:
         settings = load_settings()
     except UserError as error:
-        raise pulumi.RunError(str(error)) from None
+        raise pulumi.RunError(str(error)) from error
     for name, value in declare_stack(settings).items():
         pulumi.export(name, value)
 
 
 def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
-    """Declare every resource of a stack; returns its exports."""
+    """Declare every resource of a stack; return its exports."""
     before = last_update()
     google = google_provider(settings, before)
     in_google = pulumi.ResourceOptions(providers=[google], depends_on=[before])
@@ -106,7 +107,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
 
 
 def cluster_usd_per_hour(settings: Settings) -> float:
-    """US dollars an hour of a cluster that is up, list prices (infra.prices)."""
+    """Return the list price of a cluster in US dollars an hour (infra.prices)."""
     measured = usd_per_hour(
         settings.machine_type,
         nodes=settings.node_count,

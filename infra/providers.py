@@ -1,4 +1,4 @@
-"""The only way to get a provider, so that no resource uses an ambient project or kubeconfig."""
+"""The stack's explicit providers: no resource uses an ambient project or kubeconfig."""
 
 import pulumi
 import pulumi_gcp as gcp
@@ -9,14 +9,14 @@ from infra.settings import Settings
 
 
 def google_provider(settings: Settings, after: pulumi.Resource) -> gcp.Provider:
-    """Google Cloud, in the settings' project and nowhere else.
+    """Return the provider of Google Cloud, in the settings' project.
 
-    Credentials are the Application Default Credentials of whoever runs Pulumi; none are
-    configured, so none are kept in the state.
+    Credentials are the Application Default Credentials of the caller; none are configured, so none
+    are kept in the state.
 
     Args:
         settings: of the stack.
-        after: what is to be there before this provider and all that uses it.
+        after: must exist before this provider and every resource that uses it.
     """
     return gcp.Provider(
         "google", project=settings.project, opts=pulumi.ResourceOptions(depends_on=[after])
@@ -24,7 +24,7 @@ def google_provider(settings: Settings, after: pulumi.Resource) -> gcp.Provider:
 
 
 def kubernetes_provider(cluster: StudyCluster) -> kubernetes.Provider:
-    """The stack's own cluster, entered through gke-gcloud-auth-plugin."""
+    """Return the provider of the stack's own cluster, through gke-gcloud-auth-plugin."""
     return kubernetes.Provider(
         "cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(parent=cluster)
     )

@@ -1,36 +1,18 @@
-"""What a stack's configuration says: the only reader of `pulumi.Config`.
+"""One stack's configuration: keys, types, ranges and defaults.
 
-Every value and every combination is checked here, before any call to Google, because the gcp
-provider lets much through that only fails (or silently differs) on the cluster. Each refusal names
-the key, the value, the rule and the `pulumi config set` that mends it. `infra.settings_rules` holds
-the rules that span several keys.
+`infra.config` reads it from Pulumi; `infra.settings_rules` holds the rules that span several keys.
+Whether a zone exists is asked of Google in preflight, so that a new one needs no change here.
 """
 
-import difflib
 import json
-import os
-import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-import pulumi
-import pulumi.runtime.config
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-
-from infra.settings_rules import broken_rule
-from schema.errors import UserError
-from schema.names import PROJECT_VARIABLE
 
 NAMESPACE = "pull-study"
 """Of the configuration keys, as in `pull-study:nodeCount`; also the Pulumi project's name."""
-_STACK = re.compile(r"[a-z]([a-z0-9-]{0,21}[a-z0-9])?")
-_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
-
-
-class SettingsError(UserError):
-    """A stack's configuration cannot become a cluster."""
 
 
 def _from_json(value: object) -> object:
@@ -46,9 +28,9 @@ def _moment(value: object) -> object:
 class Settings(BaseModel):
     """One stack's configuration; keys are the field names in camel case.
 
-    A field's description is its rule, as refusals quote it; its first example, or else its
-    default, is the value that the mending command sets. Pulumi.yaml says what each key is for and
-    repeats types and defaults for the CLI; a test holds the two together.
+    A field's description is its rule, as error messages quote it; its first example, or else its
+    default, is the value that the suggested fix sets. Pulumi.yaml says what each key is for and
+    repeats types and defaults for the CLI; a test compares the two.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
@@ -61,9 +43,16 @@ class Settings(BaseModel):
     node_count: int = Field(
         ge=1, le=1000, description="a whole number from 1 to 1000", examples=[4]
     )
-    zone: str = Field(default="us-central1-a", description="a zone of Google Cloud")
+    zone: str = Field(
+        default="us-central1-a",
+        pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$",
+        description="a zone of Google Cloud such as us-central1-a",
+    )
     control_plane_region: str = Field(
-        default="", alias="region", description="a region of Google Cloud, or empty for the zone"
+        default="",
+        alias="region",
+        pattern=r"^([a-z]+-[a-z]+\d+)?$",
+        description="a region of Google Cloud such as us-central1, or empty for the zone",
     )
     machine_type: str = Field(default="n1-standard-16", description="a priced machine type")
     threads_per_core: int = Field(default=1, ge=1, le=2, description="1 or 2")
@@ -129,7 +118,7 @@ class Settings(BaseModel):
 
     @property
     def cluster_name(self) -> str:
-        """Deterministic, so that a cluster that the state has lost is found by its stack's name."""
+        """Deterministic, so that a cluster missing from the state is found by its stack's name."""
         return f"pull-study-{self.stack}"
 
     @property
@@ -147,122 +136,3 @@ class Settings(BaseModel):
         """Labels of every Google Cloud resource that takes labels."""
         own = {"project": NAMESPACE, "stack": self.stack}
         return self.labels | own | ({"run": self.run_id} if self.run_id else {})
-
-
-def load_settings() -> Settings:
-    """Read the current stack's configuration.
-
-    Raises:
-        SettingsError: a key or a combination breaks a rule.
-    """
-    prefix = f"{NAMESPACE}:"
-    config = pulumi.Config(NAMESPACE)
-    keys = sorted(_configured_keys(prefix) | {_alias(name) for name in _own_fields()})
-    values = {key: value for key in keys if (value := config.get(key)) is not None}
-    project = pulumi.Config("gcp").get("project") or os.environ.get(PROJECT_VARIABLE, "")
-    return parse_settings(values, stack=pulumi.get_stack(), project=project, now=datetime.now(UTC))
-
-
-def parse_settings(
-    values: Mapping[str, str], *, stack: str, project: str, now: datetime
-) -> Settings:
-    """Make settings of raw values.
-
-    Args:
-        values: key without namespace -> text; objects as JSON.
-        stack: the stack's name.
-        project: Google Cloud project id.
-        now: by which a deadline is past or not.
-
-    Raises:
-        SettingsError: a key or a combination breaks a rule.
-    """
-    _check_stack(stack)
-    _check_project(project, stack)
-    _check_keys(values, stack)
-    try:
-        settings = Settings.model_validate({**values, "stack": stack, "project": project})
-    except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        raise _wrong_value(stack, key, values.get(key)) from None
-    broken = broken_rule(settings, now)
-    if broken is not None:
-        raise SettingsError(
-            f"Stack {stack} sets {NAMESPACE}:{broken.key} to {broken.value}, but {broken.rule}.",
-            _mend(stack, broken.key, broken.fix),
-        )
-    return settings
-
-
-def _own_fields() -> list[str]:
-    return [name for name in Settings.model_fields if name not in {"stack", "project"}]
-
-
-def _alias(name: str) -> str:
-    return Settings.model_fields[name].alias or name
-
-
-def _configured_keys(prefix: str) -> set[str]:
-    # pulumi.Config can get a key but not list them, and an unknown key is a typo worth a refusal.
-    return {
-        key.removeprefix(prefix)
-        for key in pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env()
-        if key.startswith(prefix)
-    }
-
-
-def _check_stack(stack: str) -> None:
-    if not _STACK.fullmatch(stack):
-        raise SettingsError(
-            f"The stack name {stack!r} cannot be part of Google Cloud's names: it must be 1 to 23 "
-            "lower-case letters, digits and hyphens, beginning with a letter.",
-            f"pulumi stack rename --stack {stack} size-4",
-        )
-
-
-def _check_project(project: str, stack: str) -> None:
-    if not project:
-        raise SettingsError(
-            f"Stack {stack} has no Google Cloud project, so there is nowhere to create a cluster: "
-            f"neither gcp:project nor {PROJECT_VARIABLE} is set.",
-            f"pulumi config set --stack {stack} gcp:project PROJECT_ID",
-        )
-    if not _PROJECT.fullmatch(project):
-        raise SettingsError(
-            f"Stack {stack} names the Google Cloud project {project!r}, but a project id is 6 to "
-            "30 lower-case letters, digits and hyphens (not the project's name or number).",
-            f"pulumi config set --stack {stack} gcp:project PROJECT_ID",
-        )
-
-
-def _check_keys(values: Mapping[str, str], stack: str) -> None:
-    known = [_alias(name) for name in _own_fields()]
-    for key in values:
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-            raise SettingsError(
-                f"Stack {stack} sets {NAMESPACE}:{key}, which no part of this program "
-                f"reads{hint}: left there, it would seem to have an effect.",
-                f"pulumi config rm --stack {stack} {NAMESPACE}:{key}",
-            )
-
-
-def _wrong_value(stack: str, key: str, value: str | None) -> SettingsError:
-    field = next(Settings.model_fields[name] for name in _own_fields() if _alias(name) == key)
-    does = (
-        f"does not set {NAMESPACE}:{key}" if value is None else f"sets {NAMESPACE}:{key} to {value}"
-    )
-    example = field.examples[0] if field.examples else field.default
-    return SettingsError(
-        f"Stack {stack} {does}, but it must be {field.description}.", _mend(stack, key, example)
-    )
-
-
-def _mend(stack: str, key: str, value: object) -> str:
-    """The command that gives a key (labels.team: a key within a mapping) a legal value or none."""
-    path = "--path " if "." in key else ""
-    if not value and not isinstance(value, (bool, int)):
-        return f"pulumi config rm --stack {stack} {path}{NAMESPACE}:{key}"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"pulumi config set --stack {stack} {path}{NAMESPACE}:{key} {text}"

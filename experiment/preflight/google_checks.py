@@ -1,4 +1,4 @@
-"""Checks of a project: credentials, clock, APIs, permissions, quotas. They only read."""
+"""Checks of a project: credentials, clock, APIs, permissions, zone, quotas. They only read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -9,15 +9,14 @@ from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_settings import StackFacts
 
 _CLOCK_WARNS = timedelta(seconds=2)
-"""Google's Date header counts whole seconds."""
+"""Google's Date header has whole seconds."""
 _CLOCK_STOPS = timedelta(minutes=2)
-"""Google refuses tokens of a clock that is minutes off, and events would be sought in the past."""
-_OTHER_FAMILIES = ("N2", "N2D", "C2", "C3", "T2D")
-"""Machine families whose CPUs have a quota of their own; N1 and E2 count as CPUS."""
+"""Google refuses tokens of a clock that is minutes off, and events would be searched for in a wrong
+period."""
 
 
 class GoogleChecks:
-    """What Google says of a project, before a stack is made in it.
+    """Checks of a project before a stack is created in it.
 
     Args:
         facts: of the stack.
@@ -28,7 +27,7 @@ class GoogleChecks:
         self._api: GoogleApi | None = None
 
     def all(self) -> tuple[Callable[[], Iterable[Finding]], ...]:
-        """The checks, in their order; without credentials the first one stops and is alone."""
+        """Return the checks in order; without credentials only the first one yields findings."""
         return (self.check_credentials, self.check_apis, self.check_permissions, self.check_quotas)
 
     def close(self) -> None:
@@ -37,23 +36,23 @@ class GoogleChecks:
             self._api.close()
 
     def check_credentials(self) -> Iterator[Finding]:
-        """There are credentials, Google takes them, and the clocks agree."""
+        """Check the credentials and the clock."""
         api = GoogleApi(self._facts.project)
         found = api.get("RESOURCE_MANAGER", f"projects/{self._facts.project}")
         self._api = api
         if found is None:
             yield stop(
                 "credentials",
-                f"Google knows no project {self._facts.project} that this account may see.",
+                f"The project {self._facts.project} does not exist or this account may not see it.",
                 "export GOOGLE_CLOUD_PROJECT=my-project",
                 Failure.PERMISSION,
             )
             return
-        yield ok("credentials", f"Google knows the caller, and the project {api.project}")
+        yield ok("credentials", f"valid for the project {api.project}")
         yield from clock_finding(api.ahead)
 
     def check_apis(self) -> Iterator[Finding]:
-        """The APIs that the stack needs are switched on."""
+        """Check that the required APIs are enabled."""
         if self._api is None:
             return
         on: set[str] = set()
@@ -75,16 +74,16 @@ class GoogleChecks:
         if off:
             yield stop(
                 "APIs",
-                f"{listed(off)} of the project {self._facts.project} are switched off, and the "
-                "stack needs them.",
+                f"{listed(off)} not enabled in the project {self._facts.project}, and the stack "
+                "needs them.",
                 f"gcloud services enable --project {self._facts.project} {' '.join(off)}",
                 Failure.API_OFF,
             )
         else:
-            yield ok("APIs", f"all {len(self._facts.needs.apis)} that are needed are switched on")
+            yield ok("APIs", f"all {len(self._facts.needs.apis)} required APIs are enabled")
 
     def check_permissions(self) -> Iterator[Finding]:
-        """The caller may do what Pulumi and the runner do."""
+        """Check that the caller has the permissions of Pulumi and the runner."""
         if self._api is None:
             return
         wanted = self._facts.needs.permissions
@@ -92,35 +91,39 @@ class GoogleChecks:
         if missing:
             yield stop(
                 "permissions",
-                f"The caller lacks {listed(missing)} on the project {self._facts.project}.",
+                f"Missing permissions on the project {self._facts.project}: {listed(missing)}.",
                 "ask for the roles of docs/running-on-gke.md",
                 Failure.PERMISSION,
             )
         else:
-            yield ok("permissions", f"the caller holds all {len(wanted)} that are needed")
+            yield ok("permissions", f"all {len(wanted)} required permissions are granted")
 
     def check_quotas(self) -> Iterator[Finding]:
-        """The region's quotas have room for the stack."""
+        """Check that the zone exists and that the region's quotas suffice."""
         if self._api is None:
             return
         needs = self._facts.needs
         region = self._api.get("COMPUTE", f"projects/{self._facts.project}/regions/{needs.region}")
+        zones = {str(zone).rpartition("/")[2] for zone in (region or {}).get("zones", [])}
+        if needs.zone not in zones:
+            yield stop(
+                "zone",
+                f"Google Cloud has no zone {needs.zone}"
+                + (f"; the region has {listed(sorted(zones))}." if zones else "."),
+                f"pulumi config set pull-study:zone {min(zones, default='ZONE')}",
+            )
+            return
         quotas = {quota["metric"]: quota for quota in (region or {}).get("quotas", [])}
-        for name, need in needs.quotas.items():
+        for metric, need in needs.quotas.items():
             if need:
-                yield self._quota(self._metric(name, quotas), need, quotas)
-
-    def _metric(self, name: str, quotas: Mapping[str, object]) -> str:
-        family = self._facts.machine_type.partition("-")[0].upper()
-        own = f"{family}_CPUS"
-        return own if name == "CPUS" and family in _OTHER_FAMILIES and own in quotas else name
+                yield self._quota(metric, need, quotas)
 
     def _quota(self, metric: str, need: int, quotas: Mapping[str, Mapping[str, float]]) -> Finding:
         where = f"in {self._facts.needs.region}"
         if metric not in quotas:
             return warning(
                 "quotas",
-                f"Google tells no quota {metric} {where}; the stack needs {need}.",
+                f"Google reports no quota {metric} {where}; the stack needs {need}.",
                 "see IAM & Admin, Quotas",
             )
         limit, usage = quotas[metric]["limit"], quotas[metric]["usage"]
@@ -128,9 +131,9 @@ class GoogleChecks:
         if need > free:
             return stop(
                 "quotas",
-                f"The stack needs {need} of {metric} {where} and {free:.0f} of {limit:.0f} are "
-                "free.",
-                f"ask for {usage + need:.0f} {metric} under IAM & Admin, Quotas, or choose a "
+                f"The stack needs {need} of {metric} {where}, but only {free:.0f} of {limit:.0f} "
+                "are free.",
+                f"request {usage + need:.0f} {metric} under IAM & Admin, Quotas, or choose a "
                 "smaller stack or another zone",
                 Failure.QUOTA,
             )
@@ -138,7 +141,7 @@ class GoogleChecks:
 
 
 def clock_finding(ahead: timedelta | None) -> Iterator[Finding]:
-    """What a difference of the clocks means.
+    """Judge the clock difference.
 
     Args:
         ahead: by how much this machine's clock is ahead of Google's.
@@ -151,16 +154,16 @@ def clock_finding(ahead: timedelta | None) -> Iterator[Finding]:
     if abs(ahead) > _CLOCK_STOPS:
         yield stop(
             "clock",
-            f"This machine's clock is {seconds} Google's, so events would be sought in a wrong "
-            "stretch of time and tokens refused.",
+            f"This machine's clock is {seconds} Google's, so tokens would be refused and events "
+            "searched for in a wrong period.",
             "timedatectl set-ntp true",
         )
     elif abs(ahead) > _CLOCK_WARNS:
         yield warning(
             "clock",
             f"This machine's clock is {seconds} Google's; times of the runner and of the nodes "
-            "are that far apart.",
+            "differ by that much.",
             "timedatectl set-ntp true",
         )
     else:
-        yield ok("clock", "this machine's and Google's agree within their seconds")
+        yield ok("clock", "this machine's clock agrees with Google's within a second")

@@ -14,10 +14,11 @@ import yaml
 from experiment.errors import PlanError
 from experiment.provision.google_api import ClusterState
 from infra.cluster import kubeconfig
+from infra.config import parse_settings
 from infra.needs import StackNeeds, stack_needs
 from infra.prices import CLUSTER_USD_PER_HOUR, LOCAL_SSD_GB, MACHINE_TYPES, usd_per_hour
 from infra.program import cluster_usd_per_hour
-from infra.settings import NAMESPACE, parse_settings
+from infra.settings import NAMESPACE
 from schema.names import PROJECT_VARIABLE
 
 
@@ -41,7 +42,7 @@ def stack_facts(stack: str, work_dir: Path) -> StackFacts:
     """Read the settings of the stack's copy in a run's folder.
 
     Raises:
-        infra.settings.SettingsError: a setting breaks a rule.
+        infra.config.SettingsError: a setting breaks a rule.
         PlanError: the stack's file cannot be read.
     """
     path = work_dir / f"Pulumi.{stack}.yaml"

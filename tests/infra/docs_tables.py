@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.config import parse_settings
 from infra.needs import quota_needs
 from infra.program import cluster_usd_per_hour
-from infra.settings import Settings, parse_settings
+from infra.settings import Settings
 from tests.infra.stack_files import ROOT, declared_keys, stacks, values_of
 
 PAGE = ROOT / "docs" / "running-on-gke.md"

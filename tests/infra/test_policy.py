@@ -52,7 +52,7 @@ BREAKS: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
     (
         BUCKET,
         lambda inputs: inputs.pop("uniformBucketLevelAccess"),
-        f"{BUCKET}: objects could have access rules of their own",
+        f"{BUCKET}: objects could have their own access rules",
     ),
     (
         "writer",
@@ -72,12 +72,12 @@ BREAKS: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
     (
         "monitoring",
         lambda inputs: inputs["nodeConfig"].pop("oauthScopes"),
-        "monitoring: names no oauthScopes, so the provider chooses",
+        "monitoring: has no oauthScopes, so the provider would choose them",
     ),
     (
         "deployment",
         lambda inputs: inputs["spec"]["template"]["spec"]["containers"][0].update(image="e:latest"),
-        "deployment: the image e:latest is not named by its digest",
+        "deployment: the image e:latest is not pinned by its digest",
     ),
 ]
 

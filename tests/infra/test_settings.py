@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.settings import Settings, SettingsError, parse_settings
+from infra.config import SettingsError, parse_settings
+from infra.settings import Settings
 from tests.infra.conftest import Declare
 
 NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
@@ -35,29 +36,29 @@ REFUSALS = [
     ("gvnic", "perhaps", "to perhaps, but it must be true or false.", SET + "gvnic true"),
     (
         "zone", "us-central1-zz",
-        "to us-central1-zz, but Google Cloud has no such zone (nearest: us-central1-f).",
-        SET + "zone us-central1-f",
+        "to us-central1-zz, but it must be a zone of Google Cloud such as us-central1-a.",
+        SET + "zone us-central1-a",
     ),
     (
-        "region", "us-centrall1",
-        "to us-centrall1, but Google Cloud has no such region (nearest: us-central1).",
-        SET + "region us-central1",
+        "region", "us-central1-a",
+        ("to us-central1-a, but it must be a region of Google Cloud such as us-central1, or empty "
+        "for the zone."),
+        REMOVE + "region",
     ),
     (
         "region", "us-east1",
-        ("to us-east1, but all nodes are in one zone of that region and zone is us-central1-a: "
-        "set zone to one of the region's as well."),
+        "to us-east1, but all nodes are in the zone us-central1-a: set both to the same region.",
         SET + "region us-central1",
     ),
     (
         "machineType", "n1-standart-16",
-        ("to n1-standart-16, but infra/prices.py knows no such machine type and so no price "
+        ("to n1-standart-16, but infra/prices.yaml has no such machine type "
         "(nearest: n1-standard-16)."),
         SET + "machineType n1-standard-16",
     ),
     (
         "monitoringMachineType", "e2-standard-5",
-        ("to e2-standard-5, but infra/prices.py knows no such machine type and so no price "
+        ("to e2-standard-5, but infra/prices.yaml has no such machine type "
         "(nearest: e2-standard-8)."),
         SET + "monitoringMachineType e2-standard-8",
     ),
@@ -80,7 +81,7 @@ REFUSALS = [
     ),
     (
         "maxParallelImagePulls", 1,
-        "to 1, but it must be 0 (GKE's own choice) or 2 to 5, the kubelet setting's range on GKE.",
+        "to 1, but it must be 0 (GKE's own choice) or 2 to 5, GKE's range of this setting.",
         SET + "maxParallelImagePulls 2",
     ),
     (
@@ -125,12 +126,12 @@ REFUSALS = [
     (
         "expiresAt", "2026-11-24T03:15Z",
         ("to 2026-11-24T03:15Z, but that time has passed, "
-        "and a cluster made now would never be deleted by itself."),
+        "so the cluster would never be deleted automatically."),
         REMOVE + "expiresAt",
     ),
     (
         "expiresAt", "2026-12-25T00:00Z",
-        "to 2026-12-25T00:00Z, but a cluster may live for 30 days at most.",
+        "to 2026-12-25T00:00Z, but the maximum is 30 days from now.",
         REMOVE + "expiresAt",
     ),
     (
@@ -170,7 +171,7 @@ class TestCombinations:
         with pytest.raises(SettingsError) as caught:
             settings(maxParallelImagePulls=3, kubernetesVersion="1.32")
         assert caught.value.problem == (
-            "Stack mine sets pull-study:maxParallelImagePulls to 3, but GKE has this setting "
+            "Stack mine sets pull-study:maxParallelImagePulls to 3, but GKE supports it "
             "from 1.33 on and kubernetesVersion is 1.32."
         )
 
@@ -179,7 +180,7 @@ class TestCombinations:
             settings(nodeCount=256, podRangePrefix=16)
         assert caught.value.problem == (
             "Stack mine sets pull-study:podRangePrefix to 16, but a /16 holds pod addresses "
-            "for 256 nodes and this cluster starts 258."
+            "for 256 nodes and this cluster has 258."
         )
         assert caught.value.fix == SET + "podRangePrefix 15"
 
@@ -198,26 +199,26 @@ class TestCombinations:
         with pytest.raises(SettingsError) as caught:
             parse_settings({"nodeCount": "4"}, stack="size-64", project="a-project", now=NOW)
         assert caught.value.problem == (
-            "Stack size-64 sets pull-study:nodeCount to 4, but a stack of this name has 64 nodes, "
-            "and plots go by the name."
+            "Stack size-64 sets pull-study:nodeCount to 4, but a stack of this name must have 64 "
+            "nodes: plots are labelled by the name."
         )
         assert caught.value.fix == "pulumi config set --stack size-64 pull-study:nodeCount 64"
 
     @pytest.mark.parametrize(
         ("key", "value", "rule"),
         [
-            ("stack", "mine", "the label stack is this program's own, by which clusters are found"),
+            ("stack", "mine", "the label stack is reserved: this program finds its clusters by it"),
             (
                 "Team", "a",
-                ("a label's key is 1 to 63 lower-case letters, digits, _ and -, "
-                "beginning with a letter and not with goog"),
+                ("a label's key must be 1 to 63 lower-case letters, digits, _ and -, "
+                "starting with a letter and not with goog"),
             ),
             (
                 "goog-x", "a",
-                ("a label's key is 1 to 63 lower-case letters, digits, _ and -, "
-                "beginning with a letter and not with goog"),
+                ("a label's key must be 1 to 63 lower-case letters, digits, _ and -, "
+                "starting with a letter and not with goog"),
             ),
-            ("team", "A b", "a label's value is up to 63 lower-case letters, digits, _ and -"),
+            ("team", "A b", "a label's value must be up to 63 lower-case letters, digits, _ and -"),
         ],
     )  # fmt: skip
     def test_labels_that_google_would_refuse(self, key: str, value: str, rule: str) -> None:
@@ -233,8 +234,8 @@ class TestCombinations:
         with pytest.raises(SettingsError) as caught:
             settings(labels={f"l{number}": "" for number in range(60)})
         assert caught.value.problem == (
-            "Stack mine sets pull-study:labels to 60 labels, but Google takes 64 labels a resource "
-            "and 5 are this program's and its provider's."
+            "Stack mine sets pull-study:labels to 60 labels, but Google allows 64 labels a "
+            "resource and 5 are reserved by this program and its provider."
         )
 
 
@@ -252,8 +253,8 @@ class TestKeys:
         with pytest.raises(SettingsError) as caught:
             settings(machinetype="n1-standard-16")
         assert caught.value.problem == (
-            "Stack mine sets pull-study:machinetype, which no part of this program reads "
-            "(did you mean machineType?): left there, it would seem to have an effect."
+            "Stack mine sets pull-study:machinetype, an unknown key "
+            "(did you mean machineType?): it has no effect."
         )
         assert caught.value.fix == REMOVE + "machinetype"
 
@@ -261,21 +262,21 @@ class TestKeys:
 class TestPlace:
     @pytest.mark.parametrize("stack", ["Size-4", "4-nodes", "a-", "a" * 24])
     def test_stack_name_that_google_could_not_use(self, stack: str) -> None:
-        with pytest.raises(SettingsError, match="cannot be part of Google Cloud's names"):
+        with pytest.raises(SettingsError, match="is not valid in Google Cloud names"):
             parse_settings({"nodeCount": "4"}, stack=stack, project="a-project", now=NOW)
 
     def test_no_project(self) -> None:
         with pytest.raises(SettingsError) as caught:
             parse_settings({"nodeCount": "4"}, stack="mine", project="", now=NOW)
         assert caught.value.problem == (
-            "Stack mine has no Google Cloud project, so there is nowhere to create a cluster: "
+            "Stack mine has no Google Cloud project: "
             "neither gcp:project nor GOOGLE_CLOUD_PROJECT is set."
         )
         assert caught.value.fix == "pulumi config set --stack mine gcp:project PROJECT_ID"
 
     @pytest.mark.parametrize("project", ["My Project", "123456789012", "short"])
     def test_project_that_is_no_id(self, project: str) -> None:
-        with pytest.raises(SettingsError, match="a project id is 6 to 30 lower-case letters"):
+        with pytest.raises(SettingsError, match="is not a Google Cloud project id"):
             parse_settings({"nodeCount": "4"}, stack="mine", project=project, now=NOW)
 
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from infra.settings import Settings, parse_settings
+from infra.config import parse_settings
+from infra.settings import Settings
 from tests.infra.stack_files import declared_keys, stack_files, stack_of, stacks, values_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

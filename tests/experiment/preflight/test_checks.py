@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -93,9 +94,9 @@ def test_a_quota_that_is_too_small_says_what_to_ask_for(
     (finding,) = bad(found())
     assert (finding.level, finding.failure) == (Level.STOP, Failure.QUOTA)
     assert finding.text == (
-        f"The stack needs {need} of {metric} in us-central1 and {limit} of {limit} are free."
+        f"The stack needs {need} of {metric} in us-central1, but only {limit} of {limit} are free."
     )
-    assert finding.fix.startswith(f"ask for {need} {metric} ")
+    assert finding.fix.startswith(f"request {need} {metric} ")
 
 
 def test_what_other_clusters_use_of_a_quota_is_not_free(google: Google) -> None:
@@ -105,7 +106,18 @@ def test_what_other_clusters_use_of_a_quota_is_not_free(google: Google) -> None:
     operation = google.ok("POST", f"{place}/clusters", {"cluster": cluster})
     assert operation["operationType"] == "CREATE_CLUSTER"
     (finding,) = bad(found())
-    assert "and 972 of 1100 are free" in finding.text
+    assert "but only 972 of 1100 are free" in finding.text
+
+
+def test_a_zone_that_google_does_not_have_stops_with_one_of_the_region(google: Google) -> None:
+    del google
+    mistyped = facts()
+    needs = replace(mistyped.needs, zone="us-central1-z")
+    checks = GoogleChecks(replace(mistyped, needs=needs))
+    (finding,) = bad(finding for check in checks.all() for finding in check())
+    checks.close()
+    assert "has no zone us-central1-z; the region has us-central1-a," in finding.text
+    assert finding.fix == "pulumi config set pull-study:zone us-central1-a"
 
 
 def test_google_that_refuses_is_a_finding_and_not_a_traceback(

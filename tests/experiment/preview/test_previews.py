@@ -102,7 +102,7 @@ BREAKS = [
     (
         "infra/log_sink.py", "uniform_bucket_level_access=True",
         "uniform_bucket_level_access=False",
-        "preview-only-pull-study-size-4: objects could have access rules of their own",
+        "preview-only-pull-study-size-4: objects could have their own access rules",
     ),
     (
         "infra/log_sink.py", "member=sink.writer_identity", 'member="allUsers"',
@@ -120,8 +120,8 @@ BREAKS = [
     (
         "infra/event_exporter.py",
         '"@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"', '":v1.7"',
-        ("deployment: the image ghcr.io/resmoio/kubernetes-event-exporter:v1.7 is not named by its "
-        "digest"),
+        ("deployment: the image ghcr.io/resmoio/kubernetes-event-exporter:v1.7 is not pinned by "
+        "its digest"),
     ),
     (
         "infra/limits.yaml", "usd_per_hour: 250", "usd_per_hour: 3.33",
