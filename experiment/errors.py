@@ -7,6 +7,7 @@ retries: the modules named in the entries do.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -240,6 +241,10 @@ class MeasureError(RunError):
     exit_code = ExitCode.MEASURE
 
 
+class FolderError(MeasureError):
+    """The run's folder cannot be written: its disk is full, or fails."""
+
+
 class BudgetError(MeasureError):
     """The next trial would cost more than the budget; the cluster is taken down."""
 
@@ -264,3 +269,12 @@ class Interrupted(RunError):
 
     def __init__(self, problem: str, fix: str = "") -> None:
         super().__init__(problem, fix, failure=Failure.INTERRUPTED)
+
+
+def print_error(text: str) -> None:
+    """Print a line to standard error; never fail, even where that is closed."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # nothing is left to write to

@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, with KeyboardInterrupt."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end the block with KeyboardInterrupt."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         _let_go_of_terminal(number)
         raise KeyboardInterrupt
 
-    with _handlers({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
+    with _handlers(interrupt):
         yield
 
 
@@ -29,7 +30,7 @@ def interrupts_wait(tell: Callable[[], None]) -> Iterator[None]:
         _let_go_of_terminal(number)
         tell()
 
-    with _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), wait)):
+    with _handlers(wait):
         yield
 
 
@@ -43,13 +44,17 @@ def _let_go_of_terminal(number: int) -> None:
 
 
 @contextmanager
-def _handlers(handlers: dict[int, Any]) -> Iterator[None]:
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the three signals, but for one that is ignored, as SIGHUP is under nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
         return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handled = {number: old for number, old in before.items() if old not in {signal.SIG_IGN, None}}
     try:
+        for number in handled:
+            signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in handled.items():
+            signal.signal(number, old)

@@ -9,13 +9,14 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from experiment.errors import PlanError
+from experiment.errors import FolderError, PlanError, print_error
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
@@ -37,11 +38,15 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 class RunFolder:
-    """Reads and writes one run's folder; appending is safe from several threads."""
+    """Reads and writes one run's folder; appending is safe from several threads.
+
+    Raises:
+        FolderError: from every method that writes but `log`: the disk is full, or fails.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler logs too, in the thread that holds it
 
     @classmethod
     def create(cls, root: Path, run_id: str) -> "RunFolder":
@@ -221,16 +226,20 @@ class RunFolder:
         return list(self._read("evidence.jsonl", EvidenceRecord))
 
     def log(self, line: str, at: datetime) -> None:
-        """Append a line to run.log."""
-        with self._lock, (self.path / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{at.isoformat(timespec='milliseconds')} {line}\n")
+        """Append a line to run.log; one that cannot be written goes to standard error."""
+        text = f"{at.isoformat(timespec='milliseconds')} {line}"
+        try:
+            with self._lock, (self.path / "run.log").open("a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+        except OSError:
+            print_error(text)
 
     def _append(self, name: str, records: Iterable[BaseModel], *, to_disk: bool = True) -> None:
         """Append lines as one write, which survives the runner's death; `to_disk` the machine's."""
         text = "".join(record.model_dump_json() + "\n" for record in records)
         if not text:
             return
-        with self._lock, (self.path / name).open("a+b") as file:
+        with self._writing(name), self._lock, (self.path / name).open("a+b") as file:
             if file.tell() and not _ends_with_newline(file.fileno(), file.tell()):
                 file.write(b"\n")
             file.write(text.encode())
@@ -240,11 +249,23 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         temporary = self.path / f".{name}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
+        with self._writing(name):
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(
+                f"{self.path / name} cannot be written: {error.strerror or error}. What was "
+                "written before is kept.",
+                f"free space on its disk, then: python -m experiment run --resume {self.path.name}",
+            ) from error
 
     def _read(self, name: str, model: type[Record]) -> Iterator[Record]:
         path = self.path / name

@@ -11,7 +11,13 @@ from collections.abc import Callable
 
 from experiment.collect.judge import judge
 from experiment.collect.ledger import last_attempts
-from experiment.errors import InternalError, Interrupted
+from experiment.errors import (
+    FolderError,
+    InternalError,
+    Interrupted,
+    TeardownError,
+    print_error,
+)
 from experiment.interrupts import interrupts_wait, signals_interrupt
 from experiment.measure.run_trials import Measurement, now
 from experiment.plan.registry import resolve_image
@@ -76,15 +82,22 @@ class StudyRun:
             UserError: the first problem, after teardown; none when everything was done, valid or
                 not: the ledger says that.
         """
-        with signals_interrupt():
+        problem: UserError | None = None
+        left: UserError | None = None
+        with interrupts_wait(self._say_wait):
             try:
-                problem = self._try(Phase.PREFLIGHT, self._preflight) or self._on_the_cluster()
+                with signals_interrupt():
+                    problem = self._try(Phase.PREFLIGHT, self._preflight) or self._on_the_cluster()
             except KeyboardInterrupt:  # between two phases
                 problem = self._interrupted("between two phases")
-            with interrupts_wait(self._tell_to_wait):
+            finally:
                 left = self._end()
-        if left or problem:
-            raise left or problem  # type: ignore[misc]  # one of them is not None
+        if problem and isinstance(left, TeardownError):
+            raise TeardownError(
+                f"{left.problem}\n  The run had failed before: {problem.problem}", left.fix
+            ) from problem
+        if problem or left:
+            raise problem or left  # type: ignore[misc]  # one of them is not None
 
     def _on_the_cluster(self) -> UserError | None:
         problem = self._try(Phase.PROVISION, self._provision)
@@ -105,7 +118,7 @@ class StudyRun:
         last = self._folder.phases()[-1:]
         if last and last[0].phase is Phase.TEARDOWN and last[0].error is None:
             return
-        with signals_interrupt(), interrupts_wait(self._tell_to_wait):
+        with interrupts_wait(self._say_wait):
             problem = self._try(Phase.PREFLIGHT, lambda: self._cluster.recover(resumed=True))
             problem = problem or self._end()
         if problem:
@@ -146,7 +159,7 @@ class StudyRun:
         except Exception as error:  # noqa: BLE001 (the cluster must come down whatever happened)
             self._folder.log(traceback.format_exc(), now())
             problem = InternalError(
-                f"A mistake of this program ended the phase {phase}: {error!r}.",
+                f"Internal error in phase {phase}: {error!r}.",
                 f"report it with {self._folder.path / 'run.log'}",
             )
         record = PhaseRecord(
@@ -157,7 +170,11 @@ class StudyRun:
             attempt=self._attempt,
             steps=self._steps.take(),
         )
-        self._folder.add_phase(record)
+        try:
+            self._folder.add_phase(record)
+        except FolderError as error:
+            print_error(f"{error.problem} The record is: {record.model_dump_json()}")
+            problem = problem or error
         return problem
 
     def _interrupted(self, where: str) -> Interrupted:
@@ -225,6 +242,7 @@ class StudyRun:
             self._progress.judged(cells, self._measurement.nodes)
 
     def _end(self) -> UserError | None:
+        """Close what is open and take the cluster down, whatever fails; what may be left."""
         if self._measurement is not None:
             try:
                 self._measurement.close()
@@ -232,10 +250,13 @@ class StudyRun:
                 self._folder.log(traceback.format_exc(), now())
         if not self._cluster.exists:
             return None
-        if not self._keep:
-            return self._try(Phase.TEARDOWN, self._cluster.teardown)
-        self._progress.say(self._cluster.kept())
-        return None
+        if self._keep:
+            self._progress.say(self._cluster.kept())
+            return None
+        problem = self._try(Phase.TEARDOWN, self._cluster.teardown)
+        if problem is None or isinstance(problem, TeardownError) or not self._cluster.exists:
+            return problem
+        return TeardownError(problem.problem, problem.fix)
 
-    def _tell_to_wait(self) -> None:
+    def _say_wait(self) -> None:
         self._progress.say("Still taking the cluster down, so that it costs nothing; please wait.")

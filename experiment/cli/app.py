@@ -15,7 +15,7 @@ import typer
 
 from experiment.cli import clusters
 from experiment.cli import options as opt
-from experiment.errors import Interrupted
+from experiment.errors import Interrupted, print_error
 from experiment.plan import request
 from experiment.provision.stack_files import node_count
 from schema.errors import ExitCode, UserError
@@ -231,14 +231,22 @@ def _as_it_was(run: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    _open_closed_streams()
     try:
         app()
     except UserError as error:
         name = getattr(error, "failure", None)
-        typer.echo(f"Error{f' ({name})' if name else ''}: {error}", err=True)
+        print_error(f"Error{f' ({name})' if name else ''}: {error}")
         sys.exit(error.exit_code)
     finally:
         _let_go_of_a_closed_pipe()
+
+
+def _open_closed_streams() -> None:
+    """Send to /dev/null what a caller closed, which Python leaves as None."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _let_go_of_a_closed_pipe() -> None:

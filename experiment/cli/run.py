@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,8 +21,9 @@ from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit
 from experiment.plan.budget import Budget
 from experiment.plan.cost import Estimate, expected_trial_s, run_estimate
 from experiment.plan.open_run import Place, Planned, begin, go_on, places, resolve_trials
-from experiment.plan.request import Manner, NewRuns
+from experiment.plan.request import RUNS, Manner, NewRuns
 from experiment.preflight.checks import (
+    check_disk_here,
     examine,
     examine_existing,
     exit_code_of,
@@ -107,7 +109,8 @@ def carry_out(planned: Planned, manner: Manner, view: View) -> int:
 
 def _preflight(planned: Planned, progress: Progress) -> None:
     found: list[Finding] = []
-    for finding in findings_of(planned.record.trials, planned.place, planned.record.budget_usd):
+    record, place = planned.record, planned.place
+    for finding in findings_of(record.trials, place, record.budget_usd, planned.folder.path):
         found.append(finding)
         progress.now(f"{finding.check}: {finding.text}")
         if finding.level is Level.WARNING:
@@ -116,9 +119,13 @@ def _preflight(planned: Planned, progress: Progress) -> None:
 
 
 def findings_of(
-    trials: Sequence[PlannedTrial], place: Place, budget_usd: float | None = None
+    trials: Sequence[PlannedTrial],
+    place: Place,
+    budget_usd: float | None = None,
+    folder: Path = RUNS,
 ) -> Iterator[Finding]:
     """What can be checked of a run before it costs anything."""
+    yield from check_disk_here(folder, len(trials) * place.node_count)
     if place.borrowed:
         yield from examine_existing(trials, place.borrowed)
     elif place.facts:

@@ -4,9 +4,11 @@ A finding is ok, a warning, or stops the run. It makes nothing. Checks that need
 the prepare phase (experiment.measure.run_trials).
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
@@ -33,6 +35,10 @@ _PROGRAMS = {
     "skopeo": "apt-get install skopeo (or brew install skopeo)",
 }
 _PARALLEL = 4
+_LEAST_FREE_BYTES = 50_000_000
+_BYTES_PER_CELL = 20_000
+"""Twice what a cell's events, records and its part of the report take."""
+_FILES = 200
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -132,6 +138,23 @@ def check_programs() -> Iterator[Finding]:
             )
         else:
             yield ok("programs", f"{program} is {where}")
+
+
+def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
+    """The disk of the run's folder has room for the records of so many cells."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = os.statvfs(there)
+    free, files = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else _FILES
+    needed = _LEAST_FREE_BYTES + cells * _BYTES_PER_CELL
+    if free < needed or files < _FILES:
+        yield stop(
+            "disk here",
+            f"The disk of {there} has {free / 1e6:.0f} MB and {files} files free; the run's "
+            f"records need up to {needed / 1e6:.0f} MB and {_FILES} files.",
+            f"free space: df -h {there}; df -i {there}",
+        )
+    else:
+        yield ok("disk here", f"{free / 1e9:.1f} GB are free in {there}")
 
 
 def digest_check(trials: Sequence[PlannedTrial]) -> Check:

@@ -7,12 +7,13 @@ change of a pod: most calls cost a comparison.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rich.table import Table
 
+from experiment.errors import print_error
 from experiment.measure.pods import PodState
 from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED, short_name
 from schema.run_records import CellRecord, PlannedTrial
@@ -76,22 +77,39 @@ class Progress:
 
     def __init__(self, view: View, log: Callable[[str], None]) -> None:
         self._view = view
-        self._log = log
+        self._log_line = log
+        self._failed = False
         self._state = State()
         self._changed = self._logged = 0.0
         self._expected: Callable[[PlannedTrial], float] = lambda _planned: 0.0
         self._pace = _Pace()
 
+    def _log(self, text: str) -> None:
+        with self._survived():
+            self._log_line(text)
+
+    @contextmanager
+    def _survived(self) -> Iterator[None]:
+        """Let no failing terminal or log end a run, least of all before its teardown."""
+        try:
+            yield
+        except OSError:
+            pass  # a closed terminal or pipe, a full disk
+        except Exception as error:  # noqa: BLE001 (see above)
+            if not self._failed:
+                print_error(f"Progress cannot be shown: {error!r}")
+            self._failed = True
+
     def say(self, text: str) -> None:
         """A line that stays."""
         self._log(text)
-        with _although_nobody_listens():
+        with self._survived():
             self._view.line(text)
 
     def result(self, text: str) -> None:
         """A line that is shown to those too who want nothing but the result."""
         self._log(text)
-        with _although_nobody_listens():
+        with self._survived():
             self._view.line(text, result=True)
 
     def now(self, text: str, done: int | None = None, total: int | None = None) -> None:
@@ -102,7 +120,7 @@ class Progress:
         over = total is not None and done == total
         if at - self._changed >= _LEAST_PAUSE_S or over:
             self._changed = at
-            with _although_nobody_listens():
+            with self._survived():
                 self._view.change(state)
         if at - self._logged >= _LOG_EVERY_S or over:
             self._logged = at
@@ -171,12 +189,12 @@ class Progress:
             index = place.get(cell.node)
             if row is not None and index is not None and index < len(row.statuses):
                 row.statuses[index] = cell.status
-        with _although_nobody_listens():
+        with self._survived():
             self._view.change(self._state)
 
     def table(self, table: Table, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         """A table that stays, and the same as data."""
-        with _although_nobody_listens():
+        with self._survived():
             self._view.table(table, rows)
 
     @contextmanager
@@ -186,20 +204,15 @@ class Progress:
         state.phase, state.begun = name, time.monotonic()
         state.text, state.done, state.total = "", None, None
         self._changed = 0.0
-        with _although_nobody_listens():
+        with self._survived():
             self._view.begin(state)
         try:
             yield
         finally:
             seconds = time.monotonic() - state.begun
             self._log(f"{name} took {seconds:.1f} s")
-            with _although_nobody_listens():
+            with self._survived():
                 self._view.end(state, seconds)
-
-
-def _although_nobody_listens() -> suppress:
-    """A closed terminal or pipe must not end a run, least of all before its teardown."""
-    return suppress(OSError)
 
 
 def _status(pod: PodState) -> str:

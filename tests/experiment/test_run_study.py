@@ -12,42 +12,15 @@ from experiment.run_study import StudyRun
 from experiment.terminal.progress import Progress
 from experiment.terminal.views import PlainView
 from schema.run_records import Phase, PhaseRecord
-from schema.stack_outputs import StackOutputs
 from tests.experiment.cells import at, run_record
-
-
-class LeftCluster:
-    """A cluster that a killed runner left whole (a Cluster)."""
-
-    node_count = 4
-    fresh = True
-
-    def __init__(self) -> None:
-        self.exists = False
-        self.done: list[str] = []
-        self.stays = False
-
-    def recover(self, *, resumed: bool) -> None:
-        assert resumed
-        self.done.append("recover")
-        self.exists = True
-
-    def provision(self) -> StackOutputs:
-        raise AssertionError("nothing is left to measure")
-
-    def teardown(self) -> None:
-        self.done.append("teardown")
-        if self.stays:
-            raise TeardownError("It is still there.", "delete it")
-        self.exists = False
-
-    def kept(self) -> str:
-        return "kept"
+from tests.experiment.fakes import FakeCluster
 
 
 @pytest.fixture
-def cluster() -> LeftCluster:
-    return LeftCluster()
+def cluster() -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.left = True
+    return cluster
 
 
 @pytest.fixture
@@ -58,7 +31,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def end_leftovers(folder: RunFolder, cluster: LeftCluster, *, keep_cluster: bool = False) -> str:
+def end_leftovers(folder: RunFolder, cluster: FakeCluster, *, keep_cluster: bool = False) -> str:
     """What is told meanwhile."""
     output = io.StringIO()
     run = StudyRun(
@@ -75,32 +48,32 @@ def end_leftovers(folder: RunFolder, cluster: LeftCluster, *, keep_cluster: bool
 
 
 def test_the_cluster_of_a_killed_runner_is_taken_down(
-    folder: RunFolder, cluster: LeftCluster
+    folder: RunFolder, cluster: FakeCluster
 ) -> None:
     end_leftovers(folder, cluster)
     assert cluster.done == ["recover", "teardown"]
     assert folder.phases()[-1].phase is Phase.TEARDOWN
 
 
-def test_a_run_that_was_torn_down_asks_no_cloud(folder: RunFolder, cluster: LeftCluster) -> None:
+def test_a_run_that_was_torn_down_asks_no_cloud(folder: RunFolder, cluster: FakeCluster) -> None:
     folder.add_phase(PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190)))
     end_leftovers(folder, cluster)
     assert cluster.done == []
 
 
 def test_a_teardown_that_failed_is_tried_again_and_its_failure_told(
-    folder: RunFolder, cluster: LeftCluster
+    folder: RunFolder, cluster: FakeCluster
 ) -> None:
     failed = PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190), error="no")
     folder.add_phase(failed)
-    cluster.stays = True
+    cluster.errors["teardown"] = TeardownError("It is still there.", "delete it")
     with pytest.raises(TeardownError, match="still there"):
         end_leftovers(folder, cluster)
     assert cluster.done == ["recover", "teardown"]
 
 
 def test_a_cluster_that_is_to_be_kept_is_kept_and_its_price_told(
-    folder: RunFolder, cluster: LeftCluster
+    folder: RunFolder, cluster: FakeCluster
 ) -> None:
     assert "kept" in end_leftovers(folder, cluster, keep_cluster=True)
     assert cluster.done == ["recover"]

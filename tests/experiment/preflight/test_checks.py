@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from experiment.errors import Failure, PreflightError
-from experiment.preflight.checks import check_programs, exit_code_of, findings_table, refuse
+from experiment.preflight.checks import (
+    check_disk_here,
+    check_programs,
+    exit_code_of,
+    findings_table,
+    refuse,
+)
 from experiment.preflight.findings import Finding, Level, ok, stop, warning
 from experiment.preflight.google_checks import GoogleChecks, clock_finding
 from experiment.provision.stack_files import PROJECT_DIR
@@ -167,3 +175,20 @@ def test_each_finding_is_a_line_with_its_cure() -> None:
     assert table.row_count == 2
     cells = list(table.columns[2].cells)
     assert cells == ["fine", "too small\nFix: grow it"]
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "files", "level"),
+    [(1e9, 10_000, Level.OK), (60e6, 10_000, Level.STOP), (1e9, 10, Level.STOP)],
+)
+def test_a_full_disk_under_the_run_folder_stops(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_bytes: float,
+    files: int,
+    level: Level,
+) -> None:
+    disk = SimpleNamespace(f_bavail=free_bytes / 4096, f_frsize=4096, f_favail=files, f_files=9**9)
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+    (finding,) = check_disk_here(tmp_path / "runs" / "not-made-yet", cells=1_000)
+    assert finding.level is level

@@ -1,0 +1,95 @@
+"""Fakes of what a run works with: its cluster, and the measurement on it."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from experiment.run_folder import RunFolder
+from schema.run_records import Phase
+from schema.stack_outputs import StackOutputs
+
+OUTPUTS = StackOutputs(
+    project="p",
+    location="l",
+    cluster_name="c",
+    node_count=4,
+    machine_type="m",
+    kubeconfig="",
+    measured_pool="",
+    measured_taint="",
+    exporter_namespace="",
+    exporter_deployment="",
+    exporter_container="",
+    log_filter="",
+    archive_bucket="",
+)
+
+
+class _Fake:
+    """Notes what is done; a hook is called and an error raised where one is set for it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.hooks: dict[str, Callable[[], None]] = {}
+        self.errors: dict[str, BaseException] = {}
+
+    def _do(self, what: str, name: str = "") -> None:
+        self.done.append(name or what)
+        if what in self.hooks:
+            self.hooks[what]()
+        if what in self.errors:
+            raise self.errors[what]
+
+
+class FakeCluster(_Fake):
+    """A cluster that comes up and goes down at once (a Cluster)."""
+
+    node_count = 4
+    fresh = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exists = False
+        self.left = False
+        """A killed runner left it whole."""
+
+    def recover(self, *, resumed: bool) -> None:
+        self.exists = self.left
+        self._do("recover")
+
+    def provision(self) -> StackOutputs:
+        self.exists = True
+        self._do("provision")
+        return OUTPUTS
+
+    def teardown(self) -> None:
+        self._do("teardown")
+        self.exists = False
+
+    def kept(self) -> str:
+        return "kept"
+
+
+class FakeMeasurement(_Fake):
+    """A measurement that logs a line in each of its phases."""
+
+    nodes = ("a", "b", "c", "d")
+    versions: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def connect(self, *_: Any, **__: Any) -> "FakeMeasurement":
+        self._do(Phase.PREPARE, "connect")
+        return self
+
+    def measure(self, *_: Any) -> None:
+        self._do(Phase.MEASURE, "measure")
+
+    def collect(self, _timeout_s: float) -> bool:
+        self._do(Phase.COLLECT, "collect")
+        return True
+
+    def close(self) -> None:
+        self._do("close")

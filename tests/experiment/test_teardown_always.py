@@ -1,0 +1,262 @@
+"""No failing disk, log or terminal keeps a run from taking its cluster down."""
+
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from rich.console import Console
+
+from experiment import run_study
+from experiment.errors import (
+    FolderError,
+    InternalError,
+    Interrupted,
+    MeasureError,
+    TeardownError,
+    print_error,
+)
+from experiment.interrupts import interrupts_wait
+from experiment.run_folder import RunFolder
+from experiment.run_study import StudyRun
+from experiment.terminal.progress import Progress
+from experiment.terminal.views import JsonView, PatientConsole, PlainView
+from schema.errors import ExitCode, UserError
+from schema.run_records import Phase
+from tests.experiment.cells import at, run_record
+from tests.experiment.fakes import FakeCluster, FakeMeasurement
+
+AFTER_PROVISION = (Phase.PREPARE, Phase.MEASURE, Phase.COLLECT, Phase.TEARDOWN)
+
+
+class Disk:
+    """A disk under a run's folder that fails from the moment at which `error` is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.error = 0
+        self.open = Path.open
+
+    def patched(self, path: Path, mode: str = "r", **options: Any) -> Any:
+        file = self.open(path, mode, **options)
+        if self.error and self.folder in path.parents and mode != "r":
+            return FailingFile(file, self._fail)
+        return file
+
+    def _fail(self, *_: Any) -> NoReturn:
+        raise OSError(self.error, os.strerror(self.error))
+
+
+class FailingFile:
+    def __init__(self, file: Any, fail: Callable[..., NoReturn]) -> None:
+        self.file, self.write = file, fail
+
+    def __enter__(self) -> "FailingFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path)
+    folder.write_run(run_record())
+    return folder
+
+
+@pytest.fixture
+def disk(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk(folder.path)
+    monkeypatch.setattr(Path, "open", lambda *a, **k: disk.patched(*a, **k))  # noqa: PLW0108 (binds path)
+    return disk
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def measurement(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> FakeMeasurement:
+    measurement = FakeMeasurement(folder)
+    monkeypatch.setattr(run_study, "Measurement", measurement.connect)
+    return measurement
+
+
+def study_run(folder: RunFolder, cluster: FakeCluster, view: Any = None) -> StudyRun:
+    return StudyRun(
+        folder,
+        folder.read_run(),
+        cluster,
+        1,
+        Progress(
+            view or PlainView(Console(file=io.StringIO())),
+            lambda line: folder.log(line, at(0)),
+        ),
+        preflight=lambda: None,
+    )
+
+
+def problem_of(run: StudyRun) -> UserError:
+    with pytest.raises(UserError) as raised:
+        run.run()
+    return raised.value
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("phase", AFTER_PROVISION)
+def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR0917
+    phase: Phase,
+    number: int,
+    folder: RunFolder,
+    cluster: FakeCluster,
+    measurement: FakeMeasurement,
+    disk: Disk,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        disk.error = number
+
+    cluster.hooks["teardown" if phase is Phase.TEARDOWN else ""] = fail
+    measurement.hooks[phase] = fail
+    problem = problem_of(study_run(folder, cluster))
+    assert cluster.done[-1] == "teardown"
+    assert isinstance(problem, FolderError)
+    assert problem.exit_code is ExitCode.MEASURE
+    assert os.strerror(number) in problem.problem
+    assert '"phase":"teardown"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("phase", AFTER_PROVISION[:3])
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EIO, "Input/output error"), InternalError),
+        (MemoryError(), InternalError),
+        (MeasureError("broken"), MeasureError),
+        (KeyboardInterrupt(), Interrupted),
+    ],
+)
+def test_what_ends_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR0917
+    phase: Phase,
+    error: BaseException,
+    expected: type[UserError],
+    folder: RunFolder,
+    cluster: FakeCluster,
+    measurement: FakeMeasurement,
+) -> None:
+    measurement.errors[phase] = error
+    assert isinstance(problem_of(study_run(folder, cluster)), expected)
+    assert cluster.done[-1] == "teardown"
+
+
+def test_the_program_ending_within_a_phase_takes_the_cluster_down_first(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    measurement.errors[Phase.MEASURE] = SystemExit(3)
+    with pytest.raises(SystemExit):
+        study_run(folder, cluster).run()
+    assert cluster.done[-1] == "teardown"
+
+
+def test_the_first_problem_is_shown_although_teardown_failed_too(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    measurement.errors[Phase.MEASURE] = MeasureError("The trial failed.", "try again")
+    cluster.errors["teardown"] = TeardownError("It is still there.", "delete it")
+    problem = problem_of(study_run(folder, cluster))
+    assert problem.problem.startswith("It is still there.")
+    assert "The trial failed." in problem.problem
+    assert (problem.exit_code, problem.fix) == (ExitCode.TEARDOWN, "delete it")
+    assert isinstance(problem.__cause__, MeasureError)
+
+
+def test_a_teardown_that_fails_in_any_way_says_that_the_cluster_may_cost_money(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    cluster.errors["teardown"] = RuntimeError("our mistake")
+    problem = problem_of(study_run(folder, cluster))
+    assert isinstance(problem, TeardownError)
+    assert problem.exit_code is ExitCode.TEARDOWN
+
+
+def test_connections_that_do_not_close_do_not_keep_the_cluster_up(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    measurement.errors["close"] = RuntimeError("stuck")
+    study_run(folder, cluster).run()
+    assert cluster.done[-1] == "teardown"
+
+
+class Broken:
+    """A view that fails whatever is shown."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError("I/O operation on closed file")
+
+
+@pytest.fixture(params=["none", "closed", "full", "broken pipe"])
+def standard_streams(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Standard output and error of which neither takes anything."""
+    closed = io.StringIO()
+    closed.close()
+    pipe = os.pipe()
+    os.close(pipe[0])
+    with (
+        open("/dev/full", "w") as full,  # noqa: PTH123
+        os.fdopen(pipe[1], "w") as broken,
+    ):
+        stream = {"none": None, "closed": closed, "full": full, "broken pipe": broken}
+        monkeypatch.setattr(sys, "stdout", stream[request.param])
+        monkeypatch.setattr(sys, "stderr", stream[request.param])
+        yield
+        for file in (full, broken):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, file.fileno())  # so that what is buffered can be flushed
+            os.close(null)
+
+
+@pytest.mark.parametrize(
+    "view", [Broken, JsonView, lambda: PlainView(PatientConsole(width=80))], ids=str
+)
+def test_a_terminal_that_fails_does_not_end_a_run(
+    view: Callable[[], Any],
+    standard_streams: None,
+    folder: RunFolder,
+    cluster: FakeCluster,
+    measurement: FakeMeasurement,
+) -> None:
+    study_run(folder, cluster, view()).run()
+    assert cluster.done == ["recover", "provision", "teardown"]
+    assert measurement.done == ["connect", "measure", "collect", "close"]
+
+
+def test_a_closed_standard_error_is_survived(standard_streams: None) -> None:
+    print_error("a line")
+
+
+def test_signals_while_the_cluster_is_taken_down_are_survived(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    measurement.errors[Phase.MEASURE] = KeyboardInterrupt()
+    cluster.hooks["teardown"] = lambda: signal.raise_signal(signal.SIGINT)
+    assert isinstance(problem_of(study_run(folder, cluster)), Interrupted)
+    assert cluster.done[-1] == "teardown"
+    assert "Still taking the cluster down" in (folder.path / "run.log").read_text()
+
+
+def test_a_signal_while_the_log_is_written_does_not_hang(folder: RunFolder) -> None:
+    with interrupts_wait(lambda: folder.log("told", at(0))), folder._lock:
+        signal.raise_signal(signal.SIGTERM)
+    assert "told" in (folder.path / "run.log").read_text()
