@@ -254,6 +254,12 @@ class Kube:
         return cast("Obj", msgspec.json.decode(data))
 
 
+def is_ready(node: Mapping[str, Any]) -> bool:
+    """Whether a core/v1 Node is Ready."""
+    conditions = node.get("status", {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def _jobs(namespace: str) -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs"
 

@@ -7,7 +7,6 @@ the end of a reading.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -21,6 +20,7 @@ from google.protobuf.json_format import MessageToDict
 
 from experiment.errors import MeasureError, PreflightError
 from experiment.run_folder import RunFolder
+from experiment.waiting import wait_until
 from schema.names import JOB_NAMESPACE, LOGGING_ENDPOINT_VARIABLE
 from schema.run_records import EventRecord, GapRecord, Source
 from schema.stack_outputs import StackOutputs
@@ -91,7 +91,12 @@ class LogReader:
     def await_event(self, name: str, timeout_s: float) -> bool:
         """Wait until the event of this name is there; False when the time is over first."""
         condition = f'jsonPayload.metadata.name="{name}"'
-        return _poll(lambda: any(True for _ in self.read(condition)), timeout_s)
+        return wait_until(
+            lambda: any(True for _ in self.read(condition)),
+            timeout_s,
+            _FIRST_PAUSE_S,
+            longest_pause_s=_LONGEST_PAUSE_S,
+        )
 
     def _entries(self, since: datetime, also: str) -> Iterable[LogEntry]:
         start = since.astimezone().isoformat(timespec="microseconds")
@@ -177,7 +182,7 @@ class Collection:
             return self._expected <= self._found
 
         try:
-            return _poll(complete, timeout_s)
+            return wait_until(complete, timeout_s, _FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S)
         finally:
             self._keep_gaps()
 
@@ -227,17 +232,6 @@ def identity(record: EventRecord) -> tuple[str, str]:
     """An entry's: Cloud Logging may give one twice, and the archive gives it again."""
     version = str(record.event.get("metadata", {}).get("resourceVersion", ""))
     return record.source.value, record.insert_id or f"{_uid(record)}/{version}"
-
-
-def _poll(done: Callable[[], bool], timeout_s: float) -> bool:
-    end = time.monotonic() + timeout_s
-    pause = _FIRST_PAUSE_S
-    while not done():
-        if time.monotonic() + pause > end:
-            return False
-        time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE_S)
-    return True
 
 
 def _client() -> LoggingServiceV2Client:

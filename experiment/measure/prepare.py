@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
-from experiment.kube import Kube, Obj
+from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.job_manifest import canary_event
+from experiment.waiting import Clock, wait_until
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 from schema.stack_outputs import StackOutputs
 
@@ -23,44 +24,49 @@ _CANARY_S = 120
 _CLEAR_S = 120
 
 
-def ready_nodes(kube: Kube, count: int, progress: Callable[[int, int], None]) -> list[Obj]:
+def ready_nodes(
+    kube: Kube, count: int, progress: Callable[[int, int], None], clock: Clock = time
+) -> list[Obj]:
     """Wait until exactly this many measured nodes are Ready; `progress` gets those and N.
 
     Raises:
         ProvisionError: they are not in time.
     """
-    end = time.monotonic() + _READY_S
-    while True:
-        nodes = [node for node in kube.nodes(MEASURED) if _is_ready(node)]
+    nodes: list[Obj] = []
+
+    def all_ready() -> bool:
+        nodes[:] = [node for node in kube.nodes(MEASURED) if is_ready(node)]
         progress(len(nodes), count)
-        if len(nodes) == count:
-            return nodes
-        if time.monotonic() > end:
-            raise ProvisionError(
-                f"{len(nodes)} of {count} measured nodes are Ready after {_READY_S} s, and a "
-                "study on other than its nodes would be another study.",
-                f"kubectl get nodes -l {MEASURED}",
-            )
-        time.sleep(1)
+        return len(nodes) == count
+
+    if not wait_until(all_ready, _READY_S, 1, clock):
+        raise ProvisionError(
+            f"{len(nodes)} of {count} measured nodes are Ready after {_READY_S} s; the study needs "
+            f"exactly {count}.",
+            f"kubectl get nodes -l {MEASURED}",
+        )
+    return nodes
 
 
-def clear_leftovers(kube: Kube, say: Callable[[str], None]) -> None:
+def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time) -> None:
     """Remove the Jobs that an earlier run left on this cluster, and wait until their pods are gone.
 
     Raises:
         MeasureError: they stay.
     """
     kube.delete_jobs(JOB_NAMESPACE)
-    end = time.monotonic() + _CLEAR_S
-    while left := kube.pod_count(JOB_NAMESPACE):
-        say(f"{left} pods of an earlier run are being removed")
-        if time.monotonic() > end:
-            raise MeasureError(
-                f"{left} pods of an earlier run are still there after {_CLEAR_S} s and would "
-                "disturb the pulls.",
-                f"kubectl delete namespace {JOB_NAMESPACE}",
-            )
-        time.sleep(0.5)
+
+    def cleared() -> bool:
+        if left := kube.pod_count(JOB_NAMESPACE):
+            say(f"removing {left} pods of an earlier run")
+        return not left
+
+    if not wait_until(cleared, _CLEAR_S, 0.5, clock):
+        raise MeasureError(
+            f"{kube.pod_count(JOB_NAMESPACE)} pods of an earlier run are still there after "
+            f"{_CLEAR_S} s and would disturb the pulls.",
+            f"kubectl delete namespace {JOB_NAMESPACE}",
+        )
 
 
 def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutputs) -> None:
@@ -92,8 +98,3 @@ def versions_of(kube: Kube, nodes: list[Obj]) -> dict[str, str]:
         "node_os": info["osImage"],
         "node_kernel": info["kernelVersion"],
     }
-
-
-def _is_ready(node: Obj) -> bool:
-    conditions = node["status"].get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
