@@ -70,17 +70,7 @@ class _Cluster:
 
 
 class LocalFleet:
-    """Runs clusters on this machine (a rehearsal.cluster.fleet.Fleet).
-
-    Args:
-        home: whose folder holds them.
-        images: the registry of real nodes; None where nodes are simulated.
-        mirror: host:port of what stands for every registry, plain http.
-        write_log: gets what the exporters print.
-        options: what kind of rehearsal it is.
-        faults: that were asked for.
-        say: gets a line for each step.
-    """
+    """Runs clusters on this machine (a rehearsal.cluster.fleet.Fleet)."""
 
     def __init__(
         self,

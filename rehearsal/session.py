@@ -58,20 +58,6 @@ def session(
     Inside another session this one joins it, and leaves it running at the end. So it does with one
     that was kept; one whose session was killed it takes over and ends. SIGTERM ends the block as
     Ctrl-C does.
-
-    Args:
-        scale: images hold this fraction of the bytes that their tags claim; None for the usual
-            one of the kind of nodes.
-        keep: leave the clusters running at the end, if there are any.
-        nodes: `real`: kubelet and containerd, up to 8 in all; or `simulated`.
-        speed: how many times faster than the clock simulated nodes work; 1 for real ones.
-        rate_limits: keep Kubernetes' own client-side rate limits.
-        faults: things to go wrong, `NAME[:ARGS]` each; `@FILE` for those of a file.
-        node_count: measured nodes of the largest cluster that is wanted, if it is known.
-
-    Raises:
-        RehearsalError: it cannot start here, or another is under way.
-        FaultError: there is no such fault, or not on such nodes.
     """
     if scale is None:
         scale = DEFAULT_SCALE[nodes]

@@ -70,16 +70,7 @@ class ClusterAdmin:
     def wait_until_ready(
         self, names: set[str], *, timeout_s: float, check: Callable[[], None]
     ) -> None:
-        """Wait until all these nodes are Ready and schedulable as such.
-
-        Args:
-            names: of the nodes.
-            timeout_s: how long.
-            check: called in between; raises if waiting is in vain.
-
-        Raises:
-            FleetError: not all were Ready in time.
-        """
+        """Wait until all these nodes are Ready and schedulable as such."""
         deadline = time.monotonic() + timeout_s
         while waiting := names - self._ready_nodes():
             check()
@@ -97,12 +88,6 @@ class ClusterAdmin:
 
         The controller manager does so too, but with its default rate limits takes a minute for 256
         nodes that come at once, which those of a cloud do not.
-
-        Args:
-            names: of the nodes.
-            threads: to ask with.
-            timeout_s: how long; what is left then is the controller manager's.
-            check: called in between; raises if waiting is in vain.
         """
         deadline = time.monotonic() + timeout_s
         left = set(names)
@@ -204,20 +189,12 @@ class ClusterAdmin:
         }
 
     def config_map(self, namespace: str, name: str) -> dict[str, str]:
-        """The data of a ConfigMap.
-
-        Raises:
-            NotThereError: it is not there.
-        """
+        """The data of a ConfigMap."""
         found = self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return dict(found.get("data") or {})
 
     def service_account_token(self, pod: Object) -> ServiceAccountToken:
-        """A token of a pod's service account, bound to the pod as kubelet binds it.
-
-        Raises:
-            NotThereError: the account or the pod is not there any more.
-        """
+        """A token of a pod's service account, bound to the pod as kubelet binds it."""
         identity = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
         bound = {"kind": "Pod", "apiVersion": "v1", **identity}
         account = pod["spec"].get("serviceAccountName", "default")

@@ -87,17 +87,7 @@ class LocalControlPlane:
 def start(
     folder: Path, *, tokens: Path, rate_limits: bool = True, tunnel: str = ""
 ) -> LocalControlPlane:
-    """Start a control plane whose files and processes belong to the folder.
-
-    Args:
-        folder: its folder; `processes.stop` of it ends the control plane.
-        tokens: kube-apiserver's static token file.
-        rate_limits: keep Kubernetes' own client-side rate limits.
-        tunnel: socket of what leads the API server to kubelets; empty where none is asked.
-
-    Raises:
-        FleetError: it did not start; the sentence holds the last words of the part that failed.
-    """
+    """Start a control plane whose files and processes belong to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = _tunnelled(folder, tunnel) if tunnel else {}
     try:
@@ -124,11 +114,7 @@ def start(
 
 
 def pid_of(plane: LocalControlPlane, component: str) -> int:
-    """Process id of a part, such as kube-scheduler.
-
-    Raises:
-        FleetError: there is no such part.
-    """
+    """Process id of a part, such as kube-scheduler."""
     path = _workdir(plane.folder) / "pids" / f"{component}.pid"
     try:
         return int(path.read_text(encoding="ascii"))

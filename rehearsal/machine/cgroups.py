@@ -22,11 +22,7 @@ class ControlGroupError(Exception):
 
 
 def make(group: str, root: Path = ROOT) -> None:
-    """Make a control group, for example `pull-study-1a2b3c4d/node-1`, in every hierarchy.
-
-    Raises:
-        ControlGroupError: not permitted, or a controller that kubelet needs is not there.
-    """
+    """Make a control group, for example `pull-study-1a2b3c4d/node-1`, in every hierarchy."""
     try:
         if _is_unified(root):
             _make_unified(group, root)
@@ -39,11 +35,7 @@ def make(group: str, root: Path = ROOT) -> None:
 
 
 def remove(group: str, root: Path = ROOT) -> None:
-    """Remove a control group and all below it, ending what runs in it. Idempotent.
-
-    Raises:
-        ControlGroupError: it is still in use after 5 s.
-    """
+    """Remove a control group and all below it, ending what runs in it. Idempotent."""
     deadline = time.monotonic() + _GONE_S
     while folders := [folder for top in _tops(root) for folder in _deepest_first(top / group)]:
         for folder in folders:

@@ -19,15 +19,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def clear(home: Home, *, whole: bool = True) -> None:
-    """Remove everything of a home that this process has locked. Idempotent.
-
-    Args:
-        home: its server has ended, or is this process.
-        whole: the folder too, not only what is in it.
-
-    Raises:
-        RehearsalError: something would not go; the sentence says what.
-    """
+    """Remove everything of a home that this process has locked. Idempotent."""
     try:
         processes.stop(home.folder)
         if cgroups.ROOT.is_dir():
@@ -48,12 +40,7 @@ def clear(home: Home, *, whole: bool = True) -> None:
 
 
 def mounts_below(folder: Path, mounts: str | None = None) -> list[Path]:
-    """Mount points at or below a folder.
-
-    Args:
-        folder: absolute.
-        mounts: /proc/self/mountinfo's text.
-    """
+    """Mount points at or below a folder."""
     if mounts is None:
         mounts = _MOUNTS.read_text(encoding="utf-8") if _MOUNTS.exists() else ""
     points = (Path(unescape_mount(line.split()[4])) for line in mounts.splitlines())

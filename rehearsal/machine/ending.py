@@ -12,14 +12,7 @@ STOP_S = 10.0
 
 
 def end(home: Home) -> bool:
-    """End the server of a home with all that it runs, or remove what a killed one left.
-
-    Returns:
-        Whether there was anything.
-
-    Raises:
-        RehearsalError: something would not go, or the folder is no rehearsal's.
-    """
+    """End the server of a home with all that it runs, or remove what a killed one left."""
     if not home.folder.exists():
         return False
     server = read_json(home.server_file)

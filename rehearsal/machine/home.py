@@ -94,11 +94,7 @@ def default_home() -> Home:
 
 
 def prepare(home: Home) -> None:
-    """Make the folder, or accept one that a rehearsal made.
-
-    Raises:
-        RehearsalError: the folder holds something else, or cannot be made.
-    """
+    """Make the folder, or accept one that a rehearsal made."""
     try:
         home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         strange = not home.mark.exists() and any(home.folder.iterdir())
@@ -114,11 +110,7 @@ def prepare(home: Home) -> None:
 
 
 def lock(home: Home) -> int | None:
-    """Lock the home for this process; the descriptor to close, None if another process has it.
-
-    Raises:
-        RehearsalError: as `prepare`.
-    """
+    """Lock the home for this process; the descriptor to close, None if another process has it."""
     deadline = time.monotonic() + _LOCK_S
     while time.monotonic() < deadline:
         prepare(home)
@@ -133,11 +125,7 @@ def lock(home: Home) -> int | None:
 
 
 def is_locked(home: Home) -> bool:
-    """Whether a live server has this home.
-
-    Raises:
-        RehearsalError: the home is another user's.
-    """
+    """Whether a live server has this home."""
     if not home.folder.is_dir():
         return False
     descriptor = _open(home)

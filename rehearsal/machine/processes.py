@@ -38,14 +38,7 @@ def start(
     log: Path,
     extra: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process for a folder, out of reach of the terminal's Ctrl-C.
-
-    Args:
-        arguments: the program and its arguments.
-        part: the folder that it works for; `stop` of that folder, or of one above, ends it.
-        log: gets all that it prints.
-        extra: variables beside those of this process.
-    """
+    """Start a process for a folder, out of reach of the terminal's Ctrl-C."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [str(argument) for argument in arguments],
@@ -83,15 +76,7 @@ def running(part: Path) -> list[int]:
 
 
 def stop(part: Path, *, spare: frozenset[int] = frozenset()) -> None:
-    """Kill the processes that work for a folder or one below, and wait until they are gone.
-
-    Args:
-        part: the folder.
-        spare: ids to leave alone.
-
-    Raises:
-        StillRunningError: one is there after 5 s.
-    """
+    """Kill the processes that work for a folder or one below, and wait until they are gone."""
     deadline = time.monotonic() + _GONE_S
     while pids := [pid for pid in running(part) if pid not in spare]:
         if time.monotonic() > deadline:

@@ -24,11 +24,7 @@ _LANGUAGE_HOST = "pulumi-language-python"
 
 
 def write_programs(home: Home) -> None:
-    """Write them into the home.
-
-    Raises:
-        MissingProgram: pulumi is not on this machine.
-    """
+    """Write them into the home."""
     home.programs.mkdir(exist_ok=True)
     auth_plugin.write_plugin(home)
     skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()

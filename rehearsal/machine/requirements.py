@@ -41,11 +41,7 @@ class Obstacle:
 
 
 def obstacles(home: Path) -> list[Obstacle]:
-    """All that keeps real nodes from running here; empty where they can.
-
-    Args:
-        home: folder that will hold the nodes' files, or one above it.
-    """
+    """All that keeps real nodes from running here; empty where they can."""
     if sys.platform != "linux":
         return [
             Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "--nodes simulated")
@@ -62,12 +58,7 @@ def obstacles(home: Path) -> list[Obstacle]:
 
 
 def too_many(nodes: str, count: int | None) -> Obstacle | None:
-    """Why a cluster of so many measured nodes cannot run here, before anything is started.
-
-    Args:
-        nodes: `real` or `simulated`.
-        count: measured nodes of the largest cluster; None where nobody knows yet.
-    """
+    """Why a cluster of so many measured nodes cannot run here, before anything is started."""
     if count is None:
         return None
     if nodes == "real":
@@ -125,12 +116,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str:
-    """The type of the file system that holds a folder, for example ext4.
-
-    Args:
-        folder: it, or a part of its path, is there.
-        mounts: /proc/self/mountinfo's text.
-    """
+    """The type of the file system that holds a folder, for example ext4."""
     text = mounts or Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     path = _existing(folder).resolve()
     best = (Path("/"), "unknown")

@@ -31,13 +31,7 @@ _REMOVER = ImageTag(1, 1, "remover")
 
 
 class ImageMaker:
-    """Makes images in the local registry, each once. Safe to use from several threads.
-
-    Args:
-        registry: gets the images.
-        scale: of their size to what their tags claim.
-        say: gets a line for each image.
-    """
+    """Makes images in the local registry, each once. Safe to use from several threads."""
 
     def __init__(self, registry: LocalRegistry, scale: float, say: Callable[[str], None]) -> None:
         self._registry = registry
@@ -48,24 +42,11 @@ class ImageMaker:
         self._made: set[tuple[str, ImageTag]] = set()
 
     def make_pause(self) -> None:
-        """Make the image of pods' sandboxes.
-
-        Raises:
-            UserError: this machine has no static busybox, or the registry fails.
-        """
+        """Make the image of pods' sandboxes."""
         build_pause(parse_target(self._registry.pause_image))
 
     def make(self, repository: str, tag: ImageTag, name: str = "") -> None:
-        """Make sure that a tag names the image that it would name if it were made now.
-
-        Args:
-            repository: of the image, without its registry.
-            tag: what the image is like.
-            name: of its tag, where that does not say so.
-
-        Raises:
-            UserError: no such image can be made.
-        """
+        """Make sure that a tag names the image that it would name if it were made now."""
         key = (repository, tag)
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())

@@ -39,11 +39,7 @@ class NodeNumber:
 
 @contextmanager
 def take_numbers(count: int) -> Iterator[list[NodeNumber]]:
-    """Take numbers for nodes, all or none; those still in the list at the end are given back.
-
-    Raises:
-        FleetError: this machine has not so many left.
-    """
+    """Take numbers for nodes, all or none; those still in the list at the end are given back."""
     taken: list[NodeNumber] = []
     try:
         for number in range(1, requirements.LARGEST_FLEET + 1):
@@ -82,11 +78,7 @@ class RealNode:
     process: "subprocess.Popen[bytes]"
 
     def check(self) -> None:
-        """Make sure that the node still runs.
-
-        Raises:
-            FleetError: it ended; the sentence holds its last words.
-        """
+        """Make sure that the node still runs."""
         if self.process.poll() is not None:
             raise FleetError(f"The node {self.spec.name} ended while it started: {self._story()}.")
 
@@ -116,22 +108,7 @@ def start(
     pause_image: str,
     control_group: str,
 ) -> RealNode:
-    """Start a node; it joins the cluster by itself soon after.
-
-    Args:
-        name: of the node in the cluster.
-        folder: gets its files.
-        plane: the cluster's control plane.
-        number: of this machine's nodes.
-        labels: that the node has once it joins, apart from those that a kubelet may not set.
-        taints: that it has once it joins: (key, value, effect).
-        registry: host:port that stands for every registry, plain http.
-        pause_image: reference of the sandbox's image in that registry.
-        control_group: of the home; the node's own is made below it.
-
-    Raises:
-        FleetError: the machine does not allow it.
-    """
+    """Start a node; it joins the cluster by itself soon after."""
     (port,) = processes.free_ports(1)
     spec = NodeSpec(
         name=name,

@@ -83,13 +83,7 @@ class NodeSpec:
 
 
 def write_files(spec: NodeSpec, folder: Path, authority: Certificate) -> None:
-    """Write all files that the node reads into the folder, which it sees as /var/lib/node.
-
-    Args:
-        spec: the node.
-        folder: gets the files.
-        authority: of the cluster; certifies the node.
-    """
+    """Write all files that the node reads into the folder, which it sees as /var/lib/node."""
     texts = {
         "containerd.toml": _containerd(spec),
         "cni/10-ptp.conflist": json.dumps(_network(spec)),

@@ -45,15 +45,7 @@ def storage_of(scale: float) -> Path:
 
 
 def start(folder: Path, storage: Path) -> LocalRegistry:
-    """Start a registry; `wait_until_up` before using it.
-
-    Args:
-        folder: of the home; the process ends with it.
-        storage: of the images; several registries may share it.
-
-    Raises:
-        RehearsalError: docker-registry is not installed.
-    """
+    """Start a registry; `wait_until_up` before using it."""
     program = next(each for each in packages.PACKAGES if each.name == "docker-registry")
     if not program.path():
         raise RehearsalError(
@@ -70,12 +62,7 @@ def start(folder: Path, storage: Path) -> LocalRegistry:
 
 
 def write_registries_conf(path: Path, mirror: str) -> None:
-    """Write the containers-registries.conf(5) that leads skopeo to the mirror.
-
-    Args:
-        path: of the file, for CONTAINERS_REGISTRIES_CONF.
-        mirror: host:port, plain http.
-    """
+    """Write the containers-registries.conf(5) that leads skopeo to the mirror."""
     entries = [
         f"""
 [[registry]]
@@ -102,11 +89,7 @@ def _configuration(port: int, storage: Path) -> dict[str, object]:
 
 
 def wait_until_up(registry: LocalRegistry) -> None:
-    """Wait until the registry answers.
-
-    Raises:
-        RehearsalError: it does not.
-    """
+    """Wait until the registry answers."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection(registry.address, timeout=2)

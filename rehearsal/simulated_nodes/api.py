@@ -125,14 +125,7 @@ class _Version(msgspec.Struct):
 
 
 class EmitterApi:
-    """The administrator's connection to one cluster, of one asyncio loop.
-
-    Args:
-        server: https URL.
-        authority: path of the authority's certificate, PEM.
-        certificate: path of the client's, PEM.
-        key: path of its key, PEM.
-    """
+    """The administrator's connection to one cluster, of one asyncio loop."""
 
     def __init__(self, server: str, *, authority: str, certificate: str, key: str) -> None:
         context = ssl.create_default_context(cafile=authority)
@@ -156,11 +149,7 @@ class EmitterApi:
     async def send(
         self, method: str, path: str, body: Object, content: str = "application/json"
     ) -> None:
-        """Create, change or delete an object; one that is gone, or there already, is no error.
-
-        Raises:
-            RuntimeError: the API server refused.
-        """
+        """Create, change or delete an object; one that is gone, or there already, is no error."""
         data = json.dumps(body).encode()
         for attempt in range(_TRIES):
             try:

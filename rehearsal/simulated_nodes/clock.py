@@ -14,11 +14,7 @@ from rehearsal.simulated_nodes.lateness import Lateness
 
 
 class Clock:
-    """The clock of an emitter's nodes.
-
-    Args:
-        speed: node seconds to one of the clock.
-    """
+    """The clock of an emitter's nodes."""
 
     def __init__(self, speed: float) -> None:
         self.speed = speed

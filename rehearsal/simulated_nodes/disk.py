@@ -51,15 +51,7 @@ class DiskHands:
 
 
 class NodeDisk:
-    """Minds the disk of one node, from the first shortage until there is room again.
-
-    Args:
-        node: its name.
-        images: what is on the disk.
-        clock: of the node.
-        times: where its random times come from.
-        hands: what it may do.
-    """
+    """Minds the disk of one node, from the first shortage until there is room again."""
 
     def __init__(
         self, node: str, images: ImageStore, clock: Clock, times: random.Random, hands: DiskHands

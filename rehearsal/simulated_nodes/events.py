@@ -85,13 +85,7 @@ class Correlator:
         self._buckets: dict[str, TokenBucket] = {}
 
     def correlate(self, event: Object, now: float, name: str) -> Object | None:
-        """The event to send, with a count above 1 if it is there already; None to send nothing.
-
-        Args:
-            event: a core/v1 Event with count 1.
-            now: node seconds.
-            name: of a combined event, should it become one.
-        """
+        """The event to send, with a count above 1 if it is there already; None to send nothing."""
         event, key = self._aggregate(event, now, name)
         if seen := self._seen.get(key):
             event = {
@@ -125,14 +119,7 @@ class Correlator:
 
 
 class Recorder:
-    """The event recorder of one node's kubelet.
-
-    Args:
-        node: its name.
-        clock: of the node.
-        send: to the API server.
-        annotations: of every event.
-    """
+    """The event recorder of one node's kubelet."""
 
     def __init__(self, node: str, clock: Clock, send: Send, annotations: dict[str, str]) -> None:
         self._node = node

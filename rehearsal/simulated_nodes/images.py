@@ -139,16 +139,7 @@ class ImageStore:
         ]
 
     def collect(self, now: float, in_use: Sequence[str], wanted: int) -> int:
-        """Remove images that no container runs, those first that were used longest ago.
-
-        Args:
-            now: images that came less than two minutes before stay.
-            in_use: references that containers run.
-            wanted: bytes to free.
-
-        Returns:
-            The bytes freed.
-        """
+        """Remove images that no container runs, those first that were used longest ago."""
         before = self.image_bytes
         for name, held in sorted(self._held.items(), key=lambda each: each[1].used_at):
             freed = before - self.image_bytes

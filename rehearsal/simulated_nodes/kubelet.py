@@ -60,14 +60,7 @@ class _StopError(Exception):
 
 
 class Kubelet:
-    """The kubelet of one node.
-
-    Args:
-        site: what it shares with the others.
-        name: of the node.
-        capacity: bytes of its disk.
-        parallel_pulls: images that it pulls at once.
-    """
+    """The kubelet of one node."""
 
     def __init__(self, site: Site, name: str, capacity: int, parallel_pulls: int) -> None:
         self.name = name

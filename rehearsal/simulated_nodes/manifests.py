@@ -51,17 +51,7 @@ class Claim:
 
 
 def make_claim(repository: str, tag: ImageTag, scale: float) -> Claim:
-    """Manifest and config of the image that a name would stand for; pure.
-
-    Args:
-        repository: without its registry. What those of the original study hold is claimed as it
-            is: zeros, which hardly travel; all else as this program would make it.
-        tag: layers, size and salt.
-        scale: of the image's size to the tag's.
-
-    Raises:
-        UserError: no such image can be made.
-    """
+    """Manifest and config of the image that a name would stand for; pure."""
     original = ORIGINAL in repository
     plan = plan_image(tag, scale=scale, compressibility=_ZEROS if original else _MADE)
     layers = [_layer(plan, layer) for layer in plan.layers]

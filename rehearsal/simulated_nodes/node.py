@@ -67,11 +67,7 @@ class Emitter:
     log: Path
 
     def check(self) -> None:
-        """Make sure that it still runs.
-
-        Raises:
-            FleetError: it ended; the sentence holds its last words.
-        """
+        """Make sure that it still runs."""
         if self.process.poll() is not None:
             raise FleetError(
                 f"What acts for the simulated nodes ended: {processes.last_words(self.log)}."
@@ -86,15 +82,7 @@ def start_emitter(
     home: Path,
     say: Callable[[str], None],
 ) -> Emitter:
-    """Start the emitter of a cluster; it ends with the cluster's folder.
-
-    Args:
-        plane: the cluster's control plane.
-        mirror: host:port of what stands for every registry, plain http.
-        options: speed and faults.
-        home: folder of the rehearsal, for what faults struck and how late it was.
-        say: gets a line should it end by itself.
-    """
+    """Start the emitter of a cluster; it ends with the cluster's folder."""
     folder = plane.folder / "emitter"
     folder.mkdir()
     config = EmitterConfig(

@@ -17,14 +17,7 @@ _HOST = "127.0.0.1"
 
 
 class PodReport:
-    """The status of one pod.
-
-    Args:
-        pod: as the node took it on.
-        clock: of the node.
-        api: where it is told.
-        connected: unset while the node cannot tell anything.
-    """
+    """The status of one pod."""
 
     def __init__(self, pod: Pod, clock: Clock, api: EmitterApi, connected: asyncio.Event) -> None:
         self.pod = pod

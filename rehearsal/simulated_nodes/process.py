@@ -31,11 +31,7 @@ _LOOK_S = 1.0
 
 
 class Emitter:
-    """Acts for all simulated nodes of one cluster.
-
-    Args:
-        config: what it was told.
-    """
+    """Acts for all simulated nodes of one cluster."""
 
     def __init__(self, config: EmitterConfig) -> None:
         self._config = config

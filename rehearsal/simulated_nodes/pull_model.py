@@ -94,11 +94,7 @@ class Parameters(BaseModel):
 
 
 def load_parameters(path: Path = PARAMETERS) -> Parameters:
-    """Read the parameters.
-
-    Raises:
-        ValueError: one is missing, out of range, or has no source.
-    """
+    """Read the parameters."""
     return Parameters.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
@@ -143,15 +139,7 @@ def pull_time(
     download_s: float,
     chance: float = 1.0,
 ) -> PullTime:
-    """What a pull takes on an idle node whose downloads took so long.
-
-    Args:
-        parameters: of the model.
-        disk: of the node.
-        layers: those that the node has not, lowest first; none for an image that is there.
-        download_s: seconds in which their bytes travelled.
-        chance: factor on the whole.
-    """
+    """What a pull takes on an idle node whose downloads took so long."""
     total = sum(layer.compressed for layer in layers) or 1
     arrived = done = 0.0
     written = 0.0
@@ -175,9 +163,6 @@ class SharedRegistry:
 
     Each has the least of its own cap and its share. Downloads of one cap progress alike, so one
     sum a cap tells how far each of them is, and a heap which is the next to end.
-
-    Args:
-        rate: bytes per second for all.
     """
 
     def __init__(self, rate: float) -> None:
@@ -188,13 +173,7 @@ class SharedRegistry:
         self._number = 0
 
     def join(self, now: float, cap: float, size: float) -> int:
-        """A download begins; its number.
-
-        Args:
-            now: seconds, never less than in the call before.
-            cap: bytes per second that it takes at most.
-            size: bytes.
-        """
+        """A download begins; its number."""
         self._advance(now)
         self._number += 1
         heap = self._ends.setdefault(cap, [])

@@ -30,13 +30,7 @@ class PullError(Exception):
 
 
 class NodesRegistry:
-    """The registry as all nodes of an emitter see it.
-
-    Args:
-        mirror: host:port that stands for every registry, plain http.
-        rate: bytes per node second for all nodes together.
-        clock: of the nodes.
-    """
+    """The registry as all nodes of an emitter see it."""
 
     def __init__(self, mirror: str, rate: float, clock: Clock) -> None:
         self._mirror = mirror
@@ -53,11 +47,7 @@ class NodesRegistry:
         await self._session.close()
 
     async def resolve(self, reference: str) -> StoredImage:
-        """The image that a reference names.
-
-        Raises:
-            PullError: the registry does not have it, or does not answer.
-        """
+        """The image that a reference names."""
         if reference not in self._images:
             asking = self._asking.get(reference)
             if asking is None:
@@ -68,12 +58,7 @@ class NodesRegistry:
         return self._images[reference]
 
     async def download(self, cap: float, size: int) -> float:
-        """Wait as long as bytes travel that share the registry's rate; node seconds.
-
-        Args:
-            cap: bytes per node second that the node takes at most.
-            size: bytes.
-        """
+        """Wait as long as bytes travel that share the registry's rate; node seconds."""
         begun = self._clock.now()
         number = self._link.join(begun, cap, size)
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -19,13 +19,7 @@ _SENT_SHARE = 0.01
 
 
 class KubeletServer:
-    """Serves the kubelets of an emitter.
-
-    Args:
-        certificate: path of a certificate that is valid for loopback, PEM.
-        key: path of its key, PEM.
-        clock: of the nodes.
-    """
+    """Serves the kubelets of an emitter."""
 
     def __init__(self, certificate: str, key: str, clock: Clock) -> None:
         self._clock = clock
