@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rehearsal.faults.catalogue import KINDS as KINDS_OF_FAULTS
-from rehearsal.machine.doctor import Finding, examine, is_ready
-from rehearsal.machine.ending import end
-from rehearsal.machine.home import default_home
+from rehearsal.machine.home import default_home, end
 from rehearsal.machine.options import DEFAULT_SCALE, KINDS
+from rehearsal.machine.requirements import Finding, examine, is_ready
 from rehearsal.pulumi.stand_ins import provider_variables
-from rehearsal.session import handling, session
+from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -121,7 +120,7 @@ def main() -> None:
 def _run(command: list[str]) -> int:
     """Run a command in the foreground; its exit code as a shell gives it."""
     # Ctrl-C reaches the command too, which decides. A handler, unlike ignoring, is not inherited.
-    with handling(signal.SIGINT, lambda *_: None):
+    with signal_handler(signal.SIGINT, lambda *_: None):
         try:
             process = subprocess.Popen(command)
         except OSError as error:

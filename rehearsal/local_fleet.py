@@ -31,7 +31,7 @@ from rehearsal.real_nodes import node as real_node
 from rehearsal.real_nodes.node import RealNode
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes import node as simulated_node
-from rehearsal.simulated_nodes.lateness import worst_report
+from rehearsal.simulated_nodes.clock import worst_report
 from rehearsal.simulated_nodes.tunnel import KubeletTunnel
 from schema.names import MEASURED_LABEL
 

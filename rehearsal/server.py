@@ -22,8 +22,7 @@ from pathlib import Path
 
 from rehearsal.google import environment
 from rehearsal.machine import processes, programs
-from rehearsal.machine.cleanup import clear
-from rehearsal.machine.home import Home, RehearsalError, lock, write_json
+from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
 from rehearsal.machine.options import Options, parse_options
 from rehearsal.real_nodes import registry
 from schema.errors import UserError
@@ -138,7 +137,7 @@ def _start_stand_ins(
                 return {str(name): int(port) for name, port in json.loads(line).items()}
             time.sleep(0.05)
         raise RehearsalError(
-            f"The stand-ins of Pulumi's providers did not start: {processes.last_words(log)}.",
+            f"The stand-ins of Pulumi's providers did not start: {processes.log_tail(log)}.",
             "make setup",
         )
 

@@ -24,17 +24,17 @@ from typing import Any, NoReturn
 
 from rehearsal.faults.faults import injected_file, parse_faults, refuse_simulated
 from rehearsal.machine import processes, requirements
-from rehearsal.machine.ending import end
 from rehearsal.machine.home import (
     Home,
     RehearsalError,
     default_home,
+    end,
     is_locked,
     read_json,
     write_json,
 )
 from rehearsal.machine.options import DEFAULT_SCALE, Options
-from rehearsal.simulated_nodes.lateness import worst_report
+from rehearsal.simulated_nodes.clock import worst_report
 from schema.names import REHEARSAL_VARIABLE
 from tools.programs import cache_root
 
@@ -90,7 +90,7 @@ def session(
 
 
 @contextmanager
-def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+def signal_handler(number: signal.Signals, handler: Any) -> Iterator[None]:
     """Handle a signal in a way for a while; Python does so in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -189,7 +189,10 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         _say(f"WARNING: {report.warning}")
     begun = time.monotonic()
     # a second Ctrl-C must not leave half of it
-    with handling(signal.SIGINT, signal.SIG_IGN), handling(signal.SIGTERM, signal.SIG_IGN):
+    with (
+        signal_handler(signal.SIGINT, signal.SIG_IGN),
+        signal_handler(signal.SIGTERM, signal.SIG_IGN),
+    ):
         end(home)
         if process:
             process.wait()
@@ -230,7 +233,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield  # the program has a way of its own
         return
-    with handling(signal.SIGTERM, _interrupt):
+    with signal_handler(signal.SIGTERM, _interrupt):
         yield
 
 

@@ -226,12 +226,12 @@ def _wait_until_ready(plane: LocalControlPlane) -> None:
         if dead := _dead(plane.folder):
             raise FleetError(
                 f"The control plane in {plane.folder} did not start, since {dead} ended: "
-                f"{processes.last_words(_log_of(plane.folder, dead))}."
+                f"{processes.log_tail(_log_of(plane.folder, dead))}."
             )
         if time.monotonic() > deadline:
             raise FleetError(
                 f"The API server of {plane.folder} was not ready after {_START_S:.0f} s: "
-                f"{processes.last_words(_log_of(plane.folder, 'kube-apiserver'))}."
+                f"{processes.log_tail(_log_of(plane.folder, 'kube-apiserver'))}."
             )
         time.sleep(0.05)
 
@@ -260,7 +260,7 @@ def _dead(folder: Path) -> str | None:
 def _complaint(folder: Path, log: Path) -> str:
     dead = _dead(folder) if _workdir(folder).is_dir() else None
     path = _log_of(folder, dead) if dead and _log_of(folder, dead).exists() else log
-    return f"{os.path.basename(path)} ends with: {processes.last_words(path)}"  # noqa: PTH119
+    return f"{os.path.basename(path)} ends with: {processes.log_tail(path)}"  # noqa: PTH119
 
 
 def _log_of(folder: Path, name: str) -> Path:

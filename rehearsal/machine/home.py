@@ -1,20 +1,29 @@
-"""The folder that holds all of a rehearsal: where what lies, and who owns it.
+"""The folder that holds all of a rehearsal: its files, its owner, and how it is ended and removed.
 
 One session at a time uses a home. The server that runs a session holds a lock on the folder
 itself, which ends with the process and leaves no file. A folder that is not a rehearsal's is
 never used, since a home is emptied without asking.
+
+Everything that a rehearsal leaves on the machine carries the home's name: processes by a variable
+of their environment, mounts by their path, cgroups by a name made of the home's path, files by
+being in the folder. What has no such mark is not touched. The registry's storage is a cache
+elsewhere and stays.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rehearsal.machine import cgroups, processes
 from schema.errors import ExitCode, UserError
 
 HOME_VARIABLE = "PULL_STUDY_REHEARSAL_HOME"
@@ -175,3 +184,84 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+STOP_S = 10.0
+"""In which a server stops all clusters and removes its home."""
+
+
+def end(home: Home) -> bool:
+    """End the server of a home with all that it runs, or remove what a killed one left."""
+    if not home.folder.exists():
+        return False
+    server = read_json(home.server_file)
+    if server and is_locked(home):
+        processes.terminate(int(server["pid"]), home.folder)
+        deadline = time.monotonic() + STOP_S
+        while processes.running(home.folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    processes.stop(home.folder)
+    if not home.folder.exists():
+        return True
+    descriptor = lock(home)
+    if descriptor is None:
+        raise RehearsalError(
+            f"The rehearsal in {home.folder} is just being started anew, so it was left alone.",
+            "python -m rehearsal down",
+        )
+    try:
+        clear(home)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def clear(home: Home, *, whole: bool = True) -> None:
+    """Remove everything of a home that this process has locked. Idempotent."""
+    try:
+        processes.stop(home.folder)
+        if cgroups.ROOT.is_dir():
+            cgroups.remove(home.control_group)
+        for point in sorted(mounts_below(home.folder), reverse=True):
+            subprocess.run(["umount", "--lazy", str(point)], check=True, capture_output=True)
+        _remove_files(home, whole=whole)
+    except (
+        processes.StillRunningError,
+        cgroups.ControlGroupError,
+        subprocess.CalledProcessError,
+        OSError,
+    ) as error:
+        raise RehearsalError(
+            f"The rehearsal in {home.folder} could not be removed entirely: {error}.",
+            "python -m rehearsal down, as the user who started it",
+        ) from error
+
+
+def mounts_below(folder: Path, mounts: str | None = None) -> list[Path]:
+    """Mount points at or below a folder."""
+    if mounts is None:
+        mounts = _MOUNTS.read_text(encoding="utf-8") if _MOUNTS.exists() else ""
+    points = (Path(unescape_mount(line.split()[4])) for line in mounts.splitlines())
+    return [point for point in points if point.is_relative_to(folder)]
+
+
+def unescape_mount(path: str) -> str:
+    r"""A path as proc(5) writes it in mountinfo, blanks and the like as \040."""
+    return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), path)
+
+
+def _remove_files(home: Home, *, whole: bool) -> None:
+    for entry in list(home.folder.iterdir()) if home.folder.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif whole or entry != home.mark:
+            entry.unlink()
+    if not whole:
+        return
+    home.folder.rmdir()
+    with suppress(OSError):  # not empty: something else of ours is there
+        if home.folder.parent.name == "pull-study":
+            os.rmdir(home.folder.parent)  # noqa: PTH106

@@ -132,7 +132,7 @@ def _first_of_kernel() -> int:
     return max(first, _LOWEST_PORT + 10_000)
 
 
-def last_words(log: Path, lines: int = 3) -> str:
+def log_tail(log: Path, lines: int = 3) -> str:
     """The end of a log on one line, for an error's sentence."""
     with suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,18 +1,21 @@
 """The programs that come first on PATH in a rehearsal, and Pulumi's folder of plugins.
 
-skopeo is led to the mirror. pulumi is the one that tools/ locates, with a language host beside it:
-the official one where pulumi is installed with it, else this project's own. Provider plugins that
-the user has installed are linked in; for the others there are stand-ins.
+- skopeo is pointed to the mirror.
+- pulumi is the one that tools/ locates, with a language host beside it: the official one where
+  pulumi is installed with it, else this project's own.
+- Provider plugins that the user has installed are linked; the others are replaced by fakes.
+- gke-gcloud-auth-plugin, which on GKE prints the Google user's access token, prints a token of the
+  clusters' static token file: the same kubeconfig works here, with an administrator's rights.
 """
 
 import os
+import secrets
 import shutil
 import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from rehearsal.machine import auth_plugin
 from rehearsal.machine.home import Home
 from tools import packages
 from tools.programs import locate
@@ -26,7 +29,7 @@ _LANGUAGE_HOST = "pulumi-language-python"
 def write_programs(home: Home) -> None:
     """Write them into the home."""
     home.programs.mkdir(exist_ok=True)
-    auth_plugin.write_plugin(home)
+    write_plugin(home)
     skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()
     if skopeo:  # its option is older than its variable for the same thing
         command = f'exec {skopeo} --registries-conf "{home.registries_conf}" "$@"'
@@ -65,3 +68,30 @@ def _link(program: Path, path: Path) -> None:
         path.hardlink_to(program)
         return
     shutil.copy2(program, path)
+
+
+AUTH_PLUGIN = "gke-gcloud-auth-plugin"
+
+_AUTH_SCRIPT = """\
+#!/bin/sh
+# Answers in the version of the ExecCredential API that it is asked in (client-go, plugin/exec).
+case "$KUBERNETES_EXEC_INFO" in
+*'client.authentication.k8s.io/v1"'*) version=v1 ;;
+*) version=v1beta1 ;;
+esac
+printf '{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/%%s", ' "$version"
+printf '"status": {"token": "%(token)s"}}\\n'
+"""
+
+
+def write_plugin(home: Home) -> None:
+    """Write the clusters' token file, and the plugin that prints its one token."""
+    token = secrets.token_urlsafe(32)
+    _write(home.token_file, f'{token},rehearsal-user,rehearsal-user,"system:masters"\n', 0o600)
+    home.programs.mkdir(exist_ok=True)
+    _write(home.programs / AUTH_PLUGIN, _AUTH_SCRIPT % {"token": token}, 0o700)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.touch(mode=mode)
+    path.write_text(text, encoding="ascii")

@@ -93,7 +93,7 @@ class RealNode:
     def _story(self) -> str:
         logs = (self.folder / "log" / f"{name}.log" for name in ("kubelet", "pause", "containerd"))
         log = next((log for log in logs if log.exists()), self.folder / "start.log")
-        return f"{log.name} ends with: {processes.last_words(log)}"
+        return f"{log.name} ends with: {processes.log_tail(log)}"
 
 
 def start(

@@ -102,6 +102,6 @@ def wait_until_up(registry: LocalRegistry) -> None:
         finally:
             connection.close()
     raise RehearsalError(
-        f"docker-registry did not start: {processes.last_words(registry.log)}.",
+        f"docker-registry did not start: {processes.log_tail(registry.log)}.",
         f"see {registry.log}",
     )

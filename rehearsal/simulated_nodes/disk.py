@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from rehearsal.simulated_nodes import messages as words
+from rehearsal.simulated_nodes import messages
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.events import timestamp
 from rehearsal.simulated_nodes.images import ImageStore
@@ -42,7 +42,7 @@ class DiskHands:
         spawn: runs something beside.
     """
 
-    record: Callable[[words.Saying, float], None]
+    record: Callable[[messages.EventText, float], None]
     patch_status: Callable[[Object], Awaitable[None]]
     tell_images: Callable[[], None]
     in_use: Callable[[], list[str]]
@@ -124,7 +124,7 @@ class NodeDisk:
         """One round of the eviction manager."""
         if not self.has_pressure:
             self._set_pressure(at, pressed=True)
-        self._hands.record(words.RECLAIMING, at)
+        self._hands.record(messages.RECLAIMING, at)
         self._images.collect(at, self._hands.in_use(), self._images.capacity)
         if self._images.is_pressed and self._hands.evict(at):
             self._images.ballast = 0  # whatever a fault had put there is cleared away
@@ -134,11 +134,11 @@ class NodeDisk:
             return
         freed = self._images.collect(at, self._hands.in_use(), wanted)
         if freed < wanted:
-            self._hands.record(words.collection_failed(wanted, freed), at)
+            self._hands.record(messages.collection_failed(wanted, freed), at)
         self._hands.tell_images()
 
     def _set_pressure(self, at: float, *, pressed: bool) -> None:
         self.has_pressure = pressed
         word = "NodeHasDiskPressure" if pressed else "NodeHasNoDiskPressure"
-        self._hands.record(words.node_status(self._node, word), at)
+        self._hands.record(messages.node_status(self._node, word), at)
         self._hands.spawn(self.tell_pressure(at))

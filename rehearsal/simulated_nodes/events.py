@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rehearsal.simulated_nodes.clock import Clock
-from rehearsal.simulated_nodes.messages import Saying
+from rehearsal.simulated_nodes.messages import EventText
 
 Object = dict[str, Any]
 Send = Callable[[Object, bool], Awaitable[None]]
@@ -135,7 +135,7 @@ class Recorder:
         self.dropped = 0
         """Events that found the queue full, or were too similar."""
 
-    def record(self, about: Object, saying: Saying, instant: float) -> None:
+    def record(self, about: Object, saying: EventText, instant: float) -> None:
         """Say something about an object at an instant; it is sent soon after."""
         at = max(self._clock.at(instant) + self.offset, self._last + _MICROSECOND)
         self._last = at

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rehearsal.faults.nodes import Pull, PullFaults
-from rehearsal.simulated_nodes import messages as words
-from rehearsal.simulated_nodes import pull_model
+from rehearsal.simulated_nodes import messages, pull_model
 from rehearsal.simulated_nodes.api import STRATEGIC, EmitterApi, Pod
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.disk import DiskHands, NodeDisk
@@ -136,7 +135,7 @@ class Kubelet:
     async def _end(self, pod: Pod) -> None:
         """A pod is to end: its container is stopped and the object removed."""
         if pod.metadata.uid in self._in_use:
-            self._say(pod, words.killing(pod.spec.containers[0].name), self._clock.now())
+            self._say(pod, messages.killing(pod.spec.containers[0].name), self._clock.now())
         self.drop(pod.metadata.uid)
         path = f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}"
         await self.connected.wait()
@@ -164,7 +163,7 @@ class Kubelet:
         parameters = self._site.parameters
         container = pod.spec.containers[0]
         if self.disk.has_pressure:
-            said = words.rejected()
+            said = messages.rejected()
             self._say_of_pod(pod, said, begun)
             report.fail("Evicted", said.message, begun)
             return
@@ -178,10 +177,10 @@ class Kubelet:
         )
         at += parameters.create_s * busy * self._random.lognormvariate(0, 0.3)
         await self._clock.until(at)
-        self._say(pod, words.created(container.name), at)
+        self._say(pod, messages.created(container.name), at)
         at += parameters.start_s * busy * self._random.lognormvariate(0, 0.3)
         await self._clock.until(at)
-        self._say(pod, words.started(container.name), at)
+        self._say(pod, messages.started(container.name), at)
         report.running(image.name, at)
         started = at
         at += _run_s(container.command) + settle_s
@@ -212,14 +211,14 @@ class Kubelet:
             self.images.add(reference, image, at)
         is_there = self.images.has(reference)
         if container.image_pull_policy == "Never" and not is_there:
-            said = words.never_present(reference)
+            said = messages.never_present(reference)
             while True:
                 self._say(pod, said, at)
-                self._say(pod, words.container_error("ErrImageNeverPull"), at)
+                self._say(pod, messages.container_error("ErrImageNeverPull"), at)
                 report.waiting("ErrImageNeverPull", said.message, at)
                 at = await self._next_sync(at)
         if is_there and container.image_pull_policy != "Always" and presence != "disguised":
-            self._say(pod, words.present(reference), at)
+            self._say(pod, messages.present(reference), at)
         else:
             return await self._pull(pod, report, pull, at, disguised=presence == "disguised")
         image_there = self.images.use(reference, at)
@@ -233,19 +232,19 @@ class Kubelet:
         back_off, attempt = _FIRST_BACK_OFF_S, 0
         while True:
             attempt += 1
-            self._say(pod, words.pulling(pull.image), at)
+            self._say(pod, messages.pulling(pull.image), at)
             try:
                 image, begun, time = await self._try(pull, attempt, at, disguised=disguised)
             except PullError as error:
                 at = self._clock.now()
-                self._say(pod, words.pull_failed(pull.image, str(error)), at)
-                self._say(pod, words.container_error("ErrImagePull"), at)
+                self._say(pod, messages.pull_failed(pull.image, str(error)), at)
+                self._say(pod, messages.container_error("ErrImagePull"), at)
                 report.waiting("ErrImagePull", str(error), at)
                 at = await self._back_off(pod, report, str(error), at, back_off)
                 back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
                 continue
             end = begun + time.pull_s
-            said = words.pulled(pull.image, end - begun, end - at, image.size)
+            said = messages.pulled(pull.image, end - begun, end - at, image.size)
             self._say(pod, said, end)
             return image, end, time.settle_s
 
@@ -276,20 +275,20 @@ class Kubelet:
     ) -> tuple[StoredImage, pull_model.PullTime]:
         parameters, faults = self._site.parameters, self._site.faults
         self._pulls[pull.image] = number = self._pulls.get(pull.image, 0) + 1
-        chance = parameters.chance(self.name, pull.image, number) * faults.factor(pull)
+        noise = parameters.noise_factor(self.name, pull.image, number) * faults.factor(pull)
         if error := faults.error(pull, attempt):
-            await self._clock.until(begun + parameters.resolve_s * chance)
+            await self._clock.until(begun + parameters.resolve_s * noise)
             raise PullError(error)
         image = await self._site.registry.resolve(pull.image)
         if disguised:
-            return image, pull_model.PullTime(_DISGUISED_S * chance, 0.0)
+            return image, pull_model.PullTime(_DISGUISED_S * noise, 0.0)
         missing = self.images.missing(image)
         if faults.disk_full(pull):
             self.disk.fill()
         if not self.images.fits(missing):
             room_s = self.images.available / parameters.unpack_bytes_per_s
-            await self._clock.until(begun + (parameters.resolve_s + room_s) * chance)
-            raise PullError(words.no_space(pull.image, missing[-1].diff_id))
+            await self._clock.until(begun + (parameters.resolve_s + room_s) * noise)
+            raise PullError(messages.no_space(pull.image, missing[-1].diff_id))
         layers = [LayerSize(layer.compressed, layer.unpacked) for layer in missing]
         download_s = 0.0
         if layers:
@@ -298,7 +297,7 @@ class Kubelet:
             download_s = await self._site.registry.download(cap, size)
             self.received += size
         return image, pull_model.pull_time(
-            parameters, self._disk_speed, layers, download_s=download_s, chance=chance
+            parameters, self._disk_speed, layers, download_s=download_s, noise=noise
         )
 
     async def _back_off(
@@ -307,9 +306,9 @@ class Kubelet:
         """Wait before the next try, and say so at each look at the pod; when it is over."""
         until = at + wait_s
         while (at := await self._next_sync(at)) < until:
-            said = words.backing_off(pod.spec.containers[0].image)
+            said = messages.backing_off(pod.spec.containers[0].image)
             self._say(pod, said, at)
-            self._say(pod, words.container_error("ImagePullBackOff"), at)
+            self._say(pod, messages.container_error("ImagePullBackOff"), at)
             report.waiting("ImagePullBackOff", f"{said.message}: ErrImagePull: {error}", at)
         return at
 
@@ -338,14 +337,14 @@ class Kubelet:
         if not alive:
             return False
         task, report = self._running[alive[-1]]
-        said = words.evicted(self.images.eviction_threshold, self.images.available)
+        said = messages.evicted(self.images.eviction_threshold, self.images.available)
         self._say_of_pod(report.pod, said, at)
         task.cancel()
         self._in_use.pop(alive[-1], None)
         report.fail("Evicted", said.message, at)
         return True
 
-    def _say_of_node(self, saying: words.Saying, at: float) -> None:
+    def _say_of_node(self, saying: messages.EventText, at: float) -> None:
         reference = {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}
         self.recorder.record(reference, saying, at)
 
@@ -367,12 +366,12 @@ class Kubelet:
             "PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status}, STRATEGIC
         )
 
-    def _say(self, pod: Pod, saying: words.Saying, at: float) -> None:
+    def _say(self, pod: Pod, saying: messages.EventText, at: float) -> None:
         """An event about a pod's container."""
         field = f"spec.containers{{{pod.spec.containers[0].name}}}"
         self.recorder.record({**_reference(pod), "fieldPath": field}, saying, at)
 
-    def _say_of_pod(self, pod: Pod, saying: words.Saying, at: float) -> None:
+    def _say_of_pod(self, pod: Pod, saying: messages.EventText, at: float) -> None:
         self.recorder.record(_reference(pod), saying, at)
 
     async def _send_event(self, event: Object, again: bool) -> None:

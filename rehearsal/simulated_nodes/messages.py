@@ -6,7 +6,7 @@ NORMAL, WARNING = "Normal", "Warning"
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class EventText:
     """What an event says.
 
     Attributes:
@@ -33,14 +33,14 @@ def go_duration(seconds: float) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
-def pulling(image: str) -> Saying:
+def pulling(image: str) -> EventText:
     """A pull begins, or waits for another."""
-    return Saying(NORMAL, "Pulling", f'Pulling image "{image}"')
+    return EventText(NORMAL, "Pulling", f'Pulling image "{image}"')
 
 
-def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> Saying:
+def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> EventText:
     """A pull has ended."""
-    return Saying(
+    return EventText(
         NORMAL,
         "Pulled",
         f'Successfully pulled image "{image}" in {go_duration(pull_s)} '
@@ -48,45 +48,45 @@ def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> Sayi
     )
 
 
-def present(image: str) -> Saying:
+def present(image: str) -> EventText:
     """Nothing is pulled."""
-    return Saying(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
+    return EventText(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
 
 
-def never_present(image: str) -> Saying:
+def never_present(image: str) -> EventText:
     """The image is not there and must not be pulled."""
     text = f'Container image "{image}" is not present with pull policy of Never'
-    return Saying(WARNING, "ErrImageNeverPull", text)
+    return EventText(WARNING, "ErrImageNeverPull", text)
 
 
-def pull_failed(image: str, error: str) -> Saying:
+def pull_failed(image: str, error: str) -> EventText:
     """A pull has failed with the runtime's sentence."""
-    return Saying(WARNING, "Failed", f'Failed to pull image "{image}": {error}')
+    return EventText(WARNING, "Failed", f'Failed to pull image "{image}": {error}')
 
 
-def backing_off(image: str) -> Saying:
+def backing_off(image: str) -> EventText:
     """A pull is not tried again yet."""
-    return Saying(NORMAL, "BackOff", f'Back-off pulling image "{image}"')
+    return EventText(NORMAL, "BackOff", f'Back-off pulling image "{image}"')
 
 
-def container_error(reason: str) -> Saying:
+def container_error(reason: str) -> EventText:
     """A container cannot be made, for a reason such as ErrImagePull."""
-    return Saying(WARNING, "Failed", f"Error: {reason}")
+    return EventText(WARNING, "Failed", f"Error: {reason}")
 
 
-def created(container: str) -> Saying:
+def created(container: str) -> EventText:
     """A container was made."""
-    return Saying(NORMAL, "Created", f"Created container: {container}")
+    return EventText(NORMAL, "Created", f"Created container: {container}")
 
 
-def started(container: str) -> Saying:
+def started(container: str) -> EventText:
     """A container runs."""
-    return Saying(NORMAL, "Started", f"Started container {container}")
+    return EventText(NORMAL, "Started", f"Started container {container}")
 
 
-def killing(container: str) -> Saying:
+def killing(container: str) -> EventText:
     """A container is being stopped."""
-    return Saying(NORMAL, "Killing", f"Stopping container {container}")
+    return EventText(NORMAL, "Killing", f"Stopping container {container}")
 
 
 def not_found(image: str) -> str:
@@ -113,17 +113,17 @@ def no_space(image: str, layer: str) -> str:
     )
 
 
-def node_status(node: str, status: str) -> Saying:
+def node_status(node: str, status: str) -> EventText:
     """A condition of the node has changed, such as NodeHasDiskPressure."""
-    return Saying(NORMAL, status, f"Node {node} status is now: {status}")
+    return EventText(NORMAL, status, f"Node {node} status is now: {status}")
 
 
-RECLAIMING = Saying(WARNING, "EvictionThresholdMet", "Attempting to reclaim ephemeral-storage")
+RECLAIMING = EventText(WARNING, "EvictionThresholdMet", "Attempting to reclaim ephemeral-storage")
 
 
-def evicted(threshold: int, available: int) -> Saying:
+def evicted(threshold: int, available: int) -> EventText:
     """A pod is evicted for want of disk; both in bytes."""
-    return Saying(
+    return EventText(
         WARNING,
         "Evicted",
         "The node was low on resource: ephemeral-storage. "
@@ -131,14 +131,14 @@ def evicted(threshold: int, available: int) -> Saying:
     )
 
 
-def rejected() -> Saying:
+def rejected() -> EventText:
     """A pod is not admitted for want of disk."""
-    return Saying(WARNING, "Evicted", "The node had condition: [DiskPressure]. ")
+    return EventText(WARNING, "Evicted", "The node had condition: [DiskPressure]. ")
 
 
-def collection_failed(wanted: int, found: int) -> Saying:
+def collection_failed(wanted: int, found: int) -> EventText:
     """Too few images could be removed; both in bytes."""
-    return Saying(
+    return EventText(
         WARNING,
         "FreeDiskSpaceFailed",
         "Failed to garbage collect required amount of images. "

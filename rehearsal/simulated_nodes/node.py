@@ -70,7 +70,7 @@ class Emitter:
         """Make sure that it still runs."""
         if self.process.poll() is not None:
             raise FleetError(
-                f"What acts for the simulated nodes ended: {processes.last_words(self.log)}."
+                f"What acts for the simulated nodes ended: {processes.log_tail(self.log)}."
             )
 
 
@@ -109,7 +109,7 @@ def start_emitter(
 
 def _await_end(emitter: Emitter, say: Callable[[str], None]) -> None:
     if emitter.process.wait() != -signal.SIGKILL:  # which is how a cluster's end ends it
-        say(f"what acts for the simulated nodes ended: {processes.last_words(emitter.log)}")
+        say(f"what acts for the simulated nodes ended: {processes.log_tail(emitter.log)}")
 
 
 def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, Any]:

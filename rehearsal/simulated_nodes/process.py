@@ -18,9 +18,8 @@ import msgspec
 from rehearsal.cluster.control_plane import JOB_LABEL, VIRTUAL_NODE
 from rehearsal.faults.nodes import pull_faults
 from rehearsal.simulated_nodes.api import STRATEGIC, EmitterApi, Node, Pod
-from rehearsal.simulated_nodes.clock import Clock
+from rehearsal.simulated_nodes.clock import Clock, Report, report_file, write_report
 from rehearsal.simulated_nodes.kubelet import Kubelet, Site
-from rehearsal.simulated_nodes.lateness import Report, report_file, write_report
 from rehearsal.simulated_nodes.node import PARALLEL_ANNOTATION, SIMULATED_LABEL, EmitterConfig
 from rehearsal.simulated_nodes.pull_model import load_parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry

@@ -7,7 +7,7 @@ Layers are downloaded three at once and unpacked one after another, each once it
 - unpacking runs at a rate per core until the page cache is full, then at the rate of the disk;
 - what is in the page cache then is written before the container's end is told (`settle_s`), as the
   original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
-- each layer costs a round trip and a moment of unpacking, and all of it varies a little by chance.
+- each layer costs a round trip and a moment of unpacking, and all of it has a little noise.
 
 Parameters and their sources are in pull_model.yaml; docs/rehearsal.md says how well they fit. It
 does not model other disks than the recorded one, image streaming, or several pulls on one disk.
@@ -87,8 +87,8 @@ class Parameters(BaseModel):
                 return disk
         return self.disks[-1]
 
-    def chance(self, *what: object) -> float:
-        """A factor about 1 for a pull that these words name, always the same for the same words."""
+    def noise_factor(self, *what: object) -> float:
+        """Log-normal factor about 1, deterministic for the named pull (node, image, attempt)."""
         name = "/".join(map(str, (self.seed, *what)))
         return random.Random(name).lognormvariate(0, self.noise)  # noqa: S311 - no secret
 
@@ -137,7 +137,7 @@ def pull_time(
     layers: Sequence[LayerSize],
     *,
     download_s: float,
-    chance: float = 1.0,
+    noise: float = 1.0,
 ) -> PullTime:
     """What a pull takes on an idle node whose downloads took so long."""
     total = sum(layer.compressed for layer in layers) or 1
@@ -155,7 +155,7 @@ def pull_time(
         done += (layer.unpacked - cached) / slowest
         written += layer.unpacked
     settle = min(written, disk.settle_bytes) / parameters.drain_bytes_per_s
-    return PullTime(chance * (parameters.resolve_s + done), chance * settle)
+    return PullTime(noise * (parameters.resolve_s + done), noise * settle)
 
 
 class SharedRegistry:

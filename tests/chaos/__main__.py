@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehearsal.faults.faults import injected_file
-from rehearsal.machine.ending import end
-from rehearsal.machine.home import HOME_VARIABLE, Home
+from rehearsal.machine.home import HOME_VARIABLE, Home, end
 from schema.names import REHEARSAL_VARIABLE
 from tests.chaos.findings import differences, findings, invented
 from tests.chaos.matrix import MATRIX, SEED, UNDISTURBED, Scenario

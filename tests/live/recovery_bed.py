@@ -27,8 +27,8 @@ from rehearsal.cluster.fleet import ClusterKey, ControlPlane
 from rehearsal.faults.faults import Faults, parse_faults
 from rehearsal.google.environment import PROJECT, debug_providers, google_variables
 from rehearsal.google.state import Kind
-from rehearsal.machine.auth_plugin import write_plugin
 from rehearsal.machine.home import Home
+from rehearsal.machine.programs import write_plugin
 from rehearsal.pulumi.providers import google_rest
 from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider

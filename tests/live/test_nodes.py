@@ -19,9 +19,8 @@ from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.fleet import ClusterKey, FleetError, LogLine, PoolSpec
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.machine import auth_plugin, processes, requirements
-from rehearsal.machine.cleanup import clear
-from rehearsal.machine.home import Home, lock
+from rehearsal.machine import processes, programs, requirements
+from rehearsal.machine.home import Home, clear, lock
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.image_tag import parse_tag
@@ -48,7 +47,7 @@ class Machine:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        auth_plugin.write_plugin(home)
+        programs.write_plugin(home)
         self.registry = registry.start(home.folder, home.folder / "registry")
         registry.wait_until_up(self.registry)
         build_pause(parse_target(self.registry.pause_image))

@@ -16,8 +16,7 @@ import requests
 
 from rehearsal import session
 from rehearsal.machine import processes, requirements
-from rehearsal.machine.ending import end
-from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError, is_locked, read_json
+from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError, end, is_locked, read_json
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from tests.live.footprint import Footprint, expect_same, footprint, processes_of
 

@@ -15,8 +15,7 @@ import yaml
 
 from experiment.run_folder import RunFolder
 from rehearsal.machine import requirements
-from rehearsal.machine.ending import end
-from rehearsal.machine.home import HOME_VARIABLE, Home
+from rehearsal.machine.home import HOME_VARIABLE, Home, end
 from schema.errors import ExitCode
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Phase, Status

@@ -17,9 +17,8 @@ from analysis.read.pull_message import parse_pulled
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.fleet import ClusterKey, LogLine, PoolSpec
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.machine import auth_plugin
-from rehearsal.machine.cleanup import clear
-from rehearsal.machine.home import Home, lock
+from rehearsal.machine import programs
+from rehearsal.machine.home import Home, clear, lock
 from rehearsal.machine.options import Options
 from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
@@ -44,7 +43,7 @@ class Cluster:
     """A cluster of simulated nodes, with an administrator's hand in it."""
 
     def __init__(self, home: Home, mirror: str, faults: tuple[str, ...] = ()) -> None:
-        auth_plugin.write_plugin(home)
+        programs.write_plugin(home)
         self.lines: list[LogLine] = []
         self.fleet = LocalFleet(
             home,

@@ -90,7 +90,7 @@ def modelled(
             parameters.disk_of(name),
             each,
             download_s=compressed / rate,
-            chance=parameters.chance(name, layers, size),
+            noise=parameters.noise_factor(name, layers, size),
         )
         found.append(pull.pull_s)
     return found
@@ -99,7 +99,7 @@ def modelled(
 def points(name: str, parameters: Parameters) -> list[Point]:
     """The images of a recording that two nodes or more pulled, model beside record.
 
-    The model's median is over many nodes, as which of them has which disk is chance.
+    The model's median is over many nodes, as which of them has which disk is noise.
     """
     sizes = compressed_sizes()
     return [

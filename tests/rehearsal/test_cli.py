@@ -8,10 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rehearsal import cli
-from rehearsal.machine import doctor, requirements
-from rehearsal.machine.doctor import Finding
+from rehearsal.machine import requirements
 from rehearsal.machine.home import HOME_VARIABLE, Home
-from rehearsal.machine.requirements import Obstacle
+from rehearsal.machine.requirements import Finding, Obstacle
 from tools import packages, programs
 from tools.part import Part
 
@@ -49,9 +48,9 @@ def test_findings_tell_parts_plugins_and_the_machine(
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
     obstacle = Obstacle("Real nodes need root, and this is a user.", "sudo -E")
     monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
-    found = doctor.examine(Home(tmp_path))
+    found = requirements.examine(Home(tmp_path))
     assert [each.name for each in found if each.state == "missing"] == ["kwok", "real nodes"]
-    assert not doctor.is_ready(found)
+    assert not requirements.is_ready(found)
     plugin = next(each for each in found if each.name == "Pulumi's gcp provider")
     assert plugin.state == "ok"
     assert plugin.detail.endswith("stand-in, no official plugin installed")

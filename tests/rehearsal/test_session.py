@@ -13,7 +13,7 @@ from rehearsal import session
 from rehearsal.machine import requirements
 from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError
 from rehearsal.machine.requirements import Obstacle
-from rehearsal.session import _keep_log, _variables, handling
+from rehearsal.session import _keep_log, _variables, signal_handler
 from schema.names import REHEARSAL_VARIABLE
 
 MODULE = sys.modules["rehearsal.session"]
@@ -83,14 +83,14 @@ def test_a_failure_s_log_outlives_the_home(
 
 def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
     before = signal.getsignal(signal.SIGUSR1)
-    with handling(signal.SIGUSR1, signal.SIG_IGN):
+    with signal_handler(signal.SIGUSR1, signal.SIG_IGN):
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGUSR1) is before
     failures: list[BaseException] = []
 
     def elsewhere() -> None:
         try:
-            with handling(signal.SIGUSR1, signal.SIG_IGN):
+            with signal_handler(signal.SIGUSR1, signal.SIG_IGN):
                 pass
         except BaseException as error:  # noqa: BLE001
             failures.append(error)

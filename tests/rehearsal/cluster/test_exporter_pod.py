@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.cluster.exporter_pod import (
+from rehearsal.cluster.exporter import (
     exporter_container,
     lead_into,
     program_arguments,

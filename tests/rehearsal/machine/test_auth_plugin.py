@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.machine.auth_plugin import NAME, write_plugin
 from rehearsal.machine.home import Home
+from rehearsal.machine.programs import AUTH_PLUGIN, write_plugin
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
@@ -19,7 +19,7 @@ def test_it_answers_in_the_version_that_it_is_asked_in(tmp_path: Path, version: 
     api = f"client.authentication.k8s.io/{version}"
     asked = json.dumps({"kind": "ExecCredential", "apiVersion": api, "spec": {}})
     done = subprocess.run(
-        [home.programs / NAME],
+        [home.programs / AUTH_PLUGIN],
         env={"KUBERNETES_EXEC_INFO": asked.replace('": "', '":"')},
         capture_output=True,
         check=True,
@@ -37,5 +37,5 @@ def test_the_token_is_new_each_time_and_for_this_user_alone(tmp_path: Path) -> N
     first = home.token_file.read_text()
     write_plugin(home)
     assert home.token_file.read_text() != first
-    for path in (home.token_file, home.programs / NAME):
+    for path in (home.token_file, home.programs / AUTH_PLUGIN):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0

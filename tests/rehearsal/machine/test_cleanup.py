@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.machine import processes
-from rehearsal.machine.cleanup import clear, mounts_below
-from rehearsal.machine.home import Home, RehearsalError, lock
+from rehearsal.machine.home import Home, RehearsalError, clear, lock, mounts_below
 
 MOUNTS = r"""
 21 1 254:0 / / rw,relatime - ext4 /dev/vda rw

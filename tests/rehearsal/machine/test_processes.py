@@ -116,8 +116,8 @@ def test_free_ports_differ() -> None:
 
 def test_last_words_fit_a_sentence(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert processes.last_words(log) == "it left no log"
+    assert processes.log_tail(log) == "it left no log"
     log.write_text("")
-    assert processes.last_words(log) == "it said nothing"
+    assert processes.log_tail(log) == "it said nothing"
     log.write_text("one\n two \n\nthree\n")
-    assert processes.last_words(log) == "two | three"
+    assert processes.log_tail(log) == "two | three"

@@ -64,8 +64,8 @@ def test_a_parameter_without_a_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_words_give_the_same_chance_and_disk() -> None:
-    assert MODEL.chance("node", "image", 1) == MODEL.chance("node", "image", 1)
-    assert MODEL.chance("node", "image", 1) != MODEL.chance("node", "image", 2)
+    assert MODEL.noise_factor("node", "image", 1) == MODEL.noise_factor("node", "image", 1)
+    assert MODEL.noise_factor("node", "image", 1) != MODEL.noise_factor("node", "image", 2)
     assert MODEL.disk_of("node") == MODEL.disk_of("node")
     slow = sum(MODEL.disk_of(f"node-{number}") == MODEL.disks[1] for number in range(1000))
     assert slow / 1000 == pytest.approx(MODEL.disks[1].share, abs=0.05)

@@ -19,17 +19,17 @@ from starlette.applications import Starlette
 from analysis.read.pull_message import parse_duration, parse_pulled
 from images.make.manifest import read_image
 from rehearsal.machine.options import Options, parse_options
-from rehearsal.simulated_nodes import messages as words
-from rehearsal.simulated_nodes.clock import Clock
-from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, timestamp
-from rehearsal.simulated_nodes.images import SYSTEM_BYTES, ImageStore, StoredImage, StoredLayer
-from rehearsal.simulated_nodes.lateness import (
+from rehearsal.simulated_nodes import messages
+from rehearsal.simulated_nodes.clock import (
+    Clock,
     Lateness,
     Report,
     report_file,
     worst_report,
     write_report,
 )
+from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, timestamp
+from rehearsal.simulated_nodes.images import SYSTEM_BYTES, ImageStore, StoredImage, StoredLayer
 from rehearsal.simulated_nodes.manifests import claim_routes, make_claim
 from rehearsal.simulated_nodes.process import quantity
 from schema.events import name_time
@@ -55,18 +55,18 @@ GB = 10**9
     ],
 )
 def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> None:
-    assert words.go_duration(seconds) == text
+    assert messages.go_duration(seconds) == text
 
 
 @given(st.integers(1, 10**8))
 def test_a_duration_is_read_back_to_the_millisecond(milliseconds: int) -> None:
-    assert parse_duration(words.go_duration(milliseconds / 1000)) == pytest.approx(
+    assert parse_duration(messages.go_duration(milliseconds / 1000)) == pytest.approx(
         milliseconds / 1000, abs=1e-9
     )
 
 
 def test_a_pulled_message_is_the_recorded_form() -> None:
-    said = words.pulled("r/i:t", 0.437, 42.088, 8870981)
+    said = messages.pulled("r/i:t", 0.437, 42.088, 8870981)
     assert said.message == (
         'Successfully pulled image "r/i:t" in 437ms (42.088s including waiting). '
         "Image size: 8870981 bytes."
@@ -75,18 +75,18 @@ def test_a_pulled_message_is_the_recorded_form() -> None:
     assert message is not None
     assert (message.pull_s, message.pull_and_wait_s) == (0.437, 42.088)
     assert message.image_bytes == 8870981
-    there = parse_pulled(words.present("r/i:t").message)
+    there = parse_pulled(messages.present("r/i:t").message)
     assert there is not None
     assert there.cached
 
 
 def test_evictions_are_told_in_the_recorded_words() -> None:
-    assert words.evicted(10120387530, 9792732 * 1024).message == (
+    assert messages.evicted(10120387530, 9792732 * 1024).message == (
         "The node was low on resource: ephemeral-storage. "
         "Threshold quantity: 10120387530, available: 9792732Ki. "
     )
-    assert words.rejected().message == "The node had condition: [DiskPressure]. "
-    assert words.collection_failed(7762560614, 574645465).message == (
+    assert messages.rejected().message == "The node had condition: [DiskPressure]. "
+    assert messages.collection_failed(7762560614, 574645465).message == (
         "Failed to garbage collect required amount of images. Attempted to free 7762560614 bytes, "
         "but only found 574645465 bytes eligible to free."
     )
@@ -165,7 +165,7 @@ def test_an_event_is_named_and_stamped_by_the_node_s_clock() -> None:
         clock = Clock(20)
         recorder = Recorder("node", clock, send, {"a": "b"})
         recorder.offset = timedelta(minutes=-5)
-        recorder.record({"name": "pod", "namespace": "n"}, words.pulling("i"), 40.0)
+        recorder.record({"name": "pod", "namespace": "n"}, messages.pulling("i"), 40.0)
         task = asyncio.create_task(recorder.run())
         await heard.wait()
         task.cancel()
@@ -188,7 +188,7 @@ def test_two_events_of_one_instant_have_two_names() -> None:
     async def record() -> None:
         clock = Clock(20)
         recorder = Recorder("node", clock, send, {})
-        for saying in (words.RECLAIMING, words.node_status("node", "NodeHasDiskPressure")):
+        for saying in (messages.RECLAIMING, messages.node_status("node", "NodeHasDiskPressure")):
             recorder.record({"name": "node"}, saying, 40.0)
         task = asyncio.create_task(recorder.run())
         await asyncio.sleep(0.05)
