@@ -1,12 +1,11 @@
 """The runner's Kubernetes client: the only module that speaks to the API server.
 
 It reads, creates, patches, deletes and streams objects as plain dictionaries; what they mean is
-decided elsewhere. Every request but a watch is tried again where the server or the network asks
-for it, and none is ever turned into the client library's models: at 256 nodes that alone would
-take longer than binding the pods.
+decided elsewhere. The client library gives credentials and connections; its models are not used:
+at 256 nodes they alone would take longer than binding the pods.
 """
 
-import time
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -16,7 +15,7 @@ import msgspec
 import urllib3
 import yaml
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
+from urllib3.util import Retry, Timeout
 
 from experiment.errors import MeasureError
 
@@ -26,24 +25,37 @@ _CONNECT_S = 10
 _READ_S = 60
 _SILENCE_S = 150
 """A watch that brings nothing, not even a bookmark, for so long is cut: they come each minute."""
-_TRIES = 6
 _CONNECTIONS = 64
-_RETRIED = {429, 500, 502, 503, 504}
+_RETRY = Retry(
+    total=5,
+    allowed_methods=None,  # each request can be sent twice: see create_job, patch_pod, delete_job
+    status_forcelist={429, 500, 502, 503, 504},
+    raise_on_status=False,
+    backoff_factor=0.2,  # 6 s in all
+    retry_after_max=60,
+)
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
 
 
 class Refused(Exception):
-    """A request that failed, with the server's HTTP status, or 0 where there was no answer."""
+    """A request that failed.
 
-    def __init__(self, status: int, reason: str) -> None:
+    Args:
+        status: the server's HTTP status; 0 where there was no answer.
+        reason: in the server's words.
+        retried: it was sent more than once, so an earlier try may have had its effect.
+    """
+
+    def __init__(self, status: int, reason: str, *, retried: bool = False) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.retried = retried
 
     def as_error(self) -> MeasureError:
-        """For the user."""
+        """Return the error to show to the user."""
         if not self.status:
             return MeasureError(
                 f"The cluster's API server does not answer: {self.reason}.", "kubectl get nodes"
@@ -57,6 +69,8 @@ class Refused(Exception):
 class Kube:
     """A connection to one cluster, for several threads.
 
+    Every request but a watch is retried on 429, 5xx and a broken connection, as Retry-After says.
+
     Args:
         kubeconfig: YAML text; its exec plugin gives and renews the credentials.
 
@@ -68,39 +82,37 @@ class Kube:
     def __init__(self, kubeconfig: str) -> None:
         settings = client.Configuration()
         settings.connection_pool_maxsize = _CONNECTIONS
-        settings.retries = False  # it is done here, where a refusal's meaning is known
         config.load_kube_config_from_dict(yaml.safe_load(kubeconfig), client_configuration=settings)
         self._api = client.ApiClient(settings)
+        self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
+        self._lock = threading.Lock()
         self.repeated: Counter[str] = Counter()
-        """How often requests were made again, by HTTP status or `no answer`."""
+        """Number of retries, by HTTP status or `no answer`."""
 
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
 
     def server_version(self) -> str:
-        """The API server's version, such as v1.34.1."""
+        """Return the API server's version, such as v1.34.1."""
         return str(self._get("/version")["gitVersion"])
 
     def cluster_uid(self) -> str:
-        """What tells this cluster from every other: the uid of its namespace kube-system."""
+        """Return the uid of the namespace kube-system, which identifies the cluster."""
         return str(self._get("/api/v1/namespaces/kube-system")["metadata"]["uid"])
 
     def nodes(self, selector: str) -> list[Obj]:
-        """Nodes that a label selector picks, by name."""
+        """Return the nodes that match a label selector, sorted by name."""
         items = self._get("/api/v1/nodes", {"labelSelector": selector})["items"]
         return sorted(items, key=lambda node: str(node["metadata"]["name"]))
 
     def label_node(self, node: str, labels: Mapping[str, str | None]) -> None:
-        """Set labels of a node; None takes one away."""
-        try:
-            body = {"metadata": {"labels": dict(labels)}}
-            self._call("PATCH", f"/api/v1/nodes/{node}", body=body, content=_MERGE_PATCH)
-        except Refused as refused:
-            raise refused.as_error() from None
+        """Set labels of a node; None removes one."""
+        body = {"metadata": {"labels": dict(labels)}}
+        self._call_or_raise("PATCH", f"/api/v1/nodes/{node}", body=body, content=_MERGE_PATCH)
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
-        """Whether the caller may do this to a kind of object, in every namespace."""
+        """Return whether the caller may do this to a kind of object, in every namespace."""
         asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -108,22 +120,19 @@ class Kube:
             "spec": {"resourceAttributes": asked},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        try:
-            return bool(self._decoded(self._call("POST", path, body=body))["status"]["allowed"])
-        except Refused as refused:
-            raise refused.as_error() from None
+        return bool(_decoded(self._call_or_raise("POST", path, body=body))["status"]["allowed"])
 
     def node_stats(self, node: str) -> Obj:
-        """The kubelet's stats/summary of a node, through the API server."""
+        """Return the kubelet's stats/summary of a node, through the API server."""
         return self._get(f"/api/v1/nodes/{node}/proxy/stats/summary")
 
     def ensure_namespace(self, name: str) -> None:
-        """Create a namespace unless it is there."""
+        """Create a namespace unless it exists."""
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         self._create("/api/v1/namespaces", body)
 
     def create_job(self, body: Obj) -> None:
-        """Create a Job; one of the same name that is there already is the same Job."""
+        """Create a Job unless it exists."""
         self._create(_jobs(body["metadata"]["namespace"]), body)
 
     def create_event(self, body: Obj) -> None:
@@ -131,15 +140,15 @@ class Kube:
         self._create(f"/api/v1/namespaces/{body['metadata']['namespace']}/events", body)
 
     def delete_job(self, namespace: str, name: str) -> None:
-        """Ask for a Job and its pods to be deleted in the background; gone is fine."""
-        self._delete(f"{_jobs(namespace)}/{name}", {})
+        """Delete a Job and its pods in the background, if it exists."""
+        self._delete(f"{_jobs(namespace)}/{name}")
 
     def delete_jobs(self, namespace: str) -> None:
-        """Ask for all Jobs of a namespace to be deleted, and their pods."""
-        self._delete(_jobs(namespace), {})
+        """Delete all Jobs of a namespace and their pods in the background."""
+        self._delete(_jobs(namespace))
 
     def pod_count(self, namespace: str) -> int:
-        """How many pods a namespace holds."""
+        """Return the number of pods of a namespace."""
         found = self._get(f"/api/v1/namespaces/{namespace}/pods", {"limit": "1"})
         return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
 
@@ -149,17 +158,17 @@ class Kube:
         try:
             self._call("PATCH", path, body=patch, content=_JSON_PATCH)
         except Refused as refused:
-            # what it would remove is gone: an earlier try was heard
-            if refused.status != HTTPStatus.UNPROCESSABLE_ENTITY:
-                raise refused.as_error() from None
+            # An earlier try took effect, so what the patch removes is not there any more.
+            if not (refused.retried and refused.status == HTTPStatus.UNPROCESSABLE_ENTITY):
+                raise refused.as_error() from refused
 
     def list(self, path: str, query: Mapping[str, str]) -> Obj:
-        """One page of a list.
+        """Return one page of a list.
 
         Raises:
             Refused: as the server says.
         """
-        return self._decoded(self._call("GET", path, query=query))
+        return _decoded(self._call("GET", path, query=query))
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: int) -> Iterator[bytes]:
         """Stream a watch, in pieces as they come, until the server ends it after this time.
@@ -167,58 +176,38 @@ class Kube:
         Raises:
             Refused: as the server says, or when the connection is cut or silent.
         """
-        asked = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
-        answer = self._send("GET", path, query=asked, read_s=_SILENCE_S)
+        query = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
+        answer = self._send("GET", path, query=query, stream=True)
         try:
             yield from answer.stream()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refused(0, _one_line(error)) from None
+            raise Refused(0, _one_line(error)) from error
         finally:
             answer.close()
             answer.release_conn()
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Obj:
-        try:
-            return self._decoded(self._call("GET", path, query=query))
-        except Refused as refused:
-            raise refused.as_error() from None
+        return _decoded(self._call_or_raise("GET", path, query=query))
 
     def _create(self, path: str, body: Obj) -> None:
-        try:
-            self._call("POST", path, body=body)
-        except Refused as refused:
-            if refused.status != HTTPStatus.CONFLICT:  # it exists: an earlier try was heard
-                raise refused.as_error() from None
+        self._call_or_raise("POST", path, body=body, fine=HTTPStatus.CONFLICT)
 
-    def _delete(self, path: str, query: Mapping[str, str]) -> None:
+    def _delete(self, path: str) -> None:
         options = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
-        try:
-            self._call("DELETE", path, query=query, body=options)
-        except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise refused.as_error() from None
+        self._call_or_raise("DELETE", path, body=options, fine=HTTPStatus.NOT_FOUND)
 
-    def _call(
-        self,
-        verb: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content: str = _JSON,
+    def _call_or_raise(
+        self, verb: str, path: str, *, fine: HTTPStatus | None = None, **options: Any
     ) -> bytes:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                return self._send(verb, path, query=query, body=body, content=content).data
-            except Refused as refused:
-                if attempt == _TRIES or (refused.status and refused.status not in _RETRIED):
-                    raise
-                self.repeated[str(refused.status or "no answer")] += 1
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                if attempt == _TRIES:
-                    raise Refused(0, _one_line(error)) from None
-            time.sleep(0.1 * 2**attempt)
-        raise AssertionError("the loop above returns or raises")
+        try:
+            return self._call(verb, path, **options)
+        except Refused as refused:
+            if refused.status == fine:
+                return b""
+            raise refused.as_error() from refused
+
+    def _call(self, verb: str, path: str, **options: Any) -> bytes:
+        return self._send(verb, path, **options).data
 
     def _send(
         self,
@@ -228,30 +217,37 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content: str = _JSON,
-        read_s: float = _READ_S,
-    ) -> urllib3.HTTPResponse:
-        request = self._api.param_serialize(
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        _, url, headers, *_ = self._api.param_serialize(
             verb,
             path,
             query_params=list((query or {}).items()),
             header_params={"Accept": _JSON, "Content-Type": content},
-            body=body,
             auth_settings=["BearerToken"],
         )
         try:
-            answer = self._api.call_api(*request, _request_timeout=(_CONNECT_S, read_s))
-        except ApiException as error:
-            raise Refused(int(error.status or 0), str(error.reason)) from None
+            answer = self._pool.request(
+                verb,
+                url,
+                headers=headers,
+                body=None if body is None else msgspec.json.encode(body),
+                timeout=Timeout(connect=_CONNECT_S, read=_SILENCE_S if stream else _READ_S),
+                retries=False if stream else _RETRY,
+                preload_content=not stream,
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refused(0, _one_line(error)) from None
-        raw = cast("urllib3.HTTPResponse", answer.response)
-        if raw.status >= HTTPStatus.BAD_REQUEST:
-            raise Refused(raw.status, _reason(raw))
-        return raw
+            raise Refused(0, _one_line(error), retried=not stream) from error
+        retries = answer.retries.history if answer.retries else ()
+        with self._lock:
+            self.repeated.update(str(retry.status or "no answer") for retry in retries)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise Refused(answer.status, _reason(answer), retried=bool(retries))
+        return answer
 
-    @staticmethod
-    def _decoded(data: bytes) -> Obj:
-        return cast("Obj", msgspec.json.decode(data))
+
+def _decoded(data: bytes) -> Obj:
+    return cast("Obj", msgspec.json.decode(data))
 
 
 def is_ready(node: Mapping[str, Any]) -> bool:
@@ -264,7 +260,7 @@ def _jobs(namespace: str) -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs"
 
 
-def _reason(answer: urllib3.HTTPResponse) -> str:
+def _reason(answer: urllib3.BaseHTTPResponse) -> str:
     try:
         return str(msgspec.json.decode(answer.data)["message"])
     except (msgspec.DecodeError, KeyError, TypeError, urllib3.exceptions.HTTPError, OSError):
@@ -272,4 +268,6 @@ def _reason(answer: urllib3.HTTPResponse) -> str:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
+        error = error.reason
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -271,9 +271,10 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return
-        for line in path.read_text("utf-8", errors="replace").splitlines():
+        for line in path.read_bytes().split(b"\n"):  # text may hold U+2028 and the like
             try:
-                yield model.model_validate_json(line)
+                if line:
+                    yield model.model_validate_json(line)
             except ValidationError:
                 self.log(f"unreadable line in {name} passed over: {line[:80]!r}", _now())
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiment.errors import PlanError
 from experiment.run_folder import RunFolder
-from schema.run_records import Phase, PhaseRecord
+from schema.run_records import EventRecord, Phase, PhaseRecord, Source
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -29,6 +29,14 @@ def test_a_line_half_written_by_a_killed_runner_costs_that_line_alone(tmp_path: 
     folder.add_phase(phase(Phase.PREPARE))
     assert [record.phase for record in folder.phases()] == [Phase.PREFLIGHT, Phase.PREPARE]
     assert "unreadable line" in (folder.path / "run.log").read_text()
+
+
+def test_line_separators_within_a_message_do_not_split_its_record(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    event = {"message": "one\u2028two\u0085three"}
+    record = EventRecord(source=Source.WATCH, received_at=NOW, event=event)
+    folder.add_watched([record])
+    assert folder.events() == [record]
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
