@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from rehearsal.cluster.certificates import Certificate, certify_administrator, make_authority
+from rehearsal.cluster.certificates import Authority, certify_administrator, make_authority
 from rehearsal.cluster.fleet import ControlPlane, FleetError
 from rehearsal.machine import processes
 from tools.programs import PROGRAMS, MissingProgram, locate
@@ -51,7 +51,7 @@ class LocalControlPlane:
     port: int
     version: str
     """For example v1.34.1."""
-    signer: Certificate
+    signer: Authority
     """The cluster's authority."""
 
     @property
@@ -146,7 +146,7 @@ def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
     }
 
 
-def _make_certificates(folder: Path) -> Certificate:
+def _make_certificates(folder: Path) -> Authority:
     """Where kwokctl finds them and so makes none of its own, slower and with an invalid serial."""
     pki = _workdir(folder) / "pki"
     pki.mkdir(parents=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from rehearsal.cluster.certificates import Certificate, certify_node
+from rehearsal.cluster.certificates import Authority, certify_node
 
 INSIDE = "/var/lib/node"
 """Where a node sees its own files."""
@@ -82,7 +82,7 @@ class NodeSpec:
         return {key: value for key, value in self.labels.items() if _is_own(key)}
 
 
-def write_files(spec: NodeSpec, folder: Path, authority: Certificate) -> None:
+def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
     """Write all files that the node reads into the folder, which it sees as /var/lib/node."""
     texts = {
         "containerd.toml": _containerd(spec),
