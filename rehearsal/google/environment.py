@@ -27,7 +27,7 @@ ENDPOINTS = {
     "LOGGING": "logging/v2/",
     "RESOURCE_MANAGER": "crm/v1/",
     "RESOURCE_MANAGER_V3": "crm/v3/",
-    "SERVICE_USAGE": "serviceusage/v1beta1/",
+    "SERVICE_USAGE": "serviceusage/v1/",
     "STORAGE": "storage/v1/",
 }
 """What GOOGLE_..._CUSTOM_ENDPOINT ends with, as Pulumi's gcp provider reads it."""

@@ -6,7 +6,7 @@ import functools
 import gc
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,8 +101,8 @@ class _Answers(mocks.Mocks):
 class _Recorder(mocks.MockMonitor):
     """Keeps the requests themselves: dependencies, timeouts, deletedWith and providers."""
 
-    def __init__(self, last_exports: dict[str, Any]) -> None:
-        super().__init__(_Answers(last_exports))
+    def __init__(self, answers: mocks.Mocks) -> None:
+        super().__init__(answers)
         self.declared = Declared()
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
@@ -130,24 +130,36 @@ class _Recorder(mocks.MockMonitor):
 Declare = Callable[..., Declared]
 
 
-@functools.cache
-def _run(stack: str, values: str, last_exports: str, *, preview: bool) -> Declared:
+def declare_with(
+    answers: mocks.Mocks, stack: str, values: Mapping[str, object], *, preview: bool = False
+) -> Declared:
+    """Declare a stack whose registrations are answered by these mocks."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
+    }
     # Pulumi keeps its settings in context variables: a context of one's own leaves none behind.
     context = contextvars.copy_context()
     try:
-        return context.run(_declare, stack, json.loads(values), json.loads(last_exports), preview)
+        return context.run(_declare, stack, texts, answers, preview)
     finally:
-        # Pulumi leaves coroutines that nobody awaits, in cycles. When they are collected while
-        # CPython 3.11 compiles a module, telling of them ends it in a SystemError: so do it here.
+        # Pulumi leaves coroutines in cycles. If they are collected while CPython 3.11 compiles a
+        # module, the warning about them ends in a SystemError: so collect them here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
+        gc.freeze()  # the SDKs' million objects are not looked at again: 1 s for each stack
+
+
+@functools.cache
+def _run(stack: str, values: str, last_exports: str, *, preview: bool) -> Declared:
+    answers = _Answers(json.loads(last_exports))
+    return declare_with(answers, stack, json.loads(values), preview=preview)
 
 
 def _declare(
-    stack: str, values: dict[str, str], last_exports: dict[str, Any], preview: bool
+    stack: str, values: Mapping[str, str], answers: mocks.Mocks, preview: bool
 ) -> Declared:
-    recorder = _Recorder(last_exports)
+    recorder = _Recorder(answers)
     supported = recorder.GetDeploymentInfo(empty_pb2.Empty())  # type: ignore[no-untyped-call]
     configure(
         mocks.MockSettings(  # type: ignore[no-untyped-call]
@@ -185,11 +197,8 @@ def declare_stack() -> Declare:
         last_exports: dict[str, Any] | None = None,
         **values: object,
     ) -> Declared:
-        texts = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in (NODE_COUNT | values).items()
-        }
-        return _run(stack, json.dumps(texts), json.dumps(last_exports or {}), preview=preview)
+        texts = json.dumps(NODE_COUNT | values)
+        return _run(stack, texts, json.dumps(last_exports or {}), preview=preview)
 
     return declare_one
 

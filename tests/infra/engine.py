@@ -26,10 +26,10 @@ from rehearsal.cluster.fleet import ClusterKey, ControlPlane, PoolSpec
 from rehearsal.google import api
 from rehearsal.google.environment import ENDPOINTS
 from rehearsal.google.state import GoogleState
-from rehearsal.pulumi.providers.base import Found, Resource, Session
 from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.properties import Props
+from rehearsal.pulumi.providers.protocol import Found, Resource, Session
 from rehearsal.pulumi.providers.servicer import serve
 from tests.infra.stack_files import ROOT
 from tools.programs import locate

@@ -33,7 +33,7 @@ from rehearsal.pulumi.providers import google_rest
 from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
-from tests.live.pulumi_engine import ROOT
+from tests.infra.stack_files import ROOT
 from tests.rehearsal.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
 from tools.programs import locate

@@ -20,7 +20,7 @@ from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import Source, Status
-from tests.live.pulumi_engine import ROOT
+from tests.infra.stack_files import ROOT
 
 pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
 

@@ -18,7 +18,7 @@ from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.live.pulumi_engine import ROOT
+from tests.infra.stack_files import ROOT
 from tests.live.recovery_bed import Bed, recovery_bed
 from tests.live.test_study import STACK_FILES
 

@@ -23,7 +23,7 @@ from rehearsal.machine import processes, requirements
 from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
-from tests.live.pulumi_engine import ROOT
+from tests.infra.stack_files import ROOT
 from tests.live.recovery_bed import UP, children, gone, kill
 
 pytestmark = [

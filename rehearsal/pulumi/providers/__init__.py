@@ -1,8 +1,7 @@
-"""Thin stand-ins of Pulumi's gcp and kubernetes providers, over the provider protocol.
+"""Fakes of Pulumi's gcp and kubernetes providers, which speak the engine's gRPC protocol.
 
-Used only on a machine where the official plugins are not installed. They speak the engine's gRPC
-protocol and make the calls that the official plugins make: the gcp provider to the endpoints in
-GOOGLE_..._CUSTOM_ENDPOINT, the kubernetes provider to the cluster of its kubeconfig. They refuse
-what the official ones refuse, and they refuse what they do not implement; they deliberately
-support the resource types of this project and no others.
+They replace the official plugins where those are not installed. They implement the resource types
+and properties that `infra` declares and refuse everything else. The gcp fake sends what the
+official provider sends, to the endpoints in GOOGLE_..._CUSTOM_ENDPOINT; a test compares it with
+recorded requests of the official provider.
 """

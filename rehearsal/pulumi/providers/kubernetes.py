@@ -1,18 +1,14 @@
-"""The thin stand-in of Pulumi's kubernetes provider: objects of any kind, by server-side apply.
+"""The fake of Pulumi's kubernetes provider, for the kinds that `infra` declares."""
 
-Deliberately without Helm, kustomize, YAML files, and the SDK's List and Patch resources.
-"""
-
-import hashlib
 import os
 import threading
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
-from kubernetes.utils import parse_quantity
-
-from rehearsal.pulumi.providers.base import (
+from rehearsal.pulumi.providers.kubernetes_api import ClusterApi, UnreachableError, active_cluster
+from rehearsal.pulumi.providers.properties import Props, Rules, changes, has_unknown, refreshed
+from rehearsal.pulumi.providers.protocol import (
     Checked,
     Difference,
     Found,
@@ -20,42 +16,29 @@ from rehearsal.pulumi.providers.base import (
     ProviderError,
     Resource,
     Session,
+    refuse_import,
 )
-from rehearsal.pulumi.providers.differences import Rules, changes, refreshed
-from rehearsal.pulumi.providers.kubernetes_api import ClusterApi, UnreachableError, load_kubeconfig
-from rehearsal.pulumi.providers.kubernetes_waits import (
-    NeverReadyError,
-    timeout_of,
-    wait_gone,
-    wait_ready,
-)
-from rehearsal.pulumi.providers.properties import Props, has_unknown, merged
 from rehearsal.pulumi.providers.shapes import Failure, input_class, refusals, shape_of
 
-_AUTONAMED = "pulumi.com/autonamed"
-_SUFFIX = 8
-_LONGEST_NAME = 63
-_SERVER_SIDE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+_MODULES = {
+    "kubernetes:apps/v1:Deployment": "apps.v1",
+    "kubernetes:core/v1:ConfigMap": "core.v1",
+    "kubernetes:core/v1:Namespace": "core.v1",
+    "kubernetes:core/v1:ServiceAccount": "core.v1",
+    "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole": "rbac.v1",
+    "kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding": "rbac.v1",
+}
+"""Where the SDK has the input class of a type."""
 _IDENTITY = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
-_WORKLOAD_SELECTOR = ("spec.selector",)
 _IMMUTABLE: Mapping[str, tuple[str, ...]] = {
     "ClusterRoleBinding": ("roleRef",),
     "ConfigMap": ("binaryData", "data", "immutable"),
-    "DaemonSet": _WORKLOAD_SELECTOR,
-    "Deployment": _WORKLOAD_SELECTOR,
-    "Job": ("spec.completions", "spec.parallelism", "spec.selector", "spec.template"),
-    "PersistentVolumeClaim": ("spec",),
-    "Pod": ("spec",),
-    "RoleBinding": ("roleRef",),
-    "Secret": ("data", "immutable", "stringData", "type"),
-    "Service": ("spec.clusterIP",),
-    "StatefulSet": (
-        "spec.podManagementPolicy", "spec.selector", "spec.serviceName",
-        "spec.volumeClaimTemplates",
-    ),
-    "StorageClass": ("parameters", "provisioner"),
-}  # fmt: skip
-"""By kind, what cannot change in place (pulumi-kubernetes, provider/pkg/provider/diff.go)."""
+    "Deployment": ("spec.selector",),
+}
+"""What cannot change in place, by kind (pulumi-kubernetes, provider/pkg/provider/diff.go)."""
+_DEFAULT_S = 600.0  # the official provider's
+_SHORTEST_S, _LONGEST_S = 0.1, 2.0
+_REASONS = 5
 
 
 class KubernetesProvider:
@@ -65,45 +48,30 @@ class KubernetesProvider:
     version = version("pulumi-kubernetes")
 
     def replaced_keys(self, old: Props, new: Props) -> list[str]:
-        """A kubeconfig of another cluster, or one that is not known yet, makes everything anew."""
-        keys = ("kubeconfig", "context", "cluster")
-        unknown = [key for key in keys if has_unknown(new.get(key))]
-        if unknown:
-            return unknown
-        if old.get("clusterIdentifier") or new.get("clusterIdentifier"):
-            same = old.get("clusterIdentifier") == new.get("clusterIdentifier")
-            return [] if same else ["clusterIdentifier"]
-        try:
-            same = _active_cluster(old) == _active_cluster(new)
-        except ProviderError:
-            same = old.get("kubeconfig") == new.get("kubeconfig")
-        return [] if same else [key for key in keys if old.get(key) != new.get(key)]
+        """Return kubeconfig if it is unknown or of another cluster: that replaces everything."""
+        before, after = old.get("kubeconfig", ""), new.get("kubeconfig", "")
+        if before == after:
+            return []
+        if has_unknown(after) or active_cluster(before)[0] != active_cluster(after)[0]:
+            return ["kubeconfig"]
+        return []
 
     def configure(self, config: Mapping[str, str]) -> Session:
-        """A session; the cluster is first called when an object needs it.
-
-        Raises:
-            ProviderError: there is no kubeconfig.
-        """
+        """Make a session; the cluster is not called yet."""
         kubeconfig = config.get("kubeconfig")
         if not kubeconfig:
             raise ProviderError(
                 "The kubernetes provider needs a kubeconfig; nothing is read from the machine."
             )
-        unreachable = config.get("deleteUnreachable") or os.environ.get(
-            "PULUMI_K8S_DELETE_UNREACHABLE", ""
+        unreachable = os.environ.get("PULUMI_K8S_DELETE_UNREACHABLE", "")
+        return KubernetesSession(
+            ClusterApi(kubeconfig), delete_unreachable=unreachable.lower() == "true"
         )
-        api = ClusterApi(
-            kubeconfig, config.get("context") or None, config.get("namespace") or "default"
-        )
-        return KubernetesSession(api, delete_unreachable=unreachable.lower() == "true")
 
     def warm_up(self) -> None:
         """Load the SDK's types before the first check needs them."""
-        for module, kind in (("core.v1", "ConfigMap"), ("apps.v1", "Deployment")):
-            args = input_class(f"pulumi_kubernetes.{module}", f"{kind}InitArgs")
-            if args is not None:
-                shape_of(args)
+        for each in _MODULES:
+            shape_of(_input_class(each))
 
 
 class KubernetesSession:
@@ -115,81 +83,106 @@ class KubernetesSession:
         self._cancelled = threading.Event()
 
     def check(self, resource: Resource, old: Props, new: Props, seed: bytes) -> Checked:
-        """A name, and what the SDK's types refuse."""
-        group, kind = _group_and_kind(resource)
-        args = input_class(_module(group), f"{kind}InitArgs")
-        failures = refusals(args, new, f"{kind} {resource.name!r}") if args else []
-        if args is None and input_class(_module(group), f"{kind}Args"):
-            failures = [
-                Failure(
-                    "kind",
-                    f"The stand-in of the kubernetes provider does not implement {resource.type}; "
-                    "install the official plugin to use it.",
-                )
-            ]
-        if failures:
-            return Checked(new, failures)
-        return Checked(_named(resource.name, old, new, seed))
+        """Refuse what the SDK's types refuse, and what is not implemented."""
+        if resource.type not in _MODULES:
+            raise ProviderError(
+                f"The fake kubernetes provider does not implement {resource.type} "
+                f"({resource.name}); install the official plugin to use it."
+            )
+        subject = f"{_kind(resource)} {resource.name!r}"
+        failures = refusals(_input_class(resource.type), new, subject)
+        if not failures and not new.get("metadata", {}).get("name"):
+            path = "metadata.name"
+            reason = (
+                f"{subject} needs the property {path}: the fake kubernetes provider makes none."
+            )
+            failures = [Failure(path, reason)]
+        return Checked(new, failures)
 
     def diff(self, resource: Resource, state: Props, old: Props, new: Props) -> Difference:
-        """Inputs with inputs: the API server's own defaults are no changes."""
+        """Compare inputs with inputs: the API server's own defaults are no changes."""
         found = changes(_rules(resource), {}, old, new)
         replaced = any(change.replace for change in found)
-        fixed_name = new.get("metadata", {}).get("annotations", {}).get(_AUTONAMED) != "true"
-        same = _identity(old) == _identity(new)
-        return Difference(found, delete_first=replaced and fixed_name and same)
+        return Difference(found, delete_first=replaced and _identity(old) == _identity(new))
 
     def create(self, resource: Resource, inputs: Props) -> tuple[str, Props]:
         """Apply and wait."""
-        body = self._api.apply(_object(resource, inputs))
-        resource_id = _id(body)
+        body = self._apply(resource, inputs)
+        resource_id = "/".join(filter(None, _identity(body)))
         return resource_id, self._ready(resource, resource_id, body)
 
+    def _apply(self, resource: Resource, inputs: Props) -> Props:
+        given = {key: item for key, item in inputs.items() if not key.startswith("__")}
+        api_version = resource.type.split(":")[1].removeprefix("core/")
+        return self._api.apply({"apiVersion": api_version, "kind": _kind(resource), **given})
+
     def _ready(self, resource: Resource, resource_id: str, body: Props) -> Props:
-        timeout_s = timeout_of(body, resource.timeout_s)
-        try:
-            return _outputs(wait_ready(self._api, body, timeout_s, self._cancelled))
-        except NeverReadyError as error:
-            reasons = [str(each) for each in error.args]
-            raise NotReadyError(resource_id, _outputs(body), reasons) from error
+        """Wait until an object is ready; return its outputs."""
+        timeout_s, kind = resource.timeout_s or _DEFAULT_S, _kind(resource)
+        end, pause = time.monotonic() + timeout_s, _SHORTEST_S
+        while lacking := unready(body):
+            if self._cancelled.is_set() or time.monotonic() + pause > end:
+                cancelled = self._cancelled.is_set()
+                why = "the command was cancelled" if cancelled else f"{timeout_s:g} s passed"
+                reasons = [f"{kind} {body['metadata']['name']}: {lacking} when {why}"]
+                reasons += self._reasons(body)
+                raise NotReadyError(resource_id, _outputs(body), reasons)
+            self._cancelled.wait(pause)
+            pause = min(pause * 1.3, _LONGEST_S)
+            found = self._find(resource, resource_id)
+            if found is None:
+                raise ProviderError(f"{kind} {resource_id} was deleted by somebody else.")
+            body = found
+        return _outputs(body)
+
+    def _reasons(self, body: Props) -> list[str]:
+        """Return why a Deployment is not ready: what its pods wait for, and latest warnings."""
+        labels = body["spec"]["selector"]["matchLabels"]
+        namespace = body["metadata"].get("namespace", "")
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        pods = self._api.objects("Pod", namespace, labelSelector=selector)
+        names = {each["metadata"]["name"] for each in (*pods, body)}
+        warnings = [
+            f"[{event['involvedObject'].get('kind')}/{event['involvedObject'].get('name')}] "
+            f"{event.get('reason')}: {event.get('message')}"
+            for event in self._api.objects("Event", namespace, fieldSelector="type=Warning")
+            if event.get("involvedObject", {}).get("name") in names
+        ]
+        return [*_waiting(pods), *dict.fromkeys(warnings)][:_REASONS]
 
     def read(self, resource: Resource, resource_id: str, inputs: Props) -> Found | None:
-        """Read it, with inputs that say what is really there."""
+        """Read it, with its inputs as they are in the cluster."""
+        if not inputs:
+            raise refuse_import(resource)
         body = self._find(resource, resource_id)
         if body is None:
             return None
         outputs = _outputs(body)
-        if inputs:
-            return Found(resource_id, refreshed(_rules(resource), inputs, outputs), outputs)
-        metadata = {
-            key: item for key, item in outputs["metadata"].items() if key not in _SERVER_SIDE
-        }
-        imported = {key: item for key, item in outputs.items() if key != "status"}
-        return Found(resource_id, {**imported, "metadata": metadata}, outputs)
+        return Found(resource_id, refreshed(_rules(resource), inputs, outputs), outputs)
 
     def _find(self, resource: Resource, resource_id: str) -> Props | None:
         namespace, _, name = resource_id.rpartition("/")
-        group, kind = _group_and_kind(resource)
-        return self._api.find(group.removeprefix("core/"), kind, namespace or None, name)
+        return self._api.find(_kind(resource), namespace, name)
 
     def update(
         self, resource: Resource, resource_id: str, state: Props, old: Props, new: Props
     ) -> Props:
-        """Apply and wait; what the program no longer gives goes with the field manager."""
-        body = self._api.apply(_object(resource, new))
-        return self._ready(resource, resource_id, body)
+        """Apply and wait; the server removes what this field manager no longer gives."""
+        return self._ready(resource, resource_id, self._apply(resource, new))
 
     def delete(self, resource: Resource, resource_id: str, state: Props) -> None:
-        """Delete and wait until it is gone."""
+        """Delete and wait until the object is deleted."""
         namespace, _, name = resource_id.rpartition("/")
-        group, kind = _group_and_kind(resource)
-        timeout_s = timeout_of(state, resource.timeout_s)
+        kind, end = _kind(resource), time.monotonic() + (resource.timeout_s or _DEFAULT_S)
+        pause = _SHORTEST_S
         try:
-            self._api.remove(group.removeprefix("core/"), kind, namespace or None, name)
-            wait_gone(
-                lambda: self._find(resource, resource_id), f"{kind} {name}", timeout_s,
-                self._cancelled,
-            )  # fmt: skip
+            self._api.remove(kind, namespace, name)
+            while (body := self._find(resource, resource_id)) is not None:
+                if self._cancelled.is_set() or time.monotonic() + pause > end:
+                    held = body["metadata"].get("finalizers") or "its contents"
+                    raise ProviderError(f"{kind} {name} is still being deleted, held by {held}.")
+                self._cancelled.wait(pause)
+                pause = min(pause * 1.3, _LONGEST_S)
         except UnreachableError:
             if not self._delete_unreachable:
                 raise
@@ -199,61 +192,22 @@ class KubernetesSession:
         self._cancelled.set()
 
 
-def _group_and_kind(resource: Resource) -> tuple[str, str]:
-    """The group and version (core/v1, apps/v1) and the kind of a type token."""
-    _, group, kind = resource.type.split(":")
-    return group, kind
+def _kind(resource: Resource) -> str:
+    return resource.type.rpartition(":")[2]
 
 
-def _module(group: str) -> str:
-    """The SDK's module of a group: rbac.authorization.k8s.io/v1 is pulumi_kubernetes.rbac.v1."""
-    name, _, api_version = group.partition("/")
-    return f"pulumi_kubernetes.{name.partition('.')[0]}.{api_version}"
+def _input_class(resource_type: str) -> type:
+    kind = resource_type.rpartition(":")[2]
+    return input_class(f"pulumi_kubernetes.{_MODULES[resource_type]}", f"{kind}InitArgs")
 
 
 def _rules(resource: Resource) -> Rules:
-    _, kind = _group_and_kind(resource)
-    return Rules(replace=(*_IDENTITY, *_IMMUTABLE.get(kind, ())), equal=_same_quantity)
+    return Rules(replace=(*_IDENTITY, *_IMMUTABLE.get(_kind(resource), ())))
 
 
-def _same_quantity(path: str, one: Any, other: Any) -> bool:
-    """Whether both are one amount of a resource: the API server writes 0.5 CPUs as 500m."""
-    if not any(word in path for word in (".limits", ".requests", ".capacity", ".hard")):
-        return False
-    try:
-        return bool(parse_quantity(one) == parse_quantity(other))
-    except ValueError:
-        return False
-
-
-def _identity(inputs: Props) -> tuple[Any, Any]:
+def _identity(inputs: Props) -> tuple[str, str]:
     metadata = inputs.get("metadata", {})
-    return metadata.get("namespace"), metadata.get("name")
-
-
-def _named(name: str, old: Props, new: Props, seed: bytes) -> Props:
-    """Inputs with a name: the given one, the one made up before, or a new one."""
-    if new.get("metadata", {}).get("name"):
-        return new
-    before = old.get("metadata", {})
-    if before.get("annotations", {}).get(_AUTONAMED) == "true":
-        made_up = before["name"]
-    else:
-        suffix = hashlib.sha256(seed).hexdigest()[:_SUFFIX]
-        made_up = f"{name[: _LONGEST_NAME - _SUFFIX - 1]}-{suffix}".lower()
-    return merged(new, {"metadata": {"name": made_up, "annotations": {_AUTONAMED: "true"}}})
-
-
-def _object(resource: Resource, inputs: Props) -> Props:
-    group, kind = _group_and_kind(resource)
-    identity = {"apiVersion": group.removeprefix("core/"), "kind": kind}
-    return {**identity, **{key: item for key, item in inputs.items() if not key.startswith("__")}}
-
-
-def _id(body: Props) -> str:
-    metadata = body["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+    return metadata.get("namespace", ""), metadata.get("name", "")
 
 
 def _outputs(body: Props) -> Props:
@@ -261,10 +215,30 @@ def _outputs(body: Props) -> Props:
     return {**body, "metadata": metadata}
 
 
-def _active_cluster(config: Props) -> Any:
-    """Server and certificate authority of the cluster that a configuration leads to."""
-    kubeconfig = load_kubeconfig(config.get("kubeconfig", ""))
-    context = config.get("context") or kubeconfig.get("current-context")
-    contexts = {each["name"]: each["context"] for each in kubeconfig.get("contexts", [])}
-    clusters = {each["name"]: each["cluster"] for each in kubeconfig.get("clusters", [])}
-    return clusters.get(config.get("cluster") or contexts.get(context, {}).get("cluster"))
+def unready(body: Props) -> str:
+    """Return what a Deployment still lacks, '' if it is ready; other kinds always are."""
+    if body.get("kind") != "Deployment":
+        return ""
+    status, desired = body.get("status", {}), body.get("spec", {}).get("replicas", 1)
+    if status.get("observedGeneration", 0) < body["metadata"].get("generation", 0):
+        return "its controller has not seen it yet"
+    counts = [status.get(key, 0) for key in ("updatedReplicas", "replicas", "availableReplicas")]
+    if all(count == desired for count in counts):
+        return ""
+    return f"{counts[2]} of {desired} replicas are available ({counts[0]} of the new template)"
+
+
+def _waiting(pods: list[Props]) -> list[str]:
+    found: list[str] = []
+    for pod in pods:
+        status, name = pod.get("status", {}), pod["metadata"]["name"]
+        found += [
+            f"Pod {name}: {condition['reason']}: {condition.get('message', '')}"
+            for condition in status.get("conditions", [])
+            if condition.get("status") == "False" and condition.get("reason") == "Unschedulable"
+        ]
+        for container in status.get("containerStatuses", []):
+            if waiting := container.get("state", {}).get("waiting"):
+                why = f"{waiting.get('reason')}: {waiting.get('message', '')}"
+                found.append(f"Pod {name}, container {container['name']}: {why}")
+    return found

@@ -1,220 +1,157 @@
-"""One cluster's API, for objects of any kind: apply, read, delete.
+"""One cluster's API for the kinds of object that `infra` declares: apply, read, list, delete."""
 
-Built on the official client's dynamic client. Deliberately without watches: who waits, polls.
-"""
-
+import base64
+import json
 import os
-import tempfile
+import ssl
+import subprocess
 import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
-from uuid import uuid4
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
 
 import urllib3
 import yaml
-from kubernetes import config
-from kubernetes.client.exceptions import ApiException
-from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
 
-from rehearsal.machine.home import HOME_VARIABLE
-from rehearsal.pulumi.providers.base import ProviderError
 from rehearsal.pulumi.providers.properties import Props
+from rehearsal.pulumi.providers.protocol import ProviderError
 
 FIELD_MANAGER = "pulumi-kubernetes"
-_REQUEST_S = 30
-_T = TypeVar("_T")
-
-SCRATCH = Path(os.environ.get(HOME_VARIABLE) or tempfile.gettempdir()) / f"providers-{uuid4().hex}"
-"""Where the official client puts certificates and discovery while this process lives.
-
-In a rehearsal's home, so that it goes with it even if this process is killed.
-"""
+_TIMEOUT = urllib3.Timeout(connect=5, read=30)
+_PATHS = {
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "Event": "/api/v1/namespaces/{namespace}/events",
+    "Namespace": "/api/v1/namespaces",
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
+}
 
 
 class UnreachableError(ProviderError):
     """The cluster does not answer."""
 
 
-class NoSuchKindError(ProviderError):
-    """The cluster has no such kind of object."""
-
-
-def load_kubeconfig(text: str) -> Props:
-    """A kubeconfig from YAML, or from the file of that path.
-
-    Raises:
-        ProviderError: it is neither.
-    """
-    content = yaml.safe_load(text)
-    if isinstance(content, str):
-        try:
-            content = yaml.safe_load(Path(content).expanduser().read_text())
-        except OSError as error:
-            raise ProviderError(f"kubeconfig is neither YAML nor a file: {error}") from error
-    if not isinstance(content, dict):
-        raise ProviderError("kubeconfig is no YAML mapping, so no cluster can be found in it.")
-    return content
+def active_cluster(kubeconfig: str) -> tuple[Props, Props]:
+    """Return cluster and user of a kubeconfig's current context."""
+    content = yaml.safe_load(kubeconfig)
+    try:
+        contexts, clusters, users = (
+            {each["name"]: each[kind] for each in content[f"{kind}s"]}
+            for kind in ("context", "cluster", "user")
+        )
+        context = contexts[content["current-context"]]
+        return clusters[context["cluster"]], users[context["user"]]
+    except (KeyError, TypeError) as error:
+        raise ProviderError(f"kubeconfig is not complete: {error}") from error
 
 
 class ClusterApi:
-    """The objects of one cluster. Safe to use from many threads."""
+    """The objects of one cluster. Thread-safe; the cluster is first called when needed."""
 
-    def __init__(self, kubeconfig: str, context: str | None, namespace: str) -> None:
+    def __init__(self, kubeconfig: str) -> None:
         self._kubeconfig = kubeconfig
-        self._context = context
-        self._namespace = namespace
         self._lock = threading.Lock()
-        self._opened: Any = None
+        self._pool: urllib3.PoolManager | None = None
+        self._url = ""
+        self._token = ""
 
-    @property
-    def _client(self) -> Any:
-        with self._lock:  # the kubeconfig's plugin runs once, however many objects are made at once
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+    def _open(self) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pool is None:
+                cluster, user = active_cluster(self._kubeconfig)
+                authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+                context = ssl.create_default_context(cadata=authority)
+                self._url = str(cluster["server"])
+                self._token = _token(user)
+                self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=8)
+            return self._pool
 
-    def _open(self) -> Any:
-        SCRATCH.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kubeconfig = load_kubeconfig(self._kubeconfig)
-        client = config.new_client_from_config_dict(
-            kubeconfig,
-            context=self._context,
-            persist_config=False,
-            temp_file_path=str(SCRATCH),
-        )
-        # The official client only logs that a plugin failed, and then asks without a credential.
-        plugin = _plugin(kubeconfig, self._context)
-        if plugin and not (client.configuration.api_key or client.configuration.cert_file):
-            raise ProviderError(
-                f"{plugin}, which the kubeconfig names, gave no credential; run it by hand to see "
-                "why."
-            )
-        return DynamicClient(client, cache_file=str(SCRATCH / f"discovery-{uuid4().hex}.json"))
-
-    def _call(self, call: Callable[[], _T], subject: str) -> _T:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Props | None = None,
+        *,
+        content_type: str = "application/json",
+        **query: str,
+    ) -> Props:
+        pool = self._open()
         try:
-            return call()
-        except ResourceNotFoundError as error:
-            raise NoSuchKindError(f"The cluster has no such kind of object: {subject}.") from error
-        except NotFoundError:
-            raise
-        except (DynamicApiError, ApiException) as error:
-            raise ProviderError(f"{subject}: {_said(error)}") from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            answer = pool.request(
+                method,
+                self._url + path,
+                fields=query if method == "GET" else None,
+                body=None if method == "GET" else json.dumps(body),
+                headers={"Authorization": f"Bearer {self._token}", "Content-Type": content_type},
+                timeout=_TIMEOUT,
+            )
+        except urllib3.exceptions.HTTPError as error:
             raise UnreachableError(
                 f"configured Kubernetes cluster is unreachable: {error}; if it was deleted, set "
-                "PULUMI_K8S_DELETE_UNREACHABLE=true to let its objects go from the state."
+                "PULUMI_K8S_DELETE_UNREACHABLE=true to remove its objects from the state."
             ) from error
-        except config.ConfigException as error:
-            raise ProviderError(f"kubeconfig cannot be used: {error}") from error
-
-    def _kind(self, api_version: str, kind: str) -> Any:
-        resources = self._client.resources
-        with self._lock:
-            return resources.get(api_version=api_version, kind=kind)
-
-    def namespace_of(self, body: Mapping[str, Any]) -> str | None:
-        """The namespace of an object, None if its kind has none.
-
-        Raises:
-            ProviderError: the cluster does not answer or has no such kind.
-        """
-        subject = f"{body['apiVersion']} {body['kind']}"
-        kind = self._call(lambda: self._kind(body["apiVersion"], body["kind"]), subject)
-        if not kind.namespaced:
-            return None
-        return str(body.get("metadata", {}).get("namespace") or self._namespace)
+        try:
+            content = answer.json()
+        except ValueError:
+            content = {}
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            reason = content.get("message") or f"{answer.status} {answer.reason}"
+            if answer.status == HTTPStatus.NOT_FOUND:
+                raise _MissingError(f"{method} {path}: {reason}")
+            raise ProviderError(f"{method} {path}: {reason}")
+        return dict(content)
 
     def apply(self, body: Props) -> Props:
-        """Server-side apply; the object as it is then.
+        """Apply server-side; return the object as it is then."""
+        path = _path(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"])
+        query = f"?fieldManager={FIELD_MANAGER}&force=false"
+        return self._call("PATCH", path + query, body, content_type="application/apply-patch+yaml")
 
-        Raises:
-            ProviderError: the API server refuses it.
-        """
-        namespace = self.namespace_of(body)
-        name = body["metadata"]["name"]
-
-        def call() -> Props:
-            kind = self._kind(body["apiVersion"], body["kind"])
-            answer = self._client.server_side_apply(
-                kind, body, name=name, namespace=namespace, field_manager=FIELD_MANAGER,
-                force_conflicts=False, _request_timeout=_REQUEST_S,
-            )  # fmt: skip
-            return dict(answer.to_dict())
-
+    def find(self, kind: str, namespace: str, name: str) -> Props | None:
+        """Return an object, None if there is none."""
         try:
-            return self._call(call, f"{body['kind']} {name}")
-        except NotFoundError as error:  # its namespace
-            raise ProviderError(f"{body['kind']} {name}: {_said(error)}") from error
-
-    def find(self, api_version: str, kind: str, namespace: str | None, name: str) -> Props | None:
-        """An object, None if there is none.
-
-        Raises:
-            ProviderError: the cluster does not answer or has no such kind.
-        """
-
-        def call() -> Props:
-            answer = self._client.get(
-                self._kind(api_version, kind), name=name, namespace=namespace,
-                _request_timeout=_REQUEST_S,
-            )  # fmt: skip
-            return dict(answer.to_dict())
-
-        try:
-            return self._call(call, f"{kind} {name}")
-        except NotFoundError:
+            return self._call("GET", _path(kind, namespace, name))
+        except _MissingError:
             return None
 
-    def objects(
-        self, api_version: str, kind: str, namespace: str | None, **selectors: str
-    ) -> list[Props]:
-        """Objects by label_selector or field_selector.
+    def objects(self, kind: str, namespace: str, **selectors: str) -> list[Props]:
+        """Return objects by labelSelector or fieldSelector."""
+        return list(self._call("GET", _path(kind, namespace), None, **selectors).get("items", []))
 
-        Raises:
-            ProviderError: the cluster does not answer or has no such kind.
-        """
-
-        def call() -> list[Props]:
-            answer = self._client.get(
-                self._kind(api_version, kind), namespace=namespace,
-                _request_timeout=_REQUEST_S, **selectors,
-            )  # fmt: skip
-            return list(answer.to_dict().get("items", []))
-
-        return self._call(call, kind)
-
-    def remove(self, api_version: str, kind: str, namespace: str | None, name: str) -> None:
-        """Ask for an object's deletion, what it owns first; no error if there is none.
-
-        Raises:
-            ProviderError: the cluster does not answer or refuses.
-        """
-
-        def call() -> None:
-            self._client.delete(
-                self._kind(api_version, kind), name=name, namespace=namespace,
-                propagation_policy="Foreground", _request_timeout=_REQUEST_S,
-            )  # fmt: skip
-
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Request the deletion of an object and first of what it owns; no error if missing."""
         try:
-            self._call(call, f"{kind} {name}")
-        except (NotFoundError, NoSuchKindError):
+            self._call("DELETE", _path(kind, namespace, name), {"propagationPolicy": "Foreground"})
+        except _MissingError:
             return
 
 
-def _plugin(kubeconfig: Props, context: str | None) -> str | None:
-    """The command that gives the active user's credential, None if none is asked for."""
-    contexts = {each["name"]: each["context"] for each in kubeconfig.get("contexts", [])}
-    users = {each["name"]: each["user"] for each in kubeconfig.get("users", [])}
-    active = contexts.get(context or kubeconfig.get("current-context"), {}).get("user")
-    command = users.get(active, {}).get("exec", {}).get("command")
-    return None if command is None else str(command)
+class _MissingError(ProviderError):
+    """The object, or its namespace, does not exist."""
 
 
-def _said(error: DynamicApiError | ApiException) -> str:
-    content = yaml.safe_load(error.body or "{}") if error.body else {}
-    message = content.get("message") if isinstance(content, dict) else None
-    return str(message or f"{error.status} {error.reason}")
+def _path(kind: str, namespace: str | None, name: str = "") -> str:
+    path = _PATHS[kind].format(namespace=namespace or "default")
+    return f"{path}/{name}" if name else path
+
+
+def _token(user: Mapping[str, Any]) -> str:
+    """Return the token that the kubeconfig's plugin prints."""
+    plugin = user.get("exec")
+    if not plugin:
+        raise ProviderError("The fake kubernetes provider needs a kubeconfig with an exec plugin.")
+    command = [str(plugin["command"]), *(plugin.get("args") or [])]
+    info = {"kind": "ExecCredential", "apiVersion": plugin["apiVersion"]}
+    environment = {**os.environ, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        return str(json.loads(done.stdout)["status"]["token"])
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        raise ProviderError(
+            f"{command[0]}, which the kubeconfig names, gave no credential: {error}"
+        ) from error

@@ -1,17 +1,16 @@
 """The engine's side of a provider: gRPC requests in, plain Python calls out.
 
-The engine connects once for each provider resource of each program, all to the one port, and its
-requests do not name the resource; so a session belongs to the connection that configured it, and
-two stacks in one process never share one.
+The engine opens one connection for each provider resource of each program, all to the same port,
+and its requests do not name that resource. So a session belongs to the connection that configured
+it.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent import futures
 from functools import wraps
 from threading import Lock
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import empty_pb2
@@ -19,7 +18,15 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from rehearsal.pulumi.providers.base import (
+from rehearsal.pulumi.providers.properties import (
+    DEFAULTS,
+    Change,
+    Effect,
+    Props,
+    from_struct,
+    to_struct,
+)
+from rehearsal.pulumi.providers.protocol import (
     Difference,
     NotReadyError,
     Provider,
@@ -27,14 +34,12 @@ from rehearsal.pulumi.providers.base import (
     Resource,
     Session,
 )
-from rehearsal.pulumi.providers.differences import Change, Effect
-from rehearsal.pulumi.providers.properties import DEFAULTS, Props, from_struct, to_struct
 
 _WORKERS = 64
-"""Calls served at a time: several engines, each with up to 16 operations that wait."""
+"""Concurrent calls: several engines, each with up to 16 operations that wait."""
 
 _SESSIONS = 256
-"""Connections remembered; an engine's command needs one a provider resource and then ends."""
+"""Remembered connections; a command needs one for each provider resource."""
 
 _KINDS = {
     (Effect.ADD, False): provider_pb2.PropertyDiff.ADD,
@@ -46,16 +51,14 @@ _KINDS = {
 }
 
 
-_Request = TypeVar("_Request")
-_Answer = TypeVar("_Answer")
-_Method = Callable[["Servicer", _Request, grpc.ServicerContext], _Answer]
+_Method = Callable[["Servicer", Any, grpc.ServicerContext], Any]
 
 
-def _answered(method: _Method[_Request, _Answer]) -> _Method[_Request, _Answer]:
-    """Turn ProviderError into the engine's forms of an error."""
+def _answered(method: _Method) -> _Method:
+    """Convert ProviderError to the engine's forms of an error."""
 
     @wraps(method)
-    def answer(servicer: "Servicer", request: _Request, context: grpc.ServicerContext) -> _Answer:
+    def answer(servicer: "Servicer", request: Any, context: grpc.ServicerContext) -> Any:
         try:
             return method(servicer, request, context)
         except NotReadyError as error:
@@ -98,46 +101,23 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return session
 
     @_answered
-    def Handshake(  # noqa: N802
-        self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.ProviderHandshakeResponse:
-        """Say what this provider understands: plain values only."""
+    def Handshake(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return provider_pb2.ProviderHandshakeResponse()
 
     @_answered
-    def Attach(  # noqa: N802
-        self, request: plugin_pb2.PluginAttach, context: grpc.ServicerContext
-    ) -> empty_pb2.Empty:
-        """The engine uses a provider that runs already."""
+    def Attach(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return empty_pb2.Empty()
 
     @_answered
-    def GetPluginInfo(  # noqa: N802
-        self, request: empty_pb2.Empty, context: grpc.ServicerContext
-    ) -> plugin_pb2.PluginInfo:
-        """The version that the engine records."""
+    def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return plugin_pb2.PluginInfo(version=self._provider.version)
 
     @_answered
-    def GetSchema(  # noqa: N802
-        self, request: provider_pb2.GetSchemaRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.GetSchemaResponse:
-        """An empty schema: the SDKs hold the types."""
-        schema = {"name": self._provider.name, "version": self._provider.version}
-        return provider_pb2.GetSchemaResponse(schema=json.dumps(schema))
-
-    @_answered
-    def CheckConfig(  # noqa: N802
-        self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.CheckResponse:
-        """Accept the configuration; a value that does not work fails where it is used."""
+    def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return provider_pb2.CheckResponse(inputs=request.news)
 
     @_answered
-    def DiffConfig(  # noqa: N802
-        self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.DiffResponse:
-        """What a changed configuration means for the resources of this provider."""
+    def DiffConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         old, new = from_struct(request.old_inputs), from_struct(request.news)
         replaced = self._provider.replaced_keys(old, new)
         return _difference(
@@ -151,10 +131,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     @_answered
-    def Configure(  # noqa: N802
-        self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.ConfigureResponse:
-        """Open the session of this connection."""
+    def Configure(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         config = {key.rpartition(":")[2]: value for key, value in request.variables.items()}
         session = self._provider.configure(config)
         with self._lock:
@@ -164,10 +141,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     @_answered
-    def Check(  # noqa: N802
-        self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.CheckResponse:
-        """Refuse or complete the inputs of a resource."""
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         checked = self._session(context).check(
             Resource(request.type, request.name),
             from_struct(request.olds),
@@ -183,10 +157,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     @_answered
-    def Diff(  # noqa: N802
-        self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.DiffResponse:
-        """Nothing, update or replace."""
+    def Diff(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return _difference(
             self._session(context).diff(
                 Resource(request.type, request.name),
@@ -197,10 +168,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     @_answered
-    def Create(  # noqa: N802
-        self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.CreateResponse:
-        """Make a resource; in a preview the inputs are all that is known of it."""
+    def Create(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         inputs = from_struct(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=_known(inputs))
@@ -209,10 +177,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CreateResponse(id=resource_id, properties=to_struct(outputs))
 
     @_answered
-    def Read(  # noqa: N802
-        self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.ReadResponse:
-        """Read a resource; an empty answer says that it is gone."""
+    def Read(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         resource = Resource(request.type, request.name, request.timeout)
         found = self._session(context).read(resource, request.id, from_struct(request.inputs))
         if found is None:
@@ -224,10 +189,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     @_answered
-    def Update(  # noqa: N802
-        self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.UpdateResponse:
-        """Change a resource in place; in a preview nothing is called."""
+    def Update(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         state, new = from_struct(request.olds), from_struct(request.news)
         if request.preview:
             return provider_pb2.UpdateResponse(properties=_known({**state, **new}))
@@ -241,29 +203,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.UpdateResponse(properties=to_struct(outputs))
 
     @_answered
-    def Delete(  # noqa: N802
-        self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext
-    ) -> empty_pb2.Empty:
-        """Remove a resource."""
+    def Delete(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         resource = Resource(request.type, request.name, request.timeout)
         self._session(context).delete(resource, request.id, from_struct(request.properties))
         return empty_pb2.Empty()
 
     @_answered
-    def Invoke(  # noqa: N802
-        self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext
-    ) -> provider_pb2.InvokeResponse:
-        """Refuse: no program of this project calls a provider function."""
-        raise ProviderError(
-            f"The stand-in of the {self._provider.name} provider has no function {request.tok}; "
-            "install the official plugin to use it."
-        )
-
-    @_answered
-    def Cancel(  # noqa: N802
-        self, request: empty_pb2.Empty, context: grpc.ServicerContext
-    ) -> empty_pb2.Empty:
-        """The user wants to stop."""
+    def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         with self._lock:
             session = self._sessions.get(context.peer())
         if session is not None:
@@ -294,12 +240,7 @@ def _difference(difference: Difference) -> provider_pb2.DiffResponse:
 
 
 def serve(provider: Provider) -> tuple[grpc.Server, int]:
-    """Serve a provider on a free port of the loopback address.
-
-    Returns:
-        The server, which the caller must keep (a server that is garbage-collected stops), and its
-        port.
-    """
+    """Serve on a free loopback port; the caller must keep the server, else it stops."""
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=_WORKERS),
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],

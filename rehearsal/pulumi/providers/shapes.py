@@ -1,7 +1,7 @@
-"""What a resource may be given: read off the input classes of the Pulumi SDKs.
+"""What a resource may be given, read off the input classes of the Pulumi SDKs.
 
-The official providers refuse an unknown or mistyped property in preview; so do these. A misspelt
-key in a dict argument reaches the provider unchanged, because the SDK does not check dicts.
+The official providers refuse an unknown or mistyped property in preview; so do the fakes. A
+misspelt key in a dict argument reaches the provider, because the SDK does not check dicts.
 """
 
 import difflib
@@ -25,20 +25,13 @@ _SIMPLE: Mapping[type, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
 }
-
-
 _LOADING = threading.RLock()
-"""The SDKs load their parts when first used; a second thread would find them half-made."""
+"""The SDKs load their parts on first use; a second thread would see them half-loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an input is refused.
-
-    Attributes:
-        path: the property, for example nodeConfig.machineTyp.
-        reason: one sentence.
-    """
+    """Why an input is refused: the property, for example nodeConfig.machineTyp, and a sentence."""
 
     path: str
     reason: str
@@ -46,7 +39,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The properties of an SDK input class: names on the wire to types, and which must be there."""
+    """The properties of an SDK input class: wire names to types, and the required ones."""
 
     types: Mapping[str, Any]
     required: frozenset[str]
@@ -54,7 +47,7 @@ class Shape:
 
 @cache
 def shape_of(args: type) -> Shape:
-    """The shape of an SDK input class such as `pulumi_gcp.container.ClusterArgs`."""
+    """Return the shape of an SDK input class such as `pulumi_gcp.container.ClusterArgs`."""
     with _LOADING:
         names = input_type_py_to_pulumi_names(args)
         known = input_type_types(args)
@@ -68,45 +61,17 @@ def shape_of(args: type) -> Shape:
 
 
 @cache
-def input_class(module: str, name: str) -> type | None:
-    """The SDK class `module`.`name`, None where the SDK has none of that name."""
-    try:
-        with _LOADING:
-            found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError:
-        return None
-    return found if isinstance(found, type) else None
-
-
-def candidates(declared: Any) -> list[Any]:
-    """The plain types that a declared input type allows, without Output, Awaitable and None."""
-    if get_origin(declared) not in {Union, types.UnionType}:
-        return [declared]
-    return [
-        inner
-        for each in get_args(declared)
-        if each is not type(None) and get_origin(each) not in {Awaitable, Output}
-        for inner in candidates(each)
-    ]
-
-
-def object_class(declared: Any) -> type | None:
-    """The SDK input class of an object, or of the items of a list; None for anything else."""
-    for each in candidates(declared):
-        if isinstance(each, type) and is_input_type(each):
-            return each
-        if get_origin(each) is Sequence:
-            return object_class(get_args(each)[0])
-    return None
+def input_class(module: str, name: str) -> type:
+    """Return the SDK class `module`.`name`."""
+    with _LOADING:
+        found: type = getattr(importlib.import_module(module), name)
+    return found
 
 
 def refusals(args: type, value: Mapping[str, Any], subject: str) -> list[Failure]:
-    """What is wrong with a value by the SDK's own types, at any depth.
+    """Return what is wrong with a value by the SDK's own types, at any depth.
 
-    Args:
-        args: the SDK's input class.
-        value: the properties; values that are not known yet pass.
-        subject: how a sentence names the resource, for example "Cluster 'cluster'".
+    Unknown values pass. `subject` names the resource in a sentence, for example "Cluster 'c'".
     """
     return list(_object(args, value, subject, ""))
 
@@ -125,7 +90,7 @@ def _object(args: type, value: Mapping[str, Any], subject: str, at: str) -> Iter
 
 
 def _value(declared: Any, value: Any, subject: str, path: str) -> Iterator[Failure]:
-    allowed = candidates(declared)
+    allowed = _candidates(declared)
     if value == UNKNOWN or any(each in {Any, object, typing.Any} for each in allowed):
         return
     fitting = [each for each in allowed if _fits(each, value)]
@@ -134,6 +99,18 @@ def _value(declared: Any, value: Any, subject: str, path: str) -> Iterator[Failu
         yield Failure(path, f"{subject}: {path} must be {expected}, not {value!r}.")
         return
     yield from _inside(fitting[0], value, subject, path)
+
+
+def _candidates(declared: Any) -> list[Any]:
+    """Return the plain types that a declared input type allows, without Output and None."""
+    if get_origin(declared) not in {Union, types.UnionType}:
+        return [declared]
+    return [
+        inner
+        for each in get_args(declared)
+        if each is not type(None) and get_origin(each) not in {Awaitable, Output}
+        for inner in _candidates(each)
+    ]
 
 
 def _inside(kind: Any, value: Any, subject: str, path: str) -> Iterator[Failure]:

@@ -1,27 +1,72 @@
-"""Fixtures of the providers' tests."""
+"""A local Google, and the fake gcp provider that calls it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rehearsal.google.environment import ENDPOINTS
 from rehearsal.pulumi.providers.gcp import GcpSession
-from rehearsal.pulumi.providers.google_rest import GcpConfig, GoogleApi
-from tests.rehearsal.pulumi.providers.noted_google import NotedGoogle, noted_google
+from rehearsal.pulumi.providers.google_rest import GoogleApi, Json
+from tests.rehearsal.local_google import Google, ListFleet, serving
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to Google; its path is that of the server, `container/v1beta1/...`."""
+
+    method: str
+    path: str
+    body: Any
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET" and not self.path.endswith(":getIamPolicy")
+
+
+class RecordingApi(GoogleApi):
+    """Keeps the requests that it makes."""
+
+    def __init__(self, project: str, url: str) -> None:
+        endpoints = {
+            f"GOOGLE_{key}_CUSTOM_ENDPOINT": f"{url}/{ENDPOINTS[key]}" for key in ENDPOINTS
+        }
+        super().__init__(project, {**endpoints, "GOOGLE_OAUTH_ACCESS_TOKEN": "t"})
+        self.requests: list[Request] = []
+
+    def call(self, service: str, method: str, path: str, body: Any = None, **params: str) -> Json:
+        self.requests.append(Request(method, f"/{ENDPOINTS[service]}{path}", body, params))
+        return super().call(service, method, path, body, **params)
+
+    def writes(self) -> list[str]:
+        return [f"{each.method} {each.path}" for each in self.requests if each.writes]
 
 
 @pytest.fixture
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotedGoogle]:
-    with noted_google(tmp_path_factory.mktemp("google")) as google:
+def fleet() -> ListFleet:
+    return ListFleet()
+
+
+@pytest.fixture
+def google(tmp_path: Path, fleet: ListFleet) -> Iterator[Google]:
+    with serving(tmp_path, fleet) as google:
         yield google
 
 
 @pytest.fixture
-def gcp(google: NotedGoogle) -> GcpSession:
-    """A session that the local Google answers."""
-    return GcpSession(GoogleApi(GcpConfig(google.config())))
+def api(google: Google) -> RecordingApi:
+    return RecordingApi("p", google.url)
+
+
+@pytest.fixture
+def gcp(api: RecordingApi) -> GcpSession:
+    return GcpSession(api)
 
 
 @pytest.fixture
 def nowhere() -> GcpSession:
     """A session without an endpoint: any call would fail."""
-    return GcpSession(GoogleApi(GcpConfig({"project": "p", "zone": "us-central1-a"})))
+    return GcpSession(GoogleApi("p", {}))

@@ -15,7 +15,8 @@ from google.protobuf import empty_pb2
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from rehearsal.pulumi.providers.base import (
+from rehearsal.pulumi.providers.properties import Change, Effect, Props, from_struct, to_struct
+from rehearsal.pulumi.providers.protocol import (
     Checked,
     Difference,
     Found,
@@ -23,8 +24,6 @@ from rehearsal.pulumi.providers.base import (
     ProviderError,
     Resource,
 )
-from rehearsal.pulumi.providers.differences import Change, Effect
-from rehearsal.pulumi.providers.properties import Props, from_struct, to_struct
 from rehearsal.pulumi.providers.servicer import serve
 from rehearsal.pulumi.providers.shapes import Failure
 
@@ -125,8 +124,6 @@ def test_handshake_and_version(stub: Stub) -> None:
     assert not accepted.accept_secrets
     stub.Attach(plugin_pb2.PluginAttach(address="x"))
     assert stub.GetPluginInfo(empty_pb2.Empty()).version == "1.2.3"
-    schema = json.loads(stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
-    assert schema == {"name": "echo", "version": "1.2.3"}
 
 
 def test_previews_are_supported(stub: Stub) -> None:
@@ -239,11 +236,6 @@ def test_configuration_is_compared(stub: Stub) -> None:
     assert diff(project="p", zone="a").changes == provider_pb2.DiffResponse.DIFF_NONE
     assert list(diff(project="p", zone="b").replaces) == []
     assert list(diff(project="q", zone="a").replaces) == ["project"]
-
-
-def test_functions_are_refused_by_name(stub: Stub) -> None:
-    with pytest.raises(grpc.RpcError, match="no function echo:index:get"):
-        stub.Invoke(provider_pb2.InvokeRequest(tok="echo:index:get"))
 
 
 @pytest.mark.parametrize(

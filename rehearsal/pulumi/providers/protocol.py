@@ -1,30 +1,22 @@
 """What a provider is to the engine, without gRPC.
 
-A provider is two objects: a `Provider`, which knows its configuration keys, and the `Session` that
-it makes for each configuration.
+A `Provider` knows its configuration keys and makes a `Session` for each configuration.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rehearsal.pulumi.providers.differences import Change
-from rehearsal.pulumi.providers.properties import Props
+from rehearsal.pulumi.providers.properties import Change, Props
 from rehearsal.pulumi.providers.shapes import Failure
 
 
 class ProviderError(Exception):
-    """Something that the engine shows to the user as it is: one sentence."""
+    """One sentence that the engine shows to the user as it is."""
 
 
 class NotReadyError(ProviderError):
-    """The resource is there, but not as it should be: the state keeps it, the command fails.
-
-    Attributes:
-        resource_id: its id.
-        outputs: its outputs as far as they can be read.
-        reasons: what is wrong, a sentence each.
-    """
+    """The resource exists but is broken: the state keeps it, the command fails."""
 
     def __init__(self, resource_id: str, outputs: Props, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -35,12 +27,12 @@ class NotReadyError(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Which resource a call is about.
+    """The resource of a call.
 
     Attributes:
-        type: the type token, for example gcp:container/cluster:Cluster.
+        type: type token, for example gcp:container/cluster:Cluster.
         name: its name in the program.
-        timeout_s: what customTimeouts allow for this call; 0 if nothing is said.
+        timeout_s: from customTimeouts; 0 if not set.
     """
 
     type: str
@@ -58,12 +50,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What an update would do.
-
-    Attributes:
-        changes: none if the resource stays as it is.
-        delete_first: a replacement cannot stand beside what it replaces (same name).
-    """
+    """What an update would do; `delete_first` if a replacement has the same name."""
 
     changes: list[Change]
     delete_first: bool = False
@@ -79,42 +66,48 @@ class Found:
 
 
 class Session(Protocol):
-    """A configured provider. Calls come from many threads; each raises ProviderError."""
+    """A configured provider. Called from many threads; every method raises ProviderError."""
 
     def check(self, resource: Resource, old: Props, new: Props, seed: bytes) -> Checked:
-        """Refuse or complete inputs; no request leaves the process."""
+        """Refuse or complete inputs, without a request."""
 
     def diff(self, resource: Resource, state: Props, old: Props, new: Props) -> Difference:
-        """Compare; no request leaves the process."""
+        """Compare, without a request."""
 
     def create(self, resource: Resource, inputs: Props) -> tuple[str, Props]:
-        """Make it and wait until it is ready: its id and outputs."""
+        """Create it and wait until it is ready; return its id and outputs."""
 
     def read(self, resource: Resource, resource_id: str, inputs: Props) -> Found | None:
-        """Read it; None if it is gone. `inputs` are empty for an import."""
+        """Read it; None if it does not exist."""
 
     def update(
         self, resource: Resource, resource_id: str, state: Props, old: Props, new: Props
     ) -> Props:
-        """Change it in place: its outputs."""
+        """Change it in place; return its outputs."""
 
     def delete(self, resource: Resource, resource_id: str, state: Props) -> None:
-        """Remove it and wait until it is gone; a resource that is gone already is no error."""
+        """Delete it and wait; a resource that does not exist is no error."""
 
     def cancel(self) -> None:
-        """Give up what can be given up without losing sight of a resource."""
+        """Stop waiting where the state does not lose a resource by it."""
 
 
 class Provider(Protocol):
-    """A kind of provider."""
+    """A kind of provider; `version` is that of the SDK whose types it checks against."""
 
     name: str
-    """The package, for example gcp."""
     version: str
-    """Of the SDK whose types it checks against."""
 
     def replaced_keys(self, old: Props, new: Props) -> list[str]:
-        """The configuration keys whose change means another cloud: everything is made anew."""
+        """Return the changed configuration keys that replace every resource."""
 
     def configure(self, config: Mapping[str, str]) -> Session:
-        """A session. Values that are not strings arrive as JSON."""
+        """Make a session. Values that are not strings arrive as JSON."""
+
+
+def refuse_import(resource: Resource) -> ProviderError:
+    """Return the error of a read without inputs."""
+    return ProviderError(
+        f"The fake provider cannot import {resource.type} ({resource.name}); install the official "
+        "plugin to import it."
+    )

@@ -1,0 +1,64 @@
+"""The fake kubernetes provider against a real API server."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import kubeconfig
+from rehearsal.cluster import control_plane
+from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.machine import processes
+from rehearsal.pulumi.providers.kubernetes import KubernetesSession
+from rehearsal.pulumi.providers.kubernetes_api import ClusterApi
+from rehearsal.pulumi.providers.properties import Props
+from rehearsal.pulumi.providers.protocol import Resource
+
+pytestmark = [pytest.mark.live, pytest.mark.full]
+
+NAMESPACE = Resource("kubernetes:core/v1:Namespace", "namespace", 60)
+CONFIG_MAP = Resource("kubernetes:core/v1:ConfigMap", "configuration", 60)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesSession]:
+    folder = tmp_path_factory.mktemp("plane")
+    tokens, plugin = folder / "tokens.csv", folder / "plugin"
+    tokens.write_text('secret,user,user,"system:masters"\n')
+    plugin.write_text("""#!/bin/sh\necho '{"status": {"token": "secret"}}'\n""")
+    plugin.chmod(0o700)
+    try:
+        plane = control_plane.start(folder / "cluster", tokens=tokens)
+        yield KubernetesSession(ClusterApi(_kubeconfig(plane, plugin)), delete_unreachable=False)
+    finally:
+        processes.stop(folder)
+
+
+def _kubeconfig(plane: LocalControlPlane, plugin: Path) -> str:
+    """The kubeconfig of `infra`: authority inline, credential by a plugin."""
+    return kubeconfig(
+        "c", plane.public.endpoint, base64.b64encode(plane.authority.read_bytes()).decode()
+    ).replace("command: gke-gcloud-auth-plugin", f"command: {plugin}")
+
+
+def _named(labels: dict[str, str]) -> Props:
+    return {"metadata": {"name": "monitoring", "labels": labels}}
+
+
+def test_creates_changes_and_deletes(session: KubernetesSession) -> None:
+    old, new = _named({"team": "a"}), _named({})
+    resource_id, outputs = session.create(NAMESPACE, old)
+    assert resource_id == "monitoring"
+    assert outputs["metadata"]["labels"]["team"] == "a"
+    found = session.read(NAMESPACE, resource_id, old)
+    assert found is not None
+    assert session.diff(NAMESPACE, found.outputs, found.inputs, old).changes == []
+    outputs = session.update(NAMESPACE, resource_id, outputs, old, new)
+    assert "team" not in outputs["metadata"]["labels"]
+    inside = {"metadata": {"name": "c", "namespace": "monitoring"}, "data": {"a": "1"}}
+    inside_id, _ = session.create(CONFIG_MAP, inside)
+    assert inside_id == "monitoring/c"
+    session.delete(NAMESPACE, resource_id, outputs)
+    assert session.read(NAMESPACE, resource_id, old) is None
+    assert session.read(CONFIG_MAP, inside_id, inside) is None

@@ -1,0 +1,194 @@
+"""The fake gcp provider sends what the official one sends for the program of `infra`.
+
+official_writes.jsonl has every write of the official provider (pulumi-gcp 10.2.0) while a stack was
+brought up, changed 12 times, destroyed, brought up again and destroyed. Left different on purpose:
+the official provider adds all grants of a project with one setIamPolicy, the fake each with its
+own; and reads, of which the official provider makes more.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.runtime import mocks
+
+from rehearsal.pulumi.providers.gcp import GcpSession
+from rehearsal.pulumi.providers.properties import Props, from_struct, to_struct
+from rehearsal.pulumi.providers.protocol import Resource
+from tests.infra.conftest import declare_with
+from tests.rehearsal.local_google import serving
+from tests.rehearsal.pulumi.providers.conftest import RecordingApi, Request
+
+PROJECT = "pull-study-rehearsal"
+NEXT_MONTH = f"{datetime.now(UTC) + timedelta(days=20):%Y-%m-%dT03:00Z}"
+STEPS: dict[str, dict[str, object]] = {
+    "up1": {"nodeCount": 4},
+    "do-nodeCount": {"nodeCount": 5},
+    "do-labels": {"labels": {"team": "blue"}},
+    "do-machineType": {"machineType": "n1-standard-8"},
+    "do-maxPulls": {"maxParallelImagePulls": 3},
+    "do-channel": {"releaseChannel": "STABLE"},
+    "do-shielded": {"shieldedNodes": False},
+    "do-wlmeta": {"workloadMetadata": "GKE_METADATA"},
+    "do-expires": {"expiresAt": NEXT_MONTH},
+    "do-streaming": {"imageStreaming": True},
+    "do-archiveDays": {"archiveDays": 30},
+    "do-monpool": {"monitoringPool": False},
+    "do-threads": {"threadsPerCore": 2},
+    "destroy": {},
+    "up-again": {},
+    "destroy2": {},
+}
+"""The settings that each step changes; what was changed stays so."""
+RETAINED = ("Bucket", "ProjectSink", "BucketIAMMember")
+
+
+@dataclass
+class Made:
+    """A resource in the state."""
+
+    resource: Resource
+    resource_id: str
+    inputs: Props
+    outputs: Props
+
+
+class Engine(mocks.Mocks):
+    """Creates, changes, replaces and deletes with a session of the fake provider."""
+
+    def __init__(self, session: GcpSession) -> None:
+        self.session = session
+        self.state: dict[str, Made] = {}
+        self.declared: set[str] = set()
+        self.exports: dict[str, Any] = {}
+        self.seed = b""
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        raise AssertionError(args.token)
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        if args.typ == "pulumi:pulumi:StackReference":
+            return "last", {**args.inputs, "outputs": self.exports}
+        if not args.typ.startswith("gcp:"):
+            return args.name, args.inputs
+        self.declared.add(args.name)
+        made = self._apply(Resource(args.typ, args.name), from_struct(to_struct(args.inputs)))
+        self.state[args.name] = made
+        return made.resource_id, made.outputs
+
+    def _apply(self, resource: Resource, inputs: Props) -> Made:
+        old = self.state.get(resource.name)
+        checked = self.session.check(resource, old.inputs if old else {}, inputs, self.seed)
+        assert checked.failures == []
+        new = checked.inputs
+        if old is not None:
+            difference = self.session.diff(resource, old.outputs, old.inputs, new)
+            if not difference.changes:
+                return Made(resource, old.resource_id, new, old.outputs)
+            if not any(change.replace for change in difference.changes):
+                outputs = self.session.update(
+                    resource, old.resource_id, old.outputs, old.inputs, new
+                )
+                return Made(resource, old.resource_id, new, outputs)
+            self.session.delete(resource, old.resource_id, old.outputs)
+        return Made(resource, *self._created(resource, new))
+
+    def _created(self, resource: Resource, inputs: Props) -> tuple[str, Props, Props]:
+        resource_id, outputs = self.session.create(resource, inputs)
+        return resource_id, inputs, outputs
+
+    def up(self, values: dict[str, object]) -> None:
+        self.declared.clear()
+        self.exports = declare_with(self, "trial", values).exports
+        self.delete(self.state.keys() - self.declared)
+        for made in self.state.values():
+            found = self.session.read(made.resource, made.resource_id, made.inputs)
+            assert found is not None
+            difference = self.session.diff(made.resource, found.outputs, found.inputs, made.inputs)
+            assert difference.changes == []
+            made.outputs = found.outputs
+
+    def delete(self, names: set[str]) -> None:
+        for name in [each for each in reversed(self.state) if each in names]:
+            made = self.state.pop(name)
+            if not made.resource.type.endswith(RETAINED):
+                self.session.delete(made.resource, made.resource_id, made.outputs)
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Request]]]:
+    """The fake's requests by step."""
+    with (
+        serving(tmp_path_factory.mktemp("google")) as google,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+        api = RecordingApi(PROJECT, google.url)
+        engine = Engine(GcpSession(api))
+        values: dict[str, object] = {}
+        found: dict[str, list[Request]] = {}
+        for step, change in STEPS.items():
+            values |= change
+            api.requests.clear()
+            engine.seed = step.encode()
+            if step.startswith("destroy"):
+                engine.delete({*engine.state})
+                engine.exports = {}
+            else:
+                engine.up(values)
+            found[step] = [each for each in api.requests if each.writes]
+        yield found
+
+
+def _official(step: str) -> list[Request]:
+    lines = Path(__file__).with_name("official_writes.jsonl").read_text(encoding="utf-8")
+    calls = [json.loads(line) for line in lines.splitlines()]
+    return [
+        Request(
+            call["method"],
+            call["path"],
+            call["body"],
+            dict(pair.replace("%2C", ",").split("=", 1) for pair in call["query"]),
+        )
+        for call in calls
+        if call["during"] == step
+    ]
+
+
+def _comparable(requests: list[Request]) -> list[str]:
+    """Requests in a form without what differs between two runs; of policies the last."""
+    last = {each.path: each for each in requests if each.path.endswith(":setIamPolicy")}
+    kept = [each for each in requests if last.get(each.path, each) is each]
+    return sorted(
+        json.dumps(
+            [each.method, _plain(each.path), _plain(dict(each.query)), _plain(each.body)],
+            sort_keys=True,
+        )
+        for each in kept
+    )
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    if key in {"etag", "expires", "labelFingerprint", "schedule"}:
+        return "..."
+    if isinstance(value, dict):
+        # An empty list of a message is the same as none.
+        return {each: _plain(item, each) for each, item in value.items() if item != []}
+    if isinstance(value, list):
+        return sorted((_plain(item) for item in value), key=json.dumps)
+    if isinstance(value, str):
+        value = re.sub(r"(pull-study-trial)-(\w{7}|SUFFIX)\b", r"\1-SUFFIX", value)
+        return re.sub(r"service-\d+@", "service-NUMBER@", value)
+    return value
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_sends_what_the_official_provider_sends(sent: dict[str, list[Request]], step: str) -> None:
+    official = _official(step)
+    assert official
+    assert _comparable(sent[step]) == _comparable(official)
