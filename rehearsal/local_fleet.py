@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -22,6 +23,7 @@ from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost, ExporterSite
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.cluster.tunnel import KubeletTunnel
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
 from rehearsal.faults.faults import NO_FAULTS, Faults
 from rehearsal.machine import cgroups, processes, requirements
@@ -31,8 +33,7 @@ from rehearsal.real_nodes import node as real_node
 from rehearsal.real_nodes.node import RealNode
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes import node as simulated_node
-from rehearsal.simulated_nodes.clock import worst_report
-from rehearsal.simulated_nodes.tunnel import KubeletTunnel
+from rehearsal.simulated_nodes.clock import warnings
 from schema.names import MEASURED_LABEL
 
 _READY_S = 90.0
@@ -60,13 +61,18 @@ class _Cluster:
     admin: ClusterAdmin
     exporters: ExporterHost
     faults: ClusterFaults
-    emitter: simulated_node.Emitter | None = None
-    """What acts for the kubelets of simulated nodes, once there are such."""
+    kubelets: simulated_node.KubeletsProcess | None = None
+    """Acts for the kubelets of simulated nodes, once there are such."""
     pools: dict[str, _Pool] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         return self.plane.folder
+
+    def expect_exit(self) -> None:
+        """Say that processes end on purpose from now on."""
+        if self.kubelets:
+            self.kubelets.ending.set()
 
 
 class LocalFleet:
@@ -141,6 +147,7 @@ class LocalFleet:
             cluster.faults.stop()
             cluster.exporters.stop()
             nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
+            cluster.expect_exit()
             processes.stop(cluster.folder)
             for node in nodes:
                 if node:
@@ -148,9 +155,8 @@ class LocalFleet:
             cluster.admin.close()
             _remove(cluster.folder)
             self._say(f"cluster {key.name}: stopped")
-            report = worst_report(self._home.folder)
-            if report and report.warning:
-                self._say(f"WARNING: {report.warning}")
+            for line in warnings(self._home.folder):
+                self._say(f"WARNING: {line}")
 
     def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
         """Start the pool's nodes; all are Ready on return."""
@@ -191,6 +197,8 @@ class LocalFleet:
     def close(self) -> None:
         """Stop every cluster. Idempotent. What is being made fails at once; no more can be."""
         self._ending.set()
+        for cluster in list(self._clusters.values()):
+            cluster.expect_exit()
         processes.stop(self._home.clusters)
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(self.delete_cluster, list(self._clusters)))
@@ -232,12 +240,12 @@ class LocalFleet:
         if pool.is_measured:
             if obstacle := requirements.too_many("simulated", len(names)):
                 raise FleetError(obstacle.problem)
-            cluster.emitter = cluster.emitter or simulated_node.start_emitter(
+            cluster.kubelets = cluster.kubelets or simulated_node.start_kubelets(
                 cluster.plane,
                 mirror=self._mirror,
                 options=self._options,
                 home=self._home.folder,
-                say=self._say,
+                on_exit=partial(self._lose_simulated, cluster),
             )
         node = partial(simulated_node.node_object, labels=labels, pool=pool.spec)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
@@ -249,6 +257,18 @@ class LocalFleet:
                 timeout_s=_READY_S,
                 check=lambda: self._check(cluster, pool, names),
             )
+
+    def _lose_simulated(self, cluster: _Cluster, reason: str) -> None:
+        """Remove nodes whose kubelets are dead, so that a run need not wait for its timeouts."""
+        self._say(f"cluster {cluster.key.name}: the simulated kubelets' process exited: {reason}")
+        lost = [
+            name
+            for pool in list(cluster.pools.values())
+            if pool.is_measured
+            for name in list(pool.nodes)
+        ]
+        with suppress(FleetError), ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            list(threads.map(cluster.admin.remove_node, lost))
 
     def _start_real(
         self,
@@ -284,8 +304,8 @@ class LocalFleet:
 
     def _check(self, cluster: _Cluster, pool: _Pool, names: list[str]) -> None:
         self._refuse_if_ending()
-        if cluster.emitter:
-            cluster.emitter.check()
+        if cluster.kubelets:
+            cluster.kubelets.check()
         for name in names:
             node = pool.nodes[name]
             if node:

@@ -1,9 +1,9 @@
-"""The process behind a rehearsal: `python -m rehearsal.server --home H --scale S --nodes KIND`.
+"""The process behind a rehearsal: `python -m rehearsal.server --home H --options JSON`.
 
 It owns the home for its life: first it removes what a killed one left, then it starts the
-registry, the local Google and the stand-ins of Pulumi's providers, writes the file that tells
-sessions of them, and prints one line of JSON. SIGTERM ends it, with all clusters, and removes the
-home. Everything listens on loopback.
+registry, the local Google and the fakes of Pulumi's providers, writes the file that sessions read,
+and prints one line of JSON. SIGTERM ends it, with all clusters, and removes the home. Everything
+listens on loopback.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,12 +23,12 @@ from pathlib import Path
 from rehearsal.google import environment
 from rehearsal.machine import processes, programs
 from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
-from rehearsal.machine.options import Options, parse_options
+from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.errors import UserError
 
 Answer = Callable[[dict[str, object]], None]
-"""Tells the session that started this process how it went; once."""
+"""Reports to the session that started this process whether it is ready; called once."""
 
 _PROVIDERS_S = 30.0
 
@@ -37,7 +37,8 @@ def main() -> int:
     """Serve until SIGTERM; an exit code."""
     parser = argparse.ArgumentParser(prog="python -m rehearsal.server", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
-    options, given = parse_options(parser)
+    parser.add_argument("--options", type=Options.from_json, required=True)
+    given = parser.parse_args()
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,7 +49,7 @@ def main() -> int:
             pipe.close()
 
         try:
-            _run(Home(given.home), options, ending, answer)
+            _run(Home(given.home), given.options, ending, answer)
         except UserError as error:
             answer({"problem": error.problem, "fix": error.fix})
             return int(error.exit_code)
@@ -77,7 +78,7 @@ def _run(home: Home, options: Options, ending: threading.Event, answer: Answer) 
 
 @contextmanager
 def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
-    """Run all parts; gives what a session needs to know of them."""
+    """Run all parts; give what a session needs to know about them."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         (logging_port,) = processes.free_ports(1)
@@ -85,7 +86,7 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
         programs.write_programs(home)
         official = programs.link_plugins(Path(variables["PULUMI_HOME"]))
         Path(variables["PULUMI_BACKEND_URL"].removeprefix("file://")).mkdir()
-        stand_ins = _start_stand_ins(home, official, variables)
+        provider_ports = _start_providers(home, official, variables)
         images = _registry(home, options)
         registry.write_registries_conf(home.registries_conf, url.removeprefix("http://"))
         from rehearsal.local_google import local_google  # noqa: PLC0415 - while the others start
@@ -98,54 +99,53 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
             options=options,
             say=say,
         ):
-            ports = stand_ins()
+            ports = provider_ports()
             say(f"ready: {url}, {options}" + (f" in {images.storage}" if images else ""))
-            said = environment.rehearsal_variable(options, official=official)
+            variable = environment.rehearsal_variable(options, official=official)
             yield {
                 "pid": os.getpid(),
                 "options": str(replace(options, faults=())),
-                "environment": {**variables, **environment.debug_providers(ports), **said},
+                "environment": {**variables, **environment.debug_providers(ports), **variable},
             }
 
 
 def _registry(home: Home, options: Options) -> registry.LocalRegistry | None:
-    """Start the registry that real nodes pull from; simulated ones move no byte."""
+    """Start the registry that real nodes pull from; simulated ones pull no byte."""
     if options.nodes != "real":
         return None
     return registry.start(home.folder, registry.storage_of(options.scale))
 
 
-def _start_stand_ins(
+def _start_providers(
     home: Home, official: set[str], variables: Mapping[str, str]
 ) -> Callable[[], dict[str, int]]:
-    """Start the stand-ins of the providers that are not installed; what waits for their ports."""
-    wanted = sorted(set(programs.PROVIDERS) - official)
-    if not wanted:
+    """Start the fakes of providers that are not installed; return what waits for their ports."""
+    missing = sorted(set(programs.PROVIDERS) - official)
+    if not missing:
         return dict
     command = [sys.executable, "-m", "rehearsal.pulumi.providers"]
-    if len(wanted) == 1:
-        command += ["--only", wanted[0]]
+    if len(missing) == 1:
+        command += ["--only", missing[0]]
     log = home.folder / "providers.log"
     path = os.pathsep.join([str(home.programs), os.environ.get("PATH", "")])
-    process = processes.start(command, home.folder, log=log, extra={**variables, "PATH": path})
+    process = processes.start(
+        command, home.folder, log=log, extra={**variables, "PATH": path}, output=subprocess.PIPE
+    )
 
     def ports() -> dict[str, int]:
-        deadline = time.monotonic() + _PROVIDERS_S
-        while process.poll() is None and time.monotonic() < deadline:
-            line, newline, _ = log.read_text(encoding="utf-8").partition("\n")
-            if newline:
-                return {str(name): int(port) for name, port in json.loads(line).items()}
-            time.sleep(0.05)
-        raise RehearsalError(
-            f"The stand-ins of Pulumi's providers did not start: {processes.log_tail(log)}.",
-            "make setup",
-        )
+        line = processes.first_line(process, _PROVIDERS_S)
+        if not line:
+            raise RehearsalError(
+                f"The fakes of Pulumi's providers did not start: {processes.log_tail(log)}.",
+                "make setup",
+            )
+        return {str(name): int(port) for name, port in json.loads(line).items()}
 
     return ports
 
 
 def _log_to(home: Home) -> None:
-    """From here on all that this process prints goes to the home's log."""
+    """Redirect all that this process prints to the home's log."""
     descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -153,7 +153,7 @@ def _log_to(home: Home) -> None:
 
 
 def say(line: str) -> None:
-    """A line of the home's log, with the time."""
+    """Write a line to the home's log, with the time."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {line}\n")
     sys.stderr.flush()
 

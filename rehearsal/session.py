@@ -34,7 +34,7 @@ from rehearsal.machine.home import (
     write_json,
 )
 from rehearsal.machine.options import DEFAULT_SCALE, Options
-from rehearsal.simulated_nodes.clock import worst_report
+from rehearsal.simulated_nodes.clock import warnings
 from schema.names import REHEARSAL_VARIABLE
 from tools.programs import cache_root
 
@@ -144,7 +144,7 @@ def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Pop
         raise RehearsalError(obstacle.problem, obstacle.fix)
     injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
-    command += wanted.arguments()
+    command += ["--options", wanted.to_json()]
     process = processes.start_piped(command, home.folder, environment=os.environ)
     limit = threading.Timer(_START_S, process.kill)
     limit.start()
@@ -184,9 +184,8 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         write_json(home.owner_file, {"kept": True})
         _say(f"left running in {home.folder}; {_DOWN} ends it")
         return
-    report = worst_report(home.folder)
-    if report and report.warning:
-        _say(f"WARNING: {report.warning}")
+    for line in warnings(home.folder):
+        _say(f"WARNING: {line}")
     begun = time.monotonic()
     # a second Ctrl-C must not leave half of it
     with (

@@ -1,7 +1,7 @@
-"""What the rehearsal does in a cluster as its administrator: nodes, and what a kubelet would do.
+"""The rehearsal's Kubernetes client: nodes, and what a kubelet would do in a cluster.
 
-Speaks Kubernetes' REST API with objects as the API writes them. On Google Cloud these things are
-the cloud's own doing: they are not what is rehearsed.
+It sends and receives objects in the API's JSON form. On Google Cloud these things are the cloud's
+own work: they are not what is rehearsed.
 """
 
 import json
@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from rehearsal.cluster.control_plane import VIRTUAL_NODE, LocalControlPlane
 from rehearsal.cluster.fleet import FleetError
@@ -25,7 +26,12 @@ Object = dict[str, Any]
 Taint = tuple[str, str, str]
 """(key, value, effect)."""
 
+STRATEGIC = "application/strategic-merge-patch+json"
+_MERGE = "application/merge-patch+json"
+
 _TIMEOUT_S = 10.0
+_CONNECTIONS = 32
+"""More than threads of the fleet and watches use at once, so that none is opened for a request."""
 _NO_JOB = "!batch.kubernetes.io/job-name"
 _NOT_READY_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -35,11 +41,11 @@ class ClusterError(FleetError):
 
 
 class ConflictError(ClusterError):
-    """The object has changed meanwhile."""
+    """The object has changed since it was read."""
 
 
 class NotThereError(ClusterError):
-    """The object is not there, or not any more."""
+    """The object does not exist, or is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class ServiceAccountToken:
 
 
 class ClusterAdmin:
-    """The administrator of one cluster. Safe to use from several threads.
+    """The administrator's client of one cluster. Safe to use from several threads.
 
     Every method raises ClusterError when the API server refuses or does not answer.
     """
@@ -59,7 +65,8 @@ class ClusterAdmin:
     def __init__(self, plane: LocalControlPlane) -> None:
         self._url = f"https://{plane.public.endpoint}"
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy stands between us and loopback
+        self._session.trust_env = False  # no proxy of the environment for loopback
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=_CONNECTIONS))
         self._session.verify = str(plane.authority)
         self._session.cert = (str(plane.admin_certificate), str(plane.admin_key))
 
@@ -70,7 +77,7 @@ class ClusterAdmin:
     def wait_until_ready(
         self, names: set[str], *, timeout_s: float, check: Callable[[], None]
     ) -> None:
-        """Wait until all these nodes are Ready and schedulable as such."""
+        """Wait until all nodes are Ready and without a not-ready taint; `check` may raise."""
         deadline = time.monotonic() + timeout_s
         while waiting := names - self._ready_nodes():
             check()
@@ -84,10 +91,10 @@ class ClusterAdmin:
     def lift_not_ready(
         self, names: set[str], threads: Executor, *, timeout_s: float, check: Callable[[], None]
     ) -> None:
-        """Take the not-ready taint off nodes as soon as they are Ready.
+        """Remove the not-ready taint of nodes as soon as they are Ready; stop at the timeout.
 
         The controller manager does so too, but with its default rate limits takes a minute for 256
-        nodes that come at once, which those of a cloud do not.
+        nodes that are added at once, which a cloud's nodes are not.
         """
         deadline = time.monotonic() + timeout_s
         left = set(names)
@@ -96,7 +103,7 @@ class ClusterAdmin:
             nodes = [
                 node
                 for node in self._call("GET", "/api/v1/nodes")["items"]
-                if node["metadata"]["name"] in left and _says_ready(node)
+                if node["metadata"]["name"] in left and _has_ready_condition(node)
             ]
             lifted = list(threads.map(self._lift, nodes))
             left -= {
@@ -105,7 +112,7 @@ class ClusterAdmin:
             time.sleep(0.1)
 
     def _lift(self, node: Object) -> bool:
-        """Whether the node has no such taint any more."""
+        """Whether the node has no such taint now."""
         taints = node["spec"].get("taints", [])
         kept = [taint for taint in taints if taint["key"] not in _NOT_READY_TAINTS]
         if len(kept) == len(taints):
@@ -114,7 +121,7 @@ class ClusterAdmin:
         body = {"metadata": version, "spec": {"taints": kept}}
         path = f"/api/v1/nodes/{node['metadata']['name']}"
         try:
-            self._call("PATCH", path, body, content="application/merge-patch+json")
+            self._call("PATCH", path, body, content=_MERGE)
         except ConflictError:
             return False
         return True
@@ -124,11 +131,11 @@ class ClusterAdmin:
         self._patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels}})
 
     def add_node(self, node: Object) -> None:
-        """Add a node that somebody keeps Ready."""
+        """Add a node that kwok keeps Ready."""
         self._call("POST", "/api/v1/nodes", node)
 
     def remove_node(self, name: str) -> None:
-        """Remove a node, and the pods bound to it at once, as nobody is left to end them."""
+        """Remove a node, and at once the pods bound to it, as no kubelet is left to end them."""
         bound = self._call("GET", "/api/v1/pods", params={"fieldSelector": f"spec.nodeName={name}"})
         for pod in bound["items"]:
             with suppress(NotThereError):
@@ -137,9 +144,9 @@ class ClusterAdmin:
             self._call("DELETE", f"/api/v1/nodes/{name}")
 
     def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
-        """All pods but those of Jobs, now and after each change, for a while.
+        """Yield all pods but those of Jobs, now and after each change, for so many seconds.
 
-        Ends early when the API server goes away or has forgotten too much.
+        Ends early when the connection is lost or the resource version is too old.
         """
         listed = self._call("GET", "/api/v1/pods", params={"labelSelector": _NO_JOB})
         pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
@@ -156,9 +163,9 @@ class ClusterAdmin:
             yield list(pods.values())
 
     def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
-        """Each object of a kind as ADDED, then each change of one, for a while.
+        """Yield each object of a kind as ADDED, then each change, for so many seconds.
 
-        Ends early when the API server goes away or has forgotten too much.
+        Ends early when the connection is lost or the resource version is too old.
         """
         listed = self._call("GET", path)
         for found in listed["items"]:
@@ -170,16 +177,16 @@ class ClusterAdmin:
             yield str(change["type"]), change["object"]
 
     def nodes(self, selector: str) -> list[Object]:
-        """The nodes that a label selector picks."""
+        """Return the nodes that a label selector matches."""
         found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
         return list(found["items"])
 
     def events(self, namespace: str) -> list[Object]:
-        """The events of a namespace that the API server still has."""
+        """Return the events of a namespace that the API server still has."""
         return list(self._call("GET", f"/api/v1/namespaces/{namespace}/events")["items"])
 
     def virtual_nodes(self) -> set[str]:
-        """Names of the nodes that exist in the API only."""
+        """Return the names of the nodes that exist in the API only."""
         key, value = VIRTUAL_NODE
         nodes = self._call("GET", "/api/v1/nodes")["items"]
         return {
@@ -189,12 +196,12 @@ class ClusterAdmin:
         }
 
     def config_map(self, namespace: str, name: str) -> dict[str, str]:
-        """The data of a ConfigMap."""
+        """Return the data of a ConfigMap."""
         found = self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return dict(found.get("data") or {})
 
     def service_account_token(self, pod: Object) -> ServiceAccountToken:
-        """A token of a pod's service account, bound to the pod as kubelet binds it."""
+        """Create a token of a pod's service account, bound to the pod as kubelet binds it."""
         identity = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
         bound = {"kind": "Pod", "apiVersion": "v1", **identity}
         account = pod["spec"].get("serviceAccountName", "default")
@@ -208,7 +215,7 @@ class ClusterAdmin:
         return ServiceAccountToken(answer["status"]["token"], expires)
 
     def set_container_status(self, pod: Object, statuses: list[Object], *, ready: bool) -> None:
-        """Set the statuses of a pod's containers, and its readiness, if it is still there."""
+        """Set the statuses of a pod's containers, and its readiness, if it still exists."""
         state = "True" if ready else "False"
         conditions = [{"type": kind, "status": state} for kind in ("Ready", "ContainersReady")]
         status = {"containerStatuses": statuses, "conditions": conditions}
@@ -226,11 +233,13 @@ class ClusterAdmin:
                 self._url + path, params=params, stream=True, timeout=seconds + _TIMEOUT_S
             )
             with answer:
+                if not answer.ok:
+                    raise ClusterError(f"The API server refused to watch {path}: {_short(answer)}.")
                 for line in answer.iter_lines():
-                    yield json.loads(line)
+                    yield _parse_change(path, line)
 
     def _patch(self, path: str, body: Object) -> None:
-        self._call("PATCH", path, body, content="application/strategic-merge-patch+json")
+        self._call("PATCH", path, body, content=STRATEGIC)
 
     def _call(
         self,
@@ -257,22 +266,41 @@ class ClusterAdmin:
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise NotThereError(f"{path} is not in the cluster at {self._url}.")
         if answer.status_code == HTTPStatus.CONFLICT:
-            raise ConflictError(f"{path} has changed meanwhile: {answer.text[:300]}.")
+            raise ConflictError(f"{path} has changed: {_short(answer)}.")
         if not answer.ok:
-            raise ClusterError(f"The API server refused {method} {path}: {answer.text[:300]}.")
+            raise ClusterError(f"The API server refused {method} {path}: {_short(answer)}.")
         result: Object = answer.json()
         return result
 
 
+def pod_path(namespace: str, name: str) -> str:
+    """Return the path of a pod in the API."""
+    return f"/api/v1/namespaces/{namespace}/pods/{name}"
+
+
 def _path_of(pod: Object) -> str:
-    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+    return pod_path(pod["metadata"]["namespace"], pod["metadata"]["name"])
 
 
-def _says_ready(node: Object) -> bool:
+def _parse_change(path: str, line: bytes) -> Object:
+    try:
+        change: Object = json.loads(line)
+    except ValueError as error:
+        raise ClusterError(f"The watch of {path} sent {line[:300]!r}.") from error
+    if "type" not in change:
+        raise ClusterError(f"The watch of {path} sent {line[:300]!r}.")
+    return change
+
+
+def _short(answer: requests.Response) -> str:
+    return f"{answer.status_code} {answer.text[:300]}".strip()
+
+
+def _has_ready_condition(node: Object) -> bool:
     conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
     return conditions.get("Ready") == "True"
 
 
 def _is_ready(node: Object) -> bool:
     taints = {taint["key"] for taint in node["spec"].get("taints", ())}
-    return _says_ready(node) and taints.isdisjoint(_NOT_READY_TAINTS)
+    return _has_ready_condition(node) and taints.isdisjoint(_NOT_READY_TAINTS)

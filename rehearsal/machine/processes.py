@@ -3,7 +3,7 @@
 Every process is started with a variable that names the folder it works for, and hands it on to
 what it starts itself (containerd to its shims, kwokctl to the control plane). The folder is how
 a process is found again, also by another program after a `kill -9`: no list of process ids could
-be complete, or be safe when an id is used anew. A process is signalled through a descriptor that
+be complete, or be safe when an id is reused. A process is signalled through a descriptor that
 was opened before its variable was read, so it is never a stranger with the same id.
 
 Containers do not inherit the variable: a node's process namespace ends them (see real_nodes).
@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,14 +38,18 @@ def start(
     *,
     log: Path,
     extra: Mapping[str, str] | None = None,
+    output: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process for a folder, out of reach of the terminal's Ctrl-C."""
-    with log.open("ab") as output:
+    """Start a process for a folder, out of reach of the terminal's Ctrl-C.
+
+    The log gets what it prints; with `output` (subprocess.PIPE), only what it prints to stderr.
+    """
+    with log.open("ab") as errors:
         return subprocess.Popen(
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=errors if output is None else output,
+            stderr=errors,
             env={**os.environ, **(extra or {}), PART_VARIABLE: str(part)},
             cwd="/",
             start_new_session=True,
@@ -54,7 +59,7 @@ def start(
 def start_piped(
     arguments: Sequence[str | Path], part: Path, *, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a process for a folder, with both of its outputs as pipes and no other variables."""
+    """Start a process for a folder, with both outputs as pipes and no other variables."""
     return subprocess.Popen(
         [str(argument) for argument in arguments],
         stdin=subprocess.DEVNULL,
@@ -66,8 +71,20 @@ def start_piped(
     )
 
 
+def first_line(process: subprocess.Popen[bytes], timeout_s: float) -> str:
+    """Read the first line of a piped output; kill the process if it prints none in time."""
+    if process.stdout is None:
+        raise ValueError("the output is no pipe")
+    limit = threading.Timer(timeout_s, process.kill)
+    limit.start()
+    try:
+        return process.stdout.readline().decode(errors="replace")
+    finally:
+        limit.cancel()
+
+
 def running(part: Path) -> list[int]:
-    """Ids of the processes that work for a folder or one below; never this process."""
+    """Return the ids of processes that work for a folder or one below; never this process."""
     return [
         int(entry.name)
         for entry in Path("/proc").iterdir()
@@ -76,7 +93,10 @@ def running(part: Path) -> list[int]:
 
 
 def stop(part: Path, *, spare: frozenset[int] = frozenset()) -> None:
-    """Kill the processes that work for a folder or one below, and wait until they are gone."""
+    """Kill the processes that work for a folder or one below, and wait until they ended.
+
+    Raises StillRunningError after 5 s.
+    """
     deadline = time.monotonic() + _GONE_S
     while pids := [pid for pid in running(part) if pid not in spare]:
         if time.monotonic() > deadline:
@@ -87,17 +107,17 @@ def stop(part: Path, *, spare: frozenset[int] = frozenset()) -> None:
 
 
 def terminate(pid: int, part: Path) -> bool:
-    """Ask a process to end, if it works for a folder or one below; whether it was asked."""
+    """Send SIGTERM to a process if it works for a folder or one below; return whether."""
     return _signal(pid, part, signal.SIGTERM)
 
 
 def send(pid: int, part: Path, number: signal.Signals) -> bool:
-    """Signal a process, if it works for a folder or one below; whether it was signalled."""
+    """Signal a process if it works for a folder or one below; return whether."""
     return _signal(pid, part, number)
 
 
 def started(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks: with its id, that tells it from all others."""
+    """Return when a process started, in kernel ticks: with its id, that is unique."""
     try:
         fields = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(") ")[2]
     except OSError:
@@ -107,23 +127,35 @@ def started(pid: int) -> int | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, and that the kernel gives to nobody.
+    """Return unused ports of 127.0.0.1, reserved until this process ends.
 
-    They lie below the kernel's own range: a port of that range can become the near end of any
-    connection between here and the moment when the program that it is for listens.
+    They are below the kernel's ephemeral range, since a port of that range can become the local end
+    of any connection before its program listens. Rehearsals reserve a port by an abstract socket of
+    its number, which ends with the process.
     """
     candidates = _random.sample(range(_LOWEST_PORT, _first_of_kernel()), k=50 + 20 * count)
     found: list[int] = []
     for port in candidates:
-        with socket.socket() as probe:
-            try:
+        if holder := hold(f"pull-study-port-{port}"):
+            with socket.socket() as probe, suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
+                found.append(port)
+                holder.detach()  # stays open until this process ends
+            holder.close()
         if len(found) == count:
             return found
     raise RuntimeError(f"no {count} free ports among {len(candidates)}")
+
+
+def hold(name: str) -> socket.socket | None:
+    """Bind the abstract socket of a name; None if another process of this machine has it."""
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0{name}")  # without a file, closed with the process
+    except OSError:
+        holder.close()
+        return None
+    return holder
 
 
 def _first_of_kernel() -> int:
@@ -133,13 +165,11 @@ def _first_of_kernel() -> int:
 
 
 def log_tail(log: Path, lines: int = 3) -> str:
-    """The end of a log on one line, for an error's sentence."""
+    """Return the end of a log on one line, for an error message."""
     with suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return (
-            " | ".join(line.strip() for line in text[-lines:] if line.strip()) or "it said nothing"
-        )
-    return "it left no log"
+        return " | ".join(line.strip() for line in text[-lines:] if line.strip()) or "(empty log)"
+    return "(no log)"
 
 
 def _works_for(pid: str, part: Path) -> bool:

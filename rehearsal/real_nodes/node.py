@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,24 +26,23 @@ _STOP_S = 5.0
 
 
 class NodeNumber:
-    """One of this machine's numbers for real nodes, held until released or the process ends."""
+    """One of this machine's numbers for real nodes, reserved until released or the process ends."""
 
     def __init__(self, number: int, holder: socket.socket) -> None:
         self.number = number
         self._holder = holder
 
     def release(self) -> None:
-        """Let another node have it."""
         self._holder.close()
 
 
 @contextmanager
 def take_numbers(count: int) -> Iterator[list[NodeNumber]]:
-    """Take numbers for nodes, all or none; those still in the list at the end are given back."""
+    """Reserve numbers for nodes, all or none; those still in the list at the end are released."""
     taken: list[NodeNumber] = []
     try:
         for number in range(1, requirements.LARGEST_FLEET + 1):
-            if len(taken) < count and (holder := _hold(number)):
+            if len(taken) < count and (holder := processes.hold(f"pull-study-node-{number}")):
                 taken.append(NodeNumber(number, holder))
         if len(taken) < count:
             raise FleetError(
@@ -58,16 +57,6 @@ def take_numbers(count: int) -> Iterator[list[NodeNumber]]:
             each.release()
 
 
-def _hold(number: int) -> socket.socket | None:
-    holder = socket.socket(socket.AF_UNIX)
-    try:
-        holder.bind(f"\0pull-study-node-{number}")  # a name without a file, gone with the process
-    except OSError:
-        holder.close()
-        return None
-    return holder
-
-
 @dataclass(frozen=True, slots=True)
 class RealNode:
     """A node that was started."""
@@ -78,19 +67,24 @@ class RealNode:
     process: "subprocess.Popen[bytes]"
 
     def check(self) -> None:
-        """Make sure that the node still runs."""
+        """Raise FleetError with the end of its log if the node has ended."""
         if self.process.poll() is not None:
-            raise FleetError(f"The node {self.spec.name} ended while it started: {self._story()}.")
+            raise FleetError(
+                f"The node {self.spec.name} ended while it started: {self._log_tail()}."
+            )
 
     def stop(self) -> None:
         """End the node and remove all of it. Idempotent."""
-        processes.stop(self.folder)
-        self.process.wait(_STOP_S)
-        cgroups.remove(self.spec.control_group)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.number.release()
+        try:
+            processes.stop(self.folder)
+            with suppress(subprocess.TimeoutExpired):  # it is killed, and not reaped yet
+                self.process.wait(_STOP_S)
+            cgroups.remove(self.spec.control_group)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.number.release()
 
-    def _story(self) -> str:
+    def _log_tail(self) -> str:
         logs = (self.folder / "log" / f"{name}.log" for name in ("kubelet", "pause", "containerd"))
         log = next((log for log in logs if log.exists()), self.folder / "start.log")
         return f"{log.name} ends with: {processes.log_tail(log)}"

@@ -1,23 +1,22 @@
-"""The emitter's connection to the API server and to the registry: asyncio, many requests at once.
+"""The simulated kubelets' client of the API server: asyncio, many requests at once.
 
-It speaks Kubernetes' REST API with objects as the API writes them. Writes are tried again while the
-server asks for it, as client-go does; an object that is gone is no error.
+It sends and receives objects in the API's JSON form, and decodes only the fields below. Writes are
+retried while the server is busy or away, as client-go does; a deleted object is no error.
 """
 
 import asyncio
+import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import msgspec
 
-Object = dict[str, Any]
+from rehearsal.cluster.admin import Object
 
-STRATEGIC = "application/strategic-merge-patch+json"
 _CONNECTIONS = 8
 """Enough for all that an API server on a few cores can do; more would only crowd out the runner's
 and the scheduler's requests, which on a real cluster do not share its cores with the kubelets."""
@@ -25,11 +24,17 @@ _TIMEOUT = aiohttp.ClientTimeout(total=60)
 _WATCH_S = 300
 _LONGEST_LINE = 1 << 22
 _RETRIED = {429, 500, 502, 503, 504}
-_TRIES = 8
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 5.0
+EVENT_TRIES = 20
+"""A minute and a half; client-go's recorder gives up after 12 tries, 10 s apart."""
+
+
+class LostWriteError(Exception):
+    """A write was refused, or failed as often as it may be tried."""
 
 
 class Meta(msgspec.Struct, rename="camel"):
-    """metadata of an object, as far as an emitter needs it."""
+    """metadata of an object, as far as a simulated kubelet needs it."""
 
     name: str
     uid: str = ""
@@ -65,7 +70,7 @@ class Phase(msgspec.Struct):
 
 
 class Pod(msgspec.Struct):
-    """A pod, as far as an emitter needs it."""
+    """A pod, as far as a simulated kubelet needs it."""
 
     metadata: Meta
     spec: PodSpec
@@ -100,7 +105,7 @@ class NodeStatus(msgspec.Struct, rename="camel"):
 
 
 class Node(msgspec.Struct):
-    """A node, as far as an emitter needs it."""
+    """A node, as far as a simulated kubelet needs it."""
 
     metadata: Meta
     status: NodeStatus
@@ -124,7 +129,7 @@ class _Version(msgspec.Struct):
     metadata: _ListMeta
 
 
-class EmitterApi:
+class KubeletApi:
     """The administrator's connection to one cluster, of one asyncio loop."""
 
     def __init__(self, server: str, *, authority: str, certificate: str, key: str) -> None:
@@ -147,11 +152,20 @@ class EmitterApi:
         await self._watching.close()
 
     async def send(
-        self, method: str, path: str, body: Object, content: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Object,
+        content: str = "application/json",
+        *,
+        tries: int | None = None,
     ) -> None:
-        """Create, change or delete an object; one that is gone, or there already, is no error."""
+        """Create, change or delete an object; one that is deleted or exists already is no error.
+
+        Retries without limit unless `tries` is given, as a kubelet does for what it must report.
+        """
         data = json.dumps(body).encode()
-        for attempt in range(_TRIES):
+        for attempt in itertools.count():
             try:
                 async with self._session.request(
                     method, self._server + path, data=data, headers={"Content-Type": content}
@@ -159,19 +173,20 @@ class EmitterApi:
                     if answer.ok or answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                         await answer.read()
                         return
+                    failure = f"{method} {path}: {answer.status} {(await answer.text())[:300]}"
                     if answer.status not in _RETRIED:
-                        text = await answer.text()
-                        raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                if attempt == _TRIES - 1:
-                    raise
-            await asyncio.sleep(0.05 * 2**attempt)
+                        raise LostWriteError(failure)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failure = f"{method} {path}: {error!r}"
+            if attempt + 1 == tries:
+                raise LostWriteError(failure)
+            await asyncio.sleep(min(_FIRST_WAIT_S * 2 ** min(attempt, 10), _LONGEST_WAIT_S))
 
     async def follow(self, path: str, params: dict[str, str]) -> AsyncIterator[tuple[str, bytes]]:
-        """Objects now and after each change, for ever: ADDED, MODIFIED or DELETED, and its JSON.
+        """Yield each object now and after each change: ADDED, MODIFIED or DELETED, and its JSON.
 
-        After a cut everything is listed anew (ADDED again) between a LISTING and a LISTED, so that
-        what was deleted meanwhile can be told.
+        After a disconnection everything is listed again (ADDED) between a LISTING and a LISTED, so
+        that the caller can find what was deleted meanwhile.
         """
         while True:
             with suppress(aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
@@ -193,14 +208,14 @@ class EmitterApi:
         version = listed.metadata.resource_version
         decode = msgspec.json.Decoder(_Change).decode
         while True:
-            asked = {
+            query = {
                 **params,
                 "watch": "true",
                 "resourceVersion": version,
                 "timeoutSeconds": str(_WATCH_S),
             }
             timeout = aiohttp.ClientTimeout(sock_connect=10, sock_read=_WATCH_S + 60)
-            async with self._watching.get(url, params=asked, timeout=timeout) as answer:
+            async with self._watching.get(url, params=query, timeout=timeout) as answer:
                 answer.raise_for_status()
                 async for line in answer.content:
                     change = decode(line)

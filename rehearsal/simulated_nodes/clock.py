@@ -7,114 +7,115 @@ cluster's process writes a report, which the end of the rehearsal prints.
 """
 
 import asyncio
-import json
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
+from rehearsal.machine.home import write_json
+
 TOLERATED_S = 1.0
-"""Of the clock, by which what a node did may be known late without a word."""
+"""Seconds of the clock by which a report may be late without a warning."""
 
 
-@dataclass(slots=True)
-class Lateness:
-    """How late things were done, in seconds of the clock."""
+class Report(BaseModel):
+    """How well the API server was kept informed of the simulated nodes of one cluster."""
 
+    speed: float
     count: int = 0
+    """Writes that reached the API server."""
     total_s: float = 0.0
     worst_s: float = 0.0
+    """Lateness of the writes, in seconds of the clock."""
+    lost: int = 0
+    """Writes that never reached it."""
+    last_lost: str = ""
+    exit: str = ""
+    """Why the process exited before its cluster was deleted."""
 
     def add(self, late_s: float) -> None:
-        """Count one thing that was done so late."""
+        """Count a write that reached the API server so late."""
         self.count += 1
         self.total_s += max(0.0, late_s)
         self.worst_s = max(self.worst_s, late_s)
 
-    @property
-    def mean_s(self) -> float:
-        """On average; 0 without anything done."""
-        return self.total_s / self.count if self.count else 0.0
+    def lose(self, reason: str) -> None:
+        """Count a write that is given up."""
+        self.lost += 1
+        self.last_lost = reason
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How late the simulated nodes of one cluster were.
-
-    Attributes:
-        speed: how many times faster than the clock they worked.
-        waking: the emitter's waking up when something was due.
-        telling: the API server's having heard of it.
-    """
-
-    speed: float
-    waking: Lateness
-    telling: Lateness
-
-    @property
-    def warning(self) -> str | None:
-        """What to tell of it; None where the machine kept the speed."""
-        late, speed = self.telling, self.speed
-        if late.worst_s <= TOLERATED_S:
-            return None
-        return (
-            f"this machine does not keep speed {speed:g}: the API server heard of what simulated "
-            f"nodes did up to {late.worst_s:.1f} s late ({late.mean_s:.2f} s on average), which "
-            f"stands for {late.worst_s * speed:.0f} s on a node; a lower --speed or fewer nodes "
-            "are truer"
-        )
+    def warnings(self) -> list[str]:
+        """Return a sentence for each thing that a reader of the results must know."""
+        found = []
+        if self.exit:
+            found.append(f"the simulated kubelets' process exited: {self.exit}")
+        if self.lost:
+            found.append(
+                f"{self.lost} events or statuses of simulated nodes never reached the API server, "
+                f"the last one: {self.last_lost}"
+            )
+        if self.worst_s > TOLERATED_S:
+            found.append(
+                f"this machine does not keep speed {self.speed:g}: the API server received what "
+                f"simulated nodes did up to {self.worst_s:.1f} s late "
+                f"({self.total_s / self.count:.2f} s on average), which stands for "
+                f"{self.worst_s * self.speed:.0f} s on a node; use a lower --speed or fewer nodes"
+            )
+        return found
 
 
 def report_file(home: Path, cluster: str) -> Path:
-    """Where a cluster's emitter keeps its report, which outlives the cluster."""
-    return home / "lateness" / f"{cluster}.json"
+    """Return the path of a cluster's report, which outlives the cluster."""
+    return home / "simulated-nodes" / f"{cluster}.json"
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Keep a report."""
+    """Write a report atomically."""
     path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps(asdict(report)), encoding="utf-8")
-    scratch.replace(path)
+    write_json(path, report.model_dump())
 
 
-def worst_report(home: Path) -> Report | None:
-    """The report of the cluster whose nodes were latest; None without any."""
-    found: list[Report] = []
-    for path in report_file(home, "*").parent.glob("*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            data = json.loads(path.read_text(encoding="utf-8"))
-            waking, telling = Lateness(**data["waking"]), Lateness(**data["telling"])
-            found.append(Report(float(data["speed"]), waking, telling))
-    return max(found, key=lambda each: each.telling.worst_s, default=None)
+def read_report(path: Path) -> Report | None:
+    """Read a report; None where there is none."""
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def warnings(home: Path) -> list[str]:
+    """Return the warnings of all clusters; of lateness only the worst cluster's."""
+    paths = sorted(report_file(home, "*").parent.glob("*.json"))
+    reports = [report for path in paths if (report := read_report(path))]
+    latest = max(reports, key=lambda each: each.worst_s, default=None)
+    for report in reports:
+        if report is not latest:
+            report.worst_s = 0.0
+    return [line for report in reports for line in report.warnings()]
 
 
 class Clock:
-    """The clock of an emitter's nodes."""
+    """The clock of a cluster's simulated nodes."""
 
     def __init__(self, speed: float) -> None:
         self.speed = speed
-        self.waking = Lateness()
-        """Of waking up when something was due."""
-        self.telling = Lateness()
-        """Of the API server's having heard of it."""
-        self._began = time.monotonic()
-        self._began_at = datetime.now(UTC)
+        self.report = Report(speed=speed)
+        self._start = time.monotonic()
+        self._start_at = datetime.now(UTC)
 
     def now(self) -> float:
-        """The present instant."""
-        return (time.monotonic() - self._began) * self.speed
+        """Return the present instant."""
+        return (time.monotonic() - self._start) * self.speed
 
     def at(self, instant: float) -> datetime:
-        """The clock's time at an instant, to the microsecond."""
-        return self._began_at + timedelta(seconds=instant / self.speed)
+        """Return the node's time at an instant, to the microsecond."""
+        return self._start_at + timedelta(seconds=instant / self.speed)
 
-    def told(self, instant: float) -> None:
-        """Something of this instant has reached the API server just now."""
-        self.telling.add((self.now() - instant) / self.speed)
+    def arrived(self, instant: float) -> None:
+        """Count a write of this instant that has just reached the API server."""
+        self.report.add((self.now() - instant) / self.speed)
 
     async def until(self, instant: float) -> None:
         """Sleep until an instant."""
         await asyncio.sleep(max(0.0, (instant - self.now()) / self.speed))
-        self.waking.add((self.now() - instant) / self.speed)

@@ -1,144 +1,180 @@
-"""Whether a simulated node's disk has room: image collection, eviction, the DiskPressure condition.
+"""The images on a simulated node, the disk that they take, and what happens when a fault fills it.
 
-Follows the kubelet's eviction manager and image garbage collector with their defaults. What images
-there are is rehearsal.simulated_nodes.images's; what an evicted pod does is
-rehearsal.simulated_nodes.kubelet's.
+A layer is on the node once, by its diff id, whatever images have it; on disk are its compressed
+bytes (containerd keeps them) and the unpacked ones. Unlike on a real node, images are never
+removed to make room, and only a fault causes disk pressure and an eviction: a study whose images
+do not fit sees its pulls fail with `no space left on device`.
 """
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 
+from rehearsal.cluster.admin import Object
 from rehearsal.simulated_nodes import messages
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.events import timestamp
-from rehearsal.simulated_nodes.images import ImageStore
 
-Object = dict[str, Any]
-
+SYSTEM_BYTES = 5_500_000_000
+"""What a fresh node's disk holds: of 101 GB, the study's recorded nodes had 95 to 96 free."""
+EVICTION_SHARE = 0.10
+"""nodefs.available below which GKE's nodes evict pods."""
+_FULL_SHARE = 0.97
+"""Of the disk that is used once a fault has filled it."""
 _MONITOR_S = 10.0
 """evictionMonitoringPeriod."""
 _TRANSITION_S = 300.0
 """evictionPressureTransitionPeriod."""
-_COLLECT_S = 300.0
-"""ImageGCPeriod."""
-_BALLAST_SHARE = 0.97
-"""Of the disk that is used once a fault has filled it."""
 
 
 @dataclass(frozen=True, slots=True)
-class DiskHands:
-    """What the disk's minder may do on its node.
+class StoredLayer:
+    """A layer of an image."""
 
-    Attributes:
-        record: an event about the node, of this instant.
-        patch_status: changes the node's status.
-        tell_images: lets the node's status tell of its images, soon.
-        in_use: references of the images that containers run from.
-        evict: ends the pod that came last, of this instant; False where there is none.
-        spawn: runs something beside.
-    """
+    diff_id: str
+    compressed: int
+    """Bytes that are downloaded."""
+    unpacked: int
+    """Bytes that are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image as a registry describes it."""
+
+    name: str
+    """`repository@digest`."""
+    size: int
+    """Bytes that the kubelet reports: manifest, config and layers, compressed."""
+    layers: tuple[StoredLayer, ...]
+    """Lowest first."""
+
+
+@dataclass(slots=True)
+class ImageStore:
+    """The images of one node; pure, in bytes."""
+
+    capacity: int
+    """Of the disk."""
+    ballast: int = 0
+    """What a fault has written to it."""
+    _images: dict[str, StoredImage] = field(default_factory=dict)
+    _references: dict[str, str] = field(default_factory=dict)
+    """Name of the image, by reference."""
+
+    @property
+    def layers(self) -> dict[str, StoredLayer]:
+        """All layers that are there, by diff id."""
+        return {layer.diff_id: layer for image in self._images.values() for layer in image.layers}
+
+    @property
+    def image_bytes(self) -> int:
+        """Disk that images take."""
+        return sum(layer.compressed + layer.unpacked for layer in self.layers.values())
+
+    @property
+    def available(self) -> int:
+        """Disk that is free."""
+        return max(0, self.capacity - SYSTEM_BYTES - self.ballast - self.image_bytes)
+
+    @property
+    def eviction_threshold(self) -> int:
+        """Free bytes below which pods are evicted."""
+        return int(self.capacity * EVICTION_SHARE)
+
+    def fill(self) -> None:
+        """Fill the disk nearly completely."""
+        used = self.capacity - self.available
+        self.ballast += max(1, int(_FULL_SHARE * self.capacity) - used)
+
+    def missing(self, image: StoredImage) -> list[StoredLayer]:
+        """Return the image's layers that are not there."""
+        there = self.layers
+        return [layer for layer in image.layers if layer.diff_id not in there]
+
+    def fits(self, layers: Iterable[StoredLayer]) -> bool:
+        """Whether the disk has room for more layers."""
+        return sum(layer.compressed + layer.unpacked for layer in layers) <= self.available
+
+    def add(self, reference: str, image: StoredImage) -> None:
+        """Add an image that has been pulled under a reference."""
+        self._images[image.name] = image
+        self._references[reference] = image.name
+
+    def find(self, reference: str) -> StoredImage | None:
+        """Return the image that is there under a reference; None if it is not."""
+        name = self._references.get(reference)
+        return self._images[name] if name else None
+
+    def remove(self, reference: str) -> list[int]:
+        """Remove an image; return the indexes of its layers that stay as other images have them."""
+        image = self.find(reference)
+        if image is None:
+            return []
+        del self._images[image.name]
+        self._references = {k: name for k, name in self._references.items() if name != image.name}
+        there = self.layers
+        return [index for index, layer in enumerate(image.layers) if layer.diff_id in there]
+
+    def largest(self, most: int = 50) -> list[dict[str, object]]:
+        """Return the images of the node's status, largest first, at most so many."""
+        names: dict[str, list[str]] = {name: [name] for name in self._images}
+        for reference, name in sorted(self._references.items()):
+            names[name].append(reference)
+        images = sorted(self._images.values(), key=lambda image: -image.size)[:most]
+        return [{"names": names[image.name], "sizeBytes": image.size} for image in images]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeActions:
+    """Callbacks of the disk pressure on its node."""
 
     record: Callable[[messages.EventText, float], None]
+    """Records an event about the node."""
     patch_status: Callable[[Object], Awaitable[None]]
-    tell_images: Callable[[], None]
-    in_use: Callable[[], list[str]]
     evict: Callable[[float], bool]
-    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    """Ends the newest pod; False where there is none."""
 
 
-class NodeDisk:
-    """Minds the disk of one node, from the first shortage until there is room again."""
+class DiskPressure:
+    """One node's DiskPressure condition, from the moment that a fault has filled its disk."""
 
-    def __init__(
-        self, node: str, images: ImageStore, clock: Clock, times: random.Random, hands: DiskHands
-    ) -> None:
-        self.has_pressure = False
-        self.offset = timedelta(0)
-        """By which the node's clock is ahead."""
+    def __init__(self, node: str, images: ImageStore, clock: Clock, actions: NodeActions) -> None:
+        self.active = False
         self._node = node
         self._images = images
         self._clock = clock
-        self._times = times
-        self._hands = hands
-        self._watching: asyncio.Task[None] | None = None
+        self._actions = actions
 
-    def stop(self) -> None:
-        """The node is gone."""
-        if self._watching:
-            self._watching.cancel()
+    async def run(self) -> None:
+        """Go through one round of the eviction manager: pressure, an eviction, relief."""
+        at = await self._wait(_MONITOR_S)
+        await self._set(at, active=True)
+        self._actions.record(messages.RECLAIMING, at)
+        while not self._actions.evict(at):
+            at = await self._wait(_MONITOR_S)
+        self._images.ballast = 0
+        await self._set(await self._wait(_TRANSITION_S), active=False)
 
-    def fill(self) -> None:
-        """Something else fills the disk nearly whole."""
-        used = self._images.capacity - self._images.available
-        self._images.ballast += max(0, int(_BALLAST_SHARE * self._images.capacity) - used)
-        self._watch()
-
-    def look(self) -> None:
-        """More is on the disk than was."""
-        if self._images.is_pressed or self._images.excess():
-            self._watch()
-
-    async def tell_pressure(self, at: float) -> None:
-        """Write the condition into the node's status."""
-        stamp = timestamp(self._clock.at(at) + self.offset)
-        has, has_not = "KubeletHasDiskPressure", "KubeletHasNoDiskPressure"
+    async def patch_condition(self, at: float) -> None:
+        """Write the condition to the node's status."""
+        stamp = timestamp(self._clock.at(at))
         condition = {
             "type": "DiskPressure",
-            "status": "True" if self.has_pressure else "False",
-            "reason": has if self.has_pressure else has_not,
-            "message": f"kubelet has {'' if self.has_pressure else 'no '}disk pressure",
+            "status": "True" if self.active else "False",
+            "reason": f"KubeletHas{'' if self.active else 'No'}DiskPressure",
+            "message": f"kubelet has {'' if self.active else 'no '}disk pressure",
             "lastHeartbeatTime": stamp,
             "lastTransitionTime": stamp,
         }
-        await self._hands.patch_status({"conditions": [condition]})
+        await self._actions.patch_status({"conditions": [condition]})
 
-    def _watch(self) -> None:
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._mind())
+    async def _wait(self, seconds: float) -> float:
+        at = self._clock.now() + seconds
+        await self._clock.until(at)
+        return at
 
-    async def _mind(self) -> None:
-        """Collect images and evict pods until the disk has room again."""
-        relieved = -1.0
-        collect_at = self._clock.now() + self._times.uniform(0, _COLLECT_S)
-        while True:
-            at = self._clock.now() + _MONITOR_S
-            await self._clock.until(at)
-            if self._images.is_pressed:
-                relieved = -1.0
-                self._relieve(at)
-            elif self.has_pressure and relieved < 0:
-                relieved = at
-            elif self.has_pressure and at - relieved >= _TRANSITION_S:
-                self._set_pressure(at, pressed=False)
-            if at >= collect_at:
-                collect_at = at + _COLLECT_S
-                self._collect(at, self._images.excess())
-            if not (self.has_pressure or self._images.excess()):
-                return
-
-    def _relieve(self, at: float) -> None:
-        """One round of the eviction manager."""
-        if not self.has_pressure:
-            self._set_pressure(at, pressed=True)
-        self._hands.record(messages.RECLAIMING, at)
-        self._images.collect(at, self._hands.in_use(), self._images.capacity)
-        if self._images.is_pressed and self._hands.evict(at):
-            self._images.ballast = 0  # whatever a fault had put there is cleared away
-
-    def _collect(self, at: float, wanted: int) -> None:
-        if not wanted:
-            return
-        freed = self._images.collect(at, self._hands.in_use(), wanted)
-        if freed < wanted:
-            self._hands.record(messages.collection_failed(wanted, freed), at)
-        self._hands.tell_images()
-
-    def _set_pressure(self, at: float, *, pressed: bool) -> None:
-        self.has_pressure = pressed
-        word = "NodeHasDiskPressure" if pressed else "NodeHasNoDiskPressure"
-        self._hands.record(messages.node_status(self._node, word), at)
-        self._hands.spawn(self.tell_pressure(at))
+    async def _set(self, at: float, *, active: bool) -> None:
+        self.active = active
+        status = f"NodeHas{'' if active else 'No'}DiskPressure"
+        self._actions.record(messages.node_status(self._node, status), at)
+        await self.patch_condition(at)

@@ -1,47 +1,40 @@
-"""How a kubelet records events: combined, counted, filtered and limited as client-go does it.
+"""How a kubelet records events: counted, filtered and limited as client-go does it.
 
 Follows k8s.io/client-go 0.34.1, tools/record: EventCorrelator (events_cache.go) with its defaults,
-and a kubelet's eventRecordQPS 50 with eventBurst 100. Events go out one after another, so a full
-bucket or a slow API server delays those behind. All windows are in the node's own seconds.
-
-The caches have no limit of 4096 entries here: no node of a study has so many.
+and a kubelet's eventRecordQPS 50 with eventBurst 100. Similar events are not combined and caches
+are not limited: no pod of a study has so many. Events go out one after another, so a slow API
+server delays those behind. All windows are in the node's own seconds.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from rehearsal.cluster.admin import Object
+from rehearsal.simulated_nodes.api import LostWriteError
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.messages import EventText
 
-Object = dict[str, Any]
 Send = Callable[[Object, bool], Awaitable[None]]
-"""Sends an event; with True one that is there already and has a new count."""
+"""Sends an event; with True one that exists already and has a new count."""
 
-AGGREGATE_EVENTS, AGGREGATE_S = 10, 600.0
 SPAM_BURST, SPAM_PER_S = 25, 1 / 300
 QPS, BURST = 50.0, 100
 _MICROSECOND = timedelta(microseconds=1)
 """By which two events of one node differ at least, or their names would be the same."""
 _QUEUE = 1000
-"""maxQueuedEvents of the broadcaster, which drops what comes beyond."""
+"""maxQueuedEvents of the broadcaster, which drops what exceeds it."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """A rate limit: so many at once, so many more a second.
-
-    Attributes:
-        rate: tokens a second.
-        burst: most tokens.
-    """
+    """A rate limit: `burst` tokens at once, then `rate` a second."""
 
     rate: float
     burst: float
-    tokens: float = field(init=False)
     at: float = 0.0
+    tokens: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = self.burst
@@ -55,7 +48,7 @@ class TokenBucket:
         return True
 
     def reserve(self, now: float) -> float:
-        """Take a token, on credit if need be; when it may be used."""
+        """Take a token, on credit if need be; return when it may be used."""
         self._fill(now)
         self.tokens -= 1
         return now + max(0.0, -self.tokens / self.rate)
@@ -65,28 +58,16 @@ class TokenBucket:
         self.at = now
 
 
-@dataclass(slots=True)
-class _Similar:
-    """Events that differ by their message alone."""
-
-    messages: set[str]
-    last: float
-
-
 class Correlator:
-    """Decides what becomes of an event: sent, counted up, combined, or skipped.
-
-    It is pure but for what it remembers.
-    """
+    """Decides whether an event is sent, counted up, or skipped."""
 
     def __init__(self) -> None:
-        self._similar: dict[str, _Similar] = {}
         self._seen: dict[str, Object] = {}
         self._buckets: dict[str, TokenBucket] = {}
 
-    def correlate(self, event: Object, now: float, name: str) -> Object | None:
-        """The event to send, with a count above 1 if it is there already; None to send nothing."""
-        event, key = self._aggregate(event, now, name)
+    def correlate(self, event: Object, now: float) -> Object | None:
+        """Return the event to send, with a count above 1 if it exists already; None to skip it."""
+        key = _key(event, "source", "involvedObject", "type", "reason", "message")
         if seen := self._seen.get(key):
             event = {
                 **event,
@@ -98,24 +79,6 @@ class Correlator:
         about = _key(event, "source", "involvedObject", "type")
         bucket = self._buckets.setdefault(about, TokenBucket(SPAM_PER_S, SPAM_BURST, at=now))
         return event if bucket.take(now) else None
-
-    def _aggregate(self, event: Object, now: float, name: str) -> tuple[Object, str]:
-        group = _key(event, "source", "involvedObject", "type", "reason")
-        similar = self._similar.get(group)
-        if similar is None or now - similar.last > AGGREGATE_S:
-            similar = self._similar[group] = _Similar(set(), now)
-        similar.messages.add(event["message"])
-        similar.last = now
-        if len(similar.messages) < AGGREGATE_EVENTS:
-            return event, _key(event, "source", "involvedObject", "type", "reason", "message")
-        similar.messages.pop()
-        combined = {
-            **event,
-            "metadata": {**event["metadata"], "name": name},
-            "firstTimestamp": event["lastTimestamp"],
-            "message": f"(combined from similar events): {event['message']}",
-        }
-        return combined, group
 
 
 class Recorder:
@@ -129,16 +92,11 @@ class Recorder:
         self._correlator = Correlator()
         self._bucket = TokenBucket(QPS, BURST, at=clock.now())
         self._queue: asyncio.Queue[tuple[float, Object]] = asyncio.Queue(_QUEUE)
-        self.offset = timedelta(0)
-        """By which the node's clock is ahead."""
         self._last = datetime.min.replace(tzinfo=UTC)
-        self.dropped = 0
-        """Events that found the queue full, or were too similar."""
 
-    def record(self, about: Object, saying: EventText, instant: float) -> None:
-        """Say something about an object at an instant; it is sent soon after."""
-        at = max(self._clock.at(instant) + self.offset, self._last + _MICROSECOND)
-        self._last = at
+    def record(self, about: Object, text: EventText, instant: float) -> None:
+        """Queue an event about an object, of an instant."""
+        at = self._last = max(self._clock.at(instant), self._last + _MICROSECOND)
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -148,9 +106,9 @@ class Recorder:
                 "annotations": self._annotations,
             },
             "involvedObject": about,
-            "reason": saying.reason,
-            "message": saying.message,
-            "type": saying.kind,
+            "reason": text.reason,
+            "message": text.message,
+            "type": text.kind,
             "source": {"component": "kubelet", "host": self._node},
             "firstTimestamp": timestamp(at),
             "lastTimestamp": timestamp(at),
@@ -161,26 +119,28 @@ class Recorder:
         try:
             self._queue.put_nowait((instant, event))
         except asyncio.QueueFull:
-            self.dropped += 1
+            self._clock.report.lose(f"the event queue of {self._node} was full")
 
     async def run(self) -> None:
-        """Send events, one after another, for ever."""
+        """Send events, one after another, until cancelled; one that is refused is counted lost."""
         while True:
             instant, event = await self._queue.get()
             now = self._clock.now()
-            name = event_name(event["involvedObject"]["name"], self._clock.at(now) + self.offset)
-            result = self._correlator.correlate(event, now, name)
+            result = self._correlator.correlate(event, now)
             if result is None:
-                self.dropped += 1
                 continue
             if (may := self._bucket.reserve(now)) > now:
                 await self._clock.until(may)
-            await self._send(result, result["count"] > 1)
-            self._clock.told(instant)
+            try:
+                await self._send(result, result["count"] > 1)
+            except LostWriteError as error:
+                self._clock.report.lose(str(error))
+            else:
+                self._clock.arrived(instant)
 
 
 def event_name(name: str, at: datetime) -> str:
-    """An event's name, as client-go forms it: the object's, and the clock's nanoseconds in hex."""
+    """Return an event's name as client-go forms it: the object's, and nanoseconds in hex."""
     return f"{name}.{nanoseconds(at):x}"
 
 

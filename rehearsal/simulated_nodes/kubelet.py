@@ -1,7 +1,7 @@
 """What the kubelet of one simulated node does for the pods of Jobs that are bound to it.
 
-It says and writes what a kubelet would, at the instants that the model of pulls gives; no byte is
-pulled and no command runs. Pods have one container, as those of a study have. Where a kubelet's
+It records and patches what a kubelet would, at the instants that the model of pulls gives; no byte
+is pulled and no command runs. Pods have one container, as those of a study have. Where a kubelet's
 work depends on the machine (probes, volumes, resources), there is nothing here.
 """
 
@@ -14,19 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rehearsal.cluster.admin import STRATEGIC, Object, pod_path
 from rehearsal.faults.nodes import Pull, PullFaults
 from rehearsal.simulated_nodes import messages, pull_model
-from rehearsal.simulated_nodes.api import STRATEGIC, EmitterApi, Pod
+from rehearsal.simulated_nodes.api import EVENT_TRIES, KubeletApi, LostWriteError, Pod
 from rehearsal.simulated_nodes.clock import Clock
-from rehearsal.simulated_nodes.disk import DiskHands, NodeDisk
+from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions, StoredImage
 from rehearsal.simulated_nodes.events import Recorder
-from rehearsal.simulated_nodes.images import ImageStore, StoredImage
 from rehearsal.simulated_nodes.node import SIMULATED_LABEL
-from rehearsal.simulated_nodes.pod_status import PodReport
+from rehearsal.simulated_nodes.pod_status import PodStatus
 from rehearsal.simulated_nodes.pull_model import LayerSize, Parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry, PullError
-
-Object = dict[str, Any]
 
 REMOVE_ANNOTATION = "pull-study/remove"
 """Of a pod: JSON list of references that it removes from the node."""
@@ -45,17 +43,15 @@ _BUSY_BYTES = 3e9
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the kubelets of an emitter have in common."""
+    """What the kubelets of a cluster share."""
 
-    api: EmitterApi
+    api: KubeletApi
     clock: Clock
     registry: NodesRegistry
     parameters: Parameters
     faults: PullFaults
-
-
-class _StopError(Exception):
-    """A pod ends here: its last status is told."""
+    tasks: asyncio.TaskGroup
+    """Of all work: a task that fails ends the process, so that no node falls silent unnoticed."""
 
 
 class Kubelet:
@@ -65,229 +61,209 @@ class Kubelet:
         self.name = name
         self.images = ImageStore(capacity)
         self.received = 0
-        """Bytes that have come over the network."""
+        """Bytes that have arrived over the network."""
         self.connected = asyncio.Event()
-        """Set unless a fault has cut the node off: what is to be told waits."""
+        """Set unless a fault has disconnected the node: its writes wait."""
         self.connected.set()
+        self.clock = site.clock
         self._site = site
-        self._clock = site.clock
         self._disk_speed = site.parameters.disk_of(name)
         self._random = random.Random(f"{site.parameters.seed}/{name}/times")  # noqa: S311
-        self.recorder = Recorder(name, site.clock, self._send_event, {SIMULATED_LABEL: "true"})
-        self.recorder.offset = site.faults.clock_offset(name)
         self._slots = [0.0] * parallel_pulls
         self._slot = asyncio.Semaphore(parallel_pulls)
         self._pulls: dict[str, int] = {}
-        self._running: dict[str, tuple[asyncio.Task[None], PodReport]] = {}
-        self._in_use: dict[str, str] = {}
+        self._pods: dict[str, tuple[asyncio.Task[None], PodStatus]] = {}
+        self._in_use: set[str] = set()
+        """Uids of the pods whose containers exist."""
         self._background: set[asyncio.Task[None]] = set()
-        self._spawn(self.recorder.run())
-        self._telling: asyncio.Task[None] | None = None
-        hands = DiskHands(
-            record=self._say_of_node,
-            patch_status=self.patch_status,
-            tell_images=self._tell_images,
-            in_use=lambda: list(self._in_use.values()),
-            evict=self._evict,
-            spawn=self._spawn,
-        )
-        self.disk = NodeDisk(name, self.images, site.clock, self._random, hands)
-        self.disk.offset = self.recorder.offset
+        self._image_report: asyncio.Task[None] | None = None
+        self._recorder = Recorder(name, self.clock, self._send_event, {SIMULATED_LABEL: "true"})
+        self._spawn(self._recorder.run())
+        actions = NodeActions(self._record_node, self.patch_status, self._evict)
+        self.pressure = DiskPressure(name, self.images, self.clock, actions)
 
     def stop(self) -> None:
-        """The node is gone, with all that it was doing."""
-        tasks = [*self._background, *(task for task, _ in self._running.values())]
-        self.disk.stop()
-        for task in (*tasks, self._telling):
-            if task:
-                task.cancel()
-        for _, report in self._running.values():
-            report.stop()
+        """Stop all work: the node is deleted."""
+        for task in list(self._background):
+            task.cancel()
 
     def pods(self) -> set[str]:
-        """Uids of the pods that it has taken on and that are still there."""
-        return set(self._running)
+        """Return the uids of the pods that it has admitted and that still exist."""
+        return set(self._pods)
 
-    def take(self, pod: Pod) -> None:
-        """A pod is bound to the node, or has changed."""
+    def update(self, pod: Pod) -> None:
+        """Handle a pod that is bound to the node, or has changed."""
         uid = pod.metadata.uid
         if pod.metadata.deletion_timestamp is not None:
             self._spawn(self._end(pod))
-        elif uid not in self._running and pod.status.phase in ("", "Pending"):
-            report = PodReport(pod, self._clock, self._site.api, self.connected)
-            report.offset = self.recorder.offset
-            task = asyncio.create_task(self._run(pod, report))
-            self._running[uid] = (task, report)
+        elif uid not in self._pods and pod.status.phase in ("", "Pending"):
+            status = PodStatus(pod, self.clock, self._site.api, self.connected, self._spawn)
+            self._pods[uid] = (self._spawn(self._run(pod, status)), status)
 
-    def drop(self, uid: str) -> None:
-        """A pod is gone from the API."""
-        if uid in self._running:
-            task, report = self._running.pop(uid)
+    def forget(self, uid: str) -> None:
+        """Stop work on a pod that is deleted."""
+        if uid in self._pods:
+            task, status = self._pods.pop(uid)
             task.cancel()
-            report.stop()
-        self._in_use.pop(uid, None)
+            status.stop()
+        self._in_use.discard(uid)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    async def patch_status(self, status: Object) -> None:
+        """Change the node's status."""
+        await self._send("PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status})
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._site.tasks.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
+
+    async def _send(self, method: str, path: str, body: Object) -> None:
+        """Write once the node is connected; a write that is refused is counted lost."""
+        await self.connected.wait()
+        content = STRATEGIC if method == "PATCH" else "application/json"
+        try:
+            await self._site.api.send(method, path, body, content)
+        except LostWriteError as error:
+            self.clock.report.lose(str(error))
 
     async def _end(self, pod: Pod) -> None:
-        """A pod is to end: its container is stopped and the object removed."""
-        if pod.metadata.uid in self._in_use:
-            self._say(pod, messages.killing(pod.spec.containers[0].name), self._clock.now())
-        self.drop(pod.metadata.uid)
-        path = f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}"
-        await self.connected.wait()
-        precondition = {"preconditions": {"uid": pod.metadata.uid}}
-        await self._site.api.send("DELETE", path, {"gracePeriodSeconds": 0, **precondition})
+        """Stop the container of a pod that is to be deleted, and delete the object."""
+        metadata = pod.metadata
+        if metadata.uid in self._in_use:
+            self._record(pod, messages.killing(pod.spec.containers[0].name), self.clock.now())
+        self.forget(metadata.uid)
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata.uid}}
+        await self._send("DELETE", pod_path(metadata.namespace, metadata.name), body)
 
-    async def _run(self, pod: Pod, report: PodReport) -> None:
-        """A pod's life on the node."""
-        begun = self._clock.now()
+    async def _run(self, pod: Pod, status: PodStatus) -> None:
+        """Go through a pod's life on the node."""
+        start = self.clock.now()
         deadline = pod.spec.active_deadline_seconds
-        limit = deadline / self._clock.speed if deadline else None
-        with suppress(_StopError):
-            try:
-                async with asyncio.timeout(limit):
-                    await self._live(pod, report, begun)
-            except TimeoutError:
-                report.fail(
-                    "DeadlineExceeded",
-                    "Pod was active on the node longer than the specified deadline",
-                    self._clock.now(),
-                )
-        self._in_use.pop(pod.metadata.uid, None)
+        try:
+            async with asyncio.timeout(deadline / self.clock.speed if deadline else None):
+                await self._live(pod, status, start)
+        except TimeoutError:
+            message = "Pod was active on the node longer than the specified deadline"
+            status.fail("DeadlineExceeded", message, self.clock.now())
+        self._in_use.discard(pod.metadata.uid)
 
-    async def _live(self, pod: Pod, report: PodReport, begun: float) -> None:
-        parameters = self._site.parameters
-        container = pod.spec.containers[0]
-        if self.disk.has_pressure:
-            said = messages.rejected()
-            self._say_of_pod(pod, said, begun)
-            report.fail("Evicted", said.message, begun)
+    async def _live(self, pod: Pod, status: PodStatus, start: float) -> None:
+        parameters, container = self._site.parameters, pod.spec.containers[0]
+        if self.pressure.active:
+            text = messages.rejected()
+            self._recorder.record(_reference(pod), text, start)
+            status.fail("Evicted", text.message, start)
             return
-        report.creating(begun)
-        at = begun + parameters.sandbox_s * self._random.lognormvariate(0, 0.05)
-        await self._clock.until(at)
-        image, at, settle_s = await self._ensure_image(pod, report, at)
-        self._in_use[pod.metadata.uid] = container.image
-        busy = (
-            parameters.busy_factor if settle_s * parameters.drain_bytes_per_s > _BUSY_BYTES else 1.0
-        )
+        status.creating(start)
+        at = start + parameters.sandbox_s * self._random.lognormvariate(0, 0.05)
+        await self.clock.until(at)
+        image, at, settle_s = await self._ensure_image(pod, status, at)
+        self._in_use.add(pod.metadata.uid)
+        is_busy = settle_s * parameters.drain_bytes_per_s > _BUSY_BYTES
+        busy = parameters.busy_factor if is_busy else 1.0
         at += parameters.create_s * busy * self._random.lognormvariate(0, 0.3)
-        await self._clock.until(at)
-        self._say(pod, messages.created(container.name), at)
+        await self.clock.until(at)
+        self._record(pod, messages.created(container.name), at)
         at += parameters.start_s * busy * self._random.lognormvariate(0, 0.3)
-        await self._clock.until(at)
-        self._say(pod, messages.started(container.name), at)
-        report.running(image.name, at)
+        await self.clock.until(at)
+        self._record(pod, messages.started(container.name), at)
+        status.running(image.name, at)
         started = at
         at += _run_s(container.command) + settle_s
-        await self._clock.until(at)
-        message = self._remove_images(pod)
-        report.ended(image.name, started, at, message)
+        await self.clock.until(at)
+        status.ended(image.name, started, at, self._remove_images(pod))
         at += parameters.sandbox_end_s
-        await self._clock.until(at)
-        report.succeeded(at)
+        await self.clock.until(at)
+        status.succeeded(at)
 
     async def _ensure_image(
-        self, pod: Pod, report: PodReport, at: float
+        self, pod: Pod, status: PodStatus, at: float
     ) -> tuple[StoredImage, float, float]:
-        """The image once it is there, when it was, and for how long the disk is still written."""
+        """Return the image once it is there, when it was, and how long the disk is still busy."""
         container = pod.spec.containers[0]
         reference = container.image
         trial = pod.metadata.labels.get(_TRIAL_LABEL, "0")
-        pull = Pull(
-            int(trial) if trial.isdigit() else 0,
-            self.name,
-            pod.metadata.name,
-            pod.metadata.uid,
-            reference,
-        )
+        number = int(trial) if trial.isdigit() else 0
+        pull = Pull(number, self.name, pod.metadata.name, pod.metadata.uid, reference)
         presence = self._site.faults.presence(pull)
         if presence:
-            image = await self._site.registry.resolve(reference)
-            self.images.add(reference, image, at)
-        is_there = self.images.has(reference)
-        if container.image_pull_policy == "Never" and not is_there:
-            said = messages.never_present(reference)
-            while True:
-                self._say(pod, said, at)
-                self._say(pod, messages.container_error("ErrImageNeverPull"), at)
-                report.waiting("ErrImageNeverPull", said.message, at)
-                at = await self._next_sync(at)
-        if is_there and container.image_pull_policy != "Always" and presence != "disguised":
-            self._say(pod, messages.present(reference), at)
-        else:
-            return await self._pull(pod, report, pull, at, disguised=presence == "disguised")
-        image_there = self.images.use(reference, at)
-        assert image_there is not None  # noqa: S101 - it was there a line ago
-        return image_there, at, 0.0
+            with suppress(PullError):
+                self.images.add(reference, await self._site.registry.resolve(reference))
+        image = self.images.find(reference)
+        while image is None and container.image_pull_policy == "Never":
+            text = messages.never_present(reference)
+            self._record(pod, text, at)
+            self._record(pod, messages.container_error("ErrImageNeverPull"), at)
+            status.waiting("ErrImageNeverPull", text.message, at)
+            at = await self._next_sync(at)
+        if image and container.image_pull_policy != "Always" and presence != "disguised":
+            self._record(pod, messages.present(reference), at)
+            return image, at, 0.0
+        return await self._pull(pod, status, pull, at, disguised=presence == "disguised")
 
     async def _pull(
-        self, pod: Pod, report: PodReport, pull: Pull, at: float, *, disguised: bool
+        self, pod: Pod, status: PodStatus, pull: Pull, at: float, *, disguised: bool
     ) -> tuple[StoredImage, float, float]:
         """Try until the image is there, with the kubelet's back-off."""
         back_off, attempt = _FIRST_BACK_OFF_S, 0
         while True:
             attempt += 1
-            self._say(pod, messages.pulling(pull.image), at)
+            self._record(pod, messages.pulling(pull.image), at)
             try:
-                image, begun, time = await self._try(pull, attempt, at, disguised=disguised)
+                image, start, time = await self._try(pull, attempt, at, disguised=disguised)
             except PullError as error:
-                at = self._clock.now()
-                self._say(pod, messages.pull_failed(pull.image, str(error)), at)
-                self._say(pod, messages.container_error("ErrImagePull"), at)
-                report.waiting("ErrImagePull", str(error), at)
-                at = await self._back_off(pod, report, str(error), at, back_off)
+                at = self.clock.now()
+                self._record(pod, messages.pull_failed(pull.image, str(error)), at)
+                self._record(pod, messages.container_error("ErrImagePull"), at)
+                status.waiting("ErrImagePull", str(error), at)
+                at = await self._back_off(pod, status, str(error), at, back_off)
                 back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
                 continue
-            end = begun + time.pull_s
-            said = messages.pulled(pull.image, end - begun, end - at, image.size)
-            self._say(pod, said, end)
+            end = start + time.pull_s
+            self._record(pod, messages.pulled(pull.image, end - start, end - at, image.size), end)
             return image, end, time.settle_s
 
     async def _try(
-        self, pull: Pull, attempt: int, asked: float, *, disguised: bool
+        self, pull: Pull, attempt: int, requested: float, *, disguised: bool
     ) -> tuple[StoredImage, float, pull_model.PullTime]:
         """One try of a pull: the image, when its turn came, and what it took from there."""
         async with self._slot:
-            begun = max(asked, heapq.heappop(self._slots))
-            end = begun
+            start = max(requested, heapq.heappop(self._slots))
+            end = start
             try:
-                image, time = await self._fetch(pull, attempt, begun, disguised=disguised)
-                end = begun + time.pull_s
-                await self._clock.until(end)
-                self.images.add(pull.image, image, end)
-                self._tell_images()
-                self.disk.look()
+                image, time = await self._fetch(pull, attempt, start, disguised=disguised)
+                end = start + time.pull_s
+                await self.clock.until(end)
+                self.images.add(pull.image, image)
+                self._report_images()
             except PullError:
-                end = max(begun, self._clock.now())
+                end = max(start, self.clock.now())
                 raise
             else:
-                return image, begun, time
+                return image, start, time
             finally:
                 heapq.heappush(self._slots, end)
 
     async def _fetch(
-        self, pull: Pull, attempt: int, begun: float, *, disguised: bool
+        self, pull: Pull, attempt: int, start: float, *, disguised: bool
     ) -> tuple[StoredImage, pull_model.PullTime]:
         parameters, faults = self._site.parameters, self._site.faults
         self._pulls[pull.image] = number = self._pulls.get(pull.image, 0) + 1
         noise = parameters.noise_factor(self.name, pull.image, number) * faults.factor(pull)
         if error := faults.error(pull, attempt):
-            await self._clock.until(begun + parameters.resolve_s * noise)
+            await self.clock.until(start + parameters.resolve_s * noise)
             raise PullError(error)
         image = await self._site.registry.resolve(pull.image)
         if disguised:
             return image, pull_model.PullTime(_DISGUISED_S * noise, 0.0)
         missing = self.images.missing(image)
-        if faults.disk_full(pull):
-            self.disk.fill()
+        if faults.disk_full(pull) and not self.images.ballast:
+            self.images.fill()
+            self._spawn(self.pressure.run())
         if not self.images.fits(missing):
             room_s = self.images.available / parameters.unpack_bytes_per_s
-            await self._clock.until(begun + (parameters.resolve_s + room_s) * noise)
+            await self.clock.until(start + (parameters.resolve_s + room_s) * noise)
             raise PullError(messages.no_space(pull.image, missing[-1].diff_id))
         layers = [LayerSize(layer.compressed, layer.unpacked) for layer in missing]
         download_s = 0.0
@@ -301,88 +277,75 @@ class Kubelet:
         )
 
     async def _back_off(
-        self, pod: Pod, report: PodReport, error: str, at: float, wait_s: float
+        self, pod: Pod, status: PodStatus, error: str, at: float, wait_s: float
     ) -> float:
-        """Wait before the next try, and say so at each look at the pod; when it is over."""
+        """Wait before the next try, and report it at each sync; return when it is over."""
         until = at + wait_s
         while (at := await self._next_sync(at)) < until:
-            said = messages.backing_off(pod.spec.containers[0].image)
-            self._say(pod, said, at)
-            self._say(pod, messages.container_error("ImagePullBackOff"), at)
-            report.waiting("ImagePullBackOff", f"{said.message}: ErrImagePull: {error}", at)
+            text = messages.backing_off(pod.spec.containers[0].image)
+            self._record(pod, text, at)
+            self._record(pod, messages.container_error("ImagePullBackOff"), at)
+            status.waiting("ImagePullBackOff", f"{text.message}: ErrImagePull: {error}", at)
         return at
 
     async def _next_sync(self, at: float) -> float:
         at += _SYNC_S * self._random.uniform(0.9, 1.1)
-        await self._clock.until(at)
+        await self.clock.until(at)
         return at
 
     def _remove_images(self, pod: Pod) -> str:
-        """What a pod that removes images says when it has; empty for any other pod."""
-        wanted = pod.metadata.annotations.get(REMOVE_ANNOTATION)
-        if wanted is None:
+        """Return the termination message of a pod that removes images; empty for any other pod."""
+        references = pod.metadata.annotations.get(REMOVE_ANNOTATION)
+        if references is None:
             return ""
-        found = []
-        for reference in json.loads(wanted):
-            left = self.images.remove(reference)
-            found.append({"image": self.images.has(reference), "layers": left, "partial": 0})
-        self._tell_images()
-        return json.dumps(found)
-
-    # disk
+        removed = [
+            {"image": False, "layers": self.images.remove(reference), "partial": 0}
+            for reference in json.loads(references)
+        ]
+        self._report_images()
+        return json.dumps(removed)
 
     def _evict(self, at: float) -> bool:
-        """End the pod that came last, as the eviction manager does; False where there is none."""
-        alive = [uid for uid, (task, _) in self._running.items() if not task.done()]
+        """End the newest pod, as the eviction manager does; False where there is none."""
+        alive = [uid for uid, (task, _) in self._pods.items() if not task.done()]
         if not alive:
             return False
-        task, report = self._running[alive[-1]]
-        said = messages.evicted(self.images.eviction_threshold, self.images.available)
-        self._say_of_pod(report.pod, said, at)
+        task, status = self._pods[alive[-1]]
+        text = messages.evicted(self.images.eviction_threshold, self.images.available)
+        self._recorder.record(_reference(status.pod), text, at)
         task.cancel()
-        self._in_use.pop(alive[-1], None)
-        report.fail("Evicted", said.message, at)
+        self._in_use.discard(alive[-1])
+        status.fail("Evicted", text.message, at)
         return True
 
-    def _say_of_node(self, saying: messages.EventText, at: float) -> None:
-        reference = {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}
-        self.recorder.record(reference, saying, at)
+    def _report_images(self) -> None:
+        """Patch the images of the node's status soon, as a real kubelet does late."""
+        if self._image_report is None or self._image_report.done():
+            self._image_report = self._spawn(self._report_images_late())
 
-    # telling
+    async def _report_images_late(self) -> None:
+        await self.clock.until(self.clock.now() + self._random.uniform(*_STATUS_LAG_S))
+        await self.patch_status({"images": self.images.largest()})
 
-    def _tell_images(self) -> None:
-        """Let the node's status tell of its images soon, as a real one does late."""
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_images_late())
-
-    async def _tell_images_late(self) -> None:
-        await self._clock.until(self._clock.now() + self._random.uniform(*_STATUS_LAG_S))
-        await self.patch_status({"images": self.images.newest()})
-
-    async def patch_status(self, status: Object) -> None:
-        """Change the node's status."""
-        await self.connected.wait()
-        await self._site.api.send(
-            "PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status}, STRATEGIC
-        )
-
-    def _say(self, pod: Pod, saying: messages.EventText, at: float) -> None:
-        """An event about a pod's container."""
+    def _record(self, pod: Pod, text: messages.EventText, at: float) -> None:
+        """Record an event about a pod's container."""
         field = f"spec.containers{{{pod.spec.containers[0].name}}}"
-        self.recorder.record({**_reference(pod), "fieldPath": field}, saying, at)
+        self._recorder.record({**_reference(pod), "fieldPath": field}, text, at)
 
-    def _say_of_pod(self, pod: Pod, saying: messages.EventText, at: float) -> None:
-        self.recorder.record(_reference(pod), saying, at)
+    def _record_node(self, text: messages.EventText, at: float) -> None:
+        reference = {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}
+        self._recorder.record(reference, text, at)
 
-    async def _send_event(self, event: Object, again: bool) -> None:
+    async def _send_event(self, event: Object, exists: bool) -> None:
         await self.connected.wait()
         path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
-        if again:
+        send = self._site.api.send
+        if exists:
             name = event["metadata"]["name"]
             change = {key: event[key] for key in ("count", "lastTimestamp", "message")}
-            await self._site.api.send("PATCH", f"{path}/{name}", change, STRATEGIC)
+            await send("PATCH", f"{path}/{name}", change, STRATEGIC, tries=EVENT_TRIES)
         else:
-            await self._site.api.send("POST", path, event)
+            await send("POST", path, event, tries=EVENT_TRIES)
 
 
 def _reference(pod: Pod) -> Object:
@@ -397,7 +360,7 @@ def _reference(pod: Pod) -> Object:
 
 
 def _run_s(command: list[str]) -> float:
-    """How long a container's command runs: `sleep N` is known, all else is done at once."""
+    """Return how long a container's command runs: `sleep N` is known, all else ends at once."""
     if len(command) == 2 and command[0].endswith("sleep"):  # noqa: PLR2004
         with suppress(ValueError):
             return float(command[1])

@@ -1,4 +1,4 @@
-"""The kubelet's own words, as kubelet 1.34.1 writes them in events and in pods' statuses. Pure."""
+"""The messages of kubelet 1.34.1 in events and in pods' statuses, and of containerd in errors."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,7 @@ NORMAL, WARNING = "Normal", "Warning"
 
 @dataclass(frozen=True, slots=True)
 class EventText:
-    """What an event says.
-
-    Attributes:
-        kind: Normal or Warning.
-        reason: in one word.
-        message: in full.
-    """
+    """Type (Normal or Warning), reason and message of an event."""
 
     kind: str
     reason: str
@@ -34,12 +28,10 @@ def go_duration(seconds: float) -> str:
 
 
 def pulling(image: str) -> EventText:
-    """A pull begins, or waits for another."""
     return EventText(NORMAL, "Pulling", f'Pulling image "{image}"')
 
 
 def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> EventText:
-    """A pull has ended."""
     return EventText(
         NORMAL,
         "Pulled",
@@ -49,7 +41,6 @@ def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> Even
 
 
 def present(image: str) -> EventText:
-    """Nothing is pulled."""
     return EventText(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
 
 
@@ -60,37 +51,32 @@ def never_present(image: str) -> EventText:
 
 
 def pull_failed(image: str, error: str) -> EventText:
-    """A pull has failed with the runtime's sentence."""
     return EventText(WARNING, "Failed", f'Failed to pull image "{image}": {error}')
 
 
 def backing_off(image: str) -> EventText:
-    """A pull is not tried again yet."""
     return EventText(NORMAL, "BackOff", f'Back-off pulling image "{image}"')
 
 
 def container_error(reason: str) -> EventText:
-    """A container cannot be made, for a reason such as ErrImagePull."""
+    """A container cannot be created, for a reason such as ErrImagePull."""
     return EventText(WARNING, "Failed", f"Error: {reason}")
 
 
 def created(container: str) -> EventText:
-    """A container was made."""
     return EventText(NORMAL, "Created", f"Created container: {container}")
 
 
 def started(container: str) -> EventText:
-    """A container runs."""
     return EventText(NORMAL, "Started", f"Started container {container}")
 
 
 def killing(container: str) -> EventText:
-    """A container is being stopped."""
     return EventText(NORMAL, "Killing", f"Stopping container {container}")
 
 
 def not_found(image: str) -> str:
-    """The runtime's sentence for an image that the registry does not have."""
+    """Return the runtime's error for an image that the registry does not have."""
     return (
         f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": failed to '
         f'resolve reference "{image}": {image}: not found'
@@ -98,7 +84,7 @@ def not_found(image: str) -> str:
 
 
 def unreachable(image: str, why: str) -> str:
-    """The runtime's sentence for a registry that does not answer."""
+    """Return the runtime's error for a registry that does not answer."""
     return (
         f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
         f'resolve reference "{image}": failed to do request: {why}'
@@ -106,7 +92,7 @@ def unreachable(image: str, why: str) -> str:
 
 
 def no_space(image: str, layer: str) -> str:
-    """The runtime's sentence for a disk that is full."""
+    """Return the runtime's error for a disk that is full."""
     return (
         f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
         f"extract layer {layer}: no space left on device: unknown"
@@ -122,7 +108,7 @@ RECLAIMING = EventText(WARNING, "EvictionThresholdMet", "Attempting to reclaim e
 
 
 def evicted(threshold: int, available: int) -> EventText:
-    """A pod is evicted for want of disk; both in bytes."""
+    """A pod is evicted as the disk is nearly full; both arguments in bytes."""
     return EventText(
         WARNING,
         "Evicted",
@@ -132,15 +118,5 @@ def evicted(threshold: int, available: int) -> EventText:
 
 
 def rejected() -> EventText:
-    """A pod is not admitted for want of disk."""
+    """A pod is rejected as the disk is nearly full."""
     return EventText(WARNING, "Evicted", "The node had condition: [DiskPressure]. ")
-
-
-def collection_failed(wanted: int, found: int) -> EventText:
-    """Too few images could be removed; both in bytes."""
-    return EventText(
-        WARNING,
-        "FreeDiskSpaceFailed",
-        "Failed to garbage collect required amount of images. "
-        f"Attempted to free {wanted} bytes, but only found {found} bytes eligible to free.",
-    )

@@ -1,17 +1,16 @@
-"""Simulated nodes as the fleet sees them: objects in the API, and one emitter that acts for all.
+"""Simulated nodes as the fleet sees them: objects in the API, and one process that acts for all.
 
-kwok keeps the nodes Ready. The emitter (rehearsal.simulated_nodes.process), a process a cluster,
-does what their kubelets would do for pods of Jobs; no byte is pulled. A node says of itself that it
-is simulated, by a label and by its operating system's name.
+kwok keeps the nodes Ready. The process (rehearsal.simulated_nodes.process), one a cluster, does
+what their kubelets would do for pods of Jobs; no byte is pulled. A node is marked as simulated by a
+label and by its operating system's name.
 """
 
 import json
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rehearsal.cluster.control_plane import VIRTUAL_NODE, LocalControlPlane
 from rehearsal.cluster.fleet import FleetError, PoolSpec
 from rehearsal.machine import processes
 from rehearsal.machine.options import Options
+from rehearsal.simulated_nodes.clock import Report, read_report, report_file, write_report
 from schema.names import MEASURED_LABEL
 
 SIMULATED_LABEL = "rehearsal.pull-study/simulated"
@@ -33,59 +33,70 @@ _DISK_SHARE = 0.9425
 
 
 @dataclass(frozen=True, slots=True)
-class EmitterConfig:
-    """What an emitter is told, as JSON in a file.
-
-    Attributes:
-        server: https URL of the API server.
-        authority: path of its authority's certificate, PEM.
-        certificate: path of the administrator's, PEM.
-        key: path of its key, PEM.
-        mirror: host:port of what stands for every registry, plain http.
-        speed: how many times faster than the clock the nodes work.
-        faults: things to go wrong, `NAME[:ARGS]` each.
-        home: folder of the rehearsal.
-        folder: of the emitter's own files.
-    """
+class KubeletsConfig:
+    """What the process reads, as JSON in a file."""
 
     server: str
+    """https URL of the API server."""
     authority: str
     certificate: str
     key: str
+    """Paths of PEM files: the API server's authority, the administrator's certificate and key."""
     mirror: str
+    """host:port of what serves every registry, plain http."""
     speed: float
+    """How many times faster than the clock the nodes work."""
     faults: tuple[str, ...]
     home: str
-    folder: str
+    """Folder of the rehearsal, for the record of injected faults."""
+    report: str
+    """Path of the report (rehearsal.simulated_nodes.clock)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Emitter:
+class KubeletsProcess:
     """The process that acts for the simulated nodes of one cluster."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    ending: threading.Event = field(default_factory=threading.Event)
+    """Set before the process is killed on purpose."""
 
     def check(self) -> None:
-        """Make sure that it still runs."""
+        """Raise FleetError with the end of the log if it has exited."""
         if self.process.poll() is not None:
-            raise FleetError(
-                f"What acts for the simulated nodes ended: {processes.log_tail(self.log)}."
-            )
+            raise FleetError(f"The simulated kubelets' process exited: {self._reason()}.")
+
+    def watch(self, report: Path, on_exit: Callable[[str], None]) -> None:
+        """Call back, from a thread, if the process exits by itself; note it in the report."""
+
+        def wait() -> None:
+            self.process.wait()
+            if not self.ending.is_set():
+                found = read_report(report) or Report(speed=1)
+                write_report(report, found.model_copy(update={"exit": self._reason()}))
+                on_exit(self._reason())
+
+        threading.Thread(target=wait, name="simulated-kubelets", daemon=True).start()
+
+    def _reason(self) -> str:
+        return f"code {self.process.returncode}, {processes.log_tail(self.log)}"
 
 
-def start_emitter(
+def start_kubelets(
     plane: LocalControlPlane,
     *,
     mirror: str,
     options: Options,
     home: Path,
-    say: Callable[[str], None],
-) -> Emitter:
-    """Start the emitter of a cluster; it ends with the cluster's folder."""
-    folder = plane.folder / "emitter"
-    folder.mkdir()
-    config = EmitterConfig(
+    on_exit: Callable[[str], None],
+) -> KubeletsProcess:
+    """Start the process of a cluster; it ends with the cluster's folder.
+
+    If it exits by itself, `on_exit` is called with the reason.
+    """
+    report = report_file(home, plane.folder.name)
+    config = KubeletsConfig(
         server=f"https://{plane.public.endpoint}",
         authority=str(plane.authority),
         certificate=str(plane.admin_certificate),
@@ -94,26 +105,20 @@ def start_emitter(
         speed=options.speed,
         faults=options.faults,
         home=str(home),
-        folder=str(folder),
+        report=str(report),
     )
-    path = folder / "config.json"
+    path, log = plane.folder / "kubelets.json", plane.folder / "kubelets.log"
     path.write_text(json.dumps(asdict(config)), encoding="utf-8")
-    log = folder / "emitter.log"
     process = processes.start(
         [sys.executable, "-m", "rehearsal.simulated_nodes.process", path], plane.folder, log=log
     )
-    emitter = Emitter(process, log)
-    threading.Thread(target=_await_end, args=(emitter, say), daemon=True).start()
-    return emitter
-
-
-def _await_end(emitter: Emitter, say: Callable[[str], None]) -> None:
-    if emitter.process.wait() != -signal.SIGKILL:  # which is how a cluster's end ends it
-        say(f"what acts for the simulated nodes ended: {processes.log_tail(emitter.log)}")
+    started = KubeletsProcess(process, log)
+    started.watch(report, on_exit)
+    return started
 
 
 def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, Any]:
-    """A node of a pool that kwok keeps, as the API takes it."""
+    """Return a node of a pool that kwok keeps, as the API accepts it."""
     measured = pool.labels.get(MEASURED_LABEL) == "true"
     disk = f"{round(pool.disk_gb * _DISK_SHARE * 2**20)}Ki"
     capacity = {**_MACHINE, "ephemeral-storage": disk}
@@ -129,8 +134,8 @@ def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, 
         "status": {
             "allocatable": capacity,
             "capacity": capacity,
-            # an API server asks no kubelet at a loopback address; this one is nobody's (RFC 5737),
-            # and rehearsal.simulated_nodes.tunnel leads to this machine
+            # an API server refuses kubelets at a loopback address; this one is reserved (RFC 5737),
+            # and rehearsal.cluster.tunnel connects to this machine instead
             "addresses": [
                 {"type": "InternalIP", "address": "192.0.2.1"},
                 {"type": "Hostname", "address": name},

@@ -1,6 +1,6 @@
-"""What simulated nodes ask the registry: manifests, and a share of its rate.
+"""The registry as simulated nodes use it: manifests, and a share of its rate.
 
-A manifest is asked for once and kept; its layers are never fetched, only waited for.
+A manifest is requested once and kept; its layers are never fetched, only waited for.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import aiohttp
 from images.errors import BadImageError
 from images.make.manifest import Image, read_image
 from rehearsal.simulated_nodes.clock import Clock
-from rehearsal.simulated_nodes.images import StoredImage, StoredLayer
+from rehearsal.simulated_nodes.disk import StoredImage, StoredLayer
 from rehearsal.simulated_nodes.messages import not_found, unreachable
 from rehearsal.simulated_nodes.pull_model import SharedRegistry
 
@@ -30,14 +30,14 @@ class PullError(Exception):
 
 
 class NodesRegistry:
-    """The registry as all nodes of an emitter see it."""
+    """The registry as all nodes of a cluster see it."""
 
     def __init__(self, mirror: str, rate: float, clock: Clock) -> None:
         self._mirror = mirror
         self._clock = clock
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         self._images: dict[str, StoredImage] = {}
-        self._asking: dict[str, asyncio.Task[StoredImage]] = {}
+        self._requests: dict[str, asyncio.Task[StoredImage]] = {}
         self._link = SharedRegistry(rate)
         self._ends: dict[int, asyncio.Future[None]] = {}
         self._wake: asyncio.TimerHandle | None = None
@@ -47,20 +47,23 @@ class NodesRegistry:
         await self._session.close()
 
     async def resolve(self, reference: str) -> StoredImage:
-        """The image that a reference names."""
+        """Return the image that a reference names; raise PullError."""
         if reference not in self._images:
-            asking = self._asking.get(reference)
-            if asking is None:
-                asking = asyncio.create_task(self._ask(reference))
-                self._asking[reference] = asking
-                asking.add_done_callback(lambda _: self._asking.pop(reference, None))
-            self._images[reference] = await asyncio.shield(asking)
+            request = self._requests.get(reference)
+            if request is None:
+                request = asyncio.create_task(self._request(reference))
+                self._requests[reference] = request
+                request.add_done_callback(lambda _: self._requests.pop(reference, None))
+            self._images[reference] = await asyncio.shield(request)
         return self._images[reference]
 
     async def download(self, cap: float, size: int) -> float:
-        """Wait as long as bytes travel that share the registry's rate; node seconds."""
-        begun = self._clock.now()
-        number = self._link.join(begun, cap, size)
+        """Wait as long as a download that shares the registry's rate takes; return node seconds.
+
+        `cap` is the node's own limit in bytes per node second.
+        """
+        start = self._clock.now()
+        number = self._link.join(start, cap, size)
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ends[number] = end
         self._plan()
@@ -68,7 +71,7 @@ class NodesRegistry:
             await end
         finally:
             self._ends.pop(number, None)
-        return self._clock.now() - begun
+        return self._clock.now() - start
 
     def _plan(self) -> None:
         if self._wake:
@@ -78,15 +81,15 @@ class NodesRegistry:
             self._wake = None
             return
         wait_s = max(0.0, (end - self._clock.now()) / self._clock.speed)
-        self._wake = asyncio.get_running_loop().call_later(wait_s, self._let_go)
+        self._wake = asyncio.get_running_loop().call_later(wait_s, self._finish_downloads)
 
-    def _let_go(self) -> None:
+    def _finish_downloads(self) -> None:
         for number in self._link.ended(self._clock.now()):
             if (end := self._ends.get(number)) and not end.done():
                 end.set_result(None)
         self._plan()
 
-    async def _ask(self, reference: str) -> StoredImage:
+    async def _request(self, reference: str) -> StoredImage:
         name, _, digest = reference.partition("@")
         host, _, path = name.partition("/")
         repository, _, tag = path.partition(":")
@@ -107,7 +110,7 @@ class NodesRegistry:
         return _stored(f"{host}/{repository}@{own}", image, len(manifest))
 
     async def _manifest(self, repository: str, names: list[str]) -> bytes | None:
-        """By digest; by tag where the mirror does not know the digest as nobody asked it yet."""
+        """By digest; by tag where the mirror does not know the digest yet."""
         for name in names:
             found = await self._get(f"http://{self._mirror}/v2/{repository}/manifests/{name}")
             if found is not None:

@@ -1,4 +1,4 @@
-"""Simulated nodes on a real control plane: what their kubelets say and write, pod by pod."""
+"""Simulated nodes on a real control plane: what their kubelets record and patch, pod by pod."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import programs
 from rehearsal.machine.home import Home, clear, lock
 from rehearsal.machine.options import Options
+from rehearsal.simulated_nodes.clock import warnings
 from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
 from schema.names import MEASURED_LABEL
@@ -40,10 +41,11 @@ POD = "/api/v1/namespaces/default/pods"
 
 
 class Cluster:
-    """A cluster of simulated nodes, with an administrator's hand in it."""
+    """A cluster of simulated nodes, and an admin client for it."""
 
     def __init__(self, home: Home, mirror: str, faults: tuple[str, ...] = ()) -> None:
         programs.write_plugin(home)
+        self.home = home
         self.lines: list[LogLine] = []
         self.fleet = LocalFleet(
             home,
@@ -161,7 +163,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         server.close()
 
 
-def test_a_pull_is_told_as_a_kubelet_tells_it(local: Cluster) -> None:
+def test_a_pull_is_recorded_as_a_kubelet_records_it(local: Cluster) -> None:
     pod = local.end(local.start(0, LARGE))
     name = pod["metadata"]["name"]
     events = local.events(name, at_least=4)
@@ -241,7 +243,7 @@ def test_pulls_wait_for_one_another(local: Cluster) -> None:
     assert second.pull_and_wait_s > 4
 
 
-def test_an_image_that_the_registry_has_not_is_backed_off_from(local: Cluster) -> None:
+def test_an_image_that_the_registry_does_not_have_gets_back_off(local: Cluster) -> None:
     image = f"{REPOSITORY}:latest"
     name = local.start(0, image)
 
@@ -305,7 +307,7 @@ def test_the_api_server_gets_the_kubelet_s_figures(local: Cluster) -> None:
     assert written == pytest.approx(48_702_097 * 1.5, rel=0.01)
 
 
-def test_a_node_s_status_tells_of_its_images_and_that_it_is_simulated(local: Cluster) -> None:
+def test_a_node_s_status_lists_its_images_and_that_it_is_simulated(local: Cluster) -> None:
     local.end(local.start(0, SMALL))
 
     def images() -> list[str]:
@@ -317,28 +319,6 @@ def test_a_node_s_status_tells_of_its_images_and_that_it_is_simulated(local: Clu
     assert until(lambda: SMALL in images())
 
 
-def test_a_full_disk_evicts_and_is_told(local: Cluster) -> None:
-    """Images that take 97 of 101 GB: the node reclaims what it can, and says so."""
-    large = [f"{REPOSITORY}:9-layers-size-19034736629-bytes-{each}" for each in "abc"]
-    node = local.nodes[3]
-    for image in large:
-        local.start(3, image)
-
-    def pressed() -> list[dict[str, Any]] | None:
-        events = local.events(node)
-        reasons = {event["reason"] for event in events}
-        return events if reasons >= {"EvictionThresholdMet", "NodeHasDiskPressure"} else None
-
-    events = until(pressed, timeout_s=60)
-    (pressure,) = {event["message"] for event in events if "HasDiskPressure" in event["reason"]}
-    assert pressure == f"Node {node} status is now: NodeHasDiskPressure"
-    conditions = {
-        each["type"]: each["status"]
-        for each in local.admin._call("GET", f"/api/v1/nodes/{node}")["status"]["conditions"]
-    }
-    assert conditions["DiskPressure"] == "True"
-
-
 def test_events_are_named_by_the_kubelet_s_clock(local: Cluster) -> None:
     events = local.events(local.end(local.start(2, SMALL))["metadata"]["name"], at_least=3)
     for event in events:
@@ -347,3 +327,15 @@ def test_events_are_named_by_the_kubelet_s_clock(local: Cluster) -> None:
         assert at is not None
         first = datetime.fromisoformat(event["firstTimestamp"])
         assert first == at.replace(microsecond=0)
+
+
+def test_nodes_whose_kubelets_exited_are_removed_and_the_reason_is_reported(
+    local: Cluster,
+) -> None:
+    """The last test of the cluster: a run then ends with node-lost instead of its timeouts."""
+    kubelets = local.fleet._clusters[KEY].kubelets
+    assert kubelets
+    kubelets.process.kill()
+    until(lambda: not local.get("/api/v1/nodes"))
+    (line,) = warnings(local.home.folder)
+    assert line.startswith("the simulated kubelets' process exited: code -9")

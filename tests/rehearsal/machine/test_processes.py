@@ -110,14 +110,44 @@ def test_a_piped_process_has_the_given_variables_alone(part: Path) -> None:
     assert sorted(lines) == ["ONE=1", f"{processes.PART_VARIABLE}={part}"]
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(processes.free_ports(6))) == 6
+def test_ports_are_reserved_before_their_program_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports = processes.free_ports(6)
+    assert len(set(ports)) == 6
+    (other,) = processes.free_ports(1)
+    free = next(port for port in range(other + 1, 65535) if port not in ports)
+
+    class Random:
+        def sample(self, *_: object, **__: object) -> list[int]:
+            return [*ports, free]
+
+    monkeypatch.setattr(processes, "_random", Random())
+    assert processes.free_ports(1) == [free]
+
+
+def test_warnings_are_no_part_of_a_piped_output(part: Path) -> None:
+    script = "echo warning >&2; echo ready; exec sleep 100"
+    log = part / "log"
+    process = processes.start(["sh", "-c", script], part, log=log, output=subprocess.PIPE)
+    assert process.stdout
+    with process.stdout:
+        assert processes.first_line(process, 10) == "ready\n"
+    assert log.read_text() == "warning\n"
+
+
+def test_a_process_that_prints_nothing_in_time_is_killed(part: Path) -> None:
+    process = processes.start(["sleep", "100"], part, log=part / "log", output=subprocess.PIPE)
+    assert process.stdout
+    with process.stdout:
+        assert processes.first_line(process, 0.1) == ""
+    assert process.wait(5) == -signal.SIGKILL
 
 
 def test_last_words_fit_a_sentence(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert processes.log_tail(log) == "it left no log"
+    assert processes.log_tail(log) == "(no log)"
     log.write_text("")
-    assert processes.log_tail(log) == "it said nothing"
+    assert processes.log_tail(log) == "(empty log)"
     log.write_text("one\n two \n\nthree\n")
     assert processes.log_tail(log) == "two | three"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rehearsal.simulated_nodes.tunnel import KubeletTunnel
+from rehearsal.cluster.tunnel import KubeletTunnel
 
 
 @pytest.fixture

@@ -1,0 +1,314 @@
+"""What simulated kubelets write: messages, events, disk pressure, retries, and what is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.read.pull_message import parse_duration, parse_pulled
+from rehearsal.cluster.certificates import make_authority
+from rehearsal.faults.nodes import pull_faults
+from rehearsal.simulated_nodes import api, clock, messages
+from rehearsal.simulated_nodes.api import KubeletApi, LostWriteError
+from rehearsal.simulated_nodes.clock import Clock, Report, report_file, write_report
+from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions
+from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, timestamp
+from rehearsal.simulated_nodes.kubelet import Kubelet, Site
+from rehearsal.simulated_nodes.messages import EventText
+from rehearsal.simulated_nodes.pull_model import load_parameters
+from rehearsal.simulated_nodes.registry import NodesRegistry
+from schema.events import name_time
+
+GB = 10**9
+IMAGE = "r/i:t"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.437, "437ms"),
+        (42.088, "42.088s"),
+        (76.9, "1m16.9s"),
+        (149, "2m29s"),
+        (1, "1s"),
+        (0, "0s"),
+        (0.0009, "0s"),
+        (3600, "1h0m0s"),
+        (3723.5, "1h2m3.5s"),
+        (59.9999, "59.999s"),
+    ],
+)
+def test_durations_are_written_as_go_writes_them(seconds: float, text: str) -> None:
+    assert messages.go_duration(seconds) == text
+
+
+@given(st.integers(1, 10**8))
+def test_a_duration_is_read_back_to_the_millisecond(milliseconds: int) -> None:
+    assert parse_duration(messages.go_duration(milliseconds / 1000)) == pytest.approx(
+        milliseconds / 1000, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "recorded"),
+    [
+        (
+            messages.pulled(IMAGE, 0.437, 42.088, 8870981),
+            (
+                'Successfully pulled image "r/i:t" in 437ms (42.088s including waiting). '
+                "Image size: 8870981 bytes."
+            ),
+        ),
+        (messages.present(IMAGE), 'Container image "r/i:t" already present on machine'),
+        (
+            messages.evicted(10120387530, 9792732 * 1024),
+            (
+                "The node was low on resource: ephemeral-storage. "
+                "Threshold quantity: 10120387530, available: 9792732Ki. "
+            ),
+        ),
+        (messages.rejected(), "The node had condition: [DiskPressure]. "),
+    ],
+)
+def test_messages_have_the_recorded_form(text: EventText, recorded: str) -> None:
+    assert text.message == recorded
+
+
+def test_pulled_messages_are_read_back() -> None:
+    pulled = parse_pulled(messages.pulled(IMAGE, 0.437, 42.088, 8870981).message)
+    assert pulled is not None
+    assert (pulled.pull_s, pulled.pull_and_wait_s) == (0.437, 42.088)
+    assert pulled.image_bytes == 8870981
+    present = parse_pulled(messages.present(IMAGE).message)
+    assert present is not None
+    assert present.cached
+
+
+def event(reason: str = "Pulling", about: str = "pod") -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{about}.first"},
+        "source": {"component": "kubelet", "host": "n"},
+        "involvedObject": {"kind": "Pod", "name": about},
+        "type": "Normal",
+        "reason": reason,
+        "message": "m",
+        "firstTimestamp": "1",
+        "lastTimestamp": "2",
+        "count": 1,
+    }
+
+
+def test_a_repeated_event_is_counted_up_under_its_first_name() -> None:
+    correlator = Correlator()
+    assert correlator.correlate(event(), 0) == event()
+    again = {**event(), "metadata": {"name": "pod.second"}, "lastTimestamp": "9"}
+    second = correlator.correlate(again, 1)
+    assert second == {**event(), "lastTimestamp": "9", "count": 2}
+
+
+def test_an_object_has_25_events_at_once_and_then_one_in_five_minutes() -> None:
+    correlator = Correlator()
+    sent = [correlator.correlate(event(f"R{n}"), 0) for n in range(30)]
+    assert sum(each is not None for each in sent) == 25
+    assert correlator.correlate(event("late"), 301) is not None
+    assert correlator.correlate(event("later"), 302) is None
+    assert correlator.correlate(event("R", about="other"), 302) is not None
+
+
+def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:
+    bucket = TokenBucket(50, 100)
+    may = [bucket.reserve(0.0) for _ in range(150)]
+    assert [may[n] for n in (99, 100, 149)] == pytest.approx([0, 1 / 50, 1.0])
+
+
+def record(
+    node_clock: Clock, texts: list[EventText], fail: Callable[[int], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Return the events that were sent; `fail` may raise for the nth."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: dict[str, Any], _exists: bool) -> None:
+        sent.append(event)
+        fail(len(sent))
+
+    async def run() -> None:
+        recorder = Recorder("node", node_clock, send, {"a": "b"})
+        for text in texts:
+            recorder.record({"name": "pod", "namespace": "n"}, text, 40.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await recorder.run()
+
+    asyncio.run(run())
+    return sent
+
+
+def test_an_event_is_named_and_stamped_by_the_node_s_clock() -> None:
+    node_clock = Clock(20)
+    first, second = record(node_clock, [messages.pulling("i"), messages.RECLAIMING])
+    at = node_clock.at(40.0)
+    assert name_time(first["metadata"]["name"]) == at
+    assert first["firstTimestamp"] == timestamp(at)
+    assert first["source"] == {"component": "kubelet", "host": "node"}
+    assert (first["count"], first["reportingInstance"]) == (1, "node")
+    assert second["metadata"]["name"] != first["metadata"]["name"]
+    assert node_clock.report.count == 2
+
+
+def test_an_event_that_is_refused_is_counted_lost_and_the_next_is_sent() -> None:
+    def fail(number: int) -> None:
+        if number == 1:
+            raise LostWriteError("POST events: 403 terminating")
+
+    node_clock = Clock(1)
+    assert len(record(node_clock, [messages.pulling("i"), messages.RECLAIMING], fail)) == 2
+    report = node_clock.report
+    assert (report.lost, report.last_lost, report.count) == (1, "POST events: 403 terminating", 1)
+
+
+async def with_api(
+    folder: Path, answers: list[int], use: Callable[[KubeletApi], Awaitable[None]]
+) -> int:
+    """Use a client of a server that gives these answers, the last for ever; return its requests."""
+    requests = 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal requests
+        requests += 1
+        return web.Response(status=answers[min(requests, len(answers)) - 1], text="because")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    make_authority().write(folder, "ca")
+    certificate, key = str(folder / "ca.crt"), str(folder / "ca.key")
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        client = KubeletApi(url, authority=certificate, certificate=certificate, key=key)
+        try:
+            await use(client)
+        finally:
+            await client.close()
+    return requests
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries", "requests", "lost"),
+    [
+        ([503] * 9 + [429, 201], None, 11, None),
+        ([503], 3, 3, "POST /x: 503 because"),
+        ([403], None, 1, "POST /x: 403 because"),
+        ([409], None, 1, None),
+        ([404], None, 1, None),
+    ],
+)
+def test_a_write_is_retried_until_it_arrives_or_is_reported_lost(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[int],
+    tries: int | None,
+    requests: int,
+    lost: str | None,
+) -> None:
+    monkeypatch.setattr(api, "_LONGEST_WAIT_S", 0.01)
+
+    async def use(client: KubeletApi) -> None:
+        refused = pytest.raises(LostWriteError, match=lost) if lost else contextlib.nullcontext()
+        with refused:
+            await client.send("POST", "/x", {}, tries=tries)
+
+    assert asyncio.run(with_api(tmp_path, answers, use)) == requests
+
+
+def test_a_recorder_that_fails_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Recorder) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Recorder, "run", fail)
+
+    async def use(client: KubeletApi) -> None:
+        node_clock = Clock(1)
+        registry = NodesRegistry("127.0.0.1:1", 1.0, node_clock)
+        try:
+            async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+                faults = pull_faults([], tmp_path)
+                site = Site(client, node_clock, registry, load_parameters(), faults, tasks)
+                Kubelet(site, "node", 100 * GB, 1)
+                tasks.create_task(asyncio.Event().wait())
+        finally:
+            await registry.close()
+
+    with pytest.raises(ExceptionGroup) as failed:
+        asyncio.run(with_api(tmp_path, [200], use))
+    assert str(failed.value.exceptions[0]) == "a defect"
+
+
+def test_a_disk_that_a_fault_fills_has_pressure_until_a_while_after_an_eviction() -> None:
+    said: list[str] = []
+    pods = ["", "", "pod"]
+    images = ImageStore(100 * GB)
+    images.fill()
+    assert images.available < images.eviction_threshold
+
+    async def patch(status: dict[str, Any]) -> None:
+        (condition,) = status["conditions"]
+        said.append(f"{condition['status']} {condition['reason']}")
+
+    def evict(_: float) -> bool:
+        return bool(pods and pods.pop(0))
+
+    async def run() -> None:
+        actions = NodeActions(lambda text, _: said.append(text.reason), patch, evict)
+        pressure = DiskPressure("node", images, Clock(10_000), actions)
+        await pressure.run()
+        assert not pressure.active
+
+    asyncio.run(run())
+    assert (images.ballast, pods) == (0, [])
+    assert said == [
+        "NodeHasDiskPressure",
+        "True KubeletHasDiskPressure",
+        "EvictionThresholdMet",
+        "NodeHasNoDiskPressure",
+        "False KubeletHasNoDiskPressure",
+    ]
+
+
+def test_node_seconds_pass_faster_than_the_clock_and_lateness_is_in_the_clock_s() -> None:
+    async def run() -> Clock:
+        node_clock = Clock(50)
+        await node_clock.until(node_clock.now() + 5)
+        node_clock.arrived(node_clock.now() - 10)
+        return node_clock
+
+    node_clock = asyncio.run(run())
+    assert node_clock.at(100) - node_clock.at(0) == timedelta(seconds=2)
+    assert node_clock.report.worst_s == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_machine_that_is_too_slow_and_what_was_lost_are_warned_of(tmp_path: Path) -> None:
+    assert clock.warnings(tmp_path / "elsewhere") == []
+    fine = Report(speed=20, count=10, total_s=1.0, worst_s=0.4)
+    write_report(report_file(tmp_path, "a"), fine)
+    assert clock.warnings(tmp_path) == []
+    late = Report(speed=20, count=10, total_s=5.0, worst_s=2.5)
+    write_report(report_file(tmp_path, "b"), late)
+    lost = Report(speed=20, count=10, worst_s=2.0, lost=3, last_lost="POST /x: 503")
+    write_report(report_file(tmp_path, "c"), lost)
+    write_report(report_file(tmp_path, "d"), Report(speed=1, exit="code 1, KeyError"))
+    lateness, losses, exited = clock.warnings(tmp_path)
+    assert "up to 2.5 s late (0.50 s on average), which stands for 50 s" in lateness
+    assert losses.startswith("3 events or statuses of simulated nodes never reached")
+    assert losses.endswith("POST /x: 503")
+    assert exited == "the simulated kubelets' process exited: code 1, KeyError"
