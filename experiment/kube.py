@@ -9,15 +9,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import urllib3
 import yaml
 from kubernetes import client, config
+from kubernetes.utils.quantity import parse_quantity
 from urllib3.util import Retry, Timeout
 
-from experiment.errors import MeasureError
+from experiment.errors import MeasureError, PlanError
+from schema.run_records import ExistingCluster
 
 Obj = dict[str, Any]
 
@@ -34,6 +37,7 @@ _RETRY = Retry(
     backoff_factor=0.2,  # 6 s in all
     retry_after_max=60,
 )
+_BAD_FILE = (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError, ValueError)
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -72,17 +76,22 @@ class Kube:
     Every request but a watch is retried on 429, 5xx and a broken connection, as Retry-After says.
 
     Args:
-        kubeconfig: YAML text; its exec plugin gives and renews the credentials.
+        cluster: kubeconfig as YAML text, or the path and context of the user's own file.
 
     Raises:
+        PlanError: the user's kubeconfig has no such context.
         MeasureError: from every method but `watch` and `list`, when the API server refuses or
             cannot be reached.
     """
 
-    def __init__(self, kubeconfig: str) -> None:
+    def __init__(self, cluster: str | ExistingCluster) -> None:
         settings = client.Configuration()
         settings.connection_pool_maxsize = _CONNECTIONS
-        config.load_kube_config_from_dict(yaml.safe_load(kubeconfig), client_configuration=settings)
+        if isinstance(cluster, str):
+            content = yaml.safe_load(cluster)
+            config.load_kube_config_from_dict(content, client_configuration=settings)
+        else:
+            _load_user_file(cluster, settings)
         self._api = client.ApiClient(settings)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         self._lock = threading.Lock()
@@ -254,6 +263,48 @@ def is_ready(node: Mapping[str, Any]) -> bool:
     """Whether a core/v1 Node is Ready."""
     conditions = node.get("status", {}).get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def bytes_of(quantity: str) -> int:
+    """Return a Kubernetes quantity such as 98831908Ki in bytes."""
+    return int(parse_quantity(quantity))
+
+
+def context_name(cluster: ExistingCluster) -> str:
+    """Return the context that a user's kubeconfig is used with; "" if it has no current one.
+
+    Raises:
+        PlanError: the file is not a kubeconfig.
+    """
+    return cluster.context or _contexts(cluster.kubeconfig)[1]
+
+
+def _load_user_file(cluster: ExistingCluster, settings: client.Configuration) -> None:
+    name = context_name(cluster)
+    try:
+        config.load_kube_config(
+            cluster.kubeconfig, name, client_configuration=settings, persist_config=False
+        )
+    except (*_BAD_FILE, KeyError) as error:
+        known = ", ".join(_contexts(cluster.kubeconfig)[0]) or "none"
+        raise PlanError(
+            f"The context {name!r} of the kubeconfig {cluster.kubeconfig} cannot be used: "
+            f"{_one_line(error)}.",
+            f"--context, one of: {known}",
+        ) from error
+
+
+def _contexts(path: str) -> tuple[list[str], str]:
+    """Return the names of a kubeconfig's contexts, and of its current one."""
+    try:
+        found = yaml.safe_load(Path(path).read_text("utf-8"))
+        names = [str(each["name"]) for each in found["contexts"]]
+        return names, str(found.get("current-context") or "")
+    except (*_BAD_FILE, KeyError) as error:
+        raise PlanError(
+            f"The file {path} is not a kubeconfig: {_one_line(error)}.",
+            f"kubectl --kubeconfig {path} config get-contexts",
+        ) from error
 
 
 def _jobs(namespace: str) -> str:

@@ -1,14 +1,14 @@
-"""`python -m experiment`: options, and the exit codes of schema.errors.
+"""`python -m experiment`: commands, options and exit codes (schema.errors).
 
-What a command does is in the module that it calls, imported when it is called: Pulumi and Google's
-clients take seconds to load, which neither --help nor a mistyped option should cost.
+Each command imports its module when it runs: Pulumi and Google's clients take seconds to load, which
+--help and a mistyped option must not cost. Only `--rehearse` imports the rehearsal.
 """
 # ruff: noqa: PLC0415 (see above)
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +59,7 @@ def run(
     json_log: opt.JsonLog = False,
     yes: opt.Yes = False,
 ) -> None:
-    """Bring a cluster up, pull every image of a study on every node, and write a report."""
+    """Create a cluster, pull every image of a study on every node, and write a report."""
     rehearsed = request.rehearsal_options(
         rehearse=rehearse,
         nodes=nodes,
@@ -80,28 +80,27 @@ def run(
         run_id=run_id,
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
-    manner = request.Manner(
+    options = request.RunOptions(
         keep_cluster=keep_cluster,
-        agreed=yes,
+        assume_yes=yes,
         quiet=quiet,
         json_log=json_log,
         parallel=parallel,
     )
     if resume:
         request.check_resumed(new)
-        rehearsed = _as_it_was(resume, rehearsed) if rehearse else {}
+        rehearsed = _recorded_options(resume, rehearsed) if rehearse else {}
     else:
-        request.check_new(new)
+        content = request.read_study(new)
     largest = max((node_count(stack) or 0 for stack in new.stacks), default=0)
-    with _place(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
-        from experiment.cli import run as run_command
+    with _cloud(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
+        from experiment.cli import run as command
 
-        done = (
-            run_command.resume(resume, budget_usd, manner)
-            if resume
-            else run_command.run(new, manner)
-        )
-    raise typer.Exit(done)
+        if resume:
+            code = command.resume(resume, budget_usd, options)
+        else:
+            code = command.run(new, content, options)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -120,7 +119,7 @@ def plan(
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Tell what a run would do: trials, bytes, disk, hours and cost. It makes nothing."""
+    """Show what a run would do: trials, bytes, disk, hours and cost. Creates nothing."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
@@ -130,11 +129,11 @@ def plan(
         repeat=repeat,
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
-    request.check_new(new)
-    with _place(rehearse=rehearse, **rehearsed):
+    content = request.read_study(new)
+    with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.plan import show_plans
 
-        show_plans(new, as_json=as_json)
+        show_plans(new, content, as_json=as_json)
 
 
 @app.command()
@@ -151,7 +150,7 @@ def preflight(
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Check all that a run needs before it costs anything: a line each, with its fix."""
+    """Check everything that a run needs before it costs anything; show each problem with its fix."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
@@ -159,17 +158,17 @@ def preflight(
         repeat=repeat,
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
-    request.check_new(new)
-    with _place(rehearse=rehearse, **rehearsed):
-        from experiment.cli.run import show_preflight
+    content = request.read_study(new)
+    with _cloud(rehearse=rehearse, **rehearsed):
+        from experiment.cli.preflight import show_preflight
 
-        done = show_preflight(new, as_json=as_json)
-    raise typer.Exit(done)
+        code = show_preflight(new, content, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()
 def ledger(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
-    """Show a run's cells as a grid, image by node, and count why cells are excluded."""
+    """Show a run's cells as a grid, image by node, and why cells are excluded."""
     from experiment.cli.results import show_ledger
 
     raise typer.Exit(show_ledger(run, as_json=as_json))
@@ -177,7 +176,7 @@ def ledger(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
 
 @app.command()
 def time(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
-    """Tell where the wall time of a run went."""
+    """Show where the wall time of a run went."""
     from experiment.cli.results import show_time
 
     show_time(run, as_json=as_json)
@@ -190,37 +189,41 @@ def collect(
     from_archive: Annotated[
         bool,
         typer.Option(
-            "--from-archive", help="Read the bucket that the log sink fills, hours later."
+            "--from-archive", help="Read the archive bucket, which the log sink fills hours later."
         ),
     ] = False,
     rehearse: opt.Rehearse = False,
 ) -> None:
-    """Read a run's events again from Cloud Logging, and judge its cells anew."""
-    rehearsed = _as_it_was(run, {}) if rehearse else {}
-    with _place(rehearse=rehearse, **rehearsed):
+    """Read a run's events again from Cloud Logging, and judge its cells again."""
+    rehearsed = _recorded_options(run, {}) if rehearse else {}
+    with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.results import collect_again
 
-        done = collect_again(run, from_archive=from_archive)
-    raise typer.Exit(done)
+        code = collect_again(run, from_archive=from_archive)
+    raise typer.Exit(code)
 
 
 app.add_typer(clusters.app)
 
 
 @contextmanager
-def _place(*, rehearse: bool, **options: Any) -> Iterator[None]:
-    """Google, or its place on this machine."""
-    from rehearsal.session import session
-
+def _cloud(*, rehearse: bool, **options: Any) -> Iterator[None]:
+    """Google Cloud, or the local Google of a rehearsal."""
     try:
-        with session(**options) if rehearse else nullcontext():
+        with _rehearsal(**options) if rehearse else nullcontext():
             yield
     except KeyboardInterrupt:
         raise Interrupted("Interrupted before anything was created.") from None
 
 
-def _as_it_was(run: str, given: dict[str, Any]) -> dict[str, Any]:
-    """A rehearsal like the one in which a run was begun, but for what is given."""
+def _rehearsal(**options: Any) -> AbstractContextManager[object]:
+    from rehearsal.session import session
+
+    return session(**options)
+
+
+def _recorded_options(run: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the rehearsal options recorded in the run, overridden by the command line."""
     from experiment.run_folder import RunFolder
 
     record = RunFolder.open(request.RUNS, run).read_run().rehearsal

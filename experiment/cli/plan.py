@@ -1,11 +1,11 @@
-"""`python -m experiment plan`: what runs would do, before anything is made, as tables or as JSON.
+"""`python -m experiment plan`: what a run would do, as tables or as JSON.
 
-It resolves images and computes; it makes no folder and no cluster.
+It resolves images and computes; it creates neither folder nor cluster.
 """
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -13,59 +13,39 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from experiment.collect.status_rules import WARM_SHARE
 from experiment.plan.cost import SOURCE, Estimate, Range, run_estimate
-from experiment.plan.open_run import Place, places, rehearsal_record
-from experiment.plan.registry import resolve_copies, resolve_images
+from experiment.plan.open_run import clusters, rehearsal_record, resolve_trials
 from experiment.plan.request import NewRuns
-from experiment.plan.trial_order import disk_bytes, order_trials, removals, unpacked_bytes
+from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
 from experiment.preflight.capacity import IMAGE_GC_SHARE, room_bytes
+from experiment.provision.stack_cluster import Cluster
 from experiment.terminal.grid import short_name
 from experiment.terminal.views import make_console
 from schema.run_records import PlannedTrial
 from schema.study import Order, Study
 
-_WARM_SHARE = 0.01
-"""Above it the ledger calls a cell warm (experiment.collect.ledger)."""
-_MEASURED = (
-    "pull time of every image on every node by the kubelet's own word, with and without waiting",
-    "phases of every cell: released, scheduled, pulling, pulled, created, started, finished",
-    "events by the runner's watch and through Cloud Logging, reconciled",
-    "bytes received and written by every node around each trial",
-    "time and cost of every phase of the run",
-)
-
-
-def show_plans(new: NewRuns, *, as_json: bool) -> None:
+def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
     """Print the plan of a study on each of the stacks.
 
     Raises:
-        UserError: the study or a stack cannot be read, or an image is not to be had.
+        UserError: a stack is not valid, or an image cannot be read.
     """
-    study = new.read_study()
     seed = secrets.randbelow(2**31) if new.seed is None else new.seed
-    images, copies = resolve_images(study), resolve_copies(study)
-    trials = order_trials(study, images, seed, copies)
-    orders = {
-        order: order_trials(study.model_copy(update={"order": order}), images, seed, copies)
-        for order in Order
-    }
-    plans = places(new)
+    trials = resolve_trials(study, seed)
+    where = clusters(new)
     if as_json:
-        typer.echo(json.dumps(plan_data(study, seed, trials, orders, plans), indent=2))
+        typer.echo(json.dumps(plan_data(study, seed, trials, where), indent=2))
         return
     console = make_console()
-    for part in plan_page(study, seed, trials, orders, plans):
+    for part in plan_page(study, seed, trials, where):
         console.print(part)
 
 
 def plan_data(
-    study: Study,
-    seed: int,
-    trials: Sequence[PlannedTrial],
-    orders: dict[Order, tuple[PlannedTrial, ...]],
-    stacks: dict[str, Place],
+    study: Study, seed: int, trials: Sequence[PlannedTrial], where: Mapping[str, Cluster]
 ) -> dict[str, Any]:
-    """The plan as JSON: bytes and seconds as numbers, ranges as lowest, expected, highest."""
+    """Return the plan as JSON: bytes and seconds as numbers, ranges as lowest, expected, highest."""
     rehearsal = rehearsal_record()
     again = removals(trials)
     return {
@@ -76,11 +56,9 @@ def plan_data(
         "repeat_by": study.repeat_by,
         "rehearsal": rehearsal.model_dump() if rehearsal else None,
         "trials": [_trial_data(trial, trial.trial in again) for trial in trials],
-        "orders": [_order_data(order, each) for order, each in orders.items()],
         "disk_bytes": disk_bytes(trials),
-        "stacks": [_stack_data(name, place, trials) for name, place in stacks.items()],
+        "stacks": [_stack_data(name, cluster, trials) for name, cluster in where.items()],
         "rates": SOURCE,
-        "measured": list(_MEASURED),
     }
 
 
@@ -100,36 +78,26 @@ def _trial_data(trial: PlannedTrial, removed_before: bool) -> dict[str, Any]:
     }
 
 
-def _order_data(order: Order, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
-    return {
-        "order": order,
-        "warm_bytes": sum(trial.warm_bytes for trial in trials),
-        "bytes": sum(trial.image.compressed_bytes for trial in trials),
-        "warm_trials": sum(_is_warm(trial) for trial in trials),
-        "trials": len(trials),
-    }
-
-
-def _stack_data(name: str, place: Place, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
-    estimate = _estimate(place, trials)
+def _stack_data(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
+    estimate = _estimate(cluster, trials)
     return {
         "stack": name,
-        "nodes": place.node_count,
-        "machine_type": place.machine_type,
-        "where": place.told,
-        "cells": len(trials) * place.node_count,
-        "disk_gb": place.disk_gb,
-        "disk_room_bytes": round(room_bytes(place.disk_gb)),
-        "fits": disk_bytes(trials) <= room_bytes(place.disk_gb),
-        "usd_per_hour": place.usd_per_hour,
+        "nodes": cluster.node_count,
+        "machine_type": cluster.machine_type,
+        "where": cluster.description,
+        "cells": len(trials) * cluster.node_count,
+        "disk_gb": cluster.disk_gb,
+        "disk_room_bytes": round(room_bytes(cluster.disk_gb)),
+        "fits": disk_bytes(trials) <= room_bytes(cluster.disk_gb),
+        "usd_per_hour": cluster.usd_per_hour,
         "hours": _range_data(estimate.hours),
         "usd": _range_data(estimate.usd),
         "trial_s": [_range_data(each) for each in estimate.trial_s],
     }
 
 
-def _estimate(place: Place, trials: Sequence[PlannedTrial]) -> Estimate:
-    return run_estimate(trials, place.node_count, place.usd_per_hour)
+def _estimate(cluster: Cluster, trials: Sequence[PlannedTrial]) -> Estimate:
+    return run_estimate(trials, cluster.node_count, cluster.usd_per_hour)
 
 
 def _range_data(values: Range) -> dict[str, float]:
@@ -137,36 +105,29 @@ def _range_data(values: Range) -> dict[str, float]:
 
 
 def _is_warm(trial: PlannedTrial) -> bool:
-    return trial.warm_bytes > _WARM_SHARE * trial.image.compressed_bytes
+    return trial.warm_bytes > WARM_SHARE * trial.image.compressed_bytes
 
 
 def plan_page(
-    study: Study,
-    seed: int,
-    trials: Sequence[PlannedTrial],
-    orders: dict[Order, tuple[PlannedTrial, ...]],
-    stacks: dict[str, Place],
+    study: Study, seed: int, trials: Sequence[PlannedTrial], where: Mapping[str, Cluster]
 ) -> list[RenderableType]:
-    """The plan as tables and sentences."""
+    """Return the plan as tables and sentences."""
     rehearsal = rehearsal_record()
     seeded = f", seed {seed}" if study.order is Order.SHUFFLED else ""
-    head = (
-        f"Study {study.name}: {len(trials)} trials, order {study.order}{seeded}, "
-        f"{study.repetitions} of each image."
-    )
-    told = [head]
+    head = [
+        f"Study {study.name}: {len(trials)} trials, order {study.order}{seeded}, repetitions per "
+        f"image: {study.repetitions}."
+    ]
     if rehearsal:
-        told.append(
-            f"In a rehearsal ({rehearsal.note}), so bytes are of its images; hours and costs are "
-            "those of the run on Google Cloud."
+        head.append(
+            f"A rehearsal ({rehearsal.note}): bytes are those of its images; hours and cost those "
+            "of the run on Google Cloud."
         )
     return [
-        *map(escape, told),
+        *map(escape, head),
         _trial_table(trials),
-        _order_table(orders),
-        _stack_table(stacks, trials),
+        _stack_table(where, trials),
         escape(f"Rates: {SOURCE}."),
-        escape("Measured: " + "; ".join(_MEASURED) + "."),
     ]
 
 
@@ -194,50 +155,33 @@ def _trial_table(trials: Sequence[PlannedTrial]) -> Table:
     return table
 
 
-def _order_table(orders: dict[Order, tuple[PlannedTrial, ...]]) -> Table:
-    table = _table(
-        "Layers that earlier images leave on the nodes, by order",
-        ("order", "warm", "of", "trials that are warm"),
-        words={"order"},
-    )
-    for order, trials in orders.items():
-        data = _order_data(order, trials)
-        table.add_row(
-            order,
-            _bytes(data["warm_bytes"]),
-            _bytes(data["bytes"]),
-            f"{data['warm_trials']} of {data['trials']}",
-        )
-    return table
-
-
-def _stack_table(stacks: dict[str, Place], trials: Sequence[PlannedTrial]) -> RenderableType:
+def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -> RenderableType:
     table = _table(
         "Clusters",
-        ("stack", "nodes", "cells", "disk", "hours", "US dollars", "an hour"),
+        ("stack", "nodes", "cells", "disk", "hours", "USD", "USD an hour"),
         words={"stack"},
     )
     needed = disk_bytes(trials)
     totals = [0.0, 0.0, 0.0]
-    for name, place in stacks.items():
-        estimate = _estimate(place, trials)
-        room = room_bytes(place.disk_gb)
+    for name, cluster in where.items():
+        estimate = _estimate(cluster, trials)
+        room = room_bytes(cluster.disk_gb)
         fits = "" if needed <= room else " TOO SMALL"
         totals = [total + usd for total, usd in zip(totals, estimate.usd, strict=True)]
         table.add_row(
             name,
-            f"{place.node_count} x {place.machine_type}",
-            str(len(trials) * place.node_count),
+            f"{cluster.node_count} x {cluster.machine_type}",
+            str(len(trials) * cluster.node_count),
             f"{_bytes(needed)} of {_bytes(round(room))}{fits}",
-            _told(estimate.hours),
-            _told(estimate.usd),
-            f"{place.usd_per_hour:.2f}",
+            _shown(estimate.hours),
+            _shown(estimate.usd),
+            f"{cluster.usd_per_hour:.2f}",
         )
     note = (
-        f"Disk: room is what a node has before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
+        f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
     )
-    together = f" All together: {totals[1]:.2f} US dollars ({totals[0]:.2f} to {totals[2]:.2f})."
-    return Group(table, escape(note + (together if len(stacks) > 1 else "")))
+    together = f" Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f})."
+    return Group(table, escape(note + (together if len(where) > 1 else "")))
 
 
 def _table(title: str, names: Sequence[str], words: set[str]) -> Table:
@@ -247,7 +191,7 @@ def _table(title: str, names: Sequence[str], words: set[str]) -> Table:
     return table
 
 
-def _told(values: Range) -> str:
+def _shown(values: Range) -> str:
     low, expected, high = values
     return f"{expected:.2f} ({low:.2f} to {high:.2f})"
 

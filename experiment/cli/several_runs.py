@@ -1,7 +1,7 @@
-"""Several planned runs, on a cluster each, in order or some at once; one summary and one report.
+"""Several planned runs on a cluster each, in order or in parallel; one summary and one report.
 
-Each run is a process of its own, so one that fails, or takes all memory, does not end the others.
-It tells what it does as JSON lines. This module decides nothing about a run.
+Each run is a child process, so one that fails, or uses all memory, does not end the others. It
+reports its progress as JSON lines. This module decides nothing about a run.
 """
 
 import json
@@ -18,25 +18,23 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from rich.table import Table
-
 from analysis.show.report import write_report
-from experiment.cli.run import ask
 from experiment.collect.ledger import last_attempts
 from experiment.errors import worst
 from experiment.plan.open_run import Planned
-from experiment.plan.request import RUNS, Manner
+from experiment.plan.request import RUNS, RunOptions
 from experiment.terminal.grid import ENDED
-from experiment.terminal.progress import Progress, Row, View
+from experiment.terminal.progress import Progress, Row
+from experiment.terminal.summary import SizeLine, summary_table
 from schema.errors import ExitCode
 from schema.run_records import Status
 
 REPORTS = RUNS.parent / "reports"
-"""Where reports over several runs go."""
+"""Folder of the reports over several runs."""
 
 _BAR = 50
 _ERROR = re.compile(r"\AError( \([^)]*\))?: ")
-"""With which experiment.cli.app begins the sentence that a run ends with."""
+"""How experiment.cli.app starts the message that a run ends with."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,13 +43,13 @@ class _Child:
     """One run as the parent sees it."""
 
     planned: Planned
-    text: str = "waits for its turn"
+    text: str = "waiting"
     error: str = ""
     code: int | None = None
     """None until it has ended."""
     process: "subprocess.Popen[str] | None" = None
-    begun: bool = False
-    """It has said what it is going to do, which the parent has said for all."""
+    started: bool = False
+    """Its first phase has started; lines before that repeat what the parent has shown."""
     done: int = 0
     cells: int = 0
 
@@ -60,65 +58,43 @@ class _Child:
         return self.planned.record.stack
 
 
-@dataclass(frozen=True, slots=True)
-class SizeLine:
-    """One run in the summary."""
+def carry_out_all(plans: Sequence[Planned], options: RunOptions, progress: Progress) -> int:
+    """Carry out planned runs, show and report them together; return the worst exit code.
 
-    run: str
-    stack: str
-    nodes: int
-    valid: int
-    cells: int
-    minutes: float
-    """First phase begun to last phase ended."""
-    usd: float
-    """Of that time, provisioning to teardown, at list prices."""
-    exit_code: int
-    ended: str
-
-
-def carry_out_all(plans: Sequence[Planned], manner: Manner, view: View) -> int:
-    """Carry out planned runs, and show and report them together; the worst of their exit codes.
-
-    Ctrl-C, SIGTERM and SIGHUP go to the runs under way, which take their clusters down; no further
-    one is begun.
-
-    Raises:
-        UserError: nobody agreed to the cost.
+    Ctrl-C, SIGTERM and SIGHUP are forwarded to the running children, which take their clusters
+    down; no further one is started.
     """
-    progress = Progress(view, lambda _line: None)
-    ask(plans, progress, manner)
     children = [_Child(planned) for planned in plans]
-    _Family(children, manner, progress).run()
+    _RunPool(children, options, progress).run()
     lines = [size_line(child.planned, child.code or 0, child.error) for child in children]
     progress.table(summary_table(lines), [asdict(line) for line in lines])
     for child, line in zip(children, lines, strict=True):
         if line.exit_code:
             progress.result(f"{child.stack}: {child.error or line.ended}")
-            progress.result(f"  to go on: python -m experiment run --resume {line.run}")
+            progress.result(f"  to continue: python -m experiment run --resume {line.run}")
     _report(plans, progress)
     return worst(line.exit_code for line in lines)
 
 
-class _Family:
-    """Runs children and draws them."""
+class _RunPool:
+    """Runs the child processes and renders their progress."""
 
-    def __init__(self, children: list[_Child], manner: Manner, progress: Progress) -> None:
+    def __init__(self, children: list[_Child], options: RunOptions, progress: Progress) -> None:
         self._children = children
-        self._manner = manner
+        self._options = options
         self._progress = progress
         self._lock = threading.Lock()
         self._stopping = False
 
     def run(self) -> None:
-        """Until the last has ended."""
+        """Return when the last child has ended."""
         with (
             self._progress.phase(f"{len(self._children)} clusters"),
             _handling(self._stop),
-            ThreadPoolExecutor(self._manner.parallel) as pool,
+            ThreadPoolExecutor(self._options.parallel) as pool,
         ):
             left: set[Future[None]] = {pool.submit(self._carry, child) for child in self._children}
-            while left:  # in short steps, so that signals are handled meanwhile
+            while left:  # in short steps, so that signals are handled
                 ended, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in ended:
                     future.result()
@@ -134,57 +110,56 @@ class _Family:
 
     def _carry(self, child: _Child) -> None:
         if self._stopping:
-            child.code, child.error = ExitCode.INTERRUPTED, "Interrupted before its turn."
+            child.code, child.error = ExitCode.INTERRUPTED, "Interrupted before it started."
             return
-        command = [sys.executable, "-m", "experiment", "run", "--json-log", "--yes"]
-        command += ["--resume", child.planned.record.run_id]
-        command += ["--keep-cluster"] if self._manner.keep_cluster else []
+        command = [sys.executable, "-m", "experiment", "run"]
+        command += ["--resume", child.planned.record.run_id, *self._options.child_arguments()]
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # the terminal's Ctrl-C comes through _stop, once
+            start_new_session=True,  # so that Ctrl-C reaches it through _stop only
         ) as process:
             child.process = process
-            complaints = threading.Thread(target=self._hear, args=(child, process), daemon=True)
-            complaints.start()
+            errors = threading.Thread(target=self._read_errors, args=(child, process), daemon=True)
+            errors.start()
             assert process.stdout is not None  # noqa: S101 (PIPE)
             for text in process.stdout:
                 self._take(child, text)
             child.code = process.wait()
-            complaints.join(5)
+            errors.join(5)
         if child.code < 0:
-            child.error = child.error or f"The run was ended by signal {-child.code}."
+            child.error = child.error or f"The run was killed by signal {-child.code}."
             child.code = 128 - child.code
-        self._tell(child, f"ended with code {child.code}")
+        self._show(child, f"ended with code {child.code}")
 
-    def _hear(self, child: _Child, process: "subprocess.Popen[str]") -> None:
+    def _read_errors(self, child: _Child, process: "subprocess.Popen[str]") -> None:
         assert process.stderr is not None  # noqa: S101 (PIPE)
-        said = process.stderr.read().strip()
-        if said:
-            child.error = _ERROR.sub("", said)[-2000:]
+        text = process.stderr.read().strip()
+        if text:
+            child.error = _ERROR.sub("", text)[-2000:]
 
     def _take(self, child: _Child, text: str) -> None:
         try:
-            told: Mapping[str, Any] = json.loads(text)
+            line: Mapping[str, Any] = json.loads(text)
         except json.JSONDecodeError:
-            self._tell(child, text.rstrip())
+            self._show(child, text.rstrip())
             return
-        kind = told.get("kind")
-        child.begun = child.begun or kind == "begin"
-        if kind in {"line", "result"} and child.begun:
-            self._tell(child, str(told["text"]))
+        kind = line.get("kind")
+        child.started = child.started or kind == "begin"
+        if kind in {"line", "result"} and child.started:
+            self._show(child, str(line["text"]))
         elif kind == "end":
-            child.text = f"{told['phase']} is over"
-            self._tell(child, f"{told['phase']:<10} {told['seconds']:7.1f} s")
+            child.text = f"{line['phase']} is over"
+            self._show(child, f"{line['phase']:<10} {line['seconds']:7.1f} s")
         elif kind in {"begin", "progress"}:
-            child.text = f"{told['phase']} {told.get('text', '')}".strip()
-            child.done, child.cells = told.get("cells_ended") or child.done, told.get("cells") or 0
+            child.text = f"{line['phase']} {line.get('text', '')}".strip()
+            child.done, child.cells = line.get("cells_ended") or child.done, line.get("cells") or 0
             self._draw()
 
-    def _tell(self, child: _Child, text: str) -> None:
+    def _show(self, child: _Child, text: str) -> None:
         with self._lock:
             self._progress.say(f"{child.stack}: {text}")
         self._draw()
@@ -223,13 +198,13 @@ def _handling(handler: Any) -> Iterator[None]:
 
 
 def size_line(planned: Planned, code: int, error: str) -> SizeLine:
-    """A run's line, from its folder."""
+    """Return a run's line of the summary, from its folder."""
     folder = planned.folder
     attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
     cells = [cell for cell in folder.cells() if attempts.get(cell.trial) == cell.attempt]
     phases = folder.phases()
-    begun = min((phase.started_at for phase in phases), default=None)
-    over = max((phase.ended_at for phase in phases), default=None)
+    started = min((phase.started_at for phase in phases), default=None)
+    ended = max((phase.ended_at for phase in phases), default=None)
     paid = sum(
         (phase.ended_at - phase.started_at).total_seconds()
         for phase in phases
@@ -239,32 +214,14 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
     return SizeLine(
         run=planned.record.run_id,
         stack=planned.record.stack,
-        nodes=planned.place.node_count,
+        nodes=planned.cluster.node_count,
         valid=sum(cell.status is Status.VALID for cell in cells),
-        cells=len(planned.record.trials) * planned.place.node_count,
-        minutes=(over - begun).total_seconds() / 60 if begun and over else 0.0,
-        usd=paid / 3600 * planned.place.usd_per_hour,
+        cells=len(planned.record.trials) * planned.cluster.node_count,
+        minutes=(ended - started).total_seconds() / 60 if started and ended else 0.0,
+        usd=paid / 3600 * planned.cluster.usd_per_hour,
         exit_code=code,
         ended=f"{name}: {error.splitlines()[0]}" if error else name,
     )
-
-
-def summary_table(lines: Sequence[SizeLine]) -> Table:
-    """The runs as one table."""
-    table = Table(title="Runs", title_justify="left")
-    for name in ("stack", "nodes", "valid", "minutes", "USD", "ended"):
-        words = name in {"stack", "ended"}
-        table.add_column(name, justify="left" if words else "right", overflow="fold")
-    for line in lines:
-        table.add_row(
-            line.stack,
-            str(line.nodes),
-            f"{line.valid}/{line.cells}",
-            f"{line.minutes:.1f}",
-            f"{line.usd:.2f}",
-            line.ended,
-        )
-    return table
 
 
 def _report(plans: Sequence[Planned], progress: Progress) -> None:
@@ -277,7 +234,7 @@ def _report(plans: Sequence[Planned], progress: Progress) -> None:
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
         again = " ".join(str(path) for path in measured)
         progress.result(
-            f"No report over all runs could be written: {error!r}. To try again: "
+            f"The report over all runs could not be written: {error!r}. To try again: "
             f"python -m analysis report {again} --out {out}"
         )
         return

@@ -79,7 +79,7 @@ class Measurement:
         self._steps = steps
         self._fresh = fresh
         self._since = now()
-        self._kube = Kube(outputs.kubeconfig)
+        self._kube = Kube(record.existing or outputs.kubeconfig)
         with steps.step("nodes ready"):
             ready = ready_nodes(self._kube, outputs.node_count, progress.ready)
         folder.write_nodes(ready, attempt)

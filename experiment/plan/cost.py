@@ -1,54 +1,56 @@
-"""How long a run takes and what it costs, with a range, before anything is made. Pure.
+"""Time and cost of a run: estimated with a range before it starts, and limited by --budget-usd.
 
-The rates are of the original study's own events (container-chonks, experiments/pulling, run1 at 4,
-8 and 16 nodes of n1-standard-16 with 100 GB pd-balanced; experiments/pulling-test for layers),
-whose nodes were bound by unpacking to disk: other machines and disks lie outside what is known.
+The rates are from the original study's events (container-chonks, experiments/pulling, run1 at 4, 8
+and 16 nodes of n1-standard-16 with 100 GB pd-balanced; experiments/pulling-test for layers), whose
+nodes were limited by unpacking to disk; they are not known for other machines and disks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 
+from experiment.errors import BudgetError, PlanError
 from experiment.plan.trial_order import unpacked_bytes
-from schema.run_records import PlannedTrial
+from schema.run_records import Phase, PhaseRecord, PlannedTrial
 
 SOURCE = (
     "events of the original study (run1 at 4, 8 and 16 nodes, n1-standard-16, 100 GB pd-balanced): "
-    "slowest pull of a trial 5.7, 7.3 or 8.6 s a GB unpacked; highest: its whole turns, job loop "
-    "included, with what its totals grew by up to 256 nodes"
+    "slowest pull of a trial 5.7, 7.3 or 8.6 s per GB unpacked; highest: whole trials including the "
+    "job loop, and the growth of its totals up to 256 nodes"
 )
 
 Range = tuple[float, float, float]
 """Lowest, expected, highest."""
 
 _S_PER_GB: Range = (5.7, 7.3, 8.6)
-"""Slowest pull of a trial by GB unpacked: least, regression line, most of 18 trials of run1."""
+"""Slowest pull of a trial per GB unpacked: minimum, regression, maximum of 18 trials of run1."""
 _S_PER_LAYER = 0.04
-"""Of pulling-test: pull times regressed on size and 1 to 125 layers (0.040 and 0.043)."""
+"""From pulling-test: pull times regressed on size and 1 to 125 layers (0.040 and 0.043)."""
 _S_PER_TURN: Range = (1.5, 6.0, 20.0)
-"""Around a pull. Lowest: the container's second of sleep and its start; highest: the original's
-turns from first Scheduled to Job complete, less 8.6 s a GB, were at most this (16 nodes)."""
+"""Besides the pull. Lowest: the container's start and its second of sleep; highest: maximum of the
+original's trials from first Scheduled to Job complete, minus 8.6 s per GB (16 nodes)."""
 _GROWTH_S = ((16, 0.0), (32, 0.5), (64, 3.3), (128, 14.0), (256, 38.8), (1024, 160.0))
-"""Seconds by which the original's turn of an image grew over that at 16 nodes (its README's totals
-over 38 images); beyond 256 nodes in proportion."""
+"""Seconds by which the original's time per image exceeded that at 16 nodes (its README's totals over
+38 images); extrapolated beyond 256 nodes."""
 _BINDINGS_PER_S = 50
-"""kube-scheduler's default --kube-api-qps; pods exist before their turn, so nothing else waits."""
+"""kube-scheduler's default --kube-api-qps; the pods exist already, so nothing else waits."""
 _UP_AND_DOWN_S: Range = (480.0, 720.0, 1500.0)
-"""Cluster up, ready, and down again: an assumption, not a measurement."""
+"""Cluster up, ready, and down again: assumed, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run is expected to take and cost, cluster up to cluster down."""
+    """Expected time and cost of a run, from cluster up to cluster down."""
 
     trial_s: tuple[Range, ...]
-    """Of each trial, in their order."""
+    """Of each trial, in order."""
     hours: Range
     usd: Range
 
 
 def trial_range(planned: PlannedTrial, nodes: int) -> Range:
-    """Seconds from release to the next trial's release: lowest, expected, highest."""
+    """Return the seconds from release to the next trial's release: lowest, expected, highest."""
     share = 1 - planned.warm_bytes / max(planned.image.compressed_bytes, 1)
     gb = unpacked_bytes(planned.image) * share / 1e9
     layers_s = _S_PER_LAYER * len(planned.image.layers)
@@ -61,12 +63,12 @@ def trial_range(planned: PlannedTrial, nodes: int) -> Range:
 
 
 def expected_trial_s(planned: PlannedTrial) -> float:
-    """Seconds that a trial is expected to take on a small cluster."""
+    """Return the expected seconds of a trial on a small cluster."""
     return trial_range(planned, 1)[1]
 
 
 def run_estimate(trials: Sequence[PlannedTrial], nodes: int, usd_per_hour: float) -> Estimate:
-    """A whole run's hours and US dollars at list prices."""
+    """Return a whole run's hours and USD at list prices."""
     each = tuple(trial_range(trial, nodes) for trial in trials)
     low, expected, high = (
         (base + sum(trial[at] for trial in each)) / 3600 for at, base in enumerate(_UP_AND_DOWN_S)
@@ -76,7 +78,7 @@ def run_estimate(trials: Sequence[PlannedTrial], nodes: int, usd_per_hour: float
 
 
 def teardown_s() -> float:
-    """Seconds that a cluster still costs money once measuring ends: half of up and down."""
+    """Return the seconds that a cluster costs money after measuring: half of up and down."""
     return _UP_AND_DOWN_S[1] / 2
 
 
@@ -87,3 +89,72 @@ def _growth_s(nodes: int) -> float:
         if nodes <= more:
             return below + (above - below) * (nodes - fewer) / (more - fewer)
     return _GROWTH_S[-1][1]
+
+
+class Budget:
+    """Refuses trials that would exceed --budget-usd.
+
+    It counts the time since provisioning started, in every attempt, at the stack's list price;
+    discounts, traffic and storage are not known.
+
+    Args:
+        limit_usd: None for no limit.
+        usd_per_hour: of the cluster.
+        phases: returns all finished phases of the run, of every attempt.
+        now: the runner's clock.
+
+    Raises:
+        PlanError: there is a limit and no price.
+    """
+
+    def __init__(
+        self,
+        limit_usd: float | None,
+        usd_per_hour: float,
+        phases: Callable[[], Sequence[PhaseRecord]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if limit_usd is not None and not usd_per_hour:
+            raise PlanError(
+                "The price of this cluster is not known, so a budget cannot be applied.",
+                "leave --budget-usd out",
+            )
+        self._limit = limit_usd
+        self._usd_per_s = usd_per_hour / 3600
+        self._phases = phases
+        self._now = now
+        self._earlier_s: float | None = None
+        self._since = now()
+
+    def may_begin(self, planned: PlannedTrial) -> None:
+        """Refuse a trial that would cost more than is left.
+
+        Raises:
+            BudgetError: the trial and the teardown would exceed the budget.
+        """
+        if self._limit is None:
+            return
+        if self._earlier_s is None:
+            self._look_back()
+        spent = self._usd_per_s * (
+            (self._earlier_s or 0.0) + (self._now() - self._since).total_seconds()
+        )
+        then = spent + self._usd_per_s * (expected_trial_s(planned) + teardown_s())
+        if then > self._limit:
+            raise BudgetError(
+                f"Trial {planned.trial} was not started: the cluster has cost {spent:.2f} USD so "
+                f"far; with this trial and the teardown it would be {then:.2f}, above the budget "
+                f"of {self._limit:.2f}."
+            )
+
+    def _look_back(self) -> None:
+        """Read once how long earlier attempts took and when this one started to cost."""
+        spans: list[tuple[datetime, datetime]] = []
+        for record in self._phases():
+            if record.phase is Phase.PROVISION:
+                spans.append((record.started_at, record.ended_at))
+            elif record.phase is not Phase.PREFLIGHT and spans:
+                spans[-1] = (spans[-1][0], record.ended_at)
+        if spans:
+            self._since = spans.pop()[0]
+        self._earlier_s = sum((end - begin).total_seconds() for begin, end in spans)

@@ -1,10 +1,10 @@
-"""What the user asked for, checked before anything heavy is loaded.
+"""The command line's request, validated before anything heavy is imported.
 
-It knows options and the rules between them, and no cluster, registry or cloud.
+Rules of options and between options; nothing here uses a cluster, a registry or a cloud.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from schema.run_records import ExistingCluster
 from schema.study import Order, Study, load_study
 
 RUNS = Path("data/runs")
-"""Where runs are kept, below the folder that the command is started in."""
+"""Folder of all runs, relative to the working directory."""
 
 _FASTEST = 1000
 _EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse"
@@ -22,7 +22,7 @@ _EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml -
 
 @dataclass(frozen=True, slots=True)
 class NewRuns:
-    """One new run, or one on each of several stacks; None and empty where nothing was said."""
+    """One new run, or one on each of several stacks; None and empty for options not given."""
 
     stacks: tuple[str, ...]
     study: Path | None
@@ -34,45 +34,40 @@ class NewRuns:
     run_id: str = ""
     existing: ExistingCluster | None = None
 
-    def read_study(self) -> Study:
-        """The study's file, with what the options change.
-
-        Raises:
-            schema.study.StudyError: the file is missing or malformed.
-        """
-        if self.study is None:
-            raise PlanError("A new run needs to know what to pull.", _EXAMPLE)
-        study = load_study(self.study)
-        changed = {
-            name: value
-            for name, value in {"order": self.order, "repetitions": self.repeat}.items()
-            if value is not None
-        }
-        return study.model_copy(update=changed)
-
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a run is to be carried out and shown."""
+class RunOptions:
+    """How a run is carried out and shown."""
 
     keep_cluster: bool = False
-    agreed: bool = False
-    """To the cost, in advance."""
+    assume_yes: bool = False
+    """Do not ask for confirmation."""
     quiet: bool = False
     json_log: bool = False
     parallel: int = 1
-    """Clusters at once, of several."""
+    """Number of clusters at the same time."""
+
+    def child_arguments(self) -> list[str]:
+        """Return the options of each of several runs, which the parent has confirmed and shows."""
+        child = replace(self, assume_yes=True, json_log=True, quiet=False, parallel=1)
+        flags = {
+            "--keep-cluster": child.keep_cluster,
+            "--yes": child.assume_yes,
+            "--json-log": child.json_log,
+            "--quiet": child.quiet,
+        }
+        return [flag for flag, given in flags.items() if given]
 
 
 def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...]:
-    """The stacks that options name, each once.
+    """Return the selected stacks, each once.
 
     Raises:
-        PlanError: both ways of naming are used.
+        PlanError: both --stack and --all-sizes are given.
     """
     if named and all_sizes:
         raise PlanError(
-            "--all-sizes is every stack named size-N, so --stack has no place beside it.",
+            "--all-sizes and --stack exclude each other.",
             "leave one of them out",
         )
     if all_sizes:
@@ -83,58 +78,61 @@ def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...
 def existing_cluster(
     kubeconfig: Path | None, context: str, selector: str
 ) -> ExistingCluster | None:
-    """The cluster that options name, None if they name none.
+    """Return the cluster of --kubeconfig, None without it.
 
     Raises:
-        PlanError: there is no such file, or an option has no meaning without it.
+        PlanError: there is no such file, or an option requires it.
     """
     if kubeconfig is None:
         if context or selector:
             raise PlanError(
-                "--context and --node-selector tell of a cluster that is there already, and no "
-                "kubeconfig says how to reach it.",
+                "--context and --node-selector require --kubeconfig.",
                 "--kubeconfig ~/.kube/config",
             )
         return None
     if not kubeconfig.is_file():
         raise PlanError(
-            f"There is no kubeconfig at {kubeconfig}, so the cluster cannot be reached.",
+            f"There is no kubeconfig at {kubeconfig}.",
             f"ls -l {kubeconfig}",
         )
     return ExistingCluster(kubeconfig=str(kubeconfig.resolve()), context=context, selector=selector)
 
 
-def check_new(new: NewRuns) -> None:
-    """A new run knows what to pull and where; the study can be read.
+def read_study(new: NewRuns) -> Study:
+    """Check that a new run has a study and a place, and read the study with the options applied.
 
     Raises:
-        UserError: it does not.
+        UserError: one is missing, or the study is not valid.
     """
     if new.study is None or not (new.stacks or new.existing):
-        raise PlanError("A new run needs to know what to pull and where.", _EXAMPLE)
+        raise PlanError(
+            "A new run needs --study and one of --stack, --all-sizes and --kubeconfig.", _EXAMPLE
+        )
     if new.stacks and new.existing:
         raise PlanError(
-            "--stack makes a cluster and --kubeconfig names one that is there already, so a run "
-            "has one of them.",
+            "--stack and --kubeconfig exclude each other: a run creates a cluster or uses an "
+            "existing one.",
             "leave one of them out",
         )
-    new.read_study()
+    study = load_study(new.study)
     for stack in new.stacks:
         require_stack(stack)
+    overrides = {"order": new.order, "repetitions": new.repeat}
+    return study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
 
 
 def check_resumed(new: NewRuns) -> None:
-    """Nothing is said beside --resume that the run's plan says already.
+    """Refuse options that would change the plan of a resumed run.
 
     Raises:
-        PlanError: something is.
+        PlanError: one is given.
     """
     planned = (new.stacks, new.study, new.order, new.repeat, new.run_id, new.existing)
     if any(planned) or new.seed is not None or not new.staging:
         raise PlanError(
-            "--resume goes on with a run as it was planned, so --stack, --study, --order, --seed, "
-            "--repeat, --no-staging, --kubeconfig and --run-id have no place beside it.",
-            "leave them out, or begin a new run",
+            "--resume continues a run as it was planned; it cannot be combined with --stack, --study, "
+            "--order, --seed, --repeat, --no-staging, --kubeconfig or --run-id.",
+            "leave them out, or start a new run",
         )
 
 
@@ -148,10 +146,10 @@ def rehearsal_options(
     rate_limits: bool | None = None,
     scale: float | None = None,
 ) -> dict[str, Any]:
-    """The arguments of rehearsal.session.session that were given.
+    """Return the given arguments of rehearsal.session.session.
 
     Raises:
-        PlanError: one is of a rehearsal and this is none, or its value cannot be.
+        PlanError: one is given without --rehearse, or its value is not valid.
     """
     given = {
         "nodes": nodes,
@@ -165,7 +163,7 @@ def rehearsal_options(
         first = next(iter(given))
         option = {"rate_limits": "no-rate-limits", "faults": "fault"}.get(first, first)
         raise PlanError(
-            f"--{option} belongs to a rehearsal, and a real cluster cannot follow it.",
+            f"--{option} is an option of rehearsals and requires --rehearse.",
             f"leave --{option} out, or add --rehearse",
         )
     _check_scale(scale)
@@ -176,8 +174,7 @@ def rehearsal_options(
 def _check_scale(scale: float | None) -> None:
     if scale is not None and not 0 < scale <= 1:
         raise PlanError(
-            f"--scale {scale:g} is no fraction of the images' bytes; it must be above 0 and at "
-            "most 1.",
+            f"--scale must be above 0 and at most 1, not {scale:g}.",
             "--scale 0.01",
         )
 
@@ -187,12 +184,11 @@ def _check_speed(speed: float | None, nodes: str | None) -> None:
         return
     if not 1 <= speed <= _FASTEST:
         raise PlanError(
-            f"--speed {speed:g} is no such number: simulated nodes keep to the clock (1) or are up "
-            f"to {_FASTEST} times as fast.",
+            f"--speed must be between 1 and {_FASTEST}, not {speed:g}.",
             "--speed 20",
         )
     if nodes != "simulated" and speed != 1:
         raise PlanError(
-            f"Real nodes pull as fast as they can, so --speed {speed:g} needs simulated ones.",
+            f"--speed {speed:g} requires simulated nodes; real ones cannot be sped up.",
             "--nodes simulated",
         )

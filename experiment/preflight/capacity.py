@@ -1,6 +1,6 @@
-"""Checks of a plan against what nodes, registries and the exporter bear. Pure.
+"""Capacity checks: node disk, registry rate limits, exporter settings, cost. Pure.
 
-Each limit stands with its source. What Google's own quotas allow is in experiment.preflight.checks.
+Each limit names its source. Google's quotas are in experiment.preflight.google_checks.
 """
 
 from collections import defaultdict
@@ -13,11 +13,11 @@ from experiment.preflight.findings import Finding, ok, stop, warning
 from schema.run_records import PlannedTrial
 
 IMAGE_GC_SHARE = 0.85
-"""The kubelet begins to remove images at this share of the disk (imageGCHighThresholdPercent)."""
+"""The kubelet starts to remove images at this share of the disk (imageGCHighThresholdPercent)."""
 
 SYSTEM_BYTES = 12e9
-"""Disk that a GKE node's system and its images take: a COS node reports about 94 of 100 GB as
-capacity, and the original study's fresh nodes held a few GB of images."""
+"""Disk used by a GKE node's system and its images: a COS node reports about 94 of 100 GB as capacity,
+and the original study's new nodes held a few GB of images."""
 
 _ARTIFACT_REGISTRY_PER_MINUTE = 60_000
 """Requests per project and region (https://cloud.google.com/artifact-registry/quotas, 2026-06)."""
@@ -26,61 +26,61 @@ _DOCKER_HUB_PER_HOUR = 10
 written in 2025-03; before that 100 in six hours)."""
 _DOCKER_HUB = {"docker.io", "registry-1.docker.io", "index.docker.io"}
 _BESIDE_LAYERS = 3
-"""Requests of a pull beside its layers: the tag's or digest's manifest twice, and the config."""
+"""Requests of a pull besides its layers: the tag's or digest's manifest twice, and the config."""
 _EVENTS_PER_POD = 5
 _LEAST_AGE_S = 60
 _LEAST_QPS = 20
 
 
 def room_bytes(disk_gb: int) -> float:
-    """Bytes that images may take on a node before the kubelet removes some."""
+    """Return the bytes that images can use on a node before the kubelet removes some."""
     return max(disk_gb * 1e9 * IMAGE_GC_SHARE - SYSTEM_BYTES, 0.0)
 
 
 def check_disk(trials: Sequence[PlannedTrial], disk_gb: int) -> Iterator[Finding]:
-    """All images of a run fit on a node's disk without the kubelet removing any.
+    """Check that a run's images fit on a node's disk without garbage collection.
 
-    An image that is removed in mid-study is a pull that another one's garbage collection disturbs,
-    and at disk pressure pods are evicted, as in the original study.
+    Garbage collection during a study disturbs pulls, and at disk pressure pods are evicted, as in
+    the original study.
 
     Args:
         trials: of the run.
-        disk_gb: disk of a measured node that images are unpacked to, GB.
+        disk_gb: disk of a measured node to which images are unpacked, GB.
     """
     needed, room = disk_bytes(trials), room_bytes(disk_gb)
     if needed > room:
         enough = round((needed + SYSTEM_BYTES) / IMAGE_GC_SHARE / 1e9) + 10
         yield stop(
             "disk",
-            f"The images of this study take {needed / 1e9:.0f} GB unpacked and a node has room for "
-            f"{room / 1e9:.0f} GB before the kubelet removes images, so pulls would be disturbed "
-            "and pods evicted.",
+            f"The images of this study need {needed / 1e9:.0f} GB unpacked, but a node has only "
+            f"{room / 1e9:.0f} GB before the kubelet removes images: pulls would be disturbed and "
+            "pods evicted.",
             f"pulumi config set pull-study:diskSizeGb {enough}, or split the study",
         )
         return
     yield ok(
         "disk",
-        f"images take {needed / 1e9:.1f} GB of the {room / 1e9:.0f} GB that a node has for them "
-        f"before the kubelet removes any (at {IMAGE_GC_SHARE:.0%} of {disk_gb} GB)",
+        f"images need {needed / 1e9:.1f} GB; a node has {room / 1e9:.0f} GB before the kubelet "
+        f"removes images (at {IMAGE_GC_SHARE:.0%} of {disk_gb} GB)",
     )
     again = removals(trials)
     if again:
         yield ok(
             "disk",
-            f"before {len(again)} trials their image is removed from every node, and its absence "
-            "proved",
+            f"the image is removed from every node, and its absence proved, before {len(again)} "
+            "trials",
         )
 
 
 def check_registry_limits(
     trials: Sequence[PlannedTrial], nodes: int, *, private_nodes: bool
 ) -> Iterator[Finding]:
-    """What registries bear, against N nodes that pull at once.
+    """Check the registries' rate limits for N nodes that pull at the same time.
 
     Args:
         trials: of the run.
-        nodes: that pull at once.
-        private_nodes: all leave through one address.
+        nodes: number of nodes.
+        private_nodes: all nodes share one public address.
     """
     by_host: dict[str, list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
@@ -105,7 +105,7 @@ def _artifact_registry(host: str, most: int) -> Finding:
         return warning(
             "registry limits",
             f"{text}; nodes would be throttled and their pulls retried.",
-            "ask for more under IAM & Admin, Quotas, Artifact Registry, or choose fewer layers",
+            "request more under IAM & Admin, Quotas, Artifact Registry, or use fewer layers",
         )
     return ok("registry limits", text)
 
@@ -118,67 +118,67 @@ def _docker_hub(host: str, pulls: int) -> Finding:
     if pulls > _DOCKER_HUB_PER_HOUR:
         return warning(
             "registry limits",
-            f"{text}; nodes would be throttled and their cells be `failed`.",
+            f"{text}; nodes would be throttled and their cells `failed`.",
             "copy the images to Artifact Registry: python -m images copy",
         )
     return ok("registry limits", text)
 
 
 def check_exporter(exporter: Mapping[str, Any], nodes: int) -> Iterator[Finding]:
-    """The event exporter loses nothing at N nodes.
+    """Check that the event exporter loses nothing at N nodes.
 
     With its defaults (maxEventAgeSeconds 5, kubeQPS 5, look-ups on) it lost nine tenths of the
     original study's events at 16 nodes.
 
     Args:
         exporter: its configuration.
-        nodes: whose pods begin at once.
+        nodes: number of nodes, whose pods start at the same time.
     """
     age = exporter.get("maxEventAgeSeconds", 5)
     qps = exporter.get("kubeQPS", 5)
     looks_up = not exporter.get("omitLookup", False)
-    told = (
-        f"the exporter takes events up to {age} s old, {'looks up' if looks_up else 'looks up no'} "
-        f"objects, and may ask {qps} times a second"
+    settings = (
+        f"the exporter accepts events up to {age} s old, {'looks' if looks_up else 'does not look'} "
+        f"up objects, and sends up to {qps} requests a second"
     )
     burst = nodes * _EVENTS_PER_POD
     if age < _LEAST_AGE_S or (looks_up and burst > age * qps) or qps < _LEAST_QPS:
         yield stop(
             "exporter",
-            f"{told}: of the {burst} events of a trial it would lose many.",
+            f"{settings}: it would lose many of the {burst} events of a trial.",
             "maxEventAgeSeconds 1200, kubeQPS 100 and omitLookup true in infra/event_exporter.py",
         )
     else:
-        yield ok("exporter", f"{told}; a trial makes about {burst} events")
+        yield ok("exporter", f"{settings}; a trial causes about {burst} events")
 
 
 def check_cost(
     estimate: Estimate, budget_usd: float | None, deadline_hours: int
 ) -> Iterator[Finding]:
-    """The run is expected to end within its budget and before the cluster deletes itself."""
+    """Check that the run ends within its budget and before the cluster's automatic deletion."""
     _, expected, highest = estimate.usd
     if budget_usd is None:
-        yield ok("cost", f"about {expected:.2f} US dollars at list prices, {highest:.2f} at most")
+        yield ok("cost", f"about {expected:.2f} USD at list prices, {highest:.2f} at most")
     elif expected > budget_usd:
         yield warning(
             "cost",
-            f"The run is expected to cost {expected:.2f} US dollars and ends when the next trial "
-            f"would exceed {budget_usd:.2f}, so trials will be left.",
+            f"The run is expected to cost {expected:.2f} USD, above the budget of "
+            f"{budget_usd:.2f}; it would stop before its last trials.",
             f"--budget-usd {highest:.0f}, or a smaller study",
         )
     else:
-        yield ok("cost", f"about {expected:.2f} US dollars of a budget of {budget_usd:.2f}")
+        yield ok("cost", f"about {expected:.2f} USD of a budget of {budget_usd:.2f}")
     longest = estimate.hours[2]
     if longest > deadline_hours:
         yield warning(
             "deadline",
-            f"The run may take {longest:.1f} hours and the cluster deletes itself after "
+            f"The run may take {longest:.1f} hours, but the cluster is deleted after "
             f"{deadline_hours}.",
             f"pulumi config set pull-study:deadlineHours {longest * 1.5:.0f}",
         )
     else:
         yield ok(
             "deadline",
-            f"the cluster deletes itself after {deadline_hours} hours; the run takes "
-            f"{longest:.1f} at most",
+            f"the cluster is deleted after {deadline_hours} hours; the run takes {longest:.1f} at "
+            "most",
         )

@@ -1,7 +1,7 @@
-"""What must be so before a run costs anything: a finding for each check, with its fix.
+"""Every check before a run costs anything: a finding each, with its fix.
 
-A finding is ok, a warning, or stops the run. It makes nothing. Checks that need the cluster are in
-the prepare phase (experiment.measure.run_trials).
+A new check is a generator of findings in this list or in one of the modules beside. A check changes
+nothing. What needs the running cluster is checked in the prepare phase (experiment.measure.prepare).
 """
 
 import os
@@ -10,23 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
-from experiment.errors import CATALOGUE, PreflightError, RunError
+from experiment.errors import Failure, RunError
 from experiment.plan.cost import run_estimate
 from experiment.plan.registry import still_there
+from experiment.plan.request import RUNS
 from experiment.preflight.capacity import (
     check_cost,
     check_disk,
     check_exporter,
     check_registry_limits,
 )
-from experiment.preflight.findings import Finding, Level, listed, ok, stop
+from experiment.preflight.findings import Finding, Level, listed, ok, refuse, stop, warning
 from experiment.preflight.google_checks import GoogleChecks
-from experiment.provision.existing_cluster import BorrowedCluster
-from experiment.provision.stack_settings import StackFacts
-from schema.errors import ExitCode
+from experiment.provision.existing_cluster import MACHINE_LABEL, ExistingCluster
+from experiment.provision.stack_cluster import Cluster, StackCluster
+from experiment.terminal.progress import Progress
 from schema.run_records import PlannedImage, PlannedTrial
 
 _PROGRAMS = {
@@ -39,46 +37,91 @@ _LEAST_FREE_BYTES = 50_000_000
 _BYTES_PER_CELL = 20_000
 """Twice what a cell's events, records and its part of the report take."""
 _FILES = 200
+_RIGHTS = (
+    ("create", "", "namespaces", ""),
+    ("patch", "", "nodes", ""),
+    ("get", "", "nodes", "proxy"),
+    ("watch", "", "events", ""),
+    ("patch", "", "pods", ""),
+    ("create", "batch", "jobs", ""),
+    ("watch", "batch", "jobs", ""),
+    ("delete", "batch", "jobs", ""),
+)
+"""Verb, API group, resource and subresource of what a run does on an existing cluster."""
 
 Check = Callable[[], Iterable[Finding]]
 
 
+def check_run(
+    trials: Sequence[PlannedTrial],
+    cluster: Cluster,
+    budget_usd: float | None,
+    folder: Path,
+    progress: Progress,
+    *,
+    reopened: bool,
+) -> None:
+    """Carry out every check of a run and show the warnings.
+
+    Raises:
+        PreflightError: a check failed.
+    """
+    found: list[Finding] = []
+    for finding in examine(trials, cluster, budget_usd, folder, reopened=reopened):
+        found.append(finding)
+        progress.now(f"{finding.check}: {finding.text}")
+        if finding.level is Level.WARNING:
+            progress.say(f"Warning ({finding.check}): {finding.text} Fix: {finding.fix}")
+    refuse(found)
+
+
 def examine(
-    trials: Sequence[PlannedTrial], facts: StackFacts, budget_usd: float | None = None
+    trials: Sequence[PlannedTrial],
+    cluster: Cluster,
+    budget_usd: float | None = None,
+    folder: Path = RUNS,
+    *,
+    reopened: bool = False,
 ) -> Iterator[Finding]:
-    """Carry out every check of a run on a stack, one after another.
+    """Carry out every check of a run, one after another.
 
     Args:
         trials: the plan.
-        facts: of the stack.
+        cluster: of the run.
         budget_usd: what the run may cost.
+        folder: of the run, or of all runs.
+        reopened: the digests were resolved by an earlier command, and are checked again.
     """
-    google = GoogleChecks(facts)
-    needs = facts.needs
-    estimate = run_estimate(trials, facts.node_count, facts.usd_per_hour)
+    yield from check_disk_here(folder, len(trials) * cluster.node_count)
+    registry = registry_check(trials, reopened=reopened)
+    if isinstance(cluster, StackCluster):
+        yield from _examine_stack(trials, cluster, budget_usd, registry)
+    elif isinstance(cluster, ExistingCluster):
+        yield from _carried_out((cluster_check(cluster, trials), registry))
+        yield from check_registry_limits(trials, cluster.node_count, private_nodes=False)
+        yield from check_disk(trials, cluster.disk_gb)
+
+
+def _examine_stack(
+    trials: Sequence[PlannedTrial],
+    cluster: StackCluster,
+    budget_usd: float | None,
+    registry: Check,
+) -> Iterator[Finding]:
+    google, needs = GoogleChecks(cluster.facts), cluster.facts.needs
     try:
-        yield from _carried_out((check_programs, *google.all(), digest_check(trials)))
+        yield from _carried_out((check_programs, *google.all(), registry))
     finally:
         google.close()
-    yield from check_registry_limits(trials, facts.node_count, private_nodes=needs.private_nodes)
-    yield from check_disk(trials, facts.disk_gb)
-    yield from check_exporter(needs.exporter, facts.node_count)
+    yield from check_registry_limits(trials, cluster.node_count, private_nodes=needs.private_nodes)
+    yield from check_disk(trials, cluster.disk_gb)
+    yield from check_exporter(needs.exporter, cluster.node_count)
+    estimate = run_estimate(trials, cluster.node_count, cluster.usd_per_hour)
     yield from check_cost(estimate, budget_usd, needs.deadline_hours)
 
 
-def examine_existing(trials: Sequence[PlannedTrial], cluster: BorrowedCluster) -> Iterator[Finding]:
-    """Carry out every check of a run on a cluster that is there already."""
-
-    def check_cluster() -> Iterator[Finding]:
-        yield from cluster.findings(trials)
-
-    yield from _carried_out((check_cluster, digest_check(trials)))
-    yield from check_registry_limits(trials, cluster.node_count, private_nodes=False)
-    yield from check_disk(trials, cluster.disk_gb)
-
-
 def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:
-    """An error that a check meets is a finding too."""
+    """Turn an error of a check into a finding."""
     for check in checks:
         try:
             yield from check()
@@ -87,61 +130,18 @@ def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:
             yield stop(name, error.problem, error.fix, error.failure)
 
 
-def refuse(findings: Iterable[Finding]) -> None:
-    """End the run if a finding stops it.
-
-    Raises:
-        PreflightError: the first that stops, with the number of the others.
-    """
-    stops = [finding for finding in findings if finding.level is Level.STOP]
-    if stops:
-        first, others = stops[0], len(stops) - 1
-        more = f" ({others} more checks failed: python -m experiment preflight)" if others else ""
-        raise PreflightError(f"{first.text}{more}", first.fix, failure=first.failure)
-
-
-def exit_code_of(findings: Iterable[Finding]) -> int:
-    """OK, or the code of the first finding that stops: its failure's, else PREFLIGHT."""
-    for finding in findings:
-        if finding.level is Level.STOP:
-            known = CATALOGUE[finding.failure].exit_code if finding.failure else None
-            return int(known or ExitCode.PREFLIGHT)
-    return int(ExitCode.OK)
-
-
-_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.STOP: "red"}
-
-
-def findings_table(findings: Iterable[Finding], title: str) -> Table:
-    """A line each, and the fix below what is not well."""
-    table = Table(title=title, title_justify="left", show_header=False, show_edge=False)
-    for name in ("level", "check", "finding"):
-        table.add_column(name, overflow="fold")
-    for finding in findings:
-        fix = f"\nFix: {finding.fix}" if finding.fix else ""
-        named = f" ({finding.failure})" if finding.failure else ""
-        table.add_row(
-            f"[{_COLOURS[finding.level]}]{finding.level}[/]",
-            finding.check,
-            escape(f"{finding.text}{named}{fix}"),
-        )
-    return table
-
-
 def check_programs() -> Iterator[Finding]:
-    """The programs that a run calls are on PATH."""
+    """Check that the programs that a run calls are on PATH."""
     for program, fix in _PROGRAMS.items():
         where = shutil.which(program)
         if where is None:
-            yield stop(
-                "programs", f"{program} is not on PATH, and a run cannot do without it.", fix
-            )
+            yield stop("programs", f"{program} is not on PATH, and a run needs it.", fix)
         else:
             yield ok("programs", f"{program} is {where}")
 
 
 def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
-    """The disk of the run's folder has room for the records of so many cells."""
+    """Check that the disk of the run's folder has space for the records of its cells."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk = os.statvfs(there)
     free, files = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else _FILES
@@ -157,13 +157,18 @@ def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
         yield ok("disk here", f"{free / 1e9:.1f} GB are free in {there}")
 
 
-def digest_check(trials: Sequence[PlannedTrial]) -> Check:
-    """A check that every digest of a plan is still in its registry."""
+def registry_check(trials: Sequence[PlannedTrial], *, reopened: bool) -> Check:
+    """Return a check that every digest of a plan is in its registry.
+
+    A new plan has just resolved them; a run that is reopened asks again.
+    """
     images = list({trial.image.digest: trial.image for trial in trials}.values())
 
     def check_registry() -> Iterator[Finding]:
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            problems = [found for found in pool.map(_missing, images) if found]
+        problems: list[RunError] = []
+        if reopened:
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                problems = [found for found in pool.map(_missing, images) if found]
         for error in problems[:3]:
             yield stop("registry", error.problem, error.fix, error.failure)
         if not problems:
@@ -179,3 +184,54 @@ def _missing(image: PlannedImage) -> RunError | None:
     except RunError as error:
         return error
     return None
+
+
+def cluster_check(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> Check:
+    """Return the check of an existing cluster: nodes, permissions, events, images on the nodes."""
+
+    def check_cluster() -> Iterator[Finding]:
+        nodes = f"{cluster.node_count} nodes of the cluster {cluster.name}"
+        yield ok("nodes", f"{nodes} are Ready and accept pods: {cluster.machine_type}")
+        if "," in cluster.machine_type:
+            yield warning(
+                "nodes",
+                "The nodes have several machine types, so their pull times are not comparable.",
+                f"--node-selector {MACHINE_LABEL}=TYPE",
+            )
+        missing = [right for right in _RIGHTS if not cluster.kube.may(*right)]
+        if missing:
+            names = [f"{verb} {'/'.join(filter(None, kind))}" for verb, _, *kind in missing]
+            yield stop(
+                "permissions",
+                f"The kubeconfig's user may not {listed(names)} on the cluster {cluster.name}.",
+                "request these permissions; kubectl auth can-i --list shows the present ones",
+                Failure.PERMISSION,
+            )
+        else:
+            yield ok("permissions", f"all {len(_RIGHTS)} required permissions are granted")
+        yield warning(
+            "events",
+            "The runner's watch is the only source of events: an event that it misses is lost, and "
+            "the ledger cannot compare sources.",
+            "use a stack of this program, which has an event exporter and Cloud Logging",
+        )
+        present = images_present(cluster, trials)
+        yield ok(
+            "cold",
+            f"{present} of the study's images are on a node; every image is removed before its "
+            "turn, by a privileged pod, and its absence proved",
+        )
+
+    return check_cluster
+
+
+def images_present(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> int:
+    """Return how many of the study's images a node reports."""
+    names = [
+        name
+        for node in cluster.nodes
+        for image in node["status"].get("images") or []
+        for name in image.get("names") or []
+    ]
+    digests = {name.rpartition("@")[2] for name in names if "@" in name}
+    return len({trial.image.digest for trial in trials} & digests)

@@ -18,6 +18,14 @@ from experiment.measure.pods import PodState
 from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED, short_name
 from schema.run_records import CellRecord, PlannedTrial
 
+Say = Callable[[str], None]
+"""Shows the user one line."""
+
+
+def silent(_line: str) -> None:
+    """Show nothing (a Say)."""
+
+
 _LEAST_PAUSE_S = 0.2
 _LOG_EVERY_S = 2.0
 

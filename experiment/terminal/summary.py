@@ -79,3 +79,38 @@ def closing_table(lines: Sequence[ImageLine], caption: str) -> Table:
         shown = ("" if number is None else f"{number:.3f}" for number in numbers)
         table.add_row(line.tag, f"{line.valid}/{line.cells}", *shown, line.excluded)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLine:
+    """One run in the summary."""
+
+    run: str
+    stack: str
+    nodes: int
+    valid: int
+    cells: int
+    minutes: float
+    """From the first phase to the end of the last."""
+    usd: float
+    """From provisioning to teardown, at list prices."""
+    exit_code: int
+    ended: str
+
+
+def summary_table(lines: Sequence[SizeLine]) -> Table:
+    """Return the runs as one table."""
+    table = Table(title="Runs", title_justify="left")
+    for name in ("stack", "nodes", "valid", "minutes", "USD", "ended"):
+        words = name in {"stack", "ended"}
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
+    for line in lines:
+        table.add_row(
+            line.stack,
+            str(line.nodes),
+            f"{line.valid}/{line.cells}",
+            f"{line.minutes:.1f}",
+            f"{line.usd:.2f}",
+            line.ended,
+        )
+    return table
