@@ -17,8 +17,8 @@ class StackOutputs(BaseModel):
     """Nodes of the measured pool: N of the study."""
     machine_type: str
     kubeconfig: str
-    """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an existing
-    cluster, whose kubeconfig stays the user's file."""
+    """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
+    existing cluster, whose kubeconfig stays the user's file."""
     measured_pool: str
     """Name of the measured node pool: value of the label cloud.google.com/gke-nodepool."""
     measured_taint: str

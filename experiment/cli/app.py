@@ -1,7 +1,7 @@
 """`python -m experiment`: commands, options and exit codes (schema.errors).
 
-Each command imports its module when it runs: Pulumi and Google's clients take seconds to load, which
---help and a mistyped option must not cost. Only `--rehearse` imports the rehearsal.
+Each command imports its module when it runs: Pulumi and Google's clients take seconds to load,
+which --help and a mistyped option must not cost. Only `--rehearse` imports the rehearsal.
 """
 # ruff: noqa: PLC0415 (see above)
 
@@ -150,7 +150,7 @@ def preflight(
     scale: opt.Scale = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Check everything that a run needs before it costs anything; show each problem with its fix."""
+    """Check what a run needs before it costs anything; show each problem with its fix."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),

@@ -1,6 +1,6 @@
-"""Commands about clusters, beside a run; experiment.cli.app registers them.
+"""Commands about clusters, besides a run; experiment.cli.app adds them.
 
-Imports stand in the commands, so that --help stays fast.
+The commands import what they need, so that --help stays fast.
 """
 # ruff: noqa: PLC0415 (see above)
 
@@ -12,8 +12,8 @@ from experiment.errors import PlanError
 
 app = typer.Typer()
 
-_Stack = Annotated[str, typer.Option(help="One of Pulumi.*.yaml, such as size-4.")]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting.")]
+_Stack = Annotated[str, typer.Option(help="Stack: NAME of a Pulumi.NAME.yaml, such as size-4.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 _Project = Annotated[
     str, typer.Option(help="Google Cloud project; default: $GOOGLE_CLOUD_PROJECT.")
 ]
@@ -22,65 +22,55 @@ _Project = Annotated[
 @app.command()
 def preview(
     *,
-    stack: Annotated[
-        list[str] | None, typer.Option(help="A stack of Pulumi.*.yaml; can be given several times.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every stack that has a file.")] = False,
+    stack: Annotated[list[str] | None, typer.Option(help="Stack to preview; repeatable.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Preview every stack.")] = False,
     against: Annotated[
-        str, typer.Option(help="Compare with this git revision; default: all is new.")
+        str, typer.Option(help="Git revision to compare with; default: every resource is new.")
     ] = "",
     form: Annotated[
-        str, typer.Option("--format", help="How to print: text, markdown or json.")
+        str, typer.Option("--format", help="Output format: text, markdown or json.")
     ] = "text",
 ) -> None:
-    """Tell what stacks would become and cost, without credentials; fails if one breaks a guard."""
-    from experiment.preview.base_revision import gone_stacks
+    """Show what stacks would create and cost, without credentials; fail if one breaks a guard."""
+    from experiment.preview.base_revision import deleted_stacks
     from experiment.preview.previews import preview_stacks, require_sound
     from experiment.preview.report import FORMATS, report
     from experiment.provision.stack_files import stack_names
 
     if form not in FORMATS:
-        raise PlanError(f"There is no format {form!r}.", f"--format {' or '.join(FORMATS)}")
+        raise PlanError(f"Unknown format {form!r}.", f"--format {' or '.join(FORMATS)}")
     if everything == bool(stack):
         raise PlanError(
-            "A preview is of all stacks or of named ones, and neither or both were asked for.",
+            "A preview needs either --all or --stack.",
             "--all, or --stack size-4",
         )
     previews = preview_stacks(
         stack or stack_names(), against, lambda line: typer.echo(f"preview: {line}", err=True)
     )
-    gone = gone_stacks(against) if against else []
-    typer.echo(report(previews, against=against, gone=gone, form=form), nl=False)
+    deleted = deleted_stacks(against) if against else []
+    typer.echo(report(previews, against=against, deleted=deleted, form=form), nl=False)
     require_sound(previews)
 
 
 @app.command("list")
 def list_clusters(*, project: _Project = "") -> None:
-    """Tell of all clusters of this program in a project: what they cost, when they end."""
+    """List the clusters of this program in a project: state, Ready nodes, deadline, cost."""
     from experiment.provision import manage
 
     manage.show_list(manage.project_of(project), typer.echo)
 
 
 @app.command()
-def status(*, stack: _Stack) -> None:
-    """Tell of one stack's cluster: GKE's word, Ready nodes, deadline, cost so far."""
-    from experiment.provision import manage
-
-    manage.show_status(stack, typer.echo)
-
-
-@app.command()
 def destroy(*, stack: _Stack, yes: _Yes = False) -> None:
-    """Take down all that there is of a stack, also what a killed command left."""
+    """Delete everything of a stack, including what a killed command left."""
     from experiment.provision import manage
 
-    manage.destroy(stack, typer.echo, agreed=yes)
+    manage.destroy(stack, typer.echo, assume_yes=yes)
 
 
 @app.command()
 def recover(*, stack: _Stack) -> None:
-    """Mend a stack's state after a command was killed, and tell what there is."""
+    """Repair a stack's state after a command was killed, and show what exists."""
     from experiment.provision import manage
 
     manage.recover(stack, typer.echo)
@@ -91,10 +81,10 @@ def extend(
     *,
     stack: _Stack,
     hours: Annotated[
-        int, typer.Option(min=1, max=720, help="How much later than now set it deletes itself.")
+        int, typer.Option(min=1, max=720, help="Hours to add to the current deadline.")
     ],
 ) -> None:
-    """Move the time at which a stack's cluster deletes itself."""
+    """Move the time of a cluster's automatic deletion."""
     from experiment.provision import manage
 
     manage.extend(stack, hours, typer.echo)
@@ -105,4 +95,4 @@ def sweep(*, project: _Project = "", yes: _Yes = False) -> None:
     """Delete the clusters of this program whose deadline has passed; needs no state."""
     from experiment.provision import manage
 
-    manage.sweep(manage.project_of(project), typer.echo, agreed=yes)
+    manage.sweep(manage.project_of(project), typer.echo, assume_yes=yes)

@@ -1,4 +1,4 @@
-"""Options that the commands share; experiment.plan.request has their rules."""
+"""Options shared by the commands; experiment.plan.request has their rules."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,14 +10,14 @@ from schema.study import Order
 _WHAT = "What to run"
 _CLUSTER = "Cluster and money"
 _REHEARSAL = "Rehearsal"
-_AGAIN = "Name and resume"
+_RUN = "Name and resume"
 _SCREEN = "Terminal"
 
 Stacks = Annotated[
     list[str] | None,
     typer.Option(
         "--stack",
-        help="Cluster to measure on: one of Pulumi.*.yaml, such as size-4; may be given again.",
+        help="Stack to measure on: NAME of a Pulumi.NAME.yaml, such as size-4; repeatable.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -30,41 +30,45 @@ AllSizes = Annotated[
 StudyFile = Annotated[
     Path | None,
     typer.Option(
-        help="What to pull: a file of studies/, or the original's JSON.", rich_help_panel=_WHAT
+        help="Study file (studies/), or the original study's JSON.", rich_help_panel=_WHAT
     ),
 ]
 OrderOption = Annotated[
     Order | None,
-    typer.Option(help="Of the images, in place of the study's.", rich_help_panel=_WHAT),
+    typer.Option(help="Image order; overrides the study file.", rich_help_panel=_WHAT),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(help="Of the images' order; default: a new one, recorded.", rich_help_panel=_WHAT),
+    typer.Option(
+        help="Shuffle seed; default: random, recorded in run.json.", rich_help_panel=_WHAT
+    ),
 ]
 Repeat = Annotated[
     int | None,
     typer.Option(
         min=1,
         max=100,
-        help="Pull every image so often, each time cold, in place of the study's number.",
+        help="Cold pulls per image; overrides the study file.",
         rich_help_panel=_WHAT,
     ),
 ]
 Staging = Annotated[
     bool,
     typer.Option(
-        help="Make each trial's Job while the one before it pulls.", rich_help_panel=_WHAT
+        help="Create each trial's Job while the previous trial pulls.", rich_help_panel=_WHAT
     ),
 ]
 Parallel = Annotated[
     int,
-    typer.Option(min=1, max=16, help="Clusters at once, of several.", rich_help_panel=_CLUSTER),
+    typer.Option(
+        min=1, max=16, help="Number of clusters at the same time.", rich_help_panel=_CLUSTER
+    ),
 ]
 BudgetUsd = Annotated[
     float | None,
     typer.Option(
         min=0,
-        help="Stop before the trial that would make the cluster cost more, and take it down.",
+        help="Stop, and take the cluster down, before the trial that would exceed this cost.",
         rich_help_panel=_CLUSTER,
     ),
 ]
@@ -72,14 +76,14 @@ KeepCluster = Annotated[
     bool,
     typer.Option(
         "--keep-cluster",
-        help="Leave the cluster up; it goes on costing money.",
+        help="Leave the cluster up; it continues to cost money.",
         rich_help_panel=_CLUSTER,
     ),
 ]
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
-        help="Measure on a cluster that is there already, in place of a stack's.",
+        help="Measure on an existing cluster instead of a stack's.",
         rich_help_panel=_CLUSTER,
     ),
 ]
@@ -92,7 +96,7 @@ Context = Annotated[
 NodeSelector = Annotated[
     str,
     typer.Option(
-        help="Label selector of that cluster's nodes; default: all that are Ready and take pods.",
+        help="Label selector of its nodes; default: all that are Ready and accept pods.",
         rich_help_panel=_CLUSTER,
     ),
 ]
@@ -100,75 +104,75 @@ Rehearse = Annotated[
     bool,
     typer.Option(
         "--rehearse",
-        help="Run against a local Google on this machine; it is free.",
+        help="Run against a local Google on this machine, at no cost.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 Nodes = Annotated[
     Literal["real", "simulated"] | None,
     typer.Option(
-        help="Rehearsed nodes: real ones (kubelet and containerd; default), or simulated ones.",
+        help="Nodes of a rehearsal: real (kubelet and containerd; default) or simulated.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 Speed = Annotated[
     float | None,
     typer.Option(
-        help="Simulated nodes work so many times faster than the clock; default 1.",
+        help="Speed of simulated nodes as a multiple of the clock; default 1.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 Fault = Annotated[
     list[str] | None,
     typer.Option(
-        help="Make this go wrong, NAME[:ARGS] as docs/faults.md has them; may be given again.",
+        help="Fault to inject: NAME[:ARGS] as in docs/faults.md; repeatable.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 Faults = Annotated[
     Path | None,
-    typer.Option(help="File of such faults, one a line.", rich_help_panel=_REHEARSAL),
+    typer.Option(help="File of faults, one per line.", rich_help_panel=_REHEARSAL),
 ]
 RateLimits = Annotated[
     bool | None,
     typer.Option(
         "--rate-limits/--no-rate-limits",
-        help="Keep or lift Kubernetes' own client-side rate limits; default: keep.",
+        help="Apply Kubernetes' client-side rate limits; default: apply.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 Scale = Annotated[
     float | None,
     typer.Option(
-        help="Rehearsed images hold this fraction of their tags' bytes; default 0.01, or 1 on "
+        help="Size of rehearsed images as a fraction of their tags' bytes; default 0.01, or 1 on "
         "simulated nodes.",
         rich_help_panel=_REHEARSAL,
     ),
 ]
 RunId = Annotated[
     str,
-    typer.Option(help="Name of the run; default: study, stack, time.", rich_help_panel=_AGAIN),
+    typer.Option(help="Id of the run; default: study, stack and time.", rich_help_panel=_RUN),
 ]
 Resume = Annotated[
     str,
     typer.Option(
-        help="Go on with this run: measure only what has no valid cells yet.",
-        rich_help_panel=_AGAIN,
+        help="Resume this run: measure only what has no valid cells yet.",
+        rich_help_panel=_RUN,
     ),
 ]
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Print the result and errors alone.", rich_help_panel=_SCREEN
+        "--quiet", "-q", help="Print only the result and errors.", rich_help_panel=_SCREEN
     ),
 ]
 JsonLog = Annotated[
     bool,
-    typer.Option("--json-log", help="Print one JSON object a line.", rich_help_panel=_SCREEN),
+    typer.Option("--json-log", help="Print one JSON object per line.", rich_help_panel=_SCREEN),
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help="Do not ask before the cost.", rich_help_panel=_SCREEN),
+    typer.Option("--yes", "-y", help="Do not ask for confirmation.", rich_help_panel=_SCREEN),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]
 Run = Annotated[str, typer.Argument(help="Id of a run, or its folder.", show_default=False)]

@@ -25,6 +25,7 @@ from experiment.terminal.views import make_console
 from schema.run_records import PlannedTrial
 from schema.study import Order, Study
 
+
 def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
     """Print the plan of a study on each of the stacks.
 
@@ -45,7 +46,7 @@ def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
 def plan_data(
     study: Study, seed: int, trials: Sequence[PlannedTrial], where: Mapping[str, Cluster]
 ) -> dict[str, Any]:
-    """Return the plan as JSON: bytes and seconds as numbers, ranges as lowest, expected, highest."""
+    """Return the plan as JSON; bytes and seconds as numbers, ranges with their expected value."""
     rehearsal = rehearsal_record()
     again = removals(trials)
     return {
@@ -114,10 +115,8 @@ def plan_page(
     """Return the plan as tables and sentences."""
     rehearsal = rehearsal_record()
     seeded = f", seed {seed}" if study.order is Order.SHUFFLED else ""
-    head = [
-        f"Study {study.name}: {len(trials)} trials, order {study.order}{seeded}, repetitions per "
-        f"image: {study.repetitions}."
-    ]
+    title = f"Study {study.name}: {len(trials)} trials, order {study.order}{seeded}"
+    head = [f"{title}, repetitions per image: {study.repetitions}."]
     if rehearsal:
         head.append(
             f"A rehearsal ({rehearsal.note}): bytes are those of its images; hours and cost those "
@@ -177,9 +176,7 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
             _shown(estimate.usd),
             f"{cluster.usd_per_hour:.2f}",
         )
-    note = (
-        f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
-    )
+    note = f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
     together = f" Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f})."
     return Group(table, escape(note + (together if len(where) > 1 else "")))
 

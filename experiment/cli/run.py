@@ -1,6 +1,6 @@
 """`python -m experiment run`: plan runs or reopen one, confirm, carry out, show the result.
 
-The phases of a run are in experiment.run_study; several runs at once in experiment.cli.several_runs.
+The phases of a run are in experiment.run_study, several runs in experiment.cli.several_runs.
 """
 
 import sys
@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import typer
 
 from analysis.show.report import write_report
-from experiment.collect.ledger import last_attempts
 from experiment.cli.several_runs import carry_out_all
+from experiment.collect.ledger import last_attempts
 from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit_code
 from experiment.plan.cost import Budget, Estimate, expected_trial_s, run_estimate
 from experiment.plan.open_run import Planned, begin, reopen
@@ -24,7 +24,7 @@ from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.progress import Progress, View
 from experiment.terminal.summary import closing_table, image_lines
-from experiment.terminal.views import choose_view, make_console
+from experiment.terminal.views import choose_view
 from schema.errors import UserError
 from schema.run_records import CellRecord, Status
 from schema.study import Study
@@ -51,7 +51,7 @@ def resume(run_name: str, budget_usd: float | None, options: RunOptions) -> int:
     Raises:
         UserError: there is no such run, it was not confirmed, or the run's first problem.
     """
-    view = choose_view(quiet=manner.quiet, json_log=manner.json_log)
+    view = choose_view(quiet=options.quiet, json_log=options.json_log)
     return carry_out(reopen(run_name, budget_usd), options, view)
 
 
@@ -173,7 +173,7 @@ def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
         folder.log(traceback.format_exc(), datetime.now(UTC))
         return InternalError(
-            f"The run is complete in {folder.path}, but its report could not be written: {error!r}.",
+            f"The run is complete in {folder.path}, but writing its report failed: {error!r}.",
             f"report it with {folder.path / 'run.log'}; to try again: "
             f"python -m analysis report {folder.path} --out {folder.report_dir}",
         )

@@ -16,7 +16,7 @@ from schema.run_records import Phase, PhaseRecord, PlannedTrial
 
 SOURCE = (
     "events of the original study (run1 at 4, 8 and 16 nodes, n1-standard-16, 100 GB pd-balanced): "
-    "slowest pull of a trial 5.7, 7.3 or 8.6 s per GB unpacked; highest: whole trials including the "
+    "slowest pull of a trial 5.7, 7.3 or 8.6 s per GB unpacked; highest: whole trials with the "
     "job loop, and the growth of its totals up to 256 nodes"
 )
 
@@ -31,8 +31,8 @@ _S_PER_TURN: Range = (1.5, 6.0, 20.0)
 """Besides the pull. Lowest: the container's start and its second of sleep; highest: maximum of the
 original's trials from first Scheduled to Job complete, minus 8.6 s per GB (16 nodes)."""
 _GROWTH_S = ((16, 0.0), (32, 0.5), (64, 3.3), (128, 14.0), (256, 38.8), (1024, 160.0))
-"""Seconds by which the original's time per image exceeded that at 16 nodes (its README's totals over
-38 images); extrapolated beyond 256 nodes."""
+"""Seconds by which the original's time per image exceeded that at 16 nodes (its README's totals
+over 38 images); extrapolated beyond 256 nodes."""
 _BINDINGS_PER_S = 50
 """kube-scheduler's default --kube-api-qps; the pods exist already, so nothing else waits."""
 _UP_AND_DOWN_S: Range = (480.0, 720.0, 1500.0)

@@ -1,7 +1,7 @@
-"""What a registry says of an image: its digest, its layers, their compressed bytes and diff ids.
+"""Resolves images in registries: digest, layers, their compressed bytes and diff ids.
 
-skopeo does the protocol, the credentials (docker's config.json and helpers) and the mirrors
-(registries.conf); this module reads what it prints. It downloads no layer.
+skopeo implements the protocol, the credentials (docker's config.json and helpers) and the mirrors
+(registries.conf). No layer is downloaded.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ def resolve_images(study: Study) -> tuple[PlannedImage, ...]:
     """Resolve all images of a study, in the study's order.
 
     Raises:
-        RegistryError: an image is not there or the registry does not answer.
+        RegistryError: an image does not exist or the registry does not answer.
         PreflightError: skopeo is not installed.
     """
     if shutil.which("skopeo") is None:
         raise PreflightError(
-            "skopeo is not on PATH, and without it no image's digest can be known.",
+            "skopeo is not on PATH, and image digests cannot be resolved without it.",
             "apt-get install skopeo (or brew install skopeo)",
         )
     return _resolve([(group.repository, tag) for group in study.images for tag in group.tags])
 
 
 def resolve_copies(study: Study) -> tuple[tuple[PlannedImage, ...], ...]:
-    """Resolve the images of the second and later repetitions, where they have their own.
+    """Resolve the images of the second and later repetitions, if they have their own.
 
     Raises:
-        RegistryError: an image is not there or the registry does not answer.
+        RegistryError: an image does not exist or the registry does not answer.
     """
     return tuple(_resolve(names) for names in copy_tags(study))
 
@@ -56,7 +56,7 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     """Resolve one image for linux/amd64.
 
     Raises:
-        RegistryError: the image is not there or the registry does not answer.
+        RegistryError: the image does not exist or the registry does not answer.
     """
     name = f"{repository}:{tag}"
     top = _skopeo(name, "--raw")
@@ -72,7 +72,7 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
 
 
 def still_there(image: PlannedImage) -> None:
-    """The digest of a plan is in its registry.
+    """Check that a planned digest is in its registry.
 
     Raises:
         RegistryError: it is not, or the registry does not answer.
@@ -86,7 +86,7 @@ def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tupl
     if not blobs or len(blobs) != len(diff_ids):
         raise RegistryError(
             f"The manifest of {name} lists {len(blobs)} layers and its config {len(diff_ids)}, so "
-            "what a pull moves cannot be known.",
+            "its layers cannot be planned.",
             f"skopeo inspect --raw docker://{name}",
         )
     return tuple(
@@ -101,7 +101,7 @@ def _platform_digest(index: dict[str, Any], name: str) -> str:
         if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
             return str(entry["digest"])
     raise RegistryError(
-        f"The image {name} is not built for linux/amd64, so the nodes could not run it.",
+        f"The image {name} is not built for linux/amd64, the platform of the nodes.",
         f"skopeo inspect --raw docker://{name}",
         failure=Failure.IMAGE_MISSING,
     )
@@ -112,17 +112,16 @@ def _skopeo(name: str, what: str) -> bytes:
     command += ["--retry-times", str(_TRIES)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as error:
         raise RegistryError(
-            f"The registry did not answer for {name} within {_TIMEOUT_S} s, so its digest is not "
-            "known.",
+            f"The registry did not answer for {name} within {_TIMEOUT_S} s.",
             " ".join(command),
-        ) from None
+        ) from error
     if done.returncode != 0:
         reason = _reason(done.stderr)
         raise RegistryError(
             f"The image {name} cannot be read from its registry: {reason}.",
-            f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to try it: "
+            f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to test: "
             f"{' '.join(command)}",
             failure=registry_failure(reason),
         )
@@ -131,9 +130,9 @@ def _skopeo(name: str, what: str) -> bytes:
 
 def _reason(stderr: bytes) -> str:
     lines = stderr.decode(errors="replace").strip().splitlines() or [""]
-    _, found, message = lines[-1].partition("msg=")  # those before it are of earlier tries
+    _, found, message = lines[-1].partition("msg=")  # earlier lines are of earlier tries
     text = (message if found else lines[-1]).strip('"').replace('\\"', '"')
-    return text.rstrip(".") or "skopeo gave no reason"
+    return text.rstrip(".") or "no reason given"
 
 
 def _json(text: bytes, name: str) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def _json(text: bytes, name: str) -> dict[str, Any]:
         data = None
     if not isinstance(data, dict):
         raise RegistryError(
-            f"The registry's answer for {name} is not JSON, so the image cannot be planned.",
+            f"The registry's answer for {name} is not JSON.",
             f"skopeo inspect --raw docker://{name}",
         )
     return data

@@ -130,8 +130,8 @@ def check_resumed(new: NewRuns) -> None:
     planned = (new.stacks, new.study, new.order, new.repeat, new.run_id, new.existing)
     if any(planned) or new.seed is not None or not new.staging:
         raise PlanError(
-            "--resume continues a run as it was planned; it cannot be combined with --stack, --study, "
-            "--order, --seed, --repeat, --no-staging, --kubeconfig or --run-id.",
+            "--resume continues a run as it was planned; it cannot be combined with --stack, "
+            "--study, --order, --seed, --repeat, --no-staging, --kubeconfig or --run-id.",
             "leave them out, or start a new run",
         )
 

@@ -1,6 +1,6 @@
-"""The plan of a run: trials in their order, warm bytes, disk use, deadlines. Pure.
+"""The plan of a run: order of trials, warm bytes, disk use, deadlines. Pure.
 
-What a run takes and costs is in experiment.plan.cost.
+Time and cost are in experiment.plan.cost.
 """
 
 import random
@@ -24,16 +24,16 @@ def order_trials(
     seed: int,
     copies: Sequence[Sequence[PlannedImage]] = (),
 ) -> tuple[PlannedTrial, ...]:
-    """Put every repetition of every image in its turn.
+    """Order every repetition of every image.
 
-    Each repetition is ordered anew, so that over repetitions an image's turn varies.
+    Each repetition is shuffled separately, so that an image's position varies.
 
     Args:
-        study: gives order and repetitions.
+        study: has order and repetitions.
         images: resolved, in the study's order.
         seed: of the shuffle; the same seed gives the same order.
-        copies: images of the second and later repetitions, where they are images of their own; by
-            default an image is removed from the nodes before its next turn.
+        copies: images of the second and later repetitions, if they are separate images; by
+            default an image is removed from the nodes before its next trial.
     """
     generator = random.Random(seed)  # noqa: S311 (an order, not a secret)
     turns: list[tuple[int, PlannedImage]] = []
@@ -52,7 +52,7 @@ def _ordered(
 
 
 def _with_warm_bytes(turns: Sequence[tuple[int, PlannedImage]]) -> Iterable[PlannedTrial]:
-    """An image that was on the nodes is removed first, so its layers are warm through others."""
+    """An image on the nodes is removed first, so its layers are warm only through other images."""
     present: dict[str, set[str]] = {}
     for number, (repetition, image) in enumerate(turns, start=1):
         present.pop(image.digest, None)
@@ -63,10 +63,9 @@ def _with_warm_bytes(turns: Sequence[tuple[int, PlannedImage]]) -> Iterable[Plan
 
 
 def copy_tags(study: Study) -> list[list[tuple[str, str]]]:
-    """Repository and tag of each image of the second and later repetitions, in the study's order.
+    """Return repository and tag of the images of later repetitions, in the study's order.
 
-    Empty where images are removed between repetitions. A tag that does not say layers and size has
-    no copies, and its image stays as it is.
+    Empty if images are removed between repetitions. A tag without layers and size has no copies.
     """
     if study.repeat_by is RepeatBy.REMOVAL:
         return []
@@ -78,7 +77,7 @@ def copy_tags(study: Study) -> list[list[tuple[str, str]]]:
 
 
 def copy_tag(tag: str, repetition: int) -> str:
-    """Tag of an image alike, with layers of its own (images.make.variants has the form of salts).
+    """Return the tag of an equal image with its own layers (images.make.variants defines salts).
 
     `9-layers-size-1000-bytes` becomes `9-layers-size-1000-bytes-r2`, `...-bytes-gzip1` becomes
     `...-bytes-gzip1sr2`.
@@ -92,7 +91,7 @@ def copy_tag(tag: str, repetition: int) -> str:
 
 
 def removals(trials: Sequence[PlannedTrial]) -> set[int]:
-    """Numbers of the trials before which their image is removed from the nodes."""
+    """Return the numbers of the trials before which the image is removed from the nodes."""
     seen: set[str] = set()
     found = set()
     for trial in trials:
@@ -103,10 +102,10 @@ def removals(trials: Sequence[PlannedTrial]) -> set[int]:
 
 
 def disk_bytes(trials: Iterable[PlannedTrial]) -> int:
-    """Most bytes that images take on a node's disk: unpacked, and compressed in containerd's store.
+    """Return the maximum bytes on a node's disk: unpacked, and compressed in containerd's store.
 
-    Layers that images share are counted once of the compressed bytes, and for each image of the
-    unpacked ones, whose sizes manifests do not tell layer by layer.
+    Shared layers count once in the compressed bytes, and once per image in the unpacked ones, whose
+    size by layer is not in the manifest.
     """
     images = {trial.image.digest: trial.image for trial in trials}.values()
     blobs = {layer.digest: layer.size_bytes for image in images for layer in image.layers}
@@ -114,14 +113,11 @@ def disk_bytes(trials: Iterable[PlannedTrial]) -> int:
 
 
 def unpacked_bytes(image: PlannedImage) -> int:
-    """Bytes on a node's disk: the tag's claim, at least the compressed bytes."""
+    """Return the bytes on a node's disk: as the tag says, at least the compressed bytes."""
     claim = find_tag(image.tag)
     return max(claim.size_bytes if claim else 0, image.compressed_bytes)
 
 
 def deadline_s(image: PlannedImage) -> int:
-    """Seconds after which a pod of this image is given up.
-
-    Counted by the kubelet from the pod's start on its node.
-    """
+    """Return the timeout in seconds of a pod of this image, from its start on its node."""
     return _DEADLINE_FLOOR_S + round(unpacked_bytes(image) / SLOWEST_BYTES_PER_S)

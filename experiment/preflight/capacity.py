@@ -16,8 +16,8 @@ IMAGE_GC_SHARE = 0.85
 """The kubelet starts to remove images at this share of the disk (imageGCHighThresholdPercent)."""
 
 SYSTEM_BYTES = 12e9
-"""Disk used by a GKE node's system and its images: a COS node reports about 94 of 100 GB as capacity,
-and the original study's new nodes held a few GB of images."""
+"""Disk used by a GKE node's system and its images: a COS node reports about 94 of 100 GB as
+capacity, and the original study's new nodes held a few GB of images."""
 
 _ARTIFACT_REGISTRY_PER_MINUTE = 60_000
 """Requests per project and region (https://cloud.google.com/artifact-registry/quotas, 2026-06)."""
@@ -137,9 +137,10 @@ def check_exporter(exporter: Mapping[str, Any], nodes: int) -> Iterator[Finding]
     age = exporter.get("maxEventAgeSeconds", 5)
     qps = exporter.get("kubeQPS", 5)
     looks_up = not exporter.get("omitLookup", False)
+    lookup = "looks up objects" if looks_up else "does not look up objects"
     settings = (
-        f"the exporter accepts events up to {age} s old, {'looks' if looks_up else 'does not look'} "
-        f"up objects, and sends up to {qps} requests a second"
+        f"the exporter accepts events up to {age} s old, {lookup}, and sends up to {qps} requests "
+        "a second"
     )
     burst = nodes * _EVENTS_PER_POD
     if age < _LEAST_AGE_S or (looks_up and burst > age * qps) or qps < _LEAST_QPS:

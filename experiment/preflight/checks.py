@@ -1,7 +1,7 @@
 """Every check before a run costs anything: a finding each, with its fix.
 
-A new check is a generator of findings in this list or in one of the modules beside. A check changes
-nothing. What needs the running cluster is checked in the prepare phase (experiment.measure.prepare).
+A new check is a generator of findings, here or in a module of this folder. A check changes nothing.
+What needs the running cluster is checked in the prepare phase (experiment.measure.prepare).
 """
 
 import os

@@ -25,8 +25,8 @@ def unpack(revision: str, root: Path, folder: Path) -> Path:
     return folder
 
 
-def gone_stacks(against: str, *, root: Path = PROJECT_DIR) -> list[str]:
-    """The stacks that a revision has and this one has not: whoever has one up must destroy it.
+def deleted_stacks(against: str, *, root: Path = PROJECT_DIR) -> list[str]:
+    """Return the stacks that only the revision has; one that is up must be destroyed first.
 
     Raises:
         PlanError: the revision does not exist.

@@ -25,25 +25,25 @@ _LONGEST_PATHS = 6
 
 
 def report(
-    previews: Sequence[StackPreview], *, against: str, gone: Sequence[str], form: str
+    previews: Sequence[StackPreview], *, against: str, deleted: Sequence[str], form: str
 ) -> str:
     """All previews in one of `FORMATS`.
 
     Args:
         previews: a stack each.
         against: the revision that they are compared with; empty for none.
-        gone: stacks that only that revision has.
+        deleted: stacks that only that revision has.
         form: how.
     """
     if form == "json":
         whole = {
             "against": against,
             "providers": _providers(),
-            "gone": list(gone),
+            "gone": list(deleted),
             "stacks": [asdict(each) for each in previews],
         }
         return json.dumps(whole, indent=2) + "\n"
-    notes = [*_footnotes(against, gone)]
+    notes = [*_footnotes(against, deleted)]
     if form == "markdown":
         return _markdown(previews, notes)
     return _text(previews, notes)
@@ -130,11 +130,11 @@ def _changes(previews: Sequence[StackPreview]) -> list[str]:
     ]
 
 
-def _footnotes(against: str, gone: Sequence[str]) -> Iterator[str]:
-    if gone:
+def _footnotes(against: str, deleted: Sequence[str]) -> Iterator[str]:
+    if deleted:
         yield (
-            f"Gone since {against}: {', '.join(gone)}. Where one is up, destroy it before its "
-            "file goes."
+            f"Deleted since {against}: {', '.join(deleted)}. Destroy one that is up "
+            "before its file is deleted."
         )
     compared = f"the program and stack files of {against}" if against else "nothing: all is new"
     yield (

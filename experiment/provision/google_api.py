@@ -1,12 +1,11 @@
-"""What Google's APIs say, asked directly: Pulumi's state is not evidence.
+"""A client of Google's REST APIs: Pulumi's state is not evidence.
 
-After a failed create the state can call a broken cluster fine, and after a killed provider it does
-not know one that exists. Every endpoint can be set by the variable that Pulumi's gcp provider reads
-too. What is written here is what a sweep removes without any state: clusters and scheduler jobs.
+After a failed create the state can report a broken cluster as sound, and after a killed provider it
+can lack one that exists. The variables of Pulumi's gcp provider set the endpoints here too. The
+only things deleted here are what `sweep` removes without a state: clusters and scheduler jobs.
 """
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from urllib3.util import Retry
 
 from experiment.errors import Failure, PreflightError, RunError
 from experiment.provision.provider_messages import failure_of
+from experiment.waiting import wait_until
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ _ENDPOINTS = {
     "SERVICE_USAGE": "https://serviceusage.googleapis.com/v1beta1/",
     "STORAGE": "https://storage.googleapis.com/storage/v1/",
 }
-"""Google's own, by the part of the variable GOOGLE_..._CUSTOM_ENDPOINT that names the API."""
+"""Google's defaults, by the API's name in the variable GOOGLE_..._CUSTOM_ENDPOINT."""
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 60
 _NOT_FOUND = 404
@@ -46,13 +46,13 @@ _DEFAULT_POOL = "default-pool"
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """A node pool as the API shows it."""
+    """A node pool as the API reports it."""
 
     name: str
     status: str
     detail: str
     node_count: int
-    """As created: a later resize shows in its instance groups alone."""
+    """At creation: a later resize shows only in its instance groups."""
     machine_type: str
     disk_type: str
     disk_gb: int
@@ -61,7 +61,7 @@ class PoolState:
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """A cluster as the API shows it."""
+    """A cluster as the API reports it."""
 
     name: str
     location: str
@@ -73,26 +73,26 @@ class ClusterState:
     endpoint: str
     """Address of the control plane; empty until it has one."""
     authority: str
-    """Its certificate authority, PEM in base64."""
+    """Certificate authority, PEM in base64."""
     pools: tuple[PoolState, ...]
 
     @property
     def sound(self) -> bool:
-        """The cluster and its pools run; a pool that only a killed creation leaves is not there."""
+        """The cluster and its pools run, without the default pool that a killed creation leaves."""
         running = {self.status, *(pool.status for pool in self.pools)} == {"RUNNING"}
         return running and _DEFAULT_POOL not in {pool.name for pool in self.pools}
 
     @property
     def why_unsound(self) -> str:
-        """What is wrong with it, as the end of "the cluster is ..."; only if it is not sound."""
+        """What is wrong, as the end of "the cluster is ..."; only if it is not sound."""
         bad = [
             _with(f"{pool.name} {pool.status}", pool.detail)
             for pool in self.pools
             if pool.status != "RUNNING"
         ]
         bad += ["default-pool not removed" for pool in self.pools if pool.name == _DEFAULT_POOL]
-        said = _with(self.status, self.detail)
-        return f"{said}, with node pools {', '.join(bad)}" if bad else said
+        whole = _with(self.status, self.detail)
+        return f"{whole}, with node pools {', '.join(bad)}" if bad else whole
 
 
 class GoogleApi:
@@ -108,18 +108,18 @@ class GoogleApi:
     def __init__(self, project: str) -> None:
         self.project = project
         self.ahead: timedelta | None = None
-        """By how much this machine's clock was ahead of Google's at the last answer; the header
-        that says so counts whole seconds."""
+        """By how much this machine's clock was ahead of Google's at the last response, from a
+        header with whole seconds."""
         try:
             credentials, _ = google.auth.default(scopes=[_SCOPE])
-        except google.auth.exceptions.DefaultCredentialsError:
+        except google.auth.exceptions.DefaultCredentialsError as error:
             raise PreflightError(
-                "There are no Google credentials, so no cluster can be made or looked for.",
+                "There are no Google credentials.",
                 "gcloud auth application-default login",
                 failure=Failure.PERMISSION,
-            ) from None
+            ) from error
         self._session = AuthorizedSession(credentials)
-        patience = Retry(
+        retry = Retry(
             total=4,
             backoff_factor=0.5,
             status_forcelist=_RETRIED,
@@ -127,14 +127,14 @@ class GoogleApi:
             raise_on_status=False,
         )
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=patience))
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
     def get(self, api: str, path: str, **params: str) -> Json | None:
-        """Read; None where there is nothing of that name.
+        """Read; None if the name does not exist.
 
         Args:
             api: key of the endpoint, such as CONTAINER.
@@ -142,13 +142,13 @@ class GoogleApi:
             params: of the query.
 
         Raises:
-            RunError: Google refused or did not answer; its failure says why.
+            RunError: Google refused or did not answer; its failure has the cause.
         """
         answer = self._call("GET", api, path, params)
         return None if answer is None else dict(answer.json())
 
     def test_permissions(self, wanted: Sequence[str]) -> set[str]:
-        """Those of some permissions that the caller holds on the project.
+        """Return which of some permissions the caller has on the project.
 
         Raises:
             RunError: as `get`.
@@ -159,7 +159,7 @@ class GoogleApi:
         return set() if answer is None else set(answer.json().get("permissions", []))
 
     def get_lines(self, api: str, path: str, **params: str) -> Iterator[bytes]:
-        """Read what is no JSON line by line; nothing where there is nothing of that name.
+        """Read a text line by line; nothing if the name does not exist.
 
         Raises:
             RunError: as `get`.
@@ -170,7 +170,7 @@ class GoogleApi:
                 yield from answer.iter_lines(_CHUNK)
 
     def delete(self, api: str, path: str) -> Json | None:
-        """Delete; None where there is nothing of that name.
+        """Delete; None if the name does not exist.
 
         Raises:
             RunError: as `get`.
@@ -181,7 +181,7 @@ class GoogleApi:
         return dict(answer.json()) if answer.content else {}
 
     def find(self, location: str, name: str) -> ClusterState | None:
-        """One cluster, None if there is none of that name.
+        """Return one cluster, None if the name does not exist.
 
         Raises:
             RunError: as `get`.
@@ -191,7 +191,7 @@ class GoogleApi:
         return None if found is None else _cluster(found)
 
     def clusters(self) -> list[ClusterState]:
-        """All clusters of the project, in every location, by name.
+        """Return all clusters of the project, in every location, sorted by name.
 
         Raises:
             RunError: as `get`.
@@ -201,34 +201,33 @@ class GoogleApi:
         return sorted(found, key=lambda cluster: (cluster.name, cluster.location))
 
     def begin_deletion(self, location: str, name: str) -> None:
-        """Ask GKE to delete a cluster with all its nodes.
+        """Start the deletion of a cluster with all its nodes.
 
         Raises:
-            RunError: as `get`; GKE refuses while another operation runs on the cluster.
+            RunError: as `get`; GKE refuses during another operation on the cluster.
         """
         self.delete("CONTAINER", f"projects/{self.project}/locations/{location}/clusters/{name}")
 
     def await_deletion(self, location: str, name: str) -> None:
-        """Wait until a cluster is gone.
+        """Wait until a cluster is deleted.
 
         Raises:
-            RunError: as `get`, or it is still there after 20 minutes.
+            RunError: as `get`, or it still exists after 20 minutes.
         """
-        end, pause = time.monotonic() + _DELETE_S, 0.25
-        while found := self.find(location, name):
-            if time.monotonic() > end:
-                raise RunError(
-                    f"The cluster {name} is still there ({found.status}) {_DELETE_S / 60:.0f} "
-                    "minutes after its deletion began, and costs money.",
-                    f"gcloud container clusters delete {name} --location {location} "
-                    f"--project {self.project}",
-                    failure=Failure.PROVIDER_ERROR,
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, 10.0)
+        deleted = wait_until(
+            lambda: self.find(location, name) is None, _DELETE_S, 0.25, longest_pause_s=10.0
+        )
+        if not deleted:
+            raise RunError(
+                f"The cluster {name} still exists {_DELETE_S / 60:.0f} minutes after its deletion "
+                "started, and costs money.",
+                f"gcloud container clusters delete {name} --location {location} "
+                f"--project {self.project}",
+                failure=Failure.PROVIDER_ERROR,
+            )
 
     def delete_job(self, region: str, name: str) -> bool:
-        """Delete a Cloud Scheduler job; whether there was one.
+        """Delete a Cloud Scheduler job; return whether it existed.
 
         Raises:
             RunError: as `get`.
@@ -255,18 +254,18 @@ class GoogleApi:
         except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
             raise RunError(
                 f"Google did not answer {method} {path}: {error}.",
-                "see whether this machine reaches googleapis.com, and log in anew: "
+                "check the connection to googleapis.com, and log in again: "
                 "gcloud auth application-default login",
                 failure=Failure.PROVIDER_ERROR,
-            ) from None
+            ) from error
         self._compare_clocks(answer)
         if answer.status_code == _NOT_FOUND:
             return None
         if not answer.ok:
-            said = _said(answer)
+            message = _message(answer)
             raise RunError(
-                f"Google refused {method} {path}: {said.rstrip('.')}.",
-                failure=failure_of(f"{answer.status_code} {said}") or Failure.PROVIDER_ERROR,
+                f"Google refused {method} {path}: {message.rstrip('.')}.",
+                failure=failure_of(f"{answer.status_code} {message}") or Failure.PROVIDER_ERROR,
             )
         return answer
 
@@ -276,8 +275,8 @@ class GoogleApi:
             self.ahead = datetime.now(UTC) - answer.elapsed / 2 - theirs
 
 
-def _said(answer: requests.Response) -> str:
-    """Google's own sentence, with the reason by which it tells causes apart."""
+def _message(answer: requests.Response) -> str:
+    """Google's message with its reason."""
     try:
         error = answer.json()["error"]
         reasons = {str(each.get("reason", "")) for each in error.get("errors", [])} - {""}
@@ -286,8 +285,8 @@ def _said(answer: requests.Response) -> str:
         return f"{answer.status_code} {answer.reason}"
 
 
-def _with(said: str, detail: str) -> str:
-    return f"{said} ({detail.rstrip('.')})" if detail else said
+def _with(status: str, detail: str) -> str:
+    return f"{status} ({detail.rstrip('.')})" if detail else status
 
 
 def _cluster(found: Json) -> ClusterState:

@@ -1,8 +1,8 @@
-"""What Google's and Pulumi's messages mean: the one place that reads them. Pure.
+"""Classifies messages of Google and Pulumi as failures of the catalogue. Pure.
 
-A message is recognised by what Google documents or the official provider prints, most telling
-first, and becomes a failure of the catalogue with a sentence of its own. What is not recognised
-stays Google's own words, as a provider error: a wrong name would lead to a wrong fix.
+A message is recognised by what Google documents or the official provider prints, most specific
+first. A message that is not recognised is quoted as a provider error: a wrong name would lead to a
+wrong fix.
 """
 
 import re
@@ -17,13 +17,13 @@ _CONFLICT = r"already ?exists|Error 409|^409 "
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A message of Google's or Pulumi's, understood as far as it can be."""
+    """A classified message of Google or Pulumi."""
 
     failure: Failure
     why: str
-    """The cause in our words, as the end of "... did not come up: "; without a full stop."""
+    """The cause, as the end of "... did not come up: "; without a full stop."""
     fix: str
-    """The command or step that mends it."""
+    """The command or step that fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Sign:
     pattern: str
     why: str
     fix: str = ""
-    """With the groups of the pattern in braces; empty for the catalogue's."""
+    """Groups of the pattern are in braces; empty for the catalogue's."""
 
 
 _SIGNS: Sequence[_Sign] = (
@@ -40,24 +40,24 @@ _SIGNS: Sequence[_Sign] = (
         Failure.NO_CAPACITY,
         r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|GCE_STOCKOUT|does not have (?:enough|sufficient)"
         r" (?:resources|capacity)|not have enough resources|out of (?:capacity|resources)",
-        "the zone has no such machines at the moment, though the quota allows them",
+        "the zone has no such machines at the moment, although the quota allows them",
     ),
     _Sign(
         Failure.API_OFF,
         r"(?P<api>[a-z]+\.googleapis\.com) has not been used in project (?P<project>[\w.:-]+)",
-        "the API {api} is switched off in the project {project}",
+        "the API {api} is not enabled in the project {project}",
         "gcloud services enable {api} --project {project}, then wait a minute",
     ),
     _Sign(
         Failure.API_OFF,
         r"SERVICE_DISABLED|accessNotConfigured|it is disabled|API has not been used",
-        "an API is switched off in the project",
+        "an API is not enabled in the project",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"Error 429|^429 |rate.?limit.?exceeded|too many requests",
-        "Google went on answering that requests are too many",
-        "wait some minutes, then the same command again",
+        "Google kept rejecting requests as too many",
+        "wait some minutes, then repeat the command",
     ),
     _Sign(
         Failure.QUOTA,
@@ -82,73 +82,73 @@ _SIGNS: Sequence[_Sign] = (
         r"PERMISSION_DENIED|insufficientPermissions|Error 40[13]|^40[13] |forbidden"
         r"|does not have permission|has no \S+ permission|missing required authentication"
         r"|could not find default credentials|invalid_grant|oauth2: cannot fetch token",
-        "the account may not do this, or nobody is logged in",
+        "the account has no permission, or is not logged in",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         _CONFLICT,
-        "something of the same name is there that the state does not know",
+        "a resource of the same name exists but is not in the state",
         "python -m experiment recover --stack STACK",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"timeout while waiting|timed out|context deadline exceeded|DEADLINE_EXCEEDED",
         "Google did not finish in time",
-        "python -m experiment recover --stack STACK shows what there is",
+        "python -m experiment recover --stack STACK shows what exists",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"connection refused|no such host|Connection reset|Cannot reach|error reading from server"
         r"|EOF|transport is closing|did not begin responding",
         "a provider died, or Google could not be reached",
-        "python -m experiment recover --stack STACK, then the same command again",
+        "python -m experiment recover --stack STACK, then repeat the command",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"Error 50[0234]|^50[0234] |backendError|UNAVAILABLE|internalError|try again (?:later|in)",
         "Google's API was not available",
-        "wait some minutes, then the same command again",
+        "wait some minutes, then repeat the command",
     ),
 )
 
 
 def explain(text: str, stack: str = "STACK") -> Explained:
-    """Say what a message means.
+    """Classify a message.
 
     Args:
-        text: of the engine, a provider or an API; any length, any lines.
-        stack: put into the fixes.
+        text: of the engine, a provider or an API.
+        stack: for the fixes.
     """
-    said = _said(text)
+    plain = _plain(text)
     for sign in _SIGNS:
-        match = re.search(sign.pattern, said, re.IGNORECASE)
+        match = re.search(sign.pattern, plain, re.IGNORECASE)
         if match is None:
             continue
         names = {name: value or "" for name, value in match.groupdict().items()}
         fix = (sign.fix or CATALOGUE[sign.failure].fix).replace("STACK", stack)
-        why = f"{sign.why.format(**names)} ({_shortened(said)})"
+        why = f"{sign.why.format(**names)} ({_shortened(plain)})"
         return Explained(sign.failure, why, fix.format(**names) if names else fix)
     failure = Failure.PROVIDER_ERROR
-    return Explained(failure, _shortened(said), CATALOGUE[failure].fix.replace("STACK", stack))
+    return Explained(failure, _shortened(plain), CATALOGUE[failure].fix.replace("STACK", stack))
 
 
 def failure_of(text: str) -> Failure | None:
-    """The failure that a message tells of by name, None for one that is not recognised."""
-    said = _said(text)
-    found = (sign.failure for sign in _SIGNS if re.search(sign.pattern, said, re.IGNORECASE))
+    """Return the failure of a message, None if it is not recognised."""
+    plain = _plain(text)
+    found = (sign.failure for sign in _SIGNS if re.search(sign.pattern, plain, re.IGNORECASE))
     return next(found, None)
 
 
 def is_conflict(text: str) -> bool:
-    """Whether a message says that something of the same name exists."""
-    return re.search(_CONFLICT, _said(text), re.IGNORECASE) is not None
+    """Return whether a message says that a resource of the same name exists."""
+    return re.search(_CONFLICT, _plain(text), re.IGNORECASE) is not None
 
 
-def _said(text: str) -> str:
-    """One line, without Pulumi's marks of colour and Python's tracebacks."""
+def _plain(text: str) -> str:
+    """One line, without Pulumi's colour codes and Python's tracebacks."""
     plain = re.sub(r"<\{%[^%]*%\}>", "", text).partition("Traceback (most recent call")[0]
     return " ".join(plain.split())
 
 
-def _shortened(said: str) -> str:
-    return (said if len(said) <= _LONGEST else said[: _LONGEST - 3] + "...").rstrip(". ")
+def _shortened(plain: str) -> str:
+    return (plain if len(plain) <= _LONGEST else plain[: _LONGEST - 3] + "...").rstrip(". ")

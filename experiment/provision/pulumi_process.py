@@ -1,9 +1,9 @@
-"""Pulumi's CLI as a process: kept out of the terminal's reach, and what one leaves that was killed.
+"""Runs the Pulumi CLI in its own session; cleans up after one that was killed.
 
-Ctrl-C in a terminal goes to every process of the foreground group. The CLI would take the second
-one as an order to stop at once, which leaves a cluster that no state knows. So it runs in a session
-of its own: a first interruption is passed on to it once, as the wish to stop after what is under
-way, and its end is waited for.
+Ctrl-C in a terminal goes to every process of the foreground group. The CLI takes a second one as
+an order to stop at once, which leaves a cluster that is in no state. So it runs in its own session:
+the first interruption is forwarded once, which stops it after the operations in progress, and the
+runner waits for its end.
 """
 
 import json
@@ -28,23 +28,23 @@ Hear = Callable[[str], None] | None
 _FILES = "file://"
 _PROC = Path("/proc/self").parent
 _DEAD = ("Z", "X")
-"""States of a process that has ended and that its parent has not asked for (proc(5))."""
+"""States of a process that has ended (proc(5))."""
 _LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 
 
 class ApartCommand(automation.PulumiCommand):
-    """The CLI on PATH, in a session of its own.
+    """The CLI on PATH, in its own session.
 
     Args:
-        tell_to_wait: called when the user interrupts while the CLI is stopping.
+        ask_to_wait: called when the user interrupts again while the CLI is stopping.
 
     Raises:
         FileNotFoundError: there is none on PATH.
     """
 
-    def __init__(self, tell_to_wait: Callable[[], None]) -> None:
+    def __init__(self, ask_to_wait: Callable[[], None]) -> None:
         super().__init__()
-        self._tell_to_wait = tell_to_wait
+        self._ask_to_wait = ask_to_wait
 
     def run(
         self,
@@ -54,7 +54,7 @@ class ApartCommand(automation.PulumiCommand):
         on_output: Hear = None,
         on_error: Hear = None,
     ) -> automation.CommandResult:
-        """Run a command without questions and wait for its end.
+        """Run a command non-interactively and wait for its end.
 
         Raises:
             automation.CommandError: it failed.
@@ -76,7 +76,7 @@ class ApartCommand(automation.PulumiCommand):
             err.join()
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
-            with interrupts_wait(self._tell_to_wait):
+            with interrupts_wait(self._ask_to_wait):
                 out.join()
                 err.join()
                 process.wait()
@@ -89,7 +89,7 @@ class ApartCommand(automation.PulumiCommand):
 
 
 class _Reader(threading.Thread):
-    """Reads what a process prints until it ends."""
+    """Reads the output of a process until it ends."""
 
     def __init__(self, stream: IO[str] | None, hear: Hear) -> None:
         super().__init__(daemon=True)
@@ -123,7 +123,7 @@ class LockHolder:
 
     @property
     def may_live(self) -> bool:
-        """It is on another machine, or lives on this one."""
+        """It is on another machine, or alive on this one."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -136,10 +136,7 @@ class LockHolder:
 
 
 def _is_pulumi(pid: int) -> bool:
-    """Whether a process is not one that ended unnoticed, or another one of the same number.
-
-    Where no /proc tells, it counts as Pulumi.
-    """
+    """Whether a pid is a running Pulumi, not a zombie and not reused; True without /proc."""
     if not _PROC.is_dir():
         return True
     try:
@@ -150,22 +147,22 @@ def _is_pulumi(pid: int) -> bool:
 
 
 def lock_holders(message: str) -> list[LockHolder]:
-    """Who holds the locks that an error of the CLI names; empty for a backend that names nobody."""
+    """Return the lock holders named in an error of the CLI; empty if the backend names none."""
     return [LockHolder(found["host"], int(found["pid"])) for found in _LOCKED_BY.finditer(message)]
 
 
-def mend_state_files(backend: str) -> list[Path]:
-    """Remove what a killed CLI left half-written beside the states of a backend of files.
+def repair_state_files(backend: str) -> list[Path]:
+    """Remove the half-written files that a killed CLI left in a backend of files.
 
-    The states themselves are replaced as a whole, but each has a file NAME.attrs with its content
-    type that is not; cut short it makes its state unreadable, and missing it does no harm
+    The states themselves are replaced atomically, but each has a file NAME.attrs with its content
+    type that is not: truncated it makes the state unreadable, while a missing one does no harm
     (gocloud.dev/blob/fileblob).
 
     Args:
-        backend: the backend's URL; of another kind than file:// nothing is done.
+        backend: the backend's URL; only file:// is repaired.
 
     Returns:
-        What was removed.
+        The removed files.
     """
     if not backend.startswith(_FILES):
         return []

@@ -1,8 +1,7 @@
-"""One stack's life through Pulumi's Automation API: the only module that knows it.
+"""One stack through Pulumi's Automation API.
 
-It works on the copies of experiment.provision.stack_files. It never sets configuration: that is the
-user's, by `pulumi config set`. What Google itself says is asked in
-experiment.provision.stack_cluster.
+It works on the copies of experiment.provision.stack_files, and never sets configuration: users do,
+by `pulumi config set`. experiment.provision.stack_cluster checks the results with Google.
 """
 
 import logging
@@ -18,20 +17,19 @@ from pydantic import ValidationError
 from experiment.errors import Failure, PreflightError, ProvisionError, TeardownError
 from experiment.provision import state_repair
 from experiment.provision.provider_messages import Explained, explain, is_conflict
-from experiment.provision.pulumi_process import ApartCommand, lock_holders, mend_state_files
+from experiment.provision.pulumi_process import ApartCommand, lock_holders, repair_state_files
 from experiment.provision.state_repair import Adoption, Deployment, Resource
+from experiment.terminal.progress import Say
 from infra.program import declare
 from schema.stack_outputs import StackOutputs
 
 _PROJECT_NAME = "pull-study"
 _QUIET = {OpType.SAME, OpType.READ, OpType.REFRESH}
 _ROUNDS = 3
-"""An adopted account makes its grants known, an adopted cluster its pools: two rounds, one more."""
+"""Adopting an account reveals its IAM bindings, adopting a cluster its pools: two, plus a spare."""
 
-# An engine that has failed hangs up on its program, of which grpc would print a traceback.
+# grpc would print a traceback when a failed engine closes the connection to its program.
 logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Change:
 
     Attributes:
         op: create, update, replace, delete and the like.
-        resource: it, as wanted.
+        resource: as declared.
         keys: top-level properties that differ.
     """
 
@@ -54,9 +52,9 @@ class StudyStack:
 
     Args:
         name: such as size-64.
-        work_dir: holds the copies.
+        work_dir: has the copies.
         project: Google Cloud project id.
-        say: told what happens, a line each.
+        say: shows progress.
 
     Raises:
         PreflightError: the Pulumi CLI or its backend cannot be used.
@@ -67,25 +65,25 @@ class StudyStack:
         self._project = project
         self._say = say
         self._errors: list[str] = []
-        self._begun = self._done = 0
-        """Resources of the operation under way."""
+        self._started = self._done = 0
+        """Resources of the current operation."""
         self._options = automation.LocalWorkspaceOptions(work_dir=str(work_dir))
         try:
-            self._options.pulumi_command = ApartCommand(self._tell_to_wait)
+            self._options.pulumi_command = ApartCommand(self._ask_to_wait)
             self._stack = self._opened()
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             raise PreflightError(
-                "The Pulumi CLI is not on PATH, and without it no cluster can be made.",
+                "The Pulumi CLI is not on PATH, and a run needs it.",
                 "install it from https://www.pulumi.com/docs/install/",
-            ) from None
+            ) from error
         except automation.CommandError as error:
             raise PreflightError(
                 f"Pulumi cannot open the stack {name}: {_last_line(str(error))}.",
                 "pulumi login, and for the committed stacks: export PULUMI_CONFIG_PASSPHRASE=''",
-            ) from None
+            ) from error
 
     def _opened(self) -> automation.Stack:
-        """Select the stack, or make it; once more where a killed CLI left its state unreadable."""
+        """Select or create the stack; retry once if a killed CLI left its state unreadable."""
         try:
             return self._select()
         except automation.CommandError:
@@ -93,7 +91,7 @@ class StudyStack:
             workspace = automation.LocalWorkspace(
                 work_dir=options.work_dir, pulumi_command=options.pulumi_command
             )
-            if not mend_state_files(workspace.who_am_i().url or ""):
+            if not repair_state_files(workspace.who_am_i().url or ""):
                 raise
             return self._select()
 
@@ -106,39 +104,39 @@ class StudyStack:
         )
 
     def recover(self) -> bool:
-        """Mend what a killed engine left: its lock, and operations that it had begun.
+        """Settle what a killed engine left: its lock and its pending operations.
 
-        Each pending creation is put into the state under the id that it must have, and a refresh
-        keeps it if it exists: `pulumi cancel` and `destroy` alone would leave a cluster that nobody
-        knows of.
+        Each pending creation is added to the state under its deterministic id, and a refresh keeps
+        it if it exists: `pulumi cancel` and `destroy` alone would leave an unknown cluster.
 
         Returns:
-            Whether there was anything to mend.
+            Whether there was a pending operation.
 
         Raises:
-            PreflightError: the stack is locked by someone who lives, or the state cannot be used.
+            PreflightError: a live process locks the stack, or the state cannot be used.
             ProvisionError: the cloud could not be read.
         """
         deployment = self._export()
         pending = deployment.get("pending_operations") or []
         if not pending:
             return False
-        self._say(f"an earlier command was killed while {len(pending)} operations were under way")
-        self._take_in(
+        self._say(f"an earlier command was killed during {len(pending)} operations")
+        self._import_and_refresh(
             state_repair.adopt(deployment, state_repair.pending_creates(deployment), self._project)
         )
         return True
 
     def adopt(self) -> list[str]:
-        """Put into the state what the program wants, the cloud has and the state does not know.
+        """Add to the state what the program declares, the cloud has and the state lacks.
 
-        A killed provider leaves such things without a trace in the state.
+        A killed provider leaves such resources without a trace in the state.
 
         Returns:
-            Names of what was found.
+            URNs of the adopted resources.
 
         Raises:
-            PreflightError: something of a name of ours is not ours, or the state cannot be used.
+            PreflightError: a resource of that name is not this program's, or the state cannot be
+                used.
             ProvisionError: the program cannot be previewed, or the cloud could not be read.
         """
         adopted: list[str] = []
@@ -150,54 +148,54 @@ class StudyStack:
                 if change.op == "create" and change.resource.urn not in tried
             ]
             adoption = state_repair.adopt(self._export(), missing, self._project)
-            tried |= adoption.wanted.keys()
-            if not adoption.wanted:
+            tried |= adoption.declared.keys()
+            if not adoption.declared:
                 break
-            adopted += self._take_in(adoption)
+            adopted += self._import_and_refresh(adoption)
         for urn in adopted:
-            self._say(f"found {urn.rpartition('::')[2]} in the cloud, unknown to the state")
+            self._say(f"adopted {urn.rpartition('::')[2]}, which the state did not have")
         return adopted
 
-    def _take_in(self, adoption: Adoption) -> list[str]:
-        """Import a state and refresh it; URNs of what was put in and exists."""
+    def _import_and_refresh(self, adoption: Adoption) -> list[str]:
+        """Import a state and refresh it; return the URNs of added resources that exist."""
         self._import(adoption.deployment)
         self._run("refreshed", self._stack.refresh)
         deployment = self._export()
-        there = state_repair.found(deployment, adoption.wanted)
-        if foreign := state_repair.strangers(deployment, adoption.wanted):
+        existing = state_repair.found(deployment, adoption.declared)
+        if foreign := state_repair.foreign_resources(deployment, adoption.declared):
             urns = {entry["urn"] for entry in deployment["resources"] if entry["id"] in foreign}
             self._import(state_repair.without(deployment, urns))
             raise PreflightError(
-                f"{' and '.join(foreign)} has a name that the stack {self.name} needs, but is not "
-                "of this program, so it was left alone.",
+                f"{' and '.join(foreign)} has a name that the stack {self.name} needs, but does "
+                "not belong to this program; it was left alone.",
                 "remove or rename it, or use another project",
             )
-        return there
+        return existing
 
     def knows_cluster(self) -> bool:
-        """Whether the state holds the cluster."""
+        """Whether the state has the cluster."""
         return state_repair.entry_of(self._export(), state_repair.CLUSTER) is not None
 
     def is_up(self) -> bool:
-        """Whether the state holds anything in Google Cloud or in the cluster."""
+        """Whether the state has any resource in Google Cloud or in the cluster."""
         resources = self._export().get("resources") or []
         return any(state_repair.is_cloud(entry["type"]) for entry in resources)
 
     def outputs(self) -> StackOutputs | None:
-        """The exports of the last update; None if they are not all there."""
+        """Return the exports of the last update; None if some are missing."""
         try:
             values = {name: output.value for name, output in self._stack.outputs().items()}
             return StackOutputs.model_validate(values)
         except ValidationError:
             return None
         except automation.CommandError as error:
-            raise self._unreadable(error) from None
+            raise self._unreadable(error) from error
 
     def changes(self) -> list[Change]:
-        """What `up` would do; what stays as it is is left out.
+        """Return what `up` would change.
 
         Raises:
-            ProvisionError: the program or a provider refuses.
+            ProvisionError: the program or a provider failed.
         """
         found: list[Change] = []
 
@@ -225,11 +223,11 @@ class StudyStack:
                 f"The stack {self.name} exports no usable {'.'.join(map(str, first['loc']))}: "
                 f"{first['msg']}.",
                 f"pulumi stack output --stack {self.name}",
-            ) from None
+            ) from error
 
     @property
     def met_conflict(self) -> bool:
-        """The last operation failed since something of the same name exists."""
+        """The last operation failed because a resource of the same name exists."""
         return any(map(is_conflict, self._errors))
 
     def destroy(self) -> None:
@@ -244,28 +242,30 @@ class StudyStack:
             raise TeardownError(
                 f"{error.problem.rstrip('.')}; its cluster costs money while it exists.",
                 error.fix,
-            ) from None
+            ) from error
 
-    def _tell_to_wait(self) -> None:
-        self._say("waiting for what is under way, so that nothing is left that nobody knows of")
+    def _ask_to_wait(self) -> None:
+        self._say(
+            "waiting for the operations in progress, so that no resource is left without a state"
+        )
 
     def _run(self, done: str, operation: Callable[..., Any]) -> Any:
-        """Run an operation of the engine, after taking away a dead process's lock."""
+        """Run an operation of the engine, after removing a dead process's lock."""
         self._errors.clear()
-        self._begun = self._done = 0
+        self._started = self._done = 0
         try:
             return self._guarded(lambda: operation(on_event=self._on_event))
         except automation.CommandError as error:
             why = self._why(str(error))
             raise ProvisionError(
                 f"The stack {self.name} was not {done}: {why.why}.", why.fix, failure=why.failure
-            ) from None
+            ) from error
 
     def _export(self) -> Deployment:
         try:
             return dict(self._stack.export_stack().deployment or {})
         except automation.CommandError as error:
-            raise self._unreadable(error) from None
+            raise self._unreadable(error) from error
 
     def _import(self, deployment: Deployment) -> None:
         state = automation.Deployment(version=3, deployment=deployment)
@@ -276,7 +276,7 @@ class StudyStack:
                 f"The state of stack {self.name} cannot be written: {_last_line(str(error))}.",
                 f"pulumi stack export --stack {self.name}",
                 failure=Failure.PROVIDER_ERROR,
-            ) from None
+            ) from error
 
     def _unreadable(self, error: automation.CommandError) -> PreflightError:
         return PreflightError(
@@ -292,19 +292,18 @@ class StudyStack:
             return operation()
 
     def _unlock(self, message: str) -> None:
-        """Take away the lock of a dead process of this machine, and of no other."""
+        """Remove the lock of a dead process of this machine, and no other."""
         holders = lock_holders(message)
         for holder in holders:
             if holder.may_live:
                 raise PreflightError(
-                    f"The stack {self.name} is in use by process {holder.pid} on {holder.host}, "
-                    "and two at once would break its state.",
-                    f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",
+                    f"The stack {self.name} is in use by process {holder.pid} on {holder.host}.",
+                    f"wait for it, or if it has ended: pulumi cancel --stack {self.name}",
                 )
         if not holders:
             raise PreflightError(
-                f"Another update of the stack {self.name} is under way.",
-                f"wait for it, or if it is gone: pulumi cancel --stack {self.name}",
+                f"Another update of the stack {self.name} is in progress.",
+                f"wait for it, or if it has ended: pulumi cancel --stack {self.name}",
             )
         self._stack.cancel()
 
@@ -324,18 +323,18 @@ class StudyStack:
     def _say_step(self, metadata: Any, outcome: str) -> None:
         if metadata.op not in _QUIET and state_repair.is_cloud(metadata.type):
             kind, name = metadata.type.rpartition(":")[2], metadata.urn.rpartition("::")[2]
-            self._begun += outcome != "done"
+            self._started += outcome != "done"
             self._done += outcome == "done"
             self._say(
-                f"{self._done} of {self._begun} resources begun are done: "
+                f"{self._done} of {self._started} started resources are done: "
                 f"{metadata.op.value} {kind} {name} {outcome}"
             )
 
-    def _why(self, said: str) -> Explained:
-        """The most telling of the engine's errors: one with a name of its own, else the first."""
-        told = [line for line in self._errors if line.strip() and "update failed" not in line]
-        found = [explain(line, self.name) for line in told] or [
-            explain(_last_line(said), self.name)
+    def _why(self, text: str) -> Explained:
+        """Return the most specific of the engine's errors, else the first."""
+        lines = [line for line in self._errors if line.strip() and "update failed" not in line]
+        found = [explain(line, self.name) for line in lines] or [
+            explain(_last_line(text), self.name)
         ]
         named = (each for each in found if each.failure is not Failure.PROVIDER_ERROR)
         return next(named, found[0])

@@ -258,8 +258,8 @@ class StackCluster:
         except ProvisionError as error:
             if found is not None and not self.stack.knows_cluster():
                 raise TeardownError(
-                    f"The cluster {found.name} is missing in the state of {self.name} and could not "
-                    f"be adopted: {error.problem}",
+                    f"The cluster {found.name} is missing in the state of {self.name} and could "
+                    f"not be adopted: {error.problem}",
                     self._delete_command(),
                 ) from error
             self.say(f"resources missing in the state could not be searched for: {error.problem}")

@@ -1,8 +1,8 @@
-"""Pulumi.yaml and the stack files: which stacks there are, and a run's own copies of them.
+"""Pulumi.yaml and the stack files: the list of stacks, and a run's copies of them.
 
-Creating a stack rewrites its file, so a run works on copies in its folder: committed files stay as
-they are, and the run keeps what was used. What the files say is read in
-experiment.provision.stack_settings.
+Creating a stack rewrites its file, so a run works on copies in its folder: the committed files do
+not change, and the run keeps what it used. experiment.provision.stack_settings reads their content;
+this module is imported for --help and must not import infra.
 """
 
 import re
@@ -14,20 +14,20 @@ import yaml
 from experiment.errors import PlanError
 
 PROJECT_DIR = Path(__file__).parents[2]
-"""Where Pulumi.yaml and the stack files are."""
+"""Folder of Pulumi.yaml and the stack files."""
 
 DEADLINE_KEY = "pull-study:expiresAt"
-"""The key by which a user sets a cluster's deadline."""
+"""The key that sets a cluster's deadline."""
 
 
 def stack_names(root: Path = PROJECT_DIR) -> list[str]:
-    """All stacks that have a file, smallest cluster first."""
+    """Return all stacks that have a file, smallest cluster first."""
     names = [path.name[len("Pulumi.") : -len(".yaml")] for path in root.glob("Pulumi.*.yaml")]
     return sorted(names, key=lambda name: (int((re.findall(r"\d+", name) or ["0"])[0]), name))
 
 
 def node_count(stack: str) -> int | None:
-    """Measured nodes of a stack, as its file has them; None where it does not say.
+    """Return the measured nodes of a stack, from its file; None if not set there.
 
     Raises:
         PlanError: there is no such stack.
@@ -38,7 +38,7 @@ def node_count(stack: str) -> int | None:
 
 
 def require_stack(stack: str, root: Path = PROJECT_DIR) -> Path:
-    """The committed file of a stack.
+    """Return the committed file of a stack.
 
     Raises:
         PlanError: there is none.
@@ -46,14 +46,14 @@ def require_stack(stack: str, root: Path = PROJECT_DIR) -> Path:
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         raise PlanError(
-            f"There is no stack {stack!r}: no file {path.name} says what its cluster is.",
+            f"There is no stack {stack!r}: {path.name} does not exist.",
             f"choose one of {', '.join(stack_names(root))}, or add {path.name}",
         )
     return path
 
 
 def copy_stack_files(stack: str, work_dir: Path) -> None:
-    """Put Pulumi.yaml and the stack's file into a run's folder.
+    """Copy Pulumi.yaml and the stack's file into a run's folder.
 
     Raises:
         PlanError: there is no file for this stack.
@@ -65,12 +65,12 @@ def copy_stack_files(stack: str, work_dir: Path) -> None:
 
 
 def set_deadline(stack: str, work_dir: Path, until: str) -> None:
-    """Put the time at which the cluster deletes itself into a run's own copy of the stack's file.
+    """Write the time of the automatic deletion into a run's copy of the stack's file.
 
     Args:
         stack: its name.
         work_dir: holds the copies.
-        until: such as 2026-11-25T03:00Z; empty to leave it to deadlineHours and the exports.
+        until: such as 2026-11-25T03:00Z; empty for deadlineHours and the exports.
 
     Raises:
         PlanError: the copy cannot be read.
@@ -83,5 +83,5 @@ def set_deadline(stack: str, work_dir: Path, until: str) -> None:
         if until:
             config[DEADLINE_KEY] = until
     except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from None
+        raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from error
     path.write_text(yaml.safe_dump(content), "utf-8")

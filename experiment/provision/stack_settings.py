@@ -1,6 +1,6 @@
-"""What a stack's settings say before it is up, and what infra knows of a cluster that is there.
+"""A stack's settings before it is up, and what infra knows about a running cluster.
 
-Reads the copies of experiment.provision.stack_files; it calls neither Pulumi nor Google.
+Reads the copies of experiment.provision.stack_files; calls neither Pulumi nor Google.
 """
 
 import json
@@ -15,16 +15,18 @@ from experiment.errors import PlanError
 from experiment.provision.google_api import ClusterState
 from infra.cluster import kubeconfig
 from infra.config import parse_settings
+from infra.expiry import EXPORT_FORMAT, LABEL_FORMAT
 from infra.needs import StackNeeds, stack_needs
 from infra.prices import CLUSTER_USD_PER_HOUR, LOCAL_SSD_GB, MACHINE_TYPES, usd_per_hour
 from infra.program import cluster_usd_per_hour
 from infra.settings import NAMESPACE
 from schema.names import PROJECT_VARIABLE
+from schema.stack_outputs import StackOutputs
 
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """What a stack's settings say before it is up."""
+    """A stack's settings, as the runner needs them."""
 
     project: str
     location: str
@@ -32,24 +34,24 @@ class StackFacts:
     node_count: int
     machine_type: str
     disk_gb: int
-    """Where a measured node unpacks images: its local SSDs, or else its boot disk."""
+    """Of a measured node, where images are unpacked: local SSDs, or else the boot disk."""
     usd_per_hour: float
     needs: StackNeeds
-    """What it asks of Google before it can be made."""
+    """What it requires of Google before it can be created."""
 
 
 def stack_facts(stack: str, work_dir: Path) -> StackFacts:
-    """Read the settings of the stack's copy in a run's folder.
+    """Read the settings of a stack's file in a folder.
 
     Raises:
-        infra.config.SettingsError: a setting breaks a rule.
+        infra.config.SettingsError: a setting is not valid.
         PlanError: the stack's file cannot be read.
     """
     path = work_dir / f"Pulumi.{stack}.yaml"
     try:
         config = (yaml.safe_load(path.read_text("utf-8")) or {}).get("config") or {}
     except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from None
+        raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from error
     prefix = f"{NAMESPACE}:"
     values = {
         key.removeprefix(prefix): value if isinstance(value, str) else json.dumps(value)
@@ -71,7 +73,7 @@ def stack_facts(stack: str, work_dir: Path) -> StackFacts:
 
 
 def price_of(cluster: ClusterState) -> float | None:
-    """US dollars an hour of a cluster that is there, at list prices; None for unknown machines."""
+    """Return a running cluster's list price in USD an hour; None for unknown machine types."""
     if any(pool.machine_type not in MACHINE_TYPES for pool in cluster.pools):
         return None
     pools = (
@@ -88,5 +90,20 @@ def price_of(cluster: ClusterState) -> float | None:
 
 
 def cluster_kubeconfig(cluster: ClusterState) -> str:
-    """Kubeconfig (YAML) of a cluster that is there; it holds no credential."""
+    """Return the kubeconfig (YAML) of a running cluster; it holds no credential."""
     return kubeconfig(cluster.name, cluster.endpoint, cluster.authority)
+
+
+def label_deadline(label: str) -> datetime | None:
+    """Return the time in a cluster's label `expires`; None if it is not one."""
+    try:
+        return datetime.strptime(label, LABEL_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def exported_deadline(outputs: StackOutputs | None) -> datetime | None:
+    """Return the time in a stack's export `expires_at`; None if there is none."""
+    if not outputs or not outputs.expires_at:
+        return None
+    return datetime.strptime(outputs.expires_at, EXPORT_FORMAT).replace(tzinfo=UTC)

@@ -1,9 +1,8 @@
-"""A stack's state, mended: what exists in the cloud is put into it under the id that it must have.
+"""Repairs a stack's state: adds resources under the id that they must have in the cloud. Pure.
 
-Works on a deployment as `pulumi stack export` prints it, and talks to nobody. An entry put in here
-holds what the program asks for and no more; a refresh by the engine then reads what is really
-there, and drops what is not. That is possible since all names in the cloud are deterministic, but
-for the bucket's, which outlives its stack anyway.
+Works on a deployment as printed by `pulumi stack export`. An added entry holds only the declared
+inputs; a refresh by the engine then reads the real resource, or drops the entry. All names in the
+cloud are deterministic except the bucket's, which outlives its stack anyway.
 """
 
 import uuid
@@ -12,25 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Deployment = dict[str, Any]
-"""As `pulumi stack export` prints it, without the envelope."""
+"""As printed by `pulumi stack export`, without the envelope."""
 
 CLUSTER = "gcp:container/cluster:Cluster"
 _UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""The engine's mark of a value that is known only after an update."""
+"""The engine's placeholder of a value that is known only after an update."""
 _GOOGLE_PROVIDER = "pulumi:providers:gcp"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a type of resource is found in the cloud, and by what it is known to be ours."""
+    """How a type of resource is found in the cloud and recognised as this program's."""
 
     resource_id: str
-    """With inputs in braces."""
+    """Inputs are in braces."""
     mark: str = ""
-    """The property that holds words of this program; empty where the id itself has them."""
+    """The property with this program's words; empty if the id has them."""
 
 
-_KINDS: Mapping[str, _Kind] = {
+ADOPTED: Mapping[str, _Kind] = {
     "gcp:serviceaccount/account:Account": _Kind(
         "projects/{project}/serviceAccounts/{accountId}@{project}.iam.gserviceaccount.com",
         "displayName",
@@ -48,22 +47,24 @@ _KINDS: Mapping[str, _Kind] = {
         "projects/{project}/locations/{location}/clusters/{cluster}/nodePools/{name}"
     ),
 }
-"""In the order in which they are made: each may depend on those before it."""
-_RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
+"""In order of creation: each may depend on those before it."""
+IDEMPOTENT = frozenset({"gcp:projects/service:Service"})
+"""Types whose creation succeeds if the resource exists: they need no adoption."""
+_RANK = {kind: rank for rank, kind in enumerate(ADOPTED)}
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource that the program wants and the state does not know.
+    """A resource that the program declares and the state lacks.
 
     Attributes:
         urn: Pulumi's name of it.
         type: the type token.
-        inputs: as far as they are known.
+        inputs: the known ones.
         parent: URN; empty for none.
         provider: URN and id of its provider.
-        custom: it is a real one, not a component.
-        retained: it stays when the stack goes.
+        custom: a real resource, not a component.
+        retained: it outlives the stack.
     """
 
     urn: str
@@ -77,30 +78,30 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """A state with entries put in.
+    """A state with added entries.
 
     Attributes:
-        deployment: to be imported, then refreshed.
-        wanted: inputs of what was put in, by URN.
+        deployment: to import, then refresh.
+        declared: inputs of the added resources, by URN.
     """
 
     deployment: Deployment
-    wanted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def is_cloud(resource_type: str) -> bool:
-    """Whether a type is a thing in the cloud or the cluster, neither provider nor component."""
+    """Return whether a type is a resource in the cloud or the cluster."""
     return not resource_type.startswith(("pulumi:", "pull-study:"))
 
 
 def entry_of(deployment: Deployment, resource_type: str) -> dict[str, Any] | None:
-    """The first entry of a type; None if the state has none."""
+    """Return the first entry of a type; None if there is none."""
     resources = deployment.get("resources") or []
     return next((entry for entry in resources if entry["type"] == resource_type), None)
 
 
 def pending_creates(deployment: Deployment) -> list[Resource]:
-    """What a killed engine was making when it died."""
+    """Return what a killed engine was creating."""
     return [
         Resource(
             urn=pending["resource"]["urn"],
@@ -115,13 +116,13 @@ def pending_creates(deployment: Deployment) -> list[Resource]:
     ]
 
 
-def adopt(deployment: Deployment, wanted: Sequence[Resource], project: str) -> Adoption:
-    """Put what may exist into the state; pending operations are settled by it.
+def adopt(deployment: Deployment, declared: Sequence[Resource], project: str) -> Adoption:
+    """Add what may exist to the state; this settles pending operations.
 
     Args:
-        deployment: the state; it stays as it is.
-        wanted: parents and providers before those that need them.
-        project: Google Cloud project of resources that name none.
+        deployment: the state; not modified.
+        declared: parents and providers first.
+        project: Google Cloud project of resources without one.
     """
     present = list(deployment.get("resources") or [])
     known = {entry["urn"] for entry in present}
@@ -130,9 +131,9 @@ def adopt(deployment: Deployment, wanted: Sequence[Resource], project: str) -> A
         for entry in present
         if entry["type"].startswith("pulumi:providers:")
     }
-    frames: list[dict[str, Any]] = []
-    things: list[dict[str, Any]] = []
-    for resource in wanted:
+    parents: list[dict[str, Any]] = []
+    adopted: list[dict[str, Any]] = []
+    for resource in declared:
         if resource.urn in known:
             continue
         entry = _entry(resource, project, providers)
@@ -140,46 +141,48 @@ def adopt(deployment: Deployment, wanted: Sequence[Resource], project: str) -> A
             continue
         if entry["type"] == _GOOGLE_PROVIDER:
             providers[entry["urn"]] = f"{entry['urn']}::{entry['id']}"
-        (things if resource.type in _KINDS else frames).append(entry)
+        (adopted if resource.type in ADOPTED else parents).append(entry)
         known.add(resource.urn)
-    things.sort(key=lambda entry: _RANK[entry["type"]])
-    for entry in things:
-        entry["dependencies"] = _before(entry["type"], [*present, *things])
+    adopted.sort(key=lambda entry: _RANK[entry["type"]])
+    for entry in adopted:
+        entry["dependencies"] = _before(entry["type"], [*present, *adopted])
     state = {key: value for key, value in deployment.items() if key != "pending_operations"}
-    state["resources"] = [*present, *frames, *things]
-    return Adoption(state, {entry["urn"]: entry["inputs"] for entry in things})
+    state["resources"] = [*present, *parents, *adopted]
+    return Adoption(state, {entry["urn"]: entry["inputs"] for entry in adopted})
 
 
-def found(deployment: Deployment, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """URNs of what was put in and is there after a refresh."""
-    return [entry["urn"] for entry in deployment.get("resources") or [] if entry["urn"] in wanted]
+def found(deployment: Deployment, declared: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the URNs of added resources that exist after a refresh."""
+    return [entry["urn"] for entry in deployment.get("resources") or [] if entry["urn"] in declared]
 
 
-def strangers(deployment: Deployment, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Ids of what was put in and exists, but does not bear the words by which it would be ours."""
+def foreign_resources(
+    deployment: Deployment, declared: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return ids of added resources whose labels, title or description are not this program's."""
     return [
         str(entry["id"])
         for entry in deployment.get("resources") or []
-        if entry["urn"] in wanted and not _is_ours(entry, wanted[entry["urn"]])
+        if entry["urn"] in declared and not _is_ours(entry, declared[entry["urn"]])
     ]
 
 
 def without(deployment: Deployment, urns: Iterable[str]) -> Deployment:
-    """The state without some entries and all mention of them."""
-    gone = set(urns)
+    """Return the state without some entries and their references."""
+    removed = set(urns)
     resources = [
         {
             **entry,
-            "dependencies": [urn for urn in entry.get("dependencies") or [] if urn not in gone],
+            "dependencies": [urn for urn in entry.get("dependencies") or [] if urn not in removed],
         }
         for entry in deployment.get("resources") or []
-        if entry["urn"] not in gone
+        if entry["urn"] not in removed
     ]
     return {**deployment, "resources": resources}
 
 
 def _entry(resource: Resource, project: str, providers: Mapping[str, str]) -> dict[str, Any] | None:
-    """An entry of the state; None for what cannot be named yet, or is made again unasked."""
+    """An entry of the state; None if its id is unknown or its type needs no adoption."""
     entry: dict[str, Any] = {"urn": resource.urn, "type": resource.type, "custom": resource.custom}
     if resource.parent:
         entry["parent"] = resource.parent
@@ -188,7 +191,7 @@ def _entry(resource: Resource, project: str, providers: Mapping[str, str]) -> di
     inputs = {key: value for key, value in resource.inputs.items() if not _has_unknown(value)}
     if resource.type == _GOOGLE_PROVIDER:
         return {**entry, "id": str(uuid.uuid4()), "inputs": inputs, "outputs": inputs}
-    kind = _KINDS.get(resource.type)
+    kind = ADOPTED.get(resource.type)
     provider = providers.get(resource.provider.rpartition("::")[0])
     if kind is None or provider is None:
         return None
@@ -201,7 +204,7 @@ def _entry(resource: Resource, project: str, providers: Mapping[str, str]) -> di
         return None
     if resource.retained:
         entry["retainOnDelete"] = True
-    # The provider reads by properties as well as by id: what is asked for stands for both.
+    # The provider reads by properties as well as by id: inputs serve as both.
     return {
         **entry,
         "id": resource_id,
@@ -212,14 +215,14 @@ def _entry(resource: Resource, project: str, providers: Mapping[str, str]) -> di
 
 
 def _before(resource_type: str, entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What a resource of this type is made after, so that it is removed before."""
+    """What is created before this type of resource, and deleted after it."""
     rank = _RANK[resource_type]
     return [entry["urn"] for entry in entries if _RANK.get(entry["type"], rank) < rank]
 
 
-def _is_ours(entry: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    mark = _KINDS[entry["type"]].mark
-    want, have = asked.get(mark), entry.get("outputs", {}).get(mark)
+def _is_ours(entry: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    mark = ADOPTED[entry["type"]].mark
+    want, have = inputs.get(mark), entry.get("outputs", {}).get(mark)
     if isinstance(want, dict):
         ours = ("project", "stack")
         return {key: want.get(key) for key in ours} == {key: (have or {}).get(key) for key in ours}

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from experiment.run_folder import RunFolder
+from experiment.terminal.progress import Say, silent
 from schema.run_records import Phase
 from schema.stack_outputs import StackOutputs
 
@@ -44,11 +45,17 @@ class _Fake:
 class FakeCluster(_Fake):
     """A cluster that comes up and goes down at once (a Cluster)."""
 
+    name = "size-4"
+    description = "4 x n1-standard-16"
+    machine_type = "n1-standard-16"
     node_count = 4
+    disk_gb = 100
+    usd_per_hour = 3.34
     fresh = True
 
     def __init__(self) -> None:
         super().__init__()
+        self.say: Say = silent
         self.exists = False
         self.left = False
         """A killed runner left it whole."""

@@ -113,7 +113,7 @@ def test_the_cluster_is_gone_at_its_deadline_with_control_plane_and_nodes(place:
     assert not any(place.home.clusters.iterdir())
 
     # The state still knows the cluster; the next command is not confused by that.
-    assert place.cluster().mend() is Presence.PARTS
+    assert place.cluster().repair() is Presence.PARTS
     place.cluster().teardown()
     assert place.there() == []
 

@@ -114,7 +114,7 @@ def test_a_run_after_a_stock_out_removes_what_is_there_and_begins_anew(bed: Bed)
     again.recover(resumed=False)
     assert bed.fleet.clusters == {}
     again.provision()
-    assert bed.cluster().mend() is Presence.WHOLE
+    assert bed.cluster().repair() is Presence.WHOLE
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_whatever_was_killed_the_next_command_leaves_no_orphan(
         cluster.provision()
         assert bed.there() == everything, said
     elif moment.then == "recover":
-        presence = cluster.mend()
+        presence = cluster.repair()
         found = cluster.find()
         assert (found is not None) == cluster.stack.knows_cluster()
         assert presence is not Presence.NOTHING or found is None

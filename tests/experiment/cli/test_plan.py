@@ -9,10 +9,9 @@ import pytest
 from rich.console import Console
 
 from experiment.cli.plan import plan_data, plan_page
-from experiment.plan.open_run import Place
 from experiment.plan.trial_order import order_trials
+from experiment.provision.stack_cluster import Cluster, StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
-from experiment.provision.stack_settings import stack_facts
 from schema.run_records import Layer, PlannedImage, PlannedTrial
 from schema.study import Order, Study
 from tests.experiment.plan.test_trial_order import image
@@ -27,10 +26,10 @@ BASE_BYTES = 2_220_027
 
 
 @pytest.fixture
-def stacks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Place]:
+def stacks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Cluster]:
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.delenv("PULL_STUDY_REHEARSAL", raising=False)
-    return {name: Place(stack_facts(name, PROJECT_DIR)) for name in ("size-4", "size-256")}
+    return {name: StackCluster(name, PROJECT_DIR) for name in ("size-4", "size-256")}
 
 
 def study(order: Order = Order.ASCENDING) -> Study:
@@ -57,44 +56,42 @@ def text_of(parts: Any, width: int = 120) -> str:
     return out.getvalue()
 
 
-def test_the_plan_as_data(stacks: dict[str, Place]) -> None:
+def test_the_plan_as_data(stacks: dict[str, Cluster]) -> None:
     trials = order_trials(study(), IMAGES, 1)
-    told = json.loads(json.dumps(plan_data(study(), 1, trials, orders(IMAGES, study()), stacks)))
-    assert [trial["warm_bytes"] for trial in told["trials"]] == [0, 2000, 1000]
-    assert [trial["warm"] for trial in told["trials"]] == [False, True, True]
-    assert told["trials"][0]["reference"] == IMAGES[0].reference
-    by_order = {each["order"]: each for each in told["orders"]}
-    assert (by_order["ascending"]["warm_bytes"], by_order["ascending"]["warm_trials"]) == (3000, 2)
-    assert by_order["descending"]["warm_bytes"] == 3000
-    small, large = told["stacks"]
+    shown = json.loads(json.dumps(plan_data(study(), 1, trials, stacks)))
+    assert [trial["warm_bytes"] for trial in shown["trials"]] == [0, 2000, 1000]
+    assert [trial["warm"] for trial in shown["trials"]] == [False, True, True]
+    assert shown["trials"][0]["reference"] == IMAGES[0].reference
+    small, large = shown["stacks"]
     assert (small["nodes"], small["cells"], large["cells"]) == (4, 12, 768)
     assert small["fits"]
-    for stack in told["stacks"]:
+    for stack in shown["stacks"]:
         for name in ("hours", "usd"):
             assert stack[name]["lowest"] < stack[name]["expected"] < stack[name]["highest"]
         assert stack["usd"]["expected"] == pytest.approx(
             stack["hours"]["expected"] * stack["usd_per_hour"], rel=0.01
         )
-    assert "original study" in told["rates"]
-    assert told["rehearsal"] is None
+    assert "original study" in shown["rates"]
+    assert shown["rehearsal"] is None
 
 
-def test_the_plan_as_a_page(stacks: dict[str, Place]) -> None:
+def test_the_plan_as_a_page(stacks: dict[str, Cluster]) -> None:
     trials = order_trials(study(), IMAGES, 1)
-    page = text_of(plan_page(study(), 1, trials, orders(IMAGES, study()), stacks))
-    assert page.startswith("Study s: 3 trials, order ascending, 1 of each image.\n")
-    assert "│ ascending  │ 0.0 MB │ 0.0 MB │               2 of 3 │" in page
+    page = text_of(plan_page(study(), 1, trials, stacks))
+    assert page.startswith("Study s: 3 trials, order ascending, repetitions per image: 1.\n")
     assert "100.0% warm-layers" in page
     assert "4 x n1-standard-16" in page
-    assert "All together:" in page
+    assert "Total:" in page
     assert "TOO SMALL" not in page
 
 
-def test_a_shuffled_plan_tells_its_seed_and_a_small_disk_is_said(stacks: dict[str, Place]) -> None:
+def test_a_shuffled_plan_shows_its_seed_and_a_disk_that_is_too_small(
+    stacks: dict[str, Cluster],
+) -> None:
     large = tuple(image(60_000_000_000 + n, f"l{n}") for n in range(3))
     shuffled = study(Order.SHUFFLED)
     trials = order_trials(shuffled, large, 7)
-    page = text_of(plan_page(shuffled, 7, trials, orders(large, shuffled), stacks))
+    page = text_of(plan_page(shuffled, 7, trials, stacks))
     assert "order shuffled, seed 7," in page
     assert "TOO SMALL" in page
 

@@ -155,9 +155,9 @@ def test_time_adds_up(folder: RunFolder) -> None:
     assert sum(told["parts"].values()) == pytest.approx(190)
 
 
-@pytest.mark.parametrize("command", ["ledger", "time", "collect"])
-def test_a_run_that_is_not_there_is_said(folder: RunFolder, command: str) -> None:
-    code, output = call(command, "gone")
+@pytest.mark.parametrize("command", ["ledger", "time", "collect", "run --resume"])
+def test_a_run_that_does_not_exist_is_refused(folder: RunFolder, command: str) -> None:
+    code, output = call(*command.split(), "gone")
     assert code == ExitCode.USAGE
     assert output == (
         "There is no run 'gone' in data/runs.\n  Fix: ls data/runs shows the runs at hand"

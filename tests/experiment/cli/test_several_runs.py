@@ -1,4 +1,4 @@
-"""Several runs at once; a script stands in for each run's process, so that any end can be had."""
+"""Several runs at once; a script replaces each run's process, so that it can end in any way."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from experiment.cli.several_runs import carry_out_all
-from experiment.plan.open_run import Place, Planned
-from experiment.plan.request import RUNS, Manner
+from experiment.plan.open_run import Planned
+from experiment.plan.request import RUNS, RunOptions
+from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
-from experiment.provision.stack_settings import stack_facts
 from experiment.run_folder import RunFolder
+from experiment.terminal.progress import Progress
 from experiment.terminal.views import PatientConsole, PlainView
 from schema.errors import ExitCode
 from schema.run_records import RunRecord
@@ -64,15 +65,15 @@ def plans(*stacks: str) -> list[Planned]:
         folder = RunFolder.create(RUNS, stack)
         record: RunRecord = run_record(run_id=stack, stack=stack)
         folder.write_run(record)
-        place = Place(stack_facts(stack, PROJECT_DIR))
-        found.append(Planned(folder, record, place, attempt=1))
+        found.append(Planned(folder, record, StackCluster(stack, PROJECT_DIR), attempt=1))
     return found
 
 
 def carry_out(planned: list[Planned], parallel: int = 1) -> tuple[int, str]:
     text = io.StringIO()
-    view = PlainView(PatientConsole(file=text, width=120))
-    return carry_out_all(planned, Manner(agreed=True, parallel=parallel), view), text.getvalue()
+    progress = Progress(PlainView(PatientConsole(file=text, width=120)), lambda _line: None)
+    code = carry_out_all(planned, RunOptions(parallel=parallel), progress)
+    return code, text.getvalue()
 
 
 def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,15 +92,15 @@ def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch
     assert "what the parent has said already" not in output
     assert "│ size-4  │     4 │   0/8 │     0.0 │ 0.00 │ quota: Too few CPUs. │" in output
     assert "│ size-8  │     8 │ 16/16 │     3.2 │ 0.34 │ ok" in output
-    assert "  to go on: python -m experiment run --resume size-4\n" in output
+    assert "  to continue: python -m experiment run --resume size-4\n" in output
     assert "Report over all: data/reports/s-" in output
 
 
-def test_a_run_that_dies_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_killed_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     each_run_does(monkeypatch, "if run == 'size-4': os.kill(os.getpid(), signal.SIGKILL)")
     code, output = carry_out(plans("size-4", "size-8"))
     assert code == 128 + signal.SIGKILL
-    assert "died: The run was ended by signal 9." in output
+    assert "died: The run was killed by signal 9." in output
 
 
 def test_runs_go_in_order_unless_asked_for_several_at_once(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from experiment.errors import PlanError
 from experiment.plan.request import (
     NewRuns,
-    check_new,
+    RunOptions,
     check_resumed,
     chosen_stacks,
     existing_cluster,
+    read_study,
     rehearsal_options,
 )
 from schema.study import Order
@@ -34,7 +36,7 @@ def test_a_stack_named_twice_is_measured_once() -> None:
 
 
 def test_all_sizes_and_named_ones_are_refused() -> None:
-    with pytest.raises(PlanError, match="--all-sizes is every stack named size-N"):
+    with pytest.raises(PlanError, match="--all-sizes and --stack exclude"):
         chosen_stacks(["size-4"], all_sizes=True)
 
 
@@ -54,15 +56,13 @@ def test_what_only_a_rehearsal_has_is_refused_without_one(
 ) -> None:
     with pytest.raises(PlanError) as caught:
         rehearsal_options(rehearse=False, **given)
-    assert caught.value.problem == (
-        f"{option} belongs to a rehearsal, and a real cluster cannot follow it."
-    )
+    assert caught.value.problem == (f"{option} is an option of rehearsals and requires --rehearse.")
     assert "--rehearse" in caught.value.fix
 
 
-def test_a_rehearsal_is_told_what_was_given_and_no_more() -> None:
+def test_a_rehearsal_gets_only_the_options_that_were_given() -> None:
     assert rehearsal_options(rehearse=True) == {}
-    told = rehearsal_options(
+    given = rehearsal_options(
         rehearse=True,
         nodes="simulated",
         speed=20.0,
@@ -70,7 +70,7 @@ def test_a_rehearsal_is_told_what_was_given_and_no_more() -> None:
         faults=Path("f"),
         rate_limits=False,
     )
-    assert told == {
+    assert given == {
         "nodes": "simulated",
         "speed": 20.0,
         "rate_limits": False,
@@ -81,10 +81,10 @@ def test_a_rehearsal_is_told_what_was_given_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"speed": 20.0}, "needs simulated ones"),
-        ({"speed": 0.5, "nodes": "simulated"}, "is no such number"),
-        ({"speed": 5000.0, "nodes": "simulated"}, "is no such number"),
-        ({"scale": 0.0}, "is no fraction"),
+        ({"speed": 20.0}, "requires simulated nodes"),
+        ({"speed": 0.5, "nodes": "simulated"}, "must be between 1 and 1000"),
+        ({"speed": 5000.0, "nodes": "simulated"}, "must be between 1 and 1000"),
+        ({"scale": 0.0}, "above 0 and at most 1"),
     ],
 )
 def test_values_that_cannot_be_are_refused(given: dict[str, Any], words: str) -> None:
@@ -94,7 +94,7 @@ def test_values_that_cannot_be_are_refused(given: dict[str, Any], words: str) ->
 
 def test_an_existing_cluster_needs_its_file(tmp_path: Path) -> None:
     assert existing_cluster(None, "", "") is None
-    with pytest.raises(PlanError, match="no kubeconfig says how to reach it"):
+    with pytest.raises(PlanError, match="require --kubeconfig"):
         existing_cluster(None, "a-context", "")
     with pytest.raises(PlanError, match="There is no kubeconfig at"):
         existing_cluster(tmp_path / "none", "", "")
@@ -111,25 +111,33 @@ def test_an_existing_cluster_needs_its_file(tmp_path: Path) -> None:
 def test_a_new_run_has_a_stack_or_a_cluster_and_not_both(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("{}")
     existing = existing_cluster(tmp_path / "config", "", "")
-    check_new(new())
-    check_new(new(stacks=(), existing=existing))
-    with pytest.raises(PlanError, match="has one of them"):
-        check_new(new(existing=existing))
-    with pytest.raises(PlanError, match="what to pull and where"):
-        check_new(new(stacks=()))
+    read_study(new())
+    read_study(new(stacks=(), existing=existing))
+    with pytest.raises(PlanError, match="exclude each other"):
+        read_study(new(existing=existing))
+    with pytest.raises(PlanError, match="A new run needs --study"):
+        read_study(new(stacks=()))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "given",
     [{"study": STUDY}, {"seed": 0}, {"order": Order.ASCENDING}, {"repeat": 2}, {"staging": False}],
 )
-def test_a_resumed_run_is_not_planned_anew(said: dict[str, Any]) -> None:
+def test_a_resumed_run_is_not_planned_again(given: dict[str, Any]) -> None:
     check_resumed(NewRuns((), None, budget_usd=5.0))
-    with pytest.raises(PlanError, match="have no place beside it"):
-        check_resumed(new(**({"stacks": (), "study": None} | said)))
+    with pytest.raises(PlanError, match="cannot be combined"):
+        check_resumed(new(**({"stacks": (), "study": None} | given)))
 
 
 def test_options_change_what_the_study_says() -> None:
-    study = new(order=Order.DESCENDING, repeat=3).read_study()
+    study = read_study(new(order=Order.DESCENDING, repeat=3))
     assert (study.order, study.repetitions) == (Order.DESCENDING, 3)
-    assert new().read_study().repetitions == 1
+    assert read_study(new()).repetitions == 1
+
+
+def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None:
+    assert RunOptions().child_arguments() == ["--yes", "--json-log"]
+    assert "--keep-cluster" in RunOptions(keep_cluster=True).child_arguments()
+    passed_on = {"keep_cluster"}
+    of_the_parent = {"assume_yes", "quiet", "json_log", "parallel"}
+    assert {each.name for each in fields(RunOptions)} == passed_on | of_the_parent

@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from experiment.errors import Failure, PreflightError
-from experiment.preflight.checks import (
-    check_disk_here,
-    check_programs,
+from experiment.preflight.checks import check_disk_here, check_programs
+from experiment.preflight.findings import (
+    Finding,
+    Level,
     exit_code_of,
     findings_table,
+    ok,
     refuse,
+    stop,
+    warning,
 )
-from experiment.preflight.findings import Finding, Level, ok, stop, warning
 from experiment.preflight.google_checks import GoogleChecks, clock_finding
 from experiment.provision.stack_files import PROJECT_DIR
 from experiment.provision.stack_settings import StackFacts, stack_facts
@@ -149,7 +152,7 @@ def test_google_that_refuses_is_a_finding_and_not_a_traceback(
         (600, Level.STOP, "600 s ahead of Google's"),
     ],
 )
-def test_clocks_that_differ_are_told_and_minutes_stop(
+def test_clocks_that_differ_are_reported_and_minutes_stop(
     seconds: float, level: Level, words: str
 ) -> None:
     (finding,) = clock_finding(timedelta(seconds=seconds))
@@ -157,7 +160,7 @@ def test_clocks_that_differ_are_told_and_minutes_stop(
     assert words in finding.text
 
 
-def test_the_first_stop_ends_the_run_with_its_code_and_tells_of_the_others() -> None:
+def test_the_first_stop_ends_the_run_with_its_code_and_counts_the_others() -> None:
     quota = stop("quotas", "too few", "ask", Failure.QUOTA)
     findings = [ok("a", "fine"), warning("b", "hm", "mend"), quota, BAD]
     with pytest.raises(PreflightError) as caught:
@@ -170,7 +173,7 @@ def test_the_first_stop_ends_the_run_with_its_code_and_tells_of_the_others() -> 
     refuse(findings[:2])
 
 
-def test_each_finding_is_a_line_with_its_cure() -> None:
+def test_each_finding_is_a_line_with_its_fix() -> None:
     table = findings_table([ok("a", "fine"), BAD], "Preflight")
     assert table.row_count == 2
     cells = list(table.columns[2].cells)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from experiment.preview.base_revision import gone_stacks
+from experiment.preview.base_revision import deleted_stacks
 from experiment.preview.previews import StackPreview, require_sound
 from rehearsal.pulumi.stand_ins import provider_variables
 from schema.errors import ExitCode, UserError
@@ -36,9 +36,9 @@ def compared(root: Root, _providers: None) -> Said:
     stacks = ("size-4", "size-4-n1-standard-64", "eight")
     named = [word for stack in stacks for word in ("--stack", stack)]
     said = root.preview(*named, "--against", "HEAD", "--format", "json")
-    gone = gone_stacks("HEAD", root=root.folder)
+    deleted = deleted_stacks("HEAD", root=root.folder)
     root.restore()
-    assert gone == ["size-8"]
+    assert deleted == ["size-8"]
     assert said.exit_code == ExitCode.OK, said.complaint
     return said
 

@@ -21,8 +21,8 @@ NEW = StackPreview("new", changes=(CREATE,), warnings=("a | b", "a | b"), broken
 BAD = StackPreview("bad", problem="Stack bad sets\n  something")
 
 
-def markdown(*previews: StackPreview, against: str = "main", gone: tuple[str, ...] = ()) -> str:
-    return report(previews, against=against, gone=gone, form="markdown")
+def markdown(*previews: StackPreview, against: str = "main", deleted: tuple[str, ...] = ()) -> str:
+    return report(previews, against=against, deleted=deleted, form="markdown")
 
 
 def test_table_has_a_row_a_stack_with_counts_and_both_prices() -> None:
@@ -65,19 +65,19 @@ def test_many_changed_properties_are_counted() -> None:
 def test_says_what_it_is_compared_with_and_what_is_gone() -> None:
     assert "Compared with the program and stack files of main." in markdown(SMALL)
     assert "Compared with nothing: all is new." in markdown(NEW, against="")
-    assert "Gone since main: size-2." in markdown(SMALL, gone=("size-2",))
+    assert "Deleted since main: size-2." in markdown(SMALL, deleted=("size-2",))
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "json"])
 def test_says_whose_word_it_is(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", "gcp:1234")
-    text = report([SMALL], against="", gone=(), form=form)
+    text = report([SMALL], against="", deleted=(), form=form)
     assert "10.2.0 (a stand-in, not the official plugin)" in text
     assert "4.34.2 (official plugin)" in text
 
 
 def test_text_has_the_same_rows_in_columns() -> None:
-    lines = report([SMALL, NEW], against="", gone=(), form="text").splitlines()
+    lines = report([SMALL, NEW], against="", deleted=(), form="text").splitlines()
     assert lines[1].split() == [
         "size-4", "0", "1", "0", "0", "18", "4", "+", "1", "n1-standard-16", "3.34", "->", "3.40",
     ]  # fmt: skip
@@ -85,7 +85,7 @@ def test_text_has_the_same_rows_in_columns() -> None:
 
 
 def test_json_has_every_field() -> None:
-    whole = json.loads(report([SMALL], against="main", gone=["size-2"], form="json"))
+    whole = json.loads(report([SMALL], against="main", deleted=["size-2"], form="json"))
     assert (whole["against"], whole["gone"]) == ("main", ["size-2"])
     (stack,) = whole["stacks"]
     assert stack["nodes"] == {"measured": 4, "monitoring": 1}

@@ -1,23 +1,24 @@
-"""What is read of a kubeconfig and of nodes; a run on such a cluster is in tests/live."""
+"""Choice of context and nodes; a run on an existing cluster is in tests/live."""
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from experiment.errors import Failure, PlanError, PreflightError
-from experiment.provision.existing_cluster import measurable, read_context
+from experiment.errors import PlanError
+from experiment.kube import Kube, context_name
+from experiment.preflight.checks import images_present
+from experiment.provision.existing_cluster import BORROWED_LABEL, ExistingCluster, measurable
 from schema.names import MEASURED_LABEL
+from schema.run_records import ExistingCluster as Choice
+from schema.run_records import PlannedTrial
+from tests.experiment.plan.test_trial_order import image
 
-KEY = b"-----BEGIN PRIVATE KEY-----"
 
-
-def write(folder: Path, user: dict[str, Any]) -> Path:
+def write(folder: Path, user: dict[str, Any] | None = None) -> Choice:
     path = folder / "config"
     config = {
         "current-context": "one",
@@ -25,78 +26,106 @@ def write(folder: Path, user: dict[str, Any]) -> Path:
             {"name": "one", "context": {"cluster": "c", "user": "u"}},
             {"name": "two", "context": {"cluster": "gone", "user": "u"}},
         ],
-        "clusters": [
-            {"name": "c", "cluster": {"server": "https://h", "certificate-authority": "ca"}}
-        ],
-        "users": [{"name": "u", "user": user}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://h"}}],
+        "users": [{"name": "u", "user": user or {"token": "t-o-p"}}],
     }
     path.write_text(yaml.safe_dump(config))
-    return path
+    return Choice(kubeconfig=str(path), context="", selector="")
 
 
-@pytest.mark.parametrize(
-    ("user", "file", "content"),
-    [
-        ({"token": "t-o-p"}, "tokenFile", b"t-o-p"),
-        ({"client-key-data": base64.b64encode(KEY).decode()}, "client-key", KEY),
-    ],
-)
-def test_credentials_go_into_files_that_the_user_alone_reads(
-    tmp_path: Path, user: dict[str, Any], file: str, content: bytes
+@pytest.mark.parametrize("context", ["none", "two"])
+def test_a_context_that_cannot_be_used_is_named_with_the_others(
+    tmp_path: Path, context: str
 ) -> None:
-    name, config = read_context(write(tmp_path, user), "", tmp_path)
-    kept = config["users"][0]["user"]
-    assert name == "one"
-    assert kept == {file: str(tmp_path / file)}
-    assert (tmp_path / file).read_bytes() == content
-    assert (tmp_path / file).stat().st_mode & 0o077 == 0
-    assert content.decode() not in json.dumps(config)
-
-
-def test_files_are_found_from_wherever_the_run_is_started(tmp_path: Path) -> None:
-    _, config = read_context(write(tmp_path, {"client-key": "k"}), "one", tmp_path)
-    assert config["users"][0]["user"] == {"client-key": str(tmp_path / "k")}
-    assert config["clusters"][0]["cluster"]["certificate-authority"] == str(tmp_path / "ca")
-
-
-def test_an_exec_plugin_stays(tmp_path: Path) -> None:
-    plugin = {"exec": {"command": "gke-gcloud-auth-plugin"}}
-    _, config = read_context(write(tmp_path, plugin), "one", tmp_path)
-    assert config["users"][0]["user"] == plugin
-
-
-@pytest.mark.parametrize(
-    ("context", "words"),
-    [
-        ("none", "the context 'none': it has no 'none'"),
-        ("two", "the context 'two': it has no 'gone'"),
-    ],
-)
-def test_a_context_that_is_not_there_is_said_with_those_that_are(
-    tmp_path: Path, context: str, words: str
-) -> None:
-    with pytest.raises(PlanError) as caught:
-        read_context(write(tmp_path, {}), context, tmp_path)
-    assert words in caught.value.problem
+    choice = write(tmp_path).model_copy(update={"context": context})
+    with pytest.raises(PlanError, match=f"The context '{context}' of the kubeconfig") as caught:
+        Kube(choice)
     assert caught.value.fix == "--context, one of: one, two"
 
 
 @pytest.mark.parametrize("text", ["", "[", "a: 1", "contexts: 5"])
-def test_a_file_that_is_no_kubeconfig_is_said(tmp_path: Path, text: str) -> None:
-    (tmp_path / "config").write_text(text)
-    with pytest.raises(PlanError, match="config"):
-        read_context(tmp_path / "config", "", tmp_path)
+def test_a_file_that_is_not_a_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
+    choice = write(tmp_path)
+    Path(choice.kubeconfig).write_text(text)
+    with pytest.raises(PlanError, match="is not a kubeconfig"):
+        context_name(choice)
 
 
-def test_a_password_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="by a password") as caught:
-        read_context(write(tmp_path, {"username": "u", "password": "p"}), "", tmp_path)
-    assert caught.value.failure is Failure.PERMISSION
+class FakeKube:
+    """Nodes and their labels."""
+
+    def __init__(self, nodes: list[dict[str, Any]]) -> None:
+        self.items = nodes
+
+    def nodes(self, selector: str) -> list[dict[str, Any]]:
+        key = selector.partition("=")[0]
+        return [each for each in self.items if not key or key in each["metadata"]["labels"]]
+
+    def label_node(self, name: str, labels: dict[str, str | None]) -> None:
+        (own,) = [each for each in self.items if each["metadata"]["name"] == name]
+        changed = own["metadata"]["labels"] | labels
+        own["metadata"]["labels"] = {k: v for k, v in changed.items() if v is not None}
+
+    def delete_jobs(self, namespace: str) -> None:
+        del namespace
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    nodes = [node("a"), node("b")]
+    monkeypatch.setattr(
+        "experiment.provision.existing_cluster.Kube", lambda _choice: FakeKube(nodes)
+    )
+    return nodes
+
+
+def test_a_run_records_the_context_and_no_credential(
+    tmp_path: Path, nodes: list[dict[str, Any]]
+) -> None:
+    cluster = ExistingCluster(write(tmp_path))
+    assert cluster.choice.context == cluster.name == "one"
+    assert (cluster.node_count, cluster.machine_type, cluster.disk_gb) == (2, "m", 101)
+    outputs = cluster.provision()
+    assert "t-o-p" not in cluster.choice.model_dump_json() + outputs.model_dump_json()
+    assert all(MEASURED_LABEL in each["metadata"]["labels"] for each in nodes)
+
+
+def test_labels_of_a_killed_run_are_replaced_and_removed_at_the_end(
+    tmp_path: Path, nodes: list[dict[str, Any]]
+) -> None:
+    nodes[0]["metadata"]["labels"] |= {MEASURED_LABEL: "true", BORROWED_LABEL: "true"}
+    cluster = ExistingCluster(write(tmp_path))
+    cluster.recover(resumed=True)
+    cluster.provision()
+    assert all(MEASURED_LABEL in each["metadata"]["labels"] for each in nodes)
+    cluster.teardown()
+    assert not any(MEASURED_LABEL in each["metadata"]["labels"] for each in nodes)
+
+
+def test_images_on_the_nodes_are_counted(tmp_path: Path, nodes: list[dict[str, Any]]) -> None:
+    planned = PlannedTrial(trial=1, repetition=1, image=image(5000, "x"), warm_bytes=0)
+    nodes[0]["status"]["images"] = [{"names": [f"ghcr.io/a@{planned.image.digest}", "x:y"]}]
+    assert images_present(ExistingCluster(write(tmp_path)), [planned]) == 1
+
+
+def test_a_cluster_without_a_measurable_node_is_refused(
+    tmp_path: Path, nodes: list[dict[str, Any]]
+) -> None:
+    nodes.clear()
+    with pytest.raises(PlanError, match="has no node that is Ready"):
+        ExistingCluster(write(tmp_path))
 
 
 def node(name: str, *, ready: str = "True", **spec: Any) -> dict[str, Any]:
     conditions = [{"type": "Ready", "status": ready}]
-    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
+    return {
+        "metadata": {"name": name, "labels": {"node.kubernetes.io/instance-type": "m"}},
+        "spec": spec,
+        "status": {"conditions": conditions, "capacity": {"ephemeral-storage": "98831908Ki"}},
+    }
 
 
 def test_nodes_that_are_not_ready_cordoned_or_tainted_are_not_measured() -> None:

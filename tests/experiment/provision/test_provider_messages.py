@@ -57,7 +57,7 @@ MESSAGES = [
             "my-project before or it is disabled. Enable it by visiting https://console..., "
             "accessNotConfigured"
         ),
-        "the API container.googleapis.com is switched off in the project my-project",
+        "the API container.googleapis.com is not enabled in the project my-project",
     ),
     (
         Failure.API_OFF,
@@ -65,7 +65,7 @@ MESSAGES = [
             "Error 403: Cloud Scheduler API has not been used in project 123 before or it is "
             "disabled. Details: SERVICE_DISABLED"
         ),
-        "an API is switched off",
+        "an API is not enabled",
     ),
     (
         Failure.PERMISSION,
@@ -81,17 +81,17 @@ MESSAGES = [
             "Error 403: Permission 'iam.serviceAccounts.create' denied on resource, "
             "IAM_PERMISSION_DENIED"
         ),
-        "may not do this",
+        "has no permission",
     ),
     (
         Failure.PERMISSION,
         "google: could not find default credentials. See https://cloud.google.com/docs/auth",
-        "nobody is logged in",
+        "is not logged in",
     ),
     (
         Failure.PERMISSION,
         'oauth2: cannot fetch token: 400 Bad Request Response: {"error": "invalid_grant"}',
-        "nobody is logged in",
+        "is not logged in",
     ),
     (
         Failure.PROVIDER_ERROR,
@@ -99,7 +99,7 @@ MESSAGES = [
             "googleapi: Error 409: Already exists: projects/p/zones/us-central1-a/clusters/c., "
             "alreadyExists"
         ),
-        "something of the same name",
+        "a resource of the same name",
     ),
     (
         Failure.PROVIDER_ERROR,
@@ -107,7 +107,7 @@ MESSAGES = [
             "googleapi: Error 429: Quota exceeded for quota metric 'Write requests' per minute, "
             "rateLimitExceeded"
         ),
-        "requests are too many",
+        "requests as too many",
     ),
     (
         Failure.PROVIDER_ERROR,
@@ -129,7 +129,7 @@ _NAMED = {failure for failure, *_ in MESSAGES}
 
 
 @pytest.mark.parametrize(("failure", "message", "why"), MESSAGES)
-def test_a_message_has_a_name_a_cause_and_a_cure(failure: Failure, message: str, why: str) -> None:
+def test_a_message_has_a_name_a_cause_and_a_fix(failure: Failure, message: str, why: str) -> None:
     explained = explain(message, "size-64")
     assert explained.failure is failure
     assert why in explained.why

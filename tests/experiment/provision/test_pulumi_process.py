@@ -18,7 +18,7 @@ from experiment.provision.pulumi_process import (
     ApartCommand,
     LockHolder,
     lock_holders,
-    mend_state_files,
+    repair_state_files,
 )
 
 LOCKED = (
@@ -144,15 +144,15 @@ class TestStateFiles:
         (stacks / "size-4.json").write_text("")
         (stacks / "size-4.json.attrs").write_text("")
         (stacks / "size-8.json.attrs").write_text(json.dumps({"user.content_type": "x"}))
-        assert mend_state_files(f"file://{tmp_path}?no_tmp_dir=true") == [
+        assert repair_state_files(f"file://{tmp_path}?no_tmp_dir=true") == [
             stacks / "size-4.json.attrs"
         ]
         assert sorted(path.name for path in stacks.iterdir()) == [
             "size-4.json",
             "size-8.json.attrs",
         ]
-        assert mend_state_files(f"file://{tmp_path}") == []
+        assert repair_state_files(f"file://{tmp_path}") == []
 
     def test_another_kind_of_backend_has_none(self) -> None:
-        assert mend_state_files("gs://a-bucket") == []
-        assert mend_state_files("https://app.pulumi.com/someone") == []
+        assert repair_state_files("gs://a-bucket") == []
+        assert repair_state_files("https://app.pulumi.com/someone") == []

@@ -1,4 +1,4 @@
-"""Surgery on a state, without an engine; with one: tests/live/test_recovery.py."""
+"""Repairs of a state, without an engine; with one: tests/live/test_recovery.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from experiment.provision.state_repair import (
     Resource,
     adopt,
     entry_of,
+    foreign_resources,
     found,
     is_cloud,
     pending_creates,
-    strangers,
     without,
 )
 
@@ -98,13 +98,13 @@ def test_what_has_no_name_yet_is_left_out() -> None:
     grant = wanted(
         "gcp:projects/iAMMember:IAMMember", "g", role="roles/r", member=UNKNOWN, project="p"
     )
-    assert adopt(state(), [grant], "p").wanted == {}
+    assert adopt(state(), [grant], "p").declared == {}
 
 
 def test_unknown_values_are_no_inputs() -> None:
     node = {"nodeConfig": {"serviceAccount": UNKNOWN}, "resourceLabels": {"expires": UNKNOWN}}
     adoption = adopt(state(), [wanted(CLUSTER, "cluster", **{**CLUSTER_INPUTS, **node})], "p")
-    (inputs,) = adoption.wanted.values()
+    (inputs,) = adoption.declared.values()
     assert inputs == {"name": "c", "location": "us-central1-a"}
 
 
@@ -112,7 +112,7 @@ def test_what_the_state_knows_stays_as_it_is() -> None:
     known = {"urn": CLUSTER_WANTED.urn, "type": CLUSTER, "id": "it", "custom": True}
     before = state(known)
     adoption = adopt(before, [CLUSTER_WANTED], "p")
-    assert adoption.wanted == {}
+    assert adoption.declared == {}
     assert adoption.deployment == before
 
 
@@ -132,7 +132,7 @@ def test_a_state_of_nothing_gets_stack_components_and_provider_too() -> None:
 
 
 def test_without_its_provider_nothing_can_be_read() -> None:
-    assert adopt({"resources": []}, [CLUSTER_WANTED], "p").wanted == {}
+    assert adopt({"resources": []}, [CLUSTER_WANTED], "p").declared == {}
 
 
 def test_pending_creations_are_taken_over_and_settled() -> None:
@@ -191,12 +191,12 @@ class TestStrangers:
 
     def test_a_cluster_with_our_labels_is_ours(self) -> None:
         deployment = self.refreshed(resourceLabels={**LABELS, "expires": "then", "team": "a"})
-        assert strangers(deployment, self.wanted) == []
+        assert foreign_resources(deployment, self.wanted) == []
         assert found(deployment, self.wanted) == [CLUSTER_WANTED.urn]
 
     @pytest.mark.parametrize("labels", [None, {}, {"project": "pull-study", "stack": "size-8"}])
     def test_one_without_them_is_not(self, labels: dict[str, str] | None) -> None:
-        assert strangers(self.refreshed(resourceLabels=labels), self.wanted) == [FULL]
+        assert foreign_resources(self.refreshed(resourceLabels=labels), self.wanted) == [FULL]
 
     def test_an_account_is_known_by_its_display_name(self) -> None:
         kind = "gcp:serviceaccount/account:Account"
@@ -204,7 +204,7 @@ class TestStrangers:
         entry = {"urn": account.urn, "type": kind, "id": "it"}
         for name, expected in (("Nodes of pull-study size-4", []), ("Ours", ["it"])):
             deployment = state({**entry, "outputs": {"displayName": name}})
-            assert strangers(deployment, {account.urn: account.inputs}) == expected
+            assert foreign_resources(deployment, {account.urn: account.inputs}) == expected
 
 
 def test_an_entry_is_taken_out_with_all_mention_of_it() -> None:
