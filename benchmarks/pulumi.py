@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import Figure
-from rehearsal.pulumi.language_host import install
+from rehearsal.machine.programs import write_pulumi
 from rehearsal.pulumi.stand_ins import provider_variables
 from tests.infra.engine import running_engine
 from tools.programs import locate
@@ -69,23 +69,14 @@ def _warm_ups() -> tuple[float, float]:
 
 @contextmanager
 def _literal(folder: Path) -> Iterator[Path]:
-    """A project folder, and on PATH a CLI with a language host beside it, as installed officially.
-
-    A host that is found elsewhere on PATH would be warned of each time.
-    """
+    """A project folder, and on PATH a CLI with a language host beside it."""
     programs, project, path = folder / "programs", folder / "project", os.environ["PATH"]
     programs.mkdir()
-    pulumi = locate("pulumi").path
-    shutil.copy2(pulumi.resolve(), programs / "pulumi")
-    official = pulumi.parent / "pulumi-language-python"
-    if official.exists():
-        programs = pulumi.parent
-    else:
-        install(programs, Path(sys.executable))
+    write_pulumi(programs)
     shutil.copytree(_ROOT / "infra", project / "infra")
     for file in _ROOT.glob("Pulumi*.yaml"):
         shutil.copy2(file, project / file.name)
-    os.environ["PATH"] = os.pathsep.join([str(programs), path])
+    os.environ["PATH"] = os.pathsep.join([str(programs), str(locate("pulumi").path.parent), path])
     try:
         yield project
     finally:

@@ -10,6 +10,7 @@
 
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -34,11 +35,17 @@ def write_programs(home: Home) -> None:
     if skopeo:  # its option is older than its variable for the same thing
         command = f'exec {skopeo} --registries-conf "{home.registries_conf}" "$@"'
         _write_script(home.programs / "skopeo", command)
+    write_pulumi(home.programs)
+
+
+def write_pulumi(folder: Path) -> None:
+    """Write pulumi and a language host into a folder, unless pulumi came with the official one."""
     pulumi = locate("pulumi").path
-    if not (pulumi.parent / _LANGUAGE_HOST).exists():
-        _link(pulumi.resolve(), home.programs / "pulumi")  # it looks for language hosts beside it
-        command = f'exec {sys.executable} -m rehearsal.pulumi.language_host "$@"'
-        _write_script(home.programs / _LANGUAGE_HOST, command)
+    if (pulumi.parent / _LANGUAGE_HOST).exists():
+        return
+    _link(pulumi.resolve(), folder / "pulumi")  # it looks for language hosts beside it
+    command = f'exec {shlex.quote(sys.executable)} -P -m rehearsal.pulumi.language_host "$@"'
+    _write_script(folder / _LANGUAGE_HOST, command)
 
 
 def official_plugin(name: str) -> Path | None:
@@ -49,12 +56,15 @@ def official_plugin(name: str) -> Path | None:
 
 
 def link_plugins(pulumi_home: Path) -> set[str]:
-    """Link the official provider plugins that the user has; the names of those that there are."""
+    """Link the official provider plugins that the user has; return their names."""
     plugins = pulumi_home / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
     found = {name: folder for name in PROVIDERS if (folder := official_plugin(name))}
     for folder in found.values():
-        (plugins / folder.name).symlink_to(folder)
+        # Pulumi skips a plugin's folder that is a link.
+        (plugins / folder.name).mkdir()
+        for each in folder.iterdir():
+            (plugins / folder.name / each.name).symlink_to(each)
     return set(found)
 
 

@@ -1,7 +1,7 @@
 """Pulumi and its providers alone: enough to preview, without a local Google or a control plane.
 
-Official plugins that the user has are used; for the others the stand-ins are served for as long as
-the block lasts. They make no call in a preview, and nothing here could answer one.
+Official plugins that the user has are used; the others are replaced by fakes for as long as the
+block lasts. A preview makes no call.
 """
 
 import json
@@ -22,10 +22,10 @@ _START_S = 60.0
 
 @contextmanager
 def provider_variables() -> Iterator[dict[str, str]]:
-    """The environment of a command that previews.
+    """Yield the environment of a command that previews.
 
     Raises:
-        RehearsalError: the stand-ins do not start.
+        RehearsalError: the fakes do not start.
         MissingProgram: pulumi is not on this machine.
     """
     pulumi = locate("pulumi").path
@@ -37,7 +37,7 @@ def provider_variables() -> Iterator[dict[str, str]]:
     with _served(missing) as ports:
         yield {
             "PATH": path,
-            # Else the CLI would fetch an official plugin for what a stand-in serves.
+            # Else the CLI downloads the official plugin that a fake replaces.
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             **debug_providers(ports),
         }
@@ -57,8 +57,7 @@ def _served(names: list[str]) -> Iterator[dict[str, int]]:
             limit.cancel()
             if not line:
                 raise RehearsalError(
-                    "The stand-ins of Pulumi's providers did not start; what they said is above.",
-                    "make setup",
+                    "The fake Pulumi providers did not start; their error is above.", "make setup"
                 )
             yield {str(name): int(port) for name, port in json.loads(line).items()}
         finally:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from rehearsal.machine import programs
 from rehearsal.machine.home import Home
-from tools.programs import Located
+from tools.programs import Located, locate
 
 
 @pytest.fixture
@@ -29,8 +30,23 @@ def test_official_plugins_of_the_sdk_s_version_are_linked(users: Path, tmp_path:
     folder = install(users, "gcp", version("pulumi-gcp"))
     install(users, "kubernetes", "1.0.0")
     assert programs.link_plugins(tmp_path / "home") == {"gcp"}
-    (link,) = (tmp_path / "home" / "plugins").iterdir()
-    assert link.resolve() == folder
+    (own,) = (tmp_path / "home" / "plugins").iterdir()
+    assert (own.name, own.is_symlink()) == (folder.name, False)
+    assert (own / "pulumi-resource-gcp").resolve() == folder / "pulumi-resource-gcp"
+
+
+@pytest.mark.live
+def test_pulumi_finds_a_linked_plugin(users: Path, tmp_path: Path) -> None:
+    """It skips a folder that is a link, and a rehearsal failed where official plugins were."""
+    install(users, "gcp", version("pulumi-gcp"))
+    programs.link_plugins(tmp_path / "home")
+    listed = subprocess.run(
+        [locate("pulumi").path, "plugin", "ls", "--json"],
+        env={"PATH": "/usr/bin:/bin", "PULUMI_HOME": str(tmp_path / "home")},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    (found,) = json.loads(listed.stdout)
+    assert (found["name"], found["version"]) == ("gcp", version("pulumi-gcp"))
 
 
 def test_without_plugins_there_is_an_empty_folder(users: Path, tmp_path: Path) -> None:

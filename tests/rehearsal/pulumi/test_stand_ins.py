@@ -19,7 +19,7 @@ def _ports(variables: dict[str, str]) -> dict[str, int]:
     return {name: int(port) for name, _, port in (each.partition(":") for each in served)}
 
 
-def test_serves_both_providers_for_as_long_as_the_block_lasts() -> None:
+def test_serves_both_fakes_while_the_block_lasts() -> None:
     with provider_variables() as variables:
         ports = _ports(variables)
         assert set(ports) == {"gcp", "kubernetes"}
@@ -46,13 +46,13 @@ def test_with_both_plugins_nothing_is_served(monkeypatch: pytest.MonkeyPatch) ->
         assert set(variables) == {"PATH"}
 
 
-def test_stand_ins_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fakes_that_do_not_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RehearsalError, match="did not start"), provider_variables():
         pass
 
 
-def test_command_ends_with_its_commands_exit_code() -> None:
+def test_the_command_returns_its_commands_exit_code() -> None:
     shell = ["sh", "-c", 'test -n "$PULUMI_DEBUG_PROVIDERS" && exit 7']
     done = subprocess.run(
         [sys.executable, "-m", "rehearsal", "providers", "--", *shell],

@@ -1,4 +1,4 @@
-"""The gRPC side, asked as the engine asks."""
+"""The gRPC side, called as the engine calls it."""
 
 import json
 import os
@@ -138,7 +138,7 @@ def test_each_connection_has_the_configuration_that_it_gave(port: int, stub: Stu
         assert from_struct(_create(other, {}).properties)["project"] == "q"
 
 
-def test_a_connection_that_gave_none_is_refused(port: int) -> None:
+def test_a_connection_without_configuration_is_refused(port: int) -> None:
     with _channel(port) as channel, pytest.raises(grpc.RpcError, match="run the command again"):
         _create(Stub(channel), {})
 
@@ -148,7 +148,7 @@ def test_a_refused_configuration(stub: Stub) -> None:
         _configure(stub, {"bad": "1"})
 
 
-def test_check_passes_on_inputs_failures_and_seed(stub: Stub) -> None:
+def test_check_passes_inputs_failures_and_seed(stub: Stub) -> None:
     request = provider_pb2.CheckRequest(
         name="it", news=to_struct({"bad": True}), randomSeed=b"seed"
     )
@@ -157,7 +157,7 @@ def test_check_passes_on_inputs_failures_and_seed(stub: Stub) -> None:
     assert [(each.property, each.reason) for each in answer.failures] == [("a.b", "it is bad.")]
 
 
-def test_diff_tells_every_change_and_what_it_means(stub: Stub) -> None:
+def test_diff_returns_every_change_and_its_effect(stub: Stub) -> None:
     answer = stub.Diff(provider_pb2.DiffRequest(news=to_struct({"a": 1})))
     assert answer.changes == provider_pb2.DiffResponse.DIFF_SOME
     assert list(answer.diffs) == ["a", "d"]
@@ -183,7 +183,7 @@ def test_a_preview_creates_and_updates_nothing(stub: Stub) -> None:
     assert from_struct(stub.Update(update).properties) == {"a": 3, "b": 2}
 
 
-def test_create_hands_on_the_timeout(stub: Stub) -> None:
+def test_create_passes_the_timeout(stub: Stub) -> None:
     answer = _create(stub, {}, timeout=7.5)
     assert answer.id == "id-1"
     assert from_struct(answer.properties)["timeout"] == 7.5
@@ -195,7 +195,7 @@ def test_an_error_arrives_as_its_sentence(stub: Stub) -> None:
     assert refusal.value.details() == "No."
 
 
-def test_what_is_half_made_arrives_with_its_id(stub: Stub) -> None:
+def test_a_broken_resource_arrives_with_its_id(stub: Stub) -> None:
     with pytest.raises(grpc.RpcError) as failure:
         _create(stub, {"half": True})
     (detail,) = rpc_status.from_call(failure.value).details
@@ -206,7 +206,7 @@ def test_what_is_half_made_arrives_with_its_id(stub: Stub) -> None:
     assert list(initialized.reasons) == ["One.", "Two."]
 
 
-def test_read_tells_what_is_gone_by_an_empty_answer(stub: Stub) -> None:
+def test_read_answers_empty_for_what_does_not_exist(stub: Stub) -> None:
     gone = stub.Read(provider_pb2.ReadRequest(id="gone"))
     assert (gone.id, len(gone.properties.fields)) == ("", 0)
     there = stub.Read(provider_pb2.ReadRequest(id="x", inputs=to_struct({"a": 1})))
@@ -241,7 +241,7 @@ def test_configuration_is_compared(stub: Stub) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"), [([], ["gcp", "kubernetes"]), (["--only", "gcp"], ["gcp"])]
 )
-def test_the_process_says_its_ports_and_ends_at_once(
+def test_the_process_prints_its_ports_and_ends_at_once(
     arguments: list[str], names: list[str]
 ) -> None:
     process = subprocess.Popen(
@@ -256,10 +256,10 @@ def test_the_process_says_its_ports_and_ends_at_once(
             assert Stub(channel).GetPluginInfo(empty_pb2.Empty()).version
         os.kill(process.pid, signal.SIGINT)  # a terminal's Ctrl-C is for the engine
         assert process.poll() is None
-        begun = time.monotonic()
+        begin = time.monotonic()
         process.terminate()
         assert process.wait(timeout=10) == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begin < 5
     finally:
         process.kill()
         process.wait()
