@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import Figure
-from experiment.collect.ledger import last_attempts
 from experiment.run_folder import RunFolder
 from experiment.terminal.summary import image_lines
 from schema.run_records import CellRecord, Phase, TrialRecord
@@ -34,7 +33,7 @@ def measure() -> list[Figure]:
         wall_s, peak_gib = _run(Path(place), "second")
         folder = RunFolder(Path(place) / "data" / "runs" / "second")
         phases = {p.phase: (p.ended_at - p.started_at).total_seconds() for p in folder.phases()}
-        trials = last_attempts(folder.trials())
+        trials = folder.last_trials()
         lines = image_lines(trials, folder.cells())
         gaps = [line.gap_s for line in lines if line.gap_s is not None]
         valid = sum(line.valid for line in lines)

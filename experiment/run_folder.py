@@ -1,22 +1,23 @@
 """A run's folder on disk: append-only files that survive kill -9 (schema.run_records names them).
 
-It writes and reads records; it decides nothing about them. A line that a killed runner left half
-written is the last of its file and is passed over when read; the next append starts a new line.
+It writes and reads records and decides nothing about them. A line that a killed runner left half
+written is the last of its file and is ignored when read; the next append starts a new line.
 """
 
 import json
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from experiment.errors import FolderError, PlanError, print_error
+from experiment.waiting import now
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
@@ -29,12 +30,49 @@ from schema.run_records import (
     RemovalRecord,
     RunRecord,
     Source,
+    StepRecord,
     TrialRecord,
 )
 
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 
+_FILES: Mapping[type[BaseModel], str] = {
+    PhaseRecord: "phases.jsonl",
+    TrialRecord: "trials.jsonl",
+    NodeStatsRecord: "nodestats.jsonl",
+    NodeRecord: "nodes.jsonl",
+    JobRecord: "jobs.jsonl",
+    GapRecord: "gaps.jsonl",
+    RemovalRecord: "removals.jsonl",
+    CellRecord: "ledger.jsonl",
+    EvidenceRecord: "evidence.jsonl",
+}
+_WATCHED, _LOGGED = "events.watch.jsonl", "events.logging.jsonl"
+_NOT_SYNCED = {_WATCHED, "nodestats.jsonl"}
+"""Written many times a second: a machine that dies may lose the last lines."""
+
 Record = TypeVar("Record", bound=BaseModel)
+
+
+class Steps:
+    """The steps of one phase that the runner waited for."""
+
+    def __init__(self) -> None:
+        self._steps: list[StepRecord] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step, however it ends."""
+        started_at = now()
+        try:
+            yield
+        finally:
+            self._steps.append(StepRecord(name=name, started_at=started_at, ended_at=now()))
+
+    def take(self) -> tuple[StepRecord, ...]:
+        """Return the steps so far, and start a new list."""
+        taken, self._steps = tuple(self._steps), []
+        return taken
 
 
 class RunFolder:
@@ -50,7 +88,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, run_id: str) -> "RunFolder":
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
         Raises:
             PlanError: the id has a form that Kubernetes names refuse, or the run exists.
@@ -64,22 +102,21 @@ class RunFolder:
         path = root / run_id
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
+        except FileExistsError as error:
             raise PlanError(
-                f"There is a run {run_id} already in {root}, and runs are never overwritten.",
-                f"choose another --run-id, or go on with it: --resume {run_id}",
-            ) from None
+                f"The run {run_id} exists already in {root}; runs are never overwritten.",
+                f"choose another --run-id, or continue it: --resume {run_id}",
+            ) from error
         except OSError as error:
             raise PlanError(
-                f"The run's folder {path} cannot be made, so nothing could be kept: "
-                f"{error.strerror}.",
+                f"The run's folder {path} cannot be created: {error.strerror}.",
                 f"mkdir -p {root}",
-            ) from None
+            ) from error
         return cls(path)
 
     @classmethod
     def open(cls, root: Path, run: str) -> "RunFolder":
-        """Find an existing run by id or by path.
+        """Open an existing run by id or by path.
 
         Raises:
             PlanError: there is no such run.
@@ -87,20 +124,20 @@ class RunFolder:
         for path in (root / run, Path(run)):
             if (path / "run.json").is_file():
                 return cls(path)
-        raise PlanError(f"There is no run {run!r} in {root}.", f"ls {root} shows the runs at hand")
+        raise PlanError(f"There is no run {run!r} in {root}.", f"ls {root} lists the runs")
 
     @property
     def pulumi_dir(self) -> Path:
-        """Where the very Pulumi.yaml and stack file of this run are kept."""
+        """The folder of the copies of Pulumi.yaml and the stack file that this run uses."""
         return self.path / "pulumi"
 
     @property
     def report_dir(self) -> Path:
-        """Where the report of this run goes."""
+        """The folder of this run's report."""
         return self.path / "report"
 
     def write_run(self, record: RunRecord) -> None:
-        """Replace run.json as one step."""
+        """Replace run.json atomically."""
         self._replace("run.json", record.model_dump_json(indent=2) + "\n")
 
     def read_run(self) -> RunRecord:
@@ -116,135 +153,105 @@ class RunFolder:
             raise PlanError(
                 f"{self.path / 'run.json'} is not a record of a run "
                 f"({'.'.join(map(str, first['loc']))}: {first['msg']}), so it cannot be resumed.",
-                "begin a new run",
-            ) from None
+                "start a new run",
+            ) from error
 
     def write_nodes(self, nodes: list[dict[str, Any]], attempt: int) -> None:
-        """Keep the nodes as `kubectl get nodes -o json` gives them; a later attempt adds a file."""
+        """Write the nodes as `kubectl get nodes -o json` prints them, a file an attempt."""
         node_list = {"apiVersion": "v1", "kind": "NodeList", "items": nodes}
         self._replace(_nodes_file(attempt), json.dumps(node_list) + "\n")
 
     def last_attempt(self) -> int:
-        """The last attempt that left a trace; 0 for a run of which no phase has ended."""
+        """Return the last attempt that has records; 0 for a new run."""
         phases = (phase.attempt for phase in self.phases())
         return max([*phases, *(trial.attempt for trial in self.trials())], default=0)
 
     def node_names(self, attempt: int) -> list[str]:
-        """Names of the measured nodes of an attempt, in the order of their pods' indexes."""
+        """Return the names of an attempt's measured nodes, in the order of their pods' indexes."""
         path = self.path / _nodes_file(attempt)
         if not path.exists():
             return []
         items = json.loads(path.read_text("utf-8"))["items"]
         return [str(node["metadata"]["name"]) for node in items]
 
-    def add_phase(self, record: PhaseRecord) -> None:
-        """Append to phases.jsonl."""
-        self._append("phases.jsonl", [record])
-
-    def add_trial(self, record: TrialRecord) -> None:
-        """Append to trials.jsonl."""
-        self._append("trials.jsonl", [record])
-
-    def add_cells(self, records: Iterable[CellRecord]) -> None:
-        """Append to ledger.jsonl."""
-        self._append("ledger.jsonl", records)
-
-    def add_watched(self, records: Iterable[EventRecord]) -> None:
-        """Append to events.watch.jsonl."""
-        self._append("events.watch.jsonl", records, to_disk=False)
-
-    def add_logged(self, records: Iterable[EventRecord]) -> None:
-        """Append to events.logging.jsonl."""
-        self._append("events.logging.jsonl", records)
-
-    def add_node(self, record: NodeRecord) -> None:
-        """Append to nodes.jsonl."""
-        self._append("nodes.jsonl", [record])
-
-    def add_node_stats(self, record: NodeStatsRecord) -> None:
-        """Append to nodestats.jsonl."""
-        self._append("nodestats.jsonl", [record], to_disk=False)
-
-    def add_job(self, record: JobRecord) -> None:
-        """Append to jobs.jsonl."""
-        self._append("jobs.jsonl", [record])
-
-    def add_gaps(self, records: Iterable[GapRecord]) -> None:
-        """Append to gaps.jsonl."""
-        self._append("gaps.jsonl", records)
-
-    def add_removals(self, records: Iterable[RemovalRecord]) -> None:
-        """Append to removals.jsonl."""
-        self._append("removals.jsonl", records)
-
-    def add_evidence(self, record: EvidenceRecord) -> None:
-        """Append to evidence.jsonl."""
-        self._append("evidence.jsonl", [record])
+    def add(self, *records: BaseModel) -> None:
+        """Append records to the files of their kinds."""
+        for name, own in groupby(records, _file_of):
+            self._append(name, own)
 
     def phases(self) -> list[PhaseRecord]:
-        """All phases so far."""
-        return list(self._read("phases.jsonl", PhaseRecord))
+        """Return all phases."""
+        return self._read(PhaseRecord)
 
     def trials(self) -> list[TrialRecord]:
-        """All trials so far, every attempt."""
-        return list(self._read("trials.jsonl", TrialRecord))
+        """Return all trials, of every attempt."""
+        return self._read(TrialRecord)
 
     def cells(self) -> list[CellRecord]:
-        """The ledger, every attempt; of a cell that was judged anew the last line."""
-        cells = self._read("ledger.jsonl", CellRecord)
+        """Return the ledger, of every attempt; the last line of a cell that was judged again."""
+        cells = self._read(CellRecord)
         return list({(cell.trial, cell.attempt, cell.node): cell for cell in cells}.values())
 
+    def last_trials(self) -> list[TrialRecord]:
+        """Return the last attempt of each trial, in the trials' order."""
+        last: dict[int, TrialRecord] = {}
+        for trial in self.trials():
+            if trial.trial not in last or last[trial.trial].attempt <= trial.attempt:
+                last[trial.trial] = trial
+        return [last[number] for number in sorted(last)]
+
+    def last_cells(self) -> list[CellRecord]:
+        """Return the cells of each trial's last attempt, as last judged."""
+        attempts = {trial.trial: trial.attempt for trial in self.last_trials()}
+        return [cell for cell in self.cells() if cell.attempt == attempts.get(cell.trial)]
+
     def events(self, source: Source | None = None) -> list[EventRecord]:
-        """All events; of the watch alone, or of Cloud Logging alone, if a source is given."""
-        names = ["events.watch.jsonl", "events.logging.jsonl"]
-        if source is not None:
-            names = names[:1] if source is Source.WATCH else names[1:]
-        return [record for name in names for record in self._read(name, EventRecord)]
+        """Return all events, or those of the watch or of Cloud Logging alone."""
+        watched = self._read(EventRecord, _WATCHED) if source in {None, Source.WATCH} else []
+        return watched + ([] if source is Source.WATCH else self._read(EventRecord, _LOGGED))
 
     def nodes(self) -> list[NodeRecord]:
-        """All changes of the nodes."""
-        return list(self._read("nodes.jsonl", NodeRecord))
+        """Return all changes of the nodes."""
+        return self._read(NodeRecord)
 
     def node_stats(self) -> list[NodeStatsRecord]:
-        """All summaries of the kubelets."""
-        return list(self._read("nodestats.jsonl", NodeStatsRecord))
+        """Return all summaries of the kubelets."""
+        return self._read(NodeStatsRecord)
 
     def jobs(self) -> list[JobRecord]:
-        """All Jobs that ended."""
-        return list(self._read("jobs.jsonl", JobRecord))
+        """Return all Jobs that ended."""
+        return self._read(JobRecord)
 
     def gaps(self) -> list[GapRecord]:
-        """All stretches in which a source may have missed events."""
-        return list(self._read("gaps.jsonl", GapRecord))
+        """Return all stretches in which a source may have missed events."""
+        return self._read(GapRecord)
 
     def removals(self) -> list[RemovalRecord]:
-        """All removals of images."""
-        return list(self._read("removals.jsonl", RemovalRecord))
+        """Return all removals of images."""
+        return self._read(RemovalRecord)
 
     def evidence(self) -> list[EvidenceRecord]:
-        """How complete the events were, each time that they were judged."""
-        return list(self._read("evidence.jsonl", EvidenceRecord))
+        """Return how complete the events were, each time that they were judged."""
+        return self._read(EvidenceRecord)
 
-    def log(self, line: str, at: datetime) -> None:
+    def log(self, line: str) -> None:
         """Append a line to run.log; one that cannot be written goes to standard error."""
-        text = f"{at.isoformat(timespec='milliseconds')} {line}"
+        text = f"{now().isoformat(timespec='milliseconds')} {line}"
         try:
             with self._lock, (self.path / "run.log").open("a", encoding="utf-8") as file:
                 file.write(f"{text}\n")
         except OSError:
             print_error(text)
 
-    def _append(self, name: str, records: Iterable[BaseModel], *, to_disk: bool = True) -> None:
-        """Append lines as one write, which survives the runner's death; `to_disk` the machine's."""
+    def _append(self, name: str, records: Iterable[BaseModel]) -> None:
+        """Append lines as one write, which survives the runner's death; fsync the machine's."""
         text = "".join(record.model_dump_json() + "\n" for record in records)
-        if not text:
-            return
         with self._writing(name), self._lock, (self.path / name).open("a+b") as file:
             if file.tell() and not _ends_with_newline(file.fileno(), file.tell()):
                 file.write(b"\n")
             file.write(text.encode())
             file.flush()
-            if to_disk:
+            if name not in _NOT_SYNCED:
                 os.fsync(file.fileno())
 
     def _replace(self, name: str, text: str) -> None:
@@ -267,16 +274,23 @@ class RunFolder:
                 f"free space on its disk, then: python -m experiment run --resume {self.path.name}",
             ) from error
 
-    def _read(self, name: str, model: type[Record]) -> Iterator[Record]:
-        path = self.path / name
-        if not path.exists():
-            return
-        for line in path.read_bytes().split(b"\n"):  # text may hold U+2028 and the like
+    def _read(self, model: type[Record], name: str = "") -> list[Record]:
+        path = self.path / (name or _FILES[model])
+        records = []
+        # by bytes: text may hold U+2028 and the like, at which str.splitlines splits
+        for line in path.read_bytes().split(b"\n") if path.exists() else ():
             try:
                 if line:
-                    yield model.model_validate_json(line)
+                    records.append(model.model_validate_json(line))
             except ValidationError:
-                self.log(f"unreadable line in {name} passed over: {line[:80]!r}", _now())
+                self.log(f"unreadable line in {path.name} ignored: {line[:80]!r}")
+        return records
+
+
+def _file_of(record: BaseModel) -> str:
+    if isinstance(record, EventRecord):
+        return _WATCHED if record.source is Source.WATCH else _LOGGED
+    return _FILES[type(record)]
 
 
 def _nodes_file(attempt: int) -> str:
@@ -285,7 +299,3 @@ def _nodes_file(attempt: int) -> str:
 
 def _ends_with_newline(descriptor: int, size: int) -> bool:
     return os.pread(descriptor, 1, size - 1) == b"\n"
-
-
-def _now() -> datetime:
-    return datetime.now().astimezone()

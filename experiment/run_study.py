@@ -1,16 +1,16 @@
 """A run from start to end: preflight, provision, prepare, measure, collect, teardown.
 
-Each phase is timed and recorded when it ends. Whatever happens after provisioning began, what was
-measured is collected and judged, and the cluster is taken down; the first problem is told at the
-end. Interrupting is an ordinary way to end.
+Each phase is timed and recorded when it ends. Whatever happens after provisioning started, what was
+measured is collected and judged, and the cluster is taken down; the first problem is raised at the
+end. An interrupt is an ordinary way to end.
 """
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 
 from experiment.collect.judge import judge
-from experiment.collect.ledger import last_attempts
 from experiment.errors import (
     FolderError,
     InternalError,
@@ -19,12 +19,13 @@ from experiment.errors import (
     print_error,
 )
 from experiment.interrupts import interrupts_wait, signals_interrupt
-from experiment.measure.run_trials import Measurement, now
+from experiment.measure.prepare import connect
+from experiment.measure.run_trials import Measurement
 from experiment.plan.registry import resolve_image
 from experiment.provision.stack_cluster import Cluster
-from experiment.run_folder import RunFolder
-from experiment.steps import Steps
+from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
+from experiment.waiting import now
 from schema.errors import UserError
 from schema.names import REMOVER_IMAGE
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
@@ -33,22 +34,18 @@ _LATE_ENTRIES_S = 120.0
 _AFTER_FAILURE_S = 5.0
 
 
-def _always(_planned: PlannedTrial) -> None:
-    """Every trial may begin."""
-
-
 class StudyRun:
     """One run of a study on a cluster.
 
     Args:
         folder: of the run.
         record: the plan.
-        cluster: where to measure; it is ended however the run ends.
+        cluster: where to measure; it is taken down however the run ends.
         attempt: 1, or a later one for a resumed run.
-        progress: tells the user.
+        progress: shows it to the user.
         preflight: the checks before anything costs; raises UserError.
-        may_begin: asked before each trial's release, so it must take no time; raises UserError
-            to end measuring there.
+        may_begin: called before each trial's release, so it must be quick; raises UserError to end
+            measuring there.
         keep_cluster: leave the cluster up at the end.
     """
 
@@ -61,7 +58,7 @@ class StudyRun:
         progress: Progress,
         *,
         preflight: Callable[[], None],
-        may_begin: Callable[[PlannedTrial], None] = _always,
+        may_begin: Callable[[PlannedTrial], None] = lambda _planned: None,
         keep_cluster: bool = False,
     ) -> None:
         self._folder = folder
@@ -72,15 +69,15 @@ class StudyRun:
         self._checks = preflight
         self._may_begin = may_begin
         self._keep = keep_cluster
-        self._steps = Steps(now)
+        self._steps = Steps()
         self._measurement: Measurement | None = None
 
     def run(self) -> None:
         """Go through the phases.
 
         Raises:
-            UserError: the first problem, after teardown; none when everything was done, valid or
-                not: the ledger says that.
+            UserError: the first problem, after teardown. Cells that are not valid are none: they
+                are in the ledger.
         """
         problem: UserError | None = None
         left: UserError | None = None
@@ -125,26 +122,25 @@ class StudyRun:
             raise problem
 
     def judge_unjudged(self) -> None:
-        """Judge the trials that a killed runner recorded, from the events that it kept."""
+        """Judge the trials that a killed runner recorded, from the events that it kept.
+
+        Raises:
+            FolderError: the ledger cannot be written.
+        """
         judged = {(cell.trial, cell.attempt) for cell in self._folder.cells()}
         recorded = {(trial.trial, trial.attempt) for trial in self._folder.trials()}
         for attempt in sorted({attempt for _, attempt in recorded - judged}):
             judge(self._folder, self._record, attempt, complete=False)
 
     def trials_to_measure(self) -> list[PlannedTrial]:
-        """The planned trials without a valid cell for every node, in their order.
+        """Return the planned trials without a valid cell for every node, in their order.
 
-        A trial is measured again as a whole: pulls of N nodes at once are what is asked, and fewer
-        would meet a registry less busy.
+        A trial is measured again as a whole: fewer nodes would find the registry less busy.
         """
-        last = {record.trial: record.attempt for record in last_attempts(self._folder.trials())}
-        valid = [
-            cell.trial
-            for cell in self._folder.cells()
-            if cell.status is Status.VALID and cell.attempt == last.get(cell.trial)
-        ]
-        wanted = self._cluster.node_count
-        return [trial for trial in self._record.trials if valid.count(trial.trial) < wanted]
+        cells = self._folder.last_cells()
+        valid = Counter(cell.trial for cell in cells if cell.status is Status.VALID)
+        nodes = self._cluster.node_count
+        return [trial for trial in self._record.trials if valid[trial.trial] < nodes]
 
     def _try(self, phase: Phase, action: Callable[[], None]) -> UserError | None:
         started_at = now()
@@ -157,7 +153,7 @@ class StudyRun:
         except UserError as error:
             problem = error
         except Exception as error:  # noqa: BLE001 (the cluster must come down whatever happened)
-            self._folder.log(traceback.format_exc(), now())
+            self._folder.log(traceback.format_exc())
             problem = InternalError(
                 f"Internal error in phase {phase}: {error!r}.",
                 f"report it with {self._folder.path / 'run.log'}",
@@ -171,7 +167,7 @@ class StudyRun:
             steps=self._steps.take(),
         )
         try:
-            self._folder.add_phase(record)
+            self._folder.add(record)
         except FolderError as error:
             print_error(f"{error.problem} The record is: {record.model_dump_json()}")
             problem = problem or error
@@ -189,7 +185,7 @@ class StudyRun:
         self._resolve_remover()
 
     def _resolve_remover(self) -> None:
-        """Know the image of the removing pods, if an image will be on the nodes at its turn."""
+        """Resolve the removing pods' image, if an image can be on the nodes at its turn."""
         digests = [trial.image.digest for trial in self.trials_to_measure()]
         needed = not self._cluster.fresh or len(set(digests)) < len(digests)
         if needed and self._record.remover is None:
@@ -205,7 +201,7 @@ class StudyRun:
     def _prepare(self) -> None:
         record = self._record
         assert record.outputs is not None  # noqa: S101 (provisioning set it)
-        self._measurement = Measurement(
+        self._measurement = connect(
             self._folder,
             record,
             record.outputs,
@@ -224,17 +220,17 @@ class StudyRun:
 
     def _collect(self, timeout_s: float) -> None:
         assert self._measurement is not None  # noqa: S101 (prepare connected it)
-        complete, begun = False, time.monotonic()
+        complete, started = False, time.monotonic()
         try:
             complete = self._measurement.collect(timeout_s)
             if not complete:
                 self._progress.say(
-                    f"Cloud Logging did not hold every event after {timeout_s:.0f} s; what comes "
-                    f"later is added by: python -m experiment collect {self._record.run_id}"
+                    f"Cloud Logging did not hold every event after {timeout_s:.0f} s; to add later "
+                    f"ones: python -m experiment collect {self._record.run_id}"
                 )
         finally:
-            waited = time.monotonic() - begun
-            for earlier in range(1, self._attempt):  # whose entries may have come by now
+            waited = time.monotonic() - started
+            for earlier in range(1, self._attempt):  # whose entries may have arrived by now
                 judge(self._folder, self._record, earlier, complete=False)
             cells = judge(
                 self._folder, self._record, self._attempt, complete=complete, waited_s=waited
@@ -242,12 +238,12 @@ class StudyRun:
             self._progress.judged(cells, self._measurement.nodes)
 
     def _end(self) -> UserError | None:
-        """Close what is open and take the cluster down, whatever fails; what may be left."""
+        """Close what is open and take the cluster down, whatever fails; return what failed."""
         if self._measurement is not None:
             try:
                 self._measurement.close()
             except Exception:  # noqa: BLE001 (the cluster must come down whatever happened)
-                self._folder.log(traceback.format_exc(), now())
+                self._folder.log(traceback.format_exc())
         if not self._cluster.exists:
             return None
         if self._keep:

@@ -1,10 +1,16 @@
-"""The one loop that polls."""
+"""The runner's clock, and the one loop that polls."""
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+def now() -> datetime:
+    """Return the time by the runner's clock, in UTC."""
+    return datetime.now(UTC)
 
 
 class Clock(Protocol):

@@ -14,7 +14,6 @@ from rich.text import Text
 from analysis.judge.wall_time import lines, run_wall_time
 from experiment.collect.archive import collect_archive
 from experiment.collect.judge import collect_late, judge_all
-from experiment.collect.ledger import last_attempts
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.plan.request import RUNS
 from experiment.run_folder import RunFolder
@@ -36,7 +35,7 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
     """
     folder = RunFolder.open(RUNS, run)
     record = folder.read_run()
-    cells = last_cells(folder)
+    cells = folder.last_cells()
     if not cells:
         raise PlanError(
             f"Nothing of the run {record.run_id} has been judged yet, so it has no ledger.",
@@ -50,17 +49,6 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
         for line in _source_lines(folder):
             console.print(escape(line), highlight=False, soft_wrap=True)
     return ledger_exit_code(cells)
-
-
-def last_cells(folder: RunFolder) -> list[CellRecord]:
-    """The ledger's line for each cell: of the trial's last attempt, the one judged last."""
-    attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
-    last = {
-        (cell.trial, cell.node): cell
-        for cell in folder.cells()
-        if cell.attempt == attempts.get(cell.trial)
-    }
-    return list(last.values())
 
 
 def _print_json(folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord]) -> None:

@@ -7,13 +7,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import typer
 
 from analysis.show.report import write_report
 from experiment.cli.several_runs import carry_out_all
-from experiment.collect.ledger import last_attempts
 from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit_code
 from experiment.plan.cost import Budget, Estimate, expected_trial_s, run_estimate
 from experiment.plan.open_run import Planned, begin, reopen
@@ -62,7 +60,7 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
         UserError: the first problem of the run, after teardown and report.
     """
     folder, record, cluster = planned.folder, planned.record, planned.cluster
-    progress = Progress(view, lambda line: folder.log(line, datetime.now(UTC)))
+    progress = Progress(view, folder.log)
     cluster.say = progress.now
     budget = Budget(record.budget_usd, cluster.usd_per_hour, folder.phases)
     run_of_study = StudyRun(
@@ -154,9 +152,7 @@ def estimate_of(planned: Planned) -> Estimate:
 
 
 def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
-    trials = last_attempts(folder.trials())
-    attempts = {trial.trial: trial.attempt for trial in trials}
-    cells = [cell for cell in folder.cells() if attempts.get(cell.trial) == cell.attempt]
+    trials, cells = folder.last_trials(), folder.last_cells()
     if not cells:
         return []
     valid = sum(cell.status is Status.VALID for cell in cells)
@@ -171,7 +167,7 @@ def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
     try:
         page = write_report([folder.path], folder.report_dir)
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
-        folder.log(traceback.format_exc(), datetime.now(UTC))
+        folder.log(traceback.format_exc())
         return InternalError(
             f"The run is complete in {folder.path}, but writing its report failed: {error!r}.",
             f"report it with {folder.path / 'run.log'}; to try again: "

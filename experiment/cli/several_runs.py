@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 from analysis.show.report import write_report
-from experiment.collect.ledger import last_attempts
 from experiment.errors import worst
 from experiment.plan.open_run import Planned
 from experiment.plan.request import RUNS, RunOptions
@@ -200,8 +199,7 @@ def _handling(handler: Any) -> Iterator[None]:
 def size_line(planned: Planned, code: int, error: str) -> SizeLine:
     """Return a run's line of the summary, from its folder."""
     folder = planned.folder
-    attempts = {trial.trial: trial.attempt for trial in last_attempts(folder.trials())}
-    cells = [cell for cell in folder.cells() if attempts.get(cell.trial) == cell.attempt]
+    cells = folder.last_cells()
     phases = folder.phases()
     started = min((phase.started_at for phase in phases), default=None)
     ended = max((phase.ended_at for phase in phases), default=None)

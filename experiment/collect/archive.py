@@ -19,6 +19,7 @@ from experiment.collect.cloud_logging import identity
 from experiment.errors import MeasureError, PlanError
 from experiment.provision.google_api import GoogleApi
 from experiment.run_folder import RunFolder
+from experiment.waiting import now
 from schema.run_records import EventRecord, RunRecord, Source
 from schema.stack_outputs import StackOutputs
 
@@ -96,9 +97,9 @@ def collect_archive(folder: RunFolder, record: RunRecord) -> int:
             held.add(identity(event))
             batch.append(event)
         if len(batch) == _BATCH:
-            folder.add_logged(batch)
+            folder.add(*batch)
             new, batch = new + len(batch), []
-    folder.add_logged(batch)
+    folder.add(*batch)
     return new + len(batch)
 
 
@@ -106,7 +107,7 @@ def _window(folder: RunFolder, record: RunRecord) -> _Window:
     """From the run's beginning to its last sign of life."""
     ends = [phase.ended_at for phase in folder.phases()]
     ends += [trial.last_finished_at for trial in folder.trials() if trial.last_finished_at]
-    until = max(ends, default=datetime.now(UTC))
+    until = max(ends, default=now())
     return _Window(record.started_at.astimezone(UTC) - _EARLIER, until.astimezone(UTC) + _LATER)
 
 
@@ -137,7 +138,7 @@ def _events(
                 entry = json.loads(line)
                 event = _event(entry, outputs, window)
             except (ValueError, KeyError, TypeError, AttributeError):
-                folder.log(f"unreadable line in {name} passed over: {line[:80]!r}", _now())
+                folder.log(f"unreadable line in {name} ignored: {line[:80]!r}")
                 continue
             if event is not None:
                 yield event
@@ -163,7 +164,7 @@ def _event(entry: dict[str, Any], outputs: StackOutputs, window: _Window) -> Eve
 
 def _nothing(record: RunRecord, outputs: StackOutputs, window: _Window) -> MeasureError:
     due = window.until.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1) + _DELAY
-    late = datetime.now(UTC) < due
+    late = now() < due
     return MeasureError(
         f"The archive gs://{outputs.archive_bucket} holds nothing of the run {record.run_id}"
         + (" yet: Google fills it by the hour, two to three hours late." if late else "."),
@@ -176,7 +177,3 @@ def _nothing(record: RunRecord, outputs: StackOutputs, window: _Window) -> Measu
 
 def _moment(text: str) -> datetime:
     return datetime.strptime(text, "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -201,9 +201,9 @@ class Collection:
             self._found.add(_uid(record))
             batch.append(record)
             if len(batch) == _PAGE:
-                self._folder.add_logged(batch)
+                self._folder.add(*batch)
                 batch = []
-        self._folder.add_logged(batch)
+        self._folder.add(*batch)
 
     def _keep_gaps(self) -> None:
         known = {gap.until for gap in self._folder.gaps() if gap.source is Source.NATIVE}
@@ -216,7 +216,7 @@ class Collection:
             since = max((at for at in native if at < until), default=until)
             reason = "GKE's event log began to watch anew, and says that events may be lost"
             gap = GapRecord(source=Source.NATIVE, since=since, until=until, reason=reason)
-            self._folder.add_gaps([gap])
+            self._folder.add(gap)
 
 
 def _time(stamp: Any) -> datetime:

@@ -1,16 +1,16 @@
 """Judges the attempts of a run from what its folder holds, now or at any later time.
 
-Judging anew adds lines to the ledger; the last line of a cell counts. So entries of Cloud Logging
-that come late, or out of the archive, can still make an excluded cell valid, or a valid one not.
+Judging again adds lines to the ledger; the last line of a cell counts. So entries of Cloud Logging
+that come late, or from the archive, can still make an excluded cell valid, or a valid one not.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from experiment.collect.cloud_logging import Collection, LogReader
-from experiment.collect.ledger import Circumstances, make_ledger
-from experiment.collect.merge_events import clock_offsets, merge_events, reconcile
+from experiment.collect.ledger import RunHistory, make_ledger
+from experiment.collect.merge_events import index_events, merge_events, reconcile
 from experiment.run_folder import RunFolder
+from experiment.waiting import now
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import CellRecord, GapRecord, RunRecord, Source, TrialRecord
 
@@ -23,28 +23,31 @@ def judge(
     complete: bool,
     waited_s: float = 0.0,
 ) -> list[CellRecord]:
-    """Put an attempt's recorded trials into the ledger, and how complete their events are.
+    """Judge an attempt's recorded trials: add their cells and how complete their events are.
 
     Args:
         folder: of the run.
         record: its plan.
         attempt: to judge.
         complete: whether Cloud Logging is known to hold what the watch saw; records can show it.
-        waited_s: how long it was waited for.
+        waited_s: how long late entries were waited for.
 
     Returns:
         The cells; none where the attempt recorded no trial.
+
+    Raises:
+        FolderError: the ledger cannot be written.
     """
-    every = folder.trials()
-    trials = [trial for trial in every if trial.attempt == attempt]
+    all_trials = folder.trials()
+    trials = [trial for trial in all_trials if trial.attempt == attempt]
     if not trials:
         return []
     records = folder.events()
-    events = merge_events(records)
+    events = index_events(merge_events(records))
     gaps = _gaps_of(folder.gaps(), trials)
     rehearsal = record.rehearsal
-    known = Circumstances(
-        trials=every,
+    history = RunHistory(
+        trials=all_trials,
         removals=folder.removals(),
         remover=record.remover,
         nodes=folder.nodes(),
@@ -59,30 +62,31 @@ def judge(
         trials,
         events,
         folder.node_names(attempt),
-        known=known,
+        history=history,
     )
-    folder.add_cells(cells)
+    folder.add(*cells)
     exporter = bool(record.outputs and record.outputs.exporter_namespace)
-    agreed = reconcile(records, trials, gaps, exporter=exporter)
-    offsets = clock_offsets(events)
-    folder.add_evidence(
+    reconciled = reconcile(records, trials, gaps, exporter=exporter)
+    folder.add(
         EvidenceRecord(
             attempt=attempt,
-            at=datetime.now(UTC),
-            complete=complete or (exporter and agreed.sources[Source.EXPORTER].lost == 0),
+            at=now(),
+            complete=complete or (exporter and reconciled.sources[Source.EXPORTER].lost == 0),
             waited_s=waited_s,
-            sources=agreed.sources,
-            seen_by_several=agreed.seen_by_several,
-            seen_by_one=agreed.seen_by_one,
-            seen_by_none=agreed.seen_by_none,
-            clock_offsets_s={node: offset.total_seconds() for node, offset in offsets.items()},
+            sources=reconciled.sources,
+            seen_by_several=reconciled.seen_by_several,
+            seen_by_one=reconciled.seen_by_one,
+            seen_by_none=reconciled.seen_by_none,
+            clock_offsets_s={
+                node: offset.total_seconds() for node, offset in events.offsets.items()
+            },
         )
     )
     return cells
 
 
 def judge_all(folder: RunFolder, record: RunRecord, *, complete: bool) -> None:
-    """Judge every attempt anew."""
+    """Judge every attempt again."""
     for attempt in sorted({trial.attempt for trial in folder.trials()}):
         judge(folder, record, attempt, complete=complete)
 
@@ -93,13 +97,13 @@ def collect_late(
     timeout_s: float,
     progress: Callable[[int, int], None],
 ) -> bool:
-    """Read Cloud Logging again for all of a run, and judge every attempt anew.
+    """Read Cloud Logging again for all of a run, and judge every attempt again.
 
     Args:
         folder: of the run.
         record: its plan and its stack's outputs.
         timeout_s: how long to wait for entries that are still missing.
-        progress: told after each reading how many events are there of those expected.
+        progress: called after each reading with the number of events found and expected.
 
     Returns:
         Whether Cloud Logging now holds every event that the watch saw.
@@ -120,7 +124,7 @@ def collect_late(
 
 
 def _gaps_of(gaps: list[GapRecord], trials: list[TrialRecord]) -> list[GapRecord]:
-    """Those that touch the time of these trials."""
+    """Return the gaps within the time of these trials."""
     begins = [trial.released_at for trial in trials if trial.released_at]
     ends = [trial.last_finished_at for trial in trials if trial.last_finished_at]
     if not begins:

@@ -1,8 +1,8 @@
 """The ledger: for every cell its status, the reason, and which source saw which evidence. Pure.
 
-A cell is called valid only on evidence of one real, cold, complete pull; anything less is named.
-Cells are never dropped: a cell without any evidence is a line too. experiment.collect.status_rules
-has the rules and their order; this module gathers what they judge by.
+A cell is valid only with evidence of one real, cold, complete pull; any other has a reason. Cells
+are never dropped: a cell without evidence is a line too. experiment.collect.status_rules has the
+rules and their order; this module gathers the evidence for them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +11,9 @@ from datetime import timedelta
 from statistics import median
 
 from analysis.read.pull_message import parse_pulled
-from experiment.collect.merge_events import EventIndex, SeenEvent, index_events
+from experiment.collect.merge_events import EventIndex, SeenEvent
 from experiment.collect.status_rules import RULES, CellEvidence, first_time
-from experiment.collect.warm_layers import History
+from experiment.collect.warm_layers import LayerHistory
 from schema.events import REASONS
 from schema.run_records import (
     CellPhases,
@@ -31,11 +31,11 @@ from schema.run_records import (
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What is known beside the events of the trials that are judged."""
+class RunHistory:
+    """What is known besides the events of the trials that are judged."""
 
     trials: Sequence[TrialRecord] = ()
-    """All of the run, which may have left layers on the nodes."""
+    """Of all attempts: they may have left layers on the nodes."""
     removals: Sequence[RemovalRecord] = ()
     remover: PlannedImage | None = None
     nodes: Sequence[NodeRecord] = ()
@@ -47,37 +47,28 @@ class Circumstances:
     """How many times faster than the clock the nodes work."""
 
 
-def last_attempts(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Of each trial its last attempt, in the trials' order."""
-    last: dict[int, TrialRecord] = {}
-    for trial in trials:
-        if trial.trial not in last or last[trial.trial].attempt <= trial.attempt:
-            last[trial.trial] = trial
-    return [last[number] for number in sorted(last)]
-
-
 def make_ledger(
     run_id: str,
     planned: Sequence[PlannedTrial],
     trials: Iterable[TrialRecord],
-    events: Sequence[SeenEvent],
+    events: EventIndex,
     nodes: Sequence[str],
     *,
-    known: Circumstances | None = None,
+    history: RunHistory | None = None,
 ) -> list[CellRecord]:
     """Judge every cell of the given trials.
 
     Args:
         run_id: names the run in each line.
-        planned: the run's plan; a trial is found by its number.
-        trials: the attempts to judge, one a trial.
-        events: merged (`merge_events`).
+        planned: the run's plan.
+        trials: to judge, one attempt of each.
+        events: of all sources, merged.
         nodes: names of the measured nodes; cell i of a trial belongs to nodes[i].
-        known: the circumstances; by default the given trials are all there was.
+        history: of the run; by default the given trials are all of it.
     """
     trials = list(trials)
-    known = known or Circumstances(trials=trials)
-    return _Ledger(run_id, planned, index_events(events), nodes, known).judge(trials)
+    history = history or RunHistory(trials=trials)
+    return _Ledger(run_id, planned, events, nodes, history).judge(trials)
 
 
 class _Ledger:
@@ -87,17 +78,17 @@ class _Ledger:
         planned: Sequence[PlannedTrial],
         index: EventIndex,
         nodes: Sequence[str],
-        known: Circumstances,
+        history: RunHistory,
     ) -> None:
         self._run_id = run_id
         self._plan = {trial.trial: trial for trial in planned}
         self._index = index
         self._nodes = tuple(nodes)
-        self._known = known
-        self._history = History(planned, known.trials, known.removals, known.remover)
-        self._complete_at = {job.job: job.at for job in known.jobs if job.complete}
+        self._run = history
+        self._layers = LayerHistory(planned, history.trials, history.removals, history.remover)
+        self._complete_at = {job.job: job.at for job in history.jobs if job.complete}
         self._states: dict[tuple[int, str], list[NodeRecord]] = {}
-        for state in sorted(known.nodes, key=lambda state: state.at):
+        for state in sorted(history.nodes, key=lambda state: state.at):
             self._states.setdefault((state.attempt, state.node), []).append(state)
 
     def judge(self, trials: Sequence[TrialRecord]) -> list[CellRecord]:
@@ -120,11 +111,11 @@ class _Ledger:
                 pods_on_node=sum(pod.node == node for pod in trial.pods),
                 steps=steps[index],
                 pulls=pulls[index],
-                before=self._history.before(trial, node),
+                before=self._layers.before(trial, node),
                 node_states=self._states.get((trial.attempt, node), ()),
                 index=self._index,
-                scale=self._known.scale,
-                speed=self._known.speed,
+                scale=self._run.scale,
+                speed=self._run.speed,
                 peers_s=median(times) if times else None,
             )
             for index, node in enumerate(self._nodes)
@@ -156,7 +147,7 @@ class _Ledger:
             pod_uid=pod.uid if pod else "",
             status=status,
             reason=reason,
-            marks=tuple(self._marks(evidence)),
+            marks=tuple(self._notes(evidence)),
             cluster=trial.cluster,
             pull_s=pull.pull_s if pull else None,
             pull_and_wait_s=pull.pull_and_wait_s if pull else None,
@@ -175,19 +166,19 @@ class _Ledger:
             ),
         )
 
-    def _marks(self, cell: CellEvidence) -> Iterable[str]:
-        """What touched the cell without excluding it."""
+    def _notes(self, cell: CellEvidence) -> Iterable[str]:
+        """Yield what affected the cell without excluding it."""
         begin = cell.trial.released_at
         end = (cell.pod.over_seen if cell.pod else None) or cell.trial.last_finished_at
-        for gap in self._known.gaps:
+        for gap in self._run.gaps:
             if begin and gap.until >= begin and (end is None or gap.since <= end):
-                came = "came late" if gap.recovered else "may be missing"
-                yield f"events of the {gap.source} {came}: {gap.reason}"
+                what = "arrived late" if gap.recovered else "may be missing"
+                yield f"events of the {gap.source} {what}: {gap.reason}"
         offset = self._index.offsets.get(cell.node)
         if offset is not None:
             yield _clock_sentence(offset)
         if self._index.streaming:
-            yield "images are streamed, so the pull's time does not cover its bytes"
+            yield "images are streamed, so the pull time does not cover all bytes"
         for state in cell.node_states:
             pressures = set(state.pressures) - {"DiskPressure"}
             if pressures and begin and state.at >= begin and (end is None or state.at <= end):
@@ -198,7 +189,7 @@ def _clock_sentence(offset: timedelta) -> str:
     seconds = offset.total_seconds()
     return (
         f"the node's clock is {abs(seconds):.1f} s {'behind' if seconds > 0 else 'ahead of'} the "
-        "runner's, so its times do not compare with others'; durations are not touched"
+        "runner's, so its times cannot be compared with others; durations are not affected"
     )
 
 

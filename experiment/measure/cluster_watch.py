@@ -1,25 +1,28 @@
-"""The runner's own watches of a cluster: events, pods, nodes, Jobs, and the exporter's pod.
+"""The runner's watch of a cluster: events, pods, nodes, Jobs, and the exporter's pod.
 
-What they bring goes into the run's folder as it comes and, for pods and nodes, onto the boards that
+What it brings goes into the run's folder as it comes and, for pods and nodes, into the states that
 a trial waits on. A stretch without a watch, and a restart of the exporter, are kept as gaps.
 """
 
-from collections.abc import Callable
+import time
 from datetime import datetime
 
+from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
-from experiment.measure.nodes import NodeBoard
-from experiment.measure.pods import PodBoard
-from experiment.measure.reflector import Followed, Follower
+from experiment.measure.nodes import NodeStates
+from experiment.measure.pods import PodStates
+from experiment.measure.reflector import Handler, ListWatch, Reflector
 from experiment.run_folder import RunFolder
+from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
 from schema.run_records import EventRecord, GapRecord, JobRecord, Source
 
-_JOB_ENDS = ("Complete", "Failed")
+_FIRST_LIST_S = 60
+_JOB_ENDS = {"Complete", "Failed"}
 """Conditions of a Job that the controller is done with."""
 
 
-class Watches:
+class ClusterWatch:
     """Open watches of one cluster.
 
     Args:
@@ -29,7 +32,6 @@ class Watches:
         exporter_namespace: of the exporter's pod; empty where there is none.
         pods: kept up to date.
         nodes: kept up to date.
-        now: the runner's clock.
     """
 
     def __init__(
@@ -39,80 +41,93 @@ class Watches:
         *,
         selector: str,
         exporter_namespace: str,
-        pods: PodBoard,
-        nodes: NodeBoard,
-        now: Callable[[], datetime],
+        pods: PodStates,
+        nodes: NodeStates,
     ) -> None:
         self._folder = folder
-        self._now = now
         self._exporters: dict[str, tuple[int, datetime]] = {}
         self.ended_jobs: set[str] = set()
         """Names of Jobs that the job controller is done with."""
         ours = f"/api/v1/namespaces/{JOB_NAMESPACE}"
         about_nodes = {"fieldSelector": "involvedObject.kind=Node"}
-        followed = [
-            (Followed("events", f"{ours}/events", vanishing=False), self._keep_event),
+        watched: list[tuple[ListWatch, Handler]] = [
+            (ListWatch("events", f"{ours}/events", report_deletions=False), self._keep_event),
             (
-                Followed("nodes' events", "/api/v1/events", about_nodes, vanishing=False),
+                ListWatch("nodes' events", "/api/v1/events", about_nodes, report_deletions=False),
                 self._keep_event,
             ),
-            (Followed("pods", f"{ours}/pods"), pods.handle),
-            (Followed("nodes", "/api/v1/nodes", {"labelSelector": selector}), nodes.handle),
-            (Followed("Jobs", f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs"), self._see_job),
+            (ListWatch("pods", f"{ours}/pods"), pods.handle),
+            (ListWatch("nodes", "/api/v1/nodes", {"labelSelector": selector}), nodes.handle),
+            (ListWatch("Jobs", f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs"), self._see_job),
         ]
         if exporter_namespace:
             path = f"/api/v1/namespaces/{exporter_namespace}/pods"
-            followed.append((Followed("the exporter", path), self._see_exporter))
-        self._followers = [
-            Follower(kube, what, handle, self._on_gap, now) for what, handle in followed
-        ]
+            watched.append((ListWatch("the exporter", path), self._see_exporter))
+        self._reflectors = [Reflector(kube, what, handle, self._on_gap) for what, handle in watched]
         pods.break_when(self.failure)
 
+    def await_lists(self, timeout_s: float = _FIRST_LIST_S) -> None:
+        """Wait until each kind was listed once, so that nothing is missed from now on.
+
+        Raises:
+            Exception: why a watch has ended for good.
+            MeasureError: a kind was not listed in time.
+        """
+        end = time.monotonic() + timeout_s
+        for reflector in self._reflectors:
+            listed = reflector.listed.wait(max(0.0, end - time.monotonic()))
+            if failure := self.failure():
+                raise failure
+            if not listed:
+                raise MeasureError(
+                    f"The API server did not list {reflector.name} within {timeout_s:.0f} s"
+                    f"{reflector.trouble}, so events would be missed.",
+                    "kubectl get events -A",
+                )
+
     def failure(self) -> Exception | None:
-        """Why one of the watches has ended for good; None while all go on."""
-        failures = (follower.failure for follower in self._followers)
+        """Return why one of the watches has ended for good; None while all go on."""
+        failures = (reflector.failure for reflector in self._reflectors)
         return next((failure for failure in failures if failure), None)
 
     def close(self) -> None:
         """Stop watching."""
-        for follower in self._followers:
-            follower.close()
+        for reflector in self._reflectors:
+            reflector.close()
 
     def _keep_event(self, change: str, event: Obj) -> None:
         if change == "DELETED":
             return  # it was kept when it came; the API server forgets events after an hour
-        record = EventRecord(source=Source.WATCH, received_at=self._now(), event=event)
-        self._folder.add_watched([record])
+        self._folder.add(EventRecord(source=Source.WATCH, received_at=now(), event=event))
 
     def _see_job(self, _change: str, job: Obj) -> None:
         conditions = job.get("status", {}).get("conditions") or []
-        ends = [each["type"] for each in conditions if each.get("status") == "True"]
+        ends = {each["type"] for each in conditions if each.get("status") == "True"}
         name = str(job["metadata"]["name"])
-        if name in self.ended_jobs or not set(ends) & set(_JOB_ENDS):
+        if name in self.ended_jobs or not ends & _JOB_ENDS:
             return
         uid, complete = str(job["metadata"]["uid"]), "Complete" in ends
-        self._folder.add_job(JobRecord(job=name, uid=uid, at=self._now(), complete=complete))
+        self._folder.add(JobRecord(job=name, uid=uid, at=now(), complete=complete))
         self.ended_jobs.add(name)
 
     def _see_exporter(self, change: str, pod: Obj) -> None:
-        """Keep a gap when the exporter begins anew: what it held is lost, and it tells old news."""
+        """Keep a gap when the exporter restarts: what it held is lost."""
         containers = pod.get("status", {}).get("containerStatuses") or []
         restarts = sum(int(container.get("restartCount") or 0) for container in containers)
-        uid, now = str(pod["metadata"]["uid"]), self._now()
+        uid, at = str(pod["metadata"]["uid"]), now()
         before = self._exporters.get(uid)
-        self._exporters[uid] = (restarts, now)
+        self._exporters[uid] = (restarts, at)
         if change == "DELETED":
-            self._on_exporter(before[1] if before else now, "the exporter's pod was deleted")
+            self._keep_gap(before[1] if before else at, at, "the exporter's pod was deleted")
         elif before and restarts > before[0]:
-            self._on_exporter(before[1], "the exporter was restarted")
+            self._keep_gap(before[1], at, "the exporter was restarted")
 
-    def _on_exporter(self, since: datetime, why: str) -> None:
-        gap = GapRecord(source=Source.EXPORTER, since=since, until=self._now(), reason=why)
-        self._folder.add_gaps([gap])
+    def _keep_gap(self, since: datetime, until: datetime, why: str) -> None:
+        self._folder.add(GapRecord(source=Source.EXPORTER, since=since, until=until, reason=why))
 
     def _on_gap(self, since: datetime, until: datetime, why: str, recovered: bool) -> None:
-        self._folder.log(f"{why}; {'recovered' if recovered else 'listed anew'}", until)
+        self._folder.log(f"{why}; {'recovered' if recovered else 'listed again'}")
         gap = GapRecord(
             source=Source.WATCH, since=since, until=until, reason=why, recovered=recovered
         )
-        self._folder.add_gaps([gap])
+        self._folder.add(gap)

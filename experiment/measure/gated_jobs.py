@@ -2,8 +2,8 @@
 
 A gated Job's pods exist and cost the nodes nothing. Releasing gives pod i the affinity to node i
 and removes its gate, all pods at once, so the scheduler has one choice for each. Anti-affinity and
-topology spread do not give this, because a finished pod no longer counts. Whether it was so, and
-what the pods are for, is the caller's business.
+topology spread do not give this, because a finished pod no longer counts. The caller checks where
+the pods ran.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
 from experiment.measure.job_manifest import release_patch
-from experiment.measure.pods import PodBoard, PodState
+from experiment.measure.pods import PodState, PodStates
 from schema.names import JOB_NAMESPACE
 
 _PATCHES_AT_ONCE = 48
@@ -21,25 +21,25 @@ _BIND_S = 120
 
 
 class GatedJobs:
-    """Makes and releases gated Jobs on a fixed list of nodes.
+    """Creates and releases gated Jobs on a fixed list of nodes.
 
     Args:
         kube: the cluster.
-        board: kept up to date by a watch of the pods of JOB_NAMESPACE.
+        pods: kept up to date by a watch of the pods of JOB_NAMESPACE.
         nodes: names of the measured nodes; pod i goes to nodes[i].
-        lost: nodes of which nothing more is to be expected, each with its sentence.
+        lost: returns {node: reason} of nodes that are not Ready, deleted or replaced.
     """
 
     def __init__(
         self,
         kube: Kube,
-        board: PodBoard,
+        pods: PodStates,
         nodes: Sequence[str],
         lost: Callable[[], dict[str, str]],
     ) -> None:
         self._kube = kube
-        self._board = board
-        self._lost = lost
+        self._states = pods
+        self.lost = lost
         self._pool = ThreadPoolExecutor(_PATCHES_AT_ONCE, thread_name_prefix="release")
         self.nodes = tuple(nodes)
 
@@ -48,7 +48,7 @@ class GatedJobs:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def create(self, job: Obj) -> str:
-        """Create a Job of one gated pod a node; gives its name."""
+        """Create a Job of one gated pod a node, and return its name."""
         self._kube.create_job(job)
         return str(job["metadata"]["name"])
 
@@ -56,11 +56,11 @@ class GatedJobs:
         """Wait until all pods of a Job exist, behind their gates.
 
         Raises:
-            MeasureError: they did not all come to be.
+            MeasureError: they were not all created in time.
         """
-        pods = self._board.wait(job, self._all_exist, _CREATE_S)
+        pods = self._states.wait(job, self._all_exist, _CREATE_S)
         if pods is None:
-            have = len(self._board.pods(job))
+            have = len(self._states.pods(job))
             raise MeasureError(
                 f"Only {have} of the {len(self.nodes)} pods of the Job {job} were created within "
                 f"{_CREATE_S} s, so its trial cannot start.",
@@ -69,43 +69,51 @@ class GatedJobs:
         return pods
 
     def open_gates(self, pods: Sequence[PodState]) -> None:
-        """Bind pod i to node i and remove its gate, all at once."""
+        """Bind pod i to node i and remove its gate, all at once.
+
+        Raises:
+            MeasureError: the API server refused a patch.
+        """
         list(self._pool.map(self._open_gate, pods))
 
     def await_bound(self, job: str) -> list[PodState] | None:
-        """Wait until each pod is bound or beyond hope; None if that takes too long."""
-        return self._board.wait(job, lambda pods: self._all(pods, _bound_or_over), _BIND_S)
+        """Wait until each pod is bound or over; return None if that takes too long.
+
+        Raises:
+            Exception: what ended the watch of the pods.
+        """
+        return self._states.wait(job, lambda pods: self._all(pods, _bound_or_over), _BIND_S)
 
     def await_over(
         self, job: str, timeout_s: float, progress: Callable[[list[PodState]], None]
     ) -> bool:
-        """Wait until nothing more is to be expected of any pod; False if that takes too long."""
+        """Wait until every pod is over or its node lost; return False if that takes too long.
+
+        Raises:
+            Exception: what ended the watch of the pods.
+        """
 
         def over(pods: list[PodState]) -> bool:
             progress(pods)
             return self._all(pods, lambda pod: pod.over)
 
-        return self._board.wait(job, over, timeout_s) is not None
+        return self._states.wait(job, over, timeout_s) is not None
 
     def pods(self, job: str) -> list[PodState]:
-        """The pods of a Job, by completion index."""
-        return self._board.pods(job)
+        """Return the pods of a Job, by completion index."""
+        return self._states.pods(job)
 
-    def lost(self) -> dict[str, str]:
-        """Nodes of which nothing more is to be expected, each with its sentence."""
-        return self._lost()
-
-    def remove(self, job: str) -> None:
-        """Ask for a Job to be deleted in the background."""
+    def delete(self, job: str) -> None:
+        """Delete a Job and its pods in the background."""
         self._kube.delete_job(JOB_NAMESPACE, job)
 
-    def await_removed(self, job: str, timeout_s: float) -> bool:
-        """Wait until the pods of a Job are gone from their nodes; False if that takes too long."""
+    def await_deleted(self, job: str, timeout_s: float) -> bool:
+        """Wait until the pods of a Job are deleted; return False if that takes too long."""
 
-        def gone(pods: list[PodState]) -> bool:
+        def deleted(pods: list[PodState]) -> bool:
             return all(pod.deleted_seen for pod in pods)
 
-        return self._board.wait(job, gone, timeout_s) is not None
+        return self._states.wait(job, deleted, timeout_s) is not None
 
     def _open_gate(self, pod: PodState) -> None:
         self._kube.patch_pod(JOB_NAMESPACE, pod.name, release_patch(self.nodes[pod.index]))
@@ -113,13 +121,13 @@ class GatedJobs:
     def _all_exist(self, pods: list[PodState]) -> bool:
         return len(pods) == len(self.nodes)
 
-    def _all(self, pods: list[PodState], fulfilled: Callable[[PodState], bool]) -> bool:
+    def _all(self, pods: list[PodState], condition: Callable[[PodState], bool]) -> bool:
         if not self._all_exist(pods):
             return False
-        waiting = [pod for pod in pods if not fulfilled(pod)]
+        waiting = [pod for pod in pods if not condition(pod)]
         if not waiting:
             return True
-        lost = self._lost()
+        lost = self.lost()
         return all(self.nodes[pod.index] in lost for pod in waiting)
 
 

@@ -1,23 +1,92 @@
-"""Removes images from every node before a trial, and takes each node's word on their absence.
+"""Removes images from every node before a trial, and keeps each node's proof of their absence.
 
 One privileged pod a node, released as a trial's pods are, runs remove_images.sh against the node's
-own containerd. Nothing is believed that a node did not say: a pod that fails or is silent leaves a
-record that proves nothing, and the ledger excludes the cell.
+own containerd. A pod that fails or reports nothing leaves a record that proves nothing, and the
+ledger excludes the cell.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
-from experiment.collect.warm_layers import read_answer, read_proof, removal_argument
 from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import removal_job
 from experiment.measure.pods import PodState
+from experiment.waiting import now
 from schema.run_records import PlannedImage, PlannedTrial, RemovalRecord
 
 _DEADLINE_S = 240
 _GRACE_S = 30
 _SCRIPT = files("experiment.measure").joinpath("remove_images.sh").read_text("utf-8")
+
+
+def chain_ids(image: PlannedImage) -> list[str]:
+    """Return the name of each layer's snapshot (OCI image specification, ChainID)."""
+    chain: list[str] = []
+    for layer in image.layers:
+        if not chain:
+            chain.append(layer.diff_id)
+            continue
+        both = f"{chain[-1]} {layer.diff_id}".encode()
+        chain.append(f"sha256:{hashlib.sha256(both).hexdigest()}")
+    return chain
+
+
+def removal_argument(image: PlannedImage) -> str:
+    """Return the argument of remove_images.sh for an image."""
+    layers = zip(image.layers, chain_ids(image), strict=True)
+    return "\n".join([image.digest, *(f"{layer.digest} {chain}" for layer, chain in layers)])
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a node reports of one image after its removal."""
+
+    known: bool
+    layers: tuple[int, ...]
+    partial: int
+
+
+def read_answer(message: str, images: int) -> list[Left]:
+    """Read the termination message of a removing container.
+
+    Raises:
+        ValueError: it is not an answer for this number of images.
+    """
+    try:
+        answer = json.loads(message)
+        left = [
+            Left(bool(each["image"]), tuple(map(int, each["layers"])), int(each["partial"]))
+            for each in answer
+        ]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not an answer of a removal: {message[:100]!r}") from error
+    if len(left) != images:
+        raise ValueError(f"an answer for {len(left)} images, not {images}: {message[:100]!r}")
+    return left
+
+
+def read_proof(image: PlannedImage, left: Left, others: Iterable[PlannedImage]) -> tuple[str, int]:
+    """Return why absence is not proved (empty if it is), and the bytes that other images keep.
+
+    Args:
+        image: that was removed.
+        left: of it.
+        others: images that may be on the node.
+    """
+    theirs = {layer.diff_id for other in others for layer in other.layers}
+    kept = [image.layers[index] for index in left.layers if index < len(image.layers)]
+    odd = [layer.digest for layer in kept if layer.diff_id not in theirs]
+    bytes_left = sum(layer.size_bytes for layer in kept)
+    if left.known:
+        return "containerd still knows the image", bytes_left
+    if odd:
+        return f"layer {odd[0]} is on the node and no image of the run accounts for it", bytes_left
+    if left.partial:
+        return f"{left.partial} of its layers are on the node half fetched", bytes_left
+    return "", bytes_left
 
 
 class Remover:
@@ -28,23 +97,13 @@ class Remover:
         image: that the pods run.
         run_id: labels and names what is created.
         attempt: which one of the run this is.
-        now: the runner's clock.
     """
 
-    def __init__(
-        self,
-        jobs: GatedJobs,
-        image: PlannedImage,
-        *,
-        run_id: str,
-        attempt: int,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, jobs: GatedJobs, image: PlannedImage, *, run_id: str, attempt: int) -> None:
         self._jobs = jobs
         self._image = image
         self._run_id = run_id
         self._attempt = attempt
-        self._now = now
 
     def remove(
         self,
@@ -52,15 +111,15 @@ class Remover:
         others: Sequence[PlannedImage],
         progress: Callable[[list[PodState]], None],
     ) -> list[RemovalRecord]:
-        """Remove a trial's image from every node; gives what each node said.
+        """Remove a trial's image from every node, and return what each node reported.
 
         Args:
             before: the trial that needs its image gone.
             others: images that may stay, and with them the layers that they share with it.
-            progress: told of the pods.
+            progress: called with the pods.
 
         Raises:
-            MeasureError: the pods did not come to be.
+            MeasureError: the pods were not created.
         """
         job = removal_job(
             before.trial,
@@ -76,7 +135,7 @@ class Remover:
         self._jobs.open_gates(self._jobs.await_pods(name))
         self._jobs.await_over(name, _DEADLINE_S + _GRACE_S, progress)
         pods = {pod.index: pod for pod in self._jobs.pods(name)}
-        self._jobs.remove(name)
+        self._jobs.delete(name)
         allowed = [self._image, *others]
         return [
             self._record(before, node, pods.get(index), allowed)
@@ -96,7 +155,7 @@ class Remover:
             attempt=self._attempt,
             node=node,
             reference=before.image.reference,
-            at=self._now(),
+            at=now(),
             absent=not why,
             detail=why,
             left_bytes=left_bytes,
@@ -107,7 +166,7 @@ def _judge(
     image: PlannedImage, pod: PodState | None, others: Sequence[PlannedImage]
 ) -> tuple[str, int]:
     if pod is None or pod.phase != "Succeeded":
-        return f"the removing pod did not succeed: {pod.failure if pod else 'it is gone'}", 0
+        return f"the removing pod did not succeed: {pod.failure if pod else 'it is missing'}", 0
     try:
         (left,) = read_answer(pod.message, 1)
     except ValueError as error:

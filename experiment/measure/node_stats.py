@@ -1,10 +1,9 @@
-"""What the kubelets say of traffic and disk before and after each trial (stats/summary).
+"""The kubelets' figures of traffic and disk before and after each trial (stats/summary).
 
 It never delays a trial: summaries are fetched in the background, some a second, once the next
-trial's pods are bound, and one that does not come is recorded as missing. A kubelet renews the
-figures about every ten seconds only, so what is asked for after a trial is asked again until its
-own time lies after the trial's end; whether the next trial had begun by then is for the reader to
-see, from that time.
+trial's pods are bound, and one that does not come is recorded as missing. A kubelet updates the
+figures about every ten seconds, so a summary after a trial is fetched again until its own time is
+after the trial's end; that time shows whether the next trial had started by then.
 """
 
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 
 from experiment.errors import MeasureError
 from experiment.kube import Kube
+from experiment.waiting import now
 from schema.run_records import NodeStatsRecord
 
 _AT_ONCE = 2
@@ -27,7 +27,7 @@ _CLOSE_S = 30.0
 
 
 def read_summary(
-    summary: Mapping[str, Any], *, trial: int, attempt: int, moment: str, now: datetime
+    summary: Mapping[str, Any], *, trial: int, attempt: int, moment: str, at: datetime
 ) -> NodeStatsRecord:
     """Read a kubelet's stats/summary.
 
@@ -36,17 +36,17 @@ def read_summary(
         trial: that it is about.
         attempt: of the run.
         moment: `before` or `after`.
-        now: the runner's clock, where the kubelet tells no time.
+        at: when it was fetched, where the kubelet gives no time.
     """
     node = summary["node"]
     network = node.get("network") or {}
-    told = network.get("time") or (node.get("fs") or {}).get("time")
+    time_text = network.get("time") or (node.get("fs") or {}).get("time")
     return NodeStatsRecord(
         trial=trial,
         attempt=attempt,
         moment=moment,
         node=node["nodeName"],
-        at=datetime.fromisoformat(told) if told else now,
+        at=datetime.fromisoformat(time_text) if time_text else at,
         received_bytes=network.get("rxBytes"),
         sent_bytes=network.get("txBytes"),
         disk_used_bytes=(node.get("fs") or {}).get("usedBytes"),
@@ -61,8 +61,7 @@ class NodeStats:
         kube: the cluster.
         nodes: their names.
         attempt: of the run.
-        keep: gets each record.
-        now: the runner's clock.
+        keep: called with each record.
     """
 
     def __init__(
@@ -71,19 +70,21 @@ class NodeStats:
         nodes: Sequence[str],
         attempt: int,
         keep: Callable[[NodeStatsRecord], None],
-        now: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._nodes = tuple(nodes)
         self._attempt = attempt
         self._keep = keep
-        self._now = now
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="stats")
         self._closing = threading.Event()
         self._pending: list[Future[None]] = []
 
     def before_first(self, trial: int) -> None:
-        """Fetch summaries before the first trial, and wait for them: nothing is measured yet."""
+        """Fetch summaries before the first trial, and wait for them.
+
+        Raises:
+            FolderError: a record cannot be written.
+        """
         self._submit([(trial, "before")], None)
         self._wait(_CLOSE_S)
 
@@ -93,13 +94,13 @@ class NodeStats:
         Args:
             ended: the trial.
             following: the one after it, if there is one.
-            ended_at: when it ended: older summaries are asked for again.
+            ended_at: when it ended: older summaries are fetched again.
         """
         wanted = [(ended, "after")] + ([(following, "before")] if following else [])
         self._submit(wanted, ended_at)
 
     def close(self) -> None:
-        """Wait for what is under way, not for long."""
+        """Wait for pending requests, 30 s at most, and stop."""
         self._wait(_CLOSE_S)
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -135,18 +136,18 @@ class NodeStats:
             self._closing.wait(_REST_S)
 
     def _ask(self, node: str, wanted: list[tuple[int, str]]) -> list[NodeStatsRecord]:
-        now = self._now()
+        at = now()
         try:
             summary = self._kube.node_stats(node)
             return [
-                read_summary(summary, trial=trial, attempt=self._attempt, moment=moment, now=now)
+                read_summary(summary, trial=trial, attempt=self._attempt, moment=moment, at=at)
                 for trial, moment in wanted
             ]
         except (MeasureError, KeyError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0]
         return [
             NodeStatsRecord(
-                trial=trial, attempt=self._attempt, moment=moment, node=node, at=now, error=why
+                trial=trial, attempt=self._attempt, moment=moment, node=node, at=at, error=why
             )
             for trial, moment in wanted
         ]

@@ -1,7 +1,7 @@
-"""What the runner knows of the measured nodes, kept up to date by the watch.
+"""The state of the measured nodes, kept up to date by the watch.
 
-It tells at any time which nodes cannot be counted on (`lost`), and keeps a record of every change.
-Whether a change spoils a cell is the ledger's judgement.
+It knows at any time which nodes are lost, and keeps a record of every change. Whether a change
+excludes a cell is decided in the ledger.
 """
 
 import threading
@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
+from experiment.waiting import now
 from schema.run_records import NodeRecord
 
 _READY = "Ready"
@@ -29,7 +30,7 @@ def read_node(
         digests: of the images whose presence matters.
         at: when it was seen so.
         attempt: of the run.
-        deleted: it is gone.
+        deleted: the watch showed its deletion.
     """
     status = node.get("status", {})
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
@@ -48,15 +49,14 @@ def read_node(
     )
 
 
-class NodeBoard:
+class NodeStates:
     """The measured nodes, for several threads.
 
     Args:
         nodes: the nodes as they were when the attempt began.
         digests: of the run's images.
         attempt: of the run.
-        keep: gets the first record of every node, and one for each change of its condition.
-        now: the runner's clock.
+        keep: called with the first record of every node, and one for each change of its condition.
     """
 
     def __init__(
@@ -65,12 +65,10 @@ class NodeBoard:
         digests: Collection[str],
         attempt: int,
         keep: Callable[[NodeRecord], None],
-        now: Callable[[], datetime],
     ) -> None:
         self._digests = frozenset(digests)
         self._attempt = attempt
         self._keep = keep
-        self._now = now
         self._lock = threading.Lock()
         self._first = {str(node["metadata"]["name"]): node["metadata"]["uid"] for node in nodes}
         self._last: dict[str, NodeRecord] = {}
@@ -78,13 +76,13 @@ class NodeBoard:
             self.handle("ADDED", node)
 
     def handle(self, change: str, node: Mapping[str, Any]) -> None:
-        """Take one change of the watch; one that changes no condition is passed over."""
+        """Handle one change of the watch; one that changes no condition is ignored."""
         if node["metadata"]["name"] not in self._first:
             return
         record = read_node(
             node,
             self._digests,
-            self._now(),
+            now(),
             attempt=self._attempt,
             deleted=change == "DELETED",
         )
@@ -96,7 +94,7 @@ class NodeBoard:
         self._keep(record)
 
     def lost(self) -> dict[str, str]:
-        """Nodes that are not ready, gone or replaced, each with its sentence."""
+        """Return {node: reason} of nodes that are not Ready, deleted or replaced."""
         with self._lock:
             states = {name: self._why(record) for name, record in self._last.items()}
         return {name: why for name, why in states.items() if why}

@@ -1,6 +1,6 @@
-"""What the runner knows of a trial's pods, kept up to date by the watch.
+"""The state of a trial's pods, kept up to date by the watch.
 
-It holds states and lets a caller wait for a condition over them; it sends nothing.
+It lets a caller wait for a condition over them; it sends nothing.
 """
 
 import threading
@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from experiment.measure.job_manifest import INDEX_ANNOTATION
+from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED
+from experiment.waiting import now
 from schema.run_records import TrialPod
 
 FATAL_WAITING = frozenset(
@@ -28,24 +30,23 @@ FATAL_WAITING = frozenset(
         "RunContainerError",
     }
 )
-"""Waiting reasons of the kubelet after which a cell cannot become valid: to wait on is in vain."""
+"""Waiting reasons of the kubelet after which a cell cannot become valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodState:
-    """A pod as the watch last showed it; times with `seen` are of the runner's clock."""
+    """A pod as the watch last showed it; times named `seen` are by the runner's clock."""
 
     index: int
     name: str
     uid: str
     node: str
     phase: str
-    gated: bool
     failure: str
     finished_at: datetime | None
     pull_policy: str = ""
     message: str = ""
-    """What the container left as its termination message."""
+    """The container's termination message."""
     created_seen: datetime | None = None
     bound_seen: datetime | None = None
     over_seen: datetime | None = None
@@ -53,11 +54,11 @@ class PodState:
 
     @property
     def over(self) -> bool:
-        """Nothing more is to be expected of this pod's cell."""
+        """Whether this pod's cell cannot change any more."""
         return self.phase in ("Succeeded", "Failed") or bool(self.failure)
 
     def as_record(self) -> TrialPod:
-        """For trials.jsonl."""
+        """Return the pod for trials.jsonl."""
         return TrialPod(
             index=self.index,
             node=self.node,
@@ -76,9 +77,8 @@ class PodState:
 def read_pod(pod: Mapping[str, Any]) -> PodState:
     """Read a core/v1 Pod of a trial's Job.
 
-    A pod whose container has ended counts as Succeeded or Failed from then on. The kubelet says so
-    in the pod's phase only after it has taken the sandbox down, about a second later; the image
-    was pulled, started and run by then, and nothing of it is measured any more.
+    A pod whose container has ended counts as Succeeded or Failed from then on. The kubelet sets the
+    pod's phase about a second later, once the sandbox is down; nothing of that is measured.
     """
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     containers = status.get("containerStatuses") or [{}]
@@ -94,7 +94,6 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
         phase=phase,
-        gated=bool(spec.get("schedulingGates")),
         failure=failure,
         finished_at=_time(ended.get("finishedAt")),
         pull_policy=(spec.get("containers") or [{}])[0].get("imagePullPolicy", ""),
@@ -122,33 +121,39 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def display_status(pod: PodState) -> str:
+    """Return how the grid shows a pod's cell before it is judged."""
+    if pod.failure:
+        return PROBLEM
+    if pod.over:
+        return ENDED
+    if pod.phase == "Running":
+        return PULLED
+    return PULLING if pod.node else STAGED
+
+
 _GATHER_S = 0.01
-"""Between two looks at a Job's pods: of many nodes some hundred change in a second."""
+"""Pause between two looks at a Job's pods: of many nodes some hundred change in a second."""
 
 
-class PodBoard:
-    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's.
+class PodStates:
+    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's."""
 
-    Args:
-        now: the runner's clock.
-    """
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._jobs: dict[str, dict[int, PodState]] = {}
         self._changes = 0
         self._broken: Callable[[], Exception | None] = lambda: None
 
     def break_when(self, broken: Callable[[], Exception | None]) -> None:
-        """Let `wait` raise what this tells: the board is kept up to date no more."""
+        """Let `wait` raise what this returns: why the states are no longer kept up to date."""
         self._broken = broken
 
     def handle(self, change: str, pod: Mapping[str, Any]) -> None:
-        """Take one change of the watch.
+        """Handle one change of the watch.
 
         The first pod of an index stays: a replacement means that the first one was lost, and its
-        cell with it (the replacement is gated, so it pulls nothing).
+        cell with it. The replacement is gated, so it pulls nothing.
         """
         job = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
         state = read_pod(pod)
@@ -166,34 +171,34 @@ class PodBoard:
             self._changed.notify_all()
 
     def _with_times(self, state: PodState, before: PodState | None, *, deleted: bool) -> PodState:
-        now = self._now()
+        at = now()
         before = before or state
         return replace(
             state,
-            created_seen=before.created_seen or now,
-            bound_seen=before.bound_seen or (now if state.node else None),
-            over_seen=before.over_seen or (now if state.over else None),
-            deleted_seen=before.deleted_seen or (now if deleted else None),
+            created_seen=before.created_seen or at,
+            bound_seen=before.bound_seen or (at if state.node else None),
+            over_seen=before.over_seen or (at if state.over else None),
+            deleted_seen=before.deleted_seen or (at if deleted else None),
             finished_at=state.finished_at or before.finished_at,
             failure=state.failure or before.failure,
             message=state.message or before.message,
         )
 
     def pods(self, job: str) -> list[PodState]:
-        """The pods of a Job, by completion index."""
+        """Return the pods of a Job, by completion index."""
         with self._changed:
             return [state for _, state in sorted(self._jobs.get(job, {}).items())]
 
     def wait(
         self, job: str, done: Callable[[list[PodState]], bool], timeout_s: float
     ) -> list[PodState] | None:
-        """Wait until `done` says so of a Job's pods; None when the time is over first.
+        """Wait until `done` holds for a Job's pods; return them, or None at the timeout.
 
-        Returns within 10 ms of the change that fulfils it; asks each second too, so that a signal
-        is never kept waiting, and what `done` asks beside the pods counts.
+        It returns within 10 ms of the change, and checks each second too: `done` may depend on more
+        than the pods, and signals are handled between two checks.
 
         Raises:
-            Exception: what ended the keeping up to date.
+            Exception: what ended the watch of the pods.
         """
         end = time.monotonic() + timeout_s
         while True:

@@ -1,27 +1,113 @@
-"""Before anything is measured on a cluster that is up: its nodes, its leftovers, its event sources.
-
-Each function waits for one thing and says, when it does not come, what a study without it would be.
-"""
+"""Connects to a cluster that is up: its nodes, what an earlier run left, its sources of events."""
 
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
+from experiment.measure.cluster_watch import ClusterWatch
+from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import canary_event
+from experiment.measure.node_stats import NodeStats
+from experiment.measure.nodes import NodeStates
+from experiment.measure.pods import PodStates
+from experiment.measure.run_trials import Measurement
+from experiment.run_folder import RunFolder, Steps
+from experiment.terminal.progress import Progress
 from experiment.waiting import Clock, wait_until
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from schema.run_records import RunRecord
 from schema.stack_outputs import StackOutputs
 
-MEASURED = f"{MEASURED_LABEL}=true"
-"""Selects the measured nodes."""
-
+_MEASURED = f"{MEASURED_LABEL}=true"
 _READY_S = 300
 _CANARY_S = 120
 _CLEAR_S = 120
+
+
+def connect(
+    folder: RunFolder,
+    record: RunRecord,
+    outputs: StackOutputs,
+    *,
+    attempt: int,
+    progress: Progress,
+    steps: Steps,
+    fresh: bool,
+) -> Measurement:
+    """Wait for the nodes, prove that events arrive in Cloud Logging, and open the watches.
+
+    Args:
+        folder: of the run; gets the nodes.
+        record: of the run.
+        outputs: of the cluster's stack.
+        attempt: which one this is.
+        progress: shows it to the user.
+        steps: times what is waited for.
+        fresh: no image can be on the nodes but those that they came with.
+
+    Returns:
+        What the trials need; closing it closes all that was opened here.
+
+    Raises:
+        ProvisionError: the nodes are not all Ready in time.
+        MeasureError: the API server or Cloud Logging fails, or events do not arrive.
+        PreflightError: there are no Google credentials.
+    """
+    with ExitStack() as opened:
+        kube = opened.enter_context(closing(Kube(record.existing or outputs.kubeconfig)))
+        with steps.step("nodes ready"):
+            ready = ready_nodes(kube, outputs.node_count, progress.ready)
+        folder.write_nodes(ready, attempt)
+        names = [str(node["metadata"]["name"]) for node in ready]
+        kube.ensure_namespace(JOB_NAMESPACE)
+        if not fresh:
+            with steps.step("leftovers"):
+                clear_leftovers(kube, progress.now)
+        reader = None
+        if outputs.log_filter:
+            reader = opened.enter_context(closing(LogReader(outputs, record.started_at)))
+            progress.now("waiting for a first event to arrive in Cloud Logging")
+            with steps.step("first event in Cloud Logging"):
+                await_canary(kube, reader, record.run_id, outputs)
+        digests = {trial.image.digest for trial in record.trials}
+        pods, nodes = PodStates(), NodeStates(ready, digests, attempt, folder.add)
+        with steps.step("watches"):
+            watch = opened.enter_context(
+                closing(
+                    ClusterWatch(
+                        kube,
+                        folder,
+                        selector=_MEASURED,
+                        exporter_namespace=outputs.exporter_namespace,
+                        pods=pods,
+                        nodes=nodes,
+                    )
+                )
+            )
+            watch.await_lists()
+        jobs = opened.enter_context(closing(GatedJobs(kube, pods, names, nodes.lost)))
+        stats = opened.enter_context(closing(NodeStats(kube, names, attempt, folder.add)))
+        return Measurement(
+            folder,
+            record,
+            attempt=attempt,
+            progress=progress,
+            steps=steps,
+            fresh=fresh,
+            kube=kube,
+            cluster_uid=kube.cluster_uid(),
+            versions=versions_of(kube, ready),
+            reader=reader,
+            watch=watch,
+            jobs=jobs,
+            stats=stats,
+            connections=opened.pop_all(),
+        )
 
 
 def ready_nodes(
@@ -35,7 +121,7 @@ def ready_nodes(
     nodes: list[Obj] = []
 
     def all_ready() -> bool:
-        nodes[:] = [node for node in kube.nodes(MEASURED) if is_ready(node)]
+        nodes[:] = [node for node in kube.nodes(_MEASURED) if is_ready(node)]
         progress(len(nodes), count)
         return len(nodes) == count
 
@@ -43,13 +129,13 @@ def ready_nodes(
         raise ProvisionError(
             f"{len(nodes)} of {count} measured nodes are Ready after {_READY_S} s; the study needs "
             f"exactly {count}.",
-            f"kubectl get nodes -l {MEASURED}",
+            f"kubectl get nodes -l {_MEASURED}",
         )
     return nodes
 
 
 def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time) -> None:
-    """Remove the Jobs that an earlier run left on this cluster, and wait until their pods are gone.
+    """Delete the Jobs that an earlier run left on this cluster, and wait for their pods' deletion.
 
     Raises:
         MeasureError: they stay.
@@ -58,7 +144,7 @@ def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time)
 
     def cleared() -> bool:
         if left := kube.pod_count(JOB_NAMESPACE):
-            say(f"removing {left} pods of an earlier run")
+            say(f"deleting {left} pods of an earlier run")
         return not left
 
     if not wait_until(cleared, _CLEAR_S, 0.5, clock):
@@ -89,7 +175,7 @@ def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutpu
 
 
 def versions_of(kube: Kube, nodes: list[Obj]) -> dict[str, str]:
-    """What runs on the cluster."""
+    """Return what runs on the cluster."""
     info = nodes[0]["status"]["nodeInfo"]
     return {
         "kubernetes": kube.server_version(),

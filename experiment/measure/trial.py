@@ -1,11 +1,11 @@
-"""The protocol of one trial: stage, release, wait, remove. One image on every node, once.
+"""The protocol of one trial: stage, release, wait, delete. One image on every node, once.
 
 Staging creates a Job whose pods wait behind gates (experiment.measure.gated_jobs); releasing lets
-all go at once, pod i to node i. That each ran on its own node is asserted, not assumed. A trial
-does not wait for what cannot happen: for a pull that failed, for a node that is lost.
+all go at once, pod i to node i. That each ran on its own node is checked, not assumed. A trial
+does not wait for what cannot happen: a pull that failed, a node that is lost.
 
-A Job is removed in the background while later images are pulled, so removal delays nothing. Only
-a Job with pods that still pull, after the deadline or a first failure, is removed before the next
+A Job is deleted in the background while later images are pulled, so that delays nothing. Only a
+Job with pods that still pull, after the deadline or a first failure, is deleted before the next
 image's turn, which it would disturb.
 """
 
@@ -17,41 +17,40 @@ from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import trial_job
 from experiment.measure.pods import PodState
 from experiment.plan.trial_order import deadline_s
+from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
 from schema.run_records import PlannedTrial, TrialRecord
 
 _GRACE_S = 60
-_REMOVE_S = 60
+_DELETE_S = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A trial whose pods wait behind their gates."""
+@dataclass(slots=True)
+class Trial:
+    """One trial of this attempt, as far as it has come."""
 
     planned: PlannedTrial
-    job: str
-    staged_at: datetime
-    deadline_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """A trial whose gates are gone and whose pods are bound."""
-
-    staged: Staged
-    bound: list[PodState] | None
-    """The pods once each was bound (or beyond hope); None if that took too long."""
+    job: str = ""
+    """Empty until it is staged."""
+    staged_at: datetime | None = None
+    released_at: datetime | None = None
+    removal_begun_at: datetime | None = None
+    removal_ended_at: datetime | None = None
+    bound: list[PodState] | None = None
+    """Its pods once each was bound or over; None if that took too long."""
+    error: str | None = None
 
 
 class TrialRunner:
     """Runs trials.
 
     Args:
-        jobs: of the measured nodes.
+        jobs: on the measured nodes.
         run_id: labels and names what is created.
         attempt: which one of the run this is.
         command: what each pod runs once its image is there.
-        now: the runner's clock.
+        cluster: uid that identifies it.
+        fresh: when the attempt began, the nodes had pulled nothing.
     """
 
     def __init__(
@@ -61,98 +60,112 @@ class TrialRunner:
         run_id: str,
         attempt: int,
         command: tuple[str, ...],
-        now: Callable[[], datetime],
+        cluster: str = "",
+        fresh: bool = True,
     ) -> None:
         self._jobs = jobs
         self._run_id = run_id
         self._attempt = attempt
         self._command = command
-        self._now = now
-        self._released_at: dict[str, datetime] = {}
+        self._cluster = cluster
+        self._fresh = fresh
 
-    def stage(self, planned: PlannedTrial) -> Staged:
-        """Create the trial's Job, gated."""
-        deadline = deadline_s(planned.image)
+    def stage(self, trial: Trial) -> None:
+        """Create the trial's gated Job, unless that was done."""
+        if trial.job:
+            return
         job = trial_job(
-            planned,
+            trial.planned,
             run_id=self._run_id,
             attempt=self._attempt,
             nodes=len(self._jobs.nodes),
             command=self._command,
-            deadline_s=deadline,
+            deadline_s=deadline_s(trial.planned.image),
         )
-        staged_at = self._now()
-        return Staged(planned, self._jobs.create(job), staged_at, deadline)
+        staged_at = now()
+        trial.job = self._jobs.create(job)
+        trial.staged_at = staged_at
 
-    def release(self, staged: Staged) -> Released:
-        """Let all pods go at once; returns when all are bound.
+    def release(self, trial: Trial) -> None:
+        """Let all pods go at once, and wait until all are bound.
 
         Raises:
-            MeasureError: the Job's pods did not all come to be.
+            MeasureError: the Job's pods were not all created.
         """
-        pods = self._jobs.await_pods(staged.job)
-        self._released_at[staged.job] = self._now()
+        pods = self._jobs.await_pods(trial.job)
+        trial.released_at = now()
         self._jobs.open_gates(pods)
-        return Released(staged, self._jobs.await_bound(staged.job))
+        trial.bound = self._jobs.await_bound(trial.job)
 
-    def finish(self, released: Released, progress: Callable[[list[PodState]], None]) -> TrialRecord:
-        """Wait until nothing more is to be expected of any pod; report what became of them.
+    def finish(self, trial: Trial, progress: Callable[[list[PodState]], None]) -> None:
+        """Wait until every pod is over, has failed for good, or the deadline has passed.
 
-        Ends early on failures that waiting cannot mend, late at the deadline; raises for neither.
+        Raises:
+            Exception: what ended the watch of the pods.
         """
-        staged = released.staged
-        over = released.bound is not None and self._jobs.await_over(
-            staged.job, staged.deadline_s + _GRACE_S, progress
+        over = trial.bound is not None and self._jobs.await_over(
+            trial.job, deadline_s(trial.planned.image) + _GRACE_S, progress
         )
-        error = self._error(released.bound, over=over)
-        return self.report(staged, error)
+        trial.error = self._error(trial.bound, over=over)
 
-    def report(self, staged: Staged, error: str | None) -> TrialRecord:
-        """What became of a trial, at its end or wherever it was stopped."""
-        pods = [self._with_loss(pod) for pod in self._jobs.pods(staged.job)]
+    def record(self, trial: Trial, error: str | None = None) -> TrialRecord:
+        """Return the outcome of a trial, at its end or wherever it was stopped.
+
+        Args:
+            trial: as far as it has come.
+            error: why it was stopped; by default the trial's own error.
+        """
+        pods = [self._with_loss(pod) for pod in self._jobs.pods(trial.job)]
         created = [pod.created_seen for pod in pods if pod.created_seen]
         bound = [pod.bound_seen for pod in pods if pod.bound_seen]
         over = [pod.over_seen for pod in pods if pod.over_seen]
         every = len(self._jobs.nodes)
         return TrialRecord(
-            trial=staged.planned.trial,
-            repetition=staged.planned.repetition,
+            trial=trial.planned.trial,
+            repetition=trial.planned.repetition,
             attempt=self._attempt,
-            reference=staged.planned.image.reference,
-            job=staged.job,
+            reference=trial.planned.image.reference,
+            job=trial.job,
             namespace=JOB_NAMESPACE,
             pods=tuple(pod.as_record() for pod in pods),
-            staged_at=staged.staged_at,
+            staged_at=trial.staged_at,
             all_created_at=max(created) if len(created) == every else None,
-            released_at=self._released_at.get(staged.job),
+            released_at=trial.released_at,
             first_bound_at=min(bound, default=None),
             all_bound_at=max(bound) if len(bound) == every else None,
             last_finished_at=max(over) if len(over) == every else None,
-            error=error,
+            error=error or trial.error,
+            cluster=self._cluster,
+            fresh=self._fresh,
+            removal_begun_at=trial.removal_begun_at,
+            removal_ended_at=trial.removal_ended_at,
         )
 
-    def remove(self, staged: Staged) -> None:
-        """Ask for the Job to be deleted in the background."""
-        self._jobs.remove(staged.job)
+    def delete(self, trial: Trial) -> None:
+        """Delete the Job in the background."""
+        self._jobs.delete(trial.job)
 
-    def remove_if_busy(self, staged: Staged) -> bool:
-        """Remove the Job, and wait for that, if a pod of it may still pull; whether it was so."""
+    def delete_if_busy(self, trial: Trial, warn: Callable[[str], None]) -> bool:
+        """Delete the Job and wait for that, if a pod of it may still pull; return whether."""
         lost = self._jobs.lost()
-        busy = [
-            pod
-            for pod in self._jobs.pods(staged.job)
-            if pod.phase not in ("Succeeded", "Failed") and self._jobs.nodes[pod.index] not in lost
-        ]
+        busy = any(
+            pod.phase not in ("Succeeded", "Failed") and self._jobs.nodes[pod.index] not in lost
+            for pod in self._jobs.pods(trial.job)
+        )
         if busy:
-            self._jobs.remove(staged.job)
-            self._jobs.await_removed(staged.job, _REMOVE_S)
-        return bool(busy)
+            self._jobs.delete(trial.job)
+            if not self._jobs.await_deleted(trial.job, _DELETE_S):
+                warn(
+                    f"Warning: pods of trial {trial.planned.trial} are still there {_DELETE_S} s "
+                    "after their deletion, and may disturb the next pulls."
+                )
+        return busy
 
     def _with_loss(self, pod: PodState) -> PodState:
         why = self._jobs.lost().get(self._jobs.nodes[pod.index])
         if why is None or pod.over:
             return pod
-        return replace(pod, failure=f"NodeLost: {why}", over_seen=self._now())
+        return replace(pod, failure=f"NodeLost: {why}", over_seen=now())
 
     def _error(self, bound: list[PodState] | None, *, over: bool) -> str | None:
         if bound is None:

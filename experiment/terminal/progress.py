@@ -1,8 +1,8 @@
-"""What a run tells while it goes on: phases, lines that stay, and what is happening at the moment.
+"""Progress of a run: phases, lines that stay, and the current state.
 
-It keeps the state and thins it out; experiment.terminal.views draws it for a terminal, as plain
-lines, as JSON, or not at all. Everything said is also in the run's log. It may be called at every
-change of a pod: most calls cost a comparison.
+It keeps the state and limits how often it is drawn; experiment.terminal.views draws it for a
+terminal, as plain lines or as JSON. Every line is also in the run's log. It may be called at every
+change of a pod.
 """
 
 import time
@@ -14,8 +14,7 @@ from typing import Any, Protocol
 from rich.table import Table
 
 from experiment.errors import print_error
-from experiment.measure.pods import PodState
-from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED, short_name
+from experiment.terminal.grid import ENDED, PROBLEM, PULLED, short_name
 from schema.run_records import CellRecord, PlannedTrial
 
 Say = Callable[[str], None]
@@ -41,15 +40,15 @@ class Row:
 
 @dataclass(slots=True)
 class State:
-    """What is happening at the moment."""
+    """The current state of a run."""
 
     phase: str = ""
-    begun: float = 0.0
-    """time.monotonic() when the phase began."""
+    started: float = 0.0
+    """time.monotonic() when the phase started."""
     text: str = ""
     done: int | None = None
     total: int | None = None
-    """Of what the text tells: resources, nodes, events."""
+    """Of what the text counts: resources, nodes, events."""
     turn: int = 0
     """Number of the trial under way; 0 before the first."""
     rows: dict[int, Row] = field(default_factory=dict)
@@ -57,30 +56,30 @@ class State:
 
 
 class View(Protocol):
-    """Draws a run for somebody."""
+    """Draws a run."""
 
     def begin(self, state: State) -> None:
-        """A phase begins."""
+        """Draw that a phase starts."""
 
     def end(self, state: State, seconds: float) -> None:
-        """The phase is over."""
+        """Draw that the phase is over."""
 
     def line(self, text: str, *, result: bool = False) -> None:
-        """A line that stays; a result is what the run is for."""
+        """Draw a line that stays; `result`: also for those who asked for results alone."""
 
     def change(self, state: State) -> None:
-        """Something happened; called a few times a second at most."""
+        """Draw the current state; called a few times a second at most."""
 
     def table(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A table that stays, and the same as data."""
+        """Draw a table that stays; `rows` are the same as data."""
 
 
 class Progress:
-    """Tells what happens.
+    """Shows what happens; no method fails where terminal or log does.
 
     Args:
         view: draws it.
-        log: also told every line.
+        log: also called with every line.
     """
 
     def __init__(self, view: View, log: Callable[[str], None]) -> None:
@@ -109,19 +108,19 @@ class Progress:
             self._failed = True
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Show a line that stays."""
         self._log(text)
         with self._survived():
             self._view.line(text)
 
     def result(self, text: str) -> None:
-        """A line that is shown to those too who want nothing but the result."""
+        """Show a line that stays, also with --quiet."""
         self._log(text)
         with self._survived():
             self._view.line(text, result=True)
 
     def now(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        """What is happening at the moment, with how much of it is done."""
+        """Show what is happening at the moment, and how much of it is done."""
         state = self._state
         state.text, state.done, state.total = text, done, total
         at = time.monotonic()
@@ -135,11 +134,11 @@ class Progress:
             self._log(f"{state.phase}: {text}")
 
     def ready(self, ready: int, nodes: int) -> None:
-        """Nodes that are Ready."""
+        """Show how many nodes are Ready."""
         self.now(f"{ready} of {nodes} nodes are Ready", ready, nodes)
 
     def collected(self, found: int, wanted: int) -> None:
-        """Events that Cloud Logging holds, of those that the watch saw."""
+        """Show how many of the events that the watch saw are in Cloud Logging."""
         self.now(f"{found} of {wanted} events in the log", found, wanted)
 
     def plan(
@@ -148,12 +147,12 @@ class Progress:
         nodes: int,
         expected: Callable[[PlannedTrial], float],
     ) -> None:
-        """Say what is to come, for the grid and for when trials are expected to end.
+        """Set the rows of the grid and the expected time of each trial.
 
         Args:
             trials: in their order.
             nodes: measured nodes.
-            expected: seconds that a trial is expected to take.
+            expected: returns the seconds that a trial is expected to take.
         """
         self._expected = expected
         self._state.rows = {
@@ -164,33 +163,34 @@ class Progress:
         """Replace the grid."""
         self._state.rows = rows
 
-    def pods(
-        self, number: int, total: int, planned: PlannedTrial, pods: Sequence[PodState]
+    def trial(
+        self, number: int, total: int, planned: PlannedTrial, statuses: Sequence[str]
     ) -> None:
-        """How far the pods of the trial under way are.
+        """Show how far the trial under way is.
 
         Args:
             number: turn of the trial, from 1.
             total: trials of this attempt.
             planned: the trial.
-            pods: of its Job, by completion index.
+            statuses: of its cells, by node: keys of experiment.terminal.grid.MARKS.
         """
         at = time.monotonic()
-        over = sum(pod.over for pod in pods)
-        if at - self._changed < _LEAST_PAUSE_S and over < len(pods):
+        over = sum(status in {ENDED, PROBLEM} for status in statuses)
+        if at - self._changed < _LEAST_PAUSE_S and over < len(statuses):
             return
-        statuses = [_status(pod) for pod in pods]
         row = self._state.rows.setdefault(planned.trial, Row(short_name(planned.image), []))
         row.statuses = [*statuses, *row.statuses[len(statuses) :]]
         self._state.turn = planned.trial
         pulled = sum(status in {PULLED, ENDED} for status in statuses)
-        self._pace.begin(planned.trial, self._expected(planned), at)
-        pace = self._pace.tell(pulled, at, ended=over == len(pods))
-        told = f"{number}/{total} {row.label.strip()}: {pulled} of {len(pods)} nodes have pulled"
-        self.now(told + pace, over, len(pods))
+        self._pace.start(planned.trial, self._expected(planned), at)
+        pace = self._pace.text(pulled, at, ended=over == len(statuses))
+        done = (
+            f"{number}/{total} {row.label.strip()}: {pulled} of {len(statuses)} nodes have pulled"
+        )
+        self.now(done + pace, over, len(statuses))
 
     def judged(self, cells: Sequence[CellRecord], nodes: Sequence[str]) -> None:
-        """The ledger's word on cells, in place of what was seen of their pods."""
+        """Show judged cells, in place of the status of their pods."""
         place = {name: index for index, name in enumerate(nodes)}
         for cell in cells:
             row = self._state.rows.get(cell.trial)
@@ -201,15 +201,15 @@ class Progress:
             self._view.change(self._state)
 
     def table(self, table: Table, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        """A table that stays, and the same as data."""
+        """Show a table that stays; `rows` are the same as data."""
         with self._survived():
             self._view.table(table, rows)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Show a phase while it lasts, and its time afterwards."""
+        """Show a phase while it lasts, and its duration afterwards."""
         state = self._state
-        state.phase, state.begun = name, time.monotonic()
+        state.phase, state.started = name, time.monotonic()
         state.text, state.done, state.total = "", None, None
         self._changed = 0.0
         with self._survived():
@@ -217,50 +217,40 @@ class Progress:
         try:
             yield
         finally:
-            seconds = time.monotonic() - state.begun
+            seconds = time.monotonic() - state.started
             self._log(f"{name} took {seconds:.1f} s")
             with self._survived():
                 self._view.end(state, seconds)
 
 
-def _status(pod: PodState) -> str:
-    if pod.failure:
-        return PROBLEM
-    if pod.over:
-        return ENDED
-    if pod.phase == "Running":
-        return PULLED
-    return PULLING if pod.node else STAGED
-
-
 class _Pace:
     """How fast the nodes of a trial pull, and when it is expected to end.
 
-    What a trial was expected to take is corrected by what the ones before it took, so the first
-    one's end is not told.
+    The expected time of a trial is corrected by what the ones before it took, so the first one's
+    end is not shown.
     """
 
     def __init__(self) -> None:
         self._trial = 0
-        self._begun = 0.0
+        self._started = 0.0
         self._expected = 0.0
-        self._asked = self._took = 0.0
+        self._all_expected = self._all_took = 0.0
 
-    def begin(self, trial: int, expected_s: float, at: float) -> None:
-        """Name the trial under way; the first call for it is its beginning."""
+    def start(self, trial: int, expected_s: float, at: float) -> None:
+        """Name the trial under way; the first call for it is its start."""
         if trial != self._trial:
-            self._trial, self._begun, self._expected = trial, at, expected_s
+            self._trial, self._started, self._expected = trial, at, expected_s
 
-    def tell(self, pulled: int, at: float, *, ended: bool) -> str:
-        """The end of a sentence about the trial under way."""
-        passed = at - self._begun
+    def text(self, pulled: int, at: float, *, ended: bool) -> str:
+        """Return the end of a sentence about the trial under way."""
+        passed = at - self._started
         if ended:
-            self._asked += self._expected
-            self._took += passed
+            self._all_expected += self._expected
+            self._all_took += passed
             self._trial = 0
             return ""
         rate = f", {pulled / passed:.1f} a second" if pulled and passed > 0 else ""
-        if not self._asked:
+        if not self._all_expected:
             return rate
-        left = self._expected * self._took / self._asked - passed
+        left = self._expected * self._all_took / self._all_expected - passed
         return f"{rate}, ends in about {left:.0f} s" if left > 0 else f"{rate}, later than expected"

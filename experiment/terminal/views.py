@@ -113,7 +113,7 @@ class LiveView(PlainView):
 
     def _draw(self) -> RenderableType:
         state = self._state
-        head = Text(f"{state.phase:<10} {time.monotonic() - state.begun:5.0f} s  ", style="bold")
+        head = Text(f"{state.phase:<10} {time.monotonic() - state.started:5.0f} s  ", style="bold")
         head.append(state.text, style="not bold")
         head.no_wrap, head.overflow = True, "ellipsis"
         parts: list[RenderableType] = [head]

@@ -39,6 +39,14 @@ def image(tag: str = TAGS[0]) -> PlannedImage:
     )
 
 
+def layered_image(name: str, *diff_ids: str) -> PlannedImage:
+    """An image of layers of 100 bytes each."""
+    layers = tuple(
+        Layer(digest=f"sha256:{name}-{diff}", size_bytes=100, diff_id=diff) for diff in diff_ids
+    )
+    return PlannedImage(repository="r/i", tag=name, digest=f"sha256:{name}", layers=layers)
+
+
 def planned(trial: int = 1, warm: int = 0) -> PlannedTrial:
     return PlannedTrial(trial=trial, repetition=1, image=image(TAGS[trial - 1]), warm_bytes=warm)
 
@@ -111,7 +119,7 @@ def fill(folder: RunFolder, cells: list[CellRecord], nodes: int = 4, **changes: 
         (Phase.MEASURE, 100, 130),
         (Phase.TEARDOWN, 130, 190),
     ):
-        folder.add_phase(PhaseRecord(phase=phase, started_at=at(begin), ended_at=at(end)))
+        folder.add(PhaseRecord(phase=phase, started_at=at(begin), ended_at=at(end)))
     for trial in (1, 2):
-        folder.add_trial(trial_record(trial, nodes))
-    folder.add_cells(cells)
+        folder.add(trial_record(trial, nodes))
+    folder.add(*cells)

@@ -1,16 +1,21 @@
 import itertools
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from experiment.collect.ledger import RunHistory, make_ledger
+from experiment.collect.merge_events import index_events, merge_events
 from schema.names import JOB_NAMESPACE
 from schema.run_records import (
+    CellRecord,
     EventRecord,
     Layer,
     PlannedImage,
     PlannedTrial,
     Source,
+    Status,
     TrialPod,
     TrialRecord,
 )
@@ -114,6 +119,28 @@ class Story:
 
     def change_pod(self, index: int, **changes: Any) -> None:
         self.pods[index] = self.pods[index].model_copy(update=changes)
+
+    def node_event(
+        self, reason: str, after_s: float, message: str = "", node: str = "node-a"
+    ) -> None:
+        involved = {"kind": "Node", "name": node, "uid": node}
+        self.event(involved, reason, START + timedelta(seconds=after_s), message, node)
+
+    def judge(
+        self,
+        history: RunHistory | None = None,
+        *,
+        events: Iterable[EventRecord] | None = None,
+        trial: TrialRecord | None = None,
+        plan: Sequence[PlannedTrial] = (),
+    ) -> list[CellRecord]:
+        """The trial's cells; by default with its own events and no other trials in the plan."""
+        index = index_events(merge_events(self.events if events is None else events))
+        trials = [trial or self.trial]
+        return make_ledger("run", [self.planned, *plan], trials, index, NODES, history=history)
+
+    def statuses(self, history: RunHistory | None = None) -> list[Status]:
+        return [cell.status for cell in self.judge(history)]
 
     @property
     def reference(self) -> str:

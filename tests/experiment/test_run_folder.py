@@ -5,7 +5,8 @@ import pytest
 
 from experiment.errors import PlanError
 from experiment.run_folder import RunFolder
-from schema.run_records import EventRecord, Phase, PhaseRecord, Source
+from schema.run_records import EventRecord, Phase, PhaseRecord, Source, Status
+from tests.experiment.cells import cell, trial_record
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -17,16 +18,16 @@ def phase(name: Phase) -> PhaseRecord:
 def test_appended_records_come_back_in_order(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run-1")
     for name in Phase:
-        folder.add_phase(phase(name))
+        folder.add(phase(name))
     assert [record.phase for record in RunFolder(folder.path).phases()] == list(Phase)
 
 
 def test_a_line_half_written_by_a_killed_runner_costs_that_line_alone(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run-1")
-    folder.add_phase(phase(Phase.PREFLIGHT))
+    folder.add(phase(Phase.PREFLIGHT))
     with (folder.path / "phases.jsonl").open("a") as file:
         file.write('{"phase": "prov')
-    folder.add_phase(phase(Phase.PREPARE))
+    folder.add(phase(Phase.PREPARE))
     assert [record.phase for record in folder.phases()] == [Phase.PREFLIGHT, Phase.PREPARE]
     assert "unreadable line" in (folder.path / "run.log").read_text()
 
@@ -35,13 +36,23 @@ def test_line_separators_within_a_message_do_not_split_its_record(tmp_path: Path
     folder = RunFolder.create(tmp_path, "run-1")
     event = {"message": "one\u2028two\u0085three"}
     record = EventRecord(source=Source.WATCH, received_at=NOW, event=event)
-    folder.add_watched([record])
+    folder.add(record)
     assert folder.events() == [record]
+
+
+def test_only_the_last_attempt_of_a_trial_counts(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    first = trial_record(1, 4)
+    second = first.model_copy(update={"attempt": 2})
+    folder.add(first, second)
+    folder.add(cell(1), cell(1, attempt=2), cell(1, attempt=2, status=Status.CACHED, reason="x"))
+    assert folder.last_trials() == [second]
+    assert [(each.attempt, each.status) for each in folder.last_cells()] == [(2, Status.CACHED)]
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, "run-1")
-    with pytest.raises(PlanError, match="There is a run run-1 already"):
+    with pytest.raises(PlanError, match="run-1 exists already"):
         RunFolder.create(tmp_path, "run-1")
 
 

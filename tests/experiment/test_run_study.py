@@ -27,7 +27,7 @@ def cluster() -> FakeCluster:
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path)
     folder.write_run(run_record())
-    folder.add_phase(PhaseRecord(phase=Phase.MEASURE, started_at=at(100), ended_at=at(130)))
+    folder.add(PhaseRecord(phase=Phase.MEASURE, started_at=at(100), ended_at=at(130)))
     return folder
 
 
@@ -56,7 +56,7 @@ def test_the_cluster_of_a_killed_runner_is_taken_down(
 
 
 def test_a_run_that_was_torn_down_asks_no_cloud(folder: RunFolder, cluster: FakeCluster) -> None:
-    folder.add_phase(PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190)))
+    folder.add(PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190)))
     end_leftovers(folder, cluster)
     assert cluster.done == []
 
@@ -65,7 +65,7 @@ def test_a_teardown_that_failed_is_tried_again_and_its_failure_told(
     folder: RunFolder, cluster: FakeCluster
 ) -> None:
     failed = PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190), error="no")
-    folder.add_phase(failed)
+    folder.add(failed)
     cluster.errors["teardown"] = TeardownError("It is still there.", "delete it")
     with pytest.raises(TeardownError, match="still there"):
         end_leftovers(folder, cluster)

@@ -28,7 +28,7 @@ from experiment.terminal.progress import Progress
 from experiment.terminal.views import JsonView, PatientConsole, PlainView
 from schema.errors import ExitCode, UserError
 from schema.run_records import Phase
-from tests.experiment.cells import at, run_record
+from tests.experiment.cells import run_record
 from tests.experiment.fakes import FakeCluster, FakeMeasurement
 
 AFTER_PROVISION = (Phase.PREPARE, Phase.MEASURE, Phase.COLLECT, Phase.TEARDOWN)
@@ -88,7 +88,7 @@ def cluster() -> FakeCluster:
 @pytest.fixture
 def measurement(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> FakeMeasurement:
     measurement = FakeMeasurement(folder)
-    monkeypatch.setattr(run_study, "Measurement", measurement.connect)
+    monkeypatch.setattr(run_study, "connect", measurement.connect)
     return measurement
 
 
@@ -98,10 +98,7 @@ def study_run(folder: RunFolder, cluster: FakeCluster, view: Any = None) -> Stud
         folder.read_run(),
         cluster,
         1,
-        Progress(
-            view or PlainView(Console(file=io.StringIO())),
-            lambda line: folder.log(line, at(0)),
-        ),
+        Progress(view or PlainView(Console(file=io.StringIO())), folder.log),
         preflight=lambda: None,
     )
 
@@ -257,6 +254,6 @@ def test_signals_while_the_cluster_is_taken_down_are_survived(
 
 
 def test_a_signal_while_the_log_is_written_does_not_hang(folder: RunFolder) -> None:
-    with interrupts_wait(lambda: folder.log("told", at(0))), folder._lock:
+    with interrupts_wait(lambda: folder.log("told")), folder._lock:
         signal.raise_signal(signal.SIGTERM)
     assert "told" in (folder.path / "run.log").read_text()

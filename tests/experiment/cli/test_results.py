@@ -88,7 +88,7 @@ def test_the_last_judgement_of_a_cell_counts(folder: RunFolder) -> None:
     fill(
         folder, [cell(1, "node-1", status=Status.MISSING_EVENTS, reason="late"), cell(2, "node-1")]
     )
-    folder.add_cells([cell(1, "node-1")])
+    folder.add(cell(1, "node-1"))
     code, output = call("ledger", "a-run")
     assert (code, "2 of 2 cells are valid" in output) == (0, True)
 
@@ -107,7 +107,7 @@ def test_what_each_source_lost_and_every_gap_is_told(folder: RunFolder) -> None:
         Source.WATCH: SourceCount(seen=120, lost=0, repeated=0, gaps=1),
         Source.EXPORTER: SourceCount(seen=3, lost=117, repeated=1, gaps=0),
     }
-    folder.add_evidence(
+    folder.add(
         EvidenceRecord(
             attempt=1,
             at=at(150),
@@ -121,7 +121,7 @@ def test_what_each_source_lost_and_every_gap_is_told(folder: RunFolder) -> None:
         )
     )
     gap = GapRecord(source=Source.WATCH, since=at(110), until=at(112.5), reason="410 Gone")
-    folder.add_gaps([gap])
+    folder.add(gap)
     _, output = call("ledger", "a-run")
     assert (
         "Events: watch saw 120 and lost 0; exporter saw 3 and lost 117, 1 of them twice; 3 seen by "
@@ -159,9 +159,7 @@ def test_time_adds_up(folder: RunFolder) -> None:
 def test_a_run_that_does_not_exist_is_refused(folder: RunFolder, command: str) -> None:
     code, output = call(*command.split(), "gone")
     assert code == ExitCode.USAGE
-    assert output == (
-        "There is no run 'gone' in data/runs.\n  Fix: ls data/runs shows the runs at hand"
-    )
+    assert output == ("There is no run 'gone' in data/runs.\n  Fix: ls data/runs lists the runs")
 
 
 @pytest.mark.parametrize("command", ["ledger", "time"])

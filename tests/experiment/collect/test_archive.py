@@ -56,7 +56,7 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(tmp_path, "a-run")
     phase = PhaseRecord(phase=Phase.MEASURE, started_at=BEGUN, ended_at=ENDED)
-    folder.add_phase(phase)
+    folder.add(phase)
     return folder
 
 
@@ -130,7 +130,7 @@ def test_an_entry_that_is_there_twice_or_known_already_counts_once(
         source=Source.EXPORTER, received_at=BEGUN, insert_id="id-known",
         event={"metadata": {"uid": "known"}},
     )  # fmt: skip
-    folder.add_logged([known])
+    folder.add(known)
     twice = entry("twice", BEGUN)
     name = "stdout/2026/11/24/23:00:00_23:59:59"
     store(google, f"{name}_S0.json", twice, entry("known", BEGUN))

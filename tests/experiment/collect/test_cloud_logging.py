@@ -65,8 +65,8 @@ def folder(tmp_path: Path, story: Story) -> RunFolder:
     """A run whose watch saw every event of a trial."""
     folder = RunFolder(tmp_path)
     folder.write_nodes([{"metadata": {"name": node}} for node in NODES], 1)
-    folder.add_watched(story.events)
-    folder.add_trial(story.trial)
+    folder.add(*story.events)
+    folder.add(story.trial)
     return folder
 
 
@@ -156,8 +156,8 @@ def test_entries_that_come_late_make_an_excluded_cell_valid(
     folder = RunFolder(tmp_path / "late")
     folder.path.mkdir()
     folder.write_nodes([{"metadata": {"name": node}} for node in NODES], 1)
-    folder.add_watched(record for record in story.events if record.event["reason"] != "Pulled")
-    folder.add_trial(story.trial)
+    folder.add(*(record for record in story.events if record.event["reason"] != "Pulled"))
+    folder.add(story.trial)
     record = RunRecord(
         run_id="run",
         started_at=START,

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.collect.ledger import Circumstances, make_ledger
-from experiment.collect.merge_events import merge_events
-from schema.run_records import CellRecord, EventRecord, NodeRecord, RemovalRecord, Source, Status
+from experiment.collect.ledger import RunHistory
+from schema.run_records import EventRecord, NodeRecord, RemovalRecord, Source, Status
 from tests.experiment.conftest import NODES, START, Story
 
 UID = "uid-0"
@@ -41,18 +40,11 @@ def what_came(draw: st.DrawFn, records: list[EventRecord]) -> list[EventRecord]:
     return draw(st.lists(st.sampled_from(copies), max_size=40)) if copies else []
 
 
-def judged(
-    story: Story, events: list[EventRecord], known: Circumstances | None = None
-) -> list[CellRecord]:
-    plan, trials = [story.planned], [story.trial]
-    return make_ledger("run", plan, trials, merge_events(events), NODES, known=known)
-
-
 @given(st.data())
 def test_a_cell_is_valid_exactly_if_its_pull_is_proved(data: st.DataObject) -> None:
     story = Story()
     came = data.draw(what_came(of_first_cell(story)))
-    first, *others = judged(story, [*of_others(story), *came])
+    first, *others = story.judge(events=[*of_others(story), *came])
     reasons = {record.event["reason"] for record in came}
     assert (first.status is Status.VALID) == ({"Pulling", "Pulled"} <= reasons)
     assert (first.reason == "") == (first.status is Status.VALID)
@@ -134,39 +126,39 @@ def test_no_part_of_the_events_of_a_spoilt_cell_makes_it_valid(
     story = Story()
     spoil(story)
     came = data.draw(what_came(of_first_cell(story)))
-    cells = judged(story, [*of_others(story), *came])
+    cells = story.judge(events=[*of_others(story), *came])
     assert [cell.node for cell in cells] == list(NODES)
     assert cells[0].status is not Status.VALID
     assert cells[0].reason
 
 
-def lost_node(story: Story) -> Circumstances:
+def lost_node(story: Story) -> RunHistory:
     at = START + timedelta(seconds=0.5)
     node = NodeRecord(node="node-a", uid="n", at=START - timedelta(minutes=1), ready=True)
-    return Circumstances(
+    return RunHistory(
         trials=[story.trial], nodes=[node, node.model_copy(update={"at": at, "ready": False})]
     )
 
 
-def replaced_node(story: Story) -> Circumstances:
+def replaced_node(story: Story) -> RunHistory:
     node = NodeRecord(node="node-a", uid="n", at=START - timedelta(minutes=9), ready=True)
     other = node.model_copy(update={"uid": "m", "at": START - timedelta(minutes=5)})
-    return Circumstances(trials=[story.trial], nodes=[node, other])
+    return RunHistory(trials=[story.trial], nodes=[node, other])
 
 
-def short_of_disk(story: Story) -> Circumstances:
+def short_of_disk(story: Story) -> RunHistory:
     node = NodeRecord(node="node-a", uid="n", at=START - timedelta(minutes=1), ready=True)
     short = {"at": START + timedelta(seconds=1), "pressures": ("DiskPressure",)}
-    return Circumstances(trials=[story.trial], nodes=[node, node.model_copy(update=short)])
+    return RunHistory(trials=[story.trial], nodes=[node, node.model_copy(update=short)])
 
 
-def image_listed(story: Story) -> Circumstances:
+def image_listed(story: Story) -> RunHistory:
     digest = story.planned.image.digest
     node = NodeRecord(node="node-a", uid="n", at=START, ready=True, images=(digest,))
-    return Circumstances(trials=[story.trial], nodes=[node])
+    return RunHistory(trials=[story.trial], nodes=[node])
 
 
-def pulled_before(story: Story) -> Circumstances:
+def pulled_before(story: Story) -> RunHistory:
     past = {"attempt": 0, "released_at": START - timedelta(minutes=1), "cluster": "c"}
     removal = RemovalRecord(
         before_trial=1,
@@ -176,9 +168,7 @@ def pulled_before(story: Story) -> Circumstances:
         absent=False,
         detail="containerd still knows the image",
     )
-    return Circumstances(
-        trials=[story.trial.model_copy(update=past), story.trial], removals=[removal]
-    )
+    return RunHistory(trials=[story.trial.model_copy(update=past), story.trial], removals=[removal])
 
 
 @pytest.mark.parametrize(
@@ -186,15 +176,15 @@ def pulled_before(story: Story) -> Circumstances:
 )
 @given(data=st.data())
 def test_no_part_of_a_cells_events_outweighs_what_is_known_of_its_node(
-    circumstances: Callable[[Story], Circumstances], data: st.DataObject
+    circumstances: Callable[[Story], RunHistory], data: st.DataObject
 ) -> None:
     story = Story()
     known = circumstances(story)
     story.cluster = "c"
-    known = Circumstances(
+    known = RunHistory(
         trials=[*known.trials[:-1], story.trial], removals=known.removals, nodes=known.nodes
     )
     came = data.draw(what_came(of_first_cell(story)))
-    cells = judged(story, [*of_others(story), *came], known)
+    cells = story.judge(known, events=[*of_others(story), *came])
     assert len(cells) == len(NODES)
     assert cells[0].status is not Status.VALID

@@ -1,9 +1,9 @@
 from datetime import timedelta
 
-from experiment.collect.ledger import Circumstances, make_ledger
+from experiment.collect.ledger import RunHistory
 from experiment.collect.merge_events import clock_offsets, index_events, merge_events, reconcile
 from schema.run_records import CellRecord, EventRecord, GapRecord, Source, Status
-from tests.experiment.conftest import NODES, START, Story
+from tests.experiment.conftest import START, Story
 
 
 def behind(story: Story, node: str, offset: timedelta) -> None:
@@ -17,9 +17,7 @@ def behind(story: Story, node: str, offset: timedelta) -> None:
 
 
 def ledger(story: Story, gaps: tuple[GapRecord, ...] = ()) -> list[CellRecord]:
-    known = Circumstances(trials=[story.trial], gaps=gaps)
-    events = merge_events(story.events)
-    return make_ledger("run", [story.planned], [story.trial], events, NODES, known=known)
+    return story.judge(RunHistory(trials=[story.trial], gaps=gaps))
 
 
 def test_of_an_events_updates_the_latest_counts_whatever_came_last(story: Story) -> None:
@@ -75,7 +73,7 @@ def test_a_gap_marks_the_cells_of_its_time(story: Story) -> None:
     (mark,) = ledger(story, (gap(1, recovered=False), gap(60, recovered=False)))[0].marks
     assert "may be missing" in mark
     (mark,) = ledger(story, (gap(1, recovered=True),))[0].marks
-    assert "came late" in mark
+    assert "arrived late" in mark
 
 
 def test_records_without_a_uid_are_no_events(story: Story) -> None:

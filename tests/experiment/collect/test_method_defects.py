@@ -9,8 +9,8 @@ import pytest
 
 from analysis.judge.wall_time import run_wall_time
 from experiment.collect.judge import judge
-from experiment.collect.ledger import Circumstances, make_ledger
-from experiment.collect.merge_events import merge_events, reconcile
+from experiment.collect.ledger import RunHistory
+from experiment.collect.merge_events import reconcile
 from experiment.measure.job_manifest import release_patch, trial_job
 from experiment.plan.trial_order import order_trials
 from experiment.run_folder import RunFolder
@@ -18,7 +18,6 @@ from images.make.layer_tar import layer_tar
 from images.make.plan import plan_image
 from schema.image_tag import parse_tag
 from schema.run_records import (
-    CellRecord,
     JobRecord,
     Layer,
     Phase,
@@ -33,15 +32,6 @@ from schema.study import ImageSet, Order, Study
 from tests.experiment.conftest import NODES, START, TAG, Story
 
 STUDY = Study(name="s", images=(ImageSet(repository="ghcr.io/owner/images", tags=(TAG,)),))
-
-
-def ledger(story: Story, known: Circumstances | None = None) -> list[CellRecord]:
-    events = merge_events(story.events)
-    return make_ledger("run", [story.planned], [story.trial], events, NODES, known=known)
-
-
-def statuses(story: Story) -> list[Status]:
-    return [cell.status for cell in ledger(story)]
 
 
 def run_record(story: Story) -> RunRecord:
@@ -71,7 +61,7 @@ class TestDefect1OnePodANode:
     def test_a_node_that_no_pod_came_to_is_a_line_with_a_reason(self, story: Story) -> None:
         for index in (1, 3):  # the pods of b and d ran on a and c
             story.change_pod(index, node=NODES[index - 1])
-        cells = ledger(story)
+        cells = story.judge()
         assert [cell.node for cell in cells] == list(NODES)
         assert [cell.status for cell in cells] == [Status.REPEATED, Status.ABORTED] * 2
         assert "and not here" in cells[1].reason
@@ -82,7 +72,7 @@ class TestDefect2PseudoReplication:
 
     def test_a_second_pull_on_a_node_is_no_second_sample(self, story: Story) -> None:
         story.pull(story.pods[0])
-        cells = ledger(story)
+        cells = story.judge()
         assert Counter((cell.trial, cell.node) for cell in cells).most_common(1)[0][1] == 1
         assert cells[0].status is Status.REPEATED
         assert cells[0].pull_s is None
@@ -103,7 +93,7 @@ class TestDefect3LostEvents:
         assert found.sources[Source.EXPORTER].lost == len(NODES)
         assert found.sources[Source.WATCH].lost == 0
         assert (found.seen_by_one, found.seen_by_none) == (len(NODES), 0)
-        assert statuses(story) == [Status.VALID] * 4
+        assert story.statuses() == [Status.VALID] * 4
 
     def test_what_every_source_lost_is_missing_and_not_absent(
         self, story: Story, tmp_path: Path
@@ -112,8 +102,8 @@ class TestDefect3LostEvents:
             story.drop(index, "Pulling")
         folder = RunFolder(tmp_path)
         folder.write_nodes([{"metadata": {"name": node}} for node in NODES], 1)
-        folder.add_watched(story.events)
-        folder.add_trial(story.trial)
+        folder.add(*story.events)
+        folder.add(story.trial)
         cells = judge(folder, run_record(story), 1, complete=True)
         assert {cell.status for cell in cells} == {Status.MISSING_EVENTS}
         assert folder.evidence()[0].seen_by_none == 4
@@ -128,7 +118,7 @@ class TestDefect4LayersOfZeros:
         assert 0.4 < len(zlib.compress(tar, 6)) / len(tar) < 0.6
 
     def test_what_travelled_and_what_the_tag_claims_are_told_apart(self, story: Story) -> None:
-        cell = ledger(story)[0]
+        cell = story.judge()[0]
         assert cell.image_bytes == 1_000_000
         assert parse_tag(cell.tag).size_bytes == 48_702_097
 
@@ -139,7 +129,7 @@ class TestDefect5PullTimeIsNotTheCost:
     def test_every_phase_after_the_pull_is_recorded_and_accounted_for(self, story: Story) -> None:
         end = START + timedelta(seconds=9)
         job = JobRecord(job=story.trial.job, uid="j", at=end, complete=True)
-        cells = ledger(story, known=Circumstances(trials=[story.trial], jobs=[job]))
+        cells = story.judge(RunHistory(trials=[story.trial], jobs=[job]))
         for cell in cells:
             phases = cell.phases
             after = (phases.created_at, phases.started_at, phases.finished_at)
@@ -161,7 +151,7 @@ class TestDefect6Streaming:
         node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
         text = "Image is backed by image streaming."
         story.event(node, "ImageStreaming", START, text, "node-a")
-        for cell in ledger(story):
+        for cell in story.judge():
             assert any("streamed" in mark for mark in cell.marks)
 
     def test_without_streaming_a_pull_too_quick_for_its_bytes_is_no_pull(
@@ -173,7 +163,7 @@ class TestDefect6Streaming:
         story.events = []
         for pod in story.pods:
             story.pull(pod, seconds=0.6)
-        cells = ledger(story)
+        cells = story.judge()
         assert {cell.status for cell in cells} == {Status.CACHED}
         assert "they were on the node" in cells[0].reason
 
@@ -199,8 +189,8 @@ class TestDefect7OrderAndWarmNodes:
     ) -> None:
         past = {"attempt": 0, "released_at": START - timedelta(minutes=1), "cluster": "c"}
         story.cluster = "c"
-        known = Circumstances(trials=[story.trial.model_copy(update=past), story.trial])
-        cells = ledger(story, known)
+        known = RunHistory(trials=[story.trial.model_copy(update=past), story.trial])
+        cells = story.judge(known)
         assert {cell.status for cell in cells} == {Status.WARM_LAYERS}
         assert "not proved" in cells[0].reason
 
@@ -214,14 +204,7 @@ class TestDefect7OrderAndWarmNodes:
         )
         begun = START - timedelta(minutes=1)
         past = story.trial.model_copy(update={"trial": 2, "released_at": begun})
-        cells = make_ledger(
-            "run",
-            [story.planned, other],
-            [story.trial],
-            merge_events(story.events),
-            NODES,
-            known=Circumstances(trials=[past, story.trial]),
-        )
+        cells = story.judge(RunHistory(trials=[past, story.trial]), plan=[other])
         assert {cell.status for cell in cells} == {Status.WARM_LAYERS}
         assert {cell.warm_bytes for cell in cells} == {500_000}  # of its own layer's compression
 
@@ -238,13 +221,13 @@ class TestDefect8DisturbedPulls:
     ) -> None:
         node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
         story.event(node, reason, START + timedelta(seconds=1), "short of disk", "node-a")
-        assert statuses(story) == [Status.DISK_PRESSURE, *[Status.VALID] * 3]
+        assert story.statuses() == [Status.DISK_PRESSURE, *[Status.VALID] * 3]
 
     def test_an_eviction_and_a_retry_are_statuses(self, story: Story) -> None:
         failure = "Evicted: The node had condition: [DiskPressure]."
         story.change_pod(0, phase="Failed", failure=failure)
         story.add(story.pods[1], "BackOff", 0.5, "Back-off pulling image")
-        found = statuses(story)
+        found = story.statuses()
         assert found == [Status.EVICTED, Status.RETRIED, Status.VALID, Status.VALID]
 
 
@@ -270,7 +253,7 @@ class TestDefect9MutableTags:
         story.drop(0, "Pulled")
         event = {**record.event, "message": message}
         story.events.append(record.model_copy(update={"event": event}))
-        cell = ledger(story)[0]
+        cell = story.judge()[0]
         assert cell.status is Status.MISSING_EVENTS
         assert "another image" in cell.reason
 
@@ -279,7 +262,7 @@ class TestDefect10WholeSeconds:
     """Time stamps of 1 s, though the event's name holds nanoseconds."""
 
     def test_moments_are_those_of_the_events_names(self, story: Story) -> None:
-        phases = ledger(story)[0].phases
+        phases = story.judge()[0].phases
         assert phases.pulling_at == START + timedelta(seconds=0.2)
         assert phases.pulled_at == START + timedelta(seconds=1.7)
 
@@ -289,7 +272,7 @@ class TestDefect10WholeSeconds:
         story.drop(0, "Pulled")
         event = {**record.event, "message": message}
         story.events.append(record.model_copy(update={"event": event}))
-        cell = ledger(story)[0]
+        cell = story.judge()[0]
         assert cell.status is Status.MISSING_EVENTS
         assert "9.500 s and its clock 1.500 s" in cell.reason
 
@@ -301,5 +284,5 @@ class TestDefect10WholeSeconds:
             if record.event["reason"] == "Pulled":
                 text = record.event["message"].replace("1.5s", "15s")
                 record.event["message"] = text
-        known = Circumstances(trials=[story.trial], speed=10.0)
-        assert {cell.status for cell in ledger(story, known)} == {Status.VALID}
+        known = RunHistory(trials=[story.trial], speed=10.0)
+        assert {cell.status for cell in story.judge(known)} == {Status.VALID}

@@ -61,14 +61,14 @@ def kept() -> list[NodeStatsRecord]:
 @pytest.fixture
 def stats(kubelets: Kubelets, kept: list[NodeStatsRecord]) -> Iterator[NodeStats]:
     nodes = [*NODES, *(f"node-{number}" for number in range(20))]
-    stats = NodeStats(kubelets, nodes, 1, kept.append, lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    stats = NodeStats(kubelets, nodes, 1, kept.append)  # type: ignore[arg-type]
     yield stats
     stats.close()
 
 
 def test_a_summary_is_read_with_the_kubelets_own_time() -> None:
     record = read_summary(
-        summary("node-a", START), trial=3, attempt=2, moment="after", now=datetime.now(UTC)
+        summary("node-a", START), trial=3, attempt=2, moment="after", at=datetime.now(UTC)
     )
     assert (record.at, record.received_bytes, record.sent_bytes) == (START, 5_000, 50)
     assert (record.disk_used_bytes, record.image_disk_used_bytes) == (700, 600)
@@ -77,7 +77,7 @@ def test_a_summary_is_read_with_the_kubelets_own_time() -> None:
 
 def test_what_a_kubelet_does_not_tell_is_none() -> None:
     record = read_summary(
-        {"node": {"nodeName": "node-a"}}, trial=1, attempt=1, moment="before", now=START
+        {"node": {"nodeName": "node-a"}}, trial=1, attempt=1, moment="before", at=START
     )
     assert (record.at, record.received_bytes, record.image_disk_used_bytes) == (START, None, None)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiment.measure.pods import PodBoard
+from experiment.measure.pods import PodStates
 
 
 def pod(index: int = 0, uid: str = "u", **status: Any) -> dict[str, Any]:
@@ -25,26 +25,26 @@ def waiting(reason: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def board() -> PodBoard:
-    return PodBoard(lambda: datetime.now(UTC))
+def states() -> PodStates:
+    return PodStates()
 
 
-def test_waits_until_the_condition_holds(board: PodBoard) -> None:
-    threading.Timer(0.05, lambda: board.handle("ADDED", pod(phase="Succeeded"))).start()
-    states = board.wait("job", lambda pods: bool(pods) and pods[0].over, 5)
-    assert states is not None
+def test_waits_until_the_condition_holds(states: PodStates) -> None:
+    threading.Timer(0.05, lambda: states.handle("ADDED", pod(phase="Succeeded"))).start()
+    found = states.wait("job", lambda pods: bool(pods) and pods[0].over, 5)
+    assert found is not None
 
 
-def test_gives_up_when_time_is_over(board: PodBoard) -> None:
-    assert board.wait("job", bool, 0.01) is None
+def test_gives_up_when_time_is_over(states: PodStates) -> None:
+    assert states.wait("job", bool, 0.01) is None
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
-def test_a_waiting_reason_that_waiting_cannot_mend_ends_the_cell(
-    board: PodBoard, reason: str
+def test_a_waiting_reason_that_waiting_cannot_fix_ends_the_cell(
+    states: PodStates, reason: str
 ) -> None:
-    board.handle("ADDED", pod(phase="Pending", containerStatuses=waiting(reason)))
-    state = board.pods("job")[0]
+    states.handle("ADDED", pod(phase="Pending", containerStatuses=waiting(reason)))
+    state = states.pods("job")[0]
     assert state.over
     assert state.failure == f"{reason}: why"
 
@@ -54,55 +54,55 @@ def ended(code: int) -> list[dict[str, Any]]:
     return [{"state": {"terminated": state}}]
 
 
-def test_a_pod_whose_container_ended_is_over_before_its_phase_says_so(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Running", containerStatuses=ended(0)))
-    state = board.pods("job")[0]
+def test_a_pod_whose_container_ended_is_over_before_its_phase_says_so(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Running", containerStatuses=ended(0)))
+    state = states.pods("job")[0]
     assert (state.phase, state.over, state.failure) == ("Succeeded", True, "")
     assert state.finished_at == datetime(2026, 11, 24, 12, 0, 4, tzinfo=UTC)
 
 
-def test_a_container_that_ended_badly_says_its_exit_code(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Running", containerStatuses=ended(3)))
-    state = board.pods("job")[0]
+def test_a_container_that_ended_badly_says_its_exit_code(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Running", containerStatuses=ended(3)))
+    state = states.pods("job")[0]
     assert (state.phase, state.failure) == ("Failed", "exit code 3: Completed")
 
 
-def test_container_creating_goes_on(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("ContainerCreating")))
-    assert not board.pods("job")[0].over
+def test_container_creating_goes_on(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("ContainerCreating")))
+    assert not states.pods("job")[0].over
 
 
-def test_a_failure_stays_when_the_kubelet_tries_again(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("ErrImagePull")))
-    board.handle("MODIFIED", pod(phase="Pending", containerStatuses=waiting("PodInitializing")))
-    assert board.pods("job")[0].failure.startswith("ErrImagePull")
+def test_a_failure_stays_when_the_kubelet_tries_again(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("ErrImagePull")))
+    states.handle("MODIFIED", pod(phase="Pending", containerStatuses=waiting("PodInitializing")))
+    assert states.pods("job")[0].failure.startswith("ErrImagePull")
 
 
-def test_a_replacement_does_not_take_the_place_of_the_lost_pod(board: PodBoard) -> None:
-    board.handle("ADDED", pod(uid="first", phase="Running", node="n"))
-    board.handle("DELETED", pod(uid="first", phase="Running", node="n"))
-    board.handle("ADDED", pod(uid="second", phase="Pending"))
-    state = board.pods("job")[0]
+def test_a_replacement_does_not_take_the_place_of_the_lost_pod(states: PodStates) -> None:
+    states.handle("ADDED", pod(uid="first", phase="Running", node="n"))
+    states.handle("DELETED", pod(uid="first", phase="Running", node="n"))
+    states.handle("ADDED", pod(uid="second", phase="Pending"))
+    state = states.pods("job")[0]
     assert state.uid == "first"
     assert state.failure.startswith("Deleted")
 
 
-def test_a_pod_deleted_after_its_end_succeeded(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Succeeded", node="n"))
-    board.handle("DELETED", pod(phase="Succeeded", node="n"))
-    assert board.pods("job")[0].failure == ""
+def test_a_pod_deleted_after_its_end_succeeded(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Succeeded", node="n"))
+    states.handle("DELETED", pod(phase="Succeeded", node="n"))
+    assert states.pods("job")[0].failure == ""
 
 
-def test_times_are_of_the_first_sight(board: PodBoard) -> None:
-    board.handle("ADDED", pod(phase="Pending", node="n"))
-    bound = board.pods("job")[0].bound_seen
-    board.handle("MODIFIED", pod(phase="Succeeded", node="n"))
+def test_times_are_of_the_first_sight(states: PodStates) -> None:
+    states.handle("ADDED", pod(phase="Pending", node="n"))
+    bound = states.pods("job")[0].bound_seen
+    states.handle("MODIFIED", pod(phase="Succeeded", node="n"))
     assert bound is not None
-    assert board.pods("job")[0].bound_seen == bound
+    assert states.pods("job")[0].bound_seen == bound
 
 
-def test_pods_of_others_are_passed_over(board: PodBoard) -> None:
+def test_pods_of_others_are_ignored(states: PodStates) -> None:
     other = pod()
     del other["metadata"]["labels"]
-    board.handle("ADDED", other)
-    assert board.pods("job") == []
+    states.handle("ADDED", other)
+    assert states.pods("job") == []

@@ -2,7 +2,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiment.kube import Obj, Refused
-from experiment.measure.reflector import Followed, Follower, lines_of
+from experiment.measure.reflector import ListWatch, Reflector, lines_of
 
 GONE = Refused(410, "too old resource version")
 CUT = Refused(0, "connection reset")
@@ -76,26 +76,21 @@ def told() -> Told:
 
 
 def follow(server: Server, told: Told, handle: Callable[[str, Obj], None] | None = None) -> Any:
-    follower = Follower(
-        server,  # type: ignore[arg-type]  # lists and watches as Kube does
-        Followed("things", "/things"),
-        handle or told.handle,
-        told.gap,
-        lambda: datetime.now(UTC),
-    )
+    what = ListWatch("things", "/things")
+    reflector = Reflector(server, what, handle or told.handle, told.gap)  # type: ignore[arg-type]
     server.idle.wait(10)
-    follower.close()
-    return follower
+    reflector.close()
+    return reflector
 
 
-def test_what_is_there_and_what_comes_is_handed_on(server: Server, told: Told) -> None:
+def test_what_is_there_and_what_comes_is_reported(server: Server, told: Told) -> None:
     server.lists = [[thing("a", 5)]]
     server.streams = [[change("ADDED", thing("b", 6)), change("MODIFIED", thing("a", 7))]]
     follow(server, told)
     assert told.changes == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a")]
 
 
-def test_a_cut_watch_goes_on_where_it_was_and_misses_nothing(server: Server, told: Told) -> None:
+def test_a_cut_watch_continues_where_it_was_and_misses_nothing(server: Server, told: Told) -> None:
     server.lists = [[]]
     server.streams = [
         [change("ADDED", thing("a", 6)), CUT],
@@ -109,7 +104,7 @@ def test_a_cut_watch_goes_on_where_it_was_and_misses_nothing(server: Server, tol
     assert recovered
 
 
-def test_a_bookmark_moves_the_version_on_and_is_not_handed_on(server: Server, told: Told) -> None:
+def test_a_bookmark_moves_the_version_on_and_is_not_reported(server: Server, told: Told) -> None:
     server.lists = [[]]
     server.streams = [[change("BOOKMARK", thing("", 90)), CUT]]
     follow(server, told)
@@ -118,7 +113,7 @@ def test_a_bookmark_moves_the_version_on_and_is_not_handed_on(server: Server, to
 
 
 @pytest.mark.parametrize("how", ["refused", "in the stream"])
-def test_an_expired_version_is_a_gap_and_lists_anew(server: Server, told: Told, how: str) -> None:
+def test_an_expired_version_is_a_gap_and_lists_again(server: Server, told: Told, how: str) -> None:
     gone = {"code": 410, "message": "too old resource version"}
     server.lists = [[thing("a", 5), thing("b", 5)], [thing("b", 8), thing("c", 9)]]
     server.streams = [[GONE if how == "refused" else change("ERROR", gone)]]
@@ -130,15 +125,15 @@ def test_an_expired_version_is_a_gap_and_lists_anew(server: Server, told: Told, 
     assert not recovered
 
 
-def test_a_refusal_for_good_ends_following_and_says_why(server: Server, told: Told) -> None:
+def test_a_refusal_for_good_ends_it_and_says_why(server: Server, told: Told) -> None:
     server.lists = [[]]
     server.streams = [[Refused(403, "watching things is forbidden")]]
     server.idle.set()
-    follower = follow(server, told)
+    reflector = follow(server, told)
     deadline = time.monotonic() + 5
-    while follower.failure is None and time.monotonic() < deadline:
+    while reflector.failure is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "forbidden" in str(follower.failure)
+    assert "forbidden" in str(reflector.failure)
 
 
 def test_what_a_handler_raises_is_kept(server: Server, told: Told) -> None:
@@ -147,14 +142,8 @@ def test_what_a_handler_raises_is_kept(server: Server, told: Told) -> None:
 
     server.lists = [[thing("a", 5)]]
     server.idle.set()
-    follower = Follower(
-        server,  # type: ignore[arg-type]
-        Followed("things", "/things"),
-        full,
-        told.gap,
-        lambda: datetime.now(UTC),
-    )
-    assert "no space" in str(follower.failure)
+    reflector = follow(server, told, full)
+    assert "no space" in str(reflector.failure)
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: line.strip() and b"\n" not in line)))

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from experiment.measure.pods import PodState
 from experiment.terminal import progress as progress_module
+from experiment.terminal.grid import ENDED, PULLING
 from experiment.terminal.progress import Progress, Row, State
 from experiment.terminal.views import (
     JsonView,
@@ -60,21 +58,6 @@ def plain() -> tuple[PlainView, io.StringIO]:
     return PlainView(Console(file=text, width=120)), text
 
 
-def pod(index: int, **changes: Any) -> PodState:
-    state = PodState(
-        index=index, name=f"p{index}", uid=f"u{index}", node="", phase="Pending", gated=True,
-        failure="", finished_at=None,
-    )  # fmt: skip
-    return replace(state, **changes)
-
-
-STAGED = pod(0)
-PULLING = pod(1, node="n", gated=False)
-RUNNING = pod(2, node="n", phase="Running", gated=False)
-ENDED = pod(3, node="n", phase="Succeeded", gated=False)
-BROKEN = pod(4, node="n", failure="ErrImagePull")
-
-
 def test_a_phase_is_named_and_timed_in_plain_lines(clock: Clock) -> None:
     view, text = plain()
     log: list[str] = []
@@ -86,16 +69,16 @@ def test_a_phase_is_named_and_timed_in_plain_lines(clock: Clock) -> None:
     assert log == ["provision took 12.3 s", "a [bracket] stays"]
 
 
-def test_pods_tell_how_many_have_pulled_and_fill_the_grid(clock: Clock) -> None:
+def test_a_trial_shows_how_many_have_pulled_and_fills_the_grid(clock: Clock) -> None:
     view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1), planned(2)], 5, lambda _trial: 10.0)
-    pods = [STAGED, PULLING, RUNNING, ENDED, BROKEN]
-    progress.pods(1, 2, planned(1), pods)
+    statuses = ["staged", "pulling", "pulled", "ended", "problem"]
+    progress.trial(1, 2, planned(1), statuses)
     clock.seconds += 2
-    progress.pods(1, 2, planned(1), pods)
+    progress.trial(1, 2, planned(1), statuses)
     (state, _) = view.states
-    assert state.rows[1].statuses == ["staged", "pulling", "pulled", "ended", "problem"]
+    assert state.rows[1].statuses == statuses
     assert state.rows[2].statuses == [""] * 5
     assert state.text == "1/2 9 x     48.7 MB: 2 of 5 nodes have pulled, 1.0 a second"
     assert (state.done, state.total, state.turn) == (2, 5, 1)
@@ -105,15 +88,15 @@ def test_the_end_of_a_trial_is_foretold_from_what_those_before_it_took(clock: Cl
     view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1), planned(2)], 1, lambda trial: 10.0 * trial.trial)
-    progress.pods(1, 2, planned(1), [PULLING])
+    progress.trial(1, 2, planned(1), [PULLING])
     clock.seconds += 5
-    progress.pods(1, 2, planned(1), [ENDED])
+    progress.trial(1, 2, planned(1), [ENDED])
     clock.seconds += 1
-    progress.pods(2, 2, planned(2), [PULLING])
+    progress.trial(2, 2, planned(2), [PULLING])
     clock.seconds += 4
-    progress.pods(2, 2, planned(2), [PULLING])
+    progress.trial(2, 2, planned(2), [PULLING])
     clock.seconds += 9
-    progress.pods(2, 2, planned(2), [PULLING])
+    progress.trial(2, 2, planned(2), [PULLING])
     assert [text.partition("pulled")[2] for text in view.texts] == [
         "",
         "",
@@ -127,7 +110,7 @@ def test_calls_in_quick_succession_cost_the_view_nothing(clock: Clock) -> None:
     view = Listener()
     progress = Progress(view, lambda _line: None)
     for _ in range(1000):
-        progress.pods(1, 1, planned(1), [PULLING, ENDED])
+        progress.trial(1, 1, planned(1), [PULLING, ENDED])
         clock.seconds += 0.001
     assert len(view.states) <= 6
 
@@ -158,9 +141,9 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str], clock: Cl
     progress = Progress(JsonView(), lambda _line: None)
     progress.plan([planned(1)], 2, lambda _trial: 0.0)
     with progress.phase("measure"):
-        progress.pods(1, 1, planned(1), [ENDED, PULLING])
+        progress.trial(1, 1, planned(1), [ENDED, PULLING])
         clock.seconds += 1
-        progress.pods(1, 1, planned(1), [ENDED, ENDED])
+        progress.trial(1, 1, planned(1), [ENDED, ENDED])
     progress.result("Report: r")
     progress.table(Table(title="t"), [{"image": "i"}])
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

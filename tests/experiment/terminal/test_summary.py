@@ -2,17 +2,15 @@ from datetime import timedelta
 
 import pytest
 
-from experiment.collect.ledger import make_ledger
-from experiment.collect.merge_events import merge_events
 from experiment.terminal.summary import closing_table, image_lines
 from schema.run_records import Status
-from tests.experiment.conftest import NODES, START, Story
+from tests.experiment.conftest import START, Story
 
 
 def test_a_line_counts_valid_cells_alone(story: Story) -> None:
     story.change_pod(0, phase="Pending", failure="ErrImagePull: gone")
-    cells = make_ledger("run", [story.planned], [story.trial], merge_events(story.events), NODES)
-    assert cells[0].status is Status.RETRIED or cells[0].status is Status.FAILED
+    cells = story.judge()
+    assert cells[0].status is Status.FAILED
     (line,) = image_lines([story.trial], cells)
     assert (line.valid, line.cells) == (3, 4)
     assert (line.median_s, line.p95_s, line.max_s) == (1.5, 1.5, 1.5)
@@ -31,7 +29,7 @@ def test_the_gap_is_from_the_last_end_to_the_next_first_binding(story: Story) ->
 
 def test_a_trial_without_valid_cells_has_no_numbers(story: Story) -> None:
     story.pods = []
-    cells = make_ledger("run", [story.planned], [story.trial], merge_events(story.events), NODES)
+    cells = story.judge()
     (line,) = image_lines([story.trial], cells)
     assert line.median_s is None
     assert line.excluded == "4 aborted"

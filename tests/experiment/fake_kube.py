@@ -1,0 +1,172 @@
+"""A fake of experiment.kube.Kube: a cluster, very fast, with lists and watches."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from experiment.kube import Obj, Refused
+from schema.names import JOB_NAMESPACE
+from tests.experiment.conftest import NODES
+
+PODS = f"/api/v1/namespaces/{JOB_NAMESPACE}/pods"
+JOBS = f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs"
+
+
+def node(name: str = "node-a", uid: str = "", *digests: str, **conditions: str) -> Obj:
+    known = {"Ready": "True", "DiskPressure": "False", **conditions}
+    return {
+        "metadata": {"name": name, "uid": uid or name},
+        "status": {
+            "conditions": [{"type": kind, "status": state} for kind, state in known.items()],
+            "images": [{"names": [f"r/i@{digest}", "r/i:t"]} for digest in digests],
+            "nodeInfo": {
+                "kubeletVersion": "v1",
+                "containerRuntimeVersion": "c",
+                "osImage": "o",
+                "kernelVersion": "k",
+            },
+        },
+    }
+
+
+class FakeKube:
+    """Creates a Job's pods, binds each as its patch says, and ends it at once."""
+
+    def __init__(self, nodes: Sequence[str] = NODES) -> None:
+        self.repeated: Counter[str] = Counter()
+        self.closed = False
+        self.deleted: list[str] = []
+        self.done: list[str] = []
+        self.missing = 0
+        """Pods that a Job never gets."""
+        self.astray: dict[int, str] = {}
+        """Nodes to which pods are bound instead, by index."""
+        self.hanging: set[int] = set()
+        """Indexes of pods that never end."""
+        self.message = ""
+        """Termination message of every container."""
+        self.leftovers = 0
+        self.refused: dict[str, Refused] = {}
+        """Raised by lists of these paths."""
+        self.handlers: dict[str, Callable[[str, Obj], None]] = {}
+        """Called at once with the changes of a path."""
+        self._changed = threading.Condition()
+        self._log: list[tuple[str, str, Obj]] = []
+        self._objects: dict[str, dict[str, Obj]] = {}
+        for name in nodes:
+            self.emit("/api/v1/nodes", "ADDED", node(name))
+
+    def emit(self, path: str, change: str, item: Obj) -> None:
+        """Change an object, as some controller of the cluster would."""
+        with self._changed:
+            item = deepcopy(item)
+            item["metadata"]["resourceVersion"] = str(len(self._log) + 1)
+            self._log.append((path, change, item))
+            items = self._objects.setdefault(path, {})
+            if change == "DELETED":
+                items.pop(item["metadata"]["uid"], None)
+            else:
+                items[item["metadata"]["uid"]] = item
+            self._changed.notify_all()
+        if path in self.handlers:
+            self.handlers[path](change, item)
+
+    def list(self, path: str, _query: Mapping[str, str]) -> Obj:
+        if path in self.refused:
+            raise self.refused[path]
+        with self._changed:
+            items = list(self._objects.get(path, {}).values())
+            return {"items": items, "metadata": {"resourceVersion": str(len(self._log))}}
+
+    def watch(self, path: str, query: Mapping[str, str], *, seconds: int) -> Iterator[bytes]:
+        del seconds
+        at = int(query["resourceVersion"])
+        while not self.closed:
+            with self._changed:
+                self._changed.wait(0.05)
+                new, at = self._log[at:], len(self._log)
+            for changed, change, item in new:
+                if changed == path:
+                    yield json.dumps({"type": change, "object": item}).encode() + b"\n"
+
+    def close(self) -> None:
+        self.closed = True
+
+    def nodes(self, _selector: str) -> Sequence[Obj]:
+        return [*self._objects["/api/v1/nodes"].values()]
+
+    def cluster_uid(self) -> str:
+        return "cluster-uid"
+
+    def server_version(self) -> str:
+        return "v1.34.1"
+
+    def ensure_namespace(self, name: str) -> None:
+        self.done.append(f"namespace {name}")
+
+    def create_event(self, body: Obj) -> None:
+        self.done.append(f"event {body['reason']}")
+
+    def delete_jobs(self, namespace: str) -> None:
+        self.done.append(f"delete Jobs of {namespace}")
+
+    def pod_count(self, _namespace: str) -> int:
+        self.leftovers = max(0, self.leftovers - 1)
+        return self.leftovers
+
+    def node_stats(self, name: str) -> Obj:
+        return {"node": {"nodeName": name}}
+
+    def create_job(self, job: Obj) -> None:
+        name, template = job["metadata"]["name"], job["spec"]["template"]
+        for index in range(job["spec"]["completions"] - self.missing):
+            metadata = {
+                "name": f"{name}-{index}",
+                "uid": f"{name}-{index}",
+                "labels": {"batch.kubernetes.io/job-name": name},
+                "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+            }
+            pod = {
+                "metadata": metadata,
+                "spec": dict(template["spec"]),
+                "status": {"phase": "Pending"},
+            }
+            self.emit(PODS, "ADDED", pod)
+
+    def patch_pod(self, _namespace: str, name: str, patch: Sequence[Obj]) -> None:
+        pod = deepcopy(self._objects[PODS][name])
+        job, _, index = name.rpartition("-")
+        affinity = patch[0]["value"]["nodeAffinity"]
+        required = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        (bound,) = required["nodeSelectorTerms"][0]["matchFields"][0]["values"]
+        pod["spec"]["nodeName"] = self.astray.get(int(index), bound)
+        self.emit(PODS, "MODIFIED", pod)
+        if int(index) in self.hanging:
+            return
+        ended = {"exitCode": 0, "finishedAt": "2026-11-24T12:00:04Z", "message": self.message}
+        pod["status"] = {
+            "phase": "Running",
+            "containerStatuses": [{"state": {"terminated": ended}}],
+        }
+        self.emit(PODS, "MODIFIED", pod)
+        conditions = [{"type": "Complete", "status": "True"}]
+        metadata = {"name": job, "uid": job}
+        self.emit(JOBS, "MODIFIED", {"metadata": metadata, "status": {"conditions": conditions}})
+
+    def delete_job(self, _namespace: str, name: str) -> None:
+        self.deleted.append(name)
+        for pod in list(self._objects.get(PODS, {}).values()):
+            if pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == name:
+                self.emit(PODS, "DELETED", pod)
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)

@@ -1,0 +1,139 @@
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from experiment.errors import MeasureError
+from experiment.measure.gated_jobs import GatedJobs
+from experiment.measure.pods import PodStates
+from experiment.measure.trial import Trial, TrialRunner
+from experiment.waiting import now
+from schema.run_records import TrialRecord
+from tests.experiment.conftest import NODES, Story
+from tests.experiment.fake_kube import PODS, FakeKube
+
+
+class Bed:
+    """A trial on a cluster, and the nodes that are lost there."""
+
+    def __init__(self, story: Story) -> None:
+        self.kube, self.states = FakeKube(), PodStates()
+        self.kube.handlers[PODS] = self.states.handle
+        self.lost: dict[str, str] = {}
+        self.jobs = GatedJobs(self.kube, self.states, NODES, lambda: self.lost)  # type: ignore[arg-type]
+        self.runner = TrialRunner(
+            self.jobs, run_id="run", attempt=2, command=("sleep", "1"), cluster="c", fresh=False
+        )
+        self.trial = Trial(story.planned)
+
+    def release(self) -> None:
+        self.runner.stage(self.trial)
+        self.runner.release(self.trial)
+
+    def run(self) -> TrialRecord:
+        self.release()
+        self.runner.finish(self.trial, lambda _pods: None)
+        return self.runner.record(self.trial)
+
+
+@pytest.fixture
+def bed(story: Story) -> Iterator[Bed]:
+    bed = Bed(story)
+    yield bed
+    bed.jobs.close()
+
+
+def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(bed: Bed) -> None:
+    record = bed.run()
+    assert [pod.node for pod in record.pods] == list(NODES)
+    assert (record.error, record.cluster, record.fresh, record.attempt) == (None, "c", False, 2)
+    moments = [
+        record.staged_at,
+        record.all_created_at,
+        record.released_at,
+        record.first_bound_at,
+        record.all_bound_at,
+        record.last_finished_at,
+    ]
+    known = [moment for moment in moments if moment is not None]
+    assert known == sorted(known)
+    assert len(known) == len(moments)
+    assert {pod.pull_policy for pod in record.pods} == {"IfNotPresent"}
+    assert not bed.runner.delete_if_busy(bed.trial, pytest.fail)
+
+
+def test_a_trial_is_staged_once(bed: Bed) -> None:
+    bed.runner.stage(bed.trial)
+    staged_at = bed.trial.staged_at
+    bed.runner.stage(bed.trial)
+    assert bed.trial.staged_at == staged_at
+
+
+def test_a_trial_whose_turn_never_came_has_no_moments(bed: Bed) -> None:
+    record = bed.runner.record(bed.trial, "the run ended before its turn")
+    assert (record.job, record.pods, record.staged_at, record.released_at) == ("", (), None, None)
+    assert record.error == "the run ended before its turn"
+
+
+def test_a_pod_that_ran_elsewhere_is_reported(bed: Bed) -> None:
+    bed.kube.astray = {2: "node-a"}
+    assert "not on its own node" in (bed.run().error or "")
+
+
+def test_a_lost_node_is_not_waited_for(bed: Bed) -> None:
+    bed.kube.hanging = {1}
+    bed.lost = {"node-b": "the node is not ready"}
+    started = now()
+    record = bed.run()
+    assert now() - started < timedelta(seconds=30)
+    assert record.pods[1].failure == "NodeLost: the node is not ready"
+    assert record.error is None
+
+
+def test_pods_that_may_still_pull_are_deleted_before_the_next_turn(bed: Bed) -> None:
+    bed.kube.hanging = {3}
+    bed.release()
+    assert bed.runner.delete_if_busy(bed.trial, pytest.fail)
+    assert bed.kube.deleted == [bed.trial.job]
+
+
+def test_pods_that_outlive_their_deletion_are_warned_of(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiment.measure.trial._DELETE_S", 0.01)
+    monkeypatch.setattr(bed.kube, "delete_job", lambda *_: None)
+    bed.kube.hanging = {3}
+    bed.release()
+    warnings: list[str] = []
+    bed.runner.delete_if_busy(bed.trial, warnings.append)
+    assert "may disturb the next pulls" in warnings[0]
+
+
+def test_a_trial_stopped_while_its_gates_open_counts_as_released(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bed.kube, "patch_pod", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bed.release()
+    assert bed.runner.record(bed.trial, "interrupted").released_at is not None
+
+
+def test_pods_that_are_never_created_end_the_measurement(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiment.measure.gated_jobs._CREATE_S", 0.05)
+    bed.kube.missing = 1
+    with pytest.raises(MeasureError, match="Only 3 of the 4 pods"):
+        bed.release()
+
+
+def test_what_ends_the_watch_ends_the_wait(bed: Bed) -> None:
+    bed.kube.hanging = {0}
+    threading.Timer(0.05, lambda: bed.states.break_when(lambda: MeasureError("broken"))).start()
+    with pytest.raises(MeasureError, match="broken"):
+        bed.run()
