@@ -1,7 +1,6 @@
-"""`python -m analysis`: what came out of recorded pulls, as tables, plots and a page.
+"""`python -m analysis`: tables, plots, answers and a report from recorded pulls.
 
-Reads options and prints results; each command's work is in the module that it imports. The
-imports stand in the commands, so that --help does not wait for them.
+Reads options and prints results. Commands import what they run, so that --help is fast.
 """
 # ruff: noqa: PLC0415 (see above)
 
@@ -16,9 +15,9 @@ import typer
 from schema.errors import ExitCode, UserError
 
 PLAIN_EVERY = 1_000_000
-"""Events between two lines of progress where there is no terminal."""
+"""Events between two lines of progress if standard error is not a terminal."""
 
-_NO_PULL = "No pull of a study's image was recorded"
+_NO_PULL = "No pull of a study image was recorded"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,17 +29,17 @@ app = typer.Typer(
 Inputs = Annotated[
     list[Path],
     typer.Argument(
-        help="Run folders (data/runs/ID), folders as in the original study at any level "
+        help="Run folders (data/runs/ID), folders in the layout of the original study at any level "
         "(metadata, metadata/run1, metadata/run1/16), or files with events.",
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; created if missing.")]
 Images = Annotated[
     str | None,
     typer.Option(
-        help="Regular expression of the images to study; default: those a run planned, else those "
-        "whose tags say layers and size, else those of Jobs, else all."
+        help="Regular expression of the images to analyze; default: those that a run planned, else "
+        "those whose tags state layers and size, else those of Jobs, else all."
     ),
 ]
 
@@ -50,12 +49,12 @@ def tables(inputs: Inputs, out: Out = Path("results"), images: Images = None) ->
     """Write events, pulls, cells and summary as CSV and Parquet."""
     from analysis.tables import open_tables, write_tables
 
-    with _progress() as tell, open_tables(inputs, images, tell) as derived:
+    with _progress() as show, open_tables(inputs, images, show) as derived:
         for path in write_tables(derived, out):
             typer.echo(path)
-        _say_unreadable(derived.notes.total("unreadable"), out)
+        _warn_unreadable(derived.notes.total("unreadable"), out)
         if not derived.rows("FROM pulls LIMIT 1"):
-            typer.echo(f"{_NO_PULL}: its tables have no rows.", err=True)
+            typer.echo(f"{_NO_PULL}: the tables of pulls are empty.", err=True)
 
 
 @app.command()
@@ -64,27 +63,27 @@ def report(
     out: Out = Path("results"),
     images: Images = None,
     manifests: Annotated[
-        Path | None, typer.Option(help="Saved manifests of the images, to tell how alike they are.")
+        Path | None, typer.Option(help="Saved manifests of the images, to compare their layers.")
     ] = None,
 ) -> None:
-    """Write all tables and report.html, one page that opens from disk."""
+    """Write all tables and report.html, a self-contained page."""
     from analysis.show.report import write_report
 
-    with _progress() as tell:
-        page = write_report(inputs, out, images=images, manifests=manifests, progress=tell)
+    with _progress() as show:
+        page = write_report(inputs, out, images=images, manifests=manifests, progress=show)
     typer.echo(page)
 
 
 @app.command()
 def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
-    """Tell how far recordings can be trusted: a grade each, findings, audit.html."""
-    from analysis.judge.audit import audit as examine
-    from analysis.judge.audit import write_findings
+    """Check how far recordings can be trusted: grades, findings and audit.html."""
+    from analysis.ask.audit import audit as examine
+    from analysis.ask.audit import write_findings
     from analysis.show.page import render
     from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
-    with _progress() as tell, open_tables(inputs, images, tell) as derived:
+    with _progress() as show, open_tables(inputs, images, show) as derived:
         audits = examine(derived)
         page = write_page(render(make_audit_page(derived, audits)), out / "audit.html")
         table = write_findings(audits, out / "audit.csv")
@@ -103,10 +102,10 @@ def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     from analysis.show.plots import write_plots
     from analysis.tables import open_tables
 
-    with _progress() as tell, open_tables(inputs, images, tell) as derived:
+    with _progress() as show, open_tables(inputs, images, show) as derived:
         paths = write_plots(derived, out)
     if not paths:
-        typer.echo(f"{_NO_PULL}: there is nothing to draw.", err=True)
+        typer.echo(f"{_NO_PULL}: there is nothing to plot.", err=True)
     for path in paths:
         typer.echo(path)
 
@@ -116,10 +115,10 @@ def similarity(
     inputs: Annotated[list[Path], typer.Argument(help="Run folders, or files of saved manifests.")],
     out: Out = Path("results"),
 ) -> None:
-    """Tell how alike images are, by layers with and without the base and by build steps."""
+    """Compare images by layers, with and without the common base, and by build steps."""
     from analysis.ask.similarity import compare_images, write_images, write_similarities
     from analysis.read.manifests import read_all
-    from analysis.show.similarity_plots import write_similarity_plots
+    from analysis.show.comparison_plots import write_similarity_plots
 
     images = read_all(inputs)
     similar = compare_images(images)
@@ -133,15 +132,15 @@ def similarity(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="What to compare with: one recording or several.")],
-    second: Annotated[Path, typer.Argument(help="What is compared.")],
+    first: Annotated[Path, typer.Argument(help="The baseline: one recording or several.")],
+    second: Annotated[Path, typer.Argument(help="The recordings to compare with it.")],
     *,
     out: Out = Path("results"),
     statistic: Annotated[
-        str, typer.Option(help="Of an image's pulls: median, mean, p95 or max.")
+        str, typer.Option(help="Statistic of an image's pulls: median, mean, p95 or max.")
     ] = "median",
     fail_if: Annotated[
-        str, typer.Option(help="End with code 8 if an image is 'median slower by 10 %'.")
+        str, typer.Option(help="Exit with code 8 if an image is 'median slower by 10 %'.")
     ] = "",
     images_first: Annotated[
         str | None, typer.Option(help="Regular expression of the first side's images.")
@@ -150,18 +149,17 @@ def compare(
         str | None, typer.Option(help="Regular expression of the second side's images.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Compare all successful pulls, not valid cells alone.")
+        bool, typer.Option("--all", help="Compare all successful pulls, not only valid cells.")
     ] = False,
     mixed: Annotated[
         bool,
-        typer.Option(
-            "--mixed", help="Compare measured with simulated or rehearsed data all the same."
-        ),
+        typer.Option("--mixed", help="Allow measured data against simulated or rehearsed data."),
     ] = False,
 ) -> None:
     """Compare two runs, stacks or registries, image by image."""
     from analysis.ask import compare as comparing
     from analysis.ask.study_data import load_clusters
+    from analysis.show.comparison_plots import write_comparison_plot
     from analysis.tables import open_tables
 
     condition = comparing.parse_condition(fail_if) if fail_if else None
@@ -179,7 +177,7 @@ def compare(
     )
     for line in comparing.lines(result):
         typer.echo(line)
-    for path in comparing.write_comparison(result, out):
+    for path in (comparing.write_comparison(result, out), *write_comparison_plot(result, out)):
         typer.echo(path)
     if condition is None:
         return
@@ -187,7 +185,7 @@ def compare(
     unjudged = sum(row.effect is None for row in result.rows)
     if unjudged:
         typer.echo(
-            f"Not judged, for too few nodes: {unjudged} of {len(result.rows)} images.", err=True
+            f"Not evaluated, too few nodes: {unjudged} of {len(result.rows)} images.", err=True
         )
     if beyond:
         typer.echo(f"{fail_if}: {', '.join(beyond)}", err=True)
@@ -197,30 +195,32 @@ def compare(
 @app.command()
 def predict(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(help="What to learn from; default: data/runs.")
+        list[Path] | None, typer.Argument(help="Recordings to fit; default: data/runs.")
     ] = None,
     *,
-    image: Annotated[str, typer.Option(help="Reference or tag of the image to ask about.")],
+    image: Annotated[str, typer.Option(help="Reference or tag of the image.")],
     nodes: Annotated[int, typer.Option(min=1, help="Nodes that pull it at the same time.")],
-    layers: Annotated[int | None, typer.Option(help="Number of layers, if nothing says.")] = None,
-    compressed_bytes: Annotated[int | None, typer.Option(help="Bytes that travel.")] = None,
-    unpacked_bytes: Annotated[int | None, typer.Option(help="Bytes that land on the disk.")] = None,
-    manifests: Annotated[Path | None, typer.Option(help="Saved manifests that name it.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of layers, if unknown.")] = None,
+    compressed_bytes: Annotated[int | None, typer.Option(help="Bytes over the network.")] = None,
+    unpacked_bytes: Annotated[int | None, typer.Option(help="Bytes on the disk.")] = None,
+    manifests: Annotated[
+        Path | None, typer.Option(help="Saved manifests that include the image.")
+    ] = None,
     extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Answer outside the range of the data too.")
+        bool, typer.Option("--extrapolate", help="Also predict outside the range of the data.")
     ] = False,
 ) -> None:
-    """Tell how long an image of your own will take to pull, with an interval."""
+    """Predict how long an image of your own takes to pull, with an interval."""
     from analysis.ask.image_facts import find_image
     from analysis.ask.model import fit
-    from analysis.ask.model import predict as ask
+    from analysis.ask.model import predict as predict_pull
     from analysis.ask.study_data import load_clusters
     from analysis.tables import open_tables
 
     with open_tables(inputs or [Path("data/runs")]) as derived:
         clusters = load_clusters(derived)
     model = fit(clusters)
-    asked = find_image(
+    found = find_image(
         image,
         clusters,
         manifests,
@@ -228,46 +228,49 @@ def predict(
         compressed_bytes=compressed_bytes,
         unpacked_bytes=unpacked_bytes,
     )
-    answer = ask(model, asked, nodes, extrapolate=extrapolate)
-    typer.echo(f"image       {asked.name}")
-    typer.echo("pull        {:.1f} s ({:.1f} to {:.1f} s)".format(*answer.pull_s))
-    typer.echo("whole Job   {:.1f} s ({:.1f} to {:.1f} s)".format(*answer.job_s))
+    prediction = predict_pull(model, found, nodes, extrapolate=extrapolate)
+    typer.echo(f"image       {found.name}")
+    typer.echo("pull        {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.pull_s))
+    typer.echo("whole Job   {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.job_s))
     typer.echo(
-        f"from        {model.pulls} pulls of {len(model.images)} images on {model.nodes} nodes, "
-        f"{model.selection}, {model.provenance}; on images not seen the model is wrong by "
-        f"{model.unseen_error:.0%} in the middle"
+        f"fitted to   {model.pulls} pulls of {len(model.images)} images on {model.nodes} nodes, "
+        f"{model.selection}, {model.provenance}; median error on images left out of the fit: "
+        f"{model.unseen_error:.0%}"
     )
 
 
-def _say_unreadable(count: int, out: Path) -> None:
+def _warn_unreadable(count: int, out: Path) -> None:
     if count:
         lines = "1 line" if count == 1 else f"{count} lines"
-        typer.echo(f"{lines} could not be read; {out / 'notes.csv'} tells where.", err=True)
+        typer.echo(f"{lines} could not be read; {out / 'notes.csv'} lists them.", err=True)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """Says how many events were read: on one line of a terminal, else a line each million."""
-    said = 0
+    """Yield a callback that shows how many events were read.
 
-    def tell(count: int) -> None:
-        nonlocal said
+    On a terminal it updates one line, elsewhere it prints a line per million.
+    """
+    shown = 0
+
+    def show(count: int) -> None:
+        nonlocal shown
         if sys.stderr.isatty():
             typer.echo(f"\r{count:,} events read ", nl=False, err=True)
-            said = count
-        elif count - said >= PLAIN_EVERY:
+            shown = count
+        elif count - shown >= PLAIN_EVERY:
             typer.echo(f"{count:,} events read", err=True)
-            said = count
+            shown = count
 
     try:
-        yield tell
+        yield show
     finally:
-        if said and sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             typer.echo(err=True)
 
 
 def main() -> int:
-    """Run the command line; a user's mistake ends with one sentence and its exit code."""
+    """Run the command line; a UserError is printed and gives the exit code."""
     try:
         app()
     except UserError as error:

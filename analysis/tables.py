@@ -1,8 +1,7 @@
 """Writes the tables: events, pulls, cells, summary; CSV for people, Parquet for programs.
 
-Every row of every table says where it is from (run, stack, provenance). The order of the rows
-depends on what was recorded alone, not on the order of files or lines. Percentiles are numpy's
-default (linear interpolation). It deliberately draws nothing.
+Every row has its origin (run, stack, provenance). The order of rows depends only on what was
+recorded, not on the order of files or lines. Percentiles use linear interpolation.
 """
 
 import csv
@@ -17,9 +16,9 @@ import duckdb
 
 from analysis.judge.cells import PHASE_TIMES, derive_cells, image_parts
 from analysis.judge.pulls import derive_pulls
-from analysis.judge.recorded_times import derive_times
 from analysis.judge.wall_time import WallTime
-from analysis.raw_times import write_raw_times
+from analysis.judge.wall_time_table import derive_times
+from analysis.legacy_json import write_raw_times
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
 from analysis.read.event_table import Progress, open_event_table
 from analysis.read.load_runs import Recording, find_recordings
@@ -29,8 +28,8 @@ from schema.errors import UserError
 TABLES = ("pulls", "cells", "summary", "other_pulls")
 
 _SIDE_BY_SIDE = 200_000
-"""Up to so many events two tables are written at a time; two sorts of more would not fit into the
-memory that event_table.MEMORY allows."""
+"""Up to this many events two tables are written at a time; two sorts of more events do not fit into
+event_table.MEMORY."""
 
 
 _FORMS = {
@@ -45,7 +44,7 @@ class TooMuchError(UserError):
 
 
 class OutputError(UserError):
-    """The tables cannot be written where they should be."""
+    """An output file cannot be written."""
 
 
 def _time(name: str) -> str:
@@ -57,7 +56,7 @@ def _seconds(begin: str, end: str) -> str:
 
 
 def _span(name: str, begin: str, end: str, *, on_node: bool = False) -> str:
-    # A second on a node that runs faster than the clock stands for as many (schema.run_records).
+    # A second on a node that runs N times faster than the clock counts N (schema.run_records).
     return f"{_seconds(begin, end)}{' * s.speed' if on_node else ''} AS {name}"
 
 
@@ -82,16 +81,16 @@ SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers
     CASE p.outcome WHEN 'cached' THEN 'cached' WHEN 'failed' THEN 'failed'
         WHEN 'not ended' THEN 'missing-events'
         ELSE coalesce(c.status, 'missing-events') END AS status,
-    CASE p.outcome WHEN 'cached' THEN 'the image was on the node already'
+    CASE p.outcome WHEN 'cached' THEN 'the image was already on the node'
         WHEN 'failed' THEN 'the pull failed: ' || p.failure
-        WHEN 'not ended' THEN 'Pulling was recorded and no end of the pull'
-        ELSE coalesce(c.reason, 'the ledger knows no such cell') END AS reason,
+        WHEN 'not ended' THEN 'Pulling was recorded but no end of the pull'
+        ELSE coalesce(c.reason, 'the ledger has no such cell') END AS reason,
     s.provenance, p.object_uid AS pod_uid
 FROM studied_pull AS p
 JOIN stack AS s USING (rec)
 JOIN image AS i USING (image)
 LEFT JOIN cell AS c ON c.rec = p.rec AND c.image = p.image AND c.node = p.node
-    AND CASE WHEN p.rec IN (SELECT rec FROM told)
+    AND CASE WHEN p.rec IN (SELECT rec FROM with_ledger)
         THEN c.pod_uid = p.object_uid ELSE c.repetition = p.repetition END
 ORDER BY s.run, s.nodes, s.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
 
@@ -136,7 +135,7 @@ _STATISTICS = (
 
 
 def _statistics(prefix: str = "", where: str = "") -> str:
-    # Rounded to a nanosecond, as kubelets say their durations at most.
+    # Rounded to a nanosecond, the precision of kubelets.
     return ",\n    ".join(
         f"round({formula.format(name)}{where}, 9) AS {prefix}{name}_{statistic}"
         for name in ("pull_s", "pull_and_wait_s")
@@ -181,7 +180,15 @@ ORDER BY s.run, s.nodes, s.stack, i.size_bytes, i.image;
 
 
 class Tables:
-    """The tables of some recordings, ready to be asked or written."""
+    """The tables of some recordings, to query or write.
+
+    Attributes:
+        database: has the views pulls, cells, summary, other_pulls and events, and the tables of
+            the judge modules, with `rec` as the key of the table `stack`.
+        recordings: what was read.
+        notes: lines that are not events.
+        times: where the wall time went, by rec.
+    """
 
     def __init__(
         self,
@@ -194,10 +201,9 @@ class Tables:
         self.recordings = tuple(recordings)
         self.notes = notes
         self.times = times
-        """Where the wall time went, by rec."""
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """Rows of a query on the views pulls, cells, summary, other_pulls, events, stack."""
+        """Return the rows of a query, each by column name."""
         result = self.database.execute(query)
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
@@ -207,18 +213,18 @@ class Tables:
 def open_tables(
     inputs: Sequence[Path], images: str | None = None, progress: Progress | None = None
 ) -> Iterator[Tables]:
-    """Read what was recorded and derive all tables from it.
+    """Read recordings and derive all tables from them.
 
     Args:
-        inputs: run folders, folders as in the original study at any level, or files with events.
+        inputs: run folders, folders in the layout of the original study, or files with events.
         images: regular expression of the study's images (see pulls.derive_pulls).
-        progress: told the number of events read.
+        progress: called with the number of events read.
 
     Raises:
-        NothingRecordedError: an input holds nothing that could hold events.
-        DamagedRunError: a run's folder cannot be read.
+        NothingRecordedError: an input has no file that may contain events.
+        DamagedRunError: a run folder cannot be read.
         UnreadableFileError: a file cannot be opened.
-        TooMuchError: there is too little memory, or disk for what does not fit into it.
+        TooMuchError: there is too little memory or disk.
     """
     try:
         with _derived(find_recordings(inputs), images, progress) as tables:
@@ -226,10 +232,9 @@ def open_tables(
     except duckdb.OutOfMemoryException as error:
         detail = str(error).partition("\n")[0]
         raise TooMuchError(
-            "The events need more memory than is allowed for, or more room for temporary files: "
-            f"{detail}.",
-            "name fewer recordings at a time, or free some disk where TMPDIR is",
-        ) from None
+            f"The events need more memory or more space for temporary files: {detail}.",
+            "name fewer recordings at a time, or free disk space where TMPDIR is",
+        ) from error
 
 
 @contextmanager
@@ -253,7 +258,7 @@ def _derived(
 
 
 def write_tables(tables: Tables, out: Path) -> list[Path]:
-    """Write all tables into a folder, made if need be; existing ones are replaced.
+    """Write all tables into a folder, which is created if missing; existing ones are replaced.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -274,7 +279,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     except (OSError, duckdb.IOException) as error:
         raise OutputError(
             f"The tables cannot be written to {out}: {error}.", "name another folder with --out"
-        ) from None
+        ) from error
     return written
 
 
@@ -291,8 +296,8 @@ def _copy_twice(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> l
     """Write a view as Parquet, and the same rows in the same order as CSV."""
     table = path.with_suffix(".csv")
     _copy(view, database, path)
-    # From the file, since a sort of rows that are text already takes more memory; by a connection
-    # of its own, since the database's does not keep the order of rows.
+    # From the file, since sorting rows as text takes more memory; with another connection, since
+    # the database's does not keep the order of rows.
     with duckdb.connect(config={"threads": 1, "memory_limit": "64MB"}) as own:
         _copy(f"read_parquet({_quoted(path)})", own, table)
     return [path, table]
@@ -310,7 +315,7 @@ def _make_images(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _write_notes(notes: Notes, path: Path) -> Path:
-    """Lines that are no events, by file and line; a file's notes beyond 10,000 are one row."""
+    """Write lines that are not events, by file and line; a file's notes past 10,000 are one row."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "kind", "detail"])

@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from images.copy import copy_image
 from images.errors import PlanError, VerifyError
 from images.inspect import Inspection, inspect_image
 from images.make.build import build_image
 from images.make.plan import BUSYBOX, Compression, Media
 from images.make.push import BuiltImage
+from images.make.remote import read_remote
 from images.orders import orders_of_matrix, orders_of_study
 from images.progress import show_bytes
 from images.registry.client import Registry
-from images.registry.copy import copy_image
 from images.registry.reference import parse_target
-from images.registry.remote import read_remote
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
 from schema.errors import ExitCode, UserError

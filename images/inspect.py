@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from images.make.plan import MAX_LAYERS
+from images.make.remote import RemoteImage, read_remote
 from images.registry.client import Registry
 from images.registry.reference import parse_target
-from images.registry.remote import RemoteImage, read_remote
 from schema.image_tag import find_tag
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from images.errors import PlanError
+from images.make.remote import read_remote
 from images.registry.client import Registry
 from images.registry.reference import Target, parse_target
-from images.registry.remote import read_remote
 
 _PARALLEL = 8
 _NUMBERS = re.compile(r"(?P<layers>\d+)\s*[,;\s]\s*(?P<size>\d+)")

@@ -15,9 +15,9 @@ from images.make.layer_stream import OnBytes
 from images.make.layer_tar import content_path
 from images.make.manifest import Layer
 from images.make.plan import LayerPlan
+from images.make.remote import RemoteImage, read_remote
 from images.registry.client import Registry
 from images.registry.reference import Target
-from images.registry.remote import RemoteImage, read_remote
 from images.unpack import TarFile, Unpacked, UnpackError
 
 

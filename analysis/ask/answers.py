@@ -1,9 +1,9 @@
-"""The study's questions, each with what the data say: an effect, its interval, or that they cannot.
+"""The study's questions, each answered by an effect with its interval, or by why there is none.
 
-An answer compares only what can be compared: clusters of one provenance (a rehearsal never stands
-beside a measurement). Valid cells decide; where they are too few, that is the answer, and the
-detail says what all successful pulls would suggest. Pure, over study_data.py; the questions of time
-and price are time_answers.py's.
+An answer compares clusters of one provenance only, never a rehearsal with a measurement. It uses
+valid cells; where these are too few, the answer is that there is not enough data, and the detail
+gives the effect over all successful pulls. Pure, over study_data.py; questions about time and price
+are in cost_answers.py.
 """
 
 from collections import defaultdict
@@ -14,6 +14,8 @@ from itertools import combinations
 
 import numpy as np
 
+from analysis.ask.answer import Answer, largest_group, listed, no_answer, not_tested
+from analysis.ask.cost_answers import faster_machine, job_times, not_pulling
 from analysis.ask.effects import (
     Effect,
     Line,
@@ -27,25 +29,13 @@ from analysis.ask.effects import (
     spread,
 )
 from analysis.ask.study_data import Cluster, Image
-from analysis.ask.time_answers import (
-    faster_machine,
-    job_times,
-    largest_group,
-    listed,
-    not_pulling,
-    untold,
-)
 from analysis.read.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
-from analysis.show.page import Answer
-
-EMPTY_FROM = 20
-"""From this ratio of unpacked to compressed bytes on, images count as hardly more than air."""
 
 _LEAST_SIDES = 2
 
 
 def all_answers(clusters: Sequence[Cluster]) -> list[Answer]:
-    """Every question, in the order of the page; questions are asked a provenance at a time."""
+    """Answer every question for each provenance, in the order of the page."""
     asked: list[Callable[[Sequence[Cluster]], Answer]] = [
         cluster_size,
         layers_or_size,
@@ -68,37 +58,35 @@ def all_answers(clusters: Sequence[Cluster]) -> list[Answer]:
 
 
 def cluster_size(clusters: Sequence[Cluster]) -> Answer:
-    """Does a pull take longer on a larger cluster?"""
+    """Answer whether a pull takes longer on a larger cluster."""
     question = "Does the size of the cluster matter?"
     group = largest_group(clusters, lambda c: (c.study, c.machine_type, c.streaming))
     sizes = sorted({c.nodes for c in group})
     if len(sizes) < _LEAST_SIDES:
-        known = f"All clusters have {sizes[0]} nodes." if sizes else "No pull was recorded."
-        return untold(question, known)
+        if not sizes:
+            return no_answer(question, "No pull was recorded.")
+        return not_tested(question, f"All clusters have {sizes[0]} nodes.")
     every = per_doubling([c.every for c in group])
     valid = per_doubling([c.valid for c in group])
-    spread = f"Clusters of {listed(sizes)} nodes, one recording each: what differs between "
-    spread += "days cannot be told from what differs between sizes. "
+    caveat = f"Clusters of {listed(sizes)} nodes, one recording each: differences between days "
+    caveat += "cannot be separated from differences between sizes. "
     if valid is None:
-        hint = (
-            f"All successful pulls would say {every.percent()} for each doubling." if every else ""
-        )
-        return untold(question, f"Too few nodes have valid cells at two sizes. {hint}")
+        hint = f"Over all successful pulls: {every.percent()} per doubling." if every else ""
+        return no_answer(question, f"Too few nodes have valid cells at two sizes. {hint}")
     return Answer(
         question,
-        f"{_direction(valid, 'Pulls take longer', 'Pulls get shorter', 'No difference shows')}: "
-        f"{valid.percent()} for each doubling of the nodes.",
-        spread + (f"All successful pulls: {every.percent()}. " if every else ""),
+        f"{_direction(valid)}: {valid.percent()} per doubling of the nodes.",
+        caveat + (f"All successful pulls: {every.percent()}. " if every else ""),
     )
 
 
 def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
-    """Is it the number of layers, or the bytes?"""
+    """Answer whether the number of layers or the size makes pulls longer."""
     question = "Do layers matter, or the total size?"
     images = _sized(clusters)
     counts = {image.layers for image in images.values()}
     if len({image.unpacked_bytes for image in images.values()}) < _LEAST_SIDES:
-        return untold(question, "The images do not differ in size.")
+        return not_tested(question, "The images do not differ in size.")
     features = {
         name: (image.unpacked_bytes / 1e9, image.layers / 100)
         for name, image in images.items()
@@ -110,14 +98,14 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
             [c.valid for c in clusters], {k: v[:1] for k, v in features.items()}, ["GB"]
         )
         size = f"Each GB takes {line.text('GB')} s. " if line else ""
-        return untold(question, f"All images have {counts.pop()} layers. {size}")
+        return not_tested(question, f"All images have {counts.pop()} layers. {size}")
     line = fit_line([c.valid for c in clusters], features, names)
     used = "valid cells"
     if line is None:
         line = fit_line([c.every for c in clusters], features, names)
         used = "all successful pulls, since valid cells are too few"
     if line is None:
-        return untold(question, "Too few nodes pulled images that differ in both.")
+        return no_answer(question, "Too few nodes pulled images that differ in both.")
     reach = [
         (max(v[i] for v in features.values()) - min(v[i] for v in features.values()))
         * line.values[i]
@@ -127,24 +115,24 @@ def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
         question,
         f"{_which(line, reach)} Each GB takes {line.text('GB')} s, each 100 layers "
         f"{line.text('100 layers')} s.",
-        f"Over the images at hand size makes {reach[0]:.1f} s of difference and layers "
-        f"{reach[1]:.1f} s. Fitted to medians of {used}; both together explain "
-        f"{line.explained:.1%} of the differences between images.{_steadiness(clusters)}",
+        f"Across these images, size accounts for {reach[0]:.1f} s and layers for "
+        f"{reach[1]:.1f} s. Fitted to medians of {used}; together they explain "
+        f"{line.explained:.1%} of the variance between images.{_steadiness(clusters)}",
     )
 
 
 def _which(line: Line, reach: Sequence[float]) -> str:
     i = line.names.index("100 layers")
     if line.low[i] <= 0 <= line.high[i]:
-        return "The total size; of layers no effect shows."
-    far = 3  # times as much, from which on one of them is called the cause
+        return "The total size; layers have no visible effect."
+    far = 3  # times as much, from which on one of them is called the main cause
     if abs(reach[0]) > far * abs(reach[1]):
-        return "The total size, and layers a little."
-    return "Both matter." if far * abs(reach[0]) > abs(reach[1]) else "Layers, above all."
+        return "Mostly the total size, layers a little."
+    return "Both matter." if far * abs(reach[0]) > abs(reach[1]) else "Mostly the layers."
 
 
 def _steadiness(clusters: Sequence[Cluster]) -> str:
-    """Whether pulls of images with many layers differ less from node to node."""
+    """Describe whether pulls of images with many layers vary less between nodes."""
     cluster = max(clusters, key=lambda c: np.isfinite(c.every.seconds).sum())
     counts = sorted({i.layers for i in cluster.images.values() if i.layers})
     if len(counts) < _LEAST_SIDES:
@@ -157,52 +145,52 @@ def _steadiness(clusters: Sequence[Cluster]) -> str:
     if not np.isfinite(few) or not np.isfinite(many):
         return ""
     return (
-        f" From node to node the middle half of an image's pulls spans {few:.1%} of its median "
-        f"with fewer than {middle} layers, and {many:.1%} with more ({cluster.label})."
+        f" Variation between nodes (interquartile range over median): {few:.1%} for images with "
+        f"fewer than {middle} layers, {many:.1%} with {middle} or more ({cluster.label})."
     )
 
 
 def network_or_disk(clusters: Sequence[Cluster]) -> Answer:
-    """Which roof does a pull run under?"""
+    """Answer which limit of the machine takes the largest share of the pull time."""
     question = "What limits a pull: network, unpacking or disk?"
     measured = [c for c in clusters if c.measured and c.machine_type in NETWORK_BYTES_PER_S]
     if not measured:
-        return untold(
+        return no_answer(
             question,
-            "The limits of the machines are not known here; they are known for measured clusters "
+            "The limits of these machines are unknown; they are known for measured clusters "
             f"of a listed machine type.{_rates(clusters)}",
         )
-    told = [
+    found = [
         (valid, cluster.nodes, number, shares)
         for number, cluster in enumerate(measured)
         for valid in (True, False)
-        if (shares := roof_shares(cluster, valid=valid))
+        if (shares := limit_shares(cluster, valid=valid))
     ]
-    if not told:
-        return untold(
-            question, "Too few nodes pulled an image of at least 1 GB whose bytes are known."
+    if not found:
+        return no_answer(
+            question, "Too few nodes pulled an image of at least 1 GB whose size is known."
         )
-    valid, _, number, shares = max(told, key=lambda one: one[:3])
+    valid, _, number, shares = max(found, key=lambda one: one[:3])
     cluster = measured[number]
-    name = max(shares, key=lambda roof: shares[roof].value)
-    rest = ", ".join(f"{roof} {shares[roof].share()}" for roof in shares if roof != name)
+    name = max(shares, key=lambda limit: shares[limit].value)
+    rest = ", ".join(f"{limit} {shares[limit].share()}" for limit in shares if limit != name)
     counted = any(image.written_bytes for image in cluster.images.values())
     return Answer(
         question,
         f"{name[0].upper()}{name[1:]}: at its limit it alone would take {shares[name].share()} of "
         f"the pull time; {rest}.",
         f"Medians over images of at least 1 GB on {cluster.label}, "
-        f"{'valid cells' if valid else 'all successful pulls'}, bytes as "
-        f"{'the nodes counted them' if counted else 'kubelet and tag tell them'}. The limits are "
-        f"the makers' figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, one core of gunzip about "
-        f"{GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s, network "
-        f"{NETWORK_BYTES_PER_S[cluster.machine_type] / 1e6:.0f} MB/s. The parts overlap, so shares "
+        f"{'valid cells' if valid else 'all successful pulls'}; bytes as "
+        f"{'counted by the nodes' if counted else 'reported by the kubelet and by the tag'}. "
+        f"Limits are published figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, gunzip on one core "
+        f"about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s, network "
+        f"{NETWORK_BYTES_PER_S[cluster.machine_type] / 1e6:.0f} MB/s. The steps overlap, so shares "
         "do not add up; above 100 % the true limit is higher than the figure.",
     )
 
 
 def _rates(clusters: Sequence[Cluster]) -> str:
-    """What nodes moved a second, where they counted it."""
+    """Describe the rates that nodes counted themselves."""
     rates = [
         (image.received_bytes / seconds, image.written_bytes / seconds)
         for cluster in clusters
@@ -215,18 +203,19 @@ def _rates(clusters: Sequence[Cluster]) -> str:
         return ""
     network, disk = np.median(rates, axis=0) / 1e6
     return (
-        f" By their own counters nodes received {network:.3g} MB/s and wrote {disk:.3g} MB/s while "
-        "they pulled, medians over images."
+        f" By their own counters, nodes received {network:.3g} MB/s and wrote {disk:.3g} MB/s "
+        "while pulling (medians over images)."
     )
 
 
 _LARGE_BYTES = 1e9
 
 
-def roof_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
-    """By roof, which share of the pull time it alone would need at its limit.
+def limit_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
+    """Return by limit the share of the pull time that it alone would need (0.5: half).
 
-    The median over large images, with an interval over nodes; empty where nothing is known.
+    The median over images of at least 1 GB, with an interval over nodes; empty if the machine's
+    limits or the images' bytes are unknown.
     """
     pulls = cluster.valid if valid else cluster.every
     large = [
@@ -247,8 +236,8 @@ def roof_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
         "unpacking by one core": [(i.unpacked_bytes or 0) / GUNZIP_BYTES_PER_S for _, i in large],
         "the disk": [(i.stored_bytes or 0) / DISK_BYTES_PER_S for _, i in large],
     }
-    shares = {roof: of_nodes(mine, partial(_share, np.array(s))) for roof, s in needs.items()}
-    return {roof: effect for roof, effect in shares.items() if effect is not None}
+    shares = {limit: of_nodes(mine, partial(_share, np.array(s))) for limit, s in needs.items()}
+    return {limit: effect for limit, effect in shares.items() if effect is not None}
 
 
 def _share(needed: Matrix, seconds: Matrix) -> Matrix:
@@ -256,13 +245,14 @@ def _share(needed: Matrix, seconds: Matrix) -> Matrix:
 
 
 def registries(clusters: Sequence[Cluster]) -> Answer:
-    """Registry A against registry B, by the same tags."""
+    """Compare pulls of the same tags from two registries."""
     question = "Is one registry faster than another?"
     by_registry = _split(clusters, lambda image: image.registry)
     if len(by_registry) < _LEAST_SIDES:
         only = next(iter(by_registry), None)
-        known = f"All images came from {only}." if only else "No valid cell says where from."
-        return untold(question, known)
+        if only is None:
+            return no_answer(question, "No valid cell names a registry.")
+        return not_tested(question, f"All images came from {only}.")
     for (a, left), (b, right) in combinations(sorted(by_registry.items()), 2):
         for one in left:
             for other in right:
@@ -274,14 +264,14 @@ def registries(clusters: Sequence[Cluster]) -> Answer:
                         f"A pull from {a} takes {effect.times()} as long as from {b}.",
                         f"The same tags on {one[0].label}, in one run."
                         if together
-                        else f"The same tags on {one[0].label} and {other[0].label}; runs of their "
-                        "own, so the day may differ too.",
+                        else f"The same tags on {one[0].label} and {other[0].label}, in separate "
+                        "runs, so the day may differ too.",
                     )
-    return untold(question, "No tag was pulled from two registries on clusters of one size.")
+    return not_tested(question, "No tag was pulled from two registries on clusters of one size.")
 
 
 def streaming(clusters: Sequence[Cluster]) -> Answer:
-    """Image streaming against plain pulls, by pull time and by job time."""
+    """Compare image streaming with plain pulls, by pull time and by Job time."""
     question = "Does image streaming help?"
     streamed = [c for c in clusters if c.streaming]
     plain = [c for c in clusters if not c.streaming]
@@ -293,28 +283,12 @@ def streaming(clusters: Sequence[Cluster]) -> Answer:
                 job = sum(a for a, _ in jobs) / sum(b for _, b in jobs)
                 return Answer(
                     question,
-                    f"By pull time {effect.times()} shorter; by job time {job:.3g} times.",
-                    f"{one.label} against {other.label}, the same {len(jobs)} tags. What "
-                    "streaming saves before the start it may cost while the program runs.",
+                    f"Pull times are {effect.times()} shorter; Job times {job:.3g} times.",
+                    f"{one.label} against {other.label}, the same {len(jobs)} tags. Time that "
+                    "streaming saves before the start may be lost while the program runs.",
                 )
     kind = "with" if streamed else "without"
-    return untold(question, f"Every recorded cluster pulled {kind} image streaming.")
-
-
-def emptiest(clusters: Sequence[Cluster]) -> Image | None:
-    """The image whose unpacked bytes exceed its compressed ones the most, if by EMPTY_FROM."""
-    images = [
-        image
-        for cluster in clusters
-        for image in cluster.images.values()
-        if image.unpacked_bytes and image.wire_bytes
-    ]
-    worst = max(images, key=_emptiness, default=None)
-    return worst if worst is not None and _emptiness(worst) >= EMPTY_FROM else None
-
-
-def _emptiness(image: Image) -> float:
-    return (image.unpacked_bytes or 0) / (image.wire_bytes or 1)
+    return not_tested(question, f"Every recorded cluster pulled {kind} image streaming.")
 
 
 def _sized(clusters: Sequence[Cluster]) -> dict[str, Image]:
@@ -329,7 +303,7 @@ def _sized(clusters: Sequence[Cluster]) -> dict[str, Image]:
 def _split(
     clusters: Sequence[Cluster], key: Callable[[Image], str]
 ) -> dict[str, list[tuple[Cluster, Pulls]]]:
-    """Valid pulls by a property of the image, a cluster at a time."""
+    """Group valid pulls by a property of the image, for each cluster."""
     parts: dict[str, list[tuple[Cluster, Pulls]]] = defaultdict(list)
     for cluster in clusters:
         by_key: dict[str, list[str]] = defaultdict(list)
@@ -351,7 +325,7 @@ def _tag_of(*clusters: Cluster) -> Callable[[str], str]:
     return lambda name: tags.get(name, name)
 
 
-def _direction(effect: Effect, more: str, less: str, neither: str) -> str:
+def _direction(effect: Effect) -> str:
     if effect.low > 1:
-        return more
-    return less if effect.high < 1 else neither
+        return "Pulls take longer"
+    return "Pulls get shorter" if effect.high < 1 else "No visible difference"

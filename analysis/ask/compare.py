@@ -1,8 +1,7 @@
-"""Two recordings side by side: per image how much longer the second takes, with an interval.
+"""Two recordings side by side: for each image, the ratio of pull times with an interval.
 
-Images are matched by tag, so that two registries can be compared too. A node is the unit: both
-sides' nodes are drawn anew in each bootstrap replicate. Measured and rehearsed pulls are compared
-with each other only where that is asked for.
+Images are matched by tag, so that two registries can be compared. Each bootstrap replicate draws
+the nodes of both sides. Measured and rehearsed pulls are compared only on request.
 """
 
 import csv
@@ -16,7 +15,6 @@ import numpy as np
 from analysis.ask.effects import DRAWS, LEAST_NODES, Effect, Matrix
 from analysis.ask.study_data import Cluster
 from analysis.judge.cells import image_parts
-from analysis.show.plot_files import INK, PULL, new_figure, save, style
 from schema.errors import UserError
 
 STATISTICS: dict[str, Callable[[Matrix], Matrix]] = {
@@ -25,8 +23,11 @@ STATISTICS: dict[str, Callable[[Matrix], Matrix]] = {
     "p95": lambda values: np.asarray(np.quantile(values, 0.95, axis=-1)),
     "max": lambda values: np.asarray(np.max(values, axis=-1)),
 }
+"""Statistics of pull times in seconds over nodes, the last axis; the other axes stay."""
+
 _CONDITION = re.compile(
-    r"(?P<statistic>median|mean|p95|max) +(?P<way>slower|faster) +by +(?P<percent>\d+(\.\d+)?) *%"
+    r"(?P<statistic>median|mean|p95|max) +(?P<change>slower|faster) +by +"
+    r"(?P<percent>\d+(\.\d+)?) *%"
 )
 _SEED = 20241110
 
@@ -37,14 +38,14 @@ class CompareError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What --fail-if asks: a statistic of the second side beyond a limit."""
+    """The condition of --fail-if: a statistic of the second side beyond a limit."""
 
     statistic: str
     slower: bool
     percent: float
 
     def met(self, effect: Effect | None) -> bool:
-        """Whether an image's ratio is beyond the limit, and its interval excludes no difference."""
+        """Return whether a ratio is beyond the limit and its interval excludes 1."""
         if effect is None:
             return False
         if self.slower:
@@ -54,7 +55,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image on both sides; seconds of the statistic, and the ratio second / first."""
+    """One image: nodes and seconds on both sides (a first, b second), and the ratio b / a."""
 
     tag: str
     n_a: int
@@ -67,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All images, and their ratio taken together (geometric mean)."""
+    """All images, and the geometric mean of their ratios."""
 
     name_a: str
     name_b: str
@@ -87,10 +88,10 @@ def parse_condition(text: str) -> Condition:
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
         raise CompareError(
-            f"--fail-if {text!r} is not understood.",
+            f"--fail-if {text!r} is not a condition.",
             "write it as 'median slower by 10 %' (median, mean, p95 or max; slower or faster)",
         )
-    return Condition(match["statistic"], match["way"] == "slower", float(match["percent"]))
+    return Condition(match["statistic"], match["change"] == "slower", float(match["percent"]))
 
 
 def compare(
@@ -105,28 +106,28 @@ def compare(
     """Compare two sides.
 
     Args:
-        a: clusters of the first side; their nodes count together.
+        a: clusters of the first side; their nodes are pooled.
         b: clusters of the second side.
         statistic: a key of STATISTICS.
         every: compare all successful pulls, not only those of valid cells.
-        images: for each side a regular expression that its images match.
-        mixed: compare what is of different kinds too, measured and simulated for example.
+        images: for each side a regular expression of its images.
+        mixed: also compare different kinds of data, for example measured with simulated.
 
     Raises:
-        CompareError: the sides are of different kinds, have no image in common, or the statistic
-            is none.
+        CompareError: the sides are of different kinds or have no image in common, or the
+            statistic is unknown.
     """
     if statistic not in STATISTICS:
         raise CompareError(
-            f"--statistic {statistic!r} is none that can be compared.",
+            f"--statistic {statistic!r} is unknown.",
             f"name one of {', '.join(STATISTICS)}",
         )
     kinds = sorted({cluster.kind for cluster in (*a, *b)})
     if len(kinds) > 1 and not mixed:
         raise CompareError(
-            f"What is compared is {' and '.join(kinds)}: a difference between these says nothing "
+            f"The two sides are {' and '.join(kinds)}: a difference between these says nothing "
             "about clusters.",
-            "compare two measurements or two rehearsals of one kind, or ask for it with --mixed",
+            "compare two measurements or two rehearsals of one kind, or add --mixed",
         )
     left, right = (
         _by_tag(side, every=every, images=pattern)
@@ -138,8 +139,8 @@ def compare(
         raise CompareError(
             f"The two sides have no image in common with {what}: {len(left)} images on one side, "
             f"{len(right)} on the other.",
-            "python -m analysis audit says why cells are excluded"
-            + ("" if every else "; --all compares every successful pull"),
+            "python -m analysis audit shows why cells are excluded"
+            + ("" if every else "; --all compares all successful pulls"),
         )
     generator = np.random.default_rng(_SEED)
     function = STATISTICS[statistic]
@@ -155,8 +156,8 @@ def compare(
         drawn = np.exp(np.mean(certain, axis=0))
         low, high = np.quantile(drawn, [0.025, 0.975])
         least = min(min(row.n_a, row.n_b) for row in rows if row.effect)
-        middle = float(np.exp(np.mean(np.log(values))))
-        overall = Effect(middle, float(low), float(high), least)
+        mean = float(np.exp(np.mean(np.log(values))))
+        overall = Effect(mean, float(low), float(high), least)
     pulls = "all successful pulls" if every else "valid cells"
     known = sorted({cluster.provenance for cluster in (*a, *b)})
     provenance = "" if known == ["measured"] else " and ".join(known)
@@ -207,21 +208,21 @@ def _row(
 
 
 def judge(comparison: Comparison, condition: Condition) -> list[str]:
-    """Tags of the images that meet a condition.
+    """Return the tags of the images that meet a condition.
 
     Raises:
-        CompareError: no image can be judged, so that the condition could never be met.
+        CompareError: no image has enough nodes for the condition.
     """
     if not any(row.effect for row in comparison.rows):
         raise CompareError(
-            f"No image has {LEAST_NODES} nodes on each side, so --fail-if can judge nothing.",
-            "--all compares all successful pulls; python -m analysis audit says what is excluded",
+            f"No image has {LEAST_NODES} nodes on each side, so --fail-if cannot be evaluated.",
+            "--all compares all successful pulls; python -m analysis audit shows what is excluded",
         )
     return [row.tag for row in comparison.rows if condition.met(row.effect)]
 
 
-def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write compare.csv, compare.svg and compare.png into a folder, made if need be."""
+def write_comparison(comparison: Comparison, out: Path) -> Path:
+    """Write compare.csv into a folder, which is created if missing."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "compare.csv"
     s = comparison.statistic
@@ -237,34 +238,11 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
             times = [f"{row.a:.6g}", f"{row.b:.6g}"]
             provenance = comparison.provenance or "measured"
             writer.writerow([row.tag, row.n_a, row.n_b, *times, *ratio, provenance])
-    return [path, *_plot(comparison, out)]
-
-
-def _plot(comparison: Comparison, out: Path) -> list[Path]:
-    rows = [row for row in comparison.rows if row.effect]
-    if not rows:
-        return []
-    with style():
-        figure, axes = new_figure(8, max(2.8, 0.3 * len(rows) + 1.8))
-        for place, row in enumerate(rows):
-            effect = row.effect
-            if effect is not None:
-                axes.plot([effect.low, effect.high], [place, place], color=PULL, lw=2)
-                axes.plot([effect.value], [place], "o", color=PULL)
-        axes.axvline(1, color=INK, lw=1)
-        axes.set_yticks(range(len(rows)), [row.tag for row in rows], fontsize=8)
-        axes.invert_yaxis()
-        axes.set_xlabel(f"{comparison.statistic} pull time, second / first (1: no difference)")
-        axes.set_title("How much longer the second side takes")
-        caption = (
-            f"First: {comparison.name_a}. Second: {comparison.name_b}. Bars: 95 %, bootstrap over "
-            f"nodes; {comparison.pulls}."
-        )
-        return save(figure, out, "compare", caption, comparison.provenance)
+    return path
 
 
 def lines(comparison: Comparison) -> list[str]:
-    """The comparison as lines of text."""
+    """Return the comparison as lines of text."""
     s = comparison.statistic
     head = f"{'image':40} {f'{s} first':>14} {f'{s} second':>14}  second / first (95 %)"
     text = [f"first:  {comparison.name_a}", f"second: {comparison.name_b}", head]
@@ -272,7 +250,7 @@ def lines(comparison: Comparison) -> list[str]:
         ratio = row.effect.percent() if row.effect else f"too few nodes ({row.n_a}, {row.n_b})"
         text.append(f"{row.tag[-40:]:40} {row.a:12.3f} s {row.b:12.3f} s  {ratio}")
     if comparison.overall:
-        text.append(f"{'all images alike':40} {'':14} {'':14}  {comparison.overall.percent()}")
+        text.append(f"{'all images':40} {'':14} {'':14}  {comparison.overall.percent()}")
     if comparison.provenance:
         text.append(f"Not all measured: {comparison.provenance}.")
     return text

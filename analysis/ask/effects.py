@@ -51,7 +51,7 @@ class Effect:
 
 
 def signed(value: float) -> str:
-    """One digit, with a sign that is a minus and not a hyphen."""
+    """Return one decimal with a sign; a minus sign, not a hyphen."""
     return f"{value:+.1f}".replace("-", "\u2212")
 
 
@@ -61,9 +61,9 @@ class Pulls:
 
     Attributes:
         nodes: the cluster's size.
-        names: of the nodes that pulled, the rows.
-        images: names of the columns.
-        seconds: nodes by images.
+        names: names of the nodes that pulled (rows of `seconds`).
+        images: names of the images (columns of `seconds`).
+        seconds: pull times, nodes by images; nan where there is no pull.
     """
 
     nodes: int
@@ -72,13 +72,13 @@ class Pulls:
     seconds: Matrix
 
     def of(self, images: Sequence[str]) -> Matrix:
-        """The columns of these images, in this order."""
+        """Return the columns of these images, in this order: nodes by `images`, seconds."""
         place = {image: column for column, image in enumerate(self.images)}
         return self.seconds[:, [place[image] for image in images]]
 
 
 def to_pulls(nodes: int, rows: Sequence[tuple[str, str, float]]) -> Pulls:
-    """Arrange (node, image, seconds); of several pulls of an image on a node the mean counts."""
+    """Arrange (node, image, seconds) as Pulls; several pulls of a cell become their mean."""
     names = sorted({node for node, _, _ in rows})
     images = sorted({image for _, image, _ in rows})
     row_of = {name: number for number, name in enumerate(names)}
@@ -93,7 +93,7 @@ def to_pulls(nodes: int, rows: Sequence[tuple[str, str, float]]) -> Pulls:
 
 
 def ratio(over: Pulls, under: Pulls, key: Callable[[str], str] = str) -> Effect | None:
-    """How many times longer `over` takes: geometric mean over images of the ratio of medians.
+    """Return the geometric mean over images of the ratio of medians `over` / `under`.
 
     Args:
         over: numerator.
@@ -101,7 +101,7 @@ def ratio(over: Pulls, under: Pulls, key: Callable[[str], str] = str) -> Effect 
         key: images of equal key are compared; by default images of one name.
 
     Returns:
-        None if the sides have no image in common or too few nodes.
+        A ratio (1: no difference); None if the sides have no image in common or too few nodes.
     """
     left, right = ({key(image): image for image in side.images} for side in (over, under))
     shared = sorted(left.keys() & right.keys())
@@ -117,10 +117,10 @@ def ratio(over: Pulls, under: Pulls, key: Callable[[str], str] = str) -> Effect 
 
 
 def per_doubling(clusters: Sequence[Pulls]) -> Effect | None:
-    """By what factor pulls take longer when the cluster doubles, over images alike.
+    """Return the factor by which pulls take longer when the cluster doubles, all images equal.
 
-    Least squares of log median duration on log2 of the cluster's size, with a level of its own
-    for each image.
+    Least squares of log median duration on log2 of the cluster's size, with an intercept for each
+    image. None without two sizes of LEAST_NODES nodes.
     """
     usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
     if len({pulls.nodes for pulls in usable}) < 2:  # noqa: PLR2004 (two points make a line)
@@ -136,14 +136,15 @@ def per_doubling(clusters: Sequence[Pulls]) -> Effect | None:
 
 
 def of_nodes(pulls: Pulls, statistic: Callable[[Matrix], Matrix]) -> Effect | None:
-    """Any statistic of one cluster's pulls, with the interval of drawing its nodes anew.
+    """Return a statistic of one cluster's pulls, with its bootstrap interval over nodes.
 
     Args:
         pulls: of the cluster.
-        statistic: of replicates by nodes by images, a number for each replicate.
+        statistic: takes seconds of shape (replicates, nodes, images), nan where there is no pull,
+            and returns one number per replicate, shape (replicates,).
 
     Returns:
-        None with too few nodes, or where the statistic is mostly undefined.
+        None with too few nodes, or if the statistic is mostly undefined.
     """
     if len(pulls.seconds) < LEAST_NODES:
         return None
@@ -157,9 +158,9 @@ def of_nodes(pulls: Pulls, statistic: Callable[[Matrix], Matrix]) -> Effect | No
 
 
 def spread(pulls: Pulls, images: Sequence[str]) -> float:
-    """How much pulls of an image differ from node to node: middle half over median, in the middle.
+    """Return the variation between nodes: interquartile range over median, median of images.
 
-    nan where no image has a pull on LEAST_NODES nodes.
+    nan if no image has a pull on LEAST_NODES nodes.
     """
     seconds = pulls.of([image for image in images if image in pulls.images])
     known = seconds[:, np.isfinite(seconds).sum(0) >= LEAST_NODES]
@@ -178,7 +179,7 @@ def _effect(value: float, drawn: Matrix, n: int) -> Effect | None:
 
 
 def _draw(matrix: Matrix, generator: np.random.Generator) -> Matrix:
-    """Replicates by nodes by images."""
+    """Draw nodes with replacement: replicates by nodes by images."""
     chosen = generator.integers(0, len(matrix), (DRAWS, len(matrix)))
     return np.asarray(matrix[chosen])
 
@@ -188,7 +189,7 @@ def _log_ratio(a: Matrix, b: Matrix) -> Matrix:
 
 
 def _medians(pulls: Pulls, images: Sequence[str], generator: np.random.Generator | None) -> Matrix:
-    """Replicates by images: log medians; nan for an image that this cluster did not pull."""
+    """Return log medians, replicates by images; nan for an image that was not pulled."""
     source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)
     medians = np.log(nan_median(source, 1))
     out = np.full((len(medians), len(images)), np.nan)
@@ -198,7 +199,7 @@ def _medians(pulls: Pulls, images: Sequence[str], generator: np.random.Generator
 
 
 def _slope(sizes: Matrix, medians: Sequence[Matrix]) -> Matrix:
-    """Per replicate: common slope of y on size within images."""
+    """Return for each replicate the common slope of y on size within images."""
     y = np.stack(medians, axis=1)  # replicates, clusters, images
     x = np.where(np.isnan(y), np.nan, sizes[None, :, None])
     x = x - nan_mean(x, 1)[:, None, :]
@@ -208,14 +209,14 @@ def _slope(sizes: Matrix, medians: Sequence[Matrix]) -> Matrix:
 
 
 def nan_median(values: Matrix, axis: int) -> Matrix:
-    """np.nanmedian that gives nan in silence where there is no value."""
+    """np.nanmedian that returns nan without a warning where there is no value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmedian(values, axis=axis))
 
 
 def nan_mean(values: Matrix, axis: int) -> Matrix:
-    """np.nanmean that gives nan in silence where there is no value."""
+    """np.nanmean that returns nan without a warning where there is no value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmean(values, axis=axis))
@@ -230,10 +231,10 @@ class Line:
     low: tuple[float, ...]
     high: tuple[float, ...]
     explained: float
-    """R squared of the medians, over levels of the clusters."""
+    """R squared of the medians, beyond the clusters' intercepts."""
 
     def text(self, name: str, digits: int = 2) -> str:
-        """One coefficient with its interval."""
+        """Return one coefficient with its interval: '6.73 (6.51 … 6.97)'."""
         i = self.names.index(name)
         values = (self.values[i], self.low[i], self.high[i])
         value, low, high = (f"{v:.{digits}f}".replace("-", "\u2212") for v in values)
@@ -243,7 +244,7 @@ class Line:
 def fit_line(
     clusters: Sequence[Pulls], features: Mapping[str, tuple[float, ...]], names: Sequence[str]
 ) -> Line | None:
-    """Least squares of an image's median duration on its features, with a level a cluster.
+    """Fit an image's median duration in seconds to its features, with an intercept per cluster.
 
     Args:
         clusters: pulls by cluster.
@@ -251,7 +252,8 @@ def fit_line(
         names: of the features, in their order.
 
     Returns:
-        None where the data cannot tell the features apart.
+        Coefficients in seconds per unit of the feature; None if the data do not separate the
+        features.
     """
     usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
     rows = [
@@ -286,7 +288,7 @@ def fit_line(
 
 
 def _solve(design: Matrix, y: Matrix) -> Matrix:
-    """Least squares of the rows that are known; nan where these do not suffice."""
+    """Solve least squares over the known rows; nan if there are too few."""
     known = np.isfinite(y)
     beta, _, rank, _ = np.linalg.lstsq(design[known], y[known], rcond=None)
     return np.asarray(beta) if rank == design.shape[1] else np.full(design.shape[1], np.nan)
@@ -297,7 +299,7 @@ def _outcomes(
     rows: Sequence[tuple[int, str]],
     generator: np.random.Generator | None,
 ) -> Matrix:
-    """Replicates by rows: median durations."""
+    """Return median durations, replicates by rows."""
     medians = []
     for pulls in clusters:
         source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)

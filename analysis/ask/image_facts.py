@@ -1,7 +1,7 @@
-"""What is known of an image that somebody asks about: from the data at hand, or from its registry.
+"""Layers and bytes of an image that a user asks about: from the data, or from its registry.
 
-A registry is asked by this project's own `python -m images inspect`, a program of its own, so that
-the analysis needs no client of a registry.
+A registry is queried by `python -m images inspect` in a process of its own, so that the analysis
+needs no registry client.
 """
 
 import json
@@ -16,11 +16,11 @@ from analysis.judge.cells import image_parts
 from analysis.read.manifests import read_manifests
 from schema.errors import UserError
 
-_PATIENCE_S = 60
+_TIMEOUT_S = 60
 
 
 class UnknownImageError(UserError):
-    """Nothing at hand, and no registry, knows an image."""
+    """Neither the data nor a registry has the image."""
 
 
 def find_image(
@@ -32,13 +32,13 @@ def find_image(
     compressed_bytes: int | None = None,
     unpacked_bytes: int | None = None,
 ) -> Image:
-    """Layers and bytes of an image; what is given outright goes before what is found.
+    """Return layers and bytes of an image; given numbers override those that are found.
 
-    Looks at saved manifests, then at the recorded images, then at the tag, then asks the registry
-    unless all three numbers are given.
+    Looks in saved manifests, then in the recorded images, then at the tag, then queries the
+    registry unless all three numbers are given.
 
     Raises:
-        UnknownImageError: nothing knows it.
+        UnknownImageError: the image is nowhere to be found.
         ManifestError: the file of manifests cannot be read.
     """
     given = layers is not None and compressed_bytes is not None and unpacked_bytes is not None
@@ -97,13 +97,14 @@ def _of_registry(reference: str) -> Image:
     command = [sys.executable, "-m", "images", "inspect", "--json", reference]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
-    except subprocess.TimeoutExpired:
-        raise _unknown(reference, f"its registry did not answer in {_PATIENCE_S} s") from None
+    except subprocess.TimeoutExpired as error:
+        why = f"its registry did not answer within {_TIMEOUT_S} s"
+        raise _unknown(reference, why) from error
     if done.returncode != 0:
         why = done.stderr.strip().partition("\n")[0].removeprefix("Error: ")
-        raise _unknown(reference, why or "no registry knows it")
+        raise _unknown(reference, why or "no registry has it")
     facts = json.loads(done.stdout)
     return replace(
         _plain(reference),
@@ -115,6 +116,6 @@ def _of_registry(reference: str) -> Image:
 
 def _unknown(reference: str, why: str) -> UnknownImageError:
     return UnknownImageError(
-        f"Layers and bytes of {reference} are not known: {why.rstrip('.')}.",
+        f"Layers and bytes of {reference} are unknown: {why.rstrip('.')}.",
         "give --layers, --compressed-bytes and --unpacked-bytes",
     )

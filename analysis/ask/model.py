@@ -1,11 +1,11 @@
-"""A model of pull time, and what it expects of other images. Pure, on numpy.
+"""A model of pull time, and its predictions for other images. Pure, on numpy.
 
 pull_s = a + b · unpacked GB + c · layers + d · compressed GB + e · log2(nodes), by least squares of
 the relative error (weights 1/pull_s²), since a long pull varies more than a short one. Standard
 errors are cluster-robust over nodes (Cameron and Miller, A Practitioner's Guide to Cluster-Robust
 Inference, 2015, equation 9 with the CR1 factor). Intervals of predictions come from errors on
-images that the fit had not seen (leave one image out). A property that the images do not vary, or
-vary only together with another one, is left out, and the model says so.
+images that were left out of the fit, one at a time. A feature that does not vary, or varies only
+together with another one, is left out, and the model lists it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from analysis.ask.study_data import Cluster, Image
 from schema.errors import UserError
 
 FEATURES = ("unpacked GB", "layers", "compressed GB", "log2(nodes)")
-"""What a pull may depend on, the first to be believed first."""
+"""What a pull may depend on; of features that vary together, the first one stays."""
 
 LEAST_IMAGES = 3
 LEAST_PULLS = 12
-_TOLD_APART = 0.98
-"""A property of which the earlier ones explain more than this cannot be told apart from them."""
+_COLLINEAR = 0.98
+"""A feature of which the earlier ones explain more than this share is left out."""
 
 _SLACK = 1e-3
 
@@ -31,12 +31,12 @@ Vector = NDArray[np.float64]
 
 
 class ModelError(UserError):
-    """No model can be fitted, or it cannot be asked this."""
+    """No model can be fitted, or it cannot make this prediction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One coefficient, in seconds a unit of its feature."""
+    """One coefficient, in seconds per unit of its feature."""
 
     name: str
     value: float
@@ -49,17 +49,17 @@ class Model:
     """A fitted model.
 
     Attributes:
-        terms: the level first, then the features that stayed.
-        left_out: features that could not be told apart, and why.
-        ranges: least and most of every feature in the data, those left out included.
+        terms: the intercept first, then the features that stayed.
+        left_out: features that were left out, and why.
+        ranges: least and most of every feature in the data, including those left out.
         pulls: number of pulls fitted.
-        nodes: number of nodes that they are from.
+        nodes: number of nodes with these pulls.
         images: names of the images.
-        unseen: relative errors (true / expected) of pulls of images left out of the fit.
-        unseen_images: the same of each image's median.
-        spread: each pull against the median of its image on its cluster.
-        overhead: seconds of a trial beyond its slowest pull: level, per unpacked GB, and how far
-            trials were from that, 2.5 % and 97.5 % of them.
+        unseen: ratios true / expected of pulls of images left out of the fit.
+        unseen_images: the same for each image's median.
+        spread: each pull over the median of its image on its cluster.
+        overhead: seconds of a trial beyond its slowest pull: intercept, per unpacked GB, and the
+            2.5 % and 97.5 % quantiles of the residuals.
         provenance: of the data.
         selection: which pulls were fitted.
     """
@@ -79,21 +79,21 @@ class Model:
 
     @property
     def unseen_error(self) -> float:
-        """Median relative error on images that the fit had not seen."""
+        """Median relative error (0.1: 10 %) on images left out of the fit."""
         return float(np.median(np.abs(np.asarray(self.unseen) - 1)))
 
     def expected(self, features: Mapping[str, float]) -> float:
-        """Expected pull time in seconds."""
+        """Return the expected pull time in seconds."""
         level, *terms = self.terms
         return level.value + sum(term.value * features[term.name] for term in terms)
 
     def outside(self, features: Mapping[str, float]) -> list[str]:
-        """Features that lie outside the range of the data, each as a sentence's part.
+        """List the features outside the range of the data, each as part of a sentence.
 
-        Those left out count too: what did not vary in the data says nothing about other values.
+        Features that were left out count too: one that did not vary predicts nothing elsewhere.
         """
         return [
-            f"{name} {features[name]:.4g} (the data go from {least:.4g} to {most:.4g})"
+            f"{name} {features[name]:.4g} (the data range from {least:.4g} to {most:.4g})"
             for name, (least, most) in self.ranges.items()
             if not (least * (1 - _SLACK) <= features[name] <= most * (1 + _SLACK))
             and np.isfinite(features[name])
@@ -102,7 +102,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is expected: (expected, low, high) in seconds, 95 % of what was seen between."""
+    """Predicted times as (expected, low, high) in seconds, with a 95 % interval."""
 
     pull_s: tuple[float, float, float]
     job_s: tuple[float, float, float]
@@ -118,7 +118,7 @@ class _Data:
 
 
 def fit(clusters: Sequence[Cluster]) -> Model:
-    """Fit clusters of one provenance: their valid cells, or, where these are too few, all pulls.
+    """Fit clusters of one provenance: their valid cells, or all pulls if these are too few.
 
     Raises:
         ModelError: clusters of several provenances, or too few pulls or images of known size.
@@ -126,8 +126,8 @@ def fit(clusters: Sequence[Cluster]) -> Model:
     kinds = sorted({cluster.kind for cluster in clusters})
     if len(kinds) != 1:
         raise ModelError(
-            f"A model of {' and '.join(kinds) or 'no data'} would mean nothing, since simulated "
-            "and measured pulls have nothing in common.",
+            f"A model of {' and '.join(kinds) or 'no data'} is meaningless: measured and rehearsed "
+            "pulls cannot be mixed.",
             "name inputs of one kind",
         )
     for selection in ("valid cells", "all successful pulls"):
@@ -137,12 +137,12 @@ def fit(clusters: Sequence[Cluster]) -> Model:
     raise ModelError(
         f"A model needs {LEAST_PULLS} pulls of {LEAST_IMAGES} images of known size; there are "
         f"{len(data.y)} pulls of {len(data.images)}.",
-        "name more runs, or images whose tags say layers and size",
+        "name more runs, or runs of images whose tags state layers and size",
     )
 
 
 def features_of(image: Image, nodes: int) -> dict[str, float]:
-    """An image's features; nan where one is not known."""
+    """Return an image's features by name; nan where one is unknown."""
     return {
         "unpacked GB": (image.unpacked_bytes or np.nan) / 1e9,
         "layers": float(image.layers or np.nan),
@@ -152,36 +152,36 @@ def features_of(image: Image, nodes: int) -> dict[str, float]:
 
 
 def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False) -> Prediction:
-    """Expected pull time of one node and time of the whole Job, with intervals.
+    """Predict the pull time on one node and the time of the whole Job, with intervals.
 
     Raises:
-        ModelError: a needed property of the image is not known, or lies outside the data's range
-            and `extrapolate` is not set.
+        ModelError: a feature of the image is unknown, or is outside the data's range and
+            `extrapolate` is not set.
     """
     features = features_of(image, nodes)
     unknown = [t.name for t in model.terms[1:] if not np.isfinite(features[t.name])]
     if unknown:
         raise ModelError(
-            f"The model needs {', '.join(unknown)} of {image.name}, which is not known.",
+            f"The model needs {', '.join(unknown)} of {image.name}, which is unknown.",
             "give --layers, --compressed-bytes or --unpacked-bytes",
         )
     outside = model.outside(features)
     if outside and not extrapolate:
         raise ModelError(
-            f"{image.name} lies outside the data: {'; '.join(outside)}. What holds within says "
-            "nothing about it.",
-            "--extrapolate asks all the same",
+            f"{image.name} is outside the range of the data: {'; '.join(outside)}. The model is "
+            "not valid there.",
+            "predict it nevertheless with --extrapolate",
         )
     pull = model.expected(features)
     if pull <= 0:
         raise ModelError(
-            f"The model expects {pull:.3g} s for {image.name}, which no pull can take: it is too "
-            "far from the data.",
+            f"The model predicts {pull:.3g} s for {image.name}, which is impossible: the image is "
+            "too far from the data.",
             "name runs with images of about its size",
         )
     low, high = np.quantile(np.asarray(model.unseen), [0.025, 0.975])
     few, many = np.quantile(np.asarray(model.unseen_images), [0.025, 0.975])
-    # Of so many nodes the slowest, as a rule, as far as nodes differ in pulling one image.
+    # The expected slowest of so many nodes, by how nodes differ in pulling one image.
     slowest = float(np.quantile(np.asarray(model.spread), (nodes - 0.5) / nodes))
     level, slope, less, more = model.overhead
     overhead = level + slope * features["unpacked GB"]
@@ -232,7 +232,7 @@ def _fit(data: _Data, clusters: Sequence[Cluster], provenance: str, selection: s
     columns = [FEATURES[i] for i in used]
     terms = [
         Term(name, float(value), float(error))
-        for name, value, error in zip(["level", *columns], beta, errors, strict=True)
+        for name, value, error in zip(["intercept", *columns], beta, errors, strict=True)
     ]
     unseen = [ratios for ratios in _unseen(design, data) if ratios]
     known = [bool(np.isfinite(column).all()) for column in data.x.T]
@@ -263,10 +263,10 @@ def _choose(data: _Data) -> tuple[list[int], dict[str, str]]:
     for i, name in enumerate(FEATURES):
         x = data.x[:, i]
         if not np.isfinite(x).all():
-            left_out[name] = "not known of every image"
+            left_out[name] = "unknown for some images"
         elif np.ptp(x) <= 1e-9 * max(1.0, float(np.abs(x).max())):
-            left_out[name] = "the same everywhere"
-        elif _explained(data.x[:, used], x) > _TOLD_APART:
+            left_out[name] = "does not vary"
+        elif _explained(data.x[:, used], x) > _COLLINEAR:
             left_out[name] = f"varies only together with {' and '.join(FEATURES[u] for u in used)}"
         else:
             used.append(i)
@@ -295,7 +295,7 @@ def _solve(design: Vector, y: Vector, node: NDArray[np.int64]) -> tuple[Vector, 
 
 
 def _unseen(design: Vector, data: _Data) -> list[list[float]]:
-    """By image, true over expected of its pulls by a fit without it."""
+    """Return for each image true / expected of its pulls, by a fit without it."""
     found: list[list[float]] = []
     for image in np.unique(data.image):
         away = data.image != image
@@ -309,7 +309,7 @@ def _unseen(design: Vector, data: _Data) -> list[list[float]]:
 
 
 def _spread(data: _Data) -> list[float]:
-    """Each pull against the median of its image at its cluster's size."""
+    """Return each pull over the median of its image at its cluster size."""
     groups = np.unique(np.column_stack([data.image, data.x[:, -1]]), axis=0, return_inverse=True)[1]
     ratios: list[float] = []
     for group in range(int(groups.max()) + 1):

@@ -1,7 +1,7 @@
-"""How alike images are: Jaccard similarity of their layers and of their build steps.
+"""How similar images are: Jaccard similarity of their layers and of their build steps.
 
-Jaccard: shared members over all members of two sets; two empty sets are alike. The base is what
-all images have in common from the first layer on. Tables as CSV with tags as labels, and pictures.
+Jaccard: shared members over all members of two sets; 1 for two empty sets. The base is the first
+layers that all images have in common.
 """
 
 import csv
@@ -30,7 +30,7 @@ class Similarities:
     """None where no image's build steps are known."""
 
     def tables(self) -> dict[str, Matrix]:
-        """By the name of their file."""
+        """Return the matrices by the name of their CSV file."""
         named = {
             "similarity_layers": self.layers,
             "similarity_layers_without_base": self.layers_without_base,
@@ -41,7 +41,7 @@ class Similarities:
 
 
 def jaccard(sets: Sequence[frozenset[str]]) -> Matrix:
-    """Pairwise similarity, 0 to 1, symmetric, 1 on the diagonal."""
+    """Return pairwise similarities, sets by sets: 0 to 1, symmetric, 1 on the diagonal."""
     members = sorted(frozenset().union(*sets))
     place = {member: column for column, member in enumerate(members)}
     held = np.zeros((len(sets), len(members)))
@@ -69,7 +69,7 @@ def compare_images(images: Sequence[ImageManifest]) -> Similarities:
 
 
 def common_base(layers: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Layers that all images have from the first one on; none for a single image."""
+    """Return the first layers that all images have in common; none for a single image."""
     if len(layers) < 2:  # noqa: PLR2004 (one image has nothing in common)
         return ()
     rows = zip(*layers, strict=False)
@@ -92,7 +92,7 @@ def write_similarities(similar: Similarities, out: Path) -> list[Path]:
 
 
 def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
-    """Write images.csv (a row an image) and layers.csv (a row a layer)."""
+    """Write images.csv (one row per image) and layers.csv (one row per layer)."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "images.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -114,19 +114,20 @@ def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
 
 
 def cluster_order(matrix: Matrix) -> list[int]:
-    """Order in which alike images stand side by side: agglomerative, by average similarity.
+    """Return an order that puts similar images next to each other.
 
-    Own code, since SciPy's takes longer to import than all images to compare.
+    Agglomerative, by average similarity. Own code, since SciPy takes longer to import than this
+    takes to run.
     """
     groups = [[i] for i in range(len(matrix))]
-    alike = np.array(matrix, dtype=float)
-    np.fill_diagonal(alike, -np.inf)
+    between = np.array(matrix, dtype=float)
+    np.fill_diagonal(between, -np.inf)
     while len(groups) > 1:
-        a, b = sorted(np.unravel_index(int(np.argmax(alike)), alike.shape))
+        a, b = sorted(np.unravel_index(int(np.argmax(between)), between.shape))
         sizes = len(groups[a]), len(groups[b])
-        merged = (alike[a] * sizes[0] + alike[b] * sizes[1]) / sum(sizes)
+        merged = (between[a] * sizes[0] + between[b] * sizes[1]) / sum(sizes)
         merged[a] = -np.inf
-        alike[a], alike[:, a] = merged, merged
-        alike = np.delete(np.delete(alike, b, axis=0), b, axis=1)
+        between[a], between[:, a] = merged, merged
+        between = np.delete(np.delete(between, b, axis=0), b, axis=1)
         groups[a] += groups.pop(b)
     return groups[0] if groups else []

@@ -1,4 +1,4 @@
-"""A recorded study as its questions need it: clusters, pulls and times. Reads tables.py."""
+"""A recorded study as the questions need it: clusters, pulls and times. Reads tables.py."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from analysis.read.load_runs import Recording
 from analysis.read.provenance import kind_of
 from analysis.tables import Tables
 
+EMPTY_FROM = 20
+"""Unpacked bytes per compressed byte from which an image counts as almost empty."""
+
 CLUSTER_VIEW = """
 CREATE OR REPLACE TEMP VIEW cluster AS
 SELECT rec, run, stack,
@@ -22,6 +25,8 @@ SELECT rec, run, stack,
             THEN ' · ' || run ELSE '' END
         AS cluster
 FROM stack
+"""
+"""View (rec, run, stack, cluster); `cluster` is a unique label such as '16 nodes · size-16 · run1'.
 """
 
 _PULLS = """
@@ -53,13 +58,14 @@ class Image:
     Attributes:
         name: as the events name it.
         registry: host of its registry.
-        tag: with the repository's name, what is the same image in two registries.
+        tag: identifies the same image in two registries.
         layers: as the tag claims, None if it claims none.
-        unpacked_bytes: bytes that land on the disk: the tag's claim, at a rehearsal's scale.
+        unpacked_bytes: bytes on the disk: the tag's claim, at a rehearsal's scale.
         wire_bytes: compressed bytes as the kubelet reported, None if it did not.
-        received_bytes: what a node received during its trial, by its own counter; None if unknown.
-        written_bytes: what it wrote to its disk, by its own counter, or else what its image disk
-            held more afterwards; None if unknown.
+        received_bytes: bytes that a node received during the trial, by its own counter; None if
+            unknown.
+        written_bytes: bytes that it wrote to its disk, by its own counter, or else the growth of
+            its image disk; None if unknown.
     """
 
     name: str
@@ -73,17 +79,17 @@ class Image:
 
     @property
     def label(self) -> str:
-        """Short name for people."""
+        """The tag, or the last part of a name without one."""
         return self.tag or self.name.rpartition("/")[2]
 
     @property
     def moved_bytes(self) -> float | None:
-        """What a pull moves over the network: as nodes counted it, else the compressed bytes."""
+        """Bytes over the network in one pull: as nodes counted them, else the compressed bytes."""
         return self.received_bytes if self.received_bytes is not None else self.wire_bytes
 
     @property
     def stored_bytes(self) -> float | None:
-        """What a pull writes to the disk: as nodes counted it, else the unpacked bytes."""
+        """Bytes to the disk in one pull: as nodes counted them, else the unpacked bytes."""
         return self.written_bytes if self.written_bytes is not None else self.unpacked_bytes
 
 
@@ -120,7 +126,7 @@ class Cluster:
 
     @property
     def kind(self) -> str:
-        """What decides whether it can be compared with another one (provenance.kind_of)."""
+        """The kind of data; only clusters of one kind are compared (provenance.kind_of)."""
         return kind_of(self.provenance)
 
     @property
@@ -140,18 +146,32 @@ class Cluster:
 
     @property
     def pulling_s(self) -> float:
-        """Of that, the time that was pulling: the trials could not take less."""
+        """Seconds of that in pulls: a lower bound for the trials."""
         return sum(trial.parts["pull"] for trial in self.trials)
 
     @property
     def trials_usd(self) -> float | None:
-        """What the cluster cost while the trials ran; None without a price."""
+        """USD for the cluster while the trials ran; None without a price."""
         costs = [trial.usd for trial in self.trials]
         return sum(cost for cost in costs if cost is not None) if None not in costs else None
 
 
+def emptiest(clusters: Sequence[Cluster]) -> Image | None:
+    """Return the image with the most unpacked bytes per compressed one, if at least EMPTY_FROM."""
+    images = [image for cluster in clusters for image in cluster.images.values()]
+    worst = max(images, key=emptiness, default=None)
+    return worst if worst is not None and emptiness(worst) >= EMPTY_FROM else None
+
+
+def emptiness(image: Image) -> float:
+    """Return unpacked bytes per compressed byte; 0 if either is unknown."""
+    if not image.unpacked_bytes or not image.wire_bytes:
+        return 0.0
+    return image.unpacked_bytes / image.wire_bytes
+
+
 def load_clusters(tables: Tables) -> list[Cluster]:
-    """All recorded clusters, by study and size."""
+    """Return all recorded clusters, by study and size; creates the view `cluster`."""
     tables.database.execute(CLUSTER_VIEW)
     recordings = {(r.run, r.stack): r for r in tables.recordings}
     streamed = {row["rec"] for row in tables.rows(_STREAMED)}
@@ -222,9 +242,9 @@ def _image(row: dict[str, Any], scale: float) -> Image:
 
 
 def priced_alike(clusters: Sequence[Cluster]) -> list[tuple[Cluster, float]]:
-    """Clusters whose study ran on another machine type too, at the same size, with their price.
+    """Return (cluster, USD while its trials ran) of studies that ran on several machine types.
 
-    USD while the trials ran; clusters without a price are left out.
+    Only clusters of one size and kind are paired; clusters without a price are left out.
     """
     priced = [(c, c.trials_usd) for c in clusters if c.trials and c.machine_type]
     types: dict[tuple[str, int, str], set[str]] = defaultdict(set)
@@ -265,10 +285,11 @@ FROM ended ORDER BY node, image, ended.scheduled LIMIT ?
 
 
 def timeline_of(tables: Tables, cluster: Cluster, most: int) -> dict[str, list[Any]]:
-    """A cluster's cells as columns, their moments in seconds since the first pod was bound.
+    """Return at most `most` cells of a cluster as columns, sorted by node, image and time.
 
-    The seconds are the clock's, but where simulated nodes ran faster than it: there they are those
-    that the run stands for. `most` rows at the most.
+    Columns: node, image, status; scheduled, pulling, pulled, started, ran (the program ended) and
+    finished (the container ended), in seconds since the first pod was bound; waiting_s, pull_s.
+    Where simulated nodes run faster than the clock, the seconds are those that the run represents.
     """
     result = tables.database.execute(_TIMELINE, [cluster.run, cluster.stack, most])
     names = [column[0] for column in result.description or ()]

@@ -1,8 +1,8 @@
 """The cells of all recordings: every studied image on every node, with status and phases.
 
-For a run of this project its ledger says what became of each cell; for all else the evidence is
-gathered here and judged by exclusions.py. Makes the table `cell` beside those of pulls.py; a cell
-without any evidence is a row too.
+For a run of this project the ledger has the status of each cell; for other recordings the evidence
+is collected here and judged by exclusions.py. Creates the table `cell` in addition to those of
+pulls.py; a cell without any evidence is also a row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ import duckdb
 
 from analysis.judge.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
 from analysis.judge.node_counters import moved_bytes
+from analysis.judge.trial_moments import container_ends
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
 from analysis.read.load_runs import Recording
 from analysis.read.read_records import RunFolder
@@ -29,7 +30,7 @@ PHASE_TIMES = (
     "finished",
     "job_complete",
 )
-"""The moments of a cell, in their order; columns NAME_ns of `cell`, nanoseconds since 1970."""
+"""The timestamps of a cell, in order; columns NAME_ns of `cell`, nanoseconds since 1970."""
 
 COLUMNS = {
     "rec": "whole",
@@ -54,9 +55,9 @@ COLUMNS = {
     **{f"{name}_ns": "whole" for name in PHASE_TIMES},
     "container_end_ns": "whole",
 }
-"""Columns of the table `cell`; received, written and disk bytes are what the trial added.
+"""Columns of the table `cell`; received, written and disk bytes are the growth during the trial.
 
-`finished_ns` is the second that the kubelet tells, `container_end_ns` the moment in it
+`finished_ns` is the kubelet's whole second, `container_end_ns` the estimated time within it
 (trial_moments.container_ends).
 """
 
@@ -134,12 +135,12 @@ SELECT rec, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns, re
 FROM event WHERE list_contains(?, reason) AND at_ns IS NOT NULL ORDER BY ALL
 """
 
-# Thousands of cells share a few kinds of evidence, and each kind is judged once.
+# Thousands of cells share a few kinds of evidence; each kind is judged once.
 _KINDS = """
 CREATE TABLE weighed AS
 SELECT e.*, coalesce(t.pressure, '') AS pressure, coalesce(t.lost, '') AS lost,
     e.repetition > 1 AS earlier, every.pods - e.pods AS elsewhere
-FROM evidence AS e ANTI JOIN told USING (rec)
+FROM evidence AS e ANTI JOIN with_ledger USING (rec)
 JOIN (
     SELECT rec, image, repetition, sum(bound_pods)::BIGINT AS pods FROM evidence GROUP BY ALL
 ) AS every USING (rec, image, repetition)
@@ -158,7 +159,7 @@ CREATE TABLE kind AS SELECT row_number() OVER () AS kind, * FROM (
 _JUDGED = """
 INSERT INTO cell BY NAME
 SELECT rec, trial, repetition, 1 AS attempt, image, node, pod, pod_uid, status, reason,
-    -- Only one real pull has a duration that is the cell's.
+    -- A cell has a duration only if it has exactly one real pull.
     CASE WHEN pulled = 1 THEN pull_s END AS pull_s,
     CASE WHEN pulled = 1 THEN pull_and_wait_s END AS pull_and_wait_s,
     image_bytes, scheduled_ns, begun_ns AS pulling_ns, ended_ns AS pulled_ns, created_ns,
@@ -170,12 +171,12 @@ _FIELDS = tuple(field.name for field in fields(Evidence))
 
 
 def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:
-    """Make the tables cell (columns as COLUMNS), studied_pull and evidence."""
+    """Create the tables cell (columns as COLUMNS), studied_pull and evidence."""
     parts = count_parts(database)
     fill_in_parts(database, "studied_pull", _STUDIED_PULL, parts)
     database.execute(_TRIALS)
     fill_in_parts(database, "evidence", _EVIDENCE, parts)
-    told = {
+    folders = {
         rec: recording.folder
         for rec, run, stack in database.execute("SELECT rec, run, stack FROM stack").fetchall()
         for recording in recordings
@@ -183,14 +184,14 @@ def derive_cells(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recor
         and recording.folder
         and recording.folder.cells
     }
-    make_table(database, "told", {"rec": "whole"}, [(rec,) for rec in told])
-    rows = (tuple(map(row.get, COLUMNS)) for row in _ledger_rows(told))
+    make_table(database, "with_ledger", {"rec": "whole"}, [(rec,) for rec in folders])
+    rows = (tuple(map(row.get, COLUMNS)) for row in _ledger_rows(folders))
     make_table(database, "cell", COLUMNS, rows)
     _judge(database)
 
 
 def _judge(database: duckdb.DuckDBPyConnection) -> None:
-    """Add the cells that no ledger tells of."""
+    """Add the cells of recordings without a ledger."""
     reasons = sorted(PRESSURE | LOSS | ENDS)
     events = database.execute(_TROUBLE_EVENTS, [reasons]).fetchall()
     names = {"rec": "whole", "node": "text", "since": "whole", "until": "whole", "why": "text"}
@@ -206,10 +207,11 @@ def _judge(database: duckdb.DuckDBPyConnection) -> None:
     database.execute(_JUDGED.format(fields=listed))
 
 
-def _ledger_rows(told: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
-    for rec, folder in told.items():
+def _ledger_rows(folders: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
+    for rec, folder in folders.items():
         moved = moved_bytes(folder.stats, folder.cells)
-        ends = folder.container_ends
+        record, own_s = folder.record, folder.own_s
+        ends = container_ends(folder.trials, folder.cells, speed=record.speed, own_s=own_s)
         for cell in folder.cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
@@ -238,7 +240,7 @@ def _nanoseconds(at: datetime | None) -> int | None:
 
 
 def image_parts(image: str) -> tuple[str, str, int | None, int | None]:
-    """Repository, tag, and the layers and bytes that the tag claims, of an image's reference."""
+    """Split a reference into repository, tag, and the layers and bytes that the tag claims."""
     name, _, _ = image.partition("@")
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:

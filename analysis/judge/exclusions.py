@@ -1,9 +1,9 @@
 """Which cells of a recording count, and why the others do not. Pure.
 
-For runs of this project the ledger has decided, with more evidence than a recording holds; these
-rules are for what others recorded. A cell is valid on evidence of exactly one real pull, begun and
-ended, on that node; the first rule that objects decides. `trouble_spans` says when a node was short
-of disk or not ready, from its events.
+For runs of this project the ledger has decided, with more evidence; these rules are for other
+recordings. A cell is valid if there is evidence of exactly one real pull on that node, with start
+and end; otherwise the first matching rule decides. `trouble_spans` derives from events when a node
+was short of disk or not ready.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from schema.run_records import Status
 
 PRESSURE_LASTS_S = 300
-"""Disk pressure without a recorded end counts for the kubelet's default of
+"""Duration of disk pressure without a recorded end: the kubelet's default
 evictionPressureTransitionPeriod, 5 minutes."""
 
 PRESSURE = frozenset(
@@ -30,19 +30,19 @@ Span = tuple[int, str, int, int, str, bool]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was recorded of one image on one node.
+    """What was recorded about one image on one node.
 
     Attributes:
         pods: pods of the image that were bound to the node.
-        pulling: `Pulling` events.
-        pulled: `Pulled` events of a real pull (`Successfully pulled`).
-        cached: `Pulled` events that found the image on the node.
-        failed: failed attempts at pulling.
-        failure: message of the first of them.
+        pulling: number of `Pulling` events.
+        pulled: number of `Pulled` events of a real pull (`Successfully pulled`).
+        cached: number of `Pulled` events that found the image on the node.
+        failed: failed pull attempts.
+        failure: message of the first failed attempt.
         eviction: message of an eviction of one of the pods; empty if none.
         pressure: reason of a disk-pressure event on the node during the pull; empty if none.
-        lost: reason of a node's loss during the pull; empty if none.
-        earlier: an earlier Job pulled this image on this node.
+        lost: reason of the loss of the node during the pull; empty if none.
+        earlier: whether an earlier Job pulled this image on this node.
         elsewhere: pods of the image on other nodes.
     """
 
@@ -60,7 +60,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> tuple[Status, str]:
-    """Status of a cell, and one sentence that says why it does not count; empty if it does."""
+    """Return the status of a cell and why it is excluded; an empty reason if it is valid."""
     for status, rule in _RULES:
         reason = rule(evidence)
         if reason:
@@ -95,31 +95,31 @@ def _disk_pressure(cell: Evidence) -> str:
 
 
 def _cached(cell: Evidence) -> str:
-    return "the image was on the node already" if cell.cached and not cell.pulled else ""
+    return "the image was already on the node" if cell.cached and not cell.pulled else ""
 
 
 def _missing_events(cell: Evidence) -> str:
     if cell.pulled:
         return _unbalanced(cell)
     if cell.pulling:
-        return "Pulling was recorded and no end of the pull"
+        return "Pulling was recorded but no end of the pull"
     if cell.pods:
-        return f"{cell.pods} pods were bound to this node and no event of a pull was recorded"
+        return f"{cell.pods} pods were bound to this node but no event of a pull was recorded"
     return f"no pod of this image ran on this node ({cell.elsewhere} ran on others)"
 
 
 def _unbalanced(cell: Evidence) -> str:
     if cell.pulling == 0:
-        return "Pulled was recorded without its Pulling"
+        return "Pulled was recorded without Pulling"
     if cell.pulling > cell.pulled:
-        return f"{cell.pulling} Pulling were recorded and {cell.pulled} Pulled"
+        return f"{cell.pulling} Pulling events were recorded but {cell.pulled} Pulled"
     return ""
 
 
 def _warm(cell: Evidence) -> str:
     if not cell.earlier:
         return ""
-    return "an earlier Job pulled this image here, and nothing proves that its layers were gone"
+    return "an earlier Job pulled this image here; it is not proved that its layers were removed"
 
 
 _RULES: tuple[tuple[Status, Callable[[Evidence], str]], ...] = (
@@ -136,9 +136,9 @@ _RULES: tuple[tuple[Status, Callable[[Evidence], str]], ...] = (
 
 
 def trouble_spans(events: Iterable[tuple[int, str, int, str]]) -> list[Span]:
-    """Spans of trouble from (rec, node, at_ns, reason), in the order of time within a node.
+    """Return spans of trouble from (rec, node, at_ns, reason), ordered by time within a node.
 
-    Pressure ends with NodeHasNoDiskPressure, or after its usual time where that is not recorded; a
+    Pressure ends with NodeHasNoDiskPressure, or after PRESSURE_LASTS_S if that is not recorded; a
     lost node is lost until it is ready again.
     """
     open_spans: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""What a pull moved, from what its node's kubelet counted before and after the trial. Pure.
+"""Bytes that a pull moved, from the counters of its node's kubelet around the trial. Pure.
 
-A kubelet renews its figures every ten seconds or so, and trials follow each other at once, so two
-figures enclose one pull only nearly. They count where they cover it and little else; what they do
-not tell is None. Also None is a count of bytes received that the image's compressed bytes exceed by
-far: the counter is then of another interface than the one that pulls go through.
+A kubelet updates its counters about every ten seconds, and trials follow each other at once, so two
+readings enclose one pull only approximately. They are used if they cover the pull and little else;
+otherwise the bytes are None. Received bytes far below the image's compressed bytes are also None:
+that counter belongs to an interface that pulls do not use.
 """
 
 from collections import defaultdict
@@ -13,10 +13,10 @@ from datetime import datetime
 from schema.run_records import CellRecord, NodeStatsRecord
 
 SLACK = 0.1
-"""Share of a pull that figures may miss, and of its time that they may take from other pulls."""
+"""Share of a pull that the readings may miss, and of its time that other pulls may overlap."""
 
 _LEAST_RECEIVED = 0.5
-"""Of the compressed bytes that a pull must fetch."""
+"""Least share of the compressed bytes that the counter must have received."""
 
 Key = tuple[int, int, str]
 """Trial, attempt, node."""
@@ -27,7 +27,11 @@ _Span = tuple[datetime, datetime]
 def moved_bytes(
     stats: Iterable[NodeStatsRecord], cells: Sequence[CellRecord]
 ) -> dict[Key, dict[str, int | None]]:
-    """By trial, attempt and node: bytes received, bytes written, and bytes that stayed on disk."""
+    """Return by (trial, attempt, node) the bytes of its pull.
+
+    Keys of each entry: received_bytes (network), written_bytes (disk), disk_bytes (growth of the
+    image disk); None where the counters do not show it. Cells without usable readings are absent.
+    """
     figures: dict[Key, dict[str, NodeStatsRecord]] = defaultdict(dict)
     for one in stats:
         figures[one.trial, one.attempt, one.node][one.moment] = one
@@ -54,7 +58,7 @@ def _pull(cell: CellRecord) -> _Span | None:
 
 
 def _encloses(window: _Span, own: _Span, others: Iterable[_Span]) -> bool:
-    """Whether the time between two figures holds one pull, and hardly anything of another."""
+    """Return whether the time between two readings covers one pull and hardly any other."""
     took = _seconds(own)
     foreign = sum(_seconds(_common(window, other)) for other in others)
     return _seconds(_common(window, own)) >= (1 - SLACK) * took and foreign <= SLACK * took
@@ -84,7 +88,7 @@ def _growth(
 
 
 def _more(before: int | None, after: int | None) -> int | None:
-    """None also where a counter began anew in between."""
+    """Return the growth; None also if the counter was reset in between."""
     return after - before if before is not None and after is not None and after >= before else None
 
 

@@ -1,8 +1,8 @@
 """From events to pulls and to the evidence of each cell, in SQL over the event table.
 
-Makes tables beside `event`: `pull` (one row a pull: succeeded, cached, failed, or begun and
-never ended), `stack_nodes` (every node that is known to have been there) and `job` (Jobs with
-their completion). It deliberately judges nothing (exclusions.py).
+Creates tables in addition to `event`: `pull` (one row per pull: succeeded, cached, failed, or
+started and never ended), `stack_nodes` (all known nodes) and `job` (Jobs with their completion).
+Which pulls count is decided in exclusions.py.
 """
 
 from collections.abc import Sequence
@@ -57,8 +57,8 @@ FROM part_event WHERE reason NOT IN ('Scheduled', 'Evicted')
 GROUP BY ALL HAVING max(image) <> '';
 """
 
-# A pull's start is its Pulling event; where that is lost, or another pull of the same container
-# took it, the end less the duration: both are of the kubelet's clock.
+# A pull's start is its Pulling event; if that is lost, or belongs to another pull of the same
+# container, it is the end minus the duration: both are from the kubelet's clock.
 _PART_PULL = """
 WITH done AS (FROM part_event WHERE reason = 'Pulled' AND image <> ''),
 turns AS (  -- of the few containers that pulled more than once
@@ -112,8 +112,8 @@ SELECT rec, object_uid AS job_uid,
 FROM event WHERE kind = 'Job' GROUP BY ALL;
 """
 
-# Where a list of nodes was kept, others count only if a Job ran on them: a run's list holds the
-# measured nodes, and system pods have nodes of their own.
+# If there is a list of nodes, other nodes count only if a Job ran on them: a run's list has the
+# measured nodes, and system pods have separate nodes.
 _NODES = """
 CREATE TABLE stack_nodes AS
 WITH listed AS (SELECT DISTINCT stack.rec, node FROM listed_node JOIN stack USING (run, stack))
@@ -132,7 +132,7 @@ UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
 
 _STUDIED = """
 CREATE TABLE studied AS
-WITH named AS (  -- images first: a window over all pulls would have to fit into memory
+WITH named AS (  -- images first, since a window over all pulls would have to fit into memory
     SELECT rec, image, regexp_matches(image, $form) AS by_tag, bool_or(job_uid <> '') AS by_job
     FROM pull GROUP BY ALL
 )
@@ -147,13 +147,13 @@ WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_t
 def derive_pulls(
     database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording], images: str | None = None
 ) -> None:
-    """Make the tables pull, pod, job, stack_nodes and studied.
+    """Create the tables pull, pod, job, stack_nodes and studied.
 
     Args:
-        database: holds the view `event` (event_table.py).
+        database: has the view `event` (event_table.py).
         recordings: what was read into it.
         images: regular expression of the study's images. By default those that a run of this
-            project planned; else those whose tag says layers and size; else those of Jobs; else
+            project planned; else those whose tag states layers and size; else those of Jobs; else
             all.
     """
     _list_nodes(database, recordings)

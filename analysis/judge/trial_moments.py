@@ -1,7 +1,7 @@
-"""The moments of a trial on the one node that it waited for, from the records of a run. Pure.
+"""The timestamps of a trial on its slowest node, from the records of a run. Pure.
 
-wall_time.py says what the time between them went to. It deliberately looks at one node of a trial:
-the last to end, since nobody waits for the others.
+wall_time.py assigns the time between them to parts. Only the last node to end matters, since the
+trial does not wait for the others.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from datetime import datetime
 from schema.run_records import CellRecord, Status, TrialRecord
 
 BEFORE_PULL = "before pull"
-"""From the binding of the pod to the begin of its pull."""
+"""From the binding of the pod to the start of its pull."""
 RUNNING = "running"
 """From the start of the container to its end."""
 
@@ -25,20 +25,20 @@ _UNFINISHED = {Status.FAILED, Status.RETRIED, Status.ABORTED, Status.EVICTED}
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """A trial's moments on its last node, in seconds since 1970; None where nothing says so.
+    """A trial's timestamps on its last node, in seconds since 1970; None if unknown.
 
     Attributes:
         image: as the events name it.
-        staged_s: its Job was created; in a foreign recording its first pod was.
-        created_s: all its pods existed.
-        removal_s: begin and end of removing images from the nodes for it; None if none had to be.
-        released_s: their gates were opened; None in a foreign recording.
+        staged_s: the Job was created; in a foreign recording, its first pod was.
+        created_s: all pods existed.
+        removal_s: start and end of removing images from the nodes; None if nothing was removed.
+        released_s: the scheduling gates were removed; None in a foreign recording.
         ended_s: the container ended.
-        known_s: the runner knew of it; in a foreign recording the Job was complete.
-        complete_s: its Job was complete; nobody but the last trial's runner waits for that.
-        failed: the pull failed or never ended, so that time after its begin is that pull's.
-        lost: the node was lost, so that time after its last sign is the wait for the control plane
-            to find that out.
+        known_s: the runner observed the end; in a foreign recording, the Job was complete.
+        complete_s: the Job was complete; the runner waits for that only after the last trial.
+        failed: the pull failed or never ended: time after its start belongs to the pull.
+        lost: the node was lost: time after its last event is the wait for the control plane to
+            notice.
     """
 
     trial: int
@@ -61,7 +61,7 @@ class Moments:
 
     @property
     def path(self) -> list[tuple[str, float | None]]:
-        """From release to end, each step with the part that leads to it."""
+        """From release to end: each timestamp with the part of the time that leads to it."""
         return [
             ("runner", self.released_s),
             ("control plane", self.scheduled_s),
@@ -74,7 +74,7 @@ class Moments:
 
 
 def begin_of(moments: Moments) -> float:
-    """The first moment of a trial that is its own: one that was staged early waits for its turn."""
+    """Return when a trial starts: its release, since it may be staged long before its turn."""
     at = moments.released_s
     if at is None:
         known = (moments.staged_s, moments.scheduled_s, moments.pulling_s, moments.pulled_s)
@@ -82,21 +82,12 @@ def begin_of(moments: Moments) -> float:
     return at
 
 
-def own_seconds(command: Sequence[str]) -> float:
-    """How long a study's program runs, as far as the command says so: `sleep 1`; else 0."""
-    words = " ".join(command).split()
-    try:
-        return float(words[words.index("sleep") + 1])
-    except (ValueError, IndexError):
-        return 0.0
-
-
 def moments_of(
     trials: Sequence[TrialRecord], cells: Sequence[CellRecord], *, speed: float, own_s: float
 ) -> list[Moments]:
-    """The moments of every trial that was released, in the order of their begin."""
+    """Return the timestamps of every released trial, in order of their start."""
     by_trial: dict[tuple[int, int], dict[str, CellRecord]] = defaultdict(dict)
-    for cell in cells:  # of a cell that was judged anew the last line counts
+    for cell in cells:  # if a cell was judged again, the last line counts
         by_trial[cell.trial, cell.attempt][cell.node] = cell
     ends = container_ends(trials, cells, speed=speed, own_s=own_s)
     found = [
@@ -108,7 +99,7 @@ def moments_of(
 
 
 def _last_cell(trial: TrialRecord, cells: Mapping[str, CellRecord]) -> CellRecord | None:
-    """The cell that the runner waited for: of the pod that it saw end last, or never did."""
+    """Return the cell that the runner waited for: its pod was seen to end last, or never."""
     seen = [(pod.over_seen, pod.node) for pod in trial.pods if pod.over_seen]
     if trial.last_finished_at is None:
         ended = {node for _, node in seen}
@@ -146,7 +137,7 @@ def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey,
         ended = min(ended, known.known_s)  # a node's clock may be ahead
     pulled, started = _seconds(p.pulled_at), _seconds(p.started_at)
     pulling = _seconds(p.pulling_at)
-    if pulling is None and pulled is not None:  # the event was lost, or nothing was pulled
+    if pulling is None and pulled is not None:  # the event is missing, or nothing was pulled
         wait = 0.0 if cell.status is Status.CACHED else cell.pull_and_wait_s
         pulling = None if wait is None else pulled - wait
     return replace(
@@ -165,12 +156,12 @@ def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey,
 def container_ends(
     trials: Sequence[TrialRecord], cells: Iterable[CellRecord], *, speed: float, own_s: float
 ) -> dict[CellKey, float]:
-    """When each container ended, in seconds since 1970; cells that tell of no end are left out.
+    """Return when each container ended, in seconds since 1970; cells without an end are left out.
 
-    The kubelet tells the second alone, cut off. Within it a container is taken to have ended when
-    its own program had, `own_s` after its start: settling is then only what is proven. Where nodes
-    run faster than the clock a second is too coarse for that; there it is taken to have ended as
-    long before the runner knew as the quickest pod of the run proves.
+    The kubelet reports whole seconds, truncated. Within that second a container is assumed to end
+    when its program does, `own_s` after its start, so that settling is only what is proved. If
+    nodes run faster than the clock, a second is too coarse for that; then the delay until the
+    runner observed the end is taken from the fastest pod of the run.
     """
     known = {
         (trial.trial, trial.attempt, pod.node): pod.over_seen.timestamp()
@@ -194,11 +185,10 @@ def container_ends(
 
 
 def _least_delay(trials: Sequence[TrialRecord]) -> float:
-    """Until the runner knows of a container's end, as far as any pod proves it.
+    """Return the least delay in seconds until the runner observes a container's end.
 
-    The end lies in the second that the kubelet tells, so the delay is at most what has passed since
-    that second's begin; of many pods some ended just then. At least a microsecond, all clocks being
-    one machine's where this is asked.
+    The end is within the second that the kubelet reports, so the delay is at most the time since
+    the start of that second; of many pods, some ended just then. At least a microsecond.
     """
     passed = [
         (pod.over_seen - pod.finished_at).total_seconds()

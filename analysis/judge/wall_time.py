@@ -1,13 +1,13 @@
-"""Where the wall time of a run went: each second to one part, a trial at a time and for the run.
+"""Where the wall time of a run went: each second to one part, for each trial and for the run.
 
-Pure, over the records of a run (`run_wall_time`) or the moments of foreign trials (`account`). A
-trial's time lies on one path: that of its last node, since nobody waits for the others. From the
-end of the trial before, the path leads over release, binding, pull and start to the end of the
-container and the moment when the runner knew of it; what lies between two moments goes to one
-part. It deliberately mends no evidence: where a moment is not known, its time is 'unexplained'.
+Pure, over the records of a run (`run_wall_time`) or the timestamps of foreign trials (`account`).
+A trial's time is the path of its last node: from the end of the trial before, over release,
+binding, pull and start to the end of the container and the moment when the runner observed it. The
+time between two timestamps goes to one part. If a timestamp is missing, its time is 'unexplained';
+nothing is interpolated.
 
-Where simulated nodes run `speed` times faster than the clock, time on the node counts `speed` times
-(schema.run_records); time of the control plane and of the runner counts as it is.
+If simulated nodes run `speed` times faster than the clock, time on the node counts `speed` times
+(schema.run_records); time of the control plane and of the runner counts once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,8 @@ from analysis.judge.trial_moments import (
     Moments,
     begin_of,
     moments_of,
-    own_seconds,
 )
+from analysis.read.read_records import own_seconds
 from schema.run_records import CellRecord, Phase, PhaseRecord, RunRecord, TrialRecord
 
 PARTS = (
@@ -39,13 +39,13 @@ PARTS = (
     "teardown",
     "unexplained",
 )
-"""What time goes to, in the order of a run.
+"""Parts of the wall time, in the order of a run.
 
-removal: taking images from the nodes before a trial; control plane: making the Job's pods, binding
-them, and telling the runner that one has ended or that a node is lost; start: the kubelet's work on
-a pod before and after its pull; pull; container: its program's own time; settling: the container's
-time beyond that, while the disk still works off the pull; runner: what the runner waited or did
-itself; the others are the phases of those names.
+removal: removing images from the nodes before a trial; control plane: creating the Job's pods,
+binding them, and reporting that one has ended or that a node is lost; start: the kubelet's work on
+a pod before and after its pull; pull; container: the program's own time; settling: the container's
+time beyond that, while the disk still writes what was pulled; runner: the runner's own work and
+waits; the others are the phases of those names.
 """
 
 _MEASURE_PARTS = PARTS[3:10]
@@ -55,27 +55,32 @@ _JOBS = "Jobs complete"
 """The runner's name for its wait for the Job controller at the end of the phase measure."""
 
 PAUSE_S = 60.0
-"""In a foreign recording a longer gap between two trials is a pause of the people, not a cost."""
+"""In a foreign recording, a longer gap between two trials is a pause and is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialTime:
-    """A trial's time, from the end of the one before to its own end."""
+    """A trial's time, from the end of the one before to its own end.
+
+    Attributes:
+        node: the last one to end.
+        begin_s: seconds since the start of the run, by the clock.
+        shift_s: added to a timestamp of this trial before its pull (seconds since 1970), gives the
+            seconds since the start of the run that it represents, without pauses between attempts.
+        total_s: seconds, the sum of `parts`.
+        parts: seconds for each of PARTS.
+        usd: price of the whole cluster for this time.
+    """
 
     trial: int
     attempt: int
     image: str
     node: str
-    """The last one to end."""
     begin_s: float
-    """Since the run began, by the clock."""
     shift_s: float
-    """Added to a moment of this trial before its pull (seconds since 1970): where that lies in the
-    time that the run stands for, since it began and without pauses between attempts."""
     total_s: float
     parts: Mapping[str, float]
     usd: float | None
-    """Of the whole cluster for this time."""
 
     @property
     def tag(self) -> str:
@@ -85,26 +90,30 @@ class TrialTime:
 
 @dataclass(frozen=True, slots=True)
 class WallTime:
-    """A run's time. `parts` has a number for each of PARTS, and they add up to `total_s`."""
+    """A run's time.
+
+    Attributes:
+        clock_s: seconds by the clock, without pauses between attempts.
+        total_s: seconds that this represents: `clock_s` unless simulated nodes ran faster.
+        parts: seconds for each of PARTS; they add up to `total_s`.
+        usd: price of the cluster from provision to teardown; None without a price.
+    """
 
     clock_s: float
-    """By the clock, without pauses between the attempts at a run."""
     total_s: float
-    """What that stands for; `clock_s` unless simulated nodes ran faster than the clock."""
     parts: Mapping[str, float]
     usd: float | None
-    """Of the cluster, from the begin of provision to the end of teardown; None without a price."""
     trials: tuple[TrialTime, ...]
 
     @property
     def explained(self) -> float:
-        """Share of the time of which it is known what it went to; 1 for no time at all."""
+        """Share of the time that is assigned to a known part; 1 if there is no time."""
         return 1 - self.parts["unexplained"] / self.total_s if self.total_s else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Some time and its part; `factor` is how many seconds one of it stands for."""
+    """A period and its part; one second of it represents `factor` seconds."""
 
     begin: float
     end: float
@@ -118,13 +127,13 @@ def run_wall_time(
     trials: Sequence[TrialRecord],
     cells: Sequence[CellRecord],
 ) -> WallTime:
-    """Say where the time of a run of this project went.
+    """Account for the time of a run of this project.
 
     Args:
         record: the run.
         phases: all phases that ended, of every attempt.
         trials: all trials that ended, of every attempt.
-        cells: the ledger, of every attempt; what it does not hold is unexplained.
+        cells: the ledger, of every attempt; time of cells that it lacks is unexplained.
     """
     rate = record.outputs.usd_per_hour if record.outputs else None
     spans = _spans(phases)
@@ -158,12 +167,12 @@ def run_wall_time(
 def account(
     turns: Iterable[Moments], *, usd_per_hour: float | None = None, own_s: float = 0.0
 ) -> WallTime:
-    """Say where the time of a foreign recording went; its trials alone are known.
+    """Account for the time of a foreign recording, of which only the trials are known.
 
     Args:
-        turns: the trials' moments.
+        turns: the trials' timestamps.
         usd_per_hour: price of the cluster.
-        own_s: how long the containers' own program takes, if that is known.
+        own_s: seconds that the containers' program runs, if known.
     """
     stretches: list[_Stretch] = []
     times: list[TrialTime] = []
@@ -181,18 +190,18 @@ def account(
 
 
 def lines(time: WallTime) -> list[str]:
-    """The account as lines of text, for a terminal."""
+    """Return the account as lines of text, for a terminal."""
     text = [f"{'part':14} {'seconds':>9}  share"]
     text += [
         f"{part:14} {seconds:9.1f}  {seconds / time.total_s:5.1%}"
         for part, seconds in time.parts.items()
         if seconds > 0
     ]
-    text.append(f"{'together':14} {time.total_s:9.1f}  {time.explained:5.1%} explained")
+    text.append(f"{'total':14} {time.total_s:9.1f}  {time.explained:5.1%} explained")
     if abs(time.total_s - time.clock_s) > 1:
         text.append(
-            f"By the clock it took {time.clock_s:.1f} s: simulated nodes ran faster than it, and "
-            "their time stands for as many times more."
+            f"By the clock the run took {time.clock_s:.1f} s: simulated nodes ran faster than the "
+            "clock, and their time is scaled accordingly."
         )
     if time.usd is not None:
         text.append(f"The cluster cost about {time.usd:.2f} USD at list price.")
@@ -213,14 +222,14 @@ def _trial_lines(trials: Sequence[TrialTime]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A phase's time; `resumed` where a pause of the people lies before it."""
+    """A phase's time; `resumed` if there was a pause between attempts before it."""
 
     phase: Phase
     begin: float
     end: float
     resumed: bool
     waited_for_jobs: float | None = None
-    """Until when the runner waited for Jobs to be complete; None if it did not say."""
+    """When the runner stopped waiting for Jobs to complete; None if not recorded."""
 
 
 def _spans(phases: Sequence[PhaseRecord]) -> list[_Span]:
@@ -235,7 +244,7 @@ def _spans(phases: Sequence[PhaseRecord]) -> list[_Span]:
 
 
 def _with_lost_measure(spans: Sequence[_Span], moments: Sequence[Moments]) -> list[_Span]:
-    """The phases, and one for trials without: a runner that was killed wrote none for its last."""
+    """Return the phases, and one for trials without: a killed runner records no last phase."""
     measured = [span for span in spans if span.phase is Phase.MEASURE]
     lost = [m for m in moments if not any(s.begin <= begin_of(m) <= s.end for s in measured)]
     added = []
@@ -248,14 +257,14 @@ def _with_lost_measure(spans: Sequence[_Span], moments: Sequence[Moments]) -> li
 
 
 def _turn_of(moments: Moments) -> float:
-    """When a trial's turn has come, whatever became of the one before."""
+    """Return when a trial's turn starts, even if the one before has not ended."""
     return moments.removal_s[0] if moments.removal_s else begin_of(moments)
 
 
 def _slot(
     moments: Moments, begin: float, limit: float, *, speed: float, own_s: float
 ) -> list[_Stretch]:
-    """A trial's time from `begin` on until its end; of one that never ended until `limit`."""
+    """Return a trial's time from `begin` until its end, or until `limit` if it never ended."""
     stretches = _until_release(moments, begin)
     at = stretches[-1].end if stretches else begin
     missed = False
@@ -273,7 +282,7 @@ def _slot(
 
 
 def _until_release(moments: Moments, begin: float) -> list[_Stretch]:
-    """Between two trials: the controllers', while they make the pods; else the runner's."""
+    """Assign the time between two trials: to the control plane while it creates pods."""
     foreign = moments.released_s is None
     release = moments.staged_s if foreign else moments.released_s
     if release is None or release <= begin:
@@ -282,12 +291,12 @@ def _until_release(moments: Moments, begin: float) -> list[_Stretch]:
         return [_Stretch(begin, release, "runner")]
     staged = moments.staged_s if moments.staged_s is not None else release
     made = moments.created_s
-    if made is None:  # not recorded: pods of a Job that was made ahead are taken to have existed
+    if made is None:  # not recorded: pods of a Job that was staged ahead are assumed to exist
         made = release if staged >= begin else begin
     marks = [(staged, "runner"), (made, "control plane"), (release, "runner")]
     if moments.removal_s:
-        begun, ended = moments.removal_s
-        marks = [(begun, "runner"), (ended, "removal"), *marks]
+        started, ended = moments.removal_s
+        marks = [(started, "runner"), (ended, "removal"), *marks]
     stretches = []
     at = begin
     for moment, part in marks:
@@ -298,8 +307,8 @@ def _until_release(moments: Moments, begin: float) -> list[_Stretch]:
 
 
 def _across(moments: Moments, step: str) -> str:
-    """The part of a stretch within which a moment is not known."""
-    if step == BEFORE_PULL:  # the moment of binding is missing: it was before the pull all the same
+    """Return the part of a period within which a timestamp is missing."""
+    if step == BEFORE_PULL:  # only the time of binding is missing: the period is before the pull
         return step
     if moments.lost:
         return "control plane"
@@ -309,7 +318,7 @@ def _across(moments: Moments, step: str) -> str:
 
 
 def _stretch(begin: float, end: float, part: str, *, speed: float, own_s: float) -> list[_Stretch]:
-    if part == BEFORE_PULL:  # from the scheduler's moment to the kubelet's: no node's time
+    if part == BEFORE_PULL:  # between the scheduler's clock and the kubelet's: not node time
         return [_Stretch(begin, end, "start")]
     if part == RUNNING:
         own = min(end, begin + own_s / speed)
@@ -321,7 +330,7 @@ def _stretch(begin: float, end: float, part: str, *, speed: float, own_s: float)
 
 
 def _rest(mine: Sequence[Moments], at: float, span: _Span) -> list[_Stretch]:
-    """After the last trial the runner waits for its Job to be complete, or long enough."""
+    """Assign the time after the last trial: the wait for its Job, then the runner."""
     end = span.end
     complete = span.waited_for_jobs or (mine[-1].complete_s if mine else None)
     then = at if complete is None else min(max(at, complete), max(at, end))

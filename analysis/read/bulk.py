@@ -1,7 +1,7 @@
-"""Rows of Python values into DuckDB, by way of a temporary file of JSON lines.
+"""Loads rows of Python values into DuckDB through a temporary file of JSON lines.
 
-DuckDB reads JSON faster than it takes rows one by one, and the other bulk way, Arrow, imports
-numpy and pandas, which takes longer than all of the work on a study's events.
+DuckDB reads JSON faster than single rows; Arrow, the alternative, would import numpy and pandas,
+which takes longer than the work on a study's events.
 """
 
 import tempfile
@@ -15,28 +15,28 @@ import duckdb
 import msgspec
 
 BATCH = 10_000
-"""Rows handed over at a time."""
+"""Rows loaded at a time."""
 
 _TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOLEAN"}
 
 EVENTS_A_PART = 1_000_000
-"""Groups and joins of so many events fit into event_table.MEMORY."""
+"""Groups and joins of this many events fit into event_table.MEMORY."""
 
 Kinds = Mapping[str, str]
-"""Columns in their order: name to 'text', 'whole', 'real' or 'truth'."""
+"""Columns in order: name to 'text', 'whole', 'real' or 'truth'."""
 
 
 def make_table(
     database: duckdb.DuckDBPyConnection, name: str, kinds: Kinds, rows: Iterable[Sequence[Any]]
 ) -> int:
-    """Create a table and fill it; gives the number of its rows. The rows may be a stream."""
+    """Create and fill a table; return the number of its rows. The rows may be a stream."""
     types = {column: _TYPES[kind] for column, kind in kinds.items()}
     declared = ", ".join(f"{column} {kind}" for column, kind in types.items())
     database.execute(f"CREATE TABLE {name} ({declared})")
     row_type = msgspec.defstruct("Row", [(c, Any, None) for c in types], omit_defaults=True)
     encode = msgspec.json.Encoder().encode_lines
     count = 0
-    # One batch is read by DuckDB while the next one is made.
+    # DuckDB reads one batch while the next one is written.
     with (
         tempfile.TemporaryDirectory(prefix="pull-study-") as folder,
         ThreadPoolExecutor(1) as reader,
@@ -55,23 +55,23 @@ def make_table(
 
 
 def count_parts(database: duckdb.DuckDBPyConnection) -> int:
-    """In how many parts to group and join the events; 1 unless they are millions."""
+    """Return in how many parts to group and join the events; 1 below EVENTS_A_PART events."""
     ((count,),) = database.execute("SELECT count(*) FROM kept.event").fetchall()
     return 1 + int(count) // EVENTS_A_PART
 
 
 def in_parts(database: duckdb.DuckDBPyConnection, statement: str, parts: int) -> None:
-    """Execute a statement for each part of the rows: those whose `hash(KEY) % $parts = $part`.
+    """Execute a statement for each part of the rows: those with `hash(KEY) % $parts = $part`.
 
-    Groups and joins of millions of texts do not spill far enough to fit into little memory; those
-    of a part need not.
+    Groups and joins of millions of texts do not spill enough to fit into little memory; those of a
+    part do not need to.
     """
     for part in range(parts):
         database.execute(statement, {"parts": parts, "part": part})
 
 
 def fill_in_parts(database: duckdb.DuckDBPyConnection, name: str, query: str, parts: int) -> None:
-    """Create a table and fill it from a query, part by part (in_parts)."""
+    """Create a table and fill it from a query, one part at a time (in_parts)."""
     database.execute(f"CREATE TABLE {name} AS {query} LIMIT 0", {"parts": 1, "part": 0})
     in_parts(database, f"INSERT INTO {name} {query}", parts)
 

@@ -1,7 +1,7 @@
-"""A core/v1 Event as a typed struct, decoded at once by msgspec: only what the tables need.
+"""A core/v1 Event as a msgspec struct with the fields that the tables need.
 
-schema.events has the same event as a pydantic model, for the few events of one run that the runner
-judges; here a hundred thousand lines are read in a second.
+schema.events has the same event as a pydantic model, for the runner's few events; msgspec decodes
+a hundred thousand lines per second.
 """
 
 from datetime import datetime
@@ -69,7 +69,7 @@ class Event(
         "reporting_instance": "reportingInstance",
     },
 ):
-    """A core/v1 Event, as far as the tables need it. metadata and involvedObject must be there."""
+    """A core/v1 Event with the fields that the tables need; metadata, involvedObject required."""
 
     metadata: Metadata
     involved: Involved

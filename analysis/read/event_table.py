@@ -1,9 +1,8 @@
-"""Events of all recordings as one table, each event once, however often and wherever it was seen.
+"""Events of all recordings as one table, each event once, however often it was recorded.
 
-DuckDB holds the table, so that more events than fit into memory are no trouble: it spills to a
-temporary folder. An event is known by its uid within a run and stack; of an event that was updated
-(count, lastTimestamp) the last version stands. It deliberately interprets only what a kubelet's
-message says literally; what it means for a cell is in exclusions.py.
+DuckDB has the table and spills to a temporary folder if the events do not fit into memory. An event
+is identified by its uid within a run and stack; of an updated event (count, lastTimestamp) the last
+version is kept. Kubelet messages are only parsed here; exclusions.py interprets them.
 """
 
 import tempfile
@@ -23,10 +22,10 @@ from analysis.read.pull_message import parse_failed, parse_pulled, parse_pulling
 from analysis.read.read_events import Notes, read_events
 
 PROGRESS_EVERY = 20_000
-"""Events between two calls of the progress."""
+"""Events between two calls of the progress callback."""
 
 MEMORY = "256MB"
-"""What DuckDB may hold in memory before it spills."""
+"""Memory limit of DuckDB, beyond which it spills."""
 
 COLUMNS = {
     "rec": "whole",
@@ -103,9 +102,9 @@ Progress = Callable[[int], None]
 def open_event_table(
     recordings: Sequence[Recording], notes: Notes, progress: Progress | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the view `event`, one row an event, and the table `stack`, one a recording.
+    """Yield a database with the view `event` (a row per event) and the table `stack` (recordings).
 
-    at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` says where at_ns is from: 'name'
+    at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` is the source of at_ns: 'name'
     (the reporter's clock, nanoseconds), 'event-time' (microseconds) or 'first-seen' (seconds).
 
     Raises:
@@ -121,12 +120,12 @@ def open_event_table(
         )
         try:
             stacks = _Stacks(recordings)
-            # A database file is compressed; tables in memory are not, not even where they spill.
+            # A database file is compressed; tables in memory are not, even if they spill.
             database.execute(f"ATTACH '{folder}/events.db' AS kept (RECOVERY_MODE no_wal_writes)")
             make_table(database, "kept.event", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
             if count_parts(database) > 1:
-                database.execute("SET threads = 1")  # each thread takes buffers of its own
+                database.execute("SET threads = 1")  # each thread allocates its own buffers
             make_table(database, "stack", _STACK, stacks.rows())
             _deduplicate(database)
             yield database
@@ -145,7 +144,7 @@ def _deduplicate(database: duckdb.DuckDBPyConnection) -> None:
 
 
 class _Stacks:
-    """Numbers for (run, stack); Cloud Logging's entries name their stack themselves."""
+    """Keys of (run, stack); Cloud Logging entries name their stack themselves."""
 
     def __init__(self, recordings: Sequence[Recording]) -> None:
         self.recordings = recordings
@@ -153,16 +152,16 @@ class _Stacks:
         self._machines: dict[int, set[str]] = defaultdict(set)
 
     def number(self, recording: int, cluster: str) -> int:
-        """The key of a recording's stack, which is the cluster where the recording names none."""
+        """Return the key of a recording's stack, or of the cluster if it names no stack."""
         stack = self.recordings[recording].stack or cluster
         return self._numbers.setdefault((recording, stack), len(self._numbers))
 
     def add_machine(self, number: int, machine_type: str) -> None:
-        """Note a node's machine type, as its events tell it."""
+        """Record a node's machine type from its events."""
         self._machines[number].add(machine_type)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Rows of the table `stack`; a recording without any event has one too."""
+        """Yield rows of the table `stack`, also for recordings without any event."""
         for index in range(len(self.recordings)):
             if all(known != index for known, _ in self._numbers):
                 self.number(index, "")
@@ -200,7 +199,7 @@ def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[
 
 
 def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
-    """Take over the rows of an events.parquet, which were events already."""
+    """Copy the rows of an events.parquet."""
     for index, recording in enumerate(stacks.recordings):
         for path in recording.files:
             if path.suffix == ".parquet":
@@ -220,7 +219,7 @@ _SAVED = {
 
 
 def _short(path: Path, recording: Recording) -> str:
-    """A file's name within its recording, so that moving the data changes no table."""
+    """Return a file's name within its recording, so that moving the data changes no table."""
     return path.relative_to(recording.root).as_posix() if path != recording.root else path.name
 
 
@@ -235,7 +234,7 @@ def _nanoseconds(at: datetime | None) -> int | None:
 
 
 def _name_nanoseconds(name: str) -> int | None:
-    """As schema.events.name_time, which keeps microseconds only."""
+    """Return the time in an event's name; schema.events.name_time keeps only microseconds."""
     suffix = name[-16:]
     if name[-17:-16] != "." or not suffix.isalnum():
         return None
@@ -295,7 +294,7 @@ _NOTHING: tuple[Any, ...] = (None, None, None, None)
 
 
 def _said(event: Event) -> tuple[str, tuple[Any, ...]]:
-    """Image, and (pull_s, pull_and_wait_s, image_bytes, cached), that a message tells of."""
+    """Return a message's image and (pull_s, pull_and_wait_s, image_bytes, cached)."""
     message = event.message or ""
     if event.reason == "Pulled":
         pulled = parse_pulled(message)

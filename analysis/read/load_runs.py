@@ -1,8 +1,8 @@
-"""Finds what was recorded: run folders of this project, and folders laid out as in the first study.
+"""Finds recordings: run folders of this project, and folders in the layout of the original study.
 
-The first study kept `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
-`nodes-*.json[.gz]`; any level of that may be named, one file included, and always gives the same
-run and stack. It deliberately reads no event (read_events.py) and judges nothing.
+The original study has `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
+`nodes-*.json[.gz]`; every level of that, and each file, may be named, and gives the same run and
+stack. Events are read by read_events.py.
 """
 
 import gzip
@@ -35,12 +35,12 @@ _DEEPEST = 32
 
 
 class NothingRecordedError(UserError):
-    """An input holds nothing that can be analysed."""
+    """An input has nothing to analyze."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as the cluster described it."""
+    """A node as listed by the cluster."""
 
     name: str
     machine_type: str
@@ -49,17 +49,18 @@ class NodeInfo:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded of one cluster.
+    """The recording of one cluster.
 
     Attributes:
-        run: name of the run: the run's id, or the folder's name (metadata/RUN/16).
+        run: the run's id, or the folder's name (metadata/RUN/16).
         stack: name of the cluster's settings: 'size-16', '16', 'n1-standard-64'; may be empty.
+        root: the run folder, or the folder or file with the events.
         files: event files.
-        nodes: cluster size N, None if no file or folder says.
-        node_list: nodes as listed by the cluster, empty if no list was kept.
-        folder: the records of a run of this project, None for a recording of another kind.
-        told: provenance as an events.parquet of ours tells it; empty for all else.
-        machines: machine types as it tells them.
+        nodes: cluster size N, None if unknown.
+        node_list: nodes as listed by the cluster, empty without a list.
+        folder: the records of a run of this project, None for other recordings.
+        saved_provenance: provenance in an events.parquet of this project; empty for other files.
+        machines: machine types in an events.parquet of this project.
     """
 
     run: str
@@ -69,38 +70,38 @@ class Recording:
     nodes: int | None
     node_list: tuple[NodeInfo, ...] = ()
     folder: RunFolder | None = None
-    told: str = ""
+    saved_provenance: str = ""
     machines: str = ""
 
     @property
     def rehearsal(self) -> Rehearsal | None:
-        """What was not real in it, None for a measurement."""
+        """What was not real, None for a measurement."""
         return self.folder.record.rehearsal if self.folder else None
 
     @property
     def provenance(self) -> str:
-        """'measured', or in words what was not real; stands on every table and plot."""
-        return self.told or describe_rehearsal(self.rehearsal)
+        """'measured', or what was not real in words; part of every table and plot."""
+        return self.saved_provenance or describe_rehearsal(self.rehearsal)
 
     @property
     def scale(self) -> float:
         """Fraction of the bytes that the tags claim; 1 for measurements."""
         if self.rehearsal:
             return self.rehearsal.scale
-        said = _SCALE.search(self.told)
-        return float(said[1]) if said else 1.0
+        match = _SCALE.search(self.saved_provenance)
+        return float(match[1]) if match else 1.0
 
     @property
     def speed(self) -> float:
         """How many times faster than the clock its nodes were; 1 for real ones."""
         if self.folder:
             return self.folder.record.speed
-        said = _SPEED.search(self.told)
-        return float(said[1]) if said else 1.0
+        match = _SPEED.search(self.saved_provenance)
+        return float(match[1]) if match else 1.0
 
     @property
     def own_s(self) -> float:
-        """How long its containers' own program takes, as far as its study says so; else 0."""
+        """Seconds that its container's program runs if its study says so; else 0."""
         return self.folder.own_s if self.folder else 0.0
 
     @property
@@ -117,11 +118,11 @@ class Recording:
 
 
 def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
-    """All recordings in the inputs, each once, in the order of their names.
+    """Return all recordings in the inputs, each once, in order of their names.
 
     Raises:
-        NothingRecordedError: an input does not exist, or holds no file that could hold events.
-        DamagedRunError: a run's folder cannot be read.
+        NothingRecordedError: an input does not exist, or has no file that may contain events.
+        DamagedRunError: a run folder cannot be read.
     """
     found: dict[Path, Recording] = {}
     foreign: dict[tuple[Path, str, str], set[Path]] = defaultdict(set)
@@ -129,8 +130,8 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
         path = given.resolve()
         if not path.exists():
             raise NothingRecordedError(
-                f"There is nothing at {given}, so there is nothing to analyse.",
-                "name a run's folder (ls data/runs), or a folder or file with recorded events",
+                f"{given} does not exist.",
+                "name a run folder (ls data/runs), or a folder or file with recorded events",
             )
         before = len(found) + sum(len(files) for files in foreign.values())
         for folder in _run_folders(path):
@@ -138,13 +139,13 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
         for file in _event_files(path):
             if file.suffix == ".parquet":
                 found |= {Path(file, r.run, r.stack): r for r in _saved_events(file)}
-            elif not any(folder in file.parents for folder in found):
+            elif found.keys().isdisjoint(file.parents):
                 foreign[_place(file, path)].add(file)
         after = len(found) + sum(len(files) for files in foreign.values())
         if before == after and not _inside_known(path, found, foreign):
             raise NothingRecordedError(
-                f"{given} holds no file that could hold events (run.json, events-*.json[.gz], or "
-                "any other .json, .jsonl or .log file), so there is nothing to analyse.",
+                f"{given} has no file that may contain events (run.json, events-*.json[.gz], or "
+                "any other .json, .jsonl or .log file).",
                 f"ls -R {given}",
             )
     recordings = [
@@ -157,7 +158,7 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
 def _inside_known(
     path: Path, found: dict[Path, Recording], foreign: dict[tuple[Path, str, str], set[Path]]
 ) -> bool:
-    """Whether an input was named twice, or lies within another."""
+    """Return whether an input was named twice, or is within another."""
     files = {file for group in foreign.values() for file in group}
     return path in files or any(path in file.parents for file in files) or path in found
 
@@ -188,10 +189,10 @@ def _is_data(file: Path) -> bool:
 
 
 def _place(file: Path, given: Path) -> tuple[Path, str, str]:
-    """Folder, run and stack of a file that is not in a run's folder."""
+    """Return folder, run and stack of a file that is not in a run folder."""
     folder = file.parent
     if _SINK_OBJECT.fullmatch(file.name):
-        # BUCKET/LOG/YYYY/MM/DD/HH:MM:SS_HH:MM:SS_S0.json: one recording for all, whatever level
+        # BUCKET/LOG/YYYY/MM/DD/HH:MM:SS_HH:MM:SS_S0.json is one recording, named at any level
         while re.fullmatch(r"\d\d|\d{4}", folder.name):
             folder = folder.parent
         root = given if given.is_dir() and given in (folder, *folder.parents) else folder
@@ -217,7 +218,7 @@ def _cluster_size(stack: str, files: Sequence[Path], node_list: Sequence[NodeInf
 
 
 def _saved_events(path: Path) -> list[Recording]:
-    """The recordings in an events.parquet that this project wrote."""
+    """Return the recordings in an events.parquet of this project."""
     query = """
         SELECT run, stack, max(nodes), max(machine_type), max(provenance)
         FROM read_parquet(?) GROUP BY ALL ORDER BY ALL
@@ -227,17 +228,17 @@ def _saved_events(path: Path) -> list[Recording]:
     except duckdb.Error as error:
         detail = str(error).strip().partition("\n")[0]
         raise DamagedRunError(
-            f"{path} cannot be read as the events.parquet of this project: {detail}.",
+            f"{path} cannot be read as an events.parquet of this project: {detail}.",
             "python -m analysis tables writes one from run folders or event files",
-        ) from None
+        ) from error
     return [
-        Recording(run, stack, path, (path,), nodes, machines=machines, told=provenance)
+        Recording(run, stack, path, (path,), nodes, machines=machines, saved_provenance=provenance)
         for run, stack, nodes, machines, provenance in rows
     ]
 
 
 def _last_nodes(folder: Path) -> list[Path]:
-    """The node list of a run's last attempt: nodes.json, nodes-2.json and so on."""
+    """Return the node list of a run's last attempt: nodes.json, nodes-2.json and so on."""
     return sorted(folder.glob("nodes*.json"), key=lambda path: (len(path.name), path.name))[-1:]
 
 
@@ -268,7 +269,7 @@ def _items(file: Path) -> list[dict[str, Any]]:
 
 
 def _distinct(recordings: list[Recording]) -> list[Recording]:
-    """A run's name belongs to one folder: a/run1 and b/run1 get the parent's name in front."""
+    """Make runs' names unique: a/run1 and b/run1 get their parent's name as a prefix."""
     names = {_run_root(r): r.run for r in recordings}
     depth = 1
     while len(set(names.values())) < len(names) and depth < _DEEPEST:
@@ -283,14 +284,14 @@ def _distinct(recordings: list[Recording]) -> list[Recording]:
 
 
 def _run_root(recording: Recording) -> Path:
-    if recording.told:
+    if recording.saved_provenance:
         return recording.root / recording.run
     foreign_stack = recording.stack and recording.folder is None
     return recording.root.parent if foreign_stack else recording.root
 
 
 def _by_numbers(name: str) -> list[str | int]:
-    """Sorts size-16 before size-128."""
+    """Return a key that sorts size-16 before size-128."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 

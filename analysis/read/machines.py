@@ -1,8 +1,7 @@
-"""What machines cost and where their limits are: the roofs that a pull runs under.
+"""Prices of machines, and the limits of their network, disk and processor.
 
-Prices are those that stacks are priced by (infra/prices.yaml names their sources and dates). Limits
-are the makers' figures, not measurements; each says its source. A machine that is not listed has no
-price, and the page says so.
+Prices are those of stacks (infra/prices.yaml has sources and dates). Limits are published figures,
+not measurements; each names its source. A machine that is not listed has no price.
 """
 
 from functools import cache
@@ -15,7 +14,7 @@ PRICES = Path(__file__).parents[2] / "infra" / "prices.yaml"
 
 @cache
 def usd_per_hour(machine_type: str) -> float | None:
-    """List price of one machine, on demand, in us-central1; None of a machine without one."""
+    """Return the list price of one machine in USD, on demand, in us-central1; None if unknown."""
     listed = yaml.safe_load(PRICES.read_text("utf-8"))["machine_types_per_hour"].get(machine_type)
     return None if listed is None else float(listed["usd"])
 
@@ -31,7 +30,7 @@ NETWORK_BYTES_PER_S = {
     "n2-standard-64": 32e9 / 8,
     "e2-standard-16": 16e9 / 8,
 }
-"""Highest egress of the machine type; ingress is not promised to be more
+"""Maximum egress of the machine type; ingress has no higher guarantee
 (https://cloud.google.com/compute/docs/network-bandwidth)."""
 
 DISK_BYTES_PER_S = 168 * 2**20
@@ -39,5 +38,5 @@ DISK_BYTES_PER_S = 168 * 2**20
 0.28 MiB/s a GB (https://cloud.google.com/compute/docs/disks/performance)."""
 
 GUNZIP_BYTES_PER_S = 400e6
-"""Bytes that one core of gunzip gives: containerd unpacks layer after layer, one core each. An
-order of magnitude: zlib's inflate gives 250 to 600 MB/s, most for zeros."""
+"""Output of gunzip on one core: containerd unpacks one layer after the other, on one core. An order
+of magnitude: zlib's inflate gives 250 to 600 MB/s, most for zeros."""

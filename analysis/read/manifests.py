@@ -1,8 +1,7 @@
-"""Manifests of images, read from files: layers, bytes, and the steps that built them.
+"""Image manifests from files: layers, bytes and build steps.
 
-Reads the original study's form ({"manifests": {TAG: ...}, "configs": {TAG: ...}}, plain or gzip),
-and the plan in a run's folder, which has layers but no steps. `python -m images inspect` asks a
-registry; this module deliberately asks nobody.
+Reads the format of the original study ({"manifests": {TAG: ...}, "configs": {TAG: ...}}, plain or
+gzip), and the plan in a run folder, which has layers but no steps.
 """
 
 import gzip
@@ -21,7 +20,7 @@ _ZEROS = re.compile(r"head -c (\d+) /dev/(?:zero|urandom)")
 
 
 class ManifestError(UserError):
-    """A file holds no manifests."""
+    """A file has no manifests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +33,13 @@ class ManifestLayer:
 
 @dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """What a registry says of an image.
+    """An image's layers, sizes and build steps.
 
     Attributes:
         tag: its name in tables and plots.
         layers: lowest first.
-        steps: the config history's created_by, spaces removed, in lower case; empty if unknown.
-        unpacked_bytes: bytes of its files, None if nothing says.
+        steps: created_by of the config's history, lower case, without spaces; empty if unknown.
+        unpacked_bytes: bytes of its files, None if unknown.
         unpacked_from: 'steps' (sizes in its build steps), 'tag' (the tag's claim) or ''.
         provenance: 'measured', or what was not real in the run that planned it.
     """
@@ -54,39 +53,39 @@ class ImageManifest:
 
     @property
     def compressed_bytes(self) -> int:
-        """Bytes that a cold pull moves, layers only."""
+        """Compressed bytes of all layers, which a cold pull moves."""
         return sum(layer.size_bytes for layer in self.layers)
 
     @property
     def ratio(self) -> float | None:
-        """Unpacked bytes for each compressed one."""
+        """Unpacked bytes per compressed byte."""
         if self.unpacked_bytes is None or not self.compressed_bytes:
             return None
         return self.unpacked_bytes / self.compressed_bytes
 
 
 def read_manifests(path: Path) -> list[ImageManifest]:
-    """Manifests of a saved file, or of a run's plan, in the order of their tags.
+    """Return the manifests of a saved file, or of a run's plan, sorted by tag.
 
     Raises:
-        ManifestError: there is no such file, or it holds no manifest.
-        schema.errors.UserError: a run's folder cannot be read.
+        ManifestError: there is no such file, or it has no manifest.
+        schema.errors.UserError: a run folder cannot be read.
     """
     images = _planned(path) if path.is_dir() else _saved(path)
     if not images:
         raise ManifestError(
-            f"{path} holds no manifests, so there are no layers to compare.",
-            'name a run\'s folder, or a file with {"manifests": {TAG: ...}, "configs": {TAG: ...}}',
+            f"{path} has no manifests, so there are no layers to compare.",
+            'name a run folder, or a file with {"manifests": {TAG: ...}, "configs": {TAG: ...}}',
         )
     return sorted(images, key=lambda image: image.tag)
 
 
 def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
-    """Manifests of several files and runs, each tag once.
+    """Return the manifests of several files and runs, each tag once.
 
     Raises:
-        ManifestError: a file holds no manifest.
-        schema.errors.UserError: a run's folder cannot be read.
+        ManifestError: a file has no manifest.
+        schema.errors.UserError: a run folder cannot be read.
     """
     found: dict[str, ImageManifest] = {}
     for path in paths:
@@ -95,7 +94,7 @@ def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
 
 
 def _planned(path: Path) -> list[ImageManifest]:
-    # Files of manifests need nothing of run folders, which take a while to import.
+    # Saved manifests do not need the modules of run folders, which are slow to import.
     from analysis.read.load_runs import find_recordings  # noqa: PLC0415
 
     images = {}
@@ -119,7 +118,7 @@ def _saved(path: Path) -> list[ImageManifest]:
     return [
         _image(tag, manifest, known.get(tag))
         for tag, manifest in manifests.items()
-        # A list of manifests (an index) and the old schema 1 have no layers to read.
+        # An index and a manifest of schema 1 have no layers to read.
         if isinstance(manifest, dict) and isinstance(manifest.get("layers"), list)
     ]
 
@@ -128,10 +127,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except FileNotFoundError:
-        raise ManifestError(f"There is no file {path}.", f"ls {path.parent}") from None
+    except FileNotFoundError as error:
+        raise ManifestError(f"There is no file {path}.", f"ls {path.parent}") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ManifestError(f"{path} is not JSON ({error}).", f"head -c 300 {path}") from None
+        raise ManifestError(f"{path} is not JSON ({error}).", f"head -c 300 {path}") from error
     return value if isinstance(value, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""What was not real in a recording, in words. Pure, and imports nothing that takes time."""
+"""What was not real in a recording, in words. Pure, and fast to import."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ _MOST_FAULTS = 3
 
 
 def describe_rehearsal(rehearsal: "Rehearsal | None") -> str:
-    """In words: 'measured', or what was not real; `kind_of` is the part that decides.
+    """Return 'measured', or in words what was not real.
 
     For example `simulated nodes, images at 0.01 of their size (20 times as fast as the clock)`.
     """
@@ -25,15 +25,15 @@ def describe_rehearsal(rehearsal: "Rehearsal | None") -> str:
         names = list(dict.fromkeys(fault.partition(":")[0] for fault in rehearsal.faults))
         rest = len(names) - _MOST_FAULTS
         named = ", ".join(names[:_MOST_FAULTS]) + (f" and {rest} more" if rest > 0 else "")
-        more.append(f"with faults that were asked for: {named}")
+        more.append(f"with injected faults: {named}")
     return f"{text} ({'; '.join(more)})" if more else text
 
 
 def kind_of(provenance: str) -> str:
-    """What decides whether two recordings can be compared: how nodes and images came about."""
+    """Return the kind of nodes and images; only recordings of one kind are compared."""
     return provenance.partition(" (")[0]
 
 
 def watermark_text(provenance: str) -> str:
-    """What stands across a plot of data that were not measured: SIMULATED NODES, for example."""
+    """Return the watermark of a plot of data that were not measured: SIMULATED NODES."""
     return kind_of(provenance).partition(",")[0].upper()

@@ -1,7 +1,7 @@
-"""What a kubelet says about a pull: its messages, and the durations in them.
+"""Parses a kubelet's messages about pulls, and the durations in them.
 
 Reads the messages of `Pulling` and `Pulled` events (pkg/kubelet/images/image_manager.go) and Go's
-time.Duration texts. It deliberately decides nothing: whether a pull counts is in exclusions.py.
+time.Duration texts. Whether a pull counts is decided in exclusions.py.
 """
 
 import re
@@ -35,16 +35,16 @@ _COMBINED = "(combined from similar events): "
 
 @dataclass(frozen=True, slots=True)
 class PullMessage:
-    """What a `Pulled` event's message says.
+    """The message of a `Pulled` event.
 
     Attributes:
         image: as the pod named it.
         pull_s: seconds of the pull itself; None when nothing was pulled.
-        pull_and_wait_s: the same plus waiting behind other pulls of the node; None when nothing
-            was pulled, or in a message of a kubelet before 1.27, which does not say.
-        image_bytes: the size that the runtime reports (compressed, for containerd); None where
-            the message does not say.
-        cached: the image was on the node already.
+        pull_and_wait_s: the same plus waiting for other pulls on the node; None when nothing was
+            pulled, or in a message of a kubelet before 1.27, which does not have it.
+        image_bytes: the size that the runtime reports (compressed, for containerd); None if the
+            message does not have it.
+        cached: whether the image was already on the node.
     """
 
     image: str
@@ -55,9 +55,9 @@ class PullMessage:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as Go prints it: `1h2m3s`, `1m16.9s`, `437ms`, `850µs`, `42ns`, `0s`.
+    """Return seconds of a Go duration: `1h2m3s`, `1m16.9s`, `437ms`, `850µs`, `42ns`, `0s`.
 
-    The sum is taken in whole nanoseconds, so `1m16.9s` is exactly the float 76.9.
+    The sum is in whole nanoseconds, so `1m16.9s` is exactly the float 76.9.
 
     Raises:
         ValueError: the text is not a Go duration.
@@ -72,7 +72,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_pulled(message: str) -> PullMessage | None:
-    """Read the message of a `Pulled` event; None if it is not one."""
+    """Parse the message of a `Pulled` event; None if it is not one."""
     message = message.removeprefix(_COMBINED)
     match = _PULLED.match(message)
     if match is None:
@@ -88,13 +88,13 @@ def parse_pulled(message: str) -> PullMessage | None:
 
 
 def parse_pulling(message: str) -> str | None:
-    """The image that a `Pulling` event's message names; None if it is not one."""
+    """Return the image in the message of a `Pulling` event; None if it is not one."""
     match = _PULLING.match(message.removeprefix(_COMBINED))
     return match["image"] if match else None
 
 
 def parse_failed(message: str) -> str | None:
-    """The image whose pull failed or is backed off; None for a failure of another kind."""
+    """Return the image whose pull failed or is backed off; None for other failures."""
     match = _FAILED.match(message.removeprefix(_COMBINED))
     return match["image"] if match else None
 

@@ -1,10 +1,10 @@
-"""Kubernetes events out of files, in every form in which they are recorded, line by line.
+"""Reads Kubernetes events from files, in every recorded format, line by line.
 
-Reads the exporter's output (`kubectl logs`), this project's event records, Cloud Logging entries
+Formats: the exporter's output (`kubectl logs`), this project's event records, Cloud Logging entries
 (JSON exports and Cloud Storage sink objects) and `kubectl get events -o json`; plain or gzip. A
 line is decoded once into a typed struct; only a line that is not exactly one event takes the slow
-way. Nothing is dropped silently: what is not an event is noted with file and line. It deliberately
-keeps no event: the caller consumes them one by one.
+path. Nothing is dropped silently: text that is not an event is noted with file and line. Events are
+streamed, not kept.
 """
 
 import json
@@ -23,7 +23,7 @@ from analysis.read.event_form import Event
 from schema.errors import UserError
 
 NOTES_PER_FILE = 10_000
-"""At most so many lines of a file are noted one by one; the rest are counted."""
+"""Lines of a file that are noted one by one; further lines are counted."""
 
 _EXCERPT = 160
 _CHUNK = 1 << 18
@@ -34,7 +34,7 @@ _LINE_PREFIX = re.compile(
     r"^[\s,\]}]*(\[pod/\S+\] )?"
     r"(\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d) )?(std(out|err) [FP] )?\s*$"
 )
-"""What stands before an object on a line: kubectl logs --prefix --timestamps, or CRI's format."""
+"""Prefix of a line before the object: kubectl logs --prefix --timestamps, or CRI's format."""
 
 
 class UnreadableFileError(UserError):
@@ -53,11 +53,11 @@ class Note:
     """A line, or a part of one, that is not an event.
 
     Attributes:
-        file: path as it was given or found.
-        line: 1 for the first; 0 for the file as a whole.
+        file: path as given or found.
+        line: 1 for the first; 0 for the whole file.
         kind: 'not-an-event' (valid JSON of another kind, such as the exporter's own log),
-            'discarded' (the exporter says that it dropped an event) or 'unreadable'.
-        detail: what is wrong, or the text's beginning.
+            'discarded' (the exporter reports that it dropped an event) or 'unreadable'.
+        detail: what is wrong, or the start of the text.
     """
 
     file: str
@@ -68,11 +68,11 @@ class Note:
 
 @dataclass(slots=True)
 class Notes:
-    """What was met besides events, collected while reading."""
+    """Lines that are not events, collected while reading."""
 
     listed: list[Note] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Number of notes by (file, kind), those beyond NOTES_PER_FILE included."""
+    """Number of notes by (file, kind), including those beyond NOTES_PER_FILE."""
 
     def add(self, file: str, line: int, kind: str, detail: str) -> None:
         """Note one line."""
@@ -91,12 +91,12 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An event as it was found.
+    """An event as read.
 
     Attributes:
         event: the event.
-        source: 'watch', 'exporter', 'native' or 'kubectl'; how it came to be recorded.
-        cluster: the cluster that a Cloud Logging entry names; empty elsewhere.
+        source: how it was recorded: 'watch', 'exporter', 'native' or 'kubectl'.
+        cluster: the cluster that a Cloud Logging entry names; empty for other formats.
     """
 
     event: Event
@@ -111,7 +111,7 @@ _text_decoder = json.JSONDecoder()
 
 
 def read_events(path: Path, notes: Notes) -> Iterator[Read]:
-    """All events of one file, in the file's order; what is no event goes to `notes`.
+    """Yield all events of one file, in the file's order; other lines go to `notes`.
 
     Raises:
         UnreadableFileError: the file cannot be opened.
@@ -125,18 +125,18 @@ def read_events(path: Path, notes: Notes) -> Iterator[Read]:
         raise UnreadableFileError(
             f"The file {path} cannot be read ({error.strerror or error}): its events are missing.",
             f"ls -l {path}",
-        ) from None
+        ) from error
 
 
 def _unzipped(stream: BinaryIO, file: str, notes: Notes) -> Iterator[bytes]:
-    """Lines of a gzip file; of a damaged one those before the damage, which is noted."""
+    """Yield the lines of a gzip file; of a damaged one, those before the damage, which is noted."""
     unzip = zlib.decompressobj(wbits=_GZIP)
     rest = b""
     number = 0
     damage = ""
     while not damage and (packed := unzip.unused_data or stream.read(_CHUNK)):
         if unzip.eof:
-            unzip = zlib.decompressobj(wbits=_GZIP)  # another member follows
+            unzip = zlib.decompressobj(wbits=_GZIP)  # the next member
         try:
             data = rest + unzip.decompress(packed)
         except zlib.error as error:
@@ -151,7 +151,8 @@ def _unzipped(stream: BinaryIO, file: str, notes: Notes) -> Iterator[bytes]:
         number += 1
         yield rest
     if damage or not unzip.eof:
-        notes.add(file, number + 1, "unreadable", f"compressed data is cut off or damaged {damage}")
+        what = f"compressed data is truncated or damaged {damage}"
+        notes.add(file, number + 1, "unreadable", what)
 
 
 def _read_lines(stream: Iterable[bytes], file: str, notes: Notes) -> Iterator[Read]:
@@ -162,7 +163,7 @@ def _read_lines(stream: Iterable[bytes], file: str, notes: Notes) -> Iterator[Re
         rest = [first, *(line for _, line in lines)]
         yield from _read_document(b"".join(rest), file, number, notes)
         return
-    # A file's lines are nearly all of one kind: what read the last line is tried first.
+    # Nearly all lines of a file have one format: the one of the last line is tried first.
     usual: _Exact = _event_line
     for at, line in chain([(number, first)], lines):
         try:
@@ -188,7 +189,7 @@ _Exact = Callable[[bytes], Read]
 
 
 def _exact_line(line: bytes, usual: _Exact) -> tuple[_Exact, Read | None]:
-    """A line that is exactly one event in the other form, and the form to go on with."""
+    """Try the other format; return the format to continue with, and the event if it fits."""
     other = _record_line if usual is _event_line else _event_line
     try:
         found = other(line)
@@ -198,7 +199,7 @@ def _exact_line(line: bytes, usual: _Exact) -> tuple[_Exact, Read | None]:
 
 
 def _read_line(line: bytes, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """A line that is not exactly one event: a log entry, several events spliced, or no event."""
+    """Read a line that is not exactly one event: a log entry, several events, or none."""
     stripped = line.strip()
     if not stripped:
         return
@@ -211,7 +212,7 @@ def _read_line(line: bytes, file: str, number: int, notes: Notes) -> Iterator[Re
 
 
 def _read_document(data: bytes, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """A file that is one pretty-printed JSON value, or several one after the other."""
+    """Read a file of one pretty-printed JSON value, or several in sequence."""
     try:
         value = _decode_json(data)
     except _UNDECODABLE:
@@ -221,7 +222,7 @@ def _read_document(data: bytes, file: str, number: int, notes: Notes) -> Iterato
 
 
 def _read_pieces(text: str, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """JSON objects wherever they stand in a text that is not JSON as a whole."""
+    """Read the JSON objects in a text that is not JSON as a whole."""
     position = gap = 0
     gap_line = number
     while (start := text.find("{", position)) >= 0:
@@ -239,7 +240,7 @@ def _read_pieces(text: str, file: str, number: int, notes: Notes) -> Iterator[Re
 
 
 def _next_object(text: str, start: int) -> int:
-    """Where the next object may begin: at a line's start, or at an event's usual beginning."""
+    """Return where the next object may start: at a line, or at an event's usual first field."""
     found = [
         place
         for place in (text.find('{"metadata"', start), _line_with_brace(text, start))
@@ -254,7 +255,7 @@ def _line_with_brace(text: str, start: int) -> int:
 
 
 def _note_gap(gap: str, file: str, number: int, notes: Notes) -> None:
-    # The frame of a list and the prefix of a container's log line are no loss.
+    # The brackets of a list and the prefix of a container's log line are not noted.
     if not gap.strip(" \t\r\n,[]{}") or _LINE_PREFIX.match(gap) or _is_list_frame(gap):
         return
     notes.add(file, number, "unreadable", gap.strip())
@@ -286,7 +287,7 @@ def _read_value(value: Any, file: str, number: int, notes: Notes) -> Iterator[Re
     if text.startswith(_DISCARDED):
         notes.add(file, number, "discarded", str(value.get("event name", "")))
     elif {"involvedObject", "regarding"} & value.keys():
-        notes.add(file, number, "unreadable", f"an event with a field of the wrong kind: {text}")
+        notes.add(file, number, "unreadable", f"an event with a field of the wrong type: {text}")
     else:
         notes.add(file, number, "not-an-event", text)
 
@@ -318,7 +319,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _convert(value: dict[str, Any]) -> Event | None:
-    if "regarding" in value:  # events.k8s.io/v1 names some fields otherwise
+    if "regarding" in value:  # events.k8s.io/v1 has other names for some fields
         value = value | {
             "involvedObject": value["regarding"],
             "message": value.get("note"),

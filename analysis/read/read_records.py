@@ -1,11 +1,11 @@
-"""The records in a run's folder (schema.run_records), as far as the analysis needs them.
+"""The records in a run folder (schema.run_records), as far as the analysis needs them.
 
-A line that is no record was cut off by kill -9 or damaged; it is passed over and told with its file
-and number, and what it would have said is missing. It deliberately reads no event (read_events.py).
+A line that is not a record was cut off by kill -9 or damaged: it is skipped and reported with its
+file and number. Events are read by read_events.py.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from analysis.judge.trial_moments import CellKey, container_ends, own_seconds
-from analysis.judge.wall_time import WallTime, run_wall_time
 from schema.errors import UserError
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
@@ -34,23 +32,23 @@ Damage = tuple[str, int, str]
 
 
 class DamagedRunError(UserError):
-    """A run's folder lacks or breaks a file that the analysis cannot do without."""
+    """A run folder lacks a file that the analysis needs, or the file is damaged."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The records of one of this project's runs, as read; all but the first may be short.
+    """The records of one run of this project; all but `record` may be incomplete.
 
     Attributes:
         record: run.json.
-        phases: all that ended, of every attempt at the run.
+        phases: phases that ended, of every attempt.
         trials: of every attempt.
         every_cell: of every attempt.
-        stats: what nodes said around each trial, of every attempt.
-        gaps: stretches of time in which a source may have missed events.
-        removals: images whose removal from a node was asked for.
-        evidence: how complete the events of each attempt were, when it was last judged.
-        damage: lines that are no records.
+        stats: node counters around each trial, of every attempt.
+        gaps: periods in which a source may have missed events.
+        removals: images whose removal from a node was requested.
+        evidence: the last assessment of how complete the events of each attempt are.
+        damage: lines that are not records.
     """
 
     record: RunRecord
@@ -65,7 +63,7 @@ class RunFolder:
 
     @cached_property
     def cells(self) -> tuple[CellRecord, ...]:
-        """Of each trial the cells of its last attempt; of a cell recorded twice the later line."""
+        """The cells of each trial's last attempt; the later line of a cell recorded twice."""
         last: dict[tuple[int, int, str], CellRecord] = {}
         attempts: dict[tuple[int, int], int] = defaultdict(int)
         for cell in self.every_cell:
@@ -76,30 +74,29 @@ class RunFolder:
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """Ids of the clusters that its cells are from; several where a run was resumed."""
+        """Ids of the clusters that its cells come from; several if the run was resumed."""
         return tuple(sorted({cell.cluster for cell in self.cells if cell.cluster}))
 
     @property
     def own_s(self) -> float:
-        """How long its containers' own program takes, as far as its study says so; else 0."""
+        """Seconds that its container's own program runs."""
         return own_seconds(self.record.study.command)
 
-    @property
-    def container_ends(self) -> dict[CellKey, float]:
-        """When the containers of its cells ended, in seconds since 1970."""
-        return container_ends(self.trials, self.cells, speed=self.record.speed, own_s=self.own_s)
 
-    @cached_property
-    def time(self) -> WallTime:
-        """Where its wall time went."""
-        return run_wall_time(self.record, self.phases, self.trials, self.every_cell)
+def own_seconds(command: Sequence[str]) -> float:
+    """Seconds that a study's program runs if its command says so, as `sleep 1` does; else 0."""
+    words = " ".join(command).split()
+    try:
+        return float(words[words.index("sleep") + 1])
+    except (ValueError, IndexError):
+        return 0.0
 
 
 def read_run_folder(path: Path) -> RunFolder:
     """Read all records of a run.
 
     Raises:
-        DamagedRunError: run.json is no record of a run.
+        DamagedRunError: run.json is not a run record.
     """
     damage: list[Damage] = []
 
@@ -126,10 +123,10 @@ def _read_run(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise DamagedRunError(
-            f"The run's record {path} cannot be read, so its events cannot be told apart: "
+            f"The run record {path} cannot be read, so its events cannot be assigned to trials: "
             f"{_first(error)}.",
             f"python -m analysis tables {path.parent}/events.watch.jsonl reads the events alone",
-        ) from None
+        ) from error
 
 
 def _read_lines(path: Path, model: type[R], damage: list[Damage]) -> Iterable[R]:
@@ -147,7 +144,7 @@ def _read_lines(path: Path, model: type[R], damage: list[Damage]) -> Iterable[R]
 
 
 def _first(error: OSError | ValidationError) -> str:
-    """What is wrong, of several things the first."""
+    """Describe the error, or the first of several."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     first = error.errors()[0]

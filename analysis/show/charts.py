@@ -1,8 +1,11 @@
-"""The report's interactive plots as Vega-Lite specifications. Pure: data goes in by name.
+"""The report's interactive plots as Vega-Lite 6 specifications. Pure: data sets go by name.
 
-Colours are names of the page's CSS variables (`var(--pull)`), put in by page/report.js, so that a
-plot follows the light and the dark theme. Plots as files are plots.py's. Reference of the
-language: Vega-Lite 6, chapters Encoding, Parameter, Transform.
+Colours are names of the page's CSS variables (`var(--pull)`), which assets/report.js replaces, so
+that a plot follows the light or dark theme. Plots as files are in plots.py.
+
+In all functions, `provenance` is the watermark ('' for measured data), `seconds` are pull times
+and `sizes_gb` image sizes in GB, used to choose a linear or logarithmic scale; sequences of str
+are the distinct labels in the order of the legend or axis.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ from analysis.read.provenance import watermark_text
 Spec = dict[str, Any]
 
 STEPS = tuple(f"var(--s{number})" for number in range(1, 8))
-"""A sequence of colours that differ in lightness too, so that they can be told apart in grey."""
+"""Colours that also differ in lightness, so that they are distinct in greyscale."""
 
 
 _LOG_FROM = 50
@@ -26,7 +29,7 @@ _SHOWN = "which == 'all successful pulls' || datum.valid"
 
 
 def sequence(count: int) -> list[str]:
-    """So many colours, as far apart as the seven allow."""
+    """Return `count` of the seven colours, as far apart as possible."""
     if count <= 1:
         return [STEPS[2]]
     last = len(STEPS) - 1
@@ -34,7 +37,7 @@ def sequence(count: int) -> list[str]:
 
 
 def watermark(provenance: str) -> list[Spec]:
-    """Says across a plot that its data were not measured; nothing for measured data."""
+    """Return a layer that marks data as not measured; none for measured data."""
     if not provenance:
         return []
     mark = {
@@ -53,7 +56,7 @@ def watermark(provenance: str) -> list[Spec]:
 
 
 def scale_of(values: Sequence[float]) -> Spec:
-    """Logarithmic where the values span much; else linear from zero."""
+    """Return a logarithmic scale if the values span a factor of 50, else linear from zero."""
     positive = [value for value in values if value and value > 0]
     if positive and max(positive) / min(positive) > _LOG_FROM:
         return {"type": "log", "nice": False, "padding": 14}
@@ -61,7 +64,7 @@ def scale_of(values: Sequence[float]) -> Spec:
 
 
 def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
-    """Colour by an ordered property: the seven colours, or a scheme where these are too few."""
+    """Return the colour encoding of an ordered field: the seven colours, or viridis if more."""
     if len(order) > len(STEPS):
         return {
             "field": field,
@@ -83,14 +86,14 @@ def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
 
 
 _LONG_NAME = 16
-"""Longer names stand one below the other in a legend, also on a phone."""
+"""Longer names get a line each in a legend."""
 
 _UPRIGHT = 4
-"""So many names of clusters fit beside each other."""
+"""Names of clusters that fit next to each other."""
 
 
 def cluster_axis(clusters: Sequence[str]) -> Spec:
-    """Names of clusters below an axis: part below part while they are few, else aslant."""
+    """Return the labels of a cluster axis: upright while they are few, else slanted."""
     if len(clusters) <= _UPRIGHT:
         return {"labelAngle": 0, "labelExpr": "split(datum.label, ' · ')"}
     return {"labelAngle": -35, "labelLimit": 220}
@@ -100,24 +103,24 @@ _TOOLTIP = [
     {"field": "cluster", "title": "cluster"},
     {"field": "image", "title": "image"},
     {"field": "node", "title": "node"},
-    {"field": "pull_s", "title": "pull", "format": ".3f"},
-    {"field": "wait_s", "title": "with waiting", "format": ".3f"},
-    {"field": "status", "title": "cell"},
+    {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
+    {"field": "wait_s", "title": "pull with waiting (s)", "format": ".3f"},
+    {"field": "status", "title": "status"},
 ]
 
 
 def by_cluster(
     clusters: Sequence[str], sizes: Sequence[str], seconds: Sequence[float], provenance: str
 ) -> Spec:
-    """Pull time with cluster size as x and image size as hue: the plot that the study asked for.
+    """Plot pull time by cluster (x) and image size (colour).
 
-    Needs the datasets `pulls` (cluster, size, pull_s, valid ...) and nothing else.
+    Data set `pulls`: cluster, image, node, size (label), pull_s, wait_s, status, valid.
     """
     x = {
         "field": "cluster",
         "type": "ordinal",
         "sort": list(clusters),
-        "title": "cluster size",
+        "title": "cluster",
         "axis": cluster_axis(clusters),
     }
     offset = {"field": "size", "type": "ordinal", "sort": list(sizes)}
@@ -135,7 +138,7 @@ def by_cluster(
             "groupby": ["cluster", "size"],
         },
     ]
-    told = [
+    tooltip = [
         {"field": "cluster", "title": "cluster"},
         {"field": "size", "title": "image size"},
         {"field": "n", "title": "pulls"},
@@ -165,7 +168,7 @@ def by_cluster(
                     "y": y | {"field": "q1"},
                     "y2": {"field": "q3"},
                     "color": colour,
-                    "tooltip": told,
+                    "tooltip": tooltip,
                 },
             },
             {
@@ -179,7 +182,8 @@ def by_cluster(
                     "stroke": "var(--card)",
                     "strokeWidth": 1.5,
                 },
-                "encoding": base | {"y": y | {"field": "median"}, "color": colour, "tooltip": told},
+                "encoding": base
+                | {"y": y | {"field": "median"}, "color": colour, "tooltip": tooltip},
             },
             *watermark(provenance),
         ],
@@ -195,9 +199,9 @@ def by_size(
     apart: bool,
     provenance: str,
 ) -> Spec:
-    """Pull time over image size, a line a cluster; dataset `pulls` with size_gb and layers.
+    """Plot pull time over image size, a line per cluster, or per cluster and layers if `apart`.
 
-    With `apart` each number of layers has a line of its own.
+    Data set `pulls` as in by_cluster, with size_gb and layers.
     """
     line = {"detail": {"field": "layers", "type": "nominal"}} if apart else {}
     x = {
@@ -218,7 +222,7 @@ def by_size(
             "groupby": ["cluster", "size_gb", *(["layers"] if apart else [])],
         },
     ]
-    told = [
+    tooltip = [
         {"field": "cluster", "title": "cluster"},
         {"field": "size_gb", "title": "size (GB)", "format": ".4~g"},
         *([{"field": "layers", "title": "layers"}] if apart else []),
@@ -249,7 +253,7 @@ def by_size(
                     "x": x,
                     "y": y | {"field": "median"},
                     "color": colour,
-                    "tooltip": told,
+                    "tooltip": tooltip,
                     **line,
                 },
             },
@@ -266,7 +270,10 @@ def by_layers(
     size_title: str,
     provenance: str,
 ) -> Spec:
-    """Median pull time over size, coloured by number of layers; dataset `medians`."""
+    """Plot median pull time over size, coloured by number of layers.
+
+    Data set `medians`: cluster, image, layers (text), size_gb, median_s, n (nodes).
+    """
     return {
         "width": "container",
         "height": 340,
@@ -291,20 +298,20 @@ def by_layers(
 
 
 _FEW = 40
-"""Labels that fit beside each other."""
+"""Labels that fit next to each other."""
 
 
 def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
-    """Bytes a second on the wire and on the disk, under the machine's limits.
+    """Plot network and disk rates of each image under the machine's limits.
 
-    Dataset `rates` (cluster, image, size_gb, kind, mb_s); limits are (name, MB/s).
+    Data set `rates`: cluster, image, size_gb, kind, mb_s; limits are (name, MB/s).
     """
     kinds = ["to the disk", "over the network"]
     x = {"field": "size_gb", "type": "quantitative", "title": "image size (GB, unpacked)",
          "scale": {"type": "log", "nice": False, "padding": 14}}  # fmt: skip
     y = {
         "type": "quantitative",
-        "title": "MB/s, logarithmic",
+        "title": "MB/s (logarithmic)",
         "scale": {"type": "log", "nice": False, "padding": 14},
     }
     rows = [{"limit": name, "mb_s": value} for name, value in limits]
@@ -343,7 +350,7 @@ def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
 
 
 def similarity_map(data: str, tags: Sequence[str]) -> Spec:
-    """Images by images; dataset with columns a, b and similarity."""
+    """Plot a similarity matrix; data set `data`: a, b (labels) and similarity (0 to 1)."""
     axis = {"labels": len(tags) <= _FEW, "ticks": False, "labelAngle": -60, "labelLimit": 120,
             "domain": False}  # fmt: skip
     place: Spec = {"type": "nominal", "sort": list(tags), "title": None, "axis": axis}
@@ -359,7 +366,8 @@ def similarity_map(data: str, tags: Sequence[str]) -> Spec:
                     "y": place | {"field": "b", "axis": axis | {"labelAngle": 0}},
                     "color": {"field": "similarity", "type": "quantitative", "title": "Jaccard",
                               "scale": {"domain": [0, 1], "scheme": "viridis"}},
-                    "tooltip": [{"field": "a", "title": "image"}, {"field": "b", "title": "and"},
+                    "tooltip": [{"field": "a", "title": "image 1"},
+                                {"field": "b", "title": "image 2"},
                                 {"field": "similarity", "format": ".3f"}],
                 },
             }

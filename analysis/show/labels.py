@@ -1,4 +1,4 @@
-"""Numbers and images as people read them. Pure."""
+"""Formats numbers and names of images. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ from schema.image_tag import find_tag
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 trial`, `6 trials`."""
+    """Return a number with its noun: `1 trial`, `6 trials`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def seconds(value: float | None) -> str:
-    """A duration for people; a dash where there is none."""
+    """Return a duration in seconds as text; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"  # noqa: PLR2004 (about three digits)
 
 
 def size(value: float | None) -> str:
-    """Bytes for people, in powers of ten as the tags count; a dash where there is none."""
+    """Return bytes as text with a decimal unit; a dash for None."""
     if value is None:
         return "–"
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -29,7 +29,7 @@ def size(value: float | None) -> str:
 
 
 def short_name(tag: str) -> str:
-    """An image for a plot: `19 GB, 9 layers` of a tag that claims so, else the tag."""
+    """Return `19 GB, 9 layers` for a tag that claims so, else the tag."""
     claim = find_tag(tag)
     if claim is None:
         return tag
@@ -38,7 +38,7 @@ def short_name(tag: str) -> str:
 
 
 def short_names(tags: Iterable[str]) -> dict[str, str]:
-    """By tag its short name, or the tag itself where another one has the same short name."""
+    """Return the short name of each tag, or the tag itself if its short name is not unique."""
     distinct = set(tags)
     counts = Counter(short_name(tag) for tag in distinct)
     return {t: short_name(t) if counts[short_name(t)] == 1 else t for t in distinct}

@@ -1,7 +1,7 @@
-"""A self-contained HTML page: sections, figures, tables and the data behind them.
+"""A self-contained HTML page: sections, figures, tables and their data.
 
-Knows how a page is put together from assets/, and nothing of pulls. Vega's own program is part of
-the page (vl-convert holds it), so that a page opens from disk and asks no address for anything.
+Renders a page from assets/; knows nothing about pulls. Vega's program is embedded (vl-convert has
+it), so that a page opens from disk and makes no requests.
 """
 
 import json
@@ -16,20 +16,23 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from analysis.ask.answer import Answer
+
 ASSETS = Path(__file__).parent / "assets"
 
 SVG_MARKS = 2_500
-"""Above so many marks a plot is drawn on a canvas."""
+"""A plot with more marks is drawn on a canvas."""
 
 UNFOLDED_ROWS = 16
 """A longer table is folded."""
 
 Columns = dict[str, list[Any]]
+"""A data set by column: lists of equal length, of text, numbers, booleans or None."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """A column's head; numbers are set flush right."""
+    """A column's header; numbers are right-aligned."""
 
     name: str
     number: bool = False
@@ -37,30 +40,30 @@ class Header:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table as it stands on the page, its cells as text; a long one is folded."""
+    """A table of the page, its cells as text; a long one is folded unless `open`."""
 
     caption: str
     header: Sequence[Header]
     rows: Sequence[Sequence[str]]
     provenance: str = ""
     open: bool = False
-    """It is what the page is about: it is never folded."""
 
     @property
     def folded(self) -> bool:
-        """Whether it is so long that it opens on demand only."""
+        """Whether it is shown on demand only."""
         return not self.open and len(self.rows) > UNFOLDED_ROWS
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot with its caption and the numbers behind it.
+    """A plot with its caption and numbers.
 
     Attributes:
         key: its anchor on the page.
         spec: Vega-Lite specification (charts.py).
-        uses: names of the page's data that the specification uses.
-        marks: about how many marks it draws.
+        uses: names of the page's data sets that the specification uses.
+        intro: a paragraph above the plot.
+        marks: approximate number of marks.
         provenance: what was not measured; empty for measured data.
         choice: shown only when its section's choice has this value; empty for always.
     """
@@ -70,7 +73,7 @@ class Figure:
     spec: dict[str, Any]
     uses: Sequence[str]
     caption: str
-    say: str = ""
+    intro: str = ""
     marks: int = 0
     provenance: str = ""
     table: PageTable | None = None
@@ -78,19 +81,8 @@ class Figure:
 
     @property
     def renderer(self) -> str:
-        """Vega's renderer: SVG where it is quick enough, since it is sharper and has labels."""
+        """Vega's renderer: SVG if it is fast enough, since it is sharper and has labels."""
         return "svg" if self.marks <= SVG_MARKS else "canvas"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question and what the data say to it; `told` is false where they cannot tell."""
-
-    question: str
-    fact: str
-    detail: str = ""
-    told: bool = True
-    provenance: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,13 +99,13 @@ class Section:
 
     @property
     def choices(self) -> list[str]:
-        """What can be chosen, in the figures' order."""
+        """The values to choose from, in the figures' order."""
         return list(dict.fromkeys(figure.choice for figure in self.figures if figure.choice))
 
 
 @dataclass(frozen=True)
 class Number:
-    """A figure of the page's head, with what it counts."""
+    """A key number at the top of the page."""
 
     name: str
     value: str
@@ -122,7 +114,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Banner:
-    """A note that nobody may overlook."""
+    """A warning at the top of the page."""
 
     head: str
     text: str
@@ -130,7 +122,7 @@ class Banner:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows; `data` holds columns by name for its figures."""
+    """A page; `data` has the data sets of its figures by name."""
 
     title: str
     lede: str
@@ -142,7 +134,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML. Text is escaped; a number that is not finite becomes null in the data."""
+    """Return the page as HTML. Text is escaped; non-finite numbers become null in the data."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -158,7 +150,7 @@ def render(page: Page) -> str:
 
 @cache
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, without the addresses that it never needs."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, without addresses."""
     bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     for address in (
         "https://vega.github.io/editor/",
@@ -170,7 +162,7 @@ def vega_bundle() -> str:
 
 
 def _pack(columns: Columns) -> dict[str, Any]:
-    """Columns with few different texts become an index into the list of these texts."""
+    """Replace columns with few distinct texts by an index into the list of these texts."""
     packed: dict[str, Any] = {}
     for name, values in columns.items():
         texts = {value for value in values if isinstance(value, str)}
@@ -188,7 +180,7 @@ def _finite(value: Any) -> Any:
 
 
 def _inline(value: Any) -> Markup:
-    """JSON that may stand in a script element."""
+    """Return JSON that is safe in a script element."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     escaped = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return Markup(escaped)  # noqa: S704 (escaped above)

@@ -1,7 +1,6 @@
-"""Figures as files: one look, SVG and PNG, with n, exclusions and provenance on each.
+"""Figures as files: one style, SVG and PNG, each with n, exclusions and provenance.
 
-Draws on matplotlib's Figure, without pyplot's global state, so that any number of figures can be
-made in any process. The same figure gives the same bytes.
+Draws on matplotlib's Figure, without pyplot's global state. The same figure gives the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ INK = "#1c2430"
 SOFT = "#5a6472"
 GRID = "#e3e6ea"
 WAIT, PULL, START, SETTLE = "#c9ced6", "#0072b2", "#e69f00", "#cc79a7"
-"""Of the palette of Okabe and Ito, which people of any colour vision can tell apart."""
+"""From the palette of Okabe and Ito, which is safe for all types of colour vision."""
 
 PART_COLOURS = {
     "preflight": "#7f8793",
@@ -37,7 +36,7 @@ PART_COLOURS = {
     "teardown": "#b35806",
     "unexplained": "#d55e00",
 }
-"""Of the parts of the wall time (wall_time.PARTS)."""
+"""Colours of the parts of the wall time (wall_time.PARTS)."""
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -68,29 +67,29 @@ class PlotError(UserError):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, for as long as they are drawn and saved."""
+    """Apply the style of all figures while they are drawn and saved."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float = 9, height: float = 5) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes; sizes in inches."""
+    """Return an empty figure with one pair of axes; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def sequence(count: int) -> list[tuple[float, float, float, float]]:
-    """So many colours from dark to light (viridis), its palest end left out."""
+    """Return `count` colours (RGBA, 0 to 1) from dark to light, without viridis' palest end."""
     return [mpl.colormaps["viridis"](0.9 * i / max(1, count - 1)) for i in range(count)]
 
 
 def save(figure: Figure, out: Path, name: str, caption: str, provenance: str = "") -> list[Path]:
-    """Put the caption below, mark what was not measured, and write NAME.svg and NAME.png.
+    """Add caption and watermark, and write NAME.svg and NAME.png.
 
     Raises:
         PlotError: the folder cannot be written.
     """
-    # A layout engine leaves room for the caption; a figure without one keeps its lower edge free.
+    # A layout engine reserves space for the caption; other figures leave their lower edge free.
     place = {} if figure.get_layout_engine() else {"y": 0.012, "va": "bottom"}
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=SOFT, wrap=True, **place)
     if provenance:
@@ -102,14 +101,14 @@ def save(figure: Figure, out: Path, name: str, caption: str, provenance: str = "
     try:
         out.mkdir(parents=True, exist_ok=True)
         figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # it is laid out now
+        figure.set_layout_engine("none")  # the layout is done
         figure.savefig(
             paths[1], dpi=120, metadata={"Software": None}, pil_kwargs={"compress_level": 2}
         )
     except OSError as error:
         raise PlotError(
             f"Figures cannot be written to {out}: {error}.", "name another folder"
-        ) from None
+        ) from error
     return paths
 
 
@@ -122,10 +121,9 @@ def new_heat_map(
     limits: tuple[float, float],
     colours: str = "viridis",
 ) -> tuple[Figure, Axes]:
-    """A heat map with labelled rows and columns; labels are thinned where they would not fit.
+    """Return a heat map of `values` (rows by columns); labels that do not fit are thinned.
 
-    Its margins are reckoned from the labels' lengths: letting matplotlib measure some hundred
-    labels takes several seconds.
+    Margins are computed from the lengths of labels: matplotlib takes seconds to measure a hundred.
     """
     font = 8.0 if max(len(rows), len(columns)) <= _FEW_LABELS else 5.5
     letter = font * 0.0086
@@ -151,14 +149,14 @@ def new_heat_map(
 
 
 def _place_by_hand(axes: Axes) -> None:
-    """Spare matplotlib the measuring of all labels, which it does to place a title and names."""
+    """Fix the positions of title and labels, so that matplotlib does not measure all ticks."""
     axes.set_title("", y=1.01)
     axes.xaxis.set_label_coords(0.5, -0.13)
     axes.yaxis.set_label_coords(-0.09, 0.5)
 
 
 def new_plain_figure(width: float = 7, height: float = 4) -> tuple[Figure, Axes]:
-    """As new_figure, with margins that are given and not measured: for short labels alone."""
+    """As new_figure, with fixed margins: only for short labels."""
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.12, 0.24, 0.85, 0.64))
     _place_by_hand(axes)

@@ -1,7 +1,7 @@
-"""The plots that the study asked for, as files. Each draws clusters (study_data.py) and no more.
+"""Plots of a study as files. Each draws clusters (study_data.py).
 
-The interactive ones of the report are charts.py's. Axes carry units; every figure says its n and
-what was excluded.
+The report's interactive plots are in charts.py. Axes have units; every figure states its n and
+exclusions.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ _LOG_FROM = 50
 _SECONDS = "pull time (s)"
 _JITTER = 0.28
 _MOST_CELLS = 20_000
-_SYMBOLS = "Filled: valid; hollow: excluded; bar: median of the valid."
+_SYMBOLS = "Filled: valid; hollow: excluded; bar: median of valid cells."
 
 
 def write_plots(tables: Tables, out: Path) -> list[Path]:
-    """Write all plots that the data allow; gives their paths.
+    """Write all plots that the data allow; return their paths.
 
     Raises:
         PlotError: the folder cannot be written.
@@ -77,7 +77,7 @@ def _all(
 
 
 def counted(clusters: Sequence[Cluster]) -> str:
-    """Give n and exclusions, for a caption."""
+    """Return n and exclusions for a caption."""
     every = sum(int(np.isfinite(c.every.seconds).sum()) for c in clusters)
     valid = sum(int(np.isfinite(c.valid.seconds).sum()) for c in clusters)
     return f"n = {every} cells with a successful pull: {valid} valid, {every - valid} excluded."
@@ -117,7 +117,7 @@ def _seconds_axis(axes: Axes, values: Matrix) -> None:
 def _points(
     axes: Axes, x: float, cluster: Cluster, image: str, *, width: float, colour: Colour
 ) -> None:
-    """All pulls of an image: filled where the cell is valid, hollow where it is not."""
+    """Draw all pulls of an image: filled if the cell is valid, hollow if not."""
     for pulls, filled in ((cluster.every, False), (cluster.valid, True)):
         if image not in pulls.images:
             continue
@@ -145,7 +145,7 @@ def _by_cluster(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) 
     axes.set_xticks(range(len(clusters)), [c.label.replace(" · ", "\n") for c in clusters])
     axes.set_xlabel("cluster")
     _seconds_axis(axes, np.concatenate([c.every.seconds.ravel() for c in clusters]))
-    axes.set_title("Pull time by cluster size, for each image size")
+    axes.set_title("Pull time by cluster and image size")
     shown = sizes if len(sizes) <= 12 else sizes[:: -(-len(sizes) // 12)]  # noqa: PLR2004 (rows)
     for size in shown:
         axes.scatter([], [], color=[colours[size]], label=f"{size:.3g} GB")
@@ -184,7 +184,7 @@ def _by_layers(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -
     axes.set_xlabel("image size (GB, unpacked)")
     _seconds_axis(axes, np.concatenate([c.every.seconds.ravel() for c in clusters]))
     axes.set_title("Pull time by image size and number of layers")
-    caption = f"Medians over nodes, a line a cluster and number of layers. {counted(clusters)}"
+    caption = f"Medians over nodes; a line per cluster and number of layers. {counted(clusters)}"
     return save(figure, out, f"pull-time-by-layers{suffix}", caption, mark)
 
 
@@ -197,12 +197,12 @@ def _distribution(cluster: Cluster, out: Path, name: str, mark: str) -> list[Pat
     labels = _labels(cluster, images)
     axes.set_xticks(range(len(images)), labels, rotation=90, fontsize=7)
     _seconds_axis(axes, cluster.every.seconds)
-    axes.set_title(f"Pulls of each image: {cluster.label}")
+    axes.set_title(f"Pull times by image: {cluster.label}")
     return save(
         figure,
         out,
         f"distribution-{name}",
-        f"A point a node. {counted([cluster])} {_SYMBOLS}",
+        f"One point per node. {counted([cluster])} {_SYMBOLS}",
         mark,
     )
 
@@ -218,12 +218,12 @@ def _node_map(cluster: Cluster, out: Path, name: str, mark: str) -> list[Path]:
         relative.tolist(),
         ["-".join(name.split("-")[-2:]) for name in cluster.every.names],
         labels,
-        label="of the image's median",
+        label="pull time / image's median",
         limits=(1 - far, 1 + far),
         colours="PuOr_r",
     )
-    axes.set_title(f"Which nodes are slow: {cluster.label}", y=1.01)
-    caption = f"White: as the image's median. Empty: no pull. {counted([cluster])}"
+    axes.set_title(f"Differences between nodes: {cluster.label}", y=1.01)
+    caption = f"White: the image's median. Empty: no pull. {counted([cluster])}"
     return save(figure, out, f"node-map-{name}", caption, mark)
 
 
@@ -264,12 +264,12 @@ def _timeline(tables: Tables, cluster: Cluster, out: Path, name: str, mark: str)
     axes.set_ylabel(f"{len(nodes)} nodes")
     axes.set_yticks([])
     axes.invert_yaxis()
-    axes.set_xlabel("since the first pod was bound (s)")
-    axes.set_title(f"What each node did: {cluster.label}")
+    axes.set_xlabel("time since the first pod was bound (s)")
+    axes.set_title(f"Timeline of each node: {cluster.label}")
     figure.legend(ncols=5, loc="outside upper right")
+    until = "the end of the container" if cluster.own else "the completion of the Job"
     caption = (
-        f"{len(rows)} cells with a recorded pull. Settling: until the container had ended, beyond "
-        f"its own time{'' if cluster.own else '; here until the Job was complete'}. "
+        f"{len(rows)} cells with a recorded pull. Settling: after the program, until {until}. "
         f"{counted([cluster])}"
     )
     return save(figure, out, f"timeline-{name}", caption, mark)
@@ -292,10 +292,10 @@ def _wall_time(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) -
     axes.set_ylabel("wall time (s)")
     axes.grid(visible=False, axis="x")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
-    axes.set_title("Where the wall time went")
+    axes.set_title("Wall time breakdown")
     trials = sum(len(cluster.trials) for cluster in timed)
     least = min(cluster.time.explained for cluster in timed)
-    caption = f"n = {trials} trials, each on the path of its last node; {least:.1%} explained."
+    caption = f"n = {trials} trials, each on the path of its slowest node; {least:.1%} explained."
     return save(figure, out, f"wall-time{suffix}", caption, mark)
 
 
@@ -313,7 +313,7 @@ def _machines(clusters: Sequence[Cluster], out: Path, suffix: str, mark: str) ->
     axes.set_ylim(0, 1.15 * max(cost for _, cost in priced))
     axes.set_xlabel("wall time of the study (minutes)")
     axes.set_ylabel("price of the nodes (USD)")
-    axes.set_title("Machine types: time against price")
+    axes.set_title("Machine types: time and price")
     return save(
         figure, out, f"machines{suffix}", "On demand, us-central1; lower left is better.", mark
     )

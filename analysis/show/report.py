@@ -1,7 +1,6 @@
-"""`write_report`: all tables and one page about what was recorded.
+"""`write_report`: all tables and one page about the recordings.
 
-Puts the sections of the report_*.py modules together. The page answers the study's questions
-first, then shows what the answers rest on.
+Combines the sections of the report_*.py modules: first the answers, then the data behind them.
 """
 
 from collections import defaultdict
@@ -9,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.ask.answers import all_answers, emptiest
-from analysis.ask.study_data import load_clusters
-from analysis.judge.audit import Audit, audit
+from analysis.ask.answers import all_answers
+from analysis.ask.audit import Audit, audit
+from analysis.ask.study_data import emptiest, load_clusters
 from analysis.read.event_table import Progress
 from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
@@ -19,15 +18,15 @@ from analysis.show.labels import size
 from analysis.show.page import Banner, Number, Page, Section, render
 from analysis.show.report_images import alike, image_bytes, images_alike
 from analysis.show.report_parts import Draft
+from analysis.show.report_pulls import model, nodes, pull_times
 from analysis.show.report_runs import machines, timelines, wall_time
-from analysis.show.report_times import model, nodes, pull_times
 from analysis.show.report_trust import audited, validity
 from analysis.tables import OutputError, Tables, open_tables, write_tables
 
 _FOOTER = (
-    "Written by python -m analysis report. The tables beside this page hold every number on it: "
-    "pulls, cells and summary as CSV and Parquet, events as Parquet, and notes.csv with every line "
-    "that was not an event."
+    "Written by python -m analysis report. The tables in the same folder have every number of this "
+    "page: pulls, cells and summary as CSV and Parquet, events as Parquet, and notes.csv with "
+    "every line that was not an event."
 )
 
 
@@ -39,15 +38,15 @@ def write_report(
     manifests: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write report.html and all tables of some runs into a folder; gives the page's path.
+    """Write report.html and all tables into a folder; return the page's path.
 
     Args:
         runs: run folders, or anything else that tables.open_tables reads.
-        out: folder, made if need be.
+        out: folder, created if missing.
         images: regular expression of the study's images (see pulls.derive_pulls).
-        manifests: file of manifests, for the section on similarity; runs of this project bring
+        manifests: file of manifests, for the section on similarity; runs of this project have
             their own.
-        progress: told the number of events read.
+        progress: called with the number of events read.
 
     Raises:
         schema.errors.UserError: an input cannot be read, or the folder cannot be written.
@@ -60,7 +59,7 @@ def write_report(
 
 
 def write_page(html: str, path: Path) -> Path:
-    """Write a page into a folder, made if need be.
+    """Write a page into a folder, which is created if missing.
 
     Raises:
         OutputError: it cannot be written.
@@ -69,12 +68,12 @@ def write_page(html: str, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from None
+        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
     return path
 
 
 def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
-    """The page about some recordings."""
+    """Return the report of some recordings."""
     draft = Draft(tables, load_clusters(tables))
     sections = [
         _answers(draft, manifests),
@@ -101,7 +100,7 @@ def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
 
 
 def make_audit_page(tables: Tables, audits: list[Audit]) -> Page:
-    """The page of the audit alone."""
+    """Return the page of the audit."""
     draft = Draft(tables, load_clusters(tables))
     return Page(
         title=f"Audit: {_names(tables)}",
@@ -110,7 +109,8 @@ def make_audit_page(tables: Tables, audits: list[Audit]) -> Page:
         numbers=_numbers(tables),
         sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
-        footer="Written by python -m analysis audit; audit.csv beside this page has the findings.",
+        footer="Written by python -m analysis audit; audit.csv in the same folder has the "
+        "findings.",
     )
 
 
@@ -123,7 +123,7 @@ def _planned(tables: Tables) -> list[ImageManifest]:
 
 
 def title(tables: Tables) -> str:
-    """The page's title: the runs."""
+    """Return the page's title: the names of the runs."""
     return f"Pull study: {_names(tables)}"
 
 
@@ -133,7 +133,7 @@ def _names(tables: Tables) -> str:
 
 
 def lede(tables: Tables) -> str:
-    """One sentence on what was recorded, where and when."""
+    """Return one sentence on what was recorded, where and when."""
     (row,) = tables.rows(
         "SELECT min(started_at) AS begin, count(DISTINCT image) AS images FROM pulls"
     )
@@ -147,7 +147,7 @@ def lede(tables: Tables) -> str:
 
 
 def banners(draft: Draft) -> list[Banner]:
-    """What nobody may overlook: rehearsals, and images that are almost empty."""
+    """Return the warnings: rehearsals, and images that are almost empty."""
     runs: dict[tuple[str, str], list[str]] = defaultdict(list)
     for recording in sorted(draft.tables.recordings, key=lambda one: one.nodes or 0):
         if recording.provenance != "measured":
@@ -160,38 +160,38 @@ def banners(draft: Draft) -> list[Banner]:
                 "The images are almost empty.",
                 f"{empty.label} moves {size(empty.wire_bytes)} over the network and unpacks to "
                 f"{size(empty.unpacked_bytes)}: "
-                f"{empty.unpacked_bytes / empty.wire_bytes:.0f} times as much. Its "
-                "pulls measure unpacking and the disk, and say nothing of a registry or a network.",
+                f"{empty.unpacked_bytes / empty.wire_bytes:.0f} times as much. Such "
+                "pulls measure unpacking and the disk, not a registry or a network.",
             )
         )
     if "mixed" in draft.mark:
         found.append(
             Banner(
-                "Measured and rehearsed data stand on one page.",
-                "They are never compared with each other; every figure says which is which.",
+                "This page has measured and rehearsed data.",
+                "They are never compared with each other; every figure is labelled.",
             )
         )
     return found
 
 
 def _not_real(recording: Recording) -> tuple[str, str]:
-    """What was not real in a recording: in a word, and in full."""
+    """Describe what was not real in a recording: in short, and in full."""
     simulated = recording.provenance.startswith("simulated")
     text = (
-        "No image was pulled: the durations are a simulation's and say nothing about a cluster."
+        "No image was pulled: the durations are simulated and say nothing about a real cluster."
         if simulated
-        else "Real pulls by real kubelets, on one machine: they say nothing about a cloud."
+        else "Real kubelets pulled on one machine: the durations say nothing about a cloud."
     )
     if recording.scale != 1:
         text += f" Images held {recording.scale:g} of the bytes that their tags claim."
     if recording.speed != 1:
         text += (
-            f" Nodes worked {recording.speed:g} times as fast as the clock; durations in messages "
-            "are not changed by that, and intervals between steps are told as they would have been."
+            f" Nodes ran {recording.speed:g} times as fast as the clock; durations in messages do "
+            "not change, and intervals between steps are scaled to real time."
         )
     rehearsal = recording.rehearsal
     if rehearsal and rehearsal.faults:
-        text += f" Faults were asked for: {', '.join(rehearsal.faults)}."
+        text += f" Injected faults: {', '.join(rehearsal.faults)}."
     if rehearsal and rehearsal.note:
         text += f" {rehearsal.note[0].upper()}{rehearsal.note[1:].rstrip('.')}."
     return ("simulated nodes." if simulated else "a rehearsal.", text)
@@ -204,8 +204,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _answers(draft: Draft, manifests: Sequence[ImageManifest]) -> Section:
     text = (
-        "Each answer rests on valid cells and compares nodes, not pods; in brackets the 95 % "
-        "interval of a bootstrap that draws nodes. Where the data cannot tell, that is the answer."
+        "Answers use valid cells where there are enough, and compare nodes, not pods; numbers in "
+        "parentheses are 95 % intervals of a bootstrap over nodes. Questions that the data do not "
+        "answer are listed with the reason."
     )
     answers = [
         *all_answers(draft.clusters),
@@ -225,7 +226,7 @@ def _numbers(tables: Tables) -> list[Number]:
             (SELECT count(*) FROM stack_nodes) AS all_nodes
     """)
     unreadable = tables.notes.total("unreadable")
-    lines = f"{unreadable:,} unreadable lines" if unreadable else "no unreadable line"
+    lines = f"{unreadable:,} unreadable lines" if unreadable else "no unreadable lines"
     return [
         Number("Valid cells", f"{row['valid']:,}", f"of {row['cells']:,} (image × node)"),
         Number("Successful pulls", f"{row['pulled']:,}", "of the study's images"),

@@ -1,29 +1,28 @@
-"""The report's sections on the images: bytes, machine limits, and how alike they are."""
+"""The report's sections on the images: bytes, machine limits, and similarity."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.ask.answers import EMPTY_FROM
+from analysis.ask.answer import Answer, no_answer
 from analysis.ask.effects import nan_median
 from analysis.ask.similarity import cluster_order, compare_images
-from analysis.ask.study_data import Cluster, Image
-from analysis.ask.time_answers import untold
+from analysis.ask.study_data import EMPTY_FROM, Cluster, Image
 from analysis.read.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.read.manifests import ImageManifest
 from analysis.show.charts import roofline, similarity_map
 from analysis.show.labels import counted, short_names, size
-from analysis.show.page import Answer, Figure, Section
+from analysis.show.page import Figure, Section
 from analysis.show.report_parts import Draft, make_table
 
 _TEXT = (
-    "What a pull moves over the network and what it writes to the disk, each second, against what "
-    "the machine can do at most. A dot near a line runs under that limit."
+    "Bytes per second that a pull moves over the network and writes to the disk, and the limits of "
+    "the machine. A pull close to a line is close to that limit."
 )
 
 
 def image_bytes(draft: Draft) -> Section:
-    """Every image with its bytes, and the roofs that its pulls run under."""
+    """Return the section on the bytes of images and the limits of machines."""
     known: dict[str, Image] = {}
     for cluster in draft.clusters:
         known |= {image.label: image for image in cluster.images.values()}
@@ -31,9 +30,9 @@ def image_bytes(draft: Draft) -> Section:
     counted = any(image.received_bytes or image.written_bytes for image in ordered)
     more = ("Received#", "Written#") if counted else ()
     table = make_table(
-        f"{len(ordered)} images: bytes on the wire as kubelets reported them, bytes on the disk as "
-        "the tag claims" + (", received and written as nodes counted" if counted else ""),
-        ("Image", "Registry", "Layers (tag)#", "On the wire#", "On the disk#", "Ratio#", *more),
+        f"{len(ordered)} images: compressed bytes as reported by kubelets, unpacked bytes as the "
+        "tag claims" + (", received and written bytes as counted by nodes" if counted else ""),
+        ("Image", "Registry", "Layers (tag)#", "Compressed#", "Unpacked#", "Ratio#", *more),
         [
             [
                 image.label,
@@ -58,20 +57,19 @@ def image_bytes(draft: Draft) -> Section:
 
 
 def _counters(draft: Draft) -> list[str]:
-    """How many pulls the nodes' own counters tell of, where they were asked."""
-    asked = sum(bool(r.folder and r.folder.stats) for r in draft.tables.recordings)
+    """Describe for how many pulls the nodes' own counters are usable, if they were read."""
+    if not any(r.folder and r.folder.stats for r in draft.tables.recordings):
+        return []
     (row,) = draft.tables.rows("""
         SELECT count(*) FILTER (pulled_at IS NOT NULL) AS pulls, count(received_bytes) AS received,
             count(coalesce(written_bytes, disk_bytes)) AS written FROM cells
     """)
-    if not asked:
-        return []
     return [
         (
-            "Nodes were asked for their own counters before and after each trial. Kubelets renew "
-            "them every ten seconds or so, hence they count only where they cover one pull and "
-            f"hardly anything of another: for the network in {row['received']:,} and for the disk "
-            f"in {row['written']:,} of {row['pulls']:,} pulls."
+            "The runner read the nodes' own counters before and after each trial. Kubelets update "
+            "them about every ten seconds, so they are used only if they cover one pull and hardly "
+            f"any other: network counters of {row['received']:,} and disk counters of "
+            f"{row['written']:,} of {row['pulls']:,} pulls."
         )
     ]
 
@@ -92,7 +90,7 @@ def _roofline(draft: Draft) -> list[Figure]:
     machines = sorted({c.machine_type for c in draft.clusters} & NETWORK_BYTES_PER_S.keys())
     limits = [
         (f"disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s", DISK_BYTES_PER_S / 1e6),
-        (f"one core of gunzip, about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s",
+        (f"gunzip on one core, about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s",
          GUNZIP_BYTES_PER_S / 1e6),
         *((f"network of {name}, {NETWORK_BYTES_PER_S[name] / 1e6:.0f} MB/s",
            NETWORK_BYTES_PER_S[name] / 1e6) for name in machines[:1]),
@@ -101,14 +99,14 @@ def _roofline(draft: Draft) -> list[Figure]:
     shown = limits if measured else []
     counted = any(i.written_bytes for c in draft.clusters for i in c.images.values())
     caption = f"n = {len(rows) // 2} medians over nodes, all successful pulls; bytes as "
-    caption += "the nodes counted them. " if counted else "kubelet and tag tell them. "
+    caption += "counted by the nodes. " if counted else "reported by the kubelet and by the tag. "
     caption += (
-        "Limits: makers' figures for 100 GB pd-balanced and the machine type."
+        "Limits: published figures for 100 GB pd-balanced and the machine type."
         if measured
-        else "The limits of a rehearsing machine are not known, so none is drawn."
+        else "The limits of a machine that rehearses are unknown and not drawn."
     )
     return [
-        Figure("roofline", "Bytes a second, under the machine's limits",
+        Figure("roofline", "Transfer rates and the machine's limits",
                roofline(shown, draft.mark), ["rates"], caption, marks=len(rows),
                provenance=draft.mark)
     ]  # fmt: skip
@@ -131,33 +129,34 @@ def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
 
 
 def images_alike(manifests: Sequence[ImageManifest]) -> Answer:
-    """Whether the images of the study share layers, or only look as if they did."""
+    """Answer whether the images of the study share layers beyond a common base."""
     question = "Do the images share layers?"
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
-        return untold(
+        return no_answer(
             question,
-            "No manifests are at hand; runs of this project have theirs, --manifests names others.",
+            "There are no manifests; runs of this project have them, --manifests names others.",
         )
     similar = compare_images(manifests)
     pairs = np.triu_indices(len(similar.tags), 1)
     every, without = similar.layers[pairs], similar.layers_without_base[pairs]
     sharing = int((without > 0).sum())
-    fact = "No: without the base no two of them have a layer in common."
+    fact = "No: apart from the common base, no two images share a layer."
     if sharing:
         fact = (
-            f"{sharing} of {len(without)} pairs do, without the base at most {without.max():.0%}."
+            f"Yes: {sharing} of {len(without)} pairs do, at most {without.max():.0%} of their "
+            "layers apart from the common base."
         )
     return Answer(
         question,
         fact,
-        f"{len(similar.tags)} images; with the base pairs have {np.median(every):.1%} of their "
-        f"layers in common in the middle, and at most {every.max():.0%}. A shared layer is pulled "
-        "once, by whichever image comes first.",
+        f"{len(similar.tags)} images; including the base, a typical pair shares "
+        f"{np.median(every):.1%} of its layers, and at most {every.max():.0%}. A shared layer is "
+        "pulled only with the first image.",
     )
 
 
 def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
-    """How alike the images are, where manifests are at hand."""
+    """Return the section on image similarity, if there are manifests."""
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
         return []
     similar = compare_images(manifests)
@@ -168,9 +167,9 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
         "similarity_layers": ("Layers in common", "all layers"),
         "similarity_layers_without_base": (
             "Layers in common, without the base",
-            f"the layers without the base ({base} that all images begin with)"
+            f"the layers without the base (the first {base} of all images)"
             if similar.base
-            else "all layers, since no layer is common to all images",
+            else "all layers, since the images have no common base",
         ),
         "similarity_build_steps": ("Build steps in common", "the config history's created_by"),
     }
@@ -186,11 +185,11 @@ def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
         title, of = kinds[key]
         figures.append(
             Figure(name, title, similarity_map(name, tags), [name],
-                   f"n = {len(tags)} images, Jaccard similarity of {of}; alike images side by "
-                   "side.", marks=len(tags) ** 2, provenance=draft.mark)
+                   f"n = {len(tags)} images, Jaccard similarity of {of}; similar images are next "
+                   "to each other.", marks=len(tags) ** 2, provenance=draft.mark)
         )  # fmt: skip
     text = (
-        "Images that share layers pull faster after one another. With the base counted they look "
-        "related; without it one sees whether they are."
+        "An image pulls faster after another one that shares its layers. A common base makes all "
+        "images look similar, so layers are also compared without it."
     )
-    return [Section("similarity", "How alike the images are", [text], figures=figures)]
+    return [Section("similarity", "Image similarity", [text], figures=figures)]

@@ -1,4 +1,4 @@
-"""What the sections of a report share: the data at hand, captions, and numbers as text."""
+"""What the sections of a report share: the data, captions, and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from analysis.show.page import Columns, Header, PageTable
 from analysis.tables import Tables
 
 MOST_ROWS = 20_000
-"""Pulls and cells that a page draws one by one; of more, an even sample is drawn, and said so."""
+"""Pulls or cells that a page draws; of more, an even sample is drawn, and the caption says so."""
 
 
 @dataclass
 class Draft:
-    """A report under way.
+    """A report in progress.
 
     Attributes:
         tables: all tables.
         clusters: recorded clusters, by run and size.
-        data: columns by name, for the figures; sections add what they draw.
+        data: data sets by name; sections add what their figures draw.
     """
 
     tables: Tables
@@ -28,23 +28,23 @@ class Draft:
 
     @property
     def labels(self) -> list[str]:
-        """Names of the clusters, in their order."""
+        """Labels of the clusters, in order."""
         return [cluster.label for cluster in self.clusters]
 
     @property
     def mark(self) -> str:
-        """What was not measured, over all clusters; empty if all of it was measured."""
+        """What was not measured, over all clusters; empty if everything was measured."""
         kinds = sorted({cluster.provenance for cluster in self.clusters})
         if kinds in ([], ["measured"]):
             return ""
         if "measured" in kinds:
             rest = "; ".join(kind for kind in kinds if kind != "measured")
-            return f"measured and not measured mixed, {rest}"
+            return f"mixed: measured, and {rest}"
         return "; ".join(kinds)
 
     @property
     def size_title(self) -> str:
-        """Of an axis of sizes that the tags claim, which rehearsed images do not hold."""
+        """Title of an axis of image sizes by tag; rehearsed images hold a fraction of that."""
         scales = sorted({recording.scale for recording in self.tables.recordings})
         if scales in ([], [1.0]):
             return "image size (GB, unpacked)"
@@ -52,14 +52,14 @@ class Draft:
         return f"image size by its tag (GB; rehearsed images held {held} of it)"
 
     def columns(self, query: str, values: Sequence[Any] = ()) -> Columns:
-        """A query's result by column; `values` are bound to its question marks."""
+        """Return a query's result by column; `values` are bound to its question marks."""
         result = self.tables.database.execute(query, list(values))
         names = [column[0] for column in result.description or ()]
         rows = result.fetchall()
         return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
     def counted(self, cluster: Cluster | None = None) -> str:
-        """Give n and exclusions, for a caption: of one cluster or of all."""
+        """Return n and exclusions for a caption, of one cluster or of all."""
         where = "WHERE run = ? AND stack = ?" if cluster else ""
         values = [cluster.run, cluster.stack] if cluster else []
         rows = self.tables.database.execute(
@@ -74,13 +74,13 @@ class Draft:
 
 
 def mark_of(cluster: Cluster) -> str:
-    """What was not measured in a cluster; empty if it was measured."""
+    """Return what was not measured in a cluster; empty if it was measured."""
     return "" if cluster.measured else cluster.provenance
 
 
 def make_table(
     caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], mark: str = ""
 ) -> PageTable:
-    """A table of the page; a name that ends in '#' heads a column of numbers."""
+    """Return a table of the page; a header that ends in '#' is that of a column of numbers."""
     header = [Header(name.rstrip("#"), number=name.endswith("#")) for name in names]
     return PageTable(caption, header, rows, mark)

@@ -1,4 +1,4 @@
-"""The report's sections on what happened in the runs: timeline, wall time, machines."""
+"""The report's sections on the runs: timeline, wall time, machines."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from analysis.show.run_charts import machine_points, timeline, wall_bars
 
 
 def timelines(draft: Draft) -> Section:
-    """What each node did, a figure a cluster."""
+    """Return the section with a timeline for each cluster."""
     figures = []
     for number, cluster in enumerate(draft.clusters):
         name = f"cells-{number}"
@@ -24,7 +24,7 @@ def timelines(draft: Draft) -> Section:
         figures.append(
             Figure(
                 f"timeline-{number}",
-                f"What each node did: {cluster.label}",
+                f"Timeline of each node: {cluster.label}",
                 timeline(name, nodes, mark_of(cluster)),
                 [name],
                 f"{drawn:,} cells with a recorded pull. {draft.counted(cluster)}",
@@ -35,14 +35,13 @@ def timelines(draft: Draft) -> Section:
         )
     text = (
         "Each node is a row. Waiting: from the binding of the pod to the start of its pull; "
-        "starting: from the end of the pull to the start of the container; settling: until it had "
-        "ended, beyond its program's own time (in a foreign recording: from its start until the "
-        "Job was complete). Where nothing is drawn, the node waited for the others."
+        "starting: from the end of the pull to the start of the container; container: its program; "
+        "settling: from the end of the program to the end of the container (in a foreign "
+        "recording: from the start of the container until the Job was complete). In blank periods "
+        "the node waited for other nodes."
     )
     if not figures:
-        return Section(
-            "timeline", "Timeline", ["No pull was recorded that could be placed in time."]
-        )
+        return Section("timeline", "Timeline", ["No pull with a known time was recorded."])
     return Section("timeline", "Timeline", [text], figures=figures, choice_label="Cluster")
 
 
@@ -53,33 +52,33 @@ def _cells(draft: Draft, cluster: Cluster) -> Columns:
 
 
 _WALL_TEXT = (
-    "Every second has one part, on the path of each trial's last node, since nobody waits for the "
-    "others. Removal: taking images from the nodes before a trial. Control plane: making the Job's "
-    "pods, binding them, telling the runner of the end. Start: the kubelet's work before and after "
-    "the pull. Container: its program's own time. Settling: what it took beyond that, until it had "
-    "ended (in a foreign recording until its Job was complete), while the disk worked off the "
-    "pull. Runner: what the runner waited or did itself. Unexplained: no evidence says."
+    "Every second is assigned to one part, on the path of each trial's slowest node. Removal: "
+    "removing images from the nodes before a trial. Control plane: creating the Job's pods, "
+    "binding them, reporting their end. Start: the kubelet's work before and after the pull. "
+    "Container: its program. Settling: from the end of the program to the end of the container (in "
+    "a foreign recording until its Job was complete), while the disk still writes what was pulled. "
+    "Runner: the runner's own work and waits. Unexplained: no evidence."
 )
 
 
 def wall_time(draft: Draft) -> Section:
-    """Where the wall time went, by cluster, by trial, and by phase."""
+    """Return the section on wall time by cluster, trial and phase."""
     clusters = [cluster for cluster in draft.clusters if cluster.time.total_s > 0]
     if not clusters:
-        return Section("wall", "Where the wall time went", ["No trial has a begin and an end."])
+        return Section("wall", "Wall time", ["No trial has both a start and an end."])
     together = [(c.label, c.time.parts, c.time.total_s) for c in clusters]
     figures = [
         _wall_figure(
-            draft, "wall-time", "Wall time by what it went to", together, caption=_told(clusters)
+            draft, "wall-time", "Wall time breakdown", together, caption=_explained(clusters)
         ),
         *(
             _wall_figure(
                 draft,
                 f"trials-{number}",
-                f"Trial by trial: {cluster.label}",
+                f"Wall time of each trial: {cluster.label}",
                 [(_trial_name(t), t.parts, t.total_s) for t in cluster.trials],
                 caption=f"n = {counted(len(cluster.trials), 'trial')}, each from the end of the "
-                "one before to its own.",
+                "previous one to its own end.",
                 cluster=cluster,
             )
             for number, cluster in enumerate(clusters)
@@ -89,23 +88,22 @@ def wall_time(draft: Draft) -> Section:
     tables = _phases(draft)
     return Section(
         "wall",
-        "Where the wall time went",
+        "Wall time",
         [_WALL_TEXT, *_faster_clock(clusters)],
         figures=figures,
         tables=tables,
-        choice_label="Trials of",
+        choice_label="Cluster",
     )
 
 
-def _told(clusters: Sequence[Cluster]) -> str:
+def _explained(clusters: Sequence[Cluster]) -> str:
     trials = sum(len(cluster.trials) for cluster in clusters)
     least = min(clusters, key=lambda cluster: cluster.time.explained)
     text = f"n = {counted(trials, 'trial')}. Explained: {least.time.explained:.1%}"
-    text += f" of {least.label}, the least. " if len(clusters) > 1 else ". "
-    foreign = sum(not cluster.own for cluster in clusters)
-    if foreign:
-        text += "Of foreign recordings trials alone are known; pauses of more than a minute between"
-        text += " them do not count."
+    text += f" (minimum, {least.label}). " if len(clusters) > 1 else ". "
+    if any(not cluster.own for cluster in clusters):
+        text += "For foreign recordings only the trials are known; pauses of more than a minute "
+        text += "between trials are not counted."
     return text.strip()
 
 
@@ -113,7 +111,7 @@ def _faster_clock(clusters: Sequence[Cluster]) -> list[str]:
     fast = [c for c in clusters if abs(c.time.total_s - c.time.clock_s) > 1]
     return [
         f"By the clock {c.label} took {c.time.clock_s:.0f} s: its simulated nodes ran faster than "
-        f"that, and their time stands for as many times more, {c.time.total_s:.0f} s in all."
+        f"the clock, and their time is scaled to {c.time.total_s:.0f} s in total."
         for c in fast
     ]
 
@@ -152,8 +150,8 @@ def _wall_figure(
     }
     mark = mark_of(cluster) if cluster else draft.mark
     table = make_table(
-        "Seconds by what they went to",
-        ("Of", "Together (s)#", *(f"{part} (s)#" for part in parts)),
+        "Wall time breakdown",
+        ("Bar", "Total (s)#", *(f"{part} (s)#" for part in parts)),
         [
             [name, f"{total:.1f}", *(f"{seconds[part]:.1f}" for part in parts)]
             for name, (_, seconds, total) in zip(names, rows, strict=True)
@@ -166,17 +164,17 @@ def _wall_figure(
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names that are told apart: a second one of a kind gets its number."""
+    """Make names unique: a second one of a kind gets a number."""
     seen: Counter[str] = Counter()
-    told = []
+    unique = []
     for name in names:
         seen[name] += 1
-        told.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return told
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique
 
 
 def _phases(draft: Draft) -> list[PageTable]:
-    """The phases of this project's own runs with what was waited for, by the runner's clock."""
+    """Return the phases of this project's runs with their waits, by the runner's clock."""
     rows = []
     for recording in draft.tables.recordings:
         for phase in recording.folder.phases if recording.folder else ():
@@ -188,12 +186,12 @@ def _phases(draft: Draft) -> list[PageTable]:
                  f"{(step.ended_at - step.started_at).total_seconds():.1f}", ""]
                 for step in phase.steps
             ]  # fmt: skip
-    names = ("Run", "Phase, and what it waited for", "Took (s)#", "Error")
+    names = ("Run", "Phase, and its waits", "Duration (s)#", "Error")
     return [make_table("Wall time of each phase", names, rows, draft.mark)] if rows else []
 
 
 def machines(draft: Draft) -> list[Section]:
-    """Time against price, where one study ran on machines of several types."""
+    """Return the section on time and price, if one study ran on several machine types."""
     rows = priced_alike(draft.clusters)
     if not rows:
         return []
@@ -211,11 +209,11 @@ def machines(draft: Draft) -> list[Section]:
     )
     figure = Figure(
         "machine-points",
-        "Machine types: time against price",
+        "Machine types: time and price",
         machine_points(draft.mark),
         ["machines"],
         f"n = {len(rows)} clusters. List prices on demand, us-central1; lower left is better.",
         provenance=draft.mark,
         table=table,
     )
-    return [Section("machines", "Machine types and their price", figures=[figure])]
+    return [Section("machines", "Machine types and price", figures=[figure])]

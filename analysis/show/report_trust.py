@@ -1,8 +1,8 @@
-"""The report's sections on which numbers count: cells by status, and the audit."""
+"""The report's sections on validity: cells by status, and the audit."""
 
 from dataclasses import replace
 
-from analysis.judge.audit import GRADE_RULE, Audit
+from analysis.ask.audit import GRADE_RULE, Audit
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import Draft, make_table
 from analysis.show.run_charts import STATUS_COLOURS, status_bars
@@ -11,23 +11,23 @@ _MOST_REASONS = 200
 
 
 def validity(draft: Draft) -> Section:
-    """Valid and excluded cells, with reasons."""
+    """Return the section on valid and excluded cells."""
     statuses = draft.data["statuses"] = draft.columns("""
         SELECT cluster, status, count(*) AS cells FROM cells JOIN cluster USING (run, stack)
         GROUP BY ALL ORDER BY ALL
     """)
     if not statuses["cells"]:
-        return Section("validity", "Which numbers count", ["There are no cells to judge."])
+        return Section("validity", "Valid cells", ["There are no cells."])
     order = list(STATUS_COLOURS)
     statuses["rank"] = [order.index(status) for status in statuses["status"]]
     table = _reasons(draft)
     text = (
-        "A cell is one image on one node. It is valid on evidence of exactly one real pull that "
-        "was begun and ended there; any other cell is excluded, with the reason."
+        "A cell is one image on one node. It is valid if there is evidence of exactly one real "
+        "pull on that node, with start and end; every other cell is excluded, with the reason."
     )
     figure = Figure(
         "statuses",
-        "Cells by what became of them",
+        "Outcome of each cell",
         status_bars(draft.labels, [s for s in order if s in statuses["status"]], draft.mark),
         ["statuses"],
         draft.counted(),
@@ -35,7 +35,7 @@ def validity(draft: Draft) -> Section:
     )
     return Section(
         "validity",
-        "Which numbers count",
+        "Valid cells",
         [text],
         figures=[figure],
         tables=[table] if table.rows else [],
@@ -50,16 +50,16 @@ def _reasons(draft: Draft) -> PageTable:
         ORDER BY run, cells.nodes, cluster, n DESC, status, reason LIMIT {_MOST_REASONS}
     """)
     body = [[r["cluster"], r["status"], r["reason"], f"{r['n']:,}", r["node"]] for r in rows]
-    caption = "Why cells are excluded; cells.csv has a row for each of them"
-    names = ("Cluster", "Status", "Reason", "Cells#", "For example on node")
+    caption = "Why cells are excluded; cells.csv has a row for each cell"
+    names = ("Cluster", "Status", "Reason", "Cells#", "Example node")
     return make_table(caption, names, body, draft.mark)
 
 
 def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Section:
-    """Grades and findings; `in_full` never folds the findings."""
+    """Return the section with grades and findings; `in_full` never folds the findings."""
     grades = make_table(
         "Grade of each recording",
-        ("Recording", "Grade", "Valid cells#", "Findings that spoil numbers#", "that weaken them#"),
+        ("Recording", "Grade", "Valid cells#", "Findings: spoils#", "Findings: weakens#"),
         [
             [
                 one.label,
@@ -73,8 +73,8 @@ def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Sect
         draft.mark,
     )
     findings = make_table(
-        "What was found",
-        ("Recording", "Finding", "Weight", "What it means"),
+        "Findings: spoils = numbers are wrong or missing, weakens = they may be",
+        ("Recording", "Finding", "Severity", "Meaning"),
         [
             [one.label, finding.kind, finding.severity, finding.text]
             for one in audits
@@ -85,24 +85,24 @@ def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Sect
     shown = [grades, replace(findings, open=in_full), _evidence(draft), _gaps(draft), _marks(draft)]
     return Section(
         "audit",
-        "How far the recordings can be trusted",
+        "Quality of the recordings",
         [GRADE_RULE, *_several_clusters(draft)],
         tables=[table for table in shown if table.rows],
     )
 
 
 def _several_clusters(draft: Draft) -> list[str]:
-    """A run that was resumed on another cluster has cells of both."""
+    """Report runs that were resumed on another cluster."""
     return [
-        f"The cells of {recording.run} are from {len(recording.folder.clusters)} clusters, since "
-        "the run was resumed: what differs between its trials may differ between these."
+        f"The cells of {recording.run} come from {len(recording.folder.clusters)} clusters, since "
+        "the run was resumed: differences between its trials may be differences between clusters."
         for recording in draft.tables.recordings
         if recording.folder and len(recording.folder.clusters) > 1
     ]
 
 
 def _evidence(draft: Draft) -> PageTable:
-    """What each source saw of the events of this project's own runs."""
+    """Return the table of events by source, for runs of this project."""
     rows = []
     for recording in draft.tables.recordings:
         for one in recording.folder.evidence if recording.folder else ():
@@ -120,35 +120,35 @@ def _evidence(draft: Draft) -> PageTable:
                 for source, count in sorted(one.sources.items())
             ]
     names = ("Run", "Attempt#", "Source", "Seen#", "Lost#", "Repeated#", "Gaps#", "Log complete",
-             "Seen by none#", "Clocks that differ")  # fmt: skip
+             "Seen by no source#", "Clock offsets")  # fmt: skip
     return make_table("Events of the trials' pods, by source", names, rows, draft.mark)
 
 
 def _gaps(draft: Draft) -> PageTable:
-    """Stretches of time in which a source may have missed events."""
+    """Return the table of periods in which a source may have missed events."""
     rows = [
         [
             recording.run,
             gap.source.value,
             f"{gap.since:%Y-%m-%d %H:%M:%S}",
             f"{(gap.until - gap.since).total_seconds():.1f}",
-            "nothing, it went on where it was cut" if gap.recovered else "perhaps",
+            "no, it resumed where it stopped" if gap.recovered else "possible",
             gap.reason,
         ]
         for recording in draft.tables.recordings
         for gap in (recording.folder.gaps if recording.folder else ())
     ]
-    names = ("Run", "Source", "Since (UTC)", "For (s)#", "Missed", "Reason")
-    return make_table("Gaps in what the sources saw", names, rows, draft.mark)
+    names = ("Run", "Source", "Start (UTC)", "Duration (s)#", "Events missed", "Reason")
+    return make_table("Gaps in the event sources", names, rows, draft.mark)
 
 
 def _marks(draft: Draft) -> PageTable:
-    """What touched cells without excluding them."""
+    """Return the table of marks: what affected cells without excluding them."""
     rows = draft.tables.rows(f"""
         SELECT cluster, marks, status, count(*) AS n, min(node) AS node
         FROM cells JOIN cluster USING (run, stack) WHERE marks <> ''
         GROUP BY ALL ORDER BY n DESC, cluster, marks, status LIMIT {_MOST_REASONS}
     """)
     body = [[r["cluster"], r["marks"], r["status"], f"{r['n']:,}", r["node"]] for r in rows]
-    names = ("Cluster", "Mark", "Status", "Cells#", "For example on node")
-    return make_table("Marks on cells, which exclude none", names, body, draft.mark)
+    names = ("Cluster", "Mark", "Status", "Cells#", "Example node")
+    return make_table("Marks on cells; a mark does not exclude a cell", names, body, draft.mark)

@@ -1,6 +1,6 @@
-"""Interactive plots of what happened in a run: timeline, nodes, statuses, wall time, phases.
+"""Interactive plots of a run: timeline, nodes, statuses, wall time, machines.
 
-Vega-Lite specifications as charts.py's, which has their colours.
+Vega-Lite specifications as in charts.py, which also has their colours and conventions.
 """
 
 from collections.abc import Sequence
@@ -28,23 +28,26 @@ PHASES = (
     ("container", "started", "ran", "var(--run)"),
     ("settling", "ran", "finished", "var(--settle)"),
 )
-"""Parts of a cell on the timeline: name, from, to, colour."""
+"""Parts of a cell on the timeline: name, columns of start and end, colour."""
 
 _BAR = 34
 """Pixels of a bar with its gap."""
 
 _LABEL_PIXELS = 10
-"""A row that is not higher than this has no label."""
+"""A row must be higher than this to have a label."""
 
 
 def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
-    """Every node a row; what it did from second to second. Dataset with a column a moment."""
+    """Plot the parts of all cells over time, a row per node.
+
+    Data set `data` has the columns of study_data.timeline_of.
+    """
     step = max(3, min(20, 640 // max(1, len(nodes))))
-    told = [
-        {"field": "part", "title": "doing"},
+    tooltip = [
+        {"field": "part", "title": "part"},
         {"field": "node", "title": "node"},
         {"field": "image", "title": "image"},
-        {"field": "status", "title": "cell"},
+        {"field": "status", "title": "status"},
         {"field": "waiting_s", "title": "waiting (s)", "format": ".2f"},
         {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
     ]
@@ -67,15 +70,15 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
                 "x": {
                     "field": begin,
                     "type": "quantitative",
-                    "title": "since the first pod was bound (s)",
+                    "title": "time since the first pod was bound (s)",
                 },
                 "x2": {"field": end},
                 "y": _node_axis(nodes, step),
                 "color": colour | {"field": "part"},
-                "tooltip": told,
+                "tooltip": tooltip,
             },
         }
-        # A Job may be complete only when the next image's turn has begun: settling lies below.
+        # A Job may complete after the next image's trial has started: settling is drawn below.
         for name, begin, end, _ in reversed(PHASES)
     ]
     return {
@@ -86,9 +89,9 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
 
 
 def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
-    """Nodes by images: a pull against the image's median. The timeline's dataset."""
+    """Plot each pull relative to its image's median, nodes by images; data set of the timeline."""
     step = max(3, min(20, 640 // max(1, len(nodes))))
-    few = len(images) <= 40  # noqa: PLR2004 (labels that fit beside each other)
+    few = len(images) <= 40  # noqa: PLR2004 (labels that fit next to each other)
     x = {"field": "image", "type": "nominal", "sort": list(images), "title": "image",
          "axis": {"labels": few, "ticks": few, "labelAngle": -55, "labelLimit": 130,
                   "domain": False}}  # fmt: skip
@@ -100,23 +103,23 @@ def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance:
                 "data": {"name": data},
                 "transform": [
                     {"filter": "isValid(datum.pull_s)"},
-                    {"joinaggregate": [{"op": "median", "field": "pull_s", "as": "middle"}],
+                    {"joinaggregate": [{"op": "median", "field": "pull_s", "as": "median"}],
                      "groupby": ["image"]},
-                    {"calculate": "datum.pull_s / datum.middle", "as": "relative"},
+                    {"calculate": "datum.pull_s / datum.median", "as": "relative"},
                 ],
                 "mark": {"type": "rect"},
                 "encoding": {
                     "x": x,
                     "y": _node_axis(nodes, step),
                     "color": {"field": "relative", "type": "quantitative",
-                              "title": "of the image's median", "legend": {"format": ".0%"},
+                              "title": "pull / image's median", "legend": {"format": ".0%"},
                               "scale": {"scheme": "purpleorange", "domainMid": 1,
                                         "reverse": False}},
                     "tooltip": [
                         {"field": "node"}, {"field": "image"},
                         {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
-                        {"field": "relative", "title": "of the median", "format": ".1%"},
-                        {"field": "status", "title": "cell"},
+                        {"field": "relative", "title": "pull / median", "format": ".1%"},
+                        {"field": "status", "title": "status"},
                     ],
                 },
             },
@@ -125,7 +128,7 @@ def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance:
     }  # fmt: skip
 
 
-# Nodes of a pool differ in the last parts of their names.
+# Names of nodes of a pool differ in their last parts.
 _NODE_LABEL = "join(slice(split(datum.label, '-'), -2), '-')"
 
 
@@ -143,7 +146,7 @@ def _node_axis(nodes: Sequence[str], step: int) -> Spec:
 
 
 def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: str) -> Spec:
-    """Cells by status, a bar a cluster; dataset `statuses` (cluster, status, cells)."""
+    """Plot cells by status, a bar per cluster; data set `statuses` (cluster, status, cells)."""
     return {
         "width": "container",
         "height": _BAR * len(clusters),
@@ -199,11 +202,11 @@ PART_COLOURS = {
     "teardown": "var(--s7)",
     "unexplained": "var(--excluded)",
 }
-"""Of the parts of the wall time (wall_time.PARTS)."""
+"""Colours of the parts of the wall time (wall_time.PARTS)."""
 
 
 def wall_bars(data: str, rows: Sequence[str], parts: Sequence[str], provenance: str) -> Spec:
-    """What the wall time went to, a bar a row; dataset with row, part, seconds, share, rank."""
+    """Plot the wall time breakdown, a bar per row; data set: row, part, seconds, share, rank."""
     step = max(9, min(_BAR, 900 // max(1, len(rows))))
     labels = {"labelLimit": 190} if step > _LABEL_PIXELS else {"labels": False, "ticks": False}
     return {
@@ -222,7 +225,7 @@ def wall_bars(data: str, rows: Sequence[str], parts: Sequence[str], provenance: 
                                         "range": [PART_COLOURS[part] for part in parts]},
                               "legend": {"orient": "top", "columns": 6}},
                     "order": {"field": "rank", "type": "quantitative"},
-                    "tooltip": [{"field": "row", "title": "of"}, {"field": "part"},
+                    "tooltip": [{"field": "row", "title": "bar"}, {"field": "part"},
                                 {"field": "seconds", "format": ".2f"},
                                 {"field": "share", "format": ".1%"}],
                 },
@@ -233,14 +236,14 @@ def wall_bars(data: str, rows: Sequence[str], parts: Sequence[str], provenance: 
 
 
 def machine_points(provenance: str) -> Spec:
-    """Time against price of equal studies; dataset `machines` (cluster, machine, minutes, usd)."""
+    """Plot time and price of equal studies; data set `machines`: cluster, machine, minutes, usd."""
     x = {"field": "minutes", "type": "quantitative", "title": "wall time of the study (minutes)",
          "scale": {"zero": True}}  # fmt: skip
     y = {"field": "usd", "type": "quantitative", "title": "price of the nodes (USD)",
          "scale": {"zero": True}}  # fmt: skip
     data = {"name": "machines"}
     text = {"type": "text", "align": "right", "dx": -10, "color": "var(--ink)"}
-    told = [
+    tooltip = [
         {"field": "cluster"},
         {"field": "machine"},
         {"field": "minutes", "format": ".1f"},
@@ -253,7 +256,7 @@ def machine_points(provenance: str) -> Spec:
             {
                 "data": data,
                 "mark": {"type": "point", "filled": True, "size": 110, "color": "var(--pull)"},
-                "encoding": {"x": x, "y": y, "tooltip": told},
+                "encoding": {"x": x, "y": y, "tooltip": tooltip},
             },
             {
                 "data": data,

@@ -4,11 +4,11 @@ from images.make.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
 """
 
+from images.make.base import find_base
 from images.make.layer_stream import OnBytes
 from images.make.plan import BUSYBOX, Compression, Media, plan_image
 from images.make.push import BuiltImage, push_plan
 from images.registry.client import Registry
-from images.registry.inherit import find_base
 from images.registry.reference import Target
 from schema.image_tag import ImageTag
 

@@ -12,16 +12,16 @@ from functools import partial
 from threading import Event
 
 from images.errors import BadImageError, DigestError, PlanError, TagExistsError
+from images.make.base import copy_layer
 from images.make.busybox import Busybox, find_busybox
 from images.make.compression import compressor, compressor_name
 from images.make.journal import LayerRecord, layer_key, recall, remember
 from images.make.layer_stream import LayerStream, OnBytes
 from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
 from images.make.plan import Compression, ImagePlan, Media
+from images.make.remote import RemoteImage, find_remote
 from images.registry.client import Registry
-from images.registry.inherit import copy_layer
 from images.registry.reference import Target
-from images.registry.remote import RemoteImage, find_remote
 from images.registry.upload import mount_blob, upload_blob, upload_bytes
 
 RUN_NOTHING = ("/bin/true",)

@@ -73,7 +73,7 @@ def test_compare_and_its_exit_code(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     four, eight = study / "run1" / "4", study / "run1" / "8"
-    assert "all images alike" in run("compare", four, eight, "--out", tmp_path)
+    assert "all images" in run("compare", four, eight, "--out", tmp_path)
     passing = ("compare", four, eight, "--out", tmp_path, "--fail-if", "median slower by 50 %")
     run(*passing)
     code, text = failing(capsys, *passing[:-1], "max slower by 1 %")
@@ -108,12 +108,12 @@ def test_predict_takes_what_is_given_outright(study: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("tables", "nowhere"), "There is nothing at nowhere"),
-        (("audit", "nowhere"), "There is nothing at nowhere"),
-        (("compare", "nowhere", "nowhere"), "There is nothing at nowhere"),
+        (("tables", "nowhere"), "nowhere does not exist"),
+        (("audit", "nowhere"), "nowhere does not exist"),
+        (("compare", "nowhere", "nowhere"), "nowhere does not exist"),
         (("similarity", "nowhere"), "no file nowhere"),
-        (("compare", "a", "b", "--fail-if", "worse"), "is not understood"),
-        (("tables", "data.parquet"), "There is nothing at data.parquet"),
+        (("compare", "a", "b", "--fail-if", "worse"), "is not a condition"),
+        (("tables", "data.parquet"), "data.parquet does not exist"),
     ],
 )
 def test_a_mistake_ends_with_a_sentence_and_its_code(
@@ -129,7 +129,7 @@ def test_a_mistake_ends_with_a_sentence_and_its_code(
 def test_an_empty_folder(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = failing(capsys, command, tmp_path, "--out", tmp_path / "out")
     assert code == ExitCode.USAGE
-    assert "holds no file that could hold events" in text
+    assert "has no file that may contain events" in text
 
 
 @pytest.mark.parametrize("command", ["tables", "report", "audit", "plots"])
@@ -153,7 +153,7 @@ def test_predict_of_mixed_data_is_refused(
     write_run_folder(tmp_path, rehearsal=Rehearsal(nodes="simulated", scale=0.01))
     code, text = failing(capsys, "predict", tmp_path, "--image", "x/y:1", "--nodes", 4)
     assert code == ExitCode.USAGE
-    assert "would mean nothing" in text or "not known" in text
+    assert "is meaningless" in text or "unknown" in text
 
 
 def test_tables_without_a_pull_say_so(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_tables_without_a_pull_say_so(tmp_path: Path) -> None:
     path.write_text(lines(study_events(4)[:1]))
     result = CliRunner().invoke(app, ["tables", str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
-    assert "No pull of a study's image was recorded: its tables have no rows." in result.output
+    assert "No pull of a study image was recorded: the tables of pulls are empty." in result.output
 
 
 def test_unreadable_lines_are_mentioned(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_too_little_memory_is_a_sentence(
 
     monkeypatch.setattr("analysis.tables.derive_cells", full)
     with pytest.raises(
-        TooMuchError, match=r"need more memory than is allowed.*failed to allocate 16 MiB"
+        TooMuchError, match=r"need more memory or more space.*failed to allocate 16 MiB"
     ):
         tables_of([written / "events.parquet"], tmp_path / "out")
 

@@ -10,8 +10,8 @@ from images.make.build import build_image
 from images.make.manifest import MAKING
 from images.make.plan import Compression
 from images.make.push import BuiltImage
+from images.make.remote import read_remote
 from images.registry.client import Registry
-from images.registry.remote import read_remote
 from images.registry.upload import upload_bytes
 from images.verify import CheckedImage, verify_image
 from schema.image_tag import ImageTag, parse_tag

@@ -1,4 +1,4 @@
-// Draws the page's plots from the data in it, when they come into view, in the colours of the theme.
+// Draws the page's plots from its embedded data when they scroll into view, in the theme's colours.
 (() => {
   "use strict";
   const expand = (columns) => {
@@ -70,7 +70,7 @@
       });
       figure.dataset.drawn = "yes";
     } catch (error) {
-      plot.textContent = "This plot cannot be drawn here (" + error.message + "); its numbers are in the table below.";
+      plot.textContent = "This plot cannot be drawn (" + error.message + "); its numbers are in the table below.";
       figure.dataset.drawn = "failed";
     }
   };
@@ -84,7 +84,7 @@
     }
   }, { rootMargin: "300px" });
   document.querySelectorAll(".plot[data-spec]").forEach((plot) => observer.observe(plot));
-  // A plot in a hidden panel has no width: it is drawn anew when it is shown.
+  // A plot in a hidden panel has no width: it is redrawn when it is shown.
   const again = () => seen.forEach((plot) => {
     if (plot.offsetParent) draw(plot);
     else { seen.delete(plot); observer.unobserve(plot); observer.observe(plot); }

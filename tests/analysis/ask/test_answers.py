@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.ask.answers import all_answers, emptiest
-from analysis.ask.study_data import Cluster, load_clusters
-from analysis.ask.time_answers import CANNOT
-from analysis.show.page import Answer
+from analysis.ask.answer import NOT_TESTED, Answer
+from analysis.ask.answers import all_answers
+from analysis.ask.study_data import Cluster, emptiest, load_clusters
 from analysis.tables import open_tables
 from schema.run_records import Rehearsal
 from tests.analysis.recorded import IMAGES, Json, lines, study_events, write_run_folder, write_study
@@ -29,14 +28,14 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> list[Cluster]:
 
 def test_cluster_size(clusters: list[Cluster]) -> None:
     answer = asked(clusters, "size of the cluster")
-    assert answer.told
-    assert "for each doubling" in answer.fact
+    assert answer.answered
+    assert "per doubling of the nodes" in answer.fact
     assert "4, 8 and 16 nodes" in answer.detail
 
 
 def test_one_layer_count_cannot_tell_layers_from_size(clusters: list[Cluster]) -> None:
     answer = asked(clusters, "layers matter")
-    assert (answer.fact, answer.told) == (CANNOT, False)
+    assert (answer.fact, answer.answered) == (NOT_TESTED, False)
     assert "All images have 9 layers. Each GB takes 6." in answer.detail
 
 
@@ -47,14 +46,14 @@ def test_limits(clusters: list[Cluster]) -> None:
 
 def test_what_is_not_pulling(clusters: list[Cluster]) -> None:
     answer = asked(clusters, "not pulling")
-    assert answer.told
+    assert answer.answered
     assert "of the trials' time" in answer.fact
-    assert "From 4 to 16 nodes the same 3 images take" in answer.detail
+    assert "From 4 to 16 nodes, the total time of the same 3 images changes by" in answer.detail
 
 
 @pytest.mark.parametrize("word", ["faster machine", "registry", "streaming"])
 def test_what_was_not_varied_cannot_be_told(clusters: list[Cluster], word: str) -> None:
-    assert not asked(clusters, word).told
+    assert not asked(clusters, word).answered
 
 
 def write(folder: Path, events: list[Json]) -> None:
@@ -67,9 +66,9 @@ def test_two_machine_types(tmp_path: Path) -> None:
     write(tmp_path / "test" / "n1-standard-16", slow)
     write(tmp_path / "test" / "n1-standard-64", study_events(8, IMAGES))
     answer = asked(clusters_of(tmp_path), "faster machine")
-    assert answer.told
-    assert "n1-standard-64 is 1 times faster than n1-standard-16" in answer.fact
-    assert "3.99 times dearer" in answer.fact
+    assert answer.answered
+    assert "n1-standard-64 is 1 times as fast as n1-standard-16" in answer.fact
+    assert "costs 3.99 times as much" in answer.fact
 
 
 def test_two_registries(tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_two_registries(tmp_path: Path) -> None:
     write(tmp_path / "ghcr" / "8", study_events(8))
     write(tmp_path / "pkg" / "8", study_events(8, other))
     answer = asked(clusters_of(tmp_path), "registry")
-    assert answer.told
+    assert answer.answered
     assert "A pull from ghcr.io takes 1 times" in answer.fact
 
 
@@ -101,9 +100,9 @@ def test_streaming_by_pull_time_and_by_job_time(tmp_path: Path) -> None:
     write(tmp_path / "streaming" / "8", [*streamed, note])
     write(tmp_path / "without" / "8", plain)
     answer = asked(clusters_of(tmp_path), "streaming")
-    assert answer.told
-    assert "By pull time" in answer.fact
-    assert "by job time" in answer.fact
+    assert answer.answered
+    assert "Pull times are" in answer.fact
+    assert "; Job times" in answer.fact
 
 
 def test_measured_and_rehearsed_are_never_compared(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_measured_and_rehearsed_are_never_compared(tmp_path: Path) -> None:
     answers = all_answers(clusters_of(tmp_path / "m", run))
     sizes = [answer for answer in answers if "size of the cluster" in answer.question]
     assert [answer.provenance for answer in sizes] == ["", "simulated nodes"]
-    assert not any(answer.told for answer in sizes)
+    assert not any(answer.answered for answer in sizes)
 
 
 def test_no_pulls_at_all_give_answers_that_say_so(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_no_pulls_at_all_give_answers_that_say_so(tmp_path: Path) -> None:
     path.write_text(lines(study_events(4)[:1]))
     answers = all_answers(clusters_of(path))
     assert len(answers) == 7
-    assert not any(answer.told for answer in answers)
+    assert not any(answer.answered for answer in answers)
 
 
 def test_images_that_are_almost_empty_are_found(clusters: list[Cluster]) -> None:
@@ -140,13 +139,13 @@ def test_the_dearer_machine_of_the_original_study(chonks: Path) -> None:
     # By its own stopwatch 1.0285 times faster and 3.87 times dearer: that counted a loop on the
     # cheaper machine in which six of the 71 images were on the nodes already.
     answer = asked(clusters_of(chonks / "pulling-test" / "test"), "faster machine")
-    assert "1.07 times faster" in answer.fact
-    assert "3.72 times dearer" in answer.fact
+    assert "1.07 times as fast" in answer.fact
+    assert "costs 3.72 times as much" in answer.fact
     assert "the same 71 images" in answer.detail
 
 
 def test_layers_in_the_original_study(chonks: Path) -> None:
     answer = asked(clusters_of(chonks / "pulling-test" / "run1"), "layers matter")
-    assert answer.told
+    assert answer.answered
     assert "Each GB takes 7.60 (7.43 … 7.94) s" in answer.fact
     assert "Fitted to medians of valid cells" in answer.detail

@@ -16,6 +16,7 @@ from analysis.ask.compare import (
 )
 from analysis.ask.effects import Effect
 from analysis.ask.study_data import Cluster
+from analysis.show.comparison_plots import write_comparison_plot
 from schema.run_records import Rehearsal
 from tests.analysis.ask.test_answers import clusters_of, write
 from tests.analysis.recorded import IMAGES, study_events, write_run_folder, write_study
@@ -64,7 +65,7 @@ def test_a_thing_compared_with_itself_does_not_differ(
 
 def test_table_plot_and_text(sides: tuple[list[Cluster], list[Cluster]], tmp_path: Path) -> None:
     found = compare(*sides)
-    paths = write_comparison(found, tmp_path)
+    paths = [write_comparison(found, tmp_path), *write_comparison_plot(found, tmp_path)]
     assert [path.name for path in paths] == ["compare.csv", "compare.svg", "compare.png"]
     rows = paths[0].read_text().splitlines()
     assert rows[0].startswith("tag,nodes_a,nodes_b,median_a_s,median_b_s,ratio,ratio_low")
@@ -119,7 +120,7 @@ def test_two_registries_in_one_recording(tmp_path: Path) -> None:
 def test_measured_and_simulated_are_compared_only_if_asked(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=1))
     measured = clusters_of(write_study(tmp_path / "m", (4,)))
-    with pytest.raises(CompareError, match=r"is measured and simulated nodes.*\n.*--mixed"):
+    with pytest.raises(CompareError, match=r"are measured and simulated nodes.*\n.*--mixed"):
         compare(measured, clusters_of(run))
     found = compare(measured, clusters_of(run), mixed=True)
     assert found.provenance == "measured and simulated nodes"
@@ -146,7 +147,7 @@ def test_simulated_nodes_of_another_speed_are_of_one_kind(tmp_path: Path) -> Non
 def test_a_condition_that_no_image_can_meet_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a" / "2", study_events(2))
     found = compare(clusters_of(tmp_path / "a"), clusters_of(tmp_path / "a"))
-    with pytest.raises(CompareError, match="--fail-if can judge nothing"):
+    with pytest.raises(CompareError, match="--fail-if cannot be evaluated"):
         judge(found, Condition("median", slower=True, percent=10))
 
 

@@ -55,5 +55,5 @@ def test_a_registry_is_asked_for_any_other_image(
 
 
 def test_an_image_that_no_registry_knows_is_told(registry: LocalRegistry) -> None:
-    with pytest.raises(UnknownImageError, match=r"are not known: .*404"):
+    with pytest.raises(UnknownImageError, match=r"are unknown: .*404"):
         find_image(f"{registry.name}/none:x", [], None)

@@ -17,7 +17,7 @@ from analysis.ask.similarity import (
     write_similarities,
 )
 from analysis.read.manifests import ManifestError, read_all, read_manifests
-from analysis.show.similarity_plots import write_similarity_plots
+from analysis.show.comparison_plots import write_similarity_plots
 from schema.run_records import Rehearsal
 from tests.analysis.recorded import Json, write_run_folder
 
@@ -73,8 +73,8 @@ def test_the_plan_of_a_run(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "is not JSON"),
-        ("[]", "holds no manifests"),
-        ('{"manifests": {}}', "holds no manifests"),
+        ("[]", "has no manifests"),
+        ('{"manifests": {}}', "has no manifests"),
     ],
 )
 def test_a_file_without_manifests(tmp_path: Path, text: str, said: str) -> None:

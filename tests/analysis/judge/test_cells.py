@@ -103,7 +103,7 @@ def test_pulling_without_an_end(cells: Cells) -> None:
     found = cells(pull_events(pod(), IMAGE, START, 7.1)[:2])["node-a"]
     assert (found["status"], found["reason"]) == (
         "missing-events",
-        "Pulling was recorded and no end of the pull",
+        "Pulling was recorded but no end of the pull",
     )
 
 
@@ -111,7 +111,7 @@ def test_pulled_without_its_pulling_begins_at_its_end_less_its_duration(cells: C
     events = [e for e in pull_events(pod(), IMAGE, START, 7.1) if e["reason"] != "Pulling"]
     found = cells(events)["node-a"]
     assert found["status"] == "missing-events"
-    assert found["reason"] == "Pulled was recorded without its Pulling"
+    assert found["reason"] == "Pulled was recorded without Pulling"
     assert found["pulling_s"] == pytest.approx(7.1)
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.judge.trial_moments import Moments, own_seconds
+from analysis.judge.trial_moments import Moments
 from analysis.judge.wall_time import PARTS, WallTime, account, lines, run_wall_time
+from analysis.read.read_records import own_seconds
 from schema.run_records import (
     CellPhases,
     CellRecord,
@@ -314,7 +315,7 @@ def test_nothing_recorded_is_no_time_and_no_division_by_zero(record: RunRecord) 
     time = run_wall_time(record, (), (), ())
 
     assert (time.clock_s, time.total_s, time.explained) == (0, 0, 1)
-    assert "together" in lines(time)[-1]
+    assert "total" in lines(time)[-1]
 
 
 def test_time_of_a_faster_node_counts_as_many_times_and_no_other(record: RunRecord) -> None:
@@ -472,5 +473,5 @@ def test_lines_name_every_part_that_took_time_and_every_trial(record: RunRecord)
 
     assert [line.split()[0] for line in text[1:5]] == ["preflight", "provision", "prepare",
                                                        "control"]  # fmt: skip
-    assert "100.0% explained" in next(line for line in text if line.startswith("together"))
+    assert "100.0% explained" in next(line for line in text if line.startswith("total"))
     assert sum("9-layers" in line for line in text) == 2

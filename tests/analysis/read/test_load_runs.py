@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.judge.audit import audit
+from analysis.ask.audit import audit
 from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.provenance import describe_rehearsal, kind_of
 from analysis.read.read_records import DamagedRunError
@@ -140,12 +140,12 @@ def test_a_broken_run_record_says_how_to_read_the_events(tmp_path: Path) -> None
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(NothingRecordedError, match="There is nothing at"):
+    with pytest.raises(NothingRecordedError, match="does not exist"):
         find_recordings([tmp_path / "none"])
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(NothingRecordedError, match="holds no file that could hold events"):
+    with pytest.raises(NothingRecordedError, match="has no file that may contain events"):
         find_recordings([tmp_path])
 
 
@@ -160,14 +160,11 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         ),
         (
             Rehearsal(nodes="simulated", scale=1, speed=20, faults=("a:x=1", "b", "a:x=2")),
-            (
-                "simulated nodes (20 times as fast as the clock; "
-                "with faults that were asked for: a, b)"
-            ),
+            ("simulated nodes (20 times as fast as the clock; with injected faults: a, b)"),
         ),
         (
             Rehearsal(nodes="real", scale=1, faults=("a", "b", "c", "d", "e")),
-            "rehearsed on one machine (with faults that were asked for: a, b, c and 2 more)",
+            "rehearsed on one machine (with injected faults: a, b, c and 2 more)",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_truncated_gzip_gives_what_it_has(tmp_path: Path) -> None:
     found, notes = read_text(tmp_path, data[: len(data) // 2])
     assert len(found) > 10
     assert notes.total("unreadable") >= 1
-    assert any("cut off or damaged" in note.detail for note in notes.listed)
+    assert any("truncated or damaged" in note.detail for note in notes.listed)
 
 
 def test_null_times_and_microsecond_event_time(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What is wrong with a recorded study: findings with counts, and a grade for each recording.
 
-Looks for what measured studies were found to suffer from (docs/method.md). It judges evidence, not
-people: a finding says how many, of how many, and what it spoils.
+The checks look for defects that were found in measured studies (docs/method.md). A finding gives
+a count, a total and its consequence.
 """
 
 import csv
@@ -9,21 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.ask.audit_checks import Finding, Row, confounded, found, lost_events
 from analysis.ask.study_data import Cluster, load_clusters
-from analysis.judge.audit_checks import Finding, Row, confounded, found, lost_events
 from analysis.tables import OutputError, Tables
 
 GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
-"""Shares of valid cells from which on a recording has A, B, C, D."""
+"""Least shares of valid cells for the grades A, B, C, D."""
 
 _WAITED_S = 1.0
 _LOST_SHARE = 0.01
 
 GRADE_RULE = (
-    "A: at least 95 % of the cells are valid; B 80 %, C 60 %, D 30 %, F below. One grade less "
-    "where more than 1 % of the events of the study's pods were lost, and one less "
-    "where images came in the order of their size without repetition."
+    "A: at least 95 % of the cells are valid; B: 80 %, C: 60 %, D: 30 %, F: fewer. One grade lower "
+    "if more than 1 % of the events of the study's pods were lost, and one lower if images were "
+    "pulled in order of size without repetition."
 )
 
 
@@ -81,7 +81,7 @@ named AS (
         AND (rec, job_uid) IN (SELECT (rec, job_uid) FROM studied_pull WHERE job_uid <> '')
     GROUP BY ALL
 ),
-completions AS (  -- of a Job whose last pods left no event, what is usual for its cluster's Jobs
+completions AS (  -- the last pods of a Job may have no event: use what is usual for the cluster
     SELECT rec, sum(greatest(pods, usual)) AS pods
     FROM named JOIN (SELECT rec, mode(pods) AS usual FROM named GROUP BY rec) USING (rec)
     GROUP BY rec
@@ -122,7 +122,7 @@ trouble AS (
 ),
 judged AS (
     SELECT rec, count(*) AS cells, count(*) FILTER (status = 'valid') AS valid,
-        -- One image whose Job ran twice by mistake is no study with repetitions.
+        -- One image whose Job ran twice by mistake does not make a study with repetitions.
         count(DISTINCT (image, repetition)) / count(DISTINCT image) AS repetitions,
         count(*) FILTER (status = 'missing-events' AND pod IS NULL) AS no_pull
     FROM cell GROUP BY rec
@@ -148,7 +148,7 @@ GROUP BY ALL ORDER BY ALL
 
 
 def audit(tables: Tables) -> list[Audit]:
-    """Examine each recording, in the order of the tables' recordings."""
+    """Audit each recording, in the order of the tables' recordings."""
     clusters = {(c.run, c.stack): c for c in load_clusters(tables)}
     same = tables.rows(_SAME_EVENTS)
     result = tables.database.execute(_COUNTS, {"waited": _WAITED_S})
@@ -192,7 +192,7 @@ def _copies(row: Row, same: Sequence[Row]) -> Iterable[Finding]:
             other = f"{pair['other']}/{pair['other_stack']}".rstrip("/")
             yield Finding(
                 row["run"], row["stack"], "copied-events", "spoils", pair["n"], None,
-                f"{pair['n']} events are in {other} too: one recording was counted twice.",
+                f"{pair['n']} events are also in {other}: one recording was counted twice.",
             )  # fmt: skip
 
 
@@ -208,18 +208,18 @@ def _lines(row: Row, tables: Tables) -> Iterable[Finding]:
     if discarded:
         yield Finding(
             row["run"], row["stack"], "discarded-events", "spoils", discarded, None,
-            f"The exporter itself says that it dropped {discarded} events as too old "
+            f"The exporter reports that it dropped {discarded} events as too old "
             "(maxEventAgeSeconds).",
         )  # fmt: skip
     if unreadable:
         yield Finding(
             row["run"], row["stack"], "unreadable-lines", "weakens", unreadable, None,
-            f"{unreadable} lines or parts of lines cannot be read; notes.csv lists them.",
+            f"{unreadable} lines or parts of lines could not be read; notes.csv lists them.",
         )  # fmt: skip
 
 
 def write_findings(audits: Sequence[Audit], path: Path) -> Path:
-    """All findings as CSV, a row each.
+    """Write all findings as CSV, one row each.
 
     Raises:
         OutputError: the file cannot be written.
@@ -237,5 +237,5 @@ def write_findings(audits: Sequence[Audit], path: Path) -> Path:
                     of = "" if f.of is None else f.of
                     writer.writerow([*known, f.kind, f.severity, f.count, of, f.text])
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from None
+        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
     return path

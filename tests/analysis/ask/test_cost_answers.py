@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.ask.answer import NOT_ENOUGH
+from analysis.ask.cost_answers import faster_machine, job_times, not_pulling
 from analysis.ask.effects import of_nodes, spread, to_pulls
 from analysis.ask.study_data import Cluster, Image
-from analysis.ask.time_answers import CANNOT, faster_machine, job_times, not_pulling
 from analysis.judge.trial_moments import Moments
 from analysis.judge.wall_time import account
 
@@ -62,15 +63,15 @@ def cluster(
 def test_what_is_not_pulling_is_told_with_its_parts() -> None:
     answer = not_pulling([cluster(4)])
     assert answer.fact.startswith("32 % of the trials' time")  # 14 s of 44
-    assert "32 % (32 … 32 %) on 4 nodes" in answer.fact
+    assert "for the median node, 32 % (32 … 32 %) on 4 nodes" in answer.fact
     assert "settling 22.7%, control plane 4.5%, runner 4.5%" in answer.detail
 
 
 def test_what_grows_with_the_cluster_is_named() -> None:
     answer = not_pulling([cluster(4), cluster(256, control_plane=11.0, settling=6.0)])
     assert (
-        "From 4 to 256 nodes the same 2 images take +22.0 s in all: control plane +20.0 s, "
-        "settling +2.0 s." in answer.detail
+        "From 4 to 256 nodes, the total time of the same 2 images changes by +22.0 s: "
+        "control plane +20.0 s, settling +2.0 s." in answer.detail
     )
 
 
@@ -81,7 +82,7 @@ def test_clusters_of_one_size_tell_no_growth() -> None:
 def test_no_trial_no_answer() -> None:
     empty = replace(cluster(4), time=account([]))
     answer = not_pulling([empty])
-    assert (answer.fact, answer.told) == (CANNOT, False)
+    assert (answer.fact, answer.answered) == (NOT_ENOUGH, False)
 
 
 def test_a_machine_that_saves_time_and_costs_more_has_a_price_for_an_hour() -> None:
@@ -89,15 +90,15 @@ def test_a_machine_that_saves_time_and_costs_more_has_a_price_for_an_hour() -> N
     dear = cluster(4, (10.0, 20.0), machine="n1-standard-64", usd_per_hour=36.0)
     answer = faster_machine([cheap, dear])
     # 62 s at 3.6 USD an hour against 42 s at 36: 0.358 USD more for 20 s less
-    assert answer.fact.startswith("Only where an hour is worth 64 USD:")
-    assert "1.48 times faster" in answer.fact
-    assert "6.77 times dearer" in answer.fact
+    assert answer.fact.startswith("Only if an hour saved is worth 64 USD:")
+    assert "1.48 times as fast" in answer.fact
+    assert "costs 6.77 times as much" in answer.fact
 
 
 @pytest.mark.parametrize(
     ("pulls", "usd_per_hour", "said"),
     [
-        ((1.0, 2.0), 4.0, "Yes: it is cheaper in all."),
+        ((1.0, 2.0), 4.0, "Yes: it is cheaper in total."),
         ((20.0, 40.0), 36.0, "No: it saves no time."),
     ],
 )
@@ -110,7 +111,7 @@ def test_a_machine_that_is_simply_better_or_worse(
 
 def test_without_a_price_machines_are_not_compared() -> None:
     dear = cluster(4, machine="n1-standard-64", usd_per_hour=None)
-    assert not faster_machine([cluster(4), dear]).told
+    assert not faster_machine([cluster(4), dear]).answered
 
 
 def test_job_times_leave_the_gaps_out_and_count_a_tag_once() -> None:

@@ -12,32 +12,31 @@ from analysis.show.report_parts import MOST_ROWS, Draft, make_table, mark_of
 from analysis.show.run_charts import node_map
 
 _TEXT = (
-    "The kubelet's own duration of each pull, without waiting behind other pulls of the node. "
-    "A small dot is a pull, the large dot the median, the bar the middle half."
+    "The kubelet's own duration of each pull, without waiting for other pulls on the node. "
+    "Small dots are pulls, large dots medians, bars the middle half (quartiles)."
 )
 
-
 _FEW_IMAGES = 12
-"""So many are told apart on one plot by name; more by their size alone."""
+"""At most this many images are named on one plot; more are labelled by size only."""
 
 _FEW_LAYERS = 3
-"""Numbers of layers that have lines of their own on one plot."""
+"""At most this many layer counts have separate lines on one plot."""
 
 _MODEL = (
-    "Pull time as a level and so many seconds for each unit of what an image is: least squares of "
-    "the relative error, standard errors robust over nodes. python -m analysis predict gives the "
+    "Pull time = intercept + seconds per GB, layer and doubling of the nodes: least squares of the "
+    "relative error, standard errors robust over nodes. python -m analysis predict gives the "
     "expected time of an image of your own."
 )
 
 
 def pull_times(draft: Draft) -> Section:
-    """Pull times by cluster, size and layers."""
+    """Return the section on pull times by cluster, size and layers."""
     pulls = draft.data["pulls"] = _pulls(draft)
     if not pulls["pull_s"]:
         return Section(
             "times",
             "Pull times",
-            ["No pull of the study's images was recorded: there is no time to show."],
+            ["No pull of the study's images was recorded."],
         )
     sizes = list(dict.fromkeys(pulls["size"]))
     sizes_gb = [size for size in pulls["size_gb"] if size]
@@ -46,7 +45,7 @@ def pull_times(draft: Draft) -> Section:
     figures = [
         Figure(
             "by-cluster",
-            "Pull time by cluster size, for each image size",
+            "Pull time by cluster and image size",
             by_cluster(draft.labels, sizes, pulls["pull_s"], draft.mark),
             ["pulls"],
             caption,
@@ -59,7 +58,7 @@ def pull_times(draft: Draft) -> Section:
         figures.append(
             Figure(
                 "by-size",
-                "Pull time by image size, for each cluster",
+                "Pull time by image size and cluster",
                 by_size(
                     draft.labels,
                     sizes_gb,
@@ -97,8 +96,8 @@ def _pulls(draft: Draft) -> Columns:
     """)
     images = set(columns["image"])
     if len(set(columns["size"])) < len(images) <= _FEW_IMAGES:
-        short = short_names(images)  # images of one size stand apart where they are few
-        columns["size"] = [short[image] for image in columns["image"]]
+        short = short_names(images)
+        columns["size"] = [short[image] for image in columns["image"]]  # not only by size
     return columns
 
 
@@ -123,8 +122,8 @@ def _summary(draft: Draft) -> PageTable:
         ]
         for row in rows
     ]
-    names = ("Cluster", "Image", "Pulls#", "On nodes#", "Median (s)#", "95 % (s)#", "Max (s)#",
-             "Valid cells#", "Median of valid (s)#")  # fmt: skip
+    names = ("Cluster", "Image", "Pulls#", "Nodes#", "Median (s)#", "95th percentile (s)#",
+             "Max (s)#", "Valid cells#", "Median of valid (s)#")  # fmt: skip
     return make_table("Pull times by image and cluster", names, body, draft.mark)
 
 
@@ -170,7 +169,7 @@ def _medians(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def nodes(draft: Draft) -> Section:
-    """Which nodes are slow."""
+    """Return the section on differences between nodes."""
     figures = []
     for number, cluster in enumerate(draft.clusters):
         if not cluster.every.images:
@@ -185,19 +184,19 @@ def nodes(draft: Draft) -> Section:
         figures.append(
             Figure(
                 f"nodes-{number}",
-                f"Each node against the image's median: {cluster.label}",
+                f"Pull time relative to the image's median: {cluster.label}",
                 chart,
                 [f"cells-{number}"],
-                "Cells with one successful pull; those pulled more than once have no duration of "
-                f"their own. {draft.counted(cluster)}",
+                "Cells with one successful pull; cells with several pulls have no single duration. "
+                f"{draft.counted(cluster)}",
                 marks=len(images) * len(cluster.every.names),
                 provenance=mark_of(cluster),
                 choice=cluster.label,
             )
         )
     text = (
-        "Images grow from left to right. A row that is dark throughout is a slow node; a column "
-        "that is uneven is an image whose pulls differ from node to node."
+        "Images are sorted by size. A row with one colour is a slow (orange) or fast (purple) "
+        "node; an uneven column is an image whose pull time varies between nodes."
     )
     if not figures:
         return Section("nodes", "Differences between nodes", ["No node pulled an image."])
@@ -211,7 +210,7 @@ def _bytes(cluster: Cluster, name: str) -> float:
 
 
 def model(draft: Draft) -> Section:
-    """What explains pull time, fitted for each provenance."""
+    """Return the section on the model of pull time, fitted for each kind of data."""
     tables = []
     reasons = []
     for kind in sorted({cluster.kind for cluster in draft.clusters}):
@@ -221,14 +220,17 @@ def model(draft: Draft) -> Section:
         except ModelError as error:
             reasons.append(error.problem)
             continue
-        rows = [[term.name, f"{term.value:.4g}", f"{term.error:.2g}"] for term in fitted.terms]
-        rows += [[name, why, ""] for name, why in fitted.left_out.items()]
+        rows = [
+            [term.name, f"{term.value:.4g}".replace("-", "\u2212"), f"{term.error:.2g}", ""]
+            for term in fitted.terms
+        ]
+        rows += [[name, "–", "–", f"left out: {why}"] for name, why in fitted.left_out.items()]
         caption = (
             f"n = {fitted.pulls:,} pulls of {len(fitted.images)} images on {fitted.nodes} nodes "
-            f"({fitted.selection}). On an image that the fit had not seen it is wrong by "
-            f"{fitted.unseen_error:.0%} in the middle."
+            f"({fitted.selection}). Median error on images left out of the fit: "
+            f"{fitted.unseen_error:.0%}."
         )
         mark = "" if kind == "measured" else kind
-        names = ("Term", "Seconds for each unit#", "Standard error#")
+        names = ("Term", "Seconds per unit#", "Standard error (s)#", "Note")
         tables.append(make_table(caption, names, rows, mark))
     return Section("model", "A model of pull time", [_MODEL, *reasons], tables=tables)

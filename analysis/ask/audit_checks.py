@@ -1,4 +1,4 @@
-"""The audit's checks: each looks at one recording's counts and says what they spoil. Pure."""
+"""The audit's checks: each turns the counts of one recording into findings. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.ask.answers import EMPTY_FROM
-from analysis.ask.study_data import Cluster, Image
+from analysis.ask.study_data import EMPTY_FROM, Cluster, Image, emptiness
 
 _ORDERED = 0.9
 _LEANING = 0.6
 _LEAST_IMAGES = 3
 _MANY_IMAGES = 12
-"""Fewer come in some order by chance, or because there is a reason for it."""
+"""Fewer images are in alphabetical order too easily by chance."""
 _REPEATED = 1.5
-"""Turns of an image, on average, from which on a study counts as one with repetitions."""
+"""Repetitions of an image, on average, from which a study counts as one with repetitions."""
 
 Row = dict[str, Any]
 """The counts of one recording (audit.py); 0 where nothing was counted."""
@@ -26,10 +25,10 @@ class Finding:
     """Something that spoils, or may spoil, a study's numbers.
 
     Attributes:
-        kind: short name, the same for the same trouble everywhere.
+        kind: short name of the problem.
         severity: 'spoils' (numbers are wrong or missing), 'weakens' (they may be), 'note'.
-        count: how many.
-        of: of how many; None where that means nothing.
+        count: number of events, pods, cells or images affected.
+        of: the total; None where there is none.
         text: one sentence.
     """
 
@@ -43,13 +42,13 @@ class Finding:
 
 
 def lost_events(row: Row) -> int:
-    """Events that pods of the study must have had: missing steps, and pods without any."""
+    """Count the events that the study's pods must have had and that were not recorded."""
     unseen = max(0, int(row["expected"]) - int(row["pods"]))
     return int(row["missing"]) + 5 * unseen
 
 
 def _order(cluster: Cluster, property_of: Callable[[Image], float | None]) -> float:
-    """Rank correlation (Spearman) of an image's turn with a property; 0 with too few images."""
+    """Return Spearman's correlation of trial order and a property; 0 with too few images."""
     values = []
     for name in dict.fromkeys(trial.image for trial in cluster.trials):
         image = cluster.images.get(name)
@@ -72,12 +71,12 @@ def _by_layers(image: Image) -> float | None:
 
 
 def confounded(row: Row, cluster: Cluster) -> bool:
-    """Whether images came once and in the order of their size."""
+    """Return whether each image was pulled once, in order of size."""
     return row["repetitions"] < _REPEATED and abs(_order(cluster, _by_size)) >= _ORDERED
 
 
 def _alphabetical(cluster: Cluster) -> bool:
-    """Whether images came in the alphabetical order of their tags, but for a few."""
+    """Return whether images were pulled in nearly alphabetical order of their tags."""
     tags = list(dict.fromkeys(trial.tag for trial in cluster.trials))
     if len(tags) < _MANY_IMAGES:
         return False
@@ -86,7 +85,7 @@ def _alphabetical(cluster: Cluster) -> bool:
 
 
 def found(row: Row, cluster: Cluster) -> Iterable[Finding]:
-    """All findings on one recording's counts."""
+    """Yield all findings on one recording's counts."""
 
     def finding(kind: str, severity: str, count: int, of: int | None, text: str) -> Finding:
         return Finding(row["run"], row["stack"], kind, severity, int(count), of, text)
@@ -104,12 +103,12 @@ def _nodes(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         yield finding(
             "idle-nodes", "spoils", idle, row["all_nodes"],
             f"{idle} of {row['all_nodes']} nodes never pulled an image of the study: the cluster "
-            "is in truth smaller than it is called.",
+            "is effectively smaller than its name says.",
         )  # fmt: skip
     if row["all_nodes"] and row["nodes"] != row["all_nodes"]:
         yield finding(
             "node-count", "weakens", row["all_nodes"], row["nodes"],
-            f"The recording is called {row['nodes']} nodes and names {row['all_nodes']}.",
+            f'Named "{row["nodes"]} nodes", but {row["all_nodes"]} nodes appear.',
         )  # fmt: skip
     if row["lost_nodes"]:
         yield finding(
@@ -122,8 +121,8 @@ def _cells(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["twice"]:
         yield finding(
             "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
-            f"{row['surplus']} of {row['real_pulls']} pulls repeat a node that had pulled the "
-            f"image ({row['twice']} cells): they are not independent, and they slowed each other.",
+            f"{row['surplus']} of {row['real_pulls']} pulls are repeats on a node that pulled the "
+            f"same image ({row['twice']} cells): they are not independent, and slow each other.",
         )  # fmt: skip
     if row["no_pull"]:
         yield finding(
@@ -133,12 +132,13 @@ def _cells(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["cached"]:
         yield finding(
             "cached-pulls", "weakens", row["cached"], row["real_pulls"] + row["cached"],
-            f"{row['cached']} pods found their image on the node: nothing was pulled.",
+            f"{row['cached']} pods found their image on the node, so nothing was pulled.",
         )  # fmt: skip
     if row["failed"]:
         yield finding(
             "failed-pulls", "spoils", row["failed"], None,
-            f"{row['failed']} attempts at pulling failed; a later success is no clean measurement.",
+            f"{row['failed']} pull attempts failed; a success after a failure is not a clean "
+            "measurement.",
         )  # fmt: skip
 
 
@@ -149,18 +149,18 @@ def _lost(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         yield finding(
             "pulled-without-pulling", "spoils", row["no_pulling"], row["pods"],
             f"{share:.0%} of the pods that must have pulled have no Pulling event "
-            f"({row['only_pulled']} have a Pulled): events were lost.",
+            f"({row['only_pulled']} have a Pulled event): events were lost.",
         )  # fmt: skip
     if row["no_pulled"]:
         yield finding(
             "pulling-without-pulled", "spoils", row["no_pulled"], row["pods"],
-            f"{row['no_pulled']} pulls were begun and have no recorded end.",
+            f"{row['no_pulled']} pulls started and have no recorded end.",
         )  # fmt: skip
     if lost:
         yield finding(
             "lost-events", "spoils", lost, None,
-            f"About {lost} events of the study's pods are missing, five being expected of each "
-            f"pod ({max(int(row['expected']), int(row['pods']))} pods).",
+            f"About {lost} events of the study's pods are missing; five are expected per pod "
+            f"({max(int(row['expected']), int(row['pods']))} pods).",
         )  # fmt: skip
 
 
@@ -174,8 +174,8 @@ def _disk(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["collected"]:
         yield finding(
             "garbage-collection", "weakens", row["collected"], None,
-            f"Kubelets tried to remove images {row['collected']} times and found too little: disks "
-            "were nearly full, and which layers stayed is unknown.",
+            f"Kubelets tried {row['collected']} times to remove images and freed too little: disks "
+            "were nearly full, and it is unknown which layers stayed.",
         )  # fmt: skip
 
 
@@ -187,25 +187,25 @@ def _orders(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
         way = "ascending" if order > 0 else "descending"
         yield finding(
             "confounded-order", "weakens", row["images"], None,
-            f"Images came once and in {way} order of size (rank correlation {order:.2f}): size "
-            "cannot be told from time, a filling disk or a warming cache.",
+            f"Each image was pulled once, in {way} order of size (rank correlation {order:.2f}): "
+            "effects of size cannot be separated from time, a filling disk or a warming cache.",
         )  # fmt: skip
     if abs(layers) >= _LEANING:
         yield finding(
             "confounded-layers", "weakens", row["images"], None,
-            f"Images with {'few' if layers > 0 else 'many'} layers came first (rank correlation "
-            f"{layers:.2f}): the number of layers cannot be told from time.",
+            f"Images with {'few' if layers > 0 else 'many'} layers were pulled first (rank "
+            f"correlation {layers:.2f}): effects of layers cannot be separated from time.",
         )  # fmt: skip
     if _alphabetical(cluster):
         yield finding(
             "fixed-order", "weakens", row["images"], None,
-            "Images came in the alphabetical order of their tags and not in a random one: what "
-            "came late met fuller disks and warmer caches.",
+            "Images were pulled in alphabetical order of their tags, not in random order: later "
+            "images met fuller disks and warmer caches.",
         )  # fmt: skip
     if not confounded(row, cluster):
         yield finding(
             "no-repetition", "note", 1, None,
-            "Each image had one turn: how much a turn differs from the next is unknown.",
+            "Each image had one trial: the variation between trials is unknown.",
         )  # fmt: skip
 
 
@@ -213,31 +213,29 @@ def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["waited"]:
         yield finding(
             "waiting", "weakens", row["waited"], row["real_pulls"],
-            f"{row['waited']} pulls waited behind other pulls of their node, the longest "
-            f"{row['longest_wait']:.0f} s: pull and pull with waiting must not be mixed.",
+            f"{row['waited']} pulls waited for other pulls on their node, at most "
+            f"{row['longest_wait']:.0f} s: pull times with and without waiting must not be mixed.",
         )  # fmt: skip
     if row["mutable"]:
         yield finding(
             "mutable-tags", "weakens", row["mutable"], row["images"],
-            f"{row['mutable']} of {row['images']} images are named by tag alone: nothing proves "
+            f"{row['mutable']} of {row['images']} images are named by tag alone: it is not proved "
             "that every node pulled the same bytes.",
         )  # fmt: skip
     if row["moved"]:
         yield finding(
             "moved-tags", "spoils", row["moved"], row["images"],
-            f"{row['moved']} images had different sizes on different nodes: their tag moved.",
+            f"{row['moved']} images had different sizes on different nodes: their tags moved.",
         )  # fmt: skip
     yield from _orders(row, cluster, finding)
     empty = [
-        i for i in cluster.images.values()
-        if i.unpacked_bytes and i.wire_bytes and i.unpacked_bytes / i.wire_bytes >= EMPTY_FROM
+        ratio for image in cluster.images.values() if (ratio := emptiness(image)) >= EMPTY_FROM
     ]  # fmt: skip
     if empty:
-        ratio = max((i.unpacked_bytes or 0) / (i.wire_bytes or 1) for i in empty)
         yield finding(
             "empty-images", "spoils", len(empty), len(cluster.images),
-            f"{len(empty)} images are almost empty, up to {ratio:.0f} times smaller on the wire "
-            "than on the disk: they measure unpacking and the disk, never the network.",
+            f"{len(empty)} images are almost empty, up to {max(empty):.0f} times smaller on the "
+            "wire than on the disk: they measure unpacking and the disk, never the network.",
         )  # fmt: skip
 
 
@@ -250,16 +248,16 @@ def _time(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
     if row["by_name"]:
         yield finding(
             "whole-seconds", "note", row["by_name"], row["events"],
-            f"{row['by_name']} events have whole seconds in their times and nanoseconds in their "
-            "names, which are what is used here.",
+            f"{row['by_name']} events have whole seconds in their timestamps and nanoseconds in "
+            "their names; the nanoseconds are used here.",
         )  # fmt: skip
     if cluster.trials_s > 0 and cluster.pulling_s > 0:
         other = 1 - cluster.pulling_s / cluster.trials_s
         settling = sum(trial.parts["settling"] for trial in cluster.trials)
         yield finding(
             "not-pulling", "note", round(other * cluster.trials_s), round(cluster.trials_s),
-            f"{other:.0%} of the trials' {cluster.trials_s:.0f} s were not pulling, settling after "
-            f"it {settling:.0f} s: a pull time is not the time that a Job takes.",
+            f"{other:.0%} of the trials' {cluster.trials_s:.0f} s were not pulling ({settling:.0f} "
+            "s were settling): a Job takes longer than its pulls.",
         )  # fmt: skip
 
 

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from images.copy import copy_image
 from images.errors import BadImageError, BaseError, PlanError, TagExistsError
 from images.make.build import build_image
 from images.make.push import BuiltImage
 from images.registry.client import Registry
-from images.registry.copy import copy_image
 from images.registry.upload import upload_bytes
 from images.verify import verify_image
 from schema.image_tag import ImageTag

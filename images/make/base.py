@@ -6,9 +6,9 @@ one of them is warm for the others. The busybox base has no such layers.
 
 from images.errors import BaseError, NotInRegistryError
 from images.make.manifest import Layer
+from images.make.remote import RemoteImage, read_remote
 from images.registry.client import Registry
 from images.registry.reference import Target, parse_target
-from images.registry.remote import RemoteImage, read_remote
 from images.registry.upload import mount_blob, upload_blob
 
 

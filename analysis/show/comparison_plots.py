@@ -1,14 +1,23 @@
-"""Pictures of similarity.py's matrices, and of the sizes of layers."""
+"""Plots of comparisons as files: two sides (compare.py), images and layers (similarity.py)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from analysis.ask.compare import Comparison
 from analysis.ask.similarity import Similarities, cluster_order
 from analysis.read.manifests import ImageManifest
 from analysis.show.labels import counted
-from analysis.show.plot_files import PULL, new_heat_map, new_plain_figure, save, style
+from analysis.show.plot_files import (
+    INK,
+    PULL,
+    new_figure,
+    new_heat_map,
+    new_plain_figure,
+    save,
+    style,
+)
 
 _TITLES = {
     "similarity_layers": "Layers in common",
@@ -17,10 +26,32 @@ _TITLES = {
 }
 
 
+def write_comparison_plot(comparison: Comparison, out: Path) -> list[Path]:
+    """Write compare.svg and compare.png: the ratio of each image; nothing if none has one."""
+    rows = [(row.tag, row.effect) for row in comparison.rows if row.effect]
+    if not rows:
+        return []
+    with style():
+        figure, axes = new_figure(8, max(2.8, 0.3 * len(rows) + 1.8))
+        for place, (_, effect) in enumerate(rows):
+            axes.plot([effect.low, effect.high], [place, place], color=PULL, lw=2)
+            axes.plot([effect.value], [place], "o", color=PULL)
+        axes.axvline(1, color=INK, lw=1)
+        axes.set_yticks(range(len(rows)), [tag for tag, _ in rows], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{comparison.statistic} pull time, second / first (1: no difference)")
+        axes.set_title("Pull time of the second side relative to the first")
+        caption = (
+            f"First: {comparison.name_a}. Second: {comparison.name_b}. Bars: 95 %, bootstrap over "
+            f"nodes; {comparison.pulls}."
+        )
+        return save(figure, out, "compare", caption, comparison.provenance)
+
+
 def write_similarity_plots(
     similar: Similarities, images: Sequence[ImageManifest], out: Path
 ) -> list[Path]:
-    """Heat maps with alike images side by side, and the histogram of layer sizes."""
+    """Write heat maps with similar images next to each other, and a histogram of layer sizes."""
     paths: list[Path] = []
     mark = "; ".join(sorted({i.provenance for i in images if i.provenance != "measured"}))
     with style():
@@ -33,7 +64,7 @@ def write_similarity_plots(
             )
             axes.set_title(_TITLES[name], y=1.01)
             base = counted(len(similar.base), "layer")
-            caption = f"n = {len(tags)} images; base: {base} in all of them."
+            caption = f"n = {len(tags)} images with {base} in their common base."
             paths += save(figure, out, name, caption, mark)
         paths += _layer_sizes(images, out, mark)
     return paths
@@ -50,7 +81,7 @@ def _layer_sizes(images: Sequence[ImageManifest], out: Path, mark: str) -> list[
     axes.set_xscale("log")
     axes.set_xlabel("compressed size of a layer (bytes)")
     axes.set_ylabel("layers")
-    axes.set_title("Sizes of the layers", y=1.01)
+    axes.set_title("Layer sizes", y=1.01)
     uses = sum(len(image.layers) for image in images)
-    caption = f"n = {len(sizes)} different layers, in {uses} places of {len(images)} images."
+    caption = f"n = {len(sizes)} distinct layers, used {uses} times by {len(images)} images."
     return save(figure, out, "layer_sizes", caption, mark)

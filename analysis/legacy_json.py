@@ -1,10 +1,10 @@
-"""The original study's raw-times.json, for those who have scripts on it.
+"""raw-times.json, the format of the original study, for existing scripts.
 
 {NAME: {"events": {REASON: {"timestamp", "instance"[, "message"]}}, "experiment", "size"[,
-"container"]}}, NAME being the object's. As there, the last event of a reason stands. Two objects of
-one name, which overwrote each other there, get `@run/stack#uid` behind the name here.
+"container"]}}, where NAME is the object's. The last event of a reason counts. Objects of equal
+name, which overwrote each other in the original, get the suffix `@run/stack#uid`.
 
-The events are sorted by DuckDB, which spills, and put together here one object at a time: an
+DuckDB sorts the events, because it spills to disk; objects are written one at a time, because an
 aggregate over all of them would have to fit into memory.
 """
 
@@ -55,7 +55,7 @@ def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[_Row]:
 
 
 def _item(rows: list[_Row]) -> tuple[str, dict[str, Any]]:
-    """An object's name and what happened to it, of its events in the order of time."""
+    """Return an object's name and entry, from its events in order of time."""
     events: dict[str, dict[str, str]] = {}
     container = ""
     for *_, reason, moment, node, message, image, _, _, _, _ in rows:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.judge.audit import Audit, audit, write_findings
+from analysis.ask.audit import Audit, audit, write_findings
 from analysis.tables import open_tables
 from tests.analysis.recorded import (
     IMAGES,

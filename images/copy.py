@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from images.errors import TagExistsError
+from images.make.base import copy_layer
 from images.make.layer_stream import OnBytes
 from images.make.manifest import Layer
+from images.make.remote import read_remote
 from images.registry.client import Registry
-from images.registry.inherit import copy_layer
 from images.registry.reference import Target
-from images.registry.remote import read_remote
 from images.registry.upload import upload_bytes
 
 _JOBS = 4

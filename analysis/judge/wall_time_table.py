@@ -1,8 +1,8 @@
-"""Where the wall time of every recording went, and what each trial took and cost. Reads cells.py.
+"""The wall time of every recording, and the time and cost of each trial. Reads cells.py.
 
-A run of this project has records for that; of a foreign recording each Job's moments on its last
-pod are gathered here from the events. wall_time.py does the accounting. Makes the table
-`trial_time` (rec, trial, trial_s, trial_usd, shift_s), which the columns of cost come from.
+A run of this project has records of it; for a foreign recording the timestamps of each Job's last
+pod are collected here from the events. wall_time.py does the accounting. Creates the table
+`trial_time` (rec, trial, trial_s, trial_usd, shift_s).
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from analysis.judge.trial_moments import Moments
-from analysis.judge.wall_time import TrialTime, WallTime, account
+from analysis.judge.wall_time import TrialTime, WallTime, account, run_wall_time
 from analysis.read.bulk import make_table
 from analysis.read.load_runs import Recording
 from analysis.read.machines import usd_per_hour
@@ -54,7 +54,7 @@ _TRIAL_TIME = {
 def derive_times(
     database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]
 ) -> dict[int, WallTime]:
-    """Account for the time of every recording, by rec; makes the table trial_time."""
+    """Return the wall time of every recording by rec; creates the table trial_time."""
     known = {(recording.run, recording.stack): recording for recording in recordings}
     turns: dict[int, list[Moments]] = defaultdict(list)
     for rec, trial, image, node, *moments, failed in database.execute(_JOBS).fetchall():
@@ -64,7 +64,10 @@ def derive_times(
     for rec, run, stack, nodes, machine_type in stacks:
         recording = known.get((run, stack))
         if recording and recording.folder and recording.folder.phases:
-            times[rec] = recording.folder.time
+            folder = recording.folder
+            times[rec] = run_wall_time(
+                folder.record, folder.phases, folder.trials, folder.every_cell
+            )
         else:
             price = usd_per_hour(machine_type)
             rate = price * nodes if price is not None and nodes else None
@@ -74,7 +77,7 @@ def derive_times(
 
 
 def known_attempts(database: duckdb.DuckDBPyConnection) -> dict[tuple[int, int], int]:
-    """The attempt that the cells of a trial are from, by rec and trial."""
+    """Return by (rec, trial) the attempt that the cells of the trial come from."""
     rows = database.execute("SELECT rec, trial, max(attempt) FROM cell GROUP BY ALL").fetchall()
     return {(rec, trial): attempt for rec, trial, attempt in rows}
 
