@@ -13,7 +13,12 @@ from experiment.errors import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference.md"
-_PROGRAMS = ("experiment", "analysis", "images", "rehearsal")
+_PROGRAMS = {
+    "experiment": "experiment.cli.app",
+    "analysis": "analysis.cli",
+    "images": "images.cli",
+    "rehearsal": "rehearsal.cli",
+}
 _HEAD = """\
 # Reference
 
@@ -25,8 +30,8 @@ Every command, option, exit code and failure. Written by `make docs`; a test fin
 def reference() -> str:
     """The whole page."""
     parts = [_HEAD, _exit_codes(), _failures()]
-    for program in _PROGRAMS:
-        command = [sys.executable, "-m", "typer", f"{program}.cli", "utils", "docs"]
+    for program, module in _PROGRAMS.items():
+        command = [sys.executable, "-m", "typer", module, "utils", "docs"]
         done = subprocess.run(
             [*command, "--name", f"python -m {program}"],
             cwd=ROOT,

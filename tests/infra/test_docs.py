@@ -96,7 +96,7 @@ def test_table_of_values_names_every_property_that_is_sent_and_no_other(
 
 def test_apis_and_roles_cover_every_type_of_every_stack(declare_stack: Declare) -> None:
     enabled = TEXT.partition("gcloud services enable")[2].partition("```")[0]
-    roles = TEXT.partition("Roles of whoever runs Pulumi")[2].partition("\n\n## ")[0]
+    roles = TEXT.partition("Roles of the account that runs Pulumi")[2].partition("\n\n## ")[0]
     for stack in stacks():
         for resource in declare_stack(stack, **values_of(stack)).custom:
             if resource.type.startswith("kubernetes:"):

@@ -79,7 +79,7 @@ def foreign(bed: Bed, name: str, location: str, **labels: str) -> None:
 def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
     code, told = command("list")
     assert code == 0
-    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h", told)
+    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h, 0\.\d\d USD so far", told)
 
     before = expires(up)
     code, told = command("extend", "--stack", "size-4", "--hours", "5")
@@ -93,7 +93,7 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
     assert up.cluster().stack.changes() == []
 
     code, told = command("recover", "--stack", "size-4")
-    assert (code, "is whole, and its cluster is RUNNING" in told) == (0, True), told
+    assert (code, "is complete, and its cluster is RUNNING" in told) == (0, True), told
 
     code, told = command("destroy", "--stack", "size-4")
     assert code == ExitCode.USAGE
@@ -107,9 +107,9 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == 0, told
     code, told = command("recover", "--stack", "size-4")
-    assert (code, "Nothing of the stack size-4 is there" in told) == (0, True), told
-    code, told = command("status", "--stack", "size-4")
-    assert (code, "has no cluster" in told) == (0, True)
+    assert (code, "Nothing of the stack size-4 exists" in told) == (0, True), told
+    code, told = command("list")
+    assert (code, "has no cluster of this program" in told) == (0, True)
     assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
 
 
@@ -124,7 +124,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
 
     monkeypatch.setattr("experiment.provision.manage.copy_stack_files", of_other_nodes)
     before = expires(up)
-    with pytest.raises(PreflightError, match="would change measured as well"):
+    with pytest.raises(PreflightError, match="would also change measured"):
         extend("size-4", 1, lambda _line: None)
     assert expires(up) == before
 
@@ -132,7 +132,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
 def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
     code, told = command("extend", "--stack", "size-4", "--hours", "719")
     assert code == ExitCode.USAGE
-    assert "30 days from now are the most" in told
+    assert "the maximum is 30 days from now" in told
     assert re.search(r"--hours 70\d", told)
 
 
@@ -158,7 +158,7 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> No
     assert code == 0, told
     names = {record["body"]["name"] for record in up.google.state.find(Kind.CLUSTER)}
     assert names == {"pull-study-size-4", "not-ours", "pull-study-odd"}
-    assert "pull-study-size-8 is gone" in told
+    assert "pull-study-size-8 is deleted" in told
     assert "no deadline" in told
 
     code, told = command("sweep", "--yes")
@@ -205,7 +205,7 @@ def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
     assert len(up.fleet.clusters) == 1
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == 0, told
-    assert "found cluster in the cloud, unknown to the state" in told
+    assert "adopted cluster, which the state did not have" in told
     assert up.there() == []
 
 
@@ -225,7 +225,7 @@ def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
 
 def test_what_cannot_be_is_told_at_once() -> None:
     for arguments, told in (
-        (("status", "--stack", "size-5"), "There is no stack 'size-5'"),
+        (("destroy", "--stack", "size-5"), "There is no stack 'size-5'"),
         (("extend", "--stack", "size-4", "--hours", "0"), "--hours"),
     ):
         code, output = command(*arguments)
@@ -236,4 +236,4 @@ def test_a_project_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     for name in ("list", "sweep"):
         code, output = command(name)
-        assert (code, "No Google Cloud project is named" in output) == (ExitCode.USAGE, True)
+        assert (code, "No Google Cloud project is given" in output) == (ExitCode.USAGE, True)

@@ -134,10 +134,10 @@ def test_after_a_stock_out_the_next_up_is_not_believed(bed: Bed, operation: str)
     with pytest.raises(ProvisionError) as caught:
         bed.cluster().provision()
     assert caught.value.exit_code is ExitCode.NO_CAPACITY
-    assert "GKE calls the cluster pull-study-size-4" in caught.value.problem
+    assert "GKE reports the cluster pull-study-size-4" in caught.value.problem
     assert "Traceback" not in caught.value.problem
     if operation == "CREATE_NODE_POOL":
-        assert "Pulumi calls the stack size-4 up" in caught.value.problem
+        assert "Pulumi reports the stack size-4 up" in caught.value.problem
 
 
 def test_an_operation_that_never_ends_ends_the_command_in_time(

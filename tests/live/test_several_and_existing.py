@@ -83,7 +83,7 @@ def test_a_budget_ends_a_run_before_the_trial_that_would_exceed_it(here: Path) -
         "--run-id", "r", "--budget-usd", "0.1", *FAST,
     )  # fmt: skip
     assert code == ExitCode.BUDGET, output
-    assert "Error (budget): Trial 1 was not begun: the cluster has cost 0.0" in output
+    assert "Error (budget): Trial 1 was not started: the cluster has cost 0.0" in output
     folder = run_of(here, "r")
     assert Counter(cell.status for cell in folder.cells()) == {Status.ABORTED: 8}
     assert folder.phases()[-1].phase is Phase.TEARDOWN

@@ -269,5 +269,5 @@ def test_an_image_that_cannot_be_made_stops_before_a_cluster_is(place: Place) ->
 def test_a_rehearsal_is_not_resumed_as_a_real_run(place: Place, finished: RunFolder) -> None:
     code, output = place.run("experiment", "run", "--resume", finished.path.name, "--yes")
     assert code == 2, output
-    assert "must not be anything else" in output
+    assert "must be resumed as one" in output
     assert json.loads((finished.path / "run.json").read_text())["rehearsal"]["scale"] == 0.01
