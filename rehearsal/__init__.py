@@ -1,4 +1,4 @@
-"""Google on one machine: local stand-ins for what a run talks to."""
+"""Google on one machine: local fakes of what a run talks to."""
 
 from rehearsal.session import session
 

@@ -26,13 +26,13 @@ app = typer.Typer(
 )
 
 _PLAIN_WIDTH = 160
-"""Of the table where it does not go to a terminal."""
+"""Of tables where the output is no terminal."""
 _COLOURS = {"ok": "green", "missing": "red", "note": "dim"}
 
 
 @app.command()
 def doctor() -> None:
-    """Tell what a rehearsal needs, what of it is here, and how to get the rest."""
+    """Show what a rehearsal needs, what is installed, and how to get the rest."""
     findings = examine(default_home())
     _print(findings)
     if not is_ready(findings):
@@ -63,29 +63,29 @@ def shell(
     ] = 1.0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="A thing to go wrong, NAME[:ARGS]; @FILE for those of a file."),
+        typer.Option(help="A fault to inject, NAME[:ARGS]; @FILE for those of a file."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option(help="Leave clusters running at the end; `down` ends them.")
+        bool, typer.Option(help="Leave clusters running at the end; `down` removes them.")
     ] = False,
     rate_limits: Annotated[
         bool, typer.Option(help="Keep Kubernetes' own client-side rate limits.")
     ] = True,
 ) -> None:
-    """Run a command against a local Google, and end with its exit code."""
-    wanted = command or [os.environ.get("SHELL", "/bin/sh")]
+    """Run a command against a local Google, and exit with its code."""
+    program = command or [os.environ.get("SHELL", "/bin/sh")]
     if nodes not in KINDS:
         raise UserError(f"There are no {nodes} nodes, only {' and '.join(KINDS)} ones.")
     with session(
         scale, keep=keep, nodes=nodes, speed=speed, rate_limits=rate_limits, faults=fault or ()
     ):
-        code = _run(wanted)
+        code = _run(program)
     raise typer.Exit(code)
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
 def providers(
-    command: Annotated[list[str], typer.Argument(help="What to run, mostly a preview.")],
+    command: Annotated[list[str], typer.Argument(help="What to run, usually a preview.")],
 ) -> None:
     """Run a command with Pulumi and its providers alone, without a local Google."""
     with provider_variables() as variables:
@@ -96,7 +96,7 @@ def providers(
 
 @app.command()
 def faults() -> None:
-    """List what can be made to go wrong, with the values that arguments have if left out."""
+    """List the faults that can be injected, with the defaults of their arguments."""
     _print_faults()
 
 
@@ -109,7 +109,7 @@ def down() -> None:
 
 
 def main() -> None:
-    """Run the program; a user's error is one message and its exit code."""
+    """Run the program; a UserError becomes its message and exit code."""
     try:
         app()
     except UserError as error:
@@ -118,13 +118,13 @@ def main() -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Run a command in the foreground; its exit code as a shell gives it."""
-    # Ctrl-C reaches the command too, which decides. A handler, unlike ignoring, is not inherited.
+    """Run a command in the foreground; return its exit code as a shell does."""
+    # Ctrl-C reaches the command too, which decides. Unlike SIG_IGN, a handler is not inherited.
     with signal_handler(signal.SIGINT, lambda *_: None):
         try:
             process = subprocess.Popen(command)
         except OSError as error:
-            raise UserError(f"{command[0]} cannot be run: {error.strerror}.") from None
+            raise UserError(f"{command[0]} cannot be run: {error.strerror}.") from error
         try:
             code = process.wait()
         except KeyboardInterrupt:  # SIGTERM
@@ -152,7 +152,7 @@ def _print(findings: list[Finding]) -> None:
     for heading in ("part", "state", "detail"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        fix = f"\nto get it: {finding.fix}" if finding.fix else ""
+        fix = f"\nFix: {finding.fix}" if finding.fix else ""
         state = f"[{_COLOURS[finding.state]}]{finding.state}[/]"
         table.add_row(finding.name, state, f"{finding.detail}{fix}".strip())
     console.print(table, highlight=False)

@@ -1,9 +1,8 @@
-"""Clusters on this machine: keeps the contract of rehearsal.cluster.fleet.
+"""Clusters on this machine: implements the protocol of rehearsal.cluster.fleet.
 
-The nodes of a pool that carries the label of measured nodes are real or simulated, as the
-rehearsal was asked to be; those of all other pools exist in the API only (kwok), since nothing is
-measured on them. What happens in a cluster is the cluster's business: pods of the event exporter on
-nodes without a kubelet get a process (rehearsal.cluster.exporter).
+The nodes of a pool with the label of measured nodes are real or simulated, by the rehearsal's
+options; those of all other pools exist in the API only (kwok), since nothing is measured on them.
+Pods of the event exporter on nodes without a kubelet get a process (rehearsal.cluster.exporter).
 """
 
 import itertools
@@ -46,7 +45,7 @@ _LONGEST_PART = 24
 class _Pool:
     spec: PoolSpec
     nodes: dict[str, RealNode | None] = field(default_factory=dict)
-    """By name, in the order of their start; None for a node that has no kubelet."""
+    """By name, in the order of their start; None for a node without a kubelet."""
 
     @property
     def is_measured(self) -> bool:
@@ -195,7 +194,7 @@ class LocalFleet:
                 self._shrink(cluster, found, 0)
 
     def close(self) -> None:
-        """Stop every cluster. Idempotent. What is being made fails at once; no more can be."""
+        """Stop every cluster. Idempotent. Operations in progress fail at once, later ones too."""
         self._ending.set()
         for cluster in list(self._clusters.values()):
             cluster.expect_exit()
@@ -236,7 +235,7 @@ class LocalFleet:
     def _add_virtual(
         self, cluster: _Cluster, pool: _Pool, names: list[str], labels: dict[str, str]
     ) -> None:
-        """Add nodes that kwok keeps, with what acts for their kubelets if they are measured."""
+        """Add nodes that kwok keeps, with simulated kubelets if they are measured."""
         if pool.is_measured:
             if obstacle := requirements.too_many("simulated", len(names)):
                 raise FleetError(obstacle.problem)
@@ -278,8 +277,8 @@ class LocalFleet:
         labels: dict[str, str],
         images: LocalRegistry,
     ) -> None:
-        if hindering := requirements.obstacles(self._home.folder):
-            raise FleetError(" ".join(f"{each.problem}" for each in hindering))
+        if found := requirements.obstacles(self._home.folder):
+            raise FleetError(" ".join(f"{each.problem}" for each in found))
         start = partial(
             real_node.start,
             plane=cluster.plane,
@@ -317,7 +316,7 @@ class LocalFleet:
 
 
 def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:
-    """The next free names, as GKE forms them."""
+    """Return the next free names, in GKE's form."""
     stem = f"gke-{_short(key.name)}-{_short(pool.spec.name)}"
     taken = set(pool.nodes)
     free = (name for number in itertools.count(1) if (name := f"{stem}-{number:04d}") not in taken)
@@ -325,7 +324,7 @@ def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:
 
 
 def _labels(key: ClusterKey, pool: PoolSpec) -> dict[str, str]:
-    """What GKE puts on the nodes of a pool, as far as it is true here, and the pool's own."""
+    """Return GKE's labels of a pool's nodes, as far as they are true here, and the pool's own."""
     region = re.sub(r"-[a-z]$", "", key.location)
     return {
         "cloud.google.com/gke-nodepool": pool.name,

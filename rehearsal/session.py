@@ -1,4 +1,4 @@
-"""A rehearsal as a block of code: inside it, the environment leads every program to a local Google.
+"""A rehearsal as a block of code, whose environment points every program to a local Google.
 
     with session(scale=0.01): ...
     with session(nodes="simulated", speed=20): ...
@@ -53,11 +53,13 @@ def session(
     faults: Sequence[str] = (),
     node_count: int | None = None,
 ) -> Iterator[Mapping[str, str]]:
-    """Run a block against a local Google; gives the variables, which are in os.environ meanwhile.
+    """Run a block against a local Google; give the variables, which are set in os.environ.
 
-    Inside another session this one joins it, and leaves it running at the end. So it does with one
-    that was kept; one whose session was killed it takes over and ends. SIGTERM ends the block as
-    Ctrl-C does.
+    Inside another session this one joins it, and leaves it running at the end, as it does with one
+    that was kept. One whose session was killed is taken over and ended. SIGTERM ends the block as
+    Ctrl-C does. `scale` None is the default of the kind of nodes; `node_count` is the number of
+    measured nodes of the largest cluster, if known. Raises RehearsalError if it cannot start here
+    or another is running, and FaultError for unknown faults.
     """
     if scale is None:
         scale = DEFAULT_SCALE[nodes]
@@ -91,7 +93,7 @@ def session(
 
 @contextmanager
 def signal_handler(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Handle a signal in a way for a while; Python does so in the main thread alone."""
+    """Temporarily install a signal handler (main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -103,13 +105,13 @@ def signal_handler(number: signal.Signals, handler: Any) -> Iterator[None]:
 
 
 def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
-    """What the server to join tells; None where one is to be started."""
+    """Return what is known of the server to join; None where one must be started."""
     server = read_json(home.server_file) if is_locked(home) else None
     if server is None:
         if _is_inside():
             raise RehearsalError(
                 f"This shell belongs to a rehearsal in {home.folder} that has ended.",
-                "leave the shell, then start anew",
+                "leave the shell, then start again",
             )
         return None
     owner = read_json(home.owner_file) or {}
@@ -132,14 +134,13 @@ def _refuse_nonsense(wanted: Options) -> None:
         raise RehearsalError(f"The speed {wanted.speed:g} is not above 0.", "--speed 20")
     if wanted.nodes == "real" and wanted.speed != 1:
         raise RehearsalError(
-            f"Real nodes pull at the clock's speed, so {wanted.speed:g} times that is not to be "
-            "had.",
+            "--speed needs --nodes simulated: real nodes run in real time.",
             "--nodes simulated, or leave --speed out",
         )
 
 
 def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
-    begun = time.monotonic()
+    start = time.monotonic()
     for obstacle in requirements.obstacles(home.folder) if wanted.nodes == "real" else ():
         raise RehearsalError(obstacle.problem, obstacle.fix)
     injected_file(home.folder).unlink(missing_ok=True)
@@ -159,19 +160,19 @@ def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Pop
     server = read_json(home.server_file)
     if server is None:
         raise RehearsalError(f"The rehearsal in {home.folder} ended at once.", f"see {home.log}")
-    _say(f"local Google ready in {time.monotonic() - begun:.1f} s; its log is {home.log}")
+    _say(f"local Google ready in {time.monotonic() - start:.1f} s; its log is {home.log}")
     return server, process
 
 
 def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
-    """Read the server's one line, or what it complained of."""
+    """Read the server's line, or raise with its error."""
     if process.stdout is None or process.stderr is None:
         raise AssertionError
-    with process.stdout as out, process.stderr as complaints:
+    with process.stdout as out, process.stderr as errors:
         answer = json.loads(out.readline() or "{}")
         if "ready" in answer:
             return
-        last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
+        last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
     raise RehearsalError(
         answer.get("problem") or f"The rehearsal's server did not start: {''.join(last)}.",
         answer.get("fix", "python -m rehearsal doctor"),
@@ -179,15 +180,15 @@ def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool) -> None:
-    """End the server, which is a child only of the session that started it, or leave it."""
+    """End the server, unless it is to be kept; it is a child of the session that started it."""
     if keep and is_locked(home) and any(home.clusters.glob("*")):
         write_json(home.owner_file, {"kept": True})
         _say(f"left running in {home.folder}; {_DOWN} ends it")
         return
     for line in warnings(home.folder):
         _say(f"WARNING: {line}")
-    begun = time.monotonic()
-    # a second Ctrl-C must not leave half of it
+    start = time.monotonic()
+    # a second Ctrl-C must not interrupt it
     with (
         signal_handler(signal.SIGINT, signal.SIG_IGN),
         signal_handler(signal.SIGTERM, signal.SIG_IGN),
@@ -195,13 +196,13 @@ def _finish(home: Home, process: "subprocess.Popen[bytes] | None", *, keep: bool
         end(home)
         if process:
             process.wait()
-    _say(f"ended in {time.monotonic() - begun:.1f} s")
+    _say(f"ended in {time.monotonic() - start:.1f} s")
     if injected_file(home.folder).exists():
-        _say(f"the faults that struck are in {injected_file(home.folder)}")
+        _say(f"the faults that were injected are in {injected_file(home.folder)}")
 
 
 def _keep_log(home: Home) -> None:
-    """Copy the log out of a home that is about to go, for whoever looks into a failure."""
+    """Copy the log out of a home that is about to be removed, to debug a failure."""
     copy = cache_root() / "last-failed-rehearsal.log"
     with suppress(OSError):
         shutil.copyfile(home.log, copy)
@@ -210,7 +211,7 @@ def _keep_log(home: Home) -> None:
 
 @contextmanager
 def _variables(home: Home, variables: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """Put the variables into os.environ for a while, and the rehearsal's programs first on PATH."""
+    """Set the variables in os.environ, and put the rehearsal's programs first on PATH."""
     paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
     own = str(home.programs)
     path = os.pathsep.join([own, *(each for each in paths if each != own)])
@@ -230,7 +231,7 @@ def _variables(home: Home, variables: Mapping[str, str]) -> Iterator[Mapping[str
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # the program has a way of its own
+        yield  # the program has its own handler
         return
     with signal_handler(signal.SIGTERM, _interrupt):
         yield

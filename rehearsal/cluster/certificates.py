@@ -51,7 +51,8 @@ def certify_node(authority: Authority, node: str) -> Certificate:
 
     Kubernetes' node authorizer gives a kubelet with it the rights that a kubelet has.
     """
-    return _certify(authority, user=f"system:node:{node}", group="system:nodes")
+    # with a host, since Go refuses the empty list of hosts that trustme marks as critical
+    return _certify(authority, node, user=f"system:node:{node}", group="system:nodes")
 
 
 def _certify(authority: Authority, *hosts: str, user: str, group: str) -> Certificate:

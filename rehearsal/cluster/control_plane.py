@@ -5,7 +5,7 @@ listens on loopback alone. RBAC is on, so a service account has the rights that 
 it and no others, and client-side rate limits are Kubernetes' own unless switched off, since they
 are part of what a pull study measures. kwok-controller keeps nodes with the annotation
 `kwok.x-k8s.io/node=fake` Ready and their pods Running, those of Jobs apart; it leaves real nodes
-alone. Nodes are not made here.
+alone. Nodes are not created here.
 """
 
 import os
@@ -56,7 +56,7 @@ class LocalControlPlane:
 
     @property
     def public(self) -> ControlPlane:
-        """What the GKE API says of it."""
+        """What the GKE API reports."""
         return ControlPlane(
             endpoint=f"127.0.0.1:{self.port}",
             ca_pem=self.signer.pem.decode("ascii"),
@@ -87,13 +87,17 @@ class LocalControlPlane:
 def start(
     folder: Path, *, tokens: Path, rate_limits: bool = True, tunnel: str = ""
 ) -> LocalControlPlane:
-    """Start a control plane whose files and processes belong to the folder."""
+    """Start a control plane whose files and processes belong to the folder.
+
+    `tokens` is kube-apiserver's static token file; `tunnel` the socket through which it reaches
+    kubelets, empty where it need not. Raises FleetError with the end of the failed part's log.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     arguments = _tunnelled(folder, tunnel) if tunnel else {}
     try:
         configuration, port = _configuration(folder, tokens, rate_limits, arguments)
     except MissingProgram as missing:
-        raise FleetError(str(missing)) from None
+        raise FleetError(str(missing)) from missing
     config_file = folder / "kwokctl.yaml"
     config_file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     log = folder / "kwokctl.log"
@@ -108,23 +112,23 @@ def start(
     except subprocess.TimeoutExpired:
         code = -1
     if code != 0:
-        raise FleetError(f"The control plane in {folder} did not start: {_complaint(folder, log)}.")
+        raise FleetError(f"The control plane in {folder} did not start: {_log_tail(folder, log)}.")
     _wait_until_ready(plane)
     return plane
 
 
 def pid_of(plane: LocalControlPlane, component: str) -> int:
-    """Process id of a part, such as kube-scheduler."""
+    """Return the process id of a component, such as kube-scheduler; raise FleetError."""
     path = _workdir(plane.folder) / "pids" / f"{component}.pid"
     try:
         return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         known = ", ".join(_COMPONENTS)
-        raise FleetError(f"The control plane has no part {component}; it has {known}.") from None
+        raise FleetError(f"The control plane has no part {component}; it has {known}.") from error
 
 
 def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
-    """Arguments of an API server that reaches nodes through a tunnel."""
+    """Return arguments of an API server that reaches nodes through a tunnel."""
     transport = {"uds": {"udsName": tunnel}}
     selection = {
         "name": "cluster",
@@ -147,7 +151,7 @@ def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
 
 
 def _make_certificates(folder: Path) -> Authority:
-    """Where kwokctl finds them and so makes none of its own, slower and with an invalid serial."""
+    """Write them where kwokctl looks, which would create its own slower, with an invalid serial."""
     pki = _workdir(folder) / "pki"
     pki.mkdir(parents=True)
     authority = make_authority()
@@ -167,7 +171,7 @@ def _workdir(folder: Path) -> Path:
 def _configuration(
     folder: Path, tokens: Path, rate_limits: bool, server: Mapping[str, str]
 ) -> tuple[dict[str, Any], int]:
-    """KwokctlConfiguration with further arguments of the API server, and its port."""
+    """Return the KwokctlConfiguration with more arguments of the API server, and its port."""
     port, etcd, peer, manager, scheduler, kwok = processes.free_ports(6)
     key, value = VIRTUAL_NODE
     binaries = {
@@ -193,16 +197,16 @@ def _configuration(
         **{option: str(locate(name).path) for option, name in binaries.items()},
     }
     arguments = {
-        # what a power cut would leave of a rehearsal is of no use
+        # a rehearsal need not survive a power cut
         "etcd": {"unsafe-no-fsync": "true"},
         "kube-apiserver": {"token-auth-file": str(tokens), **server},
-        # its default folder is in /usr, and it makes it
+        # its default folder, which it creates, is in /usr
         "kube-controller-manager": {"flex-volume-plugin-dir": str(folder / "flex")},
-        # as arguments, since a KwokConfiguration beside this document ends kwok in silence
+        # as arguments, since kwok exits silently with a KwokConfiguration in this file
         "kwok-controller": {
             "manage-all-nodes": "false",
             "manage-nodes-with-annotation-selector": f"{key}={value}",
-            # they are a kubelet's, or the emitter's (rehearsal.simulated_nodes.process)
+            # a kubelet's, or that of rehearsal.simulated_nodes.process
             "disregard-status-with-label-selector": JOB_LABEL,
         },
     }
@@ -219,8 +223,22 @@ def _configuration(
     return document, port
 
 
+def kubeconfig(server: str, authority: str, user: dict[str, str]) -> str:
+    """Return a kubeconfig of one cluster and one user, with paths of the credentials."""
+    cluster = {"server": server, "certificate-authority": authority}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "user", "user": user}],
+        "contexts": [{"name": "user", "context": {"cluster": "cluster", "user": "user"}}],
+        "current-context": "user",
+    }
+    return yaml.safe_dump(document)
+
+
 def _wait_until_ready(plane: LocalControlPlane) -> None:
-    """Until the API server is ready and all parts live."""
+    """Wait until the API server is ready and all components run."""
     deadline = time.monotonic() + _START_S
     while not _is_ready(plane):
         if dead := _dead(plane.folder):
@@ -248,7 +266,7 @@ def _is_ready(plane: LocalControlPlane) -> bool:
 
 
 def _dead(folder: Path) -> str | None:
-    """The first part that has ended."""
+    """Return the first component that has ended."""
     alive = set(processes.running(folder))
     for name in _COMPONENTS:
         pid_file = _workdir(folder) / "pids" / f"{name}.pid"
@@ -257,7 +275,7 @@ def _dead(folder: Path) -> str | None:
     return None
 
 
-def _complaint(folder: Path, log: Path) -> str:
+def _log_tail(folder: Path, log: Path) -> str:
     dead = _dead(folder) if _workdir(folder).is_dir() else None
     path = _log_of(folder, dead) if dead and _log_of(folder, dead).exists() else log
     return f"{os.path.basename(path)} ends with: {processes.log_tail(path)}"  # noqa: PTH119

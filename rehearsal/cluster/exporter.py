@@ -2,9 +2,9 @@
 
 The program is the real one, as a process of this machine. Its configuration, variables and
 service account are those of the pod: what the Pulumi program declared is what is rehearsed, a
-missing right included. What differs from a container: paths in the arguments lead to the volumes'
+missing right included. What differs from a container: paths in the arguments point to the volumes'
 real folders, the API server is named by a kubeconfig, and no metrics port is open to others. Every
-line that it prints goes to Cloud Logging's stand-in.
+line that it prints goes to the fake Cloud Logging.
 """
 
 import re
@@ -18,10 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from rehearsal.cluster.admin import ClusterAdmin, ClusterError, NotThereError, Object
-from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.control_plane import LocalControlPlane, kubeconfig
 from rehearsal.cluster.fleet import ClusterKey, LogLine, WriteLog
 from rehearsal.machine import processes
 from tools.programs import MissingProgram, locate
@@ -36,7 +34,7 @@ _STOP_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ExporterSite:
-    """What the exporters of a cluster have in common."""
+    """What the exporters of a cluster share."""
 
     key: ClusterKey
     plane: LocalControlPlane
@@ -44,11 +42,11 @@ class ExporterSite:
     write_log: WriteLog
     """Gets what the exporters print."""
     say: Callable[[str], None]
-    """Gets a line for what happens."""
+    """Gets a line for each step."""
     first_back_off_s: float = 10.0
     """Wait after a first crash, doubled at each further one; kubelet's."""
     configure: Callable[[str], str] = lambda text: text
-    """Gives an exporter's configuration as it is to be read."""
+    """May change an exporter's configuration."""
 
 
 class ExporterHost:
@@ -62,7 +60,6 @@ class ExporterHost:
         self._thread = threading.Thread(target=self._follow, name="exporters", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow the cluster's pods."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -73,12 +70,12 @@ class ExporterHost:
                 exporter.stop()
 
     def kill(self) -> int:
-        """End the exporters' processes as a crash would; how many there were."""
+        """Kill the exporters' processes as a crash would; return how many there were."""
         with self._guard:
             return sum(exporter.kill() for exporter in self._exporters.values())
 
     def renew(self) -> None:
-        """End the exporters and start them anew, as a rollout of a changed configuration does."""
+        """Replace the exporters, as a rollout of a changed configuration does."""
         with self._guard:
             for uid, exporter in list(self._exporters.items()):
                 exporter.stop()
@@ -96,11 +93,11 @@ class ExporterHost:
                 self._ending.wait(1)
 
     def _reconcile(self, pods: list[Object]) -> None:
-        wanted = {pod["metadata"]["uid"]: pod for pod in pods if exporter_container(pod)}
-        for uid in set(self._exporters) - set(wanted):
+        current = {pod["metadata"]["uid"]: pod for pod in pods if exporter_container(pod)}
+        for uid in set(self._exporters) - set(current):
             self._exporters.pop(uid).stop()
-        for uid in set(wanted) - set(self._exporters):
-            pod = wanted[uid]
+        for uid in set(current) - set(self._exporters):
+            pod = current[uid]
             if pod["spec"]["nodeName"] in self._site.admin.virtual_nodes():
                 self._exporters[uid] = _Exporter(self._site, pod)
 
@@ -120,14 +117,14 @@ class _Exporter:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the process as a pod's end would, and remove its files."""
+        """Stop the process as the end of its pod does, and remove its files."""
         self._ending.set()
         self._thread.join(_STOP_S + 1)
         processes.stop(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> int:
-        """End the process as a crash would; it is started again. How many there were."""
+        """Kill the process as a crash would; it is restarted. Return how many there were."""
         return sum(
             processes.send(pid, self._folder, signal.SIGKILL)
             for pid in processes.running(self._folder)
@@ -135,22 +132,22 @@ class _Exporter:
 
     def _supervise(self) -> None:
         while not self._ending.is_set():
-            begun = datetime.now(UTC)
+            start = datetime.now(UTC)
             reason = self._run_once()
             if self._ending.is_set():
                 return
-            if (datetime.now(UTC) - begun).total_seconds() > _STEADY_S:
+            if (datetime.now(UTC) - start).total_seconds() > _STEADY_S:
                 self._restarts = 0
             wait_s = min(self._site.first_back_off_s * 2**self._restarts, _LONGEST_BACK_OFF_S)
             self._restarts += 1
             self._site.say(f"exporter {self._name}: {reason}; it starts again in {wait_s:.0f} s")
-            self._tell({"waiting": {"reason": "CrashLoopBackOff", "message": reason}})
+            self._set_status({"waiting": {"reason": "CrashLoopBackOff", "message": reason}})
             self._ending.wait(wait_s)
 
     def _run_once(self) -> str:
-        """Run the process until it ends; why it ended."""
+        """Run the process until it ends; return why it ended."""
         try:
-            process, renew_at = self._begin()
+            process, renew_at = self._start()
         except (ClusterError, MissingProgram) as error:
             return f"it could not start: {error}"
         readers = [
@@ -160,7 +157,7 @@ class _Exporter:
         for reader in readers:
             reader.start()
         if self._restarts:
-            self._tell({"running": {"startedAt": datetime.now(UTC).isoformat()}})
+            self._set_status({"running": {"startedAt": datetime.now(UTC).isoformat()}})
         while process.poll() is None and not self._ending.wait(0.1):
             if datetime.now(UTC) > renew_at:
                 renew_at = self._renew(renew_at)
@@ -174,11 +171,11 @@ class _Exporter:
             reader.join(1)
         return f"it ended with code {process.wait()}"
 
-    def _begin(self) -> tuple["subprocess.Popen[bytes]", datetime]:
+    def _start(self) -> tuple["subprocess.Popen[bytes]", datetime]:
         self._folder.mkdir(parents=True, exist_ok=True)
         mounts, has_token = self._volumes()
         program = locate("kubernetes-event-exporter").path
-        arguments = [lead_into(mounts, argument) for argument in program_arguments(self._container)]
+        arguments = [map_path(mounts, argument) for argument in program_arguments(self._container)]
         own = ["-metrics-address=127.0.0.1:0"]
         renew_at = datetime.max.replace(tzinfo=UTC)
         if has_token:
@@ -193,7 +190,7 @@ class _Exporter:
         return process, renew_at
 
     def _volumes(self) -> tuple[dict[str, Path], bool]:
-        """Local folders by mount path, and whether a token of the service account is among them."""
+        """Return local folders by mount path, and whether one holds the service account's token."""
         volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", ())}
         mounts: dict[str, Path] = {}
         has_token = False
@@ -219,7 +216,7 @@ class _Exporter:
             path.write_text(self._site.configure(data[item["key"]]), encoding="utf-8")
 
     def _renew(self, before: datetime) -> datetime:
-        """Get a token, which the process reads anew by itself; when to get the next one."""
+        """Write a token, which the process rereads by itself; return when the next one is due."""
         now = datetime.now(UTC)
         try:
             minted = self._site.admin.service_account_token(self.pod)
@@ -234,22 +231,10 @@ class _Exporter:
         return now + (minted.expires_at - now) * 0.8  # kubelet's share
 
     def _write_kubeconfig(self) -> Path:
-        path: Path = self._folder / "kubeconfig"
-        cluster = {
-            "server": f"https://{self._site.plane.public.endpoint}",
-            "certificate-authority": str(self._site.plane.authority),
-        }
+        plane, path = self._site.plane, Path(self._folder / "kubeconfig")
         user = {"tokenFile": str(self._folder / "token")}
-        context = {"cluster": "cluster", "user": "pod"}
-        data = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "cluster", "cluster": cluster}],
-            "users": [{"name": "pod", "user": user}],
-            "contexts": [{"name": "pod", "context": context}],
-            "current-context": "pod",
-        }
-        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+        content = kubeconfig(f"https://{plane.public.endpoint}", str(plane.authority), user)
+        path.write_text(content, encoding="utf-8")
         return path
 
     def _forward(self, pipe: IO[bytes], stream: str) -> None:
@@ -267,8 +252,8 @@ class _Exporter:
                     )
                 )
 
-    def _tell(self, state: Object) -> None:
-        """Let the pod's status say what became of its container: kwok would call it running."""
+    def _set_status(self, state: Object) -> None:
+        """Set the pod's status, which kwok would report as running."""
         ready = "running" in state
         status = {
             "name": self._container["name"],
@@ -285,11 +270,11 @@ class _Exporter:
 
 
 IMAGE_NAME = "kubernetes-event-exporter"
-"""Part of the image's name by which the exporter's containers are told."""
+"""Part of the image's name by which an exporter's container is recognized."""
 
 
 def exporter_container(pod: Object) -> Object | None:
-    """The exporter's container of a pod that is bound and not about to go."""
+    """Return the exporter's container of a pod that is bound and not being deleted."""
     if "deletionTimestamp" in pod["metadata"] or not pod["spec"].get("nodeName"):
         return None
     containers: list[Object] = pod["spec"]["containers"]
@@ -297,12 +282,12 @@ def exporter_container(pod: Object) -> Object | None:
 
 
 def program_arguments(container: Object) -> list[str]:
-    """What stands after the program's name."""
+    """Return what follows the program's name."""
     return [str(each) for each in (*container.get("command", ())[1:], *container.get("args", ()))]
 
 
-def lead_into(mounts: dict[str, Path], argument: str) -> str:
-    """An argument such as `-conf=/data/config.yaml`, its path led into a volume's folder."""
+def map_path(mounts: dict[str, Path], argument: str) -> str:
+    """Return an argument such as `-conf=/data/config.yaml` with its path in a volume's folder."""
     match = re.fullmatch(r"(?P<option>-{1,2}[\w-]+=)?(?P<path>/.*)", argument)
     if match is None:
         return argument
@@ -314,7 +299,7 @@ def lead_into(mounts: dict[str, Path], argument: str) -> str:
 
 
 def variables(container: Object, pod: Object) -> dict[str, str]:
-    """The container's variables, with values as such and from the pod's own fields."""
+    """Return the container's variables: plain values, and fields of the pod."""
     found = {"PATH": "/usr/bin:/bin"}
     for variable in container.get("env", ()):
         field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")

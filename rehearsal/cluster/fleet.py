@@ -1,7 +1,6 @@
-"""What the local Google needs of the machine that runs its clusters: the contract, no more.
+"""The protocol by which the local Google runs clusters on this machine.
 
-`rehearsal.local_fleet` keeps it with a real control plane and real nodes; tests of the API keep
-it with a list.
+`rehearsal.local_fleet` implements it with real control planes; tests of the API with a list.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ class ClusterKey:
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """A node pool as the API was asked for it."""
+    """A node pool as it was requested from the API."""
 
     name: str
     node_count: int
@@ -63,7 +62,7 @@ WriteLog = Callable[[LogLine], None]
 
 
 class FleetError(Exception):
-    """The machine cannot do what the API was asked for; becomes the operation's error."""
+    """The machine cannot do what was requested; becomes the operation's error."""
 
 
 class Fleet(Protocol):

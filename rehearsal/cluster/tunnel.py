@@ -1,9 +1,9 @@
-"""How API servers of a rehearsal reach kubelets, which listen on loopback alone.
+"""The tunnel by which API servers reach kubelets, which listen on loopback alone.
 
-An API server refuses to ask a node at a loopback address, and a node's own address is one that its
-kubelet does not listen on. On GKE connections from the control plane to nodes go through a tunnel
-(konnectivity) too: this one is an HTTP CONNECT proxy that leads to the port asked for on loopback,
-whatever the address. It listens on a socket without a file, gone with the process.
+An API server refuses to connect to a node at a loopback address, and a node's kubelet does not
+listen on its own address. On GKE connections from the control plane to nodes go through a tunnel
+(konnectivity) too: this one is an HTTP CONNECT proxy that connects to the requested port on
+loopback, whatever the address. It listens on an abstract socket, which ends with the process.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from typing import Any
 
 _CONNECT = re.compile(rb"CONNECT \S+:(?P<port>\d+) HTTP/1\.1\r\n")
 _PIECE = 65536
-_ASK_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 class KubeletTunnel:
-    """Runs in a thread of its own from the start until it is closed."""
+    """Runs in its own thread until it is closed."""
 
     def __init__(self) -> None:
         self.name = f"@pull-study-kubelets-{uuid.uuid4().hex}"
@@ -30,15 +30,15 @@ class KubeletTunnel:
         )
         self._thread.start()
         path = f"\0{self.name[1:]}"
-        listening = asyncio.start_unix_server(self._lead, path)
-        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(_ASK_S)
+        listening = asyncio.start_unix_server(self._handle, path)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(_TIMEOUT_S)
 
     def close(self) -> None:
-        """Stop listening and cut what is under way. Idempotent."""
+        """Stop listening and close all connections. Idempotent."""
         if not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_ASK_S)
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_TIMEOUT_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_ASK_S)
+            self._thread.join(_TIMEOUT_S)
             self._loop.close()
 
     async def _stop(self) -> None:
@@ -48,27 +48,27 @@ class KubeletTunnel:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _ASK_S)
-            asked = _CONNECT.match(head)
-            if asked is None:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _TIMEOUT_S)
+            request = _CONNECT.match(head)
+            if request is None:
                 writer.write(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n")
                 return
             try:
-                inner, outer = await asyncio.open_connection("127.0.0.1", int(asked["port"]))
+                inner, outer = await asyncio.open_connection("127.0.0.1", int(request["port"]))
             except OSError:
                 writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
                 return
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            await asyncio.gather(_pass_on(reader, outer), _pass_on(inner, writer))
+            await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            pass  # the asker is gone, or asked for nothing
+            pass  # the client has disconnected, or sent no request
         finally:
             writer.close()
 
 
-async def _pass_on(source: asyncio.StreamReader, target: Any) -> None:
+async def _copy(source: asyncio.StreamReader, target: Any) -> None:
     try:
         while piece := await source.read(_PIECE):
             target.write(piece)

@@ -1,7 +1,7 @@
-"""The control group that holds all containers of a node, in both versions of Linux' hierarchy.
+"""The cgroup that holds all containers of a node; cgroups v1 and v2.
 
-kubelet demands that the group named by its cgroupRoot is there before it starts. The groups of a
-home have a name of its own, so what is found below it belongs to that home and may be ended.
+kubelet requires that the cgroup named by its cgroupRoot exists before it starts. The cgroups of a
+home have its own name, so what is found below it belongs to that home and may be ended.
 """
 
 import os
@@ -18,11 +18,11 @@ _GONE_S = 5.0
 
 
 class ControlGroupError(Exception):
-    """The machine does not let this process make control groups."""
+    """This process cannot create or remove a cgroup."""
 
 
 def make(group: str, root: Path = ROOT) -> None:
-    """Make a control group, for example `pull-study-1a2b3c4d/node-1`, in every hierarchy."""
+    """Create a cgroup, for example `pull-study-1a2b3c4d/node-1`, in every hierarchy."""
     try:
         if _is_unified(root):
             _make_unified(group, root)
@@ -30,31 +30,31 @@ def make(group: str, root: Path = ROOT) -> None:
             _make_each(group, root)
     except OSError as error:
         raise ControlGroupError(
-            f"control groups cannot be made below {root}: {error.strerror} ({error.filename})"
+            f"cgroups cannot be created below {root}: {error.strerror} ({error.filename})"
         ) from error
 
 
 def remove(group: str, root: Path = ROOT) -> None:
-    """Remove a control group and all below it, ending what runs in it. Idempotent."""
+    """Remove a cgroup and all below it, and kill what runs in it. Idempotent."""
     deadline = time.monotonic() + _GONE_S
     while folders := [folder for top in _tops(root) for folder in _deepest_first(top / group)]:
         for folder in folders:
             with suppress(OSError):  # still in use: its members are killed below
                 folder.rmdir()
         if time.monotonic() > deadline:
-            raise ControlGroupError(f"the control group {folders[-1]} is still in use")
+            raise ControlGroupError(f"the cgroup {folders[-1]} is still in use")
         _kill_members(folders)
 
 
 def controllers(root: Path = ROOT) -> set[str]:
-    """The controllers that this machine has."""
+    """Return the controllers that this machine has."""
     if _is_unified(root):
         return set((root / "cgroup.controllers").read_text(encoding="utf-8").split())
     return {name for top in _tops(root) for name in top.name.split(",")}
 
 
 def missing(root: Path = ROOT) -> list[str]:
-    """The controllers that kubelet needs and this machine lacks."""
+    """Return the controllers that kubelet needs and this machine does not have."""
     return sorted(set(_NEEDED) - controllers(root)) if root.is_dir() else list(_NEEDED)
 
 

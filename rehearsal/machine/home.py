@@ -39,60 +39,45 @@ class RehearsalError(UserError):
     exit_code = ExitCode.PREFLIGHT
 
 
-@dataclass(frozen=True, slots=True)
+class _In:
+    """A path in the home's folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, home: "Home", _: type) -> Path:
+        return home.folder / self._name
+
+
+@dataclass(frozen=True)
 class Home:
     """A rehearsal's folder."""
 
     folder: Path
 
-    @property
-    def clusters(self) -> Path:
-        """A folder a cluster."""
-        return self.folder / "clusters"
-
-    @property
-    def server_file(self) -> Path:
-        """What the server tells sessions (rehearsal.server); there once it is ready."""
-        return self.folder / "server.json"
-
-    @property
-    def owner_file(self) -> Path:
-        """Which session ends the server, if any."""
-        return self.folder / "owner.json"
-
-    @property
-    def log(self) -> Path:
-        """What the server and its parts say."""
-        return self.folder / "rehearsal.log"
-
-    @property
-    def registries_conf(self) -> Path:
-        """containers-registries.conf(5) for skopeo."""
-        return self.folder / "registries.conf"
-
-    @property
-    def token_file(self) -> Path:
-        """kube-apiserver's static token file; one token is valid for all clusters."""
-        return self.folder / "tokens.csv"
-
-    @property
-    def programs(self) -> Path:
-        """Programs to put first on PATH."""
-        return self.folder / "bin"
-
-    @property
-    def mark(self) -> Path:
-        """The file that tells a rehearsal's folder from any other."""
-        return self.folder / ".pull-study-rehearsal"
+    clusters = _In("clusters")
+    server_file = _In("server.json")
+    """What sessions read about the server (rehearsal.server); written once it is ready."""
+    owner_file = _In("owner.json")
+    """Which session ends the server, if any."""
+    log = _In("rehearsal.log")
+    registries_conf = _In("registries.conf")
+    """containers-registries.conf(5) for skopeo."""
+    token_file = _In("tokens.csv")
+    """kube-apiserver's static token file; one token is valid for all clusters."""
+    programs = _In("bin")
+    """Programs to put first on PATH."""
+    mark = _In(".pull-study-rehearsal")
+    """The file by which a rehearsal's folder is recognized."""
 
     @property
     def control_group(self) -> str:
-        """Of all containers of this home; no other home has the same."""
+        """The cgroup of all containers of this home, unlike any other home's."""
         return f"pull-study-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
 
 
 def default_home() -> Home:
-    """The home that the environment names, else /var/lib/pull-study for root."""
+    """Return the home that the environment names, else /var/lib/pull-study for root."""
     named = os.environ.get(HOME_VARIABLE, "")
     if named:
         return Home(Path(named).absolute())
@@ -103,13 +88,13 @@ def default_home() -> Home:
 
 
 def prepare(home: Home) -> None:
-    """Make the folder, or accept one that a rehearsal made."""
+    """Create the folder, or accept one that a rehearsal created."""
     try:
         home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        strange = not home.mark.exists() and any(home.folder.iterdir())
+        has_other_files = not home.mark.exists() and any(home.folder.iterdir())
     except OSError as error:
-        raise _unusable(home, error) from None
-    if strange:
+        raise _unusable(home, error) from error
+    if has_other_files:
         raise RehearsalError(
             f"The folder {home.folder} holds files that no rehearsal made, and a rehearsal would "
             "delete them.",
@@ -119,7 +104,7 @@ def prepare(home: Home) -> None:
 
 
 def lock(home: Home) -> int | None:
-    """Lock the home for this process; the descriptor to close, None if another process has it."""
+    """Lock the home for this process; return the descriptor to close, None if it is locked."""
     deadline = time.monotonic() + _LOCK_S
     while time.monotonic() < deadline:
         prepare(home)
@@ -148,7 +133,7 @@ def is_locked(home: Home) -> bool:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a file of this user's eyes only, all at once."""
+    """Write JSON atomically, mode 0600."""
     scratch = path.with_suffix(".new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -157,7 +142,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read what `write_json` wrote; None where there is nothing to read."""
+    """Read what `write_json` wrote; None where there is nothing valid."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
@@ -169,7 +154,7 @@ def _open(home: Home) -> int:
     try:
         return os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _unusable(home, error) from None
+        raise _unusable(home, error) from error
 
 
 def _unusable(home: Home, error: OSError) -> RehearsalError:
@@ -187,7 +172,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 STOP_S = 10.0
-"""In which a server stops all clusters and removes its home."""
+"""Seconds in which a server stops all clusters and removes its home."""
 
 
 def end(home: Home) -> bool:
@@ -206,7 +191,7 @@ def end(home: Home) -> bool:
     descriptor = lock(home)
     if descriptor is None:
         raise RehearsalError(
-            f"The rehearsal in {home.folder} is just being started anew, so it was left alone.",
+            f"The rehearsal in {home.folder} is being started again, so it was left alone.",
             "python -m rehearsal down",
         )
     try:
@@ -220,7 +205,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def clear(home: Home, *, whole: bool = True) -> None:
-    """Remove everything of a home that this process has locked. Idempotent."""
+    """Remove all of a home that this process has locked, with its folder if `whole`."""
     try:
         processes.stop(home.folder)
         if cgroups.ROOT.is_dir():
@@ -241,7 +226,7 @@ def clear(home: Home, *, whole: bool = True) -> None:
 
 
 def mounts_below(folder: Path, mounts: str | None = None) -> list[Path]:
-    """Mount points at or below a folder."""
+    """Return the mount points at or below a folder; `mounts` is mountinfo's text."""
     if mounts is None:
         mounts = _MOUNTS.read_text(encoding="utf-8") if _MOUNTS.exists() else ""
     points = (Path(unescape_mount(line.split()[4])) for line in mounts.splitlines())
@@ -249,7 +234,7 @@ def mounts_below(folder: Path, mounts: str | None = None) -> list[Path]:
 
 
 def unescape_mount(path: str) -> str:
-    r"""A path as proc(5) writes it in mountinfo, blanks and the like as \040."""
+    r"""Return a path that proc(5) wrote to mountinfo, where a blank is \040."""
     return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 

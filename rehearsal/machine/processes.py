@@ -1,6 +1,6 @@
 """Starts the rehearsal's processes and ends them: all of them, and nothing else.
 
-Every process is started with a variable that names the folder it works for, and hands it on to
+Every process is started with a variable that names the folder it works for, and passes it on to
 what it starts itself (containerd to its shims, kwokctl to the control plane). The folder is how
 a process is found again, also by another program after a `kill -9`: no list of process ids could
 be complete, or be safe when an id is reused. A process is signalled through a descriptor that
@@ -29,7 +29,7 @@ _random = random.SystemRandom()  # two processes must not try the same ports in 
 
 
 class StillRunningError(Exception):
-    """A process did not end although it was killed."""
+    """A process is still running although it was killed."""
 
 
 def start(

@@ -28,7 +28,7 @@ _LANGUAGE_HOST = "pulumi-language-python"
 
 
 def write_programs(home: Home) -> None:
-    """Write them into the home."""
+    """Write the programs into the home."""
     home.programs.mkdir(exist_ok=True)
     write_plugin(home)
     skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()
@@ -49,7 +49,7 @@ def write_pulumi(folder: Path) -> None:
 
 
 def official_plugin(name: str) -> Path | None:
-    """The folder of a provider's official plugin, in the SDK's version, if the user has it."""
+    """Return the folder of a provider's official plugin, in the SDK's version, if installed."""
     users = Path(os.environ.get("PULUMI_HOME", "") or Path.home() / ".pulumi")
     folder = users / "plugins" / f"resource-{name}-v{version(PROVIDERS[name])}"
     return folder if (folder / f"pulumi-resource-{name}").is_file() else None
@@ -84,7 +84,7 @@ AUTH_PLUGIN = "gke-gcloud-auth-plugin"
 
 _AUTH_SCRIPT = """\
 #!/bin/sh
-# Answers in the version of the ExecCredential API that it is asked in (client-go, plugin/exec).
+# Answers in the version of the ExecCredential API that is requested (client-go, plugin/exec).
 case "$KUBERNETES_EXEC_INFO" in
 *'client.authentication.k8s.io/v1"'*) version=v1 ;;
 *) version=v1beta1 ;;
@@ -95,7 +95,7 @@ printf '"status": {"token": "%(token)s"}}\\n'
 
 
 def write_plugin(home: Home) -> None:
-    """Write the clusters' token file, and the plugin that prints its one token."""
+    """Write the clusters' token file, and the plugin that prints its token."""
     token = secrets.token_urlsafe(32)
     _write(home.token_file, f'{token},rehearsal-user,rehearsal-user,"system:masters"\n', 0o600)
     home.programs.mkdir(exist_ok=True)

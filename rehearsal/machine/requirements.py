@@ -26,26 +26,26 @@ _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 _NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
 _NEEDED_BYTES = 5_000_000_000
-"""Of disk: what a small study takes, above the 2 GiB below which kubelet evicts pods."""
+"""Of disk: what a small study takes, and the 2 GiB below which kubelet evicts pods."""
 _TRIAL = """set -e
 mount -t tmpfs tmpfs /run
 mkdir /run/lower /run/upper /run/work /run/merged
 mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work overlay /run/merged
 ip link add trial type veth peer name other
 """
-"""What a node does to its own namespaces; nothing of it outlives the shell."""
+"""What a node does in its own namespaces; all of it ends with the shell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why real nodes cannot run, and what mends it."""
+    """Why nodes cannot run, and the fix."""
 
     problem: str
     fix: str
 
 
 def obstacles(home: Path) -> list[Obstacle]:
-    """All that keeps real nodes from running here; empty where they can."""
+    """Return everything that keeps real nodes from running here."""
     if sys.platform != "linux":
         return [
             Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "--nodes simulated")
@@ -57,12 +57,12 @@ def obstacles(home: Path) -> list[Obstacle]:
                 "run it with sudo -E, or --nodes simulated",
             )
         ]
-    found = (_lacking_package(), _lacking_right(), _lacking_controller(), _poor_disk(home))
+    found = (_missing_package(), _missing_right(), _missing_controller(), _unsuitable_disk(home))
     return [obstacle for obstacle in found if obstacle]
 
 
 def too_many(nodes: str, count: int | None) -> Obstacle | None:
-    """Why a cluster of so many measured nodes cannot run here, before anything is started."""
+    """Return why a cluster of so many measured nodes cannot run here; `count` None is unknown."""
     if count is None:
         return None
     if nodes == "real":
@@ -84,15 +84,12 @@ def too_many(nodes: str, count: int | None) -> Obstacle | None:
 
 
 def simulated_bytes(count: int) -> int:
-    """About what a rehearsal with one cluster of so many simulated nodes takes (docs/rehearsal.md).
-
-    Control plane, local Google, exporter and runner together.
-    """
+    """Estimate the memory of a rehearsal with simulated nodes (docs/rehearsal.md)."""
     return _CLUSTER_BYTES + count * _NODE_BYTES
 
 
 def free_memory() -> int:
-    """Bytes of memory that programs can still take, a container's limit included."""
+    """Return the bytes of memory that are free, within a container's limit."""
     free = _available_bytes()
     with suppress(OSError, ValueError):
         limit = int(_MEMORY_LIMIT.read_text("ascii"))
@@ -109,18 +106,18 @@ def _available_bytes() -> int:
 
 
 def plugin_folder() -> Path:
-    """The folder of the network plugins."""
+    """Return the folder of the network plugins."""
     return Path(_package("containernetworking-plugins").path()).parent
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes of the folder's disk that are free, as kubelet counts them."""
+    """Return the free bytes of a folder's disk, as kubelet counts them."""
     disk = os.statvfs(_existing(folder))
     return disk.f_bavail * disk.f_frsize
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str:
-    """The type of the file system that holds a folder, for example ext4."""
+    """Return a folder's file system, for example ext4; `mounts` is mountinfo's text."""
     text = mounts or Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     path = _existing(folder).resolve()
     best = (Path("/"), "unknown")
@@ -132,8 +129,8 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
     return best[1]
 
 
-def control_group_version() -> str:
-    """Version of the kernel's control groups, and which of its controllers there are."""
+def cgroup_version() -> str:
+    """Return the version of the kernel's cgroups, and their controllers."""
     if not cgroups.ROOT.is_dir():
         return f"none at {cgroups.ROOT}"
     number = 2 if (cgroups.ROOT / "cgroup.controllers").exists() else 1
@@ -144,15 +141,15 @@ def _package(name: str) -> packages.Package:
     return next(package for package in packages.PACKAGES if package.name == name)
 
 
-def _lacking_package() -> Obstacle | None:
-    lacking = [_package(name) for name in _NODE_PACKAGES if not _package(name).path()]
-    if not lacking:
+def _missing_package() -> Obstacle | None:
+    missing = [_package(name) for name in _NODE_PACKAGES if not _package(name).path()]
+    if not missing:
         return None
-    names = ", ".join(package.name for package in lacking)
-    return Obstacle(f"Real nodes need {names}.", packages.install_command(lacking))
+    names = ", ".join(package.name for package in missing)
+    return Obstacle(f"Real nodes need {names}.", packages.install_command(missing))
 
 
-def _lacking_right() -> Obstacle | None:
+def _missing_right() -> Obstacle | None:
     if shutil.which("unshare") is None:
         return Obstacle("Real nodes need unshare.", "apt-get install util-linux")
     namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net"]
@@ -166,24 +163,24 @@ def _lacking_right() -> Obstacle | None:
     if done.returncode == 0:
         return None
     return Obstacle(
-        "This machine does not let root do what real nodes consist of (namespaces, mounts, "
+        "This machine does not allow root what real nodes need (namespaces, mounts, "
         f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
         "in a container, run it with --privileged; or --nodes simulated",
     )
 
 
-def _lacking_controller() -> Obstacle | None:
-    lacking = cgroups.missing()
-    if not lacking:
+def _missing_controller() -> Obstacle | None:
+    missing = cgroups.missing()
+    if not missing:
         return None
     return Obstacle(
-        f"{cgroups.ROOT} has no controller {', '.join(lacking)}, and kubelet does not "
+        f"{cgroups.ROOT} has no controller {', '.join(missing)}, and kubelet does not "
         "start without.",
-        "mount the kernel's control groups; in a container, run it with --privileged",
+        "mount the kernel's cgroups; in a container, run it with --privileged",
     )
 
 
-def _poor_disk(home: Path) -> Obstacle | None:
+def _unsuitable_disk(home: Path) -> Obstacle | None:
     kind = file_system(home)
     elsewhere = "set PULL_STUDY_REHEARSAL_HOME to a folder on "
     if kind == "overlay":
@@ -207,7 +204,7 @@ def _existing(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's table."""
+    """A line of the doctor's table."""
 
     name: str
     state: str
@@ -217,7 +214,7 @@ class Finding:
 
 
 def examine(home: Home) -> list[Finding]:
-    """All findings, programs first."""
+    """Return all findings, programs first."""
     parts = [*programs.report(), *packages.report()]
     plugins = [_plugin(name, package) for name, package in PROVIDERS.items()]
     return [*(_part(part) for part in parts), *plugins, *_machine(home)]
@@ -234,18 +231,18 @@ def _part(part: Part) -> Finding:
 
 
 def _plugin(name: str, package: str) -> Finding:
-    """A stand-in does for an official plugin, so none is missing."""
+    """Report a provider plugin; a fake replaces an official one, so none is missing."""
     folder = official_plugin(name)
     title = f"Pulumi's {name} provider"
     if folder:
         return Finding(title, "ok", f"{version(package)} official plugin {folder}")
-    return Finding(title, "ok", f"{version(package)} stand-in, no official plugin installed")
+    return Finding(title, "ok", f"{version(package)} fake, no official plugin installed")
 
 
 def _machine(home: Home) -> list[Finding]:
-    hindering = obstacles(home.folder)
-    if hindering:
-        nodes = [Finding("real nodes", "missing", each.problem, each.fix) for each in hindering]
+    found = obstacles(home.folder)
+    if found:
+        nodes = [Finding("real nodes", "missing", each.problem, each.fix) for each in found]
     else:
         free = f"{free_bytes(home.folder) / 1e9:.0f} GB free"
         kind = file_system(home.folder)
@@ -256,7 +253,7 @@ def _machine(home: Home) -> list[Finding]:
     return [
         *nodes,
         Finding("kernel", "note", f"{platform.system()} {platform.release()}"),
-        Finding("control groups", "note", control_group_version()),
+        Finding("cgroups", "note", cgroup_version()),
         Finding("images made", "note", images),
     ]
 

@@ -1,4 +1,4 @@
-"""The files of one real node: what its containerd, kubelet and network plugin are told.
+"""The files of one real node: the configuration of containerd, kubelet and network plugin.
 
 A node sees them below /var/lib/node, whatever its folder is outside (rehearsal.real_nodes.node),
 and everything else where a GKE node has it: containerd's socket, images and kubelet's folder. What
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from rehearsal.cluster.certificates import Authority, certify_node
+from rehearsal.cluster.control_plane import kubeconfig
 
 INSIDE = "/var/lib/node"
 """Where a node sees its own files."""
@@ -58,7 +59,7 @@ _KUBELET_DOMAINS = (".kubelet.kubernetes.io", ".node.kubernetes.io")
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What one node is."""
+    """Properties of one node."""
 
     name: str
     labels: dict[str, str]
@@ -84,12 +85,13 @@ class NodeSpec:
 
 def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
     """Write all files that the node reads into the folder, which it sees as /var/lib/node."""
+    user = {"client-certificate": f"{INSIDE}/node.crt", "client-key": f"{INSIDE}/node.key"}
     texts = {
         "containerd.toml": _containerd(spec),
         "cni/10-ptp.conflist": json.dumps(_network(spec)),
         "hosts/_default/hosts.toml": _hosts(spec),
         "kubelet.yaml": yaml.safe_dump(_kubelet(spec)),
-        "kubeconfig": yaml.safe_dump(_kubeconfig(spec)),
+        "kubeconfig": kubeconfig(spec.server, f"{INSIDE}/ca.crt", user),
         "start.sh": _START,
         **{f"kernel/{name}": f"{value}\n" for name, value in KERNEL_SETTINGS.items()},
     }
@@ -102,7 +104,7 @@ def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
 
 
 def node_environment(spec: NodeSpec) -> dict[str, str]:
-    """What start.sh reads besides NODE, CONTAINERD and KUBELET."""
+    """Return what start.sh reads besides NODE, CONTAINERD and KUBELET."""
     labels = ",".join(f"{key}={value}" for key, value in sorted(spec.own_labels.items()))
     return {"NODE_NAME": spec.name, "NODE_LABELS": labels, "PAUSE_IMAGE": spec.pause_image}
 
@@ -182,7 +184,7 @@ state = "/run/containerd"
 
 
 def _hosts(spec: NodeSpec) -> str:
-    """For every registry: this one instead, also when it has not got what is asked for."""
+    """Replace every registry by this one, also for images that it does not have."""
     return f"""\
 server = "http://{spec.registry}"
 
@@ -217,7 +219,7 @@ def _kubelet(spec: NodeSpec) -> dict[str, Any]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-        # shares of a disk that all nodes have in common would say nothing of any of them
+        # shares of a disk that all nodes share would describe none of them
         "evictionHard": EVICTION,
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
@@ -230,17 +232,4 @@ def _kubelet(spec: NodeSpec) -> dict[str, Any]:
         "registerWithTaints": [
             {"key": key, "value": value, "effect": effect} for key, value, effect in spec.taints
         ],
-    }
-
-
-def _kubeconfig(spec: NodeSpec) -> dict[str, Any]:
-    user = {"client-certificate": f"{INSIDE}/node.crt", "client-key": f"{INSIDE}/node.key"}
-    cluster = {"server": spec.server, "certificate-authority": f"{INSIDE}/ca.crt"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "cluster", "cluster": cluster}],
-        "users": [{"name": "node", "user": user}],
-        "contexts": [{"name": "node", "context": {"cluster": "cluster", "user": "node"}}],
-        "current-context": "node",
     }

@@ -1,8 +1,8 @@
 """The local registry that stands for ghcr.io and Artifact Registry: Debian's docker-registry.
 
 It holds the images that were made for a scale, also after the rehearsal, so that they are made
-once. Nodes pull from it directly. skopeo and the like are led to the mirror
-(rehearsal.real_nodes.mirror), which makes what is missing first.
+once. Nodes pull from it directly. skopeo and the like are pointed to the mirror
+(rehearsal.real_nodes.mirror), which first makes what is missing.
 """
 
 import http.client
@@ -18,7 +18,7 @@ from tools import packages
 from tools.programs import cache_root
 
 MIRRORED = ("ghcr.io", "gcr.io", "registry.k8s.io", "*.pkg.dev")
-"""Registries that are not asked in a rehearsal, as prefixes in registries.conf."""
+"""Registries that a rehearsal replaces, as prefixes in registries.conf."""
 
 _START_S = 20.0
 _PAUSE = "pull-study/pause"
@@ -40,7 +40,7 @@ class LocalRegistry:
 
 
 def storage_of(scale: float) -> Path:
-    """Where images of a scale are kept from one rehearsal to the next."""
+    """Return where images of a scale are kept from one rehearsal to the next."""
     return cache_root() / "registry" / f"scale-{scale:g}"
 
 
@@ -62,7 +62,7 @@ def start(folder: Path, storage: Path) -> LocalRegistry:
 
 
 def write_registries_conf(path: Path, mirror: str) -> None:
-    """Write the containers-registries.conf(5) that leads skopeo to the mirror."""
+    """Write the containers-registries.conf(5) that points skopeo to the mirror."""
     entries = [
         f"""
 [[registry]]

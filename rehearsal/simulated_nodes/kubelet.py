@@ -35,7 +35,7 @@ _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 10.0, 300.0
 _SYNC_S = 12.0
 """A pod whose container cannot start is looked at again after backOffPeriod 10 s and a jitter."""
 _STATUS_LAG_S = (25.0, 32.0)
-"""After which a real node's status tells of a new image."""
+"""After which a real node's status lists a new image."""
 _DISGUISED_S = 0.04
 _BUSY_BYTES = 3e9
 """Still to be written when a pull has ended, from which on containers are slow to start."""

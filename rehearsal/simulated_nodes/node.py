@@ -27,7 +27,7 @@ PARALLEL_ANNOTATION = "rehearsal.pull-study/parallel-pulls"
 """Annotation of a node: images that its kubelet pulls at once."""
 
 _MACHINE = {"cpu": "16", "memory": "61727200Ki", "pods": "110"}
-"""Of an n1-standard-16, as the study's recorded nodes tell it."""
+"""Of an n1-standard-16, as the study's recorded nodes report it."""
 _DISK_SHARE = 0.9425
 """Of a boot disk's GiB, what GKE's nodes offer as ephemeral storage: 98831908Ki of 100."""
 

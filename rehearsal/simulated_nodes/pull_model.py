@@ -5,8 +5,8 @@ Layers are downloaded three at once and unpacked one after another, each once it
 - a download has what is least of three connections, the NIC, and an equal share of the registry's
   rate, which all nodes have in common (`SharedRegistry`);
 - unpacking runs at a rate per core until the page cache is full, then at the rate of the disk;
-- what is in the page cache then is written before the container's end is told (`settle_s`), as the
-  original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
+- what is in the page cache then is written before the container's end is reported (`settle_s`), as
+  the original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
 - each layer costs a round trip and a moment of unpacking, and all of it has a little noise.
 
 Parameters and their sources are in pull_model.yaml; docs/rehearsal.md says how well they fit. It
@@ -27,7 +27,7 @@ PARAMETERS = Path(__file__).with_name("pull_model.yaml")
 
 
 def _value(entry: Any) -> Any:
-    """The value of an entry, which must name its source."""
+    """Return the value of an entry, which must name its source."""
     if not isinstance(entry, dict):
         return entry
     if not entry.get("source"):
@@ -79,7 +79,7 @@ class Parameters(BaseModel):
     disks: Annotated[tuple[DiskClass, ...], BeforeValidator(_value), Field(min_length=1)]
 
     def disk_of(self, node: str) -> DiskClass:
-        """The class of a node's disk, always the same for one name."""
+        """Return the class of a node's disk, deterministic by its name."""
         drawn = random.Random(f"{self.seed}/{node}").random()  # noqa: S311 - no secret
         for disk in self.disks:
             drawn -= disk.share
@@ -116,7 +116,7 @@ class PullTime:
     """What a pull takes.
 
     Attributes:
-        pull_s: from its start to its end, as the kubelet's message tells it.
+        pull_s: from its start to its end, as the kubelet reports it.
         settle_s: from its end until the disk has written what it must before a container's end is
             told.
     """
@@ -126,7 +126,7 @@ class PullTime:
 
 
 def download_cap(parameters: Parameters, layers: Sequence[LayerSize]) -> float:
-    """Bytes per second that a node's own part allows a pull of these layers."""
+    """Return the bytes per second that a node's own limits allow a pull of these layers."""
     connections = min(parameters.downloads_at_once, max(len(layers), 1))
     return min(parameters.nic_bytes_per_s, connections * parameters.connection_bytes_per_s)
 
@@ -139,7 +139,7 @@ def pull_time(
     download_s: float,
     noise: float = 1.0,
 ) -> PullTime:
-    """What a pull takes on an idle node whose downloads took so long."""
+    """Return what a pull takes on an idle node whose downloads took so many seconds."""
     total = sum(layer.compressed for layer in layers) or 1
     arrived = done = 0.0
     written = 0.0
@@ -162,7 +162,7 @@ class SharedRegistry:
     """The registry's rate, shared equally by the downloads under way; in any one unit of time.
 
     Each has the least of its own cap and its share. Downloads of one cap progress alike, so one
-    sum a cap tells how far each of them is, and a heap which is the next to end.
+    sum a cap is the progress of each of them, and a heap has the next to end.
     """
 
     def __init__(self, rate: float) -> None:
@@ -173,7 +173,7 @@ class SharedRegistry:
         self._number = 0
 
     def join(self, now: float, cap: float, size: float) -> int:
-        """A download begins; its number."""
+        """Start a download of `size` bytes, at most `cap` a second; return its number."""
         self._advance(now)
         self._number += 1
         heap = self._ends.setdefault(cap, [])
@@ -181,7 +181,7 @@ class SharedRegistry:
         return self._number
 
     def next_end(self) -> float | None:
-        """When the next download ends unless others join or leave; None without any."""
+        """Return when the next download ends unless others join; None without any."""
         ends = [
             self._now + max(0.0, heap[0][0] - self._done[cap]) / self._speed(cap)
             for cap, heap in self._ends.items()
@@ -190,7 +190,7 @@ class SharedRegistry:
         return min(ends, default=None)
 
     def ended(self, now: float) -> list[int]:
-        """Numbers of the downloads that have ended until now; they leave."""
+        """Remove the downloads that have ended, and return their numbers."""
         found: list[int] = []
         while (end := self.next_end()) is not None and end <= now:
             self._advance(end)

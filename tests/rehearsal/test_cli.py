@@ -31,7 +31,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch: pytest.Monke
     lines = [line.rstrip() for line in output.splitlines()]
     assert lines[0].split() == ["part", "state", "detail"]
     assert lines[1].split() == ["kubelet", "ok", "1.34.1", "/bin/kubelet"]
-    assert lines[2].endswith("missing  to get it: apt-get install runc")
+    assert lines[2].endswith("missing  Fix: apt-get install runc")
 
 
 def test_doctor_is_content_with_a_ready_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_findings_tell_parts_plugins_and_the_machine(
     assert not requirements.is_ready(found)
     plugin = next(each for each in found if each.name == "Pulumi's gcp provider")
     assert plugin.state == "ok"
-    assert plugin.detail.endswith("stand-in, no official plugin installed")
+    assert plugin.detail.endswith("fake, no official plugin installed")
 
 
 def test_down_says_that_there_was_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

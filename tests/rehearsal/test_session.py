@@ -104,7 +104,7 @@ def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"speed": 20.0}, "Real nodes pull at the clock's speed"),
+        ({"speed": 20.0}, "--speed needs --nodes simulated"),
         ({"nodes": "simulated", "speed": 0.0}, "not above 0"),
         ({"nodes": "real", "node_count": 16}, "more than the 8"),
         ({"nodes": "simulated", "node_count": 10**6}, "simulated nodes takes about"),

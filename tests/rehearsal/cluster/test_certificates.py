@@ -35,6 +35,8 @@ def test_a_certificate_names_the_user_and_group_that_kubernetes_reads(
     found.verify_directly_issued_by(parse(AUTHORITY))
     names = {each.rfc4514_attribute_name: each.value for each in found.subject}
     assert (names["CN"], names["O"]) == (user, group)
+    hosts = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert len(hosts) > 0  # Go refuses a critical extension without content
     usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert ExtendedKeyUsageOID.CLIENT_AUTH in usage
 

@@ -7,7 +7,7 @@ import pytest
 
 from rehearsal.cluster.exporter import (
     exporter_container,
-    lead_into,
+    map_path,
     program_arguments,
     variables,
 )
@@ -57,9 +57,9 @@ def test_arguments_follow_the_command() -> None:
         ("plain", "plain"),
     ],
 )
-def test_paths_of_volumes_lead_into_their_folders(argument: str, led: str) -> None:
+def test_paths_of_volumes_map_path_their_folders(argument: str, led: str) -> None:
     mounts = {"/data": Path("/v/0"), "/data/deep": Path("/v/1")}
-    assert lead_into(mounts, argument) == led
+    assert map_path(mounts, argument) == led
 
 
 def test_variables_have_values_or_fields_of_the_pod() -> None:
