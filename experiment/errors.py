@@ -1,9 +1,8 @@
 """Every error that ends a run, with its exit code, and the names of the failures behind them.
 
-An error's class says which phase it ended; its failure says why, where that is known. A failure's
-name, exit code, fix and what is retried stand in CATALOGUE alone, which docs/reference.md repeats.
-Messages follow schema.errors: what is wrong, where, why it matters, and the fix. Nothing here
-retries: the modules named in the entries do.
+An error's class is the phase that it ended; its failure is the cause, where known. A failure's
+name, exit code, fix and retries are in CATALOGUE alone, from which docs/reference.md is generated.
+Messages follow schema.errors. Nothing here retries: the modules named in the entries do.
 """
 
 import re
@@ -17,7 +16,7 @@ from schema.run_records import CellRecord, Status
 
 
 class Failure(StrEnum):
-    """What went wrong, by name."""
+    """Names of causes."""
 
     QUOTA = "quota"
     NO_CAPACITY = "no capacity"
@@ -37,39 +36,39 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the project knows of one failure."""
+    """What is known of one failure."""
 
     exit_code: ExitCode
     meaning: str
     retried: str
-    """What is tried again, how often, and by whom."""
+    """What is retried, how often, and by whom."""
     fix: str
 
 
-_AGAIN = "python -m experiment run --resume RUN measures the trials concerned again"
+_AGAIN = "python -m experiment run --resume RUN measures these trials again"
 
 CATALOGUE: Mapping[Failure, Entry] = {
     Failure.QUOTA: Entry(
         ExitCode.QUOTA,
         "Google's quota for the region is too small for the stack.",
-        "never: preflight compares quotas and needs, and Google refuses for good",
+        "never: preflight compares quotas and needs, and Google's refusal is final",
         "ask for more under IAM & Admin, Quotas, or choose a smaller stack or another zone",
     ),
     Failure.NO_CAPACITY: Entry(
         ExitCode.NO_CAPACITY,
         "The zone has no such machines at the moment, though the quota allows them.",
-        "never: a second `up` can call the broken cluster sound; it is taken down",
+        "never: a second `up` can report the broken cluster as sound; it is taken down",
         "try later, or: pulumi config set pull-study:zone ZONE",
     ),
     Failure.PERMISSION: Entry(
         ExitCode.PERMISSION,
-        "The account may not do what the run needs, or nobody is logged in.",
+        "The account lacks permissions, or there are no credentials.",
         "never",
         "gcloud auth application-default login, and the roles of docs/running-on-gke.md",
     ),
     Failure.API_OFF: Entry(
         ExitCode.API_OFF,
-        "An API of Google's is switched off in the project.",
+        "A Google API is disabled in the project.",
         "never",
         "gcloud services enable API --project PROJECT, then wait a minute",
     ),
@@ -81,14 +80,14 @@ CATALOGUE: Mapping[Failure, Entry] = {
     ),
     Failure.REGISTRY_THROTTLED: Entry(
         ExitCode.REGISTRY_THROTTLED,
-        "A registry answers that requests are too many.",
+        "A registry answers that there are too many requests.",
         "when digests are read: 3 times, by skopeo; in a trial never, since a retried pull is no "
         "measurement",
         "log in to the registry, use a mirror (Artifact Registry), or wait",
     ),
     Failure.NODE_LOST: Entry(
         ExitCode.NODE_LOST,
-        "A node was not ready, or gone, while it pulled.",
+        "A node was not Ready, or deleted, while it pulled.",
         "never within a run",
         _AGAIN,
     ),
@@ -100,20 +99,20 @@ CATALOGUE: Mapping[Failure, Entry] = {
     ),
     Failure.EVICTED: Entry(
         ExitCode.EVICTED,
-        "A node evicted the pod that pulled, mostly for want of disk.",
+        "A node evicted the pod that pulled, mostly for lack of disk.",
         "never within a run",
         "pulumi config set pull-study:diskSizeGb GB, or split the study",
     ),
     Failure.EVENT_SOURCE_DOWN: Entry(
         ExitCode.EVENT_SOURCE_DOWN,
         "Events do not arrive: by the watch, by the exporter, or in Cloud Logging.",
-        "the watch: listed anew for as long as the run lasts; Cloud Logging: for 5 minutes",
+        "the watch: listed again for as long as the run lasts; Cloud Logging: for 5 minutes",
         "kubectl -n monitoring logs deployment/event-exporter; later: python -m experiment collect "
         "RUN",
     ),
     Failure.DEADLINE: Entry(
         ExitCode.DEADLINE,
-        "A trial was not over in its time: 180 s and its bytes at 20 MB/s.",
+        "A trial exceeded its timeout: 180 s and its bytes at 20 MB/s.",
         "never within a run",
         _AGAIN,
     ),
@@ -136,7 +135,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
         "pulumi preview --stack STACK shows the plan; the run's run.log has the steps",
     ),
 }
-"""What each failure means, what of it is retried, and what mends it."""
+"""Meaning, retries and fix of each failure."""
 
 _CELL_FAILURES = {
     Status.NODE_LOST: Failure.NODE_LOST,
@@ -151,13 +150,13 @@ _REGISTRY_SIGNS = (
 
 
 def registry_failure(text: str) -> Failure | None:
-    """The failure that a registry's refusal, or a kubelet's word of it, tells of."""
+    """Return the failure in a registry's refusal, or in a kubelet's report of it."""
     found = (failure for failure, sign in _REGISTRY_SIGNS if re.search(sign, text, re.IGNORECASE))
     return next(found, None)
 
 
 def cell_failure(cell: CellRecord) -> Failure | None:
-    """Why a cell is excluded, where that has a name of its own beyond its status."""
+    """Return why a cell is excluded, where that has a name."""
     if cell.status in {Status.FAILED, Status.RETRIED}:
         return registry_failure(cell.reason)
     if cell.status is Status.ABORTED and "deadline" in cell.reason:
@@ -166,7 +165,7 @@ def cell_failure(cell: CellRecord) -> Failure | None:
 
 
 def ledger_exit_code(cells: Iterable[CellRecord]) -> ExitCode:
-    """OK if all cells are valid; the failure's code if one explains all others; else INCOMPLETE."""
+    """Return OK if all cells are valid, the code of a failure that explains all, or INCOMPLETE."""
     failures = {cell_failure(cell) for cell in cells if cell.status is not Status.VALID}
     if not failures:
         return ExitCode.OK
@@ -175,10 +174,10 @@ def ledger_exit_code(cells: Iterable[CellRecord]) -> ExitCode:
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Of several runs' exit codes the one to end with.
+    """Return the exit code to end with after several runs.
 
-    What may still cost money comes first, then what the user did, then mistakes of ours, then
-    failures, then incomplete runs.
+    What may still cost money comes first, then interrupts, internal errors, failures and
+    incomplete runs.
     """
     first = (ExitCode.TEARDOWN, ExitCode.INTERRUPTED, ExitCode.INTERNAL)
     last = (ExitCode.INCOMPLETE, ExitCode.OK)
@@ -196,8 +195,8 @@ class RunError(UserError):
 
     Args:
         problem: one sentence: what is wrong, where, and why it matters.
-        fix: the command or step that mends it; by default the failure's.
-        failure: why, where that is known; it then decides the exit code.
+        fix: the command or step that fixes it; by default the failure's.
+        failure: the cause, where known; it then decides the exit code.
     """
 
     def __init__(self, problem: str, fix: str = "", *, failure: Failure | None = None) -> None:
@@ -253,13 +252,13 @@ class BudgetError(MeasureError):
 
 
 class TeardownError(RunError):
-    """The cluster may still exist and cost money, which its code must say whatever the cause."""
+    """The cluster may still exist and cost money; the exit code says so whatever the cause."""
 
     exit_code = ExitCode.TEARDOWN
 
 
 class InternalError(RunError):
-    """A mistake of ours."""
+    """A bug of this program."""
 
     exit_code = ExitCode.INTERNAL
 

@@ -23,12 +23,12 @@ def signals_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_wait(tell: Callable[[], None]) -> Iterator[None]:
-    """Let none of them end the block; `tell` is called for each."""
+def interrupts_wait(notify: Callable[[], None]) -> Iterator[None]:
+    """Let none of them end the block; call `notify` for each."""
 
     def wait(number: int, _frame: FrameType | None) -> None:
         _let_go_of_terminal(number)
-        tell()
+        notify()
 
     with _handlers(wait):
         yield

@@ -27,7 +27,7 @@ Obj = dict[str, Any]
 _CONNECT_S = 10
 _READ_S = 60
 _SILENCE_S = 150
-"""A watch that brings nothing, not even a bookmark, for so long is cut: they come each minute."""
+"""A watch without data, not even a bookmark, for this long is cut: bookmarks come each minute."""
 _CONNECTIONS = 64
 _RETRY = Retry(
     total=5,

@@ -17,7 +17,6 @@ from infra.prices import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.providers import google_provider, kubernetes_provider
 from infra.settings import Settings
 from schema.errors import UserError
-from schema.names import MEASURED_LABEL
 
 
 def declare() -> None:
@@ -94,11 +93,8 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "node_count": settings.node_count,
         "machine_type": settings.machine_type,
         "kubeconfig": cluster.kubeconfig,
-        "measured_pool": cluster.measured_pool.name,
-        "measured_taint": MEASURED_LABEL,
         "exporter_namespace": event_exporter.NAMESPACE,
         "exporter_deployment": event_exporter.NAME,
-        "exporter_container": event_exporter.NAME,
         "log_filter": log_filter,
         "archive_bucket": sink.bucket,
         "expires_at": dead_man.expires_at,

@@ -11,7 +11,7 @@ class ExitCode(IntEnum):
     """What a program's exit code means; one code a cause."""
 
     OK = 0
-    """Everything asked for was done; for a run: every cell is valid."""
+    """Everything requested was done; for a run: every cell is valid."""
     INTERNAL = 1
     """An internal error: please report it with the run's folder."""
     USAGE = 2
@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     TEARDOWN = 7
     """The cluster may still exist and cost money; the message says how to remove it."""
     DIFFERENT = 8
-    """Two recordings differ by what a comparison was told to fail for."""
+    """Two recordings differ in a way that the comparison was to fail for."""
     BUDGET = 9
     """The next trial would have cost more than the budget; torn down, measured cells kept."""
     QUOTA = 10
@@ -35,15 +35,15 @@ class ExitCode(IntEnum):
     NO_CAPACITY = 11
     """The zone has no such machines at the moment."""
     PERMISSION = 12
-    """The account may not do what the run needs, or nobody is logged in."""
+    """The account lacks permissions, or there are no credentials."""
     API_OFF = 13
-    """An API of Google's is switched off in the project."""
+    """A Google API is disabled in the project."""
     IMAGE_MISSING = 14
     """A registry does not have an image."""
     REGISTRY_THROTTLED = 15
-    """A registry answers that requests are too many."""
+    """A registry answers that there are too many requests."""
     NODE_LOST = 16
-    """The run ended; every excluded cell's node was not ready, or gone."""
+    """The run ended; every excluded cell's node was not Ready, or deleted."""
     DISK_PRESSURE = 17
     """The run ended; every excluded cell's node was short of disk."""
     EVICTED = 18
@@ -51,7 +51,7 @@ class ExitCode(IntEnum):
     EVENT_SOURCE_DOWN = 19
     """Events do not arrive, so pulls could not be proved."""
     DEADLINE = 20
-    """The run ended; every excluded cell's trial was not over in its time."""
+    """The run ended; every excluded cell's trial exceeded its timeout."""
     PROVIDER_ERROR = 21
     """Pulumi, one of its providers, or an API behind them failed in another way."""
     GUARD = 22

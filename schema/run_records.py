@@ -1,6 +1,6 @@
 """The records of a run's folder, one model a file (docs/method.md shows a folder).
 
-run.json           RunRecord, written anew (atomically) as facts become known
+run.json           RunRecord, replaced (atomically) as facts become known
 phases.jsonl       PhaseRecord, a line when a phase ends
 nodes.json         a Kubernetes NodeList, as `kubectl get nodes -o json` prints it
 trials.jsonl       TrialRecord, a line when a trial ends
@@ -8,9 +8,9 @@ nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
 nodes.jsonl        NodeRecord, a line a node when it comes, goes, or its condition changes
 jobs.jsonl         JobRecord, a line a trial's Job when the job controller was done with it
 gaps.jsonl         GapRecord, a line a stretch of time in which a source may have missed events
-removals.jsonl     RemovalRecord, a line a node and image whose removal was asked for
+removals.jsonl     RemovalRecord, a line a node and image whose removal was requested
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
-ledger.jsonl       CellRecord, a line a cell, again when it is judged anew: the last line of a cell
+ledger.jsonl       CellRecord, a line a cell, again when it is judged again: the last line of a cell
                    counts, and of a trial's attempts the last one
 evidence.jsonl     EvidenceRecord of schema.evidence_records, a line each time that it is judged
 
@@ -32,7 +32,7 @@ from schema.study import Study
 
 
 class Status(StrEnum):
-    """What became of a cell (one image on one node, once)."""
+    """The outcome of a cell (one image on one node, once)."""
 
     VALID = "valid"
     """One real, cold, complete pull, with its evidence."""
@@ -51,7 +51,7 @@ class Status(StrEnum):
     DISK_PRESSURE = "disk-pressure"
     """The node was short of disk while it pulled."""
     NODE_LOST = "node-lost"
-    """The node was not ready, or gone."""
+    """The node was not Ready, or deleted."""
     WARM_LAYERS = "warm-layers"
     """Layers of the image were on the node before: fewer bytes travelled."""
     ABORTED = "aborted"
@@ -91,7 +91,7 @@ class Layer(_Record):
     size_bytes: int = Field(ge=0)
     """Compressed: what travels."""
     diff_id: str
-    """Digest of the uncompressed layer: what containerd tells layers apart by."""
+    """Digest of the uncompressed layer, by which containerd identifies it."""
 
 
 class PlannedImage(_Record):
@@ -135,11 +135,11 @@ class Rehearsal(_Record):
     speed: float = Field(default=1.0, gt=0)
     """How many times faster than the clock simulated nodes work; 1 for real nodes."""
     faults: tuple[str, ...] = ()
-    """Faults asked for, as `NAME[:ARGS]`."""
+    """Requested faults, as `NAME[:ARGS]`."""
 
 
 class ExistingCluster(_Record):
-    """A cluster that was there before the run and stays."""
+    """A cluster that existed before the run and stays."""
 
     kubeconfig: str
     """Path of the file."""
@@ -221,7 +221,7 @@ class TrialPod(_Record):
     deleted_seen: datetime | None = None
     """When the runner saw it deleted; None if the run ended before."""
     pull_policy: str = "IfNotPresent"
-    """As the pod had it in the cluster: an admission plugin can change what was asked for."""
+    """As the pod had it in the cluster: an admission plugin can change it."""
 
 
 class TrialRecord(_Record):
@@ -257,7 +257,7 @@ class TrialRecord(_Record):
 
 
 class NodeStatsRecord(_Record):
-    """What a node's kubelet said of its traffic and disk (stats/summary) around a trial."""
+    """A kubelet's figures of traffic and disk (stats/summary) around a trial."""
 
     trial: int
     attempt: int = 1
@@ -267,14 +267,14 @@ class NodeStatsRecord(_Record):
     at: datetime
     """Of the summary's own time for the network figures: the kubelet's clock."""
     received_bytes: int | None = None
-    """Counter of the node's default network interface; None where the kubelet tells none."""
+    """Counter of the node's default network interface; None where the kubelet reports none."""
     sent_bytes: int | None = None
     disk_used_bytes: int | None = None
     """Of the file system that holds the node's pods and logs (nodefs)."""
     image_disk_used_bytes: int | None = None
     """Of the file system that holds images (imagefs)."""
     written_bytes: int | None = None
-    """Counter of bytes written to disk, where the node tells it (cAdvisor's diskio)."""
+    """Counter of bytes written to disk, where the node reports it (cAdvisor's diskio)."""
     error: str | None = None
     """Why there are no figures."""
 
@@ -294,7 +294,7 @@ class NodeRecord(_Record):
     images: tuple[str, ...] = ()
     """Of the attempt's images those that node.status.images lists, by digest, when it was added.
 
-    The kubelet lists 50 images at most and tells new ones late, so this can prove presence alone.
+    The kubelet lists 50 images at most, and new ones late, so this can prove presence alone.
     """
 
 
@@ -302,7 +302,7 @@ class JobRecord(_Record):
     """A trial's Job once the job controller was done with it.
 
     Its own event says so only up to 24 pods: the recorder takes 25 events an object and drops the
-    rest (client-go, tools/record/events_cache.go), and one tells of each pod.
+    rest (client-go, tools/record/events_cache.go), and there is one for each pod.
     """
 
     job: str
@@ -321,14 +321,14 @@ class GapRecord(_Record):
     until: datetime
     reason: str
     recovered: bool = False
-    """The source went on where it had been cut: events came late, and none is missing."""
+    """The source continued where it was cut: events arrived late, and none is missing."""
 
 
 class RemovalRecord(_Record):
-    """An image whose removal from a node was asked for, with the node's own word of its absence."""
+    """An image whose removal from a node was requested, with the node's report of its absence."""
 
     before_trial: int
-    """The trial that needs the image gone."""
+    """The trial before which the image is removed."""
     attempt: int = 1
     node: str
     reference: str
@@ -352,7 +352,7 @@ class EventRecord(_Record):
 
 
 class CellPhases(_Record):
-    """When a cell's steps were; None where no evidence says so.
+    """When a cell's steps happened; None where unknown.
 
     released_at is of the runner's clock, as is job_complete_at, when its watch showed the Job
     complete; scheduled_at is of the scheduler's, finished_at from the kubelet's container status
@@ -389,7 +389,7 @@ class CellRecord(_Record):
     reason: str
     """One sentence; empty when valid."""
     marks: tuple[str, ...] = ()
-    """Sentences on what touched the cell without excluding it: a gap of a source, a clock, ..."""
+    """Sentences on what affected the cell without excluding it: a gap of a source, a clock, ..."""
     cluster: str = ""
     """Uid of the cluster's namespace kube-system; a resumed run may have cells of several."""
     pull_s: float | None

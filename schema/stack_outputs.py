@@ -1,4 +1,4 @@
-"""What a cluster's stack tells the runner: the exports of the Pulumi program."""
+"""The exports of the Pulumi program that the runner reads."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,13 +19,8 @@ class StackOutputs(BaseModel):
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""
-    measured_pool: str
-    """Name of the measured node pool: value of the label cloud.google.com/gke-nodepool."""
-    measured_taint: str
-    """Key of the NoSchedule taint of the measured pool; its value is 'true'."""
     exporter_namespace: str
     exporter_deployment: str
-    exporter_container: str
     log_filter: str
     """Cloud Logging filter of this cluster's exporter and of GKE's native event log."""
     archive_bucket: str

@@ -1,10 +1,10 @@
 """Reads a run's events out of the bucket that its stack's log sink filled, at any later time.
 
 The bucket outlives cluster and stack. Google writes it in hourly batches, two to three hours late,
-as objects such as stdout/2026/11/24/02:00:00_02:59:59_S0.json of one LogEntry a line; what came
-after its batch is in further objects, and an entry may be there twice
-(https://cloud.google.com/logging/docs/export/storage). Whether the events suffice is the ledger's
-judgement.
+as objects such as stdout/2026/11/24/02:00:00_02:59:59_S0.json of one LogEntry a line; later
+entries are in further objects, and an entry may be there twice
+(https://cloud.google.com/logging/docs/export/storage). Whether the events suffice is decided in
+the ledger.
 """
 
 import json
@@ -30,7 +30,7 @@ _HOURS = re.compile(
 )
 _DAY = timedelta(days=1)
 _EARLIER = timedelta(minutes=1)  # for clocks that differ
-_LATER = timedelta(minutes=10)  # for entries of what was going on when the run ended
+_LATER = timedelta(minutes=10)  # for entries of what was under way when the run ended
 _DELAY = timedelta(hours=3)
 _BATCH = 1000
 
@@ -43,14 +43,14 @@ class _Window:
     until: datetime
 
     def days(self) -> Iterator[datetime]:
-        """Every day of it."""
+        """Yield every day of it."""
         day = self.since.replace(hour=0, minute=0, second=0, microsecond=0)
         while day <= self.until:
             yield day
             day += _DAY
 
     def meets(self, name: str) -> bool:
-        """Whether an object of this name may hold something of it."""
+        """Return whether an object of this name may hold entries of it."""
         match = _HOURS.search(name)
         if match is None:
             return True
@@ -59,7 +59,7 @@ class _Window:
 
 
 def collect_archive(folder: RunFolder, record: RunRecord) -> int:
-    """Add to a run's folder what the archive holds of its events and the folder does not.
+    """Add to a run's folder the events that the archive holds and the folder does not.
 
     Args:
         folder: of the run.
@@ -104,7 +104,7 @@ def collect_archive(folder: RunFolder, record: RunRecord) -> int:
 
 
 def _window(folder: RunFolder, record: RunRecord) -> _Window:
-    """From the run's beginning to its last sign of life."""
+    """Return the time from the run's start to its last record."""
     ends = [phase.ended_at for phase in folder.phases()]
     ends += [trial.last_finished_at for trial in folder.trials() if trial.last_finished_at]
     until = max(ends, default=now())
@@ -112,13 +112,13 @@ def _window(folder: RunFolder, record: RunRecord) -> _Window:
 
 
 def _names(api: GoogleApi, bucket: str, prefix: str) -> Iterator[str]:
-    """Names of the bucket's objects that begin so."""
+    """Yield the names of the bucket's objects with this prefix."""
     params = {"prefix": prefix, "fields": "items(name),nextPageToken"}
     while True:
         page = api.get("STORAGE", f"b/{bucket}/o", **params)
         if page is None:
             raise PlanError(
-                f"The archive gs://{bucket} of the run's events is gone.",
+                f"The archive gs://{bucket} of the run's events does not exist any more.",
                 f"gcloud storage buckets list --project {api.project}",
             )
         yield from (str(item["name"]) for item in page.get("items", []))
@@ -130,7 +130,7 @@ def _names(api: GoogleApi, bucket: str, prefix: str) -> Iterator[str]:
 def _events(
     api: GoogleApi, outputs: StackOutputs, names: list[str], window: _Window, folder: RunFolder
 ) -> Iterator[EventRecord]:
-    """The events of this run's cluster and time; a bucket may be shared by many."""
+    """Yield the events of this run's cluster and time; a bucket may be shared by many."""
     for name in names:
         path = f"b/{outputs.archive_bucket}/o/{quote(name, safe='')}"
         for line in api.get_lines("STORAGE", path, alt="media"):
@@ -145,7 +145,7 @@ def _events(
 
 
 def _event(entry: dict[str, Any], outputs: StackOutputs, window: _Window) -> EventRecord | None:
-    """An entry's event; None for other lines, other clusters and other times."""
+    """Return an entry's event; None for other lines, other clusters and other times."""
     labels = entry["resource"]["labels"]
     ours = (outputs.cluster_name, outputs.location)
     at = datetime.fromisoformat(entry["timestamp"])

@@ -1,9 +1,9 @@
 """Reads a cluster's events back from Cloud Logging: the only module that knows its client.
 
-It hands on entries as records; whether they suffice is the ledger's judgement. Google's entries
-arrive seconds late, so collecting goes on until what the watch saw is there too, or time is over.
-What is refused for a while (429, no answer) is asked for again; a page token that expired is not
-the end of a reading.
+It returns entries as records; whether they suffice is decided in the ledger. Google's entries
+arrive seconds late, so collecting continues until all that the watch saw is there, or the timeout.
+Transient refusals (429, no answer) are retried; after an expired page token reading continues from
+the last entry.
 """
 
 import os
@@ -27,7 +27,7 @@ from schema.stack_outputs import StackOutputs
 
 _PAGE = 1000
 _RESTARTS = 5
-_BEGAN_ANEW = "Some events may have been lost"
+_RESTARTED = "Some events may have been lost"
 _EARLIER = timedelta(minutes=1)  # for clocks that differ
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
@@ -55,11 +55,11 @@ class LogReader:
         self._filter = f"({outputs.log_filter})"
         self._since = since - _EARLIER
         self._client = _client()
-        self.began_anew: set[datetime] = set()
-        """When GKE's native event log began to watch: what was before may be lost."""
+        self.restarts_at: set[datetime] = set()
+        """Restarts of GKE's native event log: events before them may be lost."""
 
     def read(self, also: str = "") -> Iterator[EventRecord]:
-        """All entries so far that are events, oldest first; some twice if the reading was cut.
+        """Yield all events so far, oldest first; some twice if reading was interrupted.
 
         Args:
             also: a further condition in the logging query language.
@@ -78,9 +78,9 @@ class LogReader:
             except exceptions.InvalidArgument as error:
                 # A page token holds for some minutes only: go on from the last entry's time.
                 if "token" not in error.message.lower() or restarts == _RESTARTS:
-                    raise self._refused(error) from None
+                    raise self._refused(error) from error
             except exceptions.GoogleAPICallError as error:
-                raise self._refused(error) from None
+                raise self._refused(error) from error
             else:
                 return
 
@@ -89,7 +89,11 @@ class LogReader:
         self._client.transport.close()
 
     def await_event(self, name: str, timeout_s: float) -> bool:
-        """Wait until the event of this name is there; False when the time is over first."""
+        """Wait until the event of this name is there; return False at the timeout.
+
+        Raises:
+            MeasureError: Cloud Logging refused.
+        """
         condition = f'jsonPayload.metadata.name="{name}"'
         return wait_until(
             lambda: any(True for _ in self.read(condition)),
@@ -123,8 +127,8 @@ class LogReader:
         message = LogEntry.pb(entry)
         source = Source.NATIVE if entry.log_name.endswith("/events") else Source.EXPORTER
         if not message.HasField("json_payload"):
-            if source is Source.NATIVE and _BEGAN_ANEW in message.text_payload:
-                self.began_anew.add(_time(entry.timestamp))
+            if source is Source.NATIVE and _RESTARTED in message.text_payload:
+                self.restarts_at.add(_time(entry.timestamp))
             return None
         event = MessageToDict(message.json_payload)
         if "involvedObject" not in event:
@@ -138,13 +142,12 @@ class LogReader:
 
 
 class Collection:
-    """Brings entries of Cloud Logging into a run's folder, each once, whenever it is called.
+    """Adds entries of Cloud Logging to a run's folder, each once.
 
     Args:
-        folder: of the run; what it holds already is not added again.
+        folder: of the run.
         reader: of the run's cluster.
-        since: what the watch saw before need not be there: entries of an earlier attempt are taken
-            if they are, and not waited for.
+        since: events that the watch saw earlier, of an earlier attempt, are not waited for.
     """
 
     def __init__(self, folder: RunFolder, reader: LogReader, since: datetime | None = None) -> None:
@@ -163,7 +166,7 @@ class Collection:
         self._latest: datetime | None = None
 
     def run(self, timeout_s: float, progress: Callable[[int, int], None]) -> bool:
-        """Read until every event about a pod that the watch saw is there, or the time is over.
+        """Read until every event about a pod that the watch saw is there, or the timeout.
 
         Args:
             timeout_s: how long to wait for late entries.
@@ -187,7 +190,7 @@ class Collection:
             self._keep_gaps()
 
     def _read(self) -> None:
-        """Add what is new: after the first reading only what came since the one before."""
+        """Add new entries; after the first reading only those received since the one before."""
         also = ""
         if self._latest:
             start = (self._latest - _EARLIER).astimezone().isoformat(timespec="microseconds")
@@ -212,9 +215,9 @@ class Collection:
             for record in self._folder.events(Source.NATIVE)
             if record.source is Source.NATIVE
         )
-        for until in sorted(self._reader.began_anew - known):
+        for until in sorted(self._reader.restarts_at - known):
             since = max((at for at in native if at < until), default=until)
-            reason = "GKE's event log began to watch anew, and says that events may be lost"
+            reason = "GKE's event log restarted and reports that events may be lost"
             gap = GapRecord(source=Source.NATIVE, since=since, until=until, reason=reason)
             self._folder.add(gap)
 
@@ -229,7 +232,7 @@ def _uid(record: EventRecord) -> str:
 
 
 def identity(record: EventRecord) -> tuple[str, str]:
-    """An entry's: Cloud Logging may give one twice, and the archive gives it again."""
+    """Return what identifies an entry, which Cloud Logging and the archive may return twice."""
     version = str(record.event.get("metadata", {}).get("resourceVersion", ""))
     return record.source.value, record.insert_id or f"{_uid(record)}/{version}"
 
@@ -243,9 +246,8 @@ def _client() -> LoggingServiceV2Client:
         )
     try:
         return LoggingServiceV2Client()
-    except google.auth.exceptions.DefaultCredentialsError:
+    except google.auth.exceptions.DefaultCredentialsError as error:
         raise PreflightError(
-            "There are no Google credentials, so the events could not be read back from Cloud "
-            "Logging.",
+            "There are no Google credentials, so events cannot be read from Cloud Logging.",
             "gcloud auth application-default login",
-        ) from None
+        ) from error

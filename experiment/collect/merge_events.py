@@ -1,7 +1,7 @@
-"""A run's events as evidence: the sources merged and reconciled, and whose clock is off. Pure.
+"""A run's events as evidence: the sources merged and reconciled, and clock offsets. Pure.
 
-An event that several sources gave is one event; of its updates the latest counts. What a single
-event means for a cell is experiment.collect.status_rules' business.
+An event from several sources is one event; of its updates the latest counts. What an event means
+for a cell is decided in experiment.collect.status_rules.
 """
 
 from collections import defaultdict
@@ -28,13 +28,13 @@ class SeenEvent:
     event: KubeEvent
     sources: tuple[Source, ...]
     seen_at: datetime | None = None
-    """When the watch first had it, by the runner's clock; None if it never did."""
+    """When the watch first saw it, by the runner's clock; None if it never did."""
 
 
 def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
-    """Merge the sources on the event's uid; of an event's updates the latest.
+    """Merge the sources on the event's uid; keep the latest update of each event.
 
-    Records that are no events are passed over: the folder keeps them.
+    Records that are not events are ignored.
     """
     latest: dict[str, KubeEvent] = {}
     sources: dict[str, set[Source]] = defaultdict(set)
@@ -65,17 +65,17 @@ def _parsed(record: EventRecord) -> KubeEvent | None:
 
 
 def _version(event: KubeEvent) -> tuple[int, int]:
-    """Orders an event's updates: GKE's native log strips the count, an archive may the version."""
+    """Return a key to sort an event's updates: a source may omit count or version."""
     version = event.metadata.resourceVersion
     return event.count or 1, int(version) if version.isdigit() else 0
 
 
 def clock_offsets(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
-    """Of each reporter whose clock is off: the runner's clock less its own.
+    """Return for each reporter whose clock is off: the runner's clock minus its own.
 
-    An event's own time is the reporter's, the time at which the watch had it is the runner's; the
-    median of their differences is the offset and what events take to travel. Only events about
-    trials' pods tell it: others may have been old when the watch began.
+    An event's own time is by the reporter's clock, the time at which the watch saw it by the
+    runner's; the median of their differences is the offset plus the delay of events. Only events
+    about trials' pods count: others may have been old when the watch started.
     """
     differences: dict[str, list[float]] = defaultdict(list)
     for seen in events:
@@ -100,12 +100,12 @@ class EventIndex:
     by_node: Mapping[str, Sequence[SeenEvent]]
     """About nodes, by the node's name."""
     streaming: bool = False
-    """Images are streamed: a pull ends before its bytes have come."""
+    """Images are streamed: a pull ends before all its bytes are there."""
     offsets: Mapping[str, timedelta] = field(default_factory=dict)
     """See `clock_offsets`."""
 
     def on_runners_clock(self, seen: SeenEvent) -> datetime | None:
-        """When an event last happened, by the runner's clock."""
+        """Return when an event last happened, by the runner's clock."""
         event = seen.event
         at = event.last_timestamp or event.at
         offset = self.offsets.get(event.node)
@@ -113,7 +113,7 @@ class EventIndex:
 
 
 def index_events(events: Sequence[SeenEvent]) -> EventIndex:
-    """Sort events by what they are about."""
+    """Index events by what they are about."""
     by_object: dict[str, list[SeenEvent]] = defaultdict(list)
     by_node: dict[str, list[SeenEvent]] = defaultdict(list)
     for seen in events:
@@ -127,7 +127,7 @@ def index_events(events: Sequence[SeenEvent]) -> EventIndex:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """How the sources of an attempt's events agree."""
+    """How far the sources of an attempt's events agree."""
 
     sources: dict[Source, SourceCount]
     seen_by_several: int
@@ -145,7 +145,7 @@ def reconcile(
     """Count what each source saw of the events about the pods of an attempt's trials.
 
     The exporter and the watch must have seen each event; GKE's native log is not on every cluster,
-    so it is held to what others saw only where it told anything at all.
+    so it counts only where it has any event.
 
     Args:
         records: of the run.
@@ -188,7 +188,7 @@ def reconcile(
 
 
 def _never_seen(trials: Iterable[TrialRecord], steps: set[tuple[str, str]]) -> int:
-    """Events that must have been: a pod that succeeded went through every step."""
+    """Count events that must exist, since a pod that succeeded went through every step."""
     return sum(
         (pod.uid, reason) not in steps
         for trial in trials

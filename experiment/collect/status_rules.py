@@ -1,7 +1,7 @@
-"""The rules by which a cell's status is decided, each a sentence or nothing. Pure.
+"""The rules that decide a cell's status; each returns a reason, or nothing. Pure.
 
-`RULES` has them in their order: the first that has something to say decides.
-experiment.collect.ledger gathers what they judge by.
+`RULES` has them in their order: the first that returns a reason decides. experiment.collect.ledger
+gathers the evidence.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,15 +24,15 @@ FASTEST_UNPACK_BYTES_PER_S = 5e9
 """No node unpacks faster: gunzip alone takes three times as long on one core."""
 
 NOTHING_MOVED_S = 0.5
-"""A pull that moves nothing takes less: it asks for the manifest (33 to 64 ms were measured, and
-0.4 s on a machine with much else to do; a registry far away adds some tenths)."""
+"""A pull that moves nothing takes less: it reads the manifest (33 to 64 ms were measured, 0.4 s on
+a busy machine; a distant registry adds some tenths)."""
 
 PEERS_SHARE = 0.25
-"""A pull as quick as one that moves nothing is doubted below this share of its trial's median."""
+"""A pull as quick as one that moves nothing is refused below this share of its trial's median."""
 
 CLOCK_TOLERANCE_S = 1.0
 CLOCK_TOLERANCE_SHARE = 0.05
-"""By so much the kubelet's message and the clock of its events may differ about one pull."""
+"""Allowed difference between the kubelet's message and the clock of its events, about one pull."""
 
 _WHOLE_SECOND = timedelta(seconds=1)  # node events carry no fractions
 _SLACK = 2 * _WHOLE_SECOND
@@ -55,7 +55,7 @@ class CellEvidence:
     steps: Mapping[str, Sequence[SeenEvent]]
     """Of the pod, by reason."""
     pulls: Sequence[PullMessage]
-    """What the Pulled events say."""
+    """Of the Pulled events."""
     before: Before
     node_states: Sequence[NodeRecord]
     """Of the node in this attempt, in their order."""
@@ -69,16 +69,16 @@ class CellEvidence:
 
     @property
     def real_pulls(self) -> list[PullMessage]:
-        """Pulls that say that they moved something."""
+        """Pulls that moved something, by their messages."""
         return [pull for pull in self.pulls if not pull.cached]
 
     def first(self, reason: str) -> datetime | None:
-        """When a step was, by its reporter's clock."""
+        """Return when a step happened, by its reporter's clock."""
         return first_time(self.steps.get(reason, ()))
 
     @property
     def window(self) -> tuple[datetime | None, datetime | None]:
-        """From the pod's coming to the node until its pull was over, by the runner's clock."""
+        """From the pod's binding to the node until its pull was over, by the runner's clock."""
         pulled = [self.index.on_runners_clock(seen) for seen in self.steps.get("Pulled", ())]
         begin = (self.pod.bound_seen if self.pod else None) or self.first("Scheduled")
         over = self.pod.over_seen if self.pod else None
@@ -87,7 +87,7 @@ class CellEvidence:
 
 
 def first_time(seen: Iterable[SeenEvent]) -> datetime | None:
-    """The earliest of the events' own times."""
+    """Return the earliest of the events' own times."""
     return min((one.event.at for one in seen if one.event.at), default=None)
 
 
@@ -180,7 +180,7 @@ def _missing_events(cell: CellEvidence) -> str:
     if missing:
         return f"no source saw the {' and '.join(missing)} event of this pod"
     if not cell.pulls:
-        return f"the Pulled event says nothing known: {cell.steps['Pulled'][0].event.message}"
+        return f"the Pulled event has an unknown message: {cell.steps['Pulled'][0].event.message}"
     if cell.pulls[0].image != cell.trial.reference:
         return f"the Pulled event is about another image: {cell.pulls[0].image}"
     reporters = {seen.event.node for step in ("Pulling", "Pulled") for seen in cell.steps[step]}
@@ -190,28 +190,27 @@ def _missing_events(cell: CellEvidence) -> str:
 
 
 def _contradiction(cell: CellEvidence) -> str:
-    """The kubelet's message against the clock of its events.
+    """Compare the kubelet's message with the clock of its events.
 
-    The message's duration is of a clock that never steps; the events' names hold the kubelet's wall
-    clock in nanoseconds. A retry of which only some events came shows here, and a clock that
-    stepped while the node pulled.
+    The message's duration is by a monotonic clock; the events' names hold the kubelet's wall clock
+    in nanoseconds. This finds a retry with lost events, and a clock that was set during the pull.
     """
     begin, end, pull = cell.first("Pulling"), cell.first("Pulled"), cell.real_pulls[0]
-    told = pull.pull_s if pull.pull_and_wait_s is None else pull.pull_and_wait_s
-    if begin is None or end is None or told is None:
-        return "the events of the pull hold no time"
+    claimed = pull.pull_s if pull.pull_and_wait_s is None else pull.pull_and_wait_s
+    if begin is None or end is None or claimed is None:
+        return "the events of the pull have no time"
     by_clock = (end - begin).total_seconds() * cell.speed
-    allowed = CLOCK_TOLERANCE_S * cell.speed + CLOCK_TOLERANCE_SHARE * told
-    if abs(by_clock - told) <= allowed:
+    allowed = CLOCK_TOLERANCE_S * cell.speed + CLOCK_TOLERANCE_SHARE * claimed
+    if abs(by_clock - claimed) <= allowed:
         return ""
     return (
-        f"the Pulled event says {told:.3f} s and its clock {by_clock:.3f} s, so an event is "
-        "missing or the node's clock stepped"
+        f"the pull took {claimed:.3f} s by the Pulled event's message and {by_clock:.3f} s by its "
+        "clock, so an event is missing or the node's clock was set"
     )
 
 
 def _implausible(cell: CellEvidence) -> str:
-    """A pull too quick to have moved its bytes: they were on the node."""
+    """Return why a pull was too quick to have moved its bytes."""
     pull_s = cell.real_pulls[0].pull_s if cell.real_pulls else None
     if pull_s is None or cell.index.streaming:
         return ""
@@ -219,12 +218,12 @@ def _implausible(cell: CellEvidence) -> str:
     least = max(wire / FASTEST_WIRE_BYTES_PER_S, unpacked / FASTEST_UNPACK_BYTES_PER_S)
     if pull_s < least:
         return (
-            f"the pull says {pull_s:.3f} s, and no node moves {wire} bytes and unpacks {unpacked} "
+            f"the pull took {pull_s:.3f} s, and no node moves {wire} bytes and unpacks {unpacked} "
             f"in less than {least:.3f} s: they were on the node"
         )
     if cell.peers_s and pull_s < min(NOTHING_MOVED_S, PEERS_SHARE * cell.peers_s):
         return (
-            f"the pull says {pull_s:.3f} s, as one that moves nothing, and the trial's median is "
+            f"the pull took {pull_s:.3f} s, as one that moves nothing, and the trial's median is "
             f"{cell.peers_s:.3f} s: its bytes were on the node"
         )
     return ""
@@ -251,13 +250,13 @@ def _disk_pressure(cell: CellEvidence) -> str:
 def _warm_layers(cell: CellEvidence) -> str:
     before = cell.before
     if before.same_image is not None and not (before.proof and before.proof.absent):
-        why = before.proof.detail if before.proof else "nothing was asked to remove it"
+        why = before.proof.detail if before.proof else "its removal was not requested"
         return (
-            f"trial {before.same_image} brought the image to this node, and its absence is not "
+            f"trial {before.same_image} pulled the image on this node, and its absence is not "
             f"proved: {why}"
         )
     if not cell.trial.fresh and not (before.proof and before.proof.absent):
-        why = before.proof.detail if before.proof else "its removal was not asked for"
+        why = before.proof.detail if before.proof else "its removal was not requested"
         return f"the cluster was used before, and the image's absence is not proved: {why}"
     total = cell.planned.image.compressed_bytes
     if before.warm_bytes > WARM_SHARE * total:
@@ -268,15 +267,15 @@ def _warm_layers(cell: CellEvidence) -> str:
     return ""
 
 
-def _during(cell: CellEvidence, wanted: Callable[[SeenEvent], bool], sentence: str) -> str:
-    """The sentence and the first wanted event about the node within the cell's window."""
+def _during(cell: CellEvidence, matches: Callable[[SeenEvent], bool], sentence: str) -> str:
+    """Return the sentence and the first such event about the node within the cell's window."""
     begin, end = cell.window
     if begin is None:  # its turn never came
         return ""
     earliest = _earliest(cell, begin)
     for seen in cell.index.by_node.get(cell.node, ()):
         at = cell.index.on_runners_clock(seen)
-        if at is None or not wanted(seen):
+        if at is None or not matches(seen):
             continue
         if at >= earliest and (end is None or at <= end + _SLACK):
             return f"{sentence}: {seen.event.message}"
@@ -284,9 +283,9 @@ def _during(cell: CellEvidence, wanted: Callable[[SeenEvent], bool], sentence: s
 
 
 def _earliest(cell: CellEvidence, begin: datetime) -> datetime:
-    """No event of an earlier second about the node can have touched a pull that began then.
+    """Return the earliest time of a node event that can have affected a pull that began then.
 
-    A node that was Ready when the attempt began had started before: where a pull follows within
+    A node that was Ready when the attempt started had booted before: where a pull follows within
     seconds, the start of its kubelet is not a restart.
     """
     first = cell.node_states[0] if cell.node_states else None

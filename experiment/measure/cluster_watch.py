@@ -70,7 +70,7 @@ class ClusterWatch:
         """Wait until each kind was listed once, so that nothing is missed from now on.
 
         Raises:
-            Exception: why a watch has ended for good.
+            Exception: why a watch has ended.
             MeasureError: a kind was not listed in time.
         """
         end = time.monotonic() + timeout_s
@@ -86,7 +86,7 @@ class ClusterWatch:
                 )
 
     def failure(self) -> Exception | None:
-        """Return why one of the watches has ended for good; None while all go on."""
+        """Return why one of the watches has ended; None while all run."""
         failures = (reflector.failure for reflector in self._reflectors)
         return next((failure for failure in failures if failure), None)
 

@@ -114,8 +114,8 @@ class Remover:
         """Remove a trial's image from every node, and return what each node reported.
 
         Args:
-            before: the trial that needs its image gone.
-            others: images that may stay, and with them the layers that they share with it.
+            before: the trial whose image is removed.
+            others: images that may stay, with the layers that they share with it.
             progress: called with the pods.
 
         Raises:

@@ -1,7 +1,6 @@
 """The Kubernetes objects of a run: Indexed Jobs whose pods wait behind a scheduling gate, a canary.
 
-Pure: it makes dictionaries. experiment.measure.gated_jobs says why one pod a node follows from
-them.
+Pure: it makes dictionaries. experiment.measure.gated_jobs explains why they give one pod a node.
 """
 
 import json
@@ -24,7 +23,7 @@ INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 
 def job_name(run_id: str, trial: int, attempt: int) -> str:
-    """Name of a trial's Job: at most 63 characters, unique within a cluster."""
+    """Return the name of a trial's Job: at most 63 characters, unique within a cluster."""
     return _name(run_id, "t", trial, attempt)
 
 
@@ -41,7 +40,7 @@ def trial_job(
     command: tuple[str, ...],
     deadline_s: int,
 ) -> dict[str, Any]:
-    """An Indexed Job of `nodes` gated pods.
+    """Return an Indexed Job of `nodes` gated pods.
 
     A plain backoffLimit would end the pulls of all nodes when one fails, hence backoffLimitPerIndex
     0 with maxFailedIndexes N. The deadline is the pods' own, which counts from their start on the
@@ -73,12 +72,12 @@ def removal_job(
     images: Sequence[tuple[str, str]],
     deadline_s: int,
 ) -> dict[str, Any]:
-    """An Indexed Job of `nodes` gated pods that remove images from their nodes.
+    """Return an Indexed Job of `nodes` gated pods that remove images from their nodes.
 
-    It reaches the node's own containerd, hence the rights of a root process of the node.
+    It uses the node's own containerd, so it is privileged.
 
     Args:
-        trial: that it goes before.
+        trial: before which images are removed.
         run_id: labels and names it.
         attempt: of the run.
         nodes: how many.
@@ -133,10 +132,10 @@ def _pod_spec(container: dict[str, Any], deadline_s: int) -> dict[str, Any]:
 
 
 def release_patch(node: str) -> list[dict[str, Any]]:
-    """JSON patch that binds a gated pod to one node and removes its gate.
+    """Return a JSON patch that binds a gated pod to one node and removes its gate.
 
-    It also ends the API server's bookkeeping of who set which field, which nobody reads and which
-    is about a fifth of what each later change of the pod costs it.
+    It also removes managedFields, which are about a fifth of the API server's work for each later
+    change of the pod.
     """
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
@@ -148,11 +147,11 @@ def release_patch(node: str) -> list[dict[str, Any]]:
 
 
 def canary_event(run_id: str, name: str, at: str) -> dict[str, Any]:
-    """An event that shows, before anything is measured, that events reach Cloud Logging.
+    """Return an event that proves, before anything is measured, that events reach Cloud Logging.
 
     Args:
-        run_id: the run that asks.
-        name: a name that nothing else has.
+        run_id: of the run.
+        name: unique.
         at: now, RFC 3339 with seconds.
     """
     return {
@@ -161,7 +160,7 @@ def canary_event(run_id: str, name: str, at: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": JOB_NAMESPACE},
         "involvedObject": {"kind": "Namespace", "name": JOB_NAMESPACE, "namespace": JOB_NAMESPACE},
         "reason": "PullStudyCanary",
-        "message": f"Run {run_id} asks whether events arrive.",
+        "message": f"Run {run_id} checks that events arrive.",
         "type": "Normal",
         "source": {"component": "pull-study"},
         "firstTimestamp": at,

@@ -20,7 +20,7 @@ from schema.run_records import NodeStatsRecord
 
 _AT_ONCE = 2
 _REST_S = 0.03
-"""Of each of the threads after a summary: 256 nodes are asked in about six seconds."""
+"""Pause of each thread after a summary: 256 nodes take about six seconds."""
 _FRESH_S = 25.0
 _PAUSE_S = 2.5
 _CLOSE_S = 30.0
@@ -96,8 +96,8 @@ class NodeStats:
             following: the one after it, if there is one.
             ended_at: when it ended: older summaries are fetched again.
         """
-        wanted = [(ended, "after")] + ([(following, "before")] if following else [])
-        self._submit(wanted, ended_at)
+        moments = [(ended, "after")] + ([(following, "before")] if following else [])
+        self._submit(moments, ended_at)
 
     def close(self) -> None:
         """Wait for pending requests, 30 s at most, and stop."""
@@ -105,11 +105,11 @@ class NodeStats:
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, wanted: list[tuple[int, str]], since: datetime | None) -> None:
+    def _submit(self, moments: list[tuple[int, str]], since: datetime | None) -> None:
         end = time.monotonic() + _FRESH_S
         self._pending = [future for future in self._pending if not future.done()]
         self._pending += [
-            self._pool.submit(self._fetch, node, wanted, since, end) for node in self._nodes
+            self._pool.submit(self._fetch, node, moments, since, end) for node in self._nodes
         ]
 
     def _wait(self, seconds: float) -> None:
@@ -123,25 +123,25 @@ class NodeStats:
                 return
 
     def _fetch(
-        self, node: str, wanted: list[tuple[int, str]], since: datetime | None, end: float
+        self, node: str, moments: list[tuple[int, str]], since: datetime | None, end: float
     ) -> None:
-        records = self._ask(node, wanted)
+        records = self._get(node, moments)
         while since and records[0].at < since and not records[0].error:
             if time.monotonic() > end or self._closing.wait(_PAUSE_S):
                 break
-            records = self._ask(node, wanted)
+            records = self._get(node, moments)
         for record in records:
             self._keep(record)
         if since:
             self._closing.wait(_REST_S)
 
-    def _ask(self, node: str, wanted: list[tuple[int, str]]) -> list[NodeStatsRecord]:
+    def _get(self, node: str, moments: list[tuple[int, str]]) -> list[NodeStatsRecord]:
         at = now()
         try:
             summary = self._kube.node_stats(node)
             return [
                 read_summary(summary, trial=trial, attempt=self._attempt, moment=moment, at=at)
-                for trial, moment in wanted
+                for trial, moment in moments
             ]
         except (MeasureError, KeyError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0]
@@ -149,5 +149,5 @@ class NodeStats:
             NodeStatsRecord(
                 trial=trial, attempt=self._attempt, moment=moment, node=node, at=at, error=why
             )
-            for trial, moment in wanted
+            for trial, moment in moments
         ]

@@ -24,7 +24,7 @@ _WATCH_S = (240, 300)
 _EARLY_S = 5
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
-_FOR_GOOD = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+_FINAL = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 _PAGE = "500"
 
 Handler = Callable[[str, Obj], None]
@@ -59,7 +59,7 @@ class Reflector:
     """A thread that reflects one kind of object until it is closed.
 
     After a new list every object is reported as ADDED, and a missing one as DELETED, as it was seen
-    last. What a handler raises, or a refusal for good, ends it; `failure` holds it.
+    last. What a handler raises, or a final refusal (400, 403, 404), ends it; `failure` holds it.
 
     Args:
         kube: the cluster.
@@ -73,7 +73,7 @@ class Reflector:
         self.listed = threading.Event()
         """Set after the first list, and when reflecting has ended."""
         self.failure: Exception | None = None
-        """Why it has ended for good; None while it goes on."""
+        """Why it has ended; None while it runs."""
         self._kube = kube
         self._what = what
         self._handle = handle
@@ -113,7 +113,7 @@ class Reflector:
     def _after(self, refused: Refused) -> None:
         if self._closing.is_set():
             return
-        if refused.status in _FOR_GOOD:
+        if refused.status in _FINAL:
             self.failure = refused.as_error()
             return
         status = f" ({refused.status})" if refused.status else ""
@@ -149,7 +149,7 @@ class Reflector:
             "allowWatchBookmarks": "true",
         }
         seconds = random.randint(*_WATCH_S)  # noqa: S311 (so that watches do not end together)
-        begun = time.monotonic()
+        started = time.monotonic()
         for line in lines_of(self._kube.watch(self._what.path, query, seconds=seconds)):
             if self._closing.is_set():
                 return
@@ -161,7 +161,7 @@ class Reflector:
                 self._report(change["type"], item)
             self._version = str(item["metadata"]["resourceVersion"])
             self._hear(recovered=True)
-        if time.monotonic() - begun < seconds - _EARLY_S:
+        if time.monotonic() - started < seconds - _EARLY_S:
             raise Refused(0, "the API server ended it early")
 
     def _hear(self, *, recovered: bool) -> None:

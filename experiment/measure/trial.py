@@ -98,7 +98,7 @@ class TrialRunner:
         trial.bound = self._jobs.await_bound(trial.job)
 
     def finish(self, trial: Trial, progress: Callable[[list[PodState]], None]) -> None:
-        """Wait until every pod is over, has failed for good, or the deadline has passed.
+        """Wait until every pod is over, has finally failed, or the deadline has passed.
 
         Raises:
             Exception: what ended the watch of the pods.

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from typing import Any
 from experiment.errors import GuardError, PreflightError
 from experiment.preview.base_revision import unpack
 from experiment.provision.stack_files import PROJECT_DIR, require_stack
+from experiment.terminal.progress import Say
 from infra.policy import Limits, Planned, load_limits, violations
 from schema.names import PROJECT_VARIABLE
 
@@ -34,7 +35,6 @@ _CLUSTER = "gcp:container/cluster:Cluster"
 _POOL = "gcp:container/nodePool:NodePool"
 _UNCHANGED = "same"
 
-Say = Callable[[str], None]
 Answer = Mapping[str, Any]
 
 

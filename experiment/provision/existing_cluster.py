@@ -79,11 +79,8 @@ class ExistingCluster:
             node_count=self.node_count,
             machine_type=self.machine_type,
             kubeconfig="",
-            measured_pool="",
-            measured_taint="",
             exporter_namespace="",
             exporter_deployment="",
-            exporter_container="",
             log_filter="",
             archive_bucket="",
         )

@@ -35,7 +35,7 @@ class Row:
 
     label: str
     statuses: list[str]
-    """Of each node, in their order: keys of experiment.terminal.grid.MARKS."""
+    """Of each node, in their order: keys of experiment.terminal.grid.SIGNS."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class View(Protocol):
         """Draw that the phase is over."""
 
     def line(self, text: str, *, result: bool = False) -> None:
-        """Draw a line that stays; `result`: also for those who asked for results alone."""
+        """Draw a line that stays; `result`: also with --quiet."""
 
     def change(self, state: State) -> None:
         """Draw the current state; called a few times a second at most."""
@@ -137,9 +137,9 @@ class Progress:
         """Show how many nodes are Ready."""
         self.now(f"{ready} of {nodes} nodes are Ready", ready, nodes)
 
-    def collected(self, found: int, wanted: int) -> None:
+    def collected(self, found: int, expected: int) -> None:
         """Show how many of the events that the watch saw are in Cloud Logging."""
-        self.now(f"{found} of {wanted} events in the log", found, wanted)
+        self.now(f"{found} of {expected} events in the log", found, expected)
 
     def plan(
         self,
@@ -172,7 +172,7 @@ class Progress:
             number: turn of the trial, from 1.
             total: trials of this attempt.
             planned: the trial.
-            statuses: of its cells, by node: keys of experiment.terminal.grid.MARKS.
+            statuses: of its cells, by node: keys of experiment.terminal.grid.SIGNS.
         """
         at = time.monotonic()
         over = sum(status in {ENDED, PROBLEM} for status in statuses)

@@ -14,7 +14,7 @@ from schema.run_records import CellRecord, Status, TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class ImageLine:
-    """One trial in a line; durations in seconds, None where nothing says so."""
+    """One trial in a line; durations in seconds, None where unknown."""
 
     trial: int
     tag: str
@@ -26,14 +26,14 @@ class ImageLine:
     wall_s: float | None
     """Gates opened to last pod ended, by the runner's clock."""
     gap_s: float | None
-    """Last container of the trial before ended to first pod of this one bound, as the runner saw
-    them; None for the first trial of an attempt."""
+    """From the end of the last container of the trial before to the first bound pod of this one, by
+    the runner's clock; None for the first trial of an attempt."""
     excluded: str
     """Statuses of the cells that are not valid, with their number."""
 
 
 def image_lines(trials: Sequence[TrialRecord], cells: Sequence[CellRecord]) -> list[ImageLine]:
-    """A line for each trial, in the order of their turns; percentiles as numpy's default."""
+    """Return a line for each trial, in the order of their turns; percentiles as numpy's default."""
     lines = []
     before: TrialRecord | None = None
     for trial in trials:
@@ -69,7 +69,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 
 def closing_table(lines: Sequence[ImageLine], caption: str) -> Table:
-    """The lines as a table for the terminal."""
+    """Return the lines as a table for the terminal."""
     table = Table(title="Pull time in seconds, valid cells", caption=caption, title_justify="left")
     for name in ("image", "valid", "median", "p95", "max", "wall", "gap", "excluded"):
         words = name in ("image", "excluded")

@@ -1,6 +1,6 @@
-"""How a run looks: live on a terminal, as plain lines, as JSON, or with its result alone.
+"""Views of a run: live on a terminal, as plain lines, as JSON, or its results alone.
 
-rich honours NO_COLOR and TERM=dumb; where standard output is no terminal, lines are plain.
+rich honours NO_COLOR and TERM=dumb; where standard output is not a terminal, lines are plain.
 """
 
 import json
@@ -28,55 +28,61 @@ _LABEL_WIDTH = 30
 
 
 class PatientConsole(Console):
-    """A console whose reader may go: rich would end the program, before the cluster is down."""
+    """A console that survives a closed pipe: rich would end the program, with the cluster up."""
 
     def on_broken_pipe(self) -> None:
-        """Say nothing more."""
+        """Print nothing more."""
         self.quiet = True
 
 
 def choose_view(*, quiet: bool = False, json_log: bool = False) -> View:
-    """The view for what was asked and for where standard output goes."""
+    """Return the view for these options and for where standard output goes."""
     if json_log:
         return JsonView()
-    if quiet:
-        return QuietView()
     console = make_console()
-    return LiveView(console) if console.is_terminal else PlainView(console)
+    if quiet or not console.is_terminal:
+        return PlainView(console, results_only=quiet)
+    return LiveView(console)
 
 
 def make_console() -> Console:
-    """Standard output; without a terminal nothing says how wide lines may be, and 80 cut tables."""
+    """Return a console on standard output; without a terminal it is wide enough for tables."""
     return PatientConsole() if sys.stdout.isatty() else PatientConsole(width=_PLAIN_WIDTH)
 
 
 class PlainView:
-    """A line when something has happened, and one every few seconds meanwhile."""
+    """A line when something has happened, and one every few seconds meanwhile.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: to print to.
+        results_only: print nothing but results and tables.
+    """
+
+    def __init__(self, console: Console, *, results_only: bool = False) -> None:
         self.console = console
-        self._told = 0.0
+        self._results_only = results_only
+        self._printed_at = 0.0
         self._last = ""
 
     def begin(self, state: State) -> None:
-        """Name the phase."""
-        self._told = time.monotonic()
+        """Print the phase's name."""
+        self._printed_at = time.monotonic()
         self.line(f"{state.phase} ...")
 
     def end(self, state: State, seconds: float) -> None:
-        """Tell how long it took."""
+        """Print how long it took."""
         self.line(f"{state.phase:<10} {seconds:7.1f} s")
 
     def line(self, text: str, *, result: bool = False) -> None:
         """Print it."""
-        del result
-        self.console.print(escape(text), highlight=False, soft_wrap=True)
+        if result or not self._results_only:
+            self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def change(self, state: State) -> None:
-        """Print what is happening, now and then, and only what is new."""
-        if state.text in {"", self._last} or time.monotonic() - self._told < _PLAIN_EVERY_S:
+        """Print what is happening every few seconds, if it is new."""
+        if state.text in {"", self._last} or time.monotonic() - self._printed_at < _PLAIN_EVERY_S:
             return
-        self._told, self._last = time.monotonic(), state.text
+        self._printed_at, self._last = time.monotonic(), state.text
         self.line(f"  {state.text}")
 
     def table(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,7 +92,7 @@ class PlainView:
 
 
 class LiveView(PlainView):
-    """What is happening stays below the lines and is drawn anew: a bar, and the run's grid."""
+    """A bar and the run's grid below the lines, updated in place."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -94,7 +100,7 @@ class LiveView(PlainView):
         self._live: Live | None = None
 
     def begin(self, state: State) -> None:
-        """Begin to draw."""
+        """Start to draw."""
         self._state = state
         self._live = Live(
             get_renderable=self._draw, console=self.console, refresh_per_second=5, transient=True
@@ -102,14 +108,14 @@ class LiveView(PlainView):
         self._live.start()
 
     def end(self, state: State, seconds: float) -> None:
-        """Leave the phase's time in place of the drawing."""
+        """Replace the drawing by the phase's duration."""
         if self._live is not None:
             self._live.stop()
             self._live = None
         super().end(state, seconds)
 
     def change(self, state: State) -> None:
-        """The drawing is renewed by itself."""
+        """Do nothing: the drawing updates itself."""
 
     def _draw(self) -> RenderableType:
         state = self._state
@@ -132,7 +138,7 @@ class LiveView(PlainView):
 
 
 def draw_grid(state: State, width: int, height: int, plain: bool) -> RenderableType:
-    """The grid's rows around the trial under way, with what the signs mean."""
+    """Return the grid's rows around the trial under way, with a legend."""
     rows = list(state.rows.items())
     turn = next((at for at, (trial, _) in enumerate(rows) if trial == state.turn), 0)
     first = min(max(0, turn - height // 2), max(0, len(rows) - height))
@@ -154,11 +160,11 @@ class JsonView:
     """One JSON object a line, on standard output."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._written_at = 0.0
 
     def begin(self, state: State) -> None:
-        """Kind begin: a phase begins."""
-        self._told = 0.0
+        """Kind begin: a phase starts."""
+        self._written_at = 0.0
         self._write("begin", phase=state.phase)
 
     def end(self, state: State, seconds: float) -> None:
@@ -174,9 +180,9 @@ class JsonView:
         over = state.total is not None and state.done == state.total
         if not state.phase:
             return
-        if not over and time.monotonic() - self._told < _JSON_EVERY_S:
+        if not over and time.monotonic() - self._written_at < _JSON_EVERY_S:
             return
-        self._told = time.monotonic()
+        self._written_at = time.monotonic()
         ended = sum(
             status not in {"", "staged", "pulling", "pulled"}
             for each in state.rows.values()
@@ -202,28 +208,3 @@ class JsonView:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         sys.stdout.write(json.dumps({"at": at, "kind": kind, **fields}) + "\n")
         sys.stdout.flush()
-
-
-class QuietView:
-    """Results alone."""
-
-    def __init__(self) -> None:
-        self._plain = PlainView(make_console())
-
-    def begin(self, state: State) -> None:
-        """Nothing."""
-
-    def end(self, state: State, seconds: float) -> None:
-        """Nothing."""
-
-    def line(self, text: str, *, result: bool = False) -> None:
-        """Print a result."""
-        if result:
-            self._plain.line(text)
-
-    def change(self, state: State) -> None:
-        """Nothing."""
-
-    def table(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print it."""
-        self._plain.table(table, rows)

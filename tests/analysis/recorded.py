@@ -308,11 +308,8 @@ def outputs(nodes: int) -> StackOutputs:
         node_count=nodes,
         machine_type="n1-standard-16",
         kubeconfig="",
-        measured_pool="measured",
-        measured_taint="pull-study/measured",
         exporter_namespace="monitoring",
         exporter_deployment="exporter",
-        exporter_container="exporter",
         log_filter="",
         archive_bucket="b",
     )

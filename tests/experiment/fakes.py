@@ -16,11 +16,8 @@ OUTPUTS = StackOutputs(
     node_count=4,
     machine_type="m",
     kubeconfig="",
-    measured_pool="",
-    measured_taint="",
     exporter_namespace="",
     exporter_deployment="",
-    exporter_container="",
     log_filter="",
     archive_bucket="",
 )

@@ -31,11 +31,8 @@ OUTPUTS = StackOutputs(
     node_count=4,
     machine_type="n1-standard-16",
     kubeconfig="",
-    measured_pool="measured",
-    measured_taint="pull-study/measured",
     exporter_namespace="monitoring",
     exporter_deployment="event-exporter",
-    exporter_container="event-exporter",
     log_filter="",
     archive_bucket=BUCKET,
 )
@@ -140,7 +137,7 @@ def test_an_entry_that_is_there_twice_or_known_already_counts_once(
     assert collect_archive(folder, record()) == 0
 
 
-def test_a_line_that_is_none_is_passed_over_and_noted(google: Google, folder: RunFolder) -> None:
+def test_an_unreadable_line_is_ignored_and_logged(google: Google, folder: RunFolder) -> None:
     name = "stdout/2026/11/24/23:00:00_23:59:59_S0.json"
     half = json.dumps(entry("half", BEGUN)).encode()[:-9]
     store(google, name, half, b'{"insertId": "x"}', b"[]", entry("whole", BEGUN))
@@ -158,9 +155,9 @@ def test_an_empty_archive_is_told_with_when_to_try_again(folder: RunFolder) -> N
 
 
 @pytest.mark.usefixtures("google")
-def test_a_bucket_that_is_gone_and_a_run_without_one_are_told(folder: RunFolder) -> None:
+def test_a_missing_bucket_and_a_run_without_one_are_reported(folder: RunFolder) -> None:
     gone = OUTPUTS.model_copy(update={"archive_bucket": "gone"})
-    with pytest.raises(PlanError, match="gs://gone of the run's events is gone"):
+    with pytest.raises(PlanError, match="gs://gone of the run's events does not exist"):
         collect_archive(folder, record(outputs=gone))
     with pytest.raises(PlanError, match="its stack never came up"):
         collect_archive(folder, record(outputs=None))

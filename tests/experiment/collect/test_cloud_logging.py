@@ -28,11 +28,8 @@ OUTPUTS = StackOutputs(
     node_count=4,
     machine_type="n1-standard-16",
     kubeconfig="",
-    measured_pool="measured",
-    measured_taint="pull-study/measured",
     exporter_namespace="monitoring",
     exporter_deployment="event-exporter",
-    exporter_container="event-exporter",
     log_filter='log_id("stdout") OR log_id("events")',
     archive_bucket="b",
 )

@@ -274,7 +274,7 @@ class TestDefect10WholeSeconds:
         story.events.append(record.model_copy(update={"event": event}))
         cell = story.judge()[0]
         assert cell.status is Status.MISSING_EVENTS
-        assert "9.500 s and its clock 1.500 s" in cell.reason
+        assert "9.500 s by the Pulled event's message and 1.500 s" in cell.reason
 
     def test_nodes_that_work_faster_than_the_clock_contradict_nothing(self, story: Story) -> None:
         story.events = []

@@ -15,7 +15,6 @@ from experiment.terminal.views import (
     LiveView,
     PatientConsole,
     PlainView,
-    QuietView,
     choose_view,
     draw_grid,
 )
@@ -41,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Listener(PlainView):
-    """Keeps the texts and states that it is told."""
+    """Keeps the texts and states."""
 
     def __init__(self) -> None:
         super().__init__(Console(file=io.StringIO()))
@@ -84,7 +83,7 @@ def test_a_trial_shows_how_many_have_pulled_and_fills_the_grid(clock: Clock) -> 
     assert (state.done, state.total, state.turn) == (2, 5, 1)
 
 
-def test_the_end_of_a_trial_is_foretold_from_what_those_before_it_took(clock: Clock) -> None:
+def test_the_end_of_a_trial_is_estimated_from_those_before_it(clock: Clock) -> None:
     view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1), planned(2)], 1, lambda trial: 10.0 * trial.trial)
@@ -115,7 +114,7 @@ def test_calls_in_quick_succession_cost_the_view_nothing(clock: Clock) -> None:
     assert len(view.states) <= 6
 
 
-def test_the_ledger_overrides_what_was_seen_of_pods() -> None:
+def test_the_ledger_overrides_the_status_of_pods() -> None:
     view = Listener()
     progress = Progress(view, lambda _line: None)
     progress.plan([planned(1)], 2, lambda _trial: 0.0)
@@ -162,7 +161,7 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str], clock: Cl
 
 
 def test_quiet_shows_results_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(QuietView(), lambda _line: None)
+    progress = Progress(choose_view(quiet=True), lambda _line: None)
     with progress.phase("measure"):
         progress.say("noise")
         progress.now("more noise")
@@ -170,7 +169,9 @@ def test_quiet_shows_results_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "Report: r\n"
 
 
-def test_plain_lines_tell_news_now_and_then(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_plain_lines_show_news_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     monkeypatch.setattr("experiment.terminal.views.time", clock)
     view, text = plain()
     progress = Progress(view, lambda _line: None)
@@ -190,7 +191,6 @@ def test_the_view_is_chosen_by_options_and_by_where_output_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert isinstance(choose_view(json_log=True), JsonView)
-    assert isinstance(choose_view(quiet=True), QuietView)
     assert type(choose_view()) is PlainView  # pytest's output is no terminal
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
