@@ -37,7 +37,7 @@ app = typer.Typer(
     help="Make container images of known size, layers and compressibility, and check them.",
 )
 
-Overwrite = Annotated[bool, typer.Option(help="Let a tag that names another image name this one.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace a tag that names another image.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compressibility = Annotated[
     float, typer.Option(help="Share of the bytes that compression saves, 0 to 1.")
@@ -47,42 +47,46 @@ Compressibility = Annotated[
 @app.command()
 def build(
     *,
-    layers: Annotated[str, typer.Option(help="Layers in the manifest; several with commas.")] = "",
+    layers: Annotated[
+        str, typer.Option(help="Layers in the manifest; separate several by commas.")
+    ] = "",
     size: Annotated[
-        str, typer.Option(help="Bytes of all files, the base apart; several with commas.")
+        str, typer.Option(help="Bytes of all files without the base; separate several by commas.")
     ] = "",
     to: Annotated[
-        list[str] | None, typer.Option(help="REGISTRY/REPOSITORY[:TAG]; may be given again.")
+        list[str] | None, typer.Option(help="REGISTRY/REPOSITORY[:TAG]; repeatable.")
     ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Build every layer count with every size.")
     ] = False,
     study: Annotated[Path | None, typer.Option(help="Build all images of this study.")] = None,
     mirror: Annotated[
-        str, typer.Option(help="Registry to build a study's images in, in place of its own.")
+        str, typer.Option(help="Registry to build a study's images in, instead of its own.")
     ] = "",
     scale: Annotated[
-        float, typer.Option(help="Real size as a fraction of the tag's; the tag stays.")
+        float, typer.Option(help="Real size as a fraction of the tag's; the tag does not change.")
     ] = 1.0,
     salt: Annotated[
         str,
         typer.Option(
-            help="Ends the tag: another salt gives other layers; or a variant: v1, v2xN, filesN, "
+            help="End of the tag: another salt gives other layers; or a variant: v1, v2xN, filesN, "
             "gzipN, zstdN, none."
         ),
     ] = "",
     compressibility: Compressibility = 0.5,
-    compression: Annotated[Compression, typer.Option(help="Of the layers.")] = Compression.GZIP,
-    media: Annotated[Media, typer.Option(help="Whose media types to use.")] = Media.OCI,
+    compression: Annotated[
+        Compression, typer.Option(help="Compression of the layers.")
+    ] = Compression.GZIP,
+    media: Annotated[Media, typer.Option(help="Media types of the manifest.")] = Media.OCI,
     base: Annotated[
-        str, typer.Option(help="busybox, or a reference whose layers come first.")
+        str, typer.Option(help="busybox, or a reference to an image with the first layers.")
     ] = BUSYBOX,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Layers at a time; default: cores + 2, at most 8.")
+        int | None, typer.Option(min=1, help="Parallel layers; default: cores + 2, at most 8.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Build images straight into registries; the same arguments give the same digests."""
+    """Build images directly into registries; equal arguments give equal digests."""
     if study is not None:
         _refuse_beside_study(layers=layers, size=size, to=to, salt=salt, matrix=matrix)
         orders = orders_of_study(load_study(study), mirror)
@@ -90,7 +94,7 @@ def build(
         orders = orders_of_matrix(layers, size, salt, to, matrix=matrix)
     else:
         raise PlanError(
-            "An image needs --layers, --size and --to; --mirror is for a --study.",
+            "An image needs --layers, --size and --to; --mirror is only for --study.",
             "python -m images build --layers 9 --size 1176249324 --to 127.0.0.1:5000/chonks",
         )
     total = sum(round(order.tag.size_bytes * scale) for order in orders)
@@ -113,19 +117,19 @@ def build(
             built.append(image)
             typer.echo(f"{image.target}@{image.digest}")
     sent = sum(image.sent for image in built)
-    console.print(f"images that stand: {len(built)}; sent: {decimal(sent)}", highlight=False)
+    console.print(f"images complete: {len(built)}; sent: {decimal(sent)}", highlight=False)
 
 
 @app.command()
 def inspect(
     reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
     others: Annotated[
-        list[str] | None, typer.Argument(help="Images to look for shared layers in.")
+        list[str] | None, typer.Argument(help="Images to compare layers with.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Tell an image's manifest, layers, sizes and digests, without downloading a layer."""
+    """Show an image's manifest, layers, sizes and digests, without downloading a layer."""
     found = inspect_image(reference, others or [])
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
@@ -146,18 +150,22 @@ def verify(
             with show_bytes(Console(stderr=True), f"verifying {target}", total) as on_bytes:
                 found = verify_image(registry, target, on_bytes=on_bytes)
         content = sum(layer.content for layer in found.layers)
-        seeds = f"{content} content bytes as seeded" if found.seeded else "not made by us"
+        seeds = (
+            f"{content} content bytes match their seed"
+            if found.seeded
+            else "content not checked: not built by this program"
+        )
         for fault in found.faults:
             typer.echo(f"{target}: {fault}", err=True)
         if found.faults:
             wrong += 1
         else:
-            typer.echo(f"{found.target}: {len(found.layers)} layers as they should be, {seeds}")
+            typer.echo(f"{found.target}: {len(found.layers)} layers correct, {seeds}")
     if wrong:
         raise VerifyError(
-            f"{wrong} of {len(references)} images are not what they say they are, so what was "
-            "measured with them is not what was meant.",
-            "delete them in the registry and build them again, or build them under another --salt",
+            f"{wrong} of {len(references)} images differ from their manifest or tag, so "
+            "measurements with them are not valid.",
+            "delete them in the registry and build them again, or build them with another --salt",
         )
 
 
@@ -168,7 +176,7 @@ def copy(
     *,
     overwrite: Overwrite = False,
 ) -> None:
-    """Put the same image, byte for byte, into other registries."""
+    """Copy an image to other registries without changing a byte."""
     origin = parse_target(source)
     with Registry(origin.registry) as registry:
         layers = read_remote(registry, origin).image.layers
@@ -183,16 +191,16 @@ def copy(
 @app.command()
 def sizes(
     sample: Annotated[
-        typer.FileText, typer.Argument(help="Images, one a line: a reference or LAYERS,BYTES.")
+        typer.FileText, typer.Argument(help="Images, one per line: a reference or LAYERS,BYTES.")
     ],
     *,
     quantile: Annotated[
-        list[float] | None, typer.Option("--quantile", "-q", help="0 to 1; may be given again.")
+        list[float] | None, typer.Option("--quantile", "-q", help="0 to 1; repeatable.")
     ] = None,
     compressibility: Compressibility = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Tell sizes and layer counts at quantiles of images in use, to make a study from."""
+    """Show quantiles of sizes and layer counts of images in use, as input for a study."""
     shares = quantile or [0.1, 0.25, 0.5, 0.75, 0.9]
     found = quantiles(read_sample(list(sample)), shares, compressibility=compressibility)
     if as_json:
@@ -208,8 +216,8 @@ def _refuse_beside_study(**given: object) -> None:
     named = [f"--{option}" for option, value in given.items() if value]
     if named:
         raise PlanError(
-            f"A study says which images it has and where, so {' and '.join(named)} cannot stand "
-            "beside --study.",
+            f"A study defines its images and registries, so {' and '.join(named)} cannot be "
+            "combined with --study.",
             "use --mirror HOST to build its images elsewhere",
         )
 
@@ -233,21 +241,21 @@ def _show(found: Inspection) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    """Run the command line; a UserError is printed and gives the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Not standalone: typer hands back 130 for an interrupt, and raises what it cannot read.
+        # Not standalone: typer returns 130 for an interrupt, and raises usage errors.
         code = app(standalone_mode=False) or ExitCode.OK
     except UserError as error:
         typer.echo(f"Error: {error}", err=True)
         code = error.exit_code
     except typer.TyperException as error:
-        if str(error):  # else the help was shown
+        if str(error):  # otherwise the help was shown
             typer.echo(f"Error: {error}\n  Fix: python -m images --help", err=True)
         code = ExitCode.USAGE
     if code == ExitCode.INTERRUPTED:
         typer.echo(
-            "Error: Interrupted; layers that were complete stay, the tag was not set.\n"
+            "Error: Interrupted; complete layers are kept, the tag was not set.\n"
             "  Fix: run the same command again",
             err=True,
         )

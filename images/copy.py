@@ -1,4 +1,4 @@
-"""The same image in another registry, byte for byte, so that both have one digest."""
+"""Copies an image to another registry without changing a byte, so that both have one digest."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _JOBS = 4
 
 @dataclass(frozen=True, slots=True)
 class CopiedImage:
-    """An image that stands in a second place.
+    """A copied image.
 
     Attributes:
-        target: the second place.
-        digest: of the manifest, the same in both.
-        sent: bytes of layers sent; those mounted or there already are not counted.
+        target: the copy.
+        digest: of the manifest, the same in both places.
+        sent: bytes of layers sent, without those that were mounted or already there.
     """
 
     target: Target
@@ -37,13 +37,13 @@ def copy_image(
     overwrite: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> CopiedImage:
-    """Copy an image; nothing is kept on disk, and no layer is sent that is there already.
+    """Copy an image; nothing is kept on disk, and layers that are already there are not sent.
 
     Args:
         source: the image.
-        target: where it goes; without a tag it keeps its own.
-        overwrite: let the target's tag name this image even if it names another one now.
-        on_bytes: told of compressed bytes done, from several threads.
+        target: its destination; without a tag, the image keeps its own.
+        overwrite: replace a tag that names another image.
+        on_bytes: called with compressed bytes done, from several threads.
 
     Raises:
         TagExistsError: the target's tag names another image.
@@ -52,21 +52,21 @@ def copy_image(
     named = target if target.tag else target.with_tag(source.tag)
     with Registry(source.registry) as origin, Registry(target.registry) as to:
         remote = read_remote(origin, source)
-        standing = to.find_manifest(named)
-        if standing is not None and standing.digest != remote.digest and not overwrite:
+        existing = to.find_manifest(named)
+        if existing is not None and existing.digest != remote.digest and not overwrite:
             raise TagExistsError(
-                f"{named} names another image already ({standing.digest}).",
+                f"{named} already names another image ({existing.digest}).",
                 "choose another tag, or replace it with --overwrite",
             )
 
-        def bring(layer: Layer) -> int:
+        def copy(layer: Layer) -> int:
             sent = copy_layer(origin, remote.target, layer, to, named.repository)
             if on_bytes is not None:
                 on_bytes(layer.size)
             return sent
 
         with ThreadPoolExecutor(_JOBS, "copy") as pool:
-            sent = sum(pool.map(bring, remote.image.layers))
+            sent = sum(pool.map(copy, remote.image.layers))
         image = remote.image
         config = origin.open_blob(source.repository, image.config_digest, image.config_size)
         upload_bytes(to, named.repository, b"".join(config))

@@ -1,10 +1,10 @@
-"""What can go wrong with an image that its user can mend."""
+"""Errors that a user can fix."""
 
 from schema.errors import ExitCode, UserError
 
 
 class PlanError(UserError):
-    """An image was asked for that cannot be made."""
+    """The requested image cannot be made."""
 
 
 class BadReferenceError(UserError):
@@ -16,13 +16,13 @@ class BaseError(UserError):
 
 
 class CredentialsError(UserError):
-    """A registry asks for credentials that were not found or that it does not accept."""
+    """A registry requires credentials that were not found or that it does not accept."""
 
     exit_code = ExitCode.PREFLIGHT
 
 
 class RegistryError(UserError):
-    """A registry cannot be reached, refuses, or answers against its protocol."""
+    """A registry cannot be reached, refuses a request, or violates its protocol."""
 
     exit_code = ExitCode.PREFLIGHT
 
@@ -32,7 +32,7 @@ class NotInRegistryError(RegistryError):
 
 
 class BadImageError(RegistryError):
-    """What a name stands for is not a container image that a node could run."""
+    """A reference does not name a container image that a node can run."""
 
 
 class TagExistsError(UserError):
@@ -40,10 +40,10 @@ class TagExistsError(UserError):
 
 
 class DigestError(RegistryError):
-    """What a registry holds or says is not what its digest promises."""
+    """Content in a registry does not match its digest."""
 
 
 class VerifyError(UserError):
-    """An image is not what it says it is."""
+    """An image does not match its manifest or tag."""
 
     exit_code = ExitCode.INCOMPLETE

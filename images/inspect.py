@@ -1,4 +1,4 @@
-"""What a registry tells of an image without sending a layer."""
+"""Describes an image in a registry without downloading a layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class InspectedLayer:
     Attributes:
         number: 1 for the lowest.
         digest: of the compressed bytes.
-        diff_id: of the uncompressed tar; nodes tell layers apart by it.
+        diff_id: of the uncompressed tar; identifies the layer on nodes.
         size: compressed bytes.
-        unpacked: bytes of the tar, 0 where only a download would tell.
-        shared_with: the other images asked about that hold it.
+        unpacked: bytes of the tar, 0 if unknown without a download.
+        shared_with: the other given images that have it.
     """
 
     number: int
@@ -40,13 +40,13 @@ class Inspection:
         media_type: of the manifest.
         config_digest: of the config.
         architecture: of the programs.
-        command: what a container runs unless told otherwise.
+        command: default command of a container.
         compressed: bytes of all layers in the registry.
-        unpacked: bytes of all tars, 0 where unknown.
-        content: bytes of the content files, base apart; 0 for an image of others.
-        base: busybox or a reference; empty for an image of others.
-        base_layers: layers that are the base's alone.
-        compression: kind and level; empty for an image of others.
+        unpacked: bytes of all tars, 0 if unknown.
+        content: bytes of the content files without the base; 0 for a foreign image.
+        base: busybox or a reference; empty for a foreign image.
+        base_layers: layers that belong only to the base.
+        compression: kind and level; empty for a foreign image.
         tag_layers: layers that the tag claims, 0 if it claims none.
         tag_size: bytes that the tag claims.
         layers: lowest first.
@@ -68,7 +68,7 @@ class Inspection:
     layers: tuple[InspectedLayer, ...]
 
     def facts(self) -> dict[str, str]:
-        """The image as a whole, in words."""
+        """Return the image's properties by name, as text."""
         facts = {
             "image": self.image,
             "media type": self.media_type,
@@ -82,32 +82,32 @@ class Inspection:
             ratio = self.compressed / self.unpacked
             facts["uncompressed"] = f"{self.unpacked} bytes of tar, ratio {ratio:.4f}"
         if self.base:
-            facts["content"] = f"{self.content} bytes of files, base apart"
+            facts["content"] = f"{self.content} bytes of files without the base"
             facts["base"] = f"{self.base}, {_where(self.base_layers)}"
             facts["compression"] = self.compression
         if self.tag_layers:
-            facts["tag says"] = f"{self.tag_layers} layers, {self.tag_size} bytes"
-            facts["originally meant"] = self._originally()
+            facts["tag claims"] = f"{self.tag_layers} layers, {self.tag_size} bytes"
+            facts["in the original study"] = self._originally()
         return facts
 
     def _originally(self) -> str:
-        # Its first matrix (71 images) and its run1 (38) counted the layers of a tag differently.
+        # Its first matrix (71 images) and run1 (38) counted the layers of a tag differently.
         ways = [f"{self.tag_layers} files + busybox = {self.tag_layers + 1} layers (first matrix)"]
         if self.tag_layers > 1:
             ways.append(f"{self.tag_layers - 1} files + busybox = {self.tag_layers} layers (run1)")
-        return f"the files' bytes alone, in {' or '.join(ways)}"
+        return f"bytes of the files only, in {' or '.join(ways)}"
 
 
 def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
-    """Read an image's manifest and config, and compare its layers with other images'.
+    """Read an image's manifest and config, and compare its layers with other images.
 
     Args:
         reference: the image.
-        others: images to look for shared layers in.
+        others: images to compare layers with.
 
     Raises:
-        BadReferenceError: a reference is none.
-        RegistryError: an image is not there, is damaged, or the registry fails.
+        BadReferenceError: a reference is invalid.
+        RegistryError: an image does not exist or is damaged, or the registry fails.
     """
     remote = _read(reference)
     holders = {name: _diff_ids(_read(name)) for name in others}

@@ -1,4 +1,4 @@
-"""Which images to build: those of the command line, of a matrix, or of a study."""
+"""Which images to build: of the command line, of a matrix, or of a study."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from schema.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An image to build and where it goes."""
+    """An image to build and its destination."""
 
     tag: ImageTag
     target: Target
@@ -21,18 +21,18 @@ class Order:
 def orders_of_matrix(
     layers: str, sizes: str, salt: str, places: Iterable[str], *, matrix: bool
 ) -> list[Order]:
-    """Every layer count with every size, in every place.
+    """Return every layer count with every size, for every place.
 
     Args:
-        layers: numbers with commas between.
-        sizes: bytes with commas between.
+        layers: numbers, separated by commas.
+        sizes: bytes, separated by commas.
         salt: of all images.
-        places: references; with a tag only where one image is built.
-        matrix: whether more than one count or size is meant.
+        places: references; with a tag only if one image is built.
+        matrix: allow more than one count or size.
 
     Raises:
-        PlanError: a number is none, or many images were not meant.
-        BadReferenceError: a place is no reference.
+        PlanError: a number is invalid, or there are several images without `matrix`.
+        BadReferenceError: a place is not a reference.
     """
     counts, totals = _numbers(layers, "--layers"), _numbers(sizes, "--size")
     tags = [ImageTag(count, total, salt) for count in counts for total in totals]
@@ -40,7 +40,7 @@ def orders_of_matrix(
     if len(tags) > 1 and not matrix:
         raise PlanError(
             f"--layers {layers} with --size {sizes} are {len(tags)} images.",
-            "add --matrix if every layer count is to be built with every size",
+            "add --matrix to build every layer count with every size",
         )
     if any(count < 1 for count in counts):
         raise PlanError("An image has at least 1 layer.", "give --layers 1 or more")
@@ -48,20 +48,20 @@ def orders_of_matrix(
     if len(tags) > 1 and tagged:
         raise PlanError(
             f"{tagged[0]} is one name for {len(tags)} images.",
-            f"leave the tag away: --to {tagged[0].with_tag('')}",
+            f"omit the tag: --to {tagged[0].with_tag('')}",
         )
     return [Order(tag, _named(target, tag)) for tag in tags for target in targets]
 
 
 def orders_of_study(study: Study, mirror: str) -> list[Order]:
-    """All images of a study.
+    """Return all images of a study.
 
     Args:
-        study: its tags must be in the study's form.
-        mirror: a registry that stands in for all that the study names; empty for themselves.
+        study: its tags must state layers and size.
+        mirror: registry to use instead of those of the study; empty for the study's own.
 
     Raises:
-        UnknownTagError: a tag does not say layers and size.
+        UnknownTagError: a tag does not state layers and size.
     """
     targets = [parse_target(reference) for reference in study.references()]
     registry = parse_target(f"{mirror}/any").registry if mirror else ""
@@ -78,7 +78,7 @@ def _named(target: Target, tag: ImageTag) -> Target:
 def _numbers(text: str, option: str) -> list[int]:
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise PlanError(
-            f"{option} {text} is not a number, nor several with commas between.",
+            f"{option} {text} is not a number or a list of numbers separated by commas.",
             f"give whole numbers, for example {option} 9",
         )
     return [int(part) for part in text.split(",")]

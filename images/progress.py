@@ -1,4 +1,4 @@
-"""Shows how far bytes have come: a bar with rate and time left, or plain lines elsewhere."""
+"""Shows progress in bytes: a bar with rate and time left, or plain lines without a terminal."""
 
 import threading
 import time
@@ -23,18 +23,18 @@ _PLAIN_SECONDS = 5.0
 
 @contextmanager
 def show_bytes(console: Console, what: str, total: int) -> Iterator[OnBytes]:
-    """Yield a function that is told of bytes newly done, from any thread.
+    """Yield a callback to add processed bytes, from any thread.
 
     Args:
-        console: a terminal gets a bar, anything else a line every 5 s.
-        what: is being done.
-        total: bytes to do.
+        console: a terminal shows a bar, anything else a line every 5 s.
+        what: description of the work.
+        total: bytes to process.
     """
     if console.is_terminal:
-        with _bar(console, what, total) as tell:
-            yield tell
+        with _bar(console, what, total) as add:
+            yield add
     else:
-        yield _Lines(console, what, total).tell
+        yield _Lines(console, what, total).add
 
 
 @contextmanager
@@ -60,7 +60,7 @@ class _Lines:
         self._began = self._last = time.monotonic()
         self._lock = threading.Lock()
 
-    def tell(self, done: int) -> None:
+    def add(self, done: int) -> None:
         with self._lock:
             self._done += done
             now = time.monotonic()

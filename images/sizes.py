@@ -1,7 +1,7 @@
-"""Sizes and layer counts to make a study from: quantiles of images that are really used.
+"""Sizes and layer counts for a study: quantiles of images in use.
 
-The original study took its sizes so. A registry tells an image's compressed bytes; the tags of a
-study tell uncompressed ones, so both are given.
+The original study chose its sizes this way. Registries have compressed sizes and the tags of a
+study uncompressed ones, so both are shown.
 """
 
 import re
@@ -39,8 +39,8 @@ class Quantile:
 
     Attributes:
         quantile: the share, 0 to 1.
-        layers: layer count at the quantile, by itself.
-        compressed: bytes at the quantile, by themselves.
+        layers: quantile of the layer counts.
+        compressed: quantile of the compressed bytes.
         size: content bytes of a study image that compress to that.
     """
 
@@ -51,34 +51,34 @@ class Quantile:
 
 
 def read_sample(lines: Sequence[str]) -> list[Measured]:
-    """The images that lines name, by reference (asked for in the registry) or as `layers,bytes`.
+    """Return the images that lines name, by reference (read from the registry) or `layers,bytes`.
 
-    Empty lines and those that begin with # are passed over.
+    Empty lines and lines that start with # are skipped.
 
     Raises:
         BadReferenceError: a line is neither.
         RegistryError: an image cannot be read.
     """
-    wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     with ThreadPoolExecutor(_PARALLEL, "sizes") as pool:
-        return list(pool.map(_measure, wanted))
+        return list(pool.map(_measure, named))
 
 
 def quantiles(
     sample: Sequence[Measured], shares: Sequence[float], *, compressibility: float = 0.5
 ) -> list[Quantile]:
-    """Layer counts and sizes at quantiles; each is one that an image of the sample has.
+    """Return quantiles of layer counts and sizes; each is the value of an image of the sample.
 
     Args:
         sample: at least one image.
         shares: quantiles, 0 to 1.
-        compressibility: of the study's images, by which compressed bytes become content bytes.
+        compressibility: of the study's images, to convert compressed bytes to content bytes.
 
     Raises:
-        PlanError: the sample is empty or a share is none.
+        PlanError: the sample is empty or a share is not from 0 to 1.
     """
     if not sample:
-        raise PlanError("There are no images to take quantiles of.", "name some, one a line")
+        raise PlanError("There are no images to take quantiles of.", "name some, one per line")
     bad = [share for share in shares if not 0 <= share <= 1]
     if bad or not 0 <= compressibility < 1:
         raise PlanError(

@@ -1,4 +1,4 @@
-"""Reads a layer back: the uncompressed tar and its files, in constant memory."""
+"""Reads a compressed layer: its tar and files, in constant memory."""
 
 import gzip
 import hashlib
@@ -36,7 +36,7 @@ class TarFile:
 class Unpacked:
     """A layer read from its compressed pieces.
 
-    After `files` was read to its end, `diff_id` and `size` tell the whole tar.
+    After `files` was read to its end, `diff_id` and `size` describe the whole tar.
     """
 
     def __init__(self, pieces: Iterator[bytes], compression: Compression) -> None:
@@ -53,7 +53,7 @@ class Unpacked:
 
     @property
     def diff_id(self) -> str:
-        """Digest of the tar as far as it was read."""
+        """Digest of the tar as far as it has been read."""
         return f"sha256:{self._sha.hexdigest()}"
 
     def files(self) -> Iterator[TarFile]:
@@ -70,7 +70,7 @@ class Unpacked:
                         source = tar.extractfile(member) if member.isfile() else None
                         if source is not None:
                             yield TarFile(member.name, member.size, _sha256(source))
-                # What follows the tar's end, and the digest check of the pieces' source.
+                # Read to the end, so that the source checks its digest.
                 while counted.read(_READ):
                     pass
         except _BROKEN as error:

@@ -1,7 +1,7 @@
-"""Checks that an image in a registry is what it says, by downloading all of it.
+"""Checks an image in a registry by downloading all of it.
 
-Every blob's size and digest, every layer's diff id, and for images of ours every content file's
-size and bytes, made anew from the seed. Nothing is kept on disk.
+Checked are every blob's size and digest, every layer's diff id, and, for images of this program,
+every content file's size and bytes, which are regenerated from the seed. Nothing is kept on disk.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from images.unpack import TarFile, Unpacked, UnpackError
 
 @dataclass(frozen=True, slots=True)
 class CheckedLayer:
-    """What was found in one layer.
+    """The result of one layer.
 
     Attributes:
-        layer: as the manifest and config tell it.
+        layer: as in the manifest and config.
         unpacked: bytes of its tar.
         content: bytes of its content files.
-        faults: one sentence each; empty where all is as it should be.
+        faults: one sentence each; empty if everything is correct.
     """
 
     layer: Layer
@@ -40,12 +40,12 @@ class CheckedLayer:
 
 @dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """What was found in an image.
+    """The result of an image.
 
     Attributes:
         target: pinned by digest.
         layers: lowest first.
-        seeded: whether the content was checked against its seeds: False for images of others.
+        seeded: whether the content was checked against its seeds: False for foreign images.
     """
 
     target: Target
@@ -54,7 +54,7 @@ class CheckedImage:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """All that is wrong, one sentence each."""
+        """All faults, one sentence each."""
         return tuple(fault for layer in self.layers for fault in layer.faults)
 
 
@@ -66,11 +66,11 @@ def verify_image(
     Args:
         registry: the target's.
         target: the image.
-        on_bytes: told of compressed bytes checked, from several threads.
+        on_bytes: called with compressed bytes checked, from several threads.
 
     Raises:
         NotInRegistryError: there is no such image.
-        RegistryError: the registry fails. A wrong image is not raised but told in `faults`.
+        RegistryError: the registry fails. Faults of the image are returned, not raised.
     """
     remote = read_remote(registry, target)
     plan = remote.image.plan

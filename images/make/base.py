@@ -1,7 +1,7 @@
-"""Layers of an image that stands in a registry, taken over as the base of another.
+"""An image in a registry as the base of another: its layers are copied.
 
-They are the base's own layers, so images on the same base share them, and a node that has pulled
-one of them is warm for the others. The busybox base has no such layers.
+Images on the same base share its layers, so a node that has pulled one of them is warm for the
+others. The busybox base has no layers of its own.
 """
 
 from images.errors import BaseError, NotInRegistryError
@@ -13,10 +13,10 @@ from images.registry.upload import mount_blob, upload_blob
 
 
 def find_base(reference: str) -> RemoteImage:
-    """The image that is to be a base; its target is pinned by digest.
+    """Return the base image; its target is pinned by digest.
 
     Raises:
-        BaseError: there is no such image.
+        BaseError: the image does not exist.
         RegistryError: the registry fails.
     """
     target = parse_target(reference)
@@ -26,13 +26,13 @@ def find_base(reference: str) -> RemoteImage:
     except NotInRegistryError as error:
         raise BaseError(
             f"The base {reference} does not exist: {error.problem}", error.fix
-        ) from None
+        ) from error
 
 
 def copy_layer(
     source: Registry, origin: Target, layer: Layer, to: Registry, repository: str
 ) -> int:
-    """Bring a layer into a repository, by mounting it or streaming it through; returns bytes sent.
+    """Mount a layer in a repository, or stream it there; return the bytes sent.
 
     Raises:
         RegistryError: a registry fails.

@@ -1,4 +1,4 @@
-"""Builds study images straight into a registry: no Docker daemon, no file of an image's size.
+"""Builds study images directly into a registry: no Docker daemon, no file of an image's size.
 
 from images.make.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
@@ -26,28 +26,28 @@ def build_image(
     jobs: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> BuiltImage:
-    """Build the image that a tag describes and push it.
+    """Build and push the image that a tag describes.
 
-    The same arguments give the same digest. A tag that stands for this very image is left as it
-    is, at the cost of two requests. Calls for different images may overlap.
+    Equal arguments give equal digests. If the tag already names this image, nothing is pushed
+    (two requests). Calls for different images may overlap.
 
     Args:
         tag: layers, size and salt or variant (`images.make.variants`); also the name, unless the
-            target has a tag of its own.
-        target: where the image goes.
+            target has a tag.
+        target: destination.
         scale: the real size is the tag's times this, in whole bytes.
         compressibility: share of the bytes that compression saves, 0 to 1.
         compression: of the layers, unless the tag's variant names one.
         media: OCI's or Docker's media types.
         base: `busybox` or a reference.
-        overwrite: let the tag name this image even if it names another one now.
-        jobs: layers at a time; None is two more than this machine's cores, at most 8.
-        on_bytes: told of content bytes newly done, from several threads.
+        overwrite: replace a tag that names another image.
+        jobs: parallel layers; None: two more than this machine's cores, at most 8.
+        on_bytes: called with content bytes done, from several threads.
 
     Raises:
-        PlanError: no image can be like that.
+        PlanError: such an image cannot be made.
         TagExistsError: the tag names another image.
-        UserError: base or registry fail; each has a class of its own in `images.errors`.
+        UserError: the base or the registry fails (classes in `images.errors`).
     """
     found = None if base == BUSYBOX else find_base(base)
     plan = plan_image(
@@ -67,7 +67,7 @@ def build_image(
 
 
 def build_pause(target: Target) -> BuiltImage:
-    """Push an image whose container sleeps until it is stopped, as a pod's sandbox needs.
+    """Push an image whose container sleeps until it is stopped, for pod sandboxes.
 
     Raises:
         BaseError: this machine has no static busybox.

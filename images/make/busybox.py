@@ -1,7 +1,7 @@
 """The files of the default base: this machine's static busybox as a root file system.
 
-Its bytes are those of the installed package, so the first layer's digest depends on the package's
-version. The image's config names the binary's SHA-256; all other layers do not depend on it.
+The first layer's digest depends on the version of the installed package. The image's config names
+the binary's SHA-256; the other layers do not depend on it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from images.errors import BaseError
 _ELF_MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
 _PT_INTERP = 3
 """Program header that names a loader, which the image will not have."""
-_CURE = "apt-get install busybox-static"
+_FIX = "apt-get install busybox-static"
 _FOLDERS = ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var")
 _FILES = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
@@ -27,13 +27,13 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Busybox:
-    """A static busybox as found on this machine.
+    """A static busybox of this machine.
 
     Attributes:
         binary: the program.
         sha256: of the program, hexadecimal.
-        architecture: as OCI names it: amd64 or arm64.
-        applets: names that the program answers to.
+        architecture: OCI name: amd64 or arm64.
+        applets: names of its commands.
     """
 
     binary: bytes
@@ -54,14 +54,14 @@ class Busybox:
 
 @cache
 def find_busybox() -> Busybox:
-    """The static busybox of this machine.
+    """Return the static busybox of this machine.
 
     Raises:
-        BaseError: there is none, or it is linked dynamically or for an unknown processor.
+        BaseError: there is none, it is linked dynamically, or its processor is unknown.
     """
     path = shutil.which("busybox")
     if path is None:
-        raise BaseError("There is no busybox on this machine to make the images' base of.", _CURE)
+        raise BaseError("There is no busybox on this machine, which is the images' base.", _FIX)
     binary = Path(path).read_bytes()
     architecture = _static_architecture(binary, path)
     listing = subprocess.run([path, "--list"], check=True, capture_output=True, text=True)
@@ -72,12 +72,12 @@ def find_busybox() -> Busybox:
 def _static_architecture(binary: bytes, path: str) -> str:
     machine = struct.unpack_from("<H", binary, 18)[0] if binary[:5] == b"\x7fELF\x02" else 0
     if machine not in _ELF_MACHINES:
-        raise BaseError(f"{path} is not a program for amd64 or arm64.", _CURE)
+        raise BaseError(f"{path} is not a program for amd64 or arm64.", _FIX)
     header, entry_size, entries = (
         *struct.unpack_from("<Q", binary, 32),
         *struct.unpack_from("<HH", binary, 54),
     )
     kinds = (struct.unpack_from("<I", binary, header + i * entry_size)[0] for i in range(entries))
     if _PT_INTERP in kinds:
-        raise BaseError(f"{path} is linked dynamically, so it cannot run alone in an image.", _CURE)
+        raise BaseError(f"{path} is linked dynamically, so it cannot run alone in an image.", _FIX)
     return _ELF_MACHINES[machine]

@@ -23,15 +23,15 @@ BLOCK = 1 << 19
 """Uncompressed bytes, at least, that are compressed at a time."""
 
 FORMAT = 1
-"""Goes up whenever the same plan comes out as other bytes, compressed or not."""
+"""Increment whenever the same plan gives other bytes, compressed or not."""
 
 Compress = Callable[[Piece], bytes]
 
 
 def compressor(compression: Compression, level: int) -> Compress:
-    """A function that makes a complete gzip member, zstd frame or copy of its input.
+    """Return a function that makes a complete gzip member, zstd frame or copy of its input.
 
-    It may be called from several threads at once and lets other threads run.
+    It is thread-safe and releases the interpreter lock.
     """
     match compression:
         case Compression.GZIP:
@@ -43,7 +43,7 @@ def compressor(compression: Compression, level: int) -> Compress:
 
 
 def compressor_name(compression: Compression) -> str:
-    """The library and its version, which decide the compressed bytes together with the level."""
+    """Return the library and version, which with the level determine the compressed bytes."""
     match compression:
         case Compression.GZIP:
             return f"deflate {version('deflate')}"
@@ -59,5 +59,5 @@ def _gzip(level: int, block: Piece) -> bytes:
 
 
 def _zstd(level: int, block: Piece) -> bytes:
-    # A compressor is not safe to share between threads, and making one costs little.
+    # A compressor is not thread-safe, and creating one is cheap.
     return zstandard.ZstdCompressor(level=level).compress(block)

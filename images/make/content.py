@@ -1,12 +1,12 @@
 """The bytes of a file: seeded, of a known compressibility, the same on every machine.
 
-A file is a row of units of 1024 bytes. The first bytes of a unit are pseudo-random, the rest
+A file is a sequence of units of 1024 bytes. The first bytes of a unit are pseudo-random, the rest
 repeats them. The share of random bytes sets the ratio: a compressor keeps them and reduces the
-rest to a few bytes. Each unit has random bytes of its own, so a store that deduplicates blocks of
-a unit or more gains nothing. The random bytes are the AES-256-CTR key stream of the seed's
-SHA-256: a standard, so every machine makes the same bytes.
+rest to a few bytes. Each unit has other random bytes, so deduplication of blocks of a unit or more
+saves nothing. The random bytes are the AES-256-CTR key stream of the seed's SHA-256, which is the
+same on every machine.
 
-It does not imitate any real file: what a real image holds decides how fast its own layers unpack.
+The content does not imitate real files: real layers may unpack at another speed.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 Piece = bytes | memoryview
-"""Bytes on their way; never changed once handed on."""
+"""A block of bytes; never changed after it was yielded."""
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -27,18 +27,18 @@ UNIT = 1024
 
 _PIECE = 512 * UNIT
 _LEAST_RANDOM = 8
-"""A unit of fewer random bytes could meet its like: 8 bytes give 2^64 different ones."""
+"""Enough random bytes to make each unit unique: 8 bytes give 2^64 different ones."""
 _OVERHEAD = 6
-"""Bytes that gzip -6 and zstd -3 spend on a unit beside its random bytes (measured: 5 to 8)."""
+"""Bytes that gzip -6 and zstd -3 spend per unit beyond its random bytes (measured: 5 to 8)."""
 _VERSION = b"pull-study content 1\0"
 
 
 def random_bytes_per_unit(compressibility: float) -> int:
-    """Random bytes of each unit of 1024 so that compression saves the asked share.
+    """Return the random bytes per unit of 1024 for which compression saves the given share.
 
     Args:
-        compressibility: share of the bytes that compression saves, 0 (none) to 1. At gzip's and
-            zstd's usual levels the ratio comes out within 0.02 of `1 - compressibility`.
+        compressibility: share of the bytes that compression saves, 0 (none) to 1. At the usual
+            levels of gzip and zstd the ratio is within 0.02 of `1 - compressibility`.
     """
     if not 0 <= compressibility <= 1:
         raise ValueError(f"compressibility {compressibility} is not within 0 and 1")
@@ -48,18 +48,18 @@ def random_bytes_per_unit(compressibility: float) -> int:
 
 
 def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[Piece]:
-    """The bytes of one file, in pieces of at most 512 KiB.
+    """Yield the bytes of one file, in pieces of at most 512 KiB.
 
     Args:
-        seed: names the content; another seed gives other bytes throughout.
-        number: the file's number in its image. Its low bytes begin the file, so that no two
-            files of an image are equal however short they are.
+        seed: determines the content; another seed gives entirely different bytes.
+        number: the file's number in its image. The file starts with its low bytes, so that no two
+            files of an image are equal, however short.
         size: bytes, exactly.
         compressibility: see `random_bytes_per_unit`.
     """
     random = random_bytes_per_unit(compressibility)
     key = hashlib.sha256(_VERSION + f"{seed}\0{number}".encode()).digest()
-    # A key is used for one file only, so the counter may begin at zero.
+    # A key is used for one file only, so the counter may start at zero.
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
     head = np.frombuffer(struct.pack("<Q", number)[: min(8, size)], dtype=np.uint8)
     for start in range(0, size, _PIECE):

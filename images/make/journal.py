@@ -1,8 +1,8 @@
-"""Remembers the digests of layers once made, so that they need not be made to be found.
+"""Caches the digests of layers, so that an existing layer is found without making it again.
 
-A layer's digest is known only when it was made. With the journal, a push that was interrupted, or
-the same image for another registry, asks for the layers that are there already. One small file a
-layer in the user's cache folder; deleting them costs time only.
+A layer's digest is known only after it was made. With the journal, an interrupted push, or a push
+of the same image to another registry, finds the layers that are already there. One small file per
+layer in the user's cache folder; deleting them only costs time.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from images.make.plan import ImagePlan
 
 
 class LayerRecord(BaseModel):
-    """A layer as it came out.
+    """A layer that was made.
 
     Attributes:
         digest: of the compressed bytes, `sha256:...`.
         size: compressed bytes.
         diff_id: digest of the uncompressed tar.
         unpacked: bytes of the uncompressed tar.
-        places: `registry/repository` where it was pushed.
+        places: `registry/repository` of each push.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,18 +37,18 @@ class LayerRecord(BaseModel):
 
 
 def journal_folder() -> Path:
-    """Where the journal is kept."""
+    """Return the journal's folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pull-study" / "layers"
 
 
 def layer_key(plan: ImagePlan, index: int, busybox_sha256: str) -> str:
-    """All that decides a layer's bytes, as one name.
+    """Return a hash of everything that determines a layer's bytes.
 
     Args:
         plan: of the image.
-        index: of the layer among the plan's.
-        busybox_sha256: of the binary in this layer, empty where it has none.
+        index: of the layer in the plan.
+        busybox_sha256: of the binary in this layer, empty if it has none.
     """
     parts = [
         FORMAT,
@@ -61,7 +61,7 @@ def layer_key(plan: ImagePlan, index: int, busybox_sha256: str) -> str:
 
 
 def recall(key: str) -> LayerRecord | None:
-    """The record of a layer, None where there is none that can be read."""
+    """Return the record of a layer, None if there is no readable one."""
     try:
         return LayerRecord.model_validate_json(_path(key).read_bytes())
     except (OSError, ValidationError):
@@ -69,7 +69,7 @@ def recall(key: str) -> LayerRecord | None:
 
 
 def remember(key: str, record: LayerRecord) -> None:
-    """Keep a record; a cache folder that cannot be written is not an error."""
+    """Store a record; a cache folder that cannot be written is not an error."""
     path = _path(key)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -1,7 +1,7 @@
-"""A layer on its way: content, tar, digest, compression, each byte once and at once.
+"""Streams a layer: content, tar, digest and compression in one pass.
 
-Blocks are compressed by a pool that all layers share, so one layer can keep every core busy; the
-digests follow in order. A layer holds a few blocks, never more.
+A pool that all layers share compresses blocks, so one layer can use every core; digests are
+computed in order. A layer has only a few blocks in memory.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ from images.make.layer_tar import gather, layer_tar
 from images.make.plan import LayerPlan
 
 OnBytes = Callable[[int], None]
-"""Told of content bytes newly done; called from several threads."""
+"""Called with content bytes done since the last call; from several threads."""
 
 
 class Cancelled(Exception):
-    """Another layer failed, so this one is not wanted any more."""
+    """Another layer failed, so this one is no longer needed."""
 
 
 class LayerStream:
-    """Makes one layer's compressed bytes, as often as asked.
+    """Makes one layer's compressed bytes; `pieces` may be called repeatedly.
 
-    After `pieces` was read to its end, `diff_id` and `unpacked` tell the uncompressed tar.
+    After `pieces` was read to its end, `diff_id` and `unpacked` describe the uncompressed tar.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class LayerStream:
             compress: makes a gzip member, zstd frame or copy of a block.
             pool: runs `compress`.
             ahead: blocks in the pool at a time.
-            on_bytes: told of progress; bytes made again after a failure are told once.
-            cancelled: ends the stream when set.
+            on_bytes: called with progress; bytes that are made again are reported once.
+            cancelled: stops the stream when set.
         """
         self._plan = plan
         self._busybox = busybox
@@ -58,12 +58,12 @@ class LayerStream:
         self._ahead = ahead
         self._on_bytes = on_bytes
         self._cancelled = cancelled
-        self._told = 0
+        self._reported = 0
         self.diff_id = ""
         self.unpacked = 0
 
     def pieces(self) -> Iterator[bytes]:
-        """The compressed layer, one piece for each block of the tar.
+        """Yield the compressed layer, one piece per block of the tar.
 
         Raises:
             Cancelled: the event was set.
@@ -79,11 +79,11 @@ class LayerStream:
                     length, future = waiting.popleft()
                     yield future.result()
                     done += length
-                    self._tell(done)
+                    self._report(done)
             for length, future in waiting:
                 yield future.result()
                 done += length
-                self._tell(done)
+                self._report(done)
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -91,13 +91,13 @@ class LayerStream:
         self.unpacked = made
 
     def finish_progress(self) -> None:
-        """Tell the whole layer's content as done, whatever of it was told."""
-        self._tell(self._plan.size)
+        """Report the rest of the layer's content as done."""
+        self._report(self._plan.size)
 
-    def _tell(self, done: int) -> None:
+    def _report(self, done: int) -> None:
         if self._cancelled is not None and self._cancelled.is_set():
             raise Cancelled
         done = min(done, self._plan.size)
-        if self._on_bytes is not None and done > self._told:
-            self._on_bytes(done - self._told)
-        self._told = max(done, self._told)
+        if self._on_bytes is not None and done > self._reported:
+            self._on_bytes(done - self._reported)
+        self._reported = max(done, self._reported)

@@ -1,6 +1,6 @@
-"""A layer as a tar stream: fixed times, owners and modes, content made on the way.
+"""A layer as a tar stream: fixed times, owners and modes, generated content.
 
-Nothing is held but the present block, whatever the layer's size.
+Only the current block is in memory, whatever the layer's size.
 """
 
 import tarfile
@@ -15,11 +15,11 @@ _FOLDER = "pull-study"
 
 
 def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[Piece]:
-    """The uncompressed layer, in pieces of about 1 MiB at most.
+    """Yield the uncompressed layer, in pieces of at most about 1 MiB.
 
     Args:
         layer: its content.
-        busybox: put into the layer before the content: for the first layer of an image.
+        busybox: precedes the content in the first layer of an image.
     """
     if busybox is not None:
         yield from _rootfs(busybox)
@@ -32,12 +32,12 @@ def layer_tar(layer: LayerPlan, busybox: Busybox | None = None) -> Iterator[Piec
 
 
 def content_path(number: int) -> str:
-    """Where a content file stands; numbers are the image's, so no file hides another layer's."""
+    """Return the path of a content file; its number is unique in the image."""
     return f"{_FOLDER}/{number:08d}"
 
 
 def gather(pieces: Iterable[Piece], least: int) -> Iterator[Piece]:
-    """The same bytes in pieces of at least `least`, the last apart; large ones are not copied."""
+    """Yield the same bytes in pieces of at least `least` bytes, except the last."""
     held: list[Piece] = []
     length = 0
     for piece in pieces:
@@ -67,7 +67,7 @@ def _header(
 ) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mode, info.linkname = kind, size, mode, link
-    # pax only where a file has more than the 8 GiB that the plain header can say.
+    # pax only for a file above the 8 GiB of the plain header.
     return info.tobuf(tarfile.PAX_FORMAT)
 
 

@@ -1,4 +1,4 @@
-"""An image's config and manifest: written without a time or a host name, and read back."""
+"""Writes and reads an image's config and manifest, without times and host names."""
 
 import json
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from images.make.compression import FORMAT
 from images.make.plan import Compression, ImagePlan, Media
 
 MAKING = "pull-study"
-"""Field of the config that holds a Making. Not a label: labels become the container's, which
-containerd limits to 4096 bytes each. OCI lets a config have fields that others ignore."""
+"""Field of the config with a Making. Not a label, since containerd limits a container's labels to
+4096 bytes each. OCI allows extra fields in a config."""
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,7 +36,7 @@ _SUFFIX = {
 
 
 class Origin(BaseModel):
-    """What an image of ours was made from; it decides the image's bytes."""
+    """What an image of this program was made from; it determines the image's bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class Origin(BaseModel):
 
 
 class Making(BaseModel):
-    """An origin with what came of it, as an image's config keeps it."""
+    """An origin and the sizes of the result, as stored in an image's config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,12 +60,12 @@ class Making(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer as the manifest and the config tell it.
+    """A layer as in the manifest and the config.
 
     Attributes:
         digest: of the bytes in the registry.
-        size: of them.
-        diff_id: digest of the uncompressed tar: by this nodes tell layers apart.
+        size: number of these bytes.
+        diff_id: digest of the uncompressed tar, which identifies the layer on nodes.
         compression: by the media type.
     """
 
@@ -77,10 +77,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as its manifest and config tell it.
+    """An image as in its manifest and config.
 
     Attributes:
-        making: what it was made from, None for an image of others.
+        making: what it was made from, None for a foreign image.
     """
 
     media: Media
@@ -92,17 +92,17 @@ class Image:
 
     @property
     def plan(self) -> ImagePlan | None:
-        """The plan of an image of ours."""
+        """The plan, None for a foreign image."""
         return self.making.origin.plan if self.making else None
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What a container runs unless told otherwise."""
+        """Default command of a container."""
         return tuple((self.config.get("config") or {}).get("Cmd") or ())
 
 
 def manifest_type(media: Media) -> str:
-    """Media type of the manifest."""
+    """Return the media type of a manifest."""
     return _MANIFEST_TYPE[media]
 
 
@@ -114,14 +114,14 @@ def make_config(
     command: tuple[str, ...],
     inherited: dict[str, Any] | None = None,
 ) -> bytes:
-    """The image's config as JSON.
+    """Return the image's config as JSON.
 
     Args:
-        architecture: as OCI names it.
+        architecture: OCI name.
         layers: all, lowest first.
-        making: kept in the config, so that the image can be checked.
-        command: what runs unless a pod says otherwise.
-        inherited: `config` of the base's config: its environment, user and the like.
+        making: stored in the config, so that the image can be checked.
+        command: default command of a container.
+        inherited: `config` of the base's config: environment, user etc.
     """
     run: dict[str, Any] = {"Env": [_PATH], **(inherited or {}), "Cmd": list(command)}
     run.pop("Entrypoint", None)
@@ -139,7 +139,7 @@ def make_config(
 
 
 def make_manifest(media: Media, config_digest: str, config_size: int, layers: list[Layer]) -> bytes:
-    """The image's manifest as JSON."""
+    """Return the image's manifest as JSON."""
     return _canonical(
         {
             "schemaVersion": 2,
@@ -162,7 +162,7 @@ def make_manifest(media: Media, config_digest: str, config_size: int, layers: li
 
 
 def read_image(name: str, manifest: bytes, config: bytes) -> Image:
-    """An image from its manifest and config.
+    """Parse an image's manifest and config.
 
     Raises:
         BadImageError: they do not describe an image.
@@ -185,9 +185,9 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BadImageError(
-            f"{name} is not a container image: its manifest or config lacks or misstates {error}.",
-            "check the name; an index of several platforms must be named by one platform's digest",
-        ) from None
+            f"{name} is not a container image: its manifest or config is invalid ({error}).",
+            "check the name; for an index of several platforms, name one platform's digest",
+        ) from error
 
 
 def _read_making(config: dict[str, Any]) -> Making | None:
@@ -196,7 +196,7 @@ def _read_making(config: dict[str, Any]) -> Making | None:
     try:
         return Making.model_validate(config[MAKING])
     except ValidationError:
-        # An image of a later version of this program: readable, but not checkable by seed.
+        # From a later version of this program: readable, but its content cannot be checked.
         return None
 
 

@@ -1,18 +1,18 @@
-"""What an image is to hold, before a byte of it is made.
+"""The plan of an image: everything that determines its digest.
 
-A plan says everything that decides an image's digest, so equal plans are equal images. It is
-also written into the image's config, so that whoever has the image can check it.
+Equal plans give equal images. The plan is also written into the image's config, so that the image
+can be checked.
 
-How sizes and layers are counted here, and how the original study counted:
+Sizes and layers, here and in the original study:
 
-- *layers* is the number of layers in the image's manifest. The base's files share the first layer
-  with content, so all layers are of one size and none is shared with another image.
-  The original put busybox into a layer of its own, with 1 layer more than the tag says in its
-  first matrix (71 images), and counted in what the tag says in run1 (38 images).
-- *size* is the sum of the content files' bytes, exact; the base is not counted.
-  The original's tag says the same, but loses up to a byte for each file: its files are of equal
-  length. Its README takes 5 MB for the base off the size; by its recorded configs that was done
-  before the tag was named, so nothing is to be taken off a tag.
+- *layers* is the number of layers in the image's manifest. The base's files are in the first layer
+  together with content, so all layers have the same size and none is shared with another image.
+  The original put busybox into a separate layer: one more than the tag says in its first matrix
+  (71 images), included in the tag's number in run1 (38 images).
+- *size* is the exact sum of the content files' bytes, without the base.
+  The original's files have equal lengths, so its sizes are up to a byte per file smaller than the
+  tag. Its README subtracts 5 MB for the base; by its recorded configs that was done before the tag
+  was named, so nothing is subtracted from a tag.
 """
 
 from enum import StrEnum
@@ -25,10 +25,10 @@ from images.make.variants import read_variant
 from schema.image_tag import ImageTag
 
 MAX_LAYERS = 127
-"""Docker's overlay2 mounts 128 directories, one of them the container's own."""
+"""Docker's overlay2 mounts 128 directories, including the container's own."""
 
 BUSYBOX = "busybox"
-"""The base made of this machine's static busybox; any other base is a reference."""
+"""The base from this machine's static busybox; any other base is a reference."""
 
 
 class Compression(StrEnum):
@@ -40,14 +40,14 @@ class Compression(StrEnum):
 
 
 class Media(StrEnum):
-    """Whose media types the manifest uses."""
+    """Media types of the manifest."""
 
     OCI = "oci"
     DOCKER = "docker"
 
 
 DEFAULT_LEVEL = {Compression.GZIP: 6, Compression.ZSTD: 3, Compression.NONE: 0}
-"""What docker build and buildkit use."""
+"""Defaults of docker build and buildkit."""
 
 LEVELS = {
     Compression.GZIP: range(1, 13),
@@ -62,7 +62,7 @@ class LayerPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: str
-    """Decides the bytes together with each file's number."""
+    """Determines the bytes, together with each file's number."""
     size: Annotated[int, Field(ge=0)]
     """Bytes of all its files."""
     files: Annotated[int, Field(ge=1)] = 1
@@ -71,7 +71,7 @@ class LayerPlan(BaseModel):
     compressibility: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def file_sizes(self) -> list[int]:
-        """Bytes of each file; they differ by one at most."""
+        """Return the bytes of each file; they differ by at most one."""
         return share(self.size, self.files)
 
 
@@ -100,7 +100,7 @@ class ImagePlan(BaseModel):
 
     @property
     def size(self) -> int:
-        """Bytes of all content files, base apart."""
+        """Bytes of all content files, without the base."""
         return sum(layer.size for layer in self.layers)
 
 
@@ -114,21 +114,21 @@ def plan_image(
     base: str = BUSYBOX,
     base_layers: int = 0,
 ) -> ImagePlan:
-    """The plan of an image with equal layers that the tag describes.
+    """Return the plan of an image with equal layers that the tag describes.
 
     Args:
-        tag: layers (all, those of a base by reference included), size, and a salt or a variant
-            (`images.make.variants`), which decides the compression whatever the argument says.
+        tag: layers (including those of a base by reference), size, and a salt or a variant
+            (`images.make.variants`), which overrides `compression`.
         scale: the real size is the tag's times this, in whole bytes, and at least the bytes that
-            tell the files apart.
+            make the files distinct.
         compressibility: share of the bytes that compression saves, 0 to 1.
-        compression: of the layers, at the level that docker build uses.
+        compression: of the layers, at docker build's level.
         media: OCI's or Docker's media types.
         base: `busybox` or a reference with a digest.
-        base_layers: layers that a base by reference brings.
+        base_layers: number of layers of a base by reference.
 
     Raises:
-        PlanError: no image can be like that.
+        PlanError: such an image cannot be made.
     """
     variant = read_variant(tag)
     own = tag.layers - base_layers
@@ -143,7 +143,7 @@ def plan_image(
             f"let 1 to {own} layers change",
         )
     size = _real_size(tag, own * variant.files, scale)
-    # All that shapes the content is in the seed, so images that differ in any of it share nothing.
+    # The seed has everything that shapes the content, so images that differ in it share nothing.
     seed = f"{variant.content}/{size}/{variant.files}/{compressibility:g}"
     layers = tuple(
         LayerPlan(
@@ -165,11 +165,11 @@ def plan_image(
         )
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise PlanError(f"{tag} cannot be made: {reason}.", "choose another level") from None
+        raise PlanError(f"{tag} cannot be made: {reason}.", "choose another level") from error
 
 
 def share(total: int, parts: int) -> list[int]:
-    """Whole numbers that sum to the total and differ by one at most, larger ones first."""
+    """Split a total into whole numbers that differ by at most one, larger ones first."""
     each, more = divmod(total, parts)
     return [each + 1] * more + [each] * (parts - more)
 
@@ -179,33 +179,33 @@ def _check(tag: ImageTag, own: int, scale: float, compressibility: float) -> Non
         raise PlanError(
             f"{tag.layers} layers are more than the {MAX_LAYERS} that container runtimes mount, "
             "so no node could run the image.",
-            f"ask for at most {MAX_LAYERS} layers",
+            f"use at most {MAX_LAYERS} layers",
         )
     if own < 1:
         raise PlanError(
-            f"The base has {tag.layers - own} layers already, so an image of {tag.layers} has no "
-            "room for content.",
-            f"ask for at least {tag.layers - own + 1} layers",
+            f"The base already has {tag.layers - own} layers, so an image of {tag.layers} layers "
+            "has no room for content.",
+            f"use at least {tag.layers - own + 1} layers",
         )
     if not scale > 0:
-        raise PlanError(f"The scale {scale} is not above 0.", "ask for --scale 0.01 or the like")
+        raise PlanError(f"The scale {scale} is not above 0.", "use for example --scale 0.01")
     if not 0 <= compressibility <= 1:
         raise PlanError(
             f"The compressibility {compressibility} is not a share.", "give one from 0 to 1"
         )
 
 
-def _bytes_to_tell_apart(files: int) -> int:
+def _distinct_bytes(files: int) -> int:
     return max(1, -(-(files - 1).bit_length() // 8))
 
 
 def _real_size(tag: ImageTag, files: int, scale: float) -> int:
-    least = files * _bytes_to_tell_apart(files)
+    least = files * _distinct_bytes(files)
     size = round(tag.size_bytes * scale)
     if size >= least or scale < 1:
         return max(size, least)
     raise PlanError(
-        f"{size} bytes are too few for {files} files in {tag.layers} layers: each needs "
+        f"{size} bytes are too few for {files} files in {tag.layers} layers: each file needs "
         f"{least // files} to differ from the others.",
-        f"ask for at least {least} bytes or for fewer layers",
+        f"use at least {least} bytes or fewer layers",
     )

@@ -1,4 +1,4 @@
-"""Makes an image's layers on several cores and stores them, then the manifest.
+"""Makes and pushes an image's layers in parallel, then the manifest.
 
 The manifest is stored last and names everything by digest, so a tag is either absent or complete.
 """
@@ -27,24 +27,24 @@ from images.registry.upload import mount_blob, upload_blob, upload_bytes
 RUN_NOTHING = ("/bin/true",)
 
 _MOST_JOBS = 8
-"""Layers at a time unless asked for more: each takes some MiB of memory and a connection."""
+"""Default limit of parallel layers: each takes some MiB of memory and a connection."""
 
 Stored = tuple[Layer, int, int]
-"""A layer, the bytes sent for it, and the bytes of its tar (0 for a base's, which is not ours)."""
+"""A layer, the bytes sent for it, and the bytes of its tar (0 for a layer of the base)."""
 
 Task = Callable[[], Stored]
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """An image that stands in a registry.
+    """A complete image in a registry.
 
     Attributes:
         target: registry, repository and tag.
         digest: of the manifest, `sha256:...`.
         layers: lowest first.
-        size: content bytes, base apart.
-        sent: bytes of blobs sent; what the registry had already is not counted.
+        size: content bytes, without the base.
+        sent: bytes of blobs sent, without those that the registry already had.
     """
 
     target: Target
@@ -70,22 +70,22 @@ def push_plan(
     jobs: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> BuiltImage:
-    """Make a plan's layers, push them, then the manifest under the target's tag.
+    """Make and push a plan's layers, then the manifest with the target's tag.
 
     Args:
         plan: the image.
-        target: where it goes; has a tag.
+        target: destination, with a tag.
         registry: the target's.
         base: the image that `plan.base` names, None for busybox.
-        command: what a container runs unless told otherwise.
-        overwrite: let the tag name this image even if it names another one now.
-        jobs: layers at a time; None is two more than this machine's cores, at most 8.
-        on_bytes: told of content bytes newly done, from several threads.
+        command: default command of a container.
+        overwrite: replace a tag that names another image.
+        jobs: parallel layers; None: two more than this machine's cores, at most 8.
+        on_bytes: called with content bytes done, from several threads.
 
     Raises:
-        PlanError: no manifest can say that.
+        PlanError: the media types do not support the compression.
         TagExistsError: the tag names another image.
-        UserError: base or registry fail.
+        UserError: the base or the registry fails.
     """
     if plan.media is Media.DOCKER and plan.compression is Compression.ZSTD:
         raise PlanError("Docker's manifests have no media type for zstd.", "use --media oci")
@@ -95,15 +95,15 @@ def push_plan(
         compressor=compressor_name(plan.compression),
         busybox=busybox.sha256 if busybox else "",
     )
-    standing = _standing(registry, target, overwrite=overwrite)
-    if standing is not None and _was_made_from(standing, origin, command):
+    existing = _existing(registry, target, overwrite=overwrite)
+    if existing is not None and _was_made_from(existing, origin, command):
         if on_bytes is not None:
             on_bytes(plan.size)
-        return BuiltImage(target, standing.digest, standing.image.layers, plan.size, 0)
-    if standing is not None and not overwrite:
+        return BuiltImage(target, existing.digest, existing.image.layers, plan.size, 0)
+    if existing is not None and not overwrite:
         raise TagExistsError(
-            f"{target} names another image already ({standing.digest}); a study that has pulled "
-            "it would not know that it changed.",
+            f"{target} already names another image ({existing.digest}); studies that pulled "
+            "it would not notice the change.",
             "choose another --salt, or replace it with --overwrite",
         )
     done = _Push(
@@ -127,7 +127,7 @@ def push_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """The layers of one image on their way."""
+    """The push of one image's layers."""
 
     plan: ImagePlan
     target: Target
@@ -138,10 +138,10 @@ class _Push:
     cancelled: Event = field(default_factory=Event)
 
     def run(self, jobs: int | None) -> list[Stored]:
-        """All layers in order."""
+        """Push all layers; return them in order."""
         cores = os.cpu_count() or 1
         jobs = jobs or min(cores + 2, _MOST_JOBS)
-        # Blocks to keep the cores busy: many of one layer, or a few of each of many.
+        # Enough blocks to use all cores: many of one layer, or a few of each of many.
         ahead = max(2, -(-2 * cores // min(jobs, len(self.plan.layers))))
         with (
             self._source() as source,
@@ -158,7 +158,7 @@ class _Push:
                     task.result()
                 return [task.result() for task in tasks]
             except BaseException:
-                # A layer failed or the user interrupts: the others need not go on.
+                # A layer failed or the user interrupted: stop the others.
                 self.cancelled.set()
                 workers.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -201,7 +201,7 @@ class _Push:
         return layer, sent, record.unpacked
 
     def _store(self, known: LayerRecord | None, stream: LayerStream) -> tuple[LayerRecord, int]:
-        if known is not None and self._is_there(known):
+        if known is not None and self._exists(known):
             return known, 0
         blob = upload_blob(self.registry, self.target.repository, stream.pieces)
         places = known.places if known is not None and known.digest == blob.digest else ()
@@ -214,7 +214,7 @@ class _Push:
         )
         return record, blob.size if blob.sent else 0
 
-    def _is_there(self, known: LayerRecord) -> bool:
+    def _exists(self, known: LayerRecord) -> bool:
         repository = self.target.repository
         if self.registry.has_blob(repository, known.digest):
             return True
@@ -225,19 +225,19 @@ class _Push:
         return False
 
 
-def _standing(registry: Registry, target: Target, *, overwrite: bool) -> RemoteImage | None:
+def _existing(registry: Registry, target: Target, *, overwrite: bool) -> RemoteImage | None:
     try:
         return find_remote(registry, target)
     except (BadImageError, DigestError):
-        # Not an image, or a damaged one: in the way unless it may be replaced.
+        # Not an image, or a damaged one: an error unless it may be replaced.
         if overwrite:
             return None
         raise
 
 
-def _was_made_from(standing: RemoteImage, origin: Origin, command: tuple[str, ...]) -> bool:
-    making = standing.image.making
-    return making is not None and making.origin == origin and standing.image.command == command
+def _was_made_from(existing: RemoteImage, origin: Origin, command: tuple[str, ...]) -> bool:
+    making = existing.image.making
+    return making is not None and making.origin == origin and existing.image.command == command
 
 
 def _architecture(base: RemoteImage | None) -> str:

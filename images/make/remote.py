@@ -1,4 +1,4 @@
-"""Reads an image from a registry: manifest and config, each checked against its digest."""
+"""Reads an image's manifest and config from a registry, each checked against its digest."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from images.registry.client import INDEX_TYPES, Registry
 from images.registry.reference import Target
 
 _ARCHITECTURE = "amd64"
-"""Of an index for several platforms: what the nodes of a study are."""
+"""The platform to pick from an index: that of a study's nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class RemoteImage:
     """An image in a registry.
 
     Attributes:
-        target: where it is; its digest is that of the manifest.
-        manifest: as the registry has it.
+        target: its place; the digest is that of the manifest.
+        manifest: bytes as in the registry.
         media_type: of the manifest.
     """
 
@@ -34,10 +34,10 @@ class RemoteImage:
 
 
 def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
-    """The image under a name, None where the name is free.
+    """Return the image with a name, None if there is none.
 
     Raises:
-        BadImageError: what is there is not an image for linux/amd64.
+        BadImageError: it is not an image for linux/amd64.
         RegistryError: the registry fails.
         DigestError: it is damaged.
     """
@@ -49,8 +49,8 @@ def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
     try:
         config = json.loads(manifest.raw)["config"]
         digest, size = str(config["digest"]), int(config["size"])
-    except (ValueError, KeyError, TypeError):
-        raise BadImageError(f"{target} is not a container image: it has no config.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadImageError(f"{target} is not a container image: it has no config.") from error
     raw = b"".join(registry.open_blob(target.repository, digest, size))
     image = read_image(str(target), manifest.raw, raw)
     named = Target(target.registry, target.repository, target.tag, manifest.digest)
@@ -58,7 +58,7 @@ def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
 
 
 def read_remote(registry: Registry, target: Target) -> RemoteImage:
-    """The image under a name.
+    """Return the image with a name.
 
     Raises:
         NotInRegistryError: there is none.
@@ -67,8 +67,8 @@ def read_remote(registry: Registry, target: Target) -> RemoteImage:
     found = find_remote(registry, target)
     if found is not None:
         return found
-    registry.get_manifest(target)  # says why not
-    raise RegistryError(f"{target} came into being just now.", "run the same command again")
+    registry.get_manifest(target)  # raises the reason
+    raise RegistryError(f"{target} was created just now.", "run the same command again")
 
 
 def _pick(target: Target, index: bytes) -> Target:
@@ -80,8 +80,8 @@ def _pick(target: Target, index: bytes) -> Target:
             if entry["platform"]["architecture"] == _ARCHITECTURE
             and entry["platform"]["os"] == "linux"
         )
-    except (ValueError, KeyError, TypeError, StopIteration):
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise BadImageError(
             f"{target} has no image for linux/{_ARCHITECTURE}.", "name another base or image"
-        ) from None
+        ) from error
     return Target(target.registry, target.repository, target.tag, digest)

@@ -1,15 +1,15 @@
-"""Variants of an image, each to answer one question about pulls; the tag's salt names them.
+"""Variants of an image, each for one question about pulls; the tag's salt names them.
 
     9-layers-size-1000000-bytes-v2x1        v2 of an upgrade: 1 layer is new, 8 are those of v1
     9-layers-size-1000000-bytes-files1000   1000 files in each layer, not 1
     9-layers-size-1000000-bytes-zstd19      compressed by zstd -19, not gzip -6
     9-layers-size-1000000-bytes-b           a plain salt: a copy with layers of its own
 
-So a study names a family by its tags alone, and whatever builds a study's images builds it.
+So a study names a family by its tags alone.
 
-Nodes tell layers apart by their uncompressed bytes. Variants that hold the same bytes (the upgrade
-by intent, the compressions) are warm for each other: measure each on nodes of its own, or give
-them salts after an `s`: `gzip1sa`, `zstd3sb` are alike in kind and share nothing.
+Nodes identify layers by their uncompressed bytes. Variants with the same bytes (an upgrade, which
+is intended, and the compressions) are warm for each other: measure each on separate nodes, or add a
+salt after an `s`: `gzip1sa` and `zstd3sb` share nothing.
 """
 
 import re
@@ -25,13 +25,13 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a tag asks for beside layers and size.
+    """What a tag specifies in addition to layers and size.
 
     Attributes:
-        content: the tag that seeds the content; variants of one content share it.
-        changed: layers at the end that are not those of v1.
+        content: the tag that seeds the content; variants with the same content share it.
+        changed: number of last layers that differ from v1.
         files: files in each layer.
-        compression: gzip, zstd or none; empty if the tag does not say.
+        compression: gzip, zstd or none; empty if not specified.
         level: of the compression.
     """
 
@@ -43,7 +43,7 @@ class Variant:
 
 
 def read_variant(tag: ImageTag) -> Variant:
-    """What the tag's salt asks for; any salt in no variant's form only salts."""
+    """Return the variant in a tag's salt; any other salt only changes the content."""
     match = _FORM.fullmatch(tag.salt)
     if match is None:
         return Variant(tag)

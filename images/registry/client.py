@@ -1,9 +1,8 @@
-"""A registry's HTTP API, as far as images need it: blobs by digest, manifests by name.
+"""A client of a registry's HTTP API: blobs by digest, manifests by name.
 
-Own code on `requests`, because no Python library sends a blob whose digest is not known before
-its last byte: oras-py and docker's want a file. It authenticates as a registry asks, waits as it
-asks (429 and Retry-After), and checks every digest. `images.registry.upload` sends layers with it.
-It knows no image indexes for several platforms beyond picking one of them.
+Own code on `requests`, because no Python library sends a blob whose digest is unknown before its
+last byte: oras-py and docker's need a file. It authenticates as the registry requests, waits (429
+and Retry-After), and checks every digest. `images.registry.upload` sends layers with it.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ INDEX_TYPES = (
 )
 
 _TIMEOUT = (10, 300)
-"""Seconds to connect and to wait for bytes: a registry may digest gigabytes before it answers."""
+"""Seconds to connect and to wait for bytes: a registry may hash gigabytes before it answers."""
 _TRIES = 6
 _LONGEST_WAIT = 300
 _MAX_MANIFEST = 4 << 20
@@ -42,7 +41,7 @@ _READ = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest as the registry sent it, its digest checked."""
+    """A manifest as the registry sent it, with a checked digest."""
 
     digest: str
     media_type: str
@@ -63,11 +62,11 @@ class Registry:
     def __init__(
         self, name: str, *, connections: int = 16, credentials: Credentials | None = None
     ) -> None:
-        """Connects lazily; credentials are looked up when the registry asks for them."""
+        """Connects lazily; credentials are looked up when the registry requires them."""
         self.name = name
         self._base = Target(name, "").base_url
         self._session = requests.Session()
-        # 5xx are not retried here for uploads: images.registry.upload asks how far they got first.
+        # PATCH is not retried: images.registry.upload first asks how much has arrived.
         retry = Retry(
             total=_TRIES,
             connect=3,
@@ -107,13 +106,12 @@ class Registry:
         params: Mapping[str, str] | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send a request, with a token if the registry asks for one.
+        """Send a request, with a token if the registry requires one.
 
-        A body that is an iterator is sent once: a 401 is then the caller's to handle, with
-        `authenticate`.
+        A body that is an iterator is sent once; the caller then handles a 401 with `authenticate`.
 
         Raises:
-            CredentialsError: the registry does not let this user in.
+            CredentialsError: the registry denies access.
             RegistryError: it cannot be reached.
         """
         url = urljoin(self._base, url)
@@ -131,29 +129,29 @@ class Registry:
         return response
 
     def authenticate(self, response: requests.Response, repository: str) -> None:
-        """Get what a 401 asks for; later requests for the repository carry it.
+        """Get the token that a 401 requests; later requests for the repository send it.
 
         Raises:
             CredentialsError: there are no credentials, or they are not accepted.
         """
         challenge = response.headers.get("WWW-Authenticate", "")
         scheme, _, rest = challenge.partition(" ")
-        wanted = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         with self._lock:
             if self._credentials is None:
                 self._credentials = find_credentials(self.name)
             known = self._credentials
         if scheme.lower() == "basic" and known is not None:
             token = requests.auth._basic_auth_str(known.username, known.secret)  # noqa: SLF001
-        elif scheme.lower() == "bearer" and wanted.get("realm"):
-            token = f"Bearer {self._fetch_token(wanted, known, repository)}"
+        elif scheme.lower() == "bearer" and fields.get("realm"):
+            token = f"Bearer {self._fetch_token(fields, known, repository)}"
         else:
             raise self._refused(response, repository)
         with self._lock:
             self._tokens[repository] = token
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether the repository holds a blob."""
+        """Return whether the repository has a blob."""
         response = self.request("HEAD", f"/v2/{repository}/blobs/{digest}", repository=repository)
         if response.status_code == requests.codes.not_found:
             return False
@@ -161,11 +159,11 @@ class Registry:
         return True
 
     def open_blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
-        """A blob's bytes, in pieces of about 1 MiB; size and digest are checked at the end.
+        """Yield a blob in pieces of about 1 MiB; size and digest are checked at the end.
 
         Raises:
-            DigestError: the bytes are not those that the digest names.
-            NotInRegistryError: there is no such blob.
+            DigestError: the bytes do not match size or digest.
+            NotInRegistryError: the blob does not exist.
         """
         what = f"reading blob {digest} of {repository}"
         response = self.request(
@@ -180,8 +178,9 @@ class Registry:
                 yield piece
         except requests.RequestException as error:
             raise RegistryError(
-                f"{self.name} broke off while {what}: {error}.", "run the same command again"
-            ) from None
+                f"The connection to {self.name} broke while {what}: {error}.",
+                "run the same command again",
+            ) from error
         finally:
             response.close()
         if (found := f"sha256:{sha.hexdigest()}") != digest or length != size:
@@ -192,11 +191,11 @@ class Registry:
             )
 
     def get_manifest(self, target: Target) -> Manifest:
-        """An image's manifest.
+        """Return an image's manifest.
 
         Raises:
-            NotInRegistryError: there is none under that name.
-            DigestError: it is not what its digest promises.
+            NotInRegistryError: there is none with that name.
+            DigestError: it does not match its digest.
         """
         response = self.request(
             "GET",
@@ -210,21 +209,21 @@ class Registry:
         promised = target.digest or response.headers.get("Docker-Content-Digest", digest)
         if digest != promised or len(raw) > _MAX_MANIFEST:
             raise DigestError(
-                f"{self.name} answers {target} with a manifest whose digest is {digest}, not "
+                f"{self.name} returns a manifest of {target} whose digest is {digest}, not "
                 f"{promised}: it cannot be trusted.",
                 "delete it in the registry and build it again, or build it under another --salt",
             )
         return Manifest(digest, response.headers.get("Content-Type", "").split(";")[0], raw)
 
     def find_manifest(self, target: Target) -> Manifest | None:
-        """Like `get_manifest`, None where the name is free."""
+        """Like `get_manifest`, but None if there is none."""
         try:
             return self.get_manifest(target)
         except NotInRegistryError:
             return None
 
     def put_manifest(self, target: Target, media_type: str, raw: bytes) -> str:
-        """Store a manifest under the target's tag; returns its digest.
+        """Store a manifest with the target's tag; return its digest.
 
         Raises:
             DigestError: the registry stored it under another digest.
@@ -241,14 +240,14 @@ class Registry:
         stored = response.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
             raise DigestError(
-                f"{self.name} stored {target} under digest {stored}, not {digest}: it altered the "
+                f"{self.name} stored {target} with digest {stored}, not {digest}: it altered the "
                 "manifest, so the image cannot be named by digest.",
-                "use a registry that stores manifests as they are",
+                "use a registry that stores manifests unchanged",
             )
         return digest
 
     def expect(self, response: requests.Response, codes: set[int], what: str) -> None:
-        """Raise what a response's status means, with the registry's own words.
+        """Raise an error for an unexpected status, with the registry's message.
 
         Raises:
             NotInRegistryError: status 404.
@@ -267,7 +266,7 @@ class Registry:
 
     def _send(self, method: str, url: str, repository: str, body: _Body) -> requests.Response:
         headers = dict(body.headers or {})
-        # A location that the registry names may lead to a store elsewhere: no token goes there.
+        # A location that the registry names may be on another host: no token is sent there.
         if (token := self._tokens.get(repository)) and url.startswith(self._base + "/"):
             headers["Authorization"] = token
         try:
@@ -281,36 +280,33 @@ class Registry:
                 timeout=_TIMEOUT,
                 auth=_no_netrc,
             )
-        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
-            raise RegistryError(f"{self.name} names a location that is no URL: {url}.") from None
+        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+            raise RegistryError(f"{self.name} returns an invalid URL: {url}.") from error
         except requests.RequestException as error:
             raise Unreachable(self.name, error) from error
 
     def _fetch_token(
-        self, wanted: dict[str, str], known: Credentials | None, repository: str
+        self, challenge: dict[str, str], known: Credentials | None, repository: str
     ) -> str:
-        place = urlsplit(wanted["realm"])
+        realm = challenge["realm"]
+        place = urlsplit(realm)
         if place.scheme != "https" and not is_loopback(place.netloc):
             raise RegistryError(
-                f"{self.name} wants credentials sent to {wanted['realm']}, which is not encrypted.",
-                "use a registry whose token server answers on https",
+                f"{self.name} requests credentials for {realm}, which is not encrypted.",
+                "use a registry whose token server uses https",
             )
-        scope = wanted.get("scope") or f"repository:{repository}:pull,push"
-        service = ("service", wanted.get("service", self.name))
+        scope = challenge.get("scope") or f"repository:{repository}:pull,push"
+        service = ("service", challenge.get("service", self.name))
         try:
             if known is not None and known.is_refresh_token:
                 fields = {"grant_type": "refresh_token", "client_id": "pull-study", "scope": scope}
                 fields |= {"refresh_token": known.secret, service[0]: service[1]}
-                answer = self._session.post(
-                    wanted["realm"], data=fields, timeout=_TIMEOUT, auth=_no_netrc
-                )
+                answer = self._session.post(realm, data=fields, timeout=_TIMEOUT, auth=_no_netrc)
             else:
-                # One scope a parameter: a mount asks for two repositories.
+                # One parameter per scope: a mount needs two repositories.
                 params = [service, *(("scope", part) for part in scope.split(" "))]
                 auth = (known.username, known.secret) if known else _no_netrc
-                answer = self._session.get(
-                    wanted["realm"], params=params, timeout=_TIMEOUT, auth=auth
-                )
+                answer = self._session.get(realm, params=params, timeout=_TIMEOUT, auth=auth)
         except requests.RequestException as error:
             raise Unreachable(self.name, error) from error
         if answer.status_code != requests.codes.ok:
@@ -321,7 +317,7 @@ class Registry:
     def _refused(self, response: requests.Response, repository: str) -> CredentialsError:
         have = "without credentials" if self._credentials is None else "with the credentials found"
         return CredentialsError(
-            f"{self.name} does not let this user into {repository} {have}: {_words(response)}",
+            f"{self.name} denies access to {repository} {have}: {_words(response)}",
             login_command(self.name),
         )
 
@@ -337,7 +333,7 @@ class Unreachable(RegistryError):
 
 
 def _innermost(error: BaseException) -> str:
-    # requests and urllib3 wrap the system's error three times, each with its own prose.
+    # requests and urllib3 wrap the system's error three times.
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__

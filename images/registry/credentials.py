@@ -1,8 +1,8 @@
-"""Credentials for a registry, from where docker and gcloud keep them.
+"""Credentials for a registry, as stored by docker and gcloud.
 
 In this order: docker's config.json (inline or by a credential helper), gcloud's credential helper
 for Artifact Registry and gcr.io, GITHUB_TOKEN for ghcr.io. None means to try without. Nothing is
-stored or printed. `docker login` and `gcloud auth login` are what put credentials there.
+stored or printed. `docker login` and `gcloud auth login` create credentials.
 """
 
 import base64
@@ -29,21 +29,21 @@ class Credentials:
 
     @property
     def is_refresh_token(self) -> bool:
-        """Whether the secret is to be exchanged by OAuth2 rather than by basic authentication."""
+        """Whether to exchange the secret by OAuth2 instead of basic authentication."""
         return self.username == "<token>"
 
 
 def find_credentials(registry: str) -> Credentials | None:
-    """The user's credentials for a registry, None where there are none.
+    """Return the user's credentials for a registry, None if there are none.
 
     Raises:
-        CredentialsError: credentials are configured but cannot be had.
+        CredentialsError: credentials are configured but cannot be read.
     """
     return _from_docker(registry) or _from_google(registry) or _from_github(registry)
 
 
 def login_command(registry: str) -> str:
-    """The command that gives this machine credentials for a registry."""
+    """Return the command that creates credentials for a registry."""
     if _is_google(registry):
         return f"gcloud auth login && gcloud auth configure-docker {registry}"
     return f"docker login {registry}"
@@ -76,9 +76,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CredentialsError(
             f"Docker's configuration {path} cannot be read: {error}.", f"edit {path}"
-        ) from None
+        ) from error
     if not isinstance(config, dict):
-        raise CredentialsError(f"Docker's configuration {path} is not an object.", f"edit {path}")
+        message = f"Docker's configuration {path} is not a JSON object."
+        raise CredentialsError(message, f"edit {path}")
     return config
 
 
@@ -91,10 +92,10 @@ def _from_entry(entry: dict[str, str], registry: str, path: Path) -> Credentials
         return None
     try:
         user, _, secret = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except (binascii.Error, UnicodeDecodeError) as error:
         raise CredentialsError(
             f"The entry of {registry} in {path} is not base64.", login_command(registry)
-        ) from None
+        ) from error
     return Credentials(user, secret.strip("\0"))
 
 
@@ -109,32 +110,32 @@ def _ask_helper(helper: str, registry: str) -> Credentials | None:
             check=False,
             timeout=_HELPER_SECONDS,
         )
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise CredentialsError(
             f"Docker's configuration names the credential helper {program} for {registry}, but it "
             "is not on PATH.",
-            f"install {program}, or take it out of ~/.docker/config.json",
-        ) from None
-    except subprocess.TimeoutExpired:
+            f"install {program}, or remove it from ~/.docker/config.json",
+        ) from error
+    except subprocess.TimeoutExpired as error:
         raise CredentialsError(
             f"{program} did not answer for {registry} within {_HELPER_SECONDS} s.",
             f"echo {registry} | {program} get",
-        ) from None
+        ) from error
     if answer.returncode != 0:
-        # By the helpers' protocol this text, on standard output, says that it knows none.
+        # In the helpers' protocol, this text on standard output means that it has none.
         if "credentials not found" in answer.stdout + answer.stderr:
             return None
         raise CredentialsError(
-            f"{program} gave no credentials for {registry}.", f"echo {registry} | {program} get"
+            f"{program} failed for {registry}.", f"echo {registry} | {program} get"
         )
     try:
         found = json.loads(answer.stdout)
         return Credentials(found["Username"], found["Secret"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError) as error:
         raise CredentialsError(
-            f"{program} answered something else than credentials for {registry}.",
+            f"{program} did not return credentials for {registry}.",
             f"echo {registry} | {program} get",
-        ) from None
+        ) from error
 
 
 def _from_google(registry: str) -> Credentials | None:
@@ -146,7 +147,7 @@ def _from_google(registry: str) -> Credentials | None:
 
 def _from_github(registry: str) -> Credentials | None:
     token = os.environ.get("GITHUB_TOKEN", "")
-    # ghcr.io looks at the token alone.
+    # ghcr.io only checks the token.
     return Credentials("token", token) if registry == "ghcr.io" and token else None
 
 

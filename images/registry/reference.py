@@ -1,7 +1,4 @@
-"""References to images, REGISTRY/REPOSITORY[:TAG][@DIGEST], always with the registry named.
-
-There is no default registry: a study that pushes gigabytes says where to.
-"""
+"""References to images, REGISTRY/REPOSITORY[:TAG][@DIGEST]; there is no default registry."""
 
 import ipaddress
 import re
@@ -19,13 +16,13 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An image in a registry, or the place where one is to be.
+    """An image in a registry, or the destination of one.
 
     Attributes:
-        registry: host, with port where it is not the usual one.
+        registry: host, with port unless it is the default.
         repository: path in the registry.
-        tag: empty where the image's own tag is to be used, or where only a digest is named.
-        digest: `sha256:...`, empty where the tag decides.
+        tag: empty to use the image's own tag, or if only a digest is given.
+        digest: `sha256:...`, empty if the tag identifies the image.
     """
 
     registry: str
@@ -40,22 +37,22 @@ class Target:
 
     @property
     def version(self) -> str:
-        """What the registry's API is asked for: the digest where there is one, else the tag."""
+        """The digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
     @property
     def base_url(self) -> str:
-        """Where the registry answers: plain http on loopback only, https everywhere else."""
+        """The registry's URL: http for loopback, https for all other hosts."""
         scheme = "http" if is_loopback(self.registry) else "https"
         return f"{scheme}://{self.registry}"
 
     def with_tag(self, tag: str) -> "Target":
-        """The same repository under another tag."""
+        """Return the same repository with another tag."""
         return replace(self, tag=tag, digest="")
 
 
 def parse_target(text: str) -> Target:
-    """Read a reference such as `127.0.0.1:5000/chonks:9-layers-size-1176249324-bytes`.
+    """Parse a reference such as `127.0.0.1:5000/chonks:9-layers-size-1176249324-bytes`.
 
     Raises:
         BadReferenceError: the text does not name a registry and a repository.
@@ -63,8 +60,7 @@ def parse_target(text: str) -> Target:
     match = _REFERENCE.fullmatch(text)
     if match is None or not _names_a_host(match["registry"]):
         raise BadReferenceError(
-            f"{text!r} does not name a registry and a repository, so it is unknown where the "
-            "image is.",
+            f"{text!r} does not name a registry and a repository.",
             "write it as REGISTRY/REPOSITORY:TAG, the repository in lower case, for example "
             "ghcr.io/my-org/chonks:9-layers-size-1176249324-bytes",
         )
@@ -72,7 +68,7 @@ def parse_target(text: str) -> Target:
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether a registry's host can only be this machine."""
+    """Return whether a registry's host is this machine's loopback."""
     host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
     host = host.strip("[]")
     if host == "localhost":
@@ -84,5 +80,5 @@ def is_loopback(registry: str) -> bool:
 
 
 def _names_a_host(registry: str) -> bool:
-    # As docker decides: `library/busybox` is a path, `localhost/busybox` has a registry.
+    # As in docker: `library/busybox` is a path, `localhost/busybox` has a registry.
     return "." in registry or ":" in registry or registry == "localhost"

@@ -1,14 +1,13 @@
-"""Sends a blob whose digest is known only when its last byte is made.
+"""Uploads a blob whose digest is known only when its last byte is made.
 
-A short blob is held, so its digest is known first and a registry that has it is not sent it again.
-A long one goes out as docker sends it: one streamed PATCH, then a PUT with the digest. Artifact
-Registry refuses several PATCHes and ghcr.io takes at most 4 MiB in one that has a length, but both
-take a stream.
+A short blob is buffered, so its digest is known first and it is not sent to a registry that has it.
+A long one is sent as docker does: one streamed PATCH, then a PUT with the digest. Artifact Registry
+refuses several PATCHes and ghcr.io accepts at most 4 MiB in one with a length, but both accept a
+stream.
 
-When the stream breaks, the registry is asked how much it has, the same bytes are made again, and
-only those past that point are sent. (distribution 3 answers that; its 2.8 gives the upload up, so
-the layer is sent anew.) An upload's location is not kept on disk for a later run:
-some registries sign it, so it is a secret.
+If the stream breaks, the registry reports how much it has, the same bytes are made again, and only
+the rest is sent. (distribution 3 supports that; 2.8 drops the upload, so the layer is sent again.)
+The location of an upload is not kept for a later run: some registries sign it, so it is a secret.
 """
 
 import hashlib
@@ -23,24 +22,24 @@ from images.errors import CredentialsError, DigestError, RegistryError
 from images.registry.client import Registry, Unreachable
 
 Content = Callable[[], Iterator[bytes]]
-"""Makes a blob's bytes from the beginning; each call the same."""
+"""Makes a blob's bytes from the start; every call yields the same."""
 
 _SHORT = 1 << 20
-"""Bytes of a blob that is held whole."""
+"""Most bytes of a blob that is buffered."""
 _TRIES = 6
-"""Tries one after the other that get nothing across."""
-_MAY_PASS = {404, 408, 416, 429}
+"""Consecutive tries without progress before the upload fails."""
+_RETRIED = {404, 408, 416, 429}
 """Statuses of a lost upload, a slow one, one at another offset, and too many requests."""
 _LONGEST_WAIT = 300.0
-"""Seconds; a registry that asks for more is given up."""
+"""Limit in seconds of a wait that the registry requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob that a registry holds.
+    """A blob in a registry.
 
     Attributes:
-        sent: False where the registry had it already.
+        sent: False if the registry already had it.
     """
 
     digest: str
@@ -49,10 +48,10 @@ class Blob:
 
 
 def upload_blob(registry: Registry, repository: str, content: Content) -> Blob:
-    """Send a blob into a repository.
+    """Upload a blob to a repository.
 
     Raises:
-        RegistryError: the registry refuses it or stays away.
+        RegistryError: the registry refuses it or does not answer.
         DigestError: the registry has other bytes than were sent.
     """
     pieces = content()
@@ -67,10 +66,10 @@ def upload_blob(registry: Registry, repository: str, content: Content) -> Blob:
 
 
 def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
-    """Send a blob that is in memory, unless the registry has it.
+    """Upload a blob that is in memory, unless the registry has it.
 
     Raises:
-        RegistryError: the registry refuses it or stays away.
+        RegistryError: the registry refuses it or does not answer.
     """
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if registry.has_blob(repository, digest):
@@ -81,10 +80,10 @@ def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
 
 
 def mount_blob(registry: Registry, repository: str, digest: str, source: str) -> bool:
-    """Let the repository share a blob of another repository of the same registry.
+    """Share a blob of another repository of the same registry.
 
-    Returns whether the registry did; False also where the source does not have the blob or may not
-    be read.
+    Returns whether the registry did; False also if the source does not have the blob or access to
+    it is denied.
     """
     try:
         response = registry.request(
@@ -94,16 +93,16 @@ def mount_blob(registry: Registry, repository: str, digest: str, source: str) ->
             params={"mount": digest, "from": source},
         )
     except CredentialsError:
-        # This user may push here and yet not read there.
+        # A user may push here but not read there.
         return False
     if response.status_code == requests.codes.accepted and "Location" in response.headers:
-        # Not mounted: the registry opened an upload instead, which nobody will finish.
+        # Not mounted: the registry opened an upload instead, which is not needed.
         registry.request("DELETE", response.headers["Location"], repository=repository)
     return bool(response.status_code == requests.codes.created)
 
 
 class _Stream:
-    """One long blob on its way."""
+    """The upload of one long blob."""
 
     def __init__(self, registry: Registry, repository: str, content: Content) -> None:
         self._registry = registry
@@ -114,13 +113,13 @@ class _Stream:
         self._location = ""
 
     def send(self, pieces: Iterator[bytes]) -> Blob:
-        """Send the pieces, and after a failure what of them is missing."""
+        """Send the pieces; after a failure, send the missing ones."""
         offset, failures = 0, 0
         self._location = _begin(self._registry, self._repository)
         while True:
             try:
                 return self._send_from(offset, pieces)
-            except _Again as again:
+            except _RetryError as again:
                 reached = self._ask_offset()
                 failures = 0 if reached > offset else failures + 1
                 if failures >= _TRIES:
@@ -140,7 +139,7 @@ class _Stream:
                 data=self._past(offset, pieces),
             )
         except Unreachable as error:
-            raise _Again(error) from None
+            raise _RetryError(error) from error
         if response.status_code != requests.codes.accepted:
             self._raise_or_retry(response)
         self._location = response.headers.get("Location", self._location)
@@ -150,7 +149,7 @@ class _Stream:
         except DigestError:
             raise
         except RegistryError as error:
-            raise _Again(error) from None
+            raise _RetryError(error) from error
         return Blob(digest, self._made, sent=True)
 
     def _past(self, offset: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -168,12 +167,12 @@ class _Stream:
         except RegistryError as error:
             if status == requests.codes.unauthorized:
                 self._registry.authenticate(response, self._repository)
-            elif status not in _MAY_PASS and status < requests.codes.server_error:
+            elif status not in _RETRIED and status < requests.codes.server_error:
                 raise
-            raise _Again(error, _retry_after(response)) from None
+            raise _RetryError(error, _retry_after(response)) from error
 
     def _ask_offset(self) -> int:
-        """How many bytes the registry has; opens a new upload where it lost this one."""
+        """Return how many bytes the registry has; open a new upload if it lost this one."""
         try:
             response = self._registry.request("GET", self._location, repository=self._repository)
         except Unreachable:
@@ -187,8 +186,8 @@ class _Stream:
         return 0
 
 
-class _Again(Exception):
-    """The upload broke off in a way that another try may mend."""
+class _RetryError(Exception):
+    """The upload failed in a way that a retry may fix."""
 
     def __init__(self, cause: RegistryError, seconds: float = 0) -> None:
         super().__init__(str(cause))
@@ -202,7 +201,7 @@ def _begin(registry: Registry, repository: str) -> str:
     registry.expect(response, {202}, what)
     location = response.headers.get("Location")
     if not location:
-        raise RegistryError(f"{registry.name} named no place to upload to when {what}.")
+        raise RegistryError(f"{registry.name} returned no location when {what}.")
     return location
 
 
@@ -218,15 +217,15 @@ def _finish(registry: Registry, repository: str, location: str, digest: str, dat
     try:
         registry.expect(response, {201}, f"storing blob {digest} in {repository}")
     except RegistryError:
-        # Sent again because its answer was lost, a PUT that did its work finds no upload.
+        # A PUT that succeeded but lost its answer finds no upload when it is retried.
         if registry.has_blob(repository, digest):
             return
         raise
     stored = response.headers.get("Docker-Content-Digest", digest)
     if stored != digest:
         raise DigestError(
-            f"{registry.name} stored a layer under digest {stored}, but {digest} was sent: its "
-            "bytes were altered on the way.",
+            f"{registry.name} stored a layer with digest {stored}, but {digest} was sent: its "
+            "bytes were altered in transit.",
             "run the same command again",
         )
 

@@ -42,7 +42,7 @@ def test_build_prints_the_image_with_its_digest(cli: Cli, registry: LocalRegistr
     code, out, err = cli("build", "--layers", "3", "--size", "30000", "--to", place)
     same = build_image(ImageTag(3, 30_000), registry.target("cli-build"))
     assert (code, out) == (0, f"{place}:3-layers-size-30000-bytes@{same.digest}\n")
-    assert "images that stand: 1" in err
+    assert "images complete: 1" in err
 
 
 def test_build_to_two_places_gives_one_digest(
@@ -111,14 +111,14 @@ def test_every_study_at_hand_can_be_built(path: Path) -> None:
             ["build", "--matrix", "--layers", "1,2", "--size", "9", "--to", "{r}/x:y"],
             "one name for 2 images",
         ),
-        (["build", "--study", "no.yaml", "--size", "3"], "--size cannot stand beside --study"),
+        (["build", "--study", "no.yaml", "--size", "3"], "--size cannot be combined with --study"),
         (["build", "--study", "no.yaml"], "There is no study at no.yaml"),
         (["inspect", "{r}/none:x"], "answered 404"),
         (["verify", "127.0.0.1:1/x:y"], "cannot be reached"),
         (["nonsense"], "No such command"),
     ],
 )
-def test_bad_input_ends_with_a_sentence_and_a_cure(
+def test_bad_input_prints_an_error_and_a_fix(
     cli: Cli,
     registry: LocalRegistry,
     args: list[str],
@@ -137,7 +137,7 @@ def test_inspect_tells_what_the_image_is(cli: Cli, registry: LocalRegistry) -> N
     code, out, _ = cli("inspect", str(built.target))
     assert code == 0
     assert "3 in the manifest" in out
-    assert "3000000 bytes of files, base apart" in out
+    assert "3000000 bytes of files without the base" in out
     assert "busybox, in the first layer" in out
     assert "3 files + busybox = 4 layers (first matrix) or 2 files + busybox = 3 layers" in out
 
@@ -160,13 +160,13 @@ def test_verify_passes_and_fails_with_its_exit_code(cli: Cli, registry: LocalReg
     built = build_image(ImageTag(2, 400_000), registry.target("cli-verify"))
     code, out, _ = cli("verify", str(built.target))
     assert code == 0
-    assert "2 layers as they should be, 400000 content bytes as seeded" in out
+    assert "2 layers correct, 400000 content bytes match their seed" in out
     digest = built.layers[1].digest[7:]
     path = registry.data / "docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     code, _, err = cli("verify", str(built.target))
     assert code == 3
-    assert "1 of 1 images are not what they say they are" in err
+    assert "1 of 1 images differ from their manifest or tag" in err
 
 
 def test_copy_prints_the_same_digest(cli: Cli, registry: LocalRegistry) -> None:
@@ -229,9 +229,9 @@ def test_progress_without_a_terminal_is_plain_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("images.progress._PLAIN_SECONDS", 0.0)
-    with show_bytes(Console(), "building", 4_000_000) as tell:
-        tell(1_000_000)
-        tell(3_000_000)
+    with show_bytes(Console(), "building", 4_000_000) as add:
+        add(1_000_000)
+        add(3_000_000)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("building: 1.0 MB of 4.0 MB, ")
     assert lines[1].endswith("/s, 0 s left")

@@ -35,10 +35,10 @@ def test_a_copy_in_the_same_registry_moves_no_layer(registry: LocalRegistry) -> 
     assert (copied.digest, copied.sent) == (built.digest, 0)
 
 
-def test_a_copy_replaces_no_other_image_untold(registry: LocalRegistry) -> None:
+def test_a_copy_replaces_no_other_image_without_overwrite(registry: LocalRegistry) -> None:
     one = build_image(ImageTag(1, 1000), registry.target("copies"))
     two = build_image(ImageTag(1, 2000), registry.target("copies"))
-    with pytest.raises(TagExistsError, match="names another image already"):
+    with pytest.raises(TagExistsError, match="already names another image"):
         copy_image(one.target, two.target)
     assert copy_image(one.target, two.target, overwrite=True).digest == one.digest
 
@@ -64,7 +64,7 @@ def test_a_base_elsewhere_is_streamed_over(base: BuiltImage, tmp_path: Path) -> 
 
 
 def test_a_base_that_leaves_no_layer_is_refused(registry: LocalRegistry, base: BuiltImage) -> None:
-    with pytest.raises(PlanError, match="The base has 2 layers already"):
+    with pytest.raises(PlanError, match="The base already has 2 layers"):
         build_image(ImageTag(2, 5000), registry.target("full"), base=str(base.target))
 
 

@@ -59,8 +59,8 @@ def test_an_image_is_pushed_with_the_credentials_of_docker_login(
     assert build_image(ImageTag(3, 9_000_000), basic.target("private")).digest == built.digest
 
 
-def test_without_credentials_the_cure_is_docker_login(basic: LocalRegistry) -> None:
-    with pytest.raises(CredentialsError, match="does not let this user into private without") as e:
+def test_without_credentials_the_fix_is_docker_login(basic: LocalRegistry) -> None:
+    with pytest.raises(CredentialsError, match="denies access to private without") as e:
         build_image(ImageTag(1, 1), basic.target("private"))
     assert e.value.fix == f"docker login {basic.name}"
 
@@ -199,7 +199,7 @@ def test_no_credentials_go_to_a_token_server_without_encryption(
 
 
 def test_a_token_server_that_refuses_is_told(by_token: LocalRegistry) -> None:
-    with pytest.raises(CredentialsError, match="does not let this user into org/x") as refused:
+    with pytest.raises(CredentialsError, match="denies access to org/x") as refused:
         build_image(ImageTag(1, 1), by_token.target("org/x"))
     assert refused.value.fix == f"docker login {by_token.name}"
 

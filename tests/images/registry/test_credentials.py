@@ -87,8 +87,8 @@ def test_a_token_in_the_environment_serves_ghcr(
     ("config", "script", "reason"),
     [
         ({"credsStore": "gone"}, "", "docker-credential-gone for ghcr.io, but it is not on PATH"),
-        ({"credsStore": "bad"}, "echo secret-x; exit 3", "gave no credentials"),
-        ({"credsStore": "bad"}, "echo '[1]'", "answered something else"),
+        ({"credsStore": "bad"}, "echo secret-x; exit 3", "docker-credential-bad failed"),
+        ({"credsStore": "bad"}, "echo '[1]'", "did not return credentials"),
         ({"auths": {"ghcr.io": {"auth": "%%"}}}, "", "is not base64"),
     ],
 )
