@@ -49,7 +49,6 @@ class _Pool:
 
     @property
     def is_measured(self) -> bool:
-        """Whether pulls are measured on its nodes."""
         return self.spec.labels.get(MEASURED_LABEL) == "true"
 
 
@@ -102,7 +101,6 @@ class LocalFleet:
         self._ending = threading.Event()
 
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
-        """Start a control plane without nodes."""
         with self._locked(key):
             if key in self._clusters:
                 return self._clusters[key].faults.public
@@ -158,7 +156,6 @@ class LocalFleet:
                 self._say(f"WARNING: {line}")
 
     def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
-        """Start the pool's nodes; all are Ready on return."""
         with self._locked(key):
             cluster = self._cluster(key)
             if pool.name in cluster.pools:
@@ -171,7 +168,6 @@ class LocalFleet:
                 raise
 
     def resize_pool(self, key: ClusterKey, pool: str, node_count: int) -> None:
-        """Start or stop nodes until the pool has this many."""
         with self._locked(key):
             cluster = self._cluster(key)
             found = cluster.pools.get(pool)
@@ -186,7 +182,6 @@ class LocalFleet:
             self._shrink(cluster, found, node_count)
 
     def delete_pool(self, key: ClusterKey, pool: str) -> None:
-        """Stop the pool's nodes. Idempotent."""
         with self._locked(key):
             cluster = self._clusters.get(key)
             found = cluster.pools.pop(pool, None) if cluster else None

@@ -71,7 +71,6 @@ class ClusterAdmin:
         self._session.cert = (str(plane.admin_certificate), str(plane.admin_key))
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def wait_until_ready(
@@ -112,7 +111,6 @@ class ClusterAdmin:
             time.sleep(0.1)
 
     def _lift(self, node: Object) -> bool:
-        """Whether the node has no such taint now."""
         taints = node["spec"].get("taints", [])
         kept = [taint for taint in taints if taint["key"] not in _NOT_READY_TAINTS]
         if len(kept) == len(taints):
@@ -127,7 +125,6 @@ class ClusterAdmin:
         return True
 
     def label_node(self, name: str, labels: dict[str, str]) -> None:
-        """Set labels of a node."""
         self._patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels}})
 
     def add_node(self, node: Object) -> None:
@@ -177,7 +174,6 @@ class ClusterAdmin:
             yield str(change["type"]), change["object"]
 
     def nodes(self, selector: str) -> list[Object]:
-        """Return the nodes that a label selector matches."""
         found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
         return list(found["items"])
 
@@ -196,7 +192,6 @@ class ClusterAdmin:
         }
 
     def config_map(self, namespace: str, name: str) -> dict[str, str]:
-        """Return the data of a ConfigMap."""
         found = self._call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return dict(found.get("data") or {})
 
@@ -274,7 +269,6 @@ class ClusterAdmin:
 
 
 def pod_path(namespace: str, name: str) -> str:
-    """Return the path of a pod in the API."""
     return f"/api/v1/namespaces/{namespace}/pods/{name}"
 
 

@@ -31,7 +31,6 @@ class Authority(Certificate):
 
 
 def make_authority() -> Authority:
-    """Create an authority."""
     ca = trustme.CA()
     return Authority(ca.cert_pem.bytes(), ca.private_key_pem.bytes(), ca)
 

@@ -238,7 +238,6 @@ def kubeconfig(server: str, authority: str, user: dict[str, str]) -> str:
 
 
 def _wait_until_ready(plane: LocalControlPlane) -> None:
-    """Wait until the API server is ready and all components run."""
     deadline = time.monotonic() + _START_S
     while not _is_ready(plane):
         if dead := _dead(plane.folder):

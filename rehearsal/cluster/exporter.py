@@ -145,7 +145,6 @@ class _Exporter:
             self._ending.wait(wait_s)
 
     def _run_once(self) -> str:
-        """Run the process until it ends; return why it ended."""
         try:
             process, renew_at = self._start()
         except (ClusterError, MissingProgram) as error:
@@ -282,7 +281,6 @@ def exporter_container(pod: Object) -> Object | None:
 
 
 def program_arguments(container: Object) -> list[str]:
-    """Return what follows the program's name."""
     return [str(each) for each in (*container.get("command", ())[1:], *container.get("args", ()))]
 
 

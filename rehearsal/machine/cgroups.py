@@ -47,7 +47,6 @@ def remove(group: str, root: Path = ROOT) -> None:
 
 
 def controllers(root: Path = ROOT) -> set[str]:
-    """Return the controllers that this machine has."""
     if _is_unified(root):
         return set((root / "cgroup.controllers").read_text(encoding="utf-8").split())
     return {name for top in _tops(root) for name in top.name.split(",")}

@@ -24,18 +24,15 @@ class Options:
     """Faults to inject: `NAME[:ARGS]` each, or `@FILE`."""
 
     def __str__(self) -> str:
-        """Return the options in words, for a message."""
         speed = f" at speed {self.speed:g}" if self.nodes == "simulated" else ""
         limits = "" if self.rate_limits else " without rate limits"
         faults = f", faults {' '.join(self.faults)}" if self.faults else ""
         return f"{self.nodes} nodes{speed}{limits}, images of scale {self.scale:g}{faults}"
 
     def to_json(self) -> str:
-        """Return the options as `from_json` reads them."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Options":
-        """Read what `to_json` returned."""
         given = json.loads(text)
         return cls(**{**given, "faults": tuple(given["faults"])})

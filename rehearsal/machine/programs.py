@@ -28,7 +28,6 @@ _LANGUAGE_HOST = "pulumi-language-python"
 
 
 def write_programs(home: Home) -> None:
-    """Write the programs into the home."""
     home.programs.mkdir(exist_ok=True)
     write_plugin(home)
     skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()

@@ -106,7 +106,6 @@ def _available_bytes() -> int:
 
 
 def plugin_folder() -> Path:
-    """Return the folder of the network plugins."""
     return Path(_package("containernetworking-plugins").path()).parent
 
 
@@ -214,14 +213,12 @@ class Finding:
 
 
 def examine(home: Home) -> list[Finding]:
-    """Return all findings, programs first."""
     parts = [*programs.report(), *packages.report()]
     plugins = [_plugin(name, package) for name, package in PROVIDERS.items()]
     return [*(_part(part) for part in parts), *plugins, *_machine(home)]
 
 
 def is_ready(findings: list[Finding]) -> bool:
-    """Whether nothing that a rehearsal needs is missing."""
     return all(finding.state != "missing" for finding in findings)
 
 

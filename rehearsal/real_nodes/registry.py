@@ -89,7 +89,6 @@ def _configuration(port: int, storage: Path) -> dict[str, object]:
 
 
 def wait_until_up(registry: LocalRegistry) -> None:
-    """Wait until the registry answers."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection(registry.address, timeout=2)

@@ -147,7 +147,6 @@ class KubeletApi:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
         await self._watching.close()
 

@@ -41,7 +41,6 @@ class Report(BaseModel):
         self.worst_s = max(self.worst_s, late_s)
 
     def lose(self, reason: str) -> None:
-        """Count a write that is given up."""
         self.lost += 1
         self.last_lost = reason
 
@@ -71,13 +70,11 @@ def report_file(home: Path, cluster: str) -> Path:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write a report atomically."""
     path.parent.mkdir(exist_ok=True)
     write_json(path, report.model_dump())
 
 
 def read_report(path: Path) -> Report | None:
-    """Read a report; None where there is none."""
     try:
         return Report.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -105,7 +102,6 @@ class Clock:
         self._start_at = datetime.now(UTC)
 
     def now(self) -> float:
-        """Return the present instant."""
         return (time.monotonic() - self._start) * self.speed
 
     def at(self, instant: float) -> datetime:
@@ -117,5 +113,4 @@ class Clock:
         self.report.add((self.now() - instant) / self.speed)
 
     async def until(self, instant: float) -> None:
-        """Sleep until an instant."""
         await asyncio.sleep(max(0.0, (instant - self.now()) / self.speed))

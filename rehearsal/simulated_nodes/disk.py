@@ -63,17 +63,14 @@ class ImageStore:
 
     @property
     def layers(self) -> dict[str, StoredLayer]:
-        """All layers that are there, by diff id."""
         return {layer.diff_id: layer for image in self._images.values() for layer in image.layers}
 
     @property
     def image_bytes(self) -> int:
-        """Disk that images take."""
         return sum(layer.compressed + layer.unpacked for layer in self.layers.values())
 
     @property
     def available(self) -> int:
-        """Disk that is free."""
         return max(0, self.capacity - SYSTEM_BYTES - self.ballast - self.image_bytes)
 
     @property
@@ -82,17 +79,14 @@ class ImageStore:
         return int(self.capacity * EVICTION_SHARE)
 
     def fill(self) -> None:
-        """Fill the disk nearly completely."""
         used = self.capacity - self.available
         self.ballast += max(1, int(_FULL_SHARE * self.capacity) - used)
 
     def missing(self, image: StoredImage) -> list[StoredLayer]:
-        """Return the image's layers that are not there."""
         there = self.layers
         return [layer for layer in image.layers if layer.diff_id not in there]
 
     def fits(self, layers: Iterable[StoredLayer]) -> bool:
-        """Whether the disk has room for more layers."""
         return sum(layer.compressed + layer.unpacked for layer in layers) <= self.available
 
     def add(self, reference: str, image: StoredImage) -> None:

@@ -40,7 +40,6 @@ class TokenBucket:
         self.tokens = self.burst
 
     def take(self, now: float) -> bool:
-        """Take a token if there is one."""
         self._fill(now)
         if self.tokens < 1:
             return False
@@ -150,7 +149,6 @@ def nanoseconds(at: datetime) -> int:
 
 
 def timestamp(at: datetime) -> str:
-    """As Kubernetes writes times: whole seconds."""
     return f"{at:%Y-%m-%dT%H:%M:%S}Z"
 
 

@@ -109,7 +109,6 @@ class Kubelet:
         self._in_use.discard(uid)
 
     async def patch_status(self, status: Object) -> None:
-        """Change the node's status."""
         await self._send("PATCH", f"/api/v1/nodes/{self.name}/status", {"status": status})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -137,7 +136,6 @@ class Kubelet:
         await self._send("DELETE", pod_path(metadata.namespace, metadata.name), body)
 
     async def _run(self, pod: Pod, status: PodStatus) -> None:
-        """Go through a pod's life on the node."""
         start = self.clock.now()
         deadline = pod.spec.active_deadline_seconds
         try:

@@ -45,7 +45,6 @@ def present(image: str) -> EventText:
 
 
 def never_present(image: str) -> EventText:
-    """The image is not there and must not be pulled."""
     text = f'Container image "{image}" is not present with pull policy of Never'
     return EventText(WARNING, "ErrImageNeverPull", text)
 
@@ -92,7 +91,6 @@ def unreachable(image: str, why: str) -> str:
 
 
 def no_space(image: str, layer: str) -> str:
-    """Return the runtime's error for a disk that is full."""
     return (
         f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
         f"extract layer {layer}: no space left on device: unknown"

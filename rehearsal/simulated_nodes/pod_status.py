@@ -42,12 +42,10 @@ class PodStatus:
         self._phase = "Pending"
 
     def stop(self) -> None:
-        """Report nothing more."""
         if self._sender:
             self._sender.cancel()
 
     def creating(self, at: float) -> None:
-        """Set when the pod is admitted."""
         self._container["state"] = {"waiting": {"reason": "ContainerCreating"}}
         self._set(at, {"startTime": self._stamp(at), **self._conditions(at, ready=False)})
 
@@ -66,7 +64,6 @@ class PodStatus:
         self._set(at, {**more, **self._conditions(at, ready=True)})
 
     def ended(self, image: str, started: float, at: float, message: str) -> None:
-        """Set when the container has exited with 0."""
         terminated = {
             "exitCode": 0,
             "reason": "Completed",

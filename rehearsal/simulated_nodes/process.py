@@ -71,7 +71,6 @@ class Kubelets:
             self._site.tasks.create_task(work)
 
     async def close(self) -> None:
-        """Close all connections."""
         await self._server.close()
         await self._site.registry.close()
         await self._api.close()
@@ -223,13 +222,11 @@ class StatsServer:
         return port
 
     async def remove(self, port: int) -> None:
-        """Close a port."""
         self._kubelets.pop(port, None)
         if site := self._sites.pop(port, None):
             await site.stop()
 
     async def close(self) -> None:
-        """Close all ports."""
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -27,7 +27,6 @@ PARAMETERS = Path(__file__).with_name("pull_model.yaml")
 
 
 def _value(entry: Any) -> Any:
-    """Return the value of an entry, which must name its source."""
     if not isinstance(entry, dict):
         return entry
     if not entry.get("source"):
@@ -94,7 +93,6 @@ class Parameters(BaseModel):
 
 
 def load_parameters(path: Path = PARAMETERS) -> Parameters:
-    """Read the parameters."""
     return Parameters.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 

@@ -43,7 +43,6 @@ class NodesRegistry:
         self._wake: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
     async def resolve(self, reference: str) -> StoredImage:
