@@ -25,33 +25,24 @@ def configuration(*, rate_limits: bool = True) -> dict[str, Any]:
     return found
 
 
-def test_everything_listens_on_loopback_and_ports_differ(located: pytest.MonkeyPatch) -> None:
-    options = configuration()["options"]
+def test_the_configuration_of_a_control_plane(located: pytest.MonkeyPatch) -> None:
+    found = configuration()
+    options = found["options"]
     assert options["bindAddress"] == "127.0.0.1"
     ports = [value for name, value in options.items() if name.endswith("Port")]
     assert len(set(ports)) == len(ports) == 6
-
-
-def test_rate_limits_are_kubernetes_own_unless_switched_off(located: pytest.MonkeyPatch) -> None:
-    assert configuration()["options"]["disableQPSLimits"] is False
+    assert options["disableQPSLimits"] is False
     assert configuration(rate_limits=False)["options"]["disableQPSLimits"] is True
-
-
-def test_kwok_leaves_real_nodes_alone(located: pytest.MonkeyPatch) -> None:
-    (kwok,) = (p for p in configuration()["componentsPatches"] if p["name"] == "kwok-controller")
-    arguments = {each["key"]: each["value"] for each in kwok["extraArgs"]}
-    assert arguments == {
+    assert options["kubeApiserverBinary"] == "/programs/kube-apiserver"
+    (kwok,) = (p for p in found["componentsPatches"] if p["name"] == "kwok-controller")
+    assert {each["key"]: each["value"] for each in kwok["extraArgs"]} == {
         "manage-all-nodes": "false",
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
         "disregard-status-with-label-selector": "batch.kubernetes.io/job-name",
     }
 
 
-def test_programs_are_those_that_tools_located(located: pytest.MonkeyPatch) -> None:
-    assert configuration()["options"]["kubeApiserverBinary"] == "/programs/kube-apiserver"
-
-
-def test_a_missing_program_is_said_with_its_cure(
+def test_a_missing_program_is_reported_with_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locate(name: str) -> Located:

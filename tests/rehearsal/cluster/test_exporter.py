@@ -1,4 +1,4 @@
-"""The exporter's supervision, with a script in the program's place and no cluster."""
+"""The exporter's supervision, with a script instead of the program and no cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from rehearsal.cluster import exporter
 from rehearsal.cluster.admin import ClusterAdmin, NotThereError, Object, ServiceAccountToken
 from rehearsal.cluster.certificates import make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.exporter import ExporterHost, ExporterSite
+from rehearsal.cluster.exporter import (
+    ExporterHost,
+    ExporterSite,
+    exporter_container,
+    map_path,
+    program_arguments,
+    variables,
+)
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.machine import processes
 from tools.programs import Located
@@ -25,7 +32,7 @@ CONFIG = {"config.yaml": "logLevel: info\n"}
 
 
 class Cluster(ClusterAdmin):
-    """Stands for a cluster with these pods."""
+    """A fake of a cluster with these pods."""
 
     def __init__(self, pods: list[Object]) -> None:
         self.pods = pods
@@ -60,27 +67,18 @@ class Cluster(ClusterAdmin):
 class Scene:
     """A host over such a cluster."""
 
-    def __init__(self, folder: Path, pods: list[Object]) -> None:
+    def __init__(
+        self, folder: Path, pods: list[Object], configure: Callable[[str], str] = lambda text: text
+    ) -> None:
         self.folder = folder
         self.cluster = Cluster(pods)
         self.lines: list[LogLine] = []
         self.said: list[str] = []
         plane = LocalControlPlane(folder, 6443, "v1.34.1", make_authority())
-        self.configure: Callable[[str], str] = lambda text: text
+        write, say = self.lines.append, self.said.append
         self.host = ExporterHost(
-            ExporterSite(
-                KEY,
-                plane,
-                self.cluster,
-                self.lines.append,
-                self.said.append,
-                0.1,
-                self._configured,
-            )
+            ExporterSite(KEY, plane, self.cluster, write, say, 0.1, configure=configure)
         )
-
-    def _configured(self, text: str) -> str:
-        return self.configure(text)
 
     def texts(self, stream: str = "stdout") -> list[str]:
         return [line.text for line in self.lines if line.stream == stream]
@@ -112,7 +110,7 @@ Play = Callable[..., Scene]
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
-    """Starts a scene in which the exporter is the given script."""
+    """Start a scene in which the exporter is the given script."""
     scenes: list[Scene] = []
 
     def start(script: str, *pods: Object, **changes: Any) -> Scene:
@@ -121,8 +119,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         program.chmod(0o755)
         found = Located("kubernetes-event-exporter", program, "1.6.1", "cache")
         monkeypatch.setattr(exporter, "locate", lambda _: found)
-        scene = Scene(tmp_path / "cluster", list(pods))
-        scene.configure = changes.pop("configure", scene.configure)
+        configure = changes.pop("configure", lambda text: text)
+        scene = Scene(tmp_path / "cluster", list(pods), configure)
         for name, value in changes.items():
             setattr(scene.cluster, name, value)
         scene.host.start()
@@ -153,26 +151,27 @@ def test_every_line_is_forwarded_with_the_pod_s_names(play: Play) -> None:
     assert datetime.now(UTC) - line.at < timedelta(minutes=1)
 
 
+PRINT = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; *) echo "$each";; esac; done'
+
+
 def test_the_configuration_is_the_pod_s(play: Play) -> None:
-    script = (
-        'for each; do case $each in -conf=*) cat "${each#-conf=}";; *) echo "$each";; esac; done'
-    )
-    scene = play(f"{script}; exec sleep 100", pod())
+    scene = play(f"{PRINT}; exec sleep 100", pod())
     until(lambda: len(scene.texts()) >= 3)
     config, metrics, kubeconfig = scene.texts()[:3]
-    assert config == "logLevel: info"
-    assert metrics == "-metrics-address=127.0.0.1:0"
+    assert (config, metrics) == ("logLevel: info", "-metrics-address=127.0.0.1:0")
     found = yaml.safe_load(Path(kubeconfig.removeprefix("-kubeconfig=")).read_text())
     token = Path(found["users"][0]["user"]["tokenFile"])
     assert token.read_text() == "token-1"
     assert token.stat().st_mode & 0o077 == 0
 
 
-def test_a_pod_without_a_token_gets_none(play: Play) -> None:
-    scene = play('echo "$@"; exec sleep 100', pod(token=False))
-    (arguments,) = until(scene.texts)
-    assert "-kubeconfig" not in arguments
-    assert scene.cluster.tokens == 0
+def test_a_pod_without_a_token_gets_none_and_its_configuration_can_be_changed(play: Play) -> None:
+    changed = play(
+        f"{PRINT}; exec sleep 100", pod(token=False), configure=lambda text: text.upper()
+    )
+    assert until(changed.texts)[0] == "LOGLEVEL: INFO"
+    until(lambda: len(changed.texts()) == 2)
+    assert changed.cluster.tokens == 0
 
 
 def test_a_token_is_renewed_before_it_expires_and_the_process_goes_on(play: Play) -> None:
@@ -184,7 +183,7 @@ def test_a_token_is_renewed_before_it_expires_and_the_process_goes_on(play: Play
     assert len(processes.running(folder)) == 1
 
 
-def test_a_crash_is_shown_and_the_process_started_again_later_each_time(play: Play) -> None:
+def test_a_crash_is_shown_and_the_process_restarted_with_back_off(play: Play) -> None:
     scene = play("echo up; exit 3", pod())
     until(lambda: len(scene.texts()) >= 3)
     assert "it ended with code 3; it starts again in 0 s" in "".join(scene.said)
@@ -198,52 +197,77 @@ def test_a_crash_is_shown_and_the_process_started_again_later_each_time(play: Pl
 def test_a_missing_configuration_is_waited_for(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod(), data=None)
     until(lambda: any("monitoring/exporter is not in the cluster" in line for line in scene.said))
+    scene.cluster.data = {"other.yaml": ""}
+    scene.cluster.pods[0]["spec"]["volumes"][0]["configMap"]["items"] = [
+        {"key": "config.yaml", "path": "config.yaml"}
+    ]
+    until(lambda: any("has no key config.yaml" in line for line in scene.said))
     scene.cluster.data = CONFIG
     assert until(scene.texts) == ["up"]
 
 
-def test_a_missing_key_is_said(play: Play) -> None:
-    keyed = pod()
-    items = [{"key": "other.yaml", "path": "config.yaml"}]
-    keyed["spec"]["volumes"][0]["configMap"]["items"] = items
-    scene = play("echo up", keyed)
-    until(lambda: any("has no key other.yaml" in line for line in scene.said))
-    assert scene.texts() == []
-
-
 def test_a_process_ends_with_its_pod_and_leaves_no_file(play: Play) -> None:
-    scene = play("echo up; exec sleep 100", pod("one"), pod("other"))
+    scene = play("echo up; exec sleep 100", pod("one"), pod("other"), pod("real", node="real"))
     until(lambda: len(scene.texts()) == 2)
     scene.cluster.pods.pop(0)
     until(lambda: not (scene.folder / "exporters" / "one").exists())
     assert processes.running(scene.folder / "exporters" / "one") == []
     assert len(processes.running(scene.folder / "exporters" / "other")) == 1
+    # the kubelet of a real node runs its pods itself
+    assert {line.pod_name for line in scene.lines} == {"exporter-one", "exporter-other"}
 
 
-def test_pods_of_nodes_with_a_kubelet_are_the_kubelet_s(play: Play) -> None:
-    scene = play("echo up", pod("mine"), pod("kubelets", node="real"))
-    until(scene.texts)
-    assert {line.pod_name for line in scene.lines} == {"exporter-mine"}
-
-
-def test_a_killed_process_is_started_again(play: Play) -> None:
-    scene = play("echo up; exec sleep 100", pod())
-    until(lambda: len(scene.texts()) == 1)
-    assert scene.host.kill() == 1
-    until(lambda: len(scene.texts()) == 2)
-    assert "it ended with code -9" in "".join(scene.said)
-
-
-def test_a_configuration_can_be_changed_on_its_way(play: Play) -> None:
-    script = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; esac; done; exec sleep 100'
-    scene = play(script, pod(), configure=lambda text: text.replace("info", "warn"))
-    assert until(scene.texts) == ["logLevel: warn"]
-
-
-def test_an_exporter_is_renewed_without_back_off(play: Play) -> None:
+def test_a_killed_process_restarts_and_a_renewed_one_without_back_off(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod())
     until(lambda: len(scene.texts()) == 1)
     scene.host.renew()
     until(lambda: len(scene.texts()) == 2)
     assert scene.cluster.statuses == []
     assert len(processes.running(scene.folder / "exporters" / "u")) == 1
+    assert scene.host.kill() == 1
+    until(lambda: len(scene.texts()) == 3)
+    assert "it ended with code -9" in "".join(scene.said)
+
+
+def test_the_exporter_s_container_is_that_of_a_bound_pod_that_is_not_deleted() -> None:
+    other = {"name": "other", "image": "x"}
+    found = pod()
+    found["spec"]["containers"].insert(0, other)
+    assert (exporter_container(found) or {})["name"] == "exporter"
+    without, deleted, unbound = pod(), pod(), pod(node="")
+    without["spec"]["containers"] = [other]
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert [exporter_container(each) for each in (without, deleted, unbound)] == [None] * 3
+
+
+def test_arguments_follow_the_command() -> None:
+    container = {"command": ["/exporter", "-v"], "args": ["-conf=/c"]}
+    assert program_arguments(container) == ["-v", "-conf=/c"]
+    assert program_arguments({}) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "mapped"),
+    [
+        ("-conf=/data/config.yaml", "-conf=/v/0/config.yaml"),
+        ("--conf=/data/deep/config.yaml", "--conf=/v/1/config.yaml"),
+        ("/data", "/v/0"),
+        ("-conf=/database/x", "-conf=/database/x"),
+        ("-level=debug", "-level=debug"),
+        ("plain", "plain"),
+    ],
+)
+def test_paths_of_volumes_are_mapped_to_their_folders(argument: str, mapped: str) -> None:
+    mounts = {"/data": Path("/v/0"), "/data/deep": Path("/v/1")}
+    assert map_path(mounts, argument) == mapped
+
+
+def test_variables_have_values_or_fields_of_the_pod() -> None:
+    fields = {"NODE": "spec.nodeName", "SPACE": "metadata.namespace"}
+    env = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in fields.items()
+    ]
+    found = variables({"env": [{"name": "LEVEL", "value": "debug"}, {"name": "E"}, *env]}, pod())
+    expected = {"LEVEL": "debug", "E": "", "NODE": "virtual", "SPACE": "monitoring"}
+    assert found == {"PATH": "/usr/bin:/bin", **expected}

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.machine import processes
 from rehearsal.machine.home import (
     HOME_VARIABLE,
     Home,
     RehearsalError,
+    clear,
     default_home,
     is_locked,
     lock,
+    mounts_below,
     prepare,
     read_json,
     write_json,
@@ -34,7 +37,7 @@ def test_root_s_home_is_short_and_a_user_s_is_the_user_s(monkeypatch: pytest.Mon
     assert default_home().folder == Path("/home/u/state/pull-study/rehearsal")
 
 
-def test_a_folder_with_files_of_somebody_is_refused_and_left(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_left(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RehearsalError, match="no rehearsal made"):
         prepare(Home(tmp_path))
@@ -79,7 +82,7 @@ def test_a_lock_on_a_folder_that_was_removed_holds_nothing(tmp_path: Path) -> No
     os.close(second)
 
 
-def test_what_is_written_is_read_and_for_this_user_s_eyes(tmp_path: Path) -> None:
+def test_what_is_written_is_read_back_and_has_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "server.json"
     assert read_json(path) is None
     write_json(path, {"pid": 7})
@@ -104,3 +107,56 @@ def test_another_user_s_home_is_a_user_s_error(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(RehearsalError, match="cannot be used: Permission denied"):
         is_locked(Home(tmp_path))
+
+
+MOUNTS = r"""
+21 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+22 21 0:5 / /h/clusters/a\040b/kubelet rw - ext4 /dev/vda rw
+23 21 0:6 / /h rw - tmpfs tmpfs rw
+24 21 0:7 / /home rw - tmpfs tmpfs rw
+""".strip()
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Home:
+    used = Home(tmp_path / "pull-study" / "home")
+    descriptor = lock(used)
+    assert descriptor is not None
+    os.close(descriptor)
+    (used.clusters / "one").mkdir(parents=True)
+    (used.clusters / "one" / "file").touch()
+    (used.folder / "link").symlink_to(tmp_path)
+    return used
+
+
+def test_mounts_at_and_below_a_folder_are_found() -> None:
+    assert mounts_below(Path("/h"), MOUNTS) == [Path("/h/clusters/a b/kubelet"), Path("/h")]
+
+
+def test_a_home_is_removed_with_its_processes_and_what_a_link_points_to_stays(
+    used: Home, tmp_path: Path
+) -> None:
+    process = processes.start(["sleep", "100"], used.clusters / "one", log=used.log)
+    clear(used)
+    assert process.wait(1) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_can_be_emptied_and_stay_a_home(used: Home) -> None:
+    clear(used, whole=False)
+    assert list(used.folder.iterdir()) == [used.mark]
+
+
+def test_other_files_beside_a_home_stay(used: Home) -> None:
+    (used.folder.parent / "other").touch()
+    clear(used)
+    assert [path.name for path in used.folder.parent.iterdir()] == ["other"]
+
+
+def test_what_cannot_be_removed_is_reported(used: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: Path) -> None:
+        raise processes.StillRunningError("processes [7] of /h did not end")
+
+    monkeypatch.setattr(processes, "stop", stop)
+    with pytest.raises(RehearsalError, match=r"could not be removed entirely: processes \[7\]"):
+        clear(used)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import stat
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -49,11 +51,6 @@ def test_pulumi_finds_a_linked_plugin(users: Path, tmp_path: Path) -> None:
     assert (found["name"], found["version"]) == ("gcp", version("pulumi-gcp"))
 
 
-def test_without_plugins_there_is_an_empty_folder(users: Path, tmp_path: Path) -> None:
-    assert programs.link_plugins(tmp_path / "home") == set()
-    assert list((tmp_path / "home" / "plugins").iterdir()) == []
-
-
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, official: bool) -> Home:
     folder = tmp_path / "pulumi"
     folder.mkdir()
@@ -68,26 +65,46 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, official: bool) ->
     return home
 
 
-def test_a_built_pulumi_gets_a_language_host_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("official", [False, True])
+def test_a_built_pulumi_gets_a_language_host_and_an_official_one_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, official: bool
 ) -> None:
-    home = write(tmp_path, monkeypatch, official=False)
-    assert not (home.programs / "pulumi").is_symlink()  # it looks beside what a link leads to
-    assert (
-        "rehearsal.pulumi.language_host" in (home.programs / "pulumi-language-python").read_text()
-    )
-
-
-def test_an_official_pulumi_is_left_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = write(tmp_path, monkeypatch, official=True)
-    assert not (home.programs / "pulumi").exists()
-    assert not (home.programs / "pulumi-language-python").exists()
-
-
-def test_scripts_are_well_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = write(tmp_path, monkeypatch, official=False)
-    for name in ("skopeo", "pulumi-language-python", "gke-gcloud-auth-plugin"):
+    home = write(tmp_path, monkeypatch, official=official)
+    host = home.programs / "pulumi-language-python"
+    assert (home.programs / "pulumi").exists() is host.exists() is not official
+    if not official:
+        assert not (home.programs / "pulumi").is_symlink()  # it looks beside the link's target
+        assert "rehearsal.pulumi.language_host" in host.read_text()
+    for name in ("skopeo", host.name, programs.AUTH_PLUGIN):
         if (home.programs / name).exists():
             subprocess.run(["sh", "-n", str(home.programs / name)], check=True)
+
+
+@pytest.mark.parametrize("api_version", ["v1", "v1beta1"])
+def test_the_auth_plugin_answers_in_the_requested_version(tmp_path: Path, api_version: str) -> None:
+    home = Home(tmp_path)
+    programs.write_plugin(home)
+    api = f"client.authentication.k8s.io/{api_version}"
+    request = json.dumps(
+        {"kind": "ExecCredential", "apiVersion": api, "spec": {}}, separators=(",", ":")
+    )
+    done = subprocess.run(
+        [home.programs / programs.AUTH_PLUGIN],
+        env={"KUBERNETES_EXEC_INFO": request},
+        capture_output=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    assert (answer["kind"], answer["apiVersion"]) == ("ExecCredential", api)
+    ((token, _, _, groups),) = csv.reader(home.token_file.open())
+    assert (answer["status"]["token"], groups) == (token, "system:masters")
+
+
+def test_the_token_is_new_each_time_and_only_this_user_reads_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    programs.write_plugin(home)
+    first = home.token_file.read_text()
+    programs.write_plugin(home)
+    assert home.token_file.read_text() != first
+    for path in (home.token_file, home.programs / programs.AUTH_PLUGIN):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0

@@ -32,56 +32,42 @@ def able(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def problems(home: Path = Path("/h")) -> list[str]:
-    found = requirements.obstacles(home)
-    assert all(obstacle.fix for obstacle in found)
-    return [obstacle.problem for obstacle in found]
+Change = tuple[object, str, object]
+REFUSED = subprocess.CompletedProcess([], 1, "", "unshare: Operation not permitted\n")
 
 
-def test_an_able_machine_has_no_obstacle(able: pytest.MonkeyPatch) -> None:
-    assert problems() == []
+def without_runc(package: packages.Package) -> str:
+    return "" if package.name == "runc" else "/bin/x"
 
 
-def test_another_system_is_named(able: pytest.MonkeyPatch) -> None:
-    able.setattr(sys, "platform", "darwin")
-    assert problems() == ["Real nodes need Linux, and this is darwin."]
-
-
-def test_a_user_is_told_of_root(able: pytest.MonkeyPatch) -> None:
-    able.setattr(os, "geteuid", lambda: 1000)
-    assert problems() == ["Real nodes need root, and this is a user."]
-
-
-def test_missing_packages_come_with_the_command_that_gets_them(able: pytest.MonkeyPatch) -> None:
-    able.setattr(packages.Package, "path", lambda self: "" if self.name == "runc" else "/bin/x")
+@pytest.mark.parametrize(
+    ("change", "problem", "fix"),
+    [
+        ((sys, "platform", "darwin"), "Real nodes need Linux, and this is darwin.", "simulated"),
+        ((os, "geteuid", lambda: 1000), "Real nodes need root, and this is a user.", "sudo -E"),
+        ((packages.Package, "path", without_runc), "Real nodes need runc.", "apt-get install"),
+        (
+            (subprocess, "run", lambda *_, **__: REFUSED),
+            "unshare: Operation not permitted",
+            "--privileged",
+        ),
+        ((cgroups, "missing", lambda: ["memory", "pids"]), "no controller memory, pids", "mount"),
+        (
+            (requirements, "free_bytes", lambda _: 3_200_000_000),
+            "The disk of /h has 3.2 GB free, and with less than 5 GB",
+            "free some space",
+        ),
+        ((requirements, "file_system", lambda _: "overlay"), "overlay file system", "a volume"),
+    ],
+)
+def test_what_keeps_real_nodes_from_running_is_reported_with_its_fix(
+    able: pytest.MonkeyPatch, change: Change, problem: str, fix: str
+) -> None:
+    assert requirements.obstacles(Path("/h")) == []
+    able.setattr(*change)
     (obstacle,) = requirements.obstacles(Path("/h"))
-    assert obstacle.problem == "Real nodes need runc."
-    assert obstacle.fix.endswith("apt-get install --no-install-recommends runc")
-
-
-def test_a_missing_right_shows_what_the_kernel_said(able: pytest.MonkeyPatch) -> None:
-    refused = subprocess.CompletedProcess([], 1, "", "unshare: Operation not permitted\n")
-    able.setattr(subprocess, "run", lambda *_, **__: refused)
-    (problem,) = problems()
-    assert "unshare: Operation not permitted" in problem
-
-
-def test_a_missing_controller_is_named(able: pytest.MonkeyPatch) -> None:
-    able.setattr(cgroups, "missing", lambda: ["memory", "pids"])
-    (problem,) = problems()
-    assert "no controller memory, pids" in problem
-
-
-def test_a_disk_that_is_nearly_full_is_refused_with_its_figure(able: pytest.MonkeyPatch) -> None:
-    able.setattr(requirements, "free_bytes", lambda _: 3_200_000_000)
-    (problem,) = problems()
-    assert problem.startswith("The disk of /h has 3.2 GB free, and with less than 5 GB")
-
-
-def test_an_overlay_file_system_is_refused(able: pytest.MonkeyPatch) -> None:
-    able.setattr(requirements, "file_system", lambda _: "overlay")
-    (problem,) = problems()
-    assert "overlay file system" in problem
+    assert problem in obstacle.problem
+    assert fix in obstacle.fix
 
 
 @pytest.mark.parametrize(
@@ -106,28 +92,30 @@ def test_free_bytes_of_a_folder_that_is_yet_to_be_made(tmp_path: Path) -> None:
     assert requirements.free_bytes(tmp_path / "a" / "b") == requirements.free_bytes(tmp_path) > 0
 
 
-def test_more_real_nodes_than_a_machine_runs_are_refused_with_a_way_out() -> None:
-    assert requirements.too_many("real", 8) is None
-    assert requirements.too_many("real", None) is None
-    obstacle = requirements.too_many("real", 16)
-    assert obstacle is not None
-    assert obstacle.problem == "16 real nodes are more than the 8 that one machine runs."
-    assert "--nodes simulated" in obstacle.fix
-
-
-def test_more_simulated_nodes_than_memory_allows_are_refused_with_the_estimate(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("nodes", "count", "problem", "fix"),
+    [
+        ("real", 8, "", ""),
+        ("real", None, "", ""),
+        (
+            "real",
+            16,
+            "16 real nodes are more than the 8 that one machine runs.",
+            "--nodes simulated",
+        ),
+        ("simulated", 256, "", ""),
+        ("simulated", 300, "300 simulated nodes takes about", "at most 256 nodes"),
+    ],
+)
+def test_more_nodes_than_the_machine_can_run_are_refused_with_an_alternative(
+    monkeypatch: pytest.MonkeyPatch, nodes: str, count: int | None, problem: str, fix: str
 ) -> None:
-    needed = requirements.simulated_bytes(256)
-    monkeypatch.setattr(requirements, "free_memory", lambda: needed)
-    assert requirements.too_many("simulated", 256) is None
-    obstacle = requirements.too_many("simulated", 300)
-    assert obstacle is not None
-    assert (
-        f"300 simulated nodes takes about {requirements.simulated_bytes(300) / 2**30:.1f} GiB"
-        in (obstacle.problem)
-    )
-    assert "at most 256 nodes" in obstacle.fix
+    monkeypatch.setattr(requirements, "free_memory", lambda: requirements.simulated_bytes(256))
+    obstacle = requirements.too_many(nodes, count)
+    assert (obstacle is None) is not bool(problem)
+    if obstacle:
+        assert problem in obstacle.problem
+        assert fix in obstacle.fix
 
 
 def test_a_container_s_limit_counts_as_memory(
