@@ -2,28 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup lock doctor rehearsal preview test test-all lint docs chaos bench clean
+.PHONY: help setup setup-tests lock doctor rehearsal preview test test-all lint docs chaos bench clean
 
-help: ## What there is to make
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 setup: ## Make this machine ready; does only what is missing
 	@$(PYTHON) -m tools
 
-doctor: setup ## Tell what of a rehearsal's parts is here, and how to get the rest
+setup-tests: ## The same, with what only tests and benchmarks need
+	@$(PYTHON) -m tools --tests
+
+doctor: setup ## Show which parts of a rehearsal are installed, and how to get the rest
 	@$(BIN)/python -m rehearsal doctor
 
 rehearsal: setup ## Run a small study from end to end on this machine
 	@$(BIN)/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse --yes
 
-preview: setup ## Tell what every stack would become and cost; needs no Google and no credential
+preview: setup ## Show what every stack would create and cost; needs no Google and no credential
 	@$(BIN)/python -m rehearsal providers -- $(BIN)/python -m experiment preview --all
 
-test: setup lint ## Check all that CI checks, with two workers
-	$(BIN)/pytest -m "not full" -n 2 --dist loadgroup
+test: setup-tests lint ## Check all that CI checks, with two workers
+	$(BIN)/pytest -m "not full" -n 2
 
-test-all: setup lint ## Check everything, the full matrices included; nightly and before a release
-	$(BIN)/pytest -n 2 --dist loadgroup
+test-all: setup-tests lint ## Check everything, the full matrices included; nightly and before a release
+	$(BIN)/pytest -n 2
 
 lint: ## Style, types and the direction of imports
 	$(BIN)/ruff check
@@ -32,17 +35,16 @@ lint: ## Style, types and the direction of imports
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --severity=warning $$(git ls-files "*.sh" .ci/run)
 
-docs: setup ## Write docs/reference.md and docs/faults.md from the programs themselves
-	@$(BIN)/python -m tests.docs_reference
-	@$(BIN)/python -m tests.docs_faults
+docs: setup ## Write the generated pages and tables of docs/ from the programs themselves
+	@$(BIN)/python -m docs.generate
 
-chaos: setup ## Rehearse with faults, and see that the ledger finds each of them and no others
+chaos: setup ## Rehearse with faults, and check that the ledger finds each of them and no others
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-bench: setup ## Measure the programs' own speed
+bench: setup-tests ## Measure the programs' own speed
 	@$(BIN)/python -m benchmarks
 
-lock: setup ## Pin anew what pyproject.toml asks for, as old pins allow
+lock: setup ## Update requirements.lock to pyproject.toml, keeping old pins where allowed
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	    --output-file requirements.lock

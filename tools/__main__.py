@@ -1,4 +1,4 @@
-"""`python3 -m tools`: setup, with a sentence instead of a syntax error on a Python too old."""
+"""`python3 -m tools`: setup, or one clear error on a Python that is too old."""
 
 import sys
 

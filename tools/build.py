@@ -1,9 +1,9 @@
-"""Builds the pinned Go programs into the cache.
+"""Build the pinned Go programs into the cache.
 
-Each program appears there by one atomic rename, so a build that was broken off goes on where it
-was. Programs of one Go module are built one after another, since they share most packages;
-modules are built side by side. Standard library only, since setup runs before the environment
-exists. Where a program is looked for is in tools.programs.
+Each program appears there by one atomic rename, so an interrupted build continues where it
+stopped. Programs of one Go module are built one after another, since they share most packages;
+modules are built in parallel. Standard library only, since setup runs before the environment
+exists. tools.programs finds the programs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from schema.errors import UserError
-from tools.programs import MODULES, PROGRAMS, Program, bin_folder, cache_root, cached_path
+from tools.programs import MODULES, PROGRAMS, Program, cache_root, cached_path
 
 BYTES_A_PROGRAM = {"cache": 80 * 10**6, "GOCACHE": 700 * 10**6, "GOMODCACHE": 450 * 10**6}
 """What a build takes where, on average; ten together took 0.7, 6.0 and 3.5 GB from cold."""
@@ -32,33 +32,38 @@ SIDE_BY_SIDE = 2
 HEARTBEAT_S = 30.0
 
 SCRATCH = ".building-"
-"""Begins the name of a folder that a build is under way in."""
+"""Prefix of the folder of a running build."""
 
 
 class CannotBuild(UserError):
-    """Go, the network or the disk does not allow a build."""
+    """Go, the network or the disk prevents a build."""
 
 
-def missing() -> tuple[Program, ...]:
-    """The programs that the cache lacks, those found on PATH included: one way to be complete."""
-    return tuple(p for p in PROGRAMS.values() if not os.access(cached_path(p), os.X_OK))
+def missing(*, tests: bool = True) -> tuple[Program, ...]:
+    """Return the programs that the cache lacks, whatever is on PATH.
+
+    Args:
+        tests: include those that only tests need.
+    """
+    needed = (p for p in PROGRAMS.values() if tests or not p.tests_only)
+    return tuple(p for p in needed if not os.access(cached_path(p), os.X_OK))
 
 
-def build(programs: tuple[Program, ...], tell: Callable[[str], None]) -> None:
-    """Builds these programs; the caller sees to it that nobody else does so at the same time.
+def build(programs: tuple[Program, ...], say: Callable[[str], None]) -> None:
+    """Build these programs; the caller holds the setup lock.
 
     Args:
         programs: what to build.
-        tell: gets one line for each start and end, and one each half minute in between.
+        say: gets one line for each start and end, and one each half minute in between.
 
     Raises:
-        CannotBuild: with the cause and what mends it.
+        CannotBuild: with the cause and the fix.
     """
     go = _suitable_go()
     _check_disks(go, len(programs))
     for left_behind in (cache_root() / "programs").glob(f"{SCRATCH}*"):
         shutil.rmtree(left_behind, ignore_errors=True)
-    progress = _Progress(total=len(programs), tell=tell)
+    progress = _Progress(total=len(programs), say=say)
     folders = dict.fromkeys(program.folder for program in programs)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         futures = {
@@ -73,22 +78,8 @@ def build(programs: tuple[Program, ...], tell: Callable[[str], None]) -> None:
             raise
 
 
-def link_programs() -> None:
-    """Points the links in the cache's bin folder at the programs of the present pins."""
-    folder = bin_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    for program in PROGRAMS.values():
-        target = os.path.relpath(cached_path(program), folder)
-        link = folder / program.name
-        if link.is_symlink() and str(link.readlink()) == target:
-            continue
-        new = folder / f".{program.name}.{os.getpid()}"
-        new.symlink_to(target)
-        new.replace(link)
-
-
 def _await(futures: set[Future[None]], progress: _Progress) -> None:
-    """Waits for all builds, or raises what the first that fails raised."""
+    """Wait for all builds, or raise the first failure."""
     pending = futures
     while pending:
         done, pending = wait(pending, timeout=HEARTBEAT_S, return_when=FIRST_EXCEPTION)
@@ -99,14 +90,14 @@ def _await(futures: set[Future[None]], progress: _Progress) -> None:
 
 
 class _Progress:
-    """Counts and times the builds; its lines name program, count and seconds."""
+    """Count and time the builds."""
 
-    def __init__(self, *, total: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, *, total: int, say: Callable[[str], None]) -> None:
         self.stop = Event()
-        self._tell = tell
+        self._say = say
         self._total = total
         self._done = 0
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
         self._running: dict[str, float] = {}
         self._lock = Lock()
 
@@ -128,8 +119,8 @@ class _Progress:
             self._line(f"still building {', '.join(running)}")
 
     def _line(self, text: str) -> None:
-        elapsed = time.monotonic() - self._begun
-        self._tell(f"programs {self._done}/{self._total} {elapsed:4.0f} s: {text}")
+        elapsed = time.monotonic() - self._start
+        self._say(f"programs {self._done}/{self._total} {elapsed:4.0f} s: {text}")
 
 
 def _build_module(go: str, programs: list[Program], progress: _Progress) -> None:
@@ -183,14 +174,14 @@ def _explained(program: Program, output: str) -> CannotBuild:
     if re.search(r"dial tcp|no such host|i/o timeout|connection re|proxyconnect|TLS hand", output):
         return CannotBuild(
             f"{what}: its Go modules could not be fetched, since there is no network or no proxy.",
-            "connect to the network or set GOPROXY, then make setup (it goes on where it was)",
+            "connect to the network or set GOPROXY, then make setup, which continues there",
         )
     last = "\n    ".join(output.strip().splitlines()[-10:])
-    return CannotBuild(f"{what}; go build said:\n    {last}", "make setup")
+    return CannotBuild(f"{what}; go build printed:\n    {last}", "make setup")
 
 
 def _suitable_go() -> str:
-    """The path of a Go that can build all modules.
+    """Return the path of a Go that can build all modules.
 
     Raises:
         CannotBuild: there is none, or it is too old and may not fetch a newer toolchain.
@@ -224,7 +215,7 @@ def _suitable_go() -> str:
 
 
 def _go_line(folder: str) -> tuple[int, int, int]:
-    """The least Go version that the module in this folder builds with."""
+    """Return the least Go version that builds the module in this folder."""
     text = (MODULES / folder / "go.mod").read_text(encoding="utf-8")
     match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?", text, re.MULTILINE)
     if match is None:
@@ -234,10 +225,12 @@ def _go_line(folder: str) -> tuple[int, int, int]:
 
 
 def _check_disks(go: str, programs: int) -> None:
-    """Each disk must have room for what the builds put there, in one folder or in several."""
+    """Raise CannotBuild unless each disk has room for all folders on it."""
     go_env = [go, "env", "GOCACHE", "GOMODCACHE"]
-    told = subprocess.run(go_env, capture_output=True, text=True, check=False).stdout.splitlines()
-    folders = {"cache": cache_root(), **dict(zip(go_env[2:], map(Path, told), strict=False))}
+    printed = subprocess.run(
+        go_env, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    folders = {"cache": cache_root(), **dict(zip(go_env[2:], map(Path, printed), strict=False))}
     needed: Counter[int] = Counter()
     held: dict[int, list[Path]] = {}
     for use, folder in folders.items():

@@ -1,6 +1,6 @@
 """The Python environment in .venv: exactly what requirements.lock pins, by hash, nothing else.
 
-uv makes it, itself installed from its own line in the lock, so the machine's Python needs neither
+uv creates it, itself installed from its own line in the lock, so the machine's Python needs neither
 ensurepip nor venv. Standard library only, since this runs before the environment exists.
 """
 
@@ -29,29 +29,29 @@ STAMP = VENV / "pull-study.stamp"
 
 
 class EnvironmentNotMade(UserError):
-    """The Python environment could not be made or brought up to date."""
+    """The Python environment could not be created or updated."""
 
 
-def make(tell: Callable[[str], None]) -> None:
-    """Makes .venv hold exactly the lock and this project; quick when it does already.
+def make(say: Callable[[str], None]) -> None:
+    """Make .venv hold exactly the lock and this project; quick when it does already.
 
     Args:
-        tell: gets one line for each step that does something.
+        say: gets one line for each step that changes something.
 
     Raises:
-        EnvironmentNotMade: with the cause and what mends it.
+        EnvironmentNotMade: with the cause and the fix.
     """
-    uv = _uv(tell)
+    uv = _uv(say)
     python = VENV / "bin" / "python"
     if not _runs(python):
-        tell("environment: creating .venv")
+        say("environment: creating .venv")
         interpreter = os.path.realpath(sys.executable)
         _run([uv, "venv", "--clear", "--no-python-downloads", "--python", interpreter, str(VENV)])
     install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
     current = is_current()
     if not current:
-        tell("environment: installing what requirements.lock pins")
-    # Costs 0.1 s when nothing is missing, and mends what was removed by hand.
+        say("environment: installing what requirements.lock pins")
+    # Costs 0.1 s when nothing is missing, and restores what was removed by hand.
     _run([*install, "--require-hashes", "-r", str(LOCK)])
     if current:
         return
@@ -61,7 +61,7 @@ def make(tell: Callable[[str], None]) -> None:
 
 
 def is_current() -> bool:
-    """Whether .venv was made from the lock and the project as they are now."""
+    """Whether .venv was made from the present lock and project."""
     if not STAMP.is_file() or STAMP.read_text(encoding="utf-8") != _fingerprint():
         return False
     # From any folder, the environment must find this work tree.
@@ -70,7 +70,7 @@ def is_current() -> bool:
 
 
 def locked(name: str) -> tuple[str, str]:
-    """The version of a package in the lock, and its lines there with the hashes.
+    """Return a package's version in the lock, and its lines there with the hashes.
 
     Raises:
         LookupError: the lock does not have it.
@@ -85,23 +85,23 @@ def locked(name: str) -> tuple[str, str]:
 
 
 def _fingerprint() -> str:
-    """Of the lock, and of what the installed project is made from; not of the linters' settings."""
+    """Hash the lock and what the installed project is made from, without linters' settings."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     made_from = [project["build-system"], project["project"], project["tool"]["hatch"]]
     content = LOCK.read_bytes() + json.dumps(made_from, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-def _uv(tell: Callable[[str], None]) -> str:
-    """The path of uv in the locked version: from .venv, PATH or the cache, else installed there."""
+def _uv(say: Callable[[str], None]) -> str:
+    """Return the path of uv in the locked version; install it into the cache if needed."""
     version, requirement = locked("uv")
     folder = cache_root() / f"uv-{version}"
     on_path = shutil.which("uv")
     for candidate in (VENV / "bin" / "uv", Path(on_path or "/nowhere"), folder / "bin" / "uv"):
         if _prints(candidate, f"uv {version}"):
             return str(candidate)
-    tell(f"environment: getting uv {version}")
-    _ensure_pip(tell)
+    say(f"environment: getting uv {version}")
+    _ensure_pip(say)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".uv-") as scratch:
         pinned = Path(scratch) / "uv.txt"
@@ -115,11 +115,11 @@ def _uv(tell: Callable[[str], None]) -> str:
     return str(folder / "bin" / "uv")
 
 
-def _ensure_pip(tell: Callable[[str], None]) -> None:
+def _ensure_pip(say: Callable[[str], None]) -> None:
     if _prints(Path(sys.executable), "pip", "-m", "pip", "--version"):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        tell("Debian packages: installing python3-pip")
+        say("Debian packages: installing python3-pip")
         packages.install_names(["python3-pip"])
         if _prints(Path(sys.executable), "pip", "-m", "pip", "--version"):
             return
@@ -134,7 +134,7 @@ def _runs(python: Path) -> bool:
 
 
 def _prints(program: Path, start: str, *arguments: str) -> bool:
-    """Whether the program runs well and what it prints begins so, up to a blank or the end."""
+    """Whether the program exits with 0 and its output starts with this word or words."""
     try:
         done = subprocess.run(
             [str(program), *(arguments or ("--version",))],
@@ -149,7 +149,7 @@ def _prints(program: Path, start: str, *arguments: str) -> bool:
 
 
 def _run(command: list[str]) -> None:
-    """Runs a step of uv or pip; its words are shown only if it fails."""
+    """Run a step of uv or pip; show its output only if it fails."""
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -159,8 +159,8 @@ def _run(command: list[str]) -> None:
     name = f"{Path(command[0]).name} {' '.join(command[1:3])}"
     if re.search(r"dns error|Name or service|Connection|client error|timed out|network", output):
         raise EnvironmentNotMade(
-            "The pinned Python packages could not be fetched, since there is no network or no "
-            "index to fetch them from.",
+            "The pinned Python packages could not be downloaded: there is no network or no "
+            "package index.",
             "connect to the network or set UV_DEFAULT_INDEX and PIP_INDEX_URL, then make setup",
         )
     if "No space left" in output:

@@ -1,7 +1,7 @@
-"""Debian's packages that real nodes, the local registry and tests need, and how setup gets them.
+"""The Debian packages that real nodes, the local registry and tests need.
 
-A part counts as there when its file is there, whoever put it there: a containerd from elsewhere
-is never replaced, and apt-get may not remove anything. Packages are installed only as root.
+A part is present when its file is, whoever installed it: a containerd from elsewhere is never
+replaced, and apt-get may not remove anything. Packages are installed only as root.
 Standard library only, since setup runs before the environment exists.
 """
 
@@ -24,17 +24,18 @@ class PackagesNotInstalled(UserError):
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package and the file that shows that its part is there."""
+    """A Debian package and the files that show that its part is present."""
 
     name: str
     provides: tuple[str, ...]
-    """Any one of these will do: a name on PATH or an absolute path."""
+    """Any one of these: a name on PATH or an absolute path."""
     purpose: str
     service: str = ""
-    """The service that the package starts and enables, which a rehearsal does not want."""
+    """The service that the package starts and enables, and that setup stops."""
+    tests_only: bool = False
 
     def path(self) -> str:
-        """Where its part is; empty if it is nowhere."""
+        """Return where its part is; empty if it is missing."""
         found = (shutil.which(file, path=_search_path()) for file in self.provides)
         return next((path for path in found if path), "")
 
@@ -58,22 +59,28 @@ PACKAGES: tuple[Package, ...] = (
         "chromium",
         ("chromium", "chromium-browser", "google-chrome"),
         "opens the report in its tests",
+        tests_only=True,
     ),
 )
 
 
-def missing() -> tuple[Package, ...]:
-    """The packages whose part is not on this machine."""
-    return tuple(package for package in PACKAGES if not package.path())
+def missing(*, tests: bool = True) -> tuple[Package, ...]:
+    """Return the packages whose part is not on this machine.
+
+    Args:
+        tests: include those that only tests need.
+    """
+    needed = (package for package in PACKAGES if tests or not package.tests_only)
+    return tuple(package for package in needed if not package.path())
 
 
 def install_command(packages: Iterable[Package]) -> str:
-    """The command that a user runs to get these packages."""
+    """Return the command that installs these packages."""
     return "sudo apt-get install --no-install-recommends " + " ".join(p.name for p in packages)
 
 
 def report() -> tuple[Part, ...]:
-    """What there is of each package, for the doctor."""
+    """Return what the doctor shows: each package that a rehearsal needs."""
     return tuple(
         Part(
             name=package.name,
@@ -83,25 +90,25 @@ def report() -> tuple[Part, ...]:
             fix="" if path else install_command([package]),
         )
         for package in PACKAGES
+        if not package.tests_only
     )
 
 
-def install(packages: tuple[Package, ...], tell: Callable[[str], None]) -> None:
-    """Installs the packages by apt-get, as root, and leaves none of their services running.
+def install(packages: tuple[Package, ...], say: Callable[[str], None]) -> None:
+    """Install the packages by apt-get, as root, and leave none of their services running.
 
-    A service is kept from starting by the run level where there is no systemd. systemd does not
-    ask for one, so there the service is stopped and disabled right after. Services of packages
-    that were there before are not touched.
+    Without systemd the run level keeps a service from starting; with systemd it is stopped and
+    disabled right after. Services of packages that were installed before are not touched.
 
     Args:
         packages: what is missing.
-        tell: gets one line for each step.
+        say: gets one line for each step.
 
     Raises:
-        PackagesNotInstalled: apt-get failed; the message holds its last words.
+        PackagesNotInstalled: apt-get failed; the message holds its last line.
     """
     names = [package.name for package in packages]
-    tell(f"Debian packages: installing {', '.join(names)}")
+    say(f"Debian packages: installing {', '.join(names)}")
     install_names(names)
     if Path("/run/systemd/system").is_dir():
         services = [package.service for package in packages if package.service]
@@ -110,23 +117,22 @@ def install(packages: tuple[Package, ...], tell: Callable[[str], None]) -> None:
 
 
 def install_names(names: list[str]) -> None:
-    """Installs packages by name, as root, with the package lists brought up to date first.
+    """Install packages by name, as root, after an update of the package lists.
 
     Raises:
-        PackagesNotInstalled: apt-get failed; the message holds its last words.
+        PackagesNotInstalled: apt-get failed; the message holds its last line.
     """
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "--no-remove", *names]
-    _run_apt(["apt-get", "update"])  # old lists may still do, so its outcome decides nothing
+    _run_apt(["apt-get", "update"])  # the old lists may be enough, so a failure is ignored
     if error := _run_apt(command):
         raise PackagesNotInstalled(
-            f"apt-get could not install {', '.join(names)}, without which no real node "
-            f"can be rehearsed: {error}",
+            f"apt-get could not install {', '.join(names)}, which real nodes need: {error}",
             f"sudo apt-get update && sudo apt-get install {' '.join(names)}",
         )
 
 
 def _run_apt(command: list[str]) -> str | None:
-    """Runs apt-get without questions; the last line of its complaint, or None if it went well."""
+    """Run apt-get without questions; return the last line of its error, or None."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     done = subprocess.run(
         command,
@@ -144,7 +150,7 @@ def _run_apt(command: list[str]) -> str | None:
 
 
 def _installed_version(name: str) -> str:
-    """The package's version as dpkg has it; empty if the part came from elsewhere."""
+    """Return the version that dpkg has; empty if the part came from elsewhere."""
     if shutil.which("dpkg-query") is None:
         return ""
     done = subprocess.run(
@@ -158,5 +164,5 @@ def _installed_version(name: str) -> str:
 
 
 def _search_path() -> str:
-    """PATH, and the system folders that a user's PATH may lack."""
+    """Return PATH with the system folders that a user's PATH may lack."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])

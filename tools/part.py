@@ -1,4 +1,4 @@
-"""What a look at the machine finds of one part that a rehearsal needs: there, or how to get it."""
+"""One part that a rehearsal needs: found on the machine, or how to get it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Part:
     name: str
     found: bool
     version: str
-    """As the program or the package's manager tells it; empty where it is missing or unknown."""
+    """As the program or the package manager prints it; empty if missing or unknown."""
     origin: str
-    """Where it was found: a path; empty where it is missing."""
+    """Its path; empty if it is missing."""
     fix: str
-    """The command that gets it; empty where it was found."""
+    """The command that installs it; empty if it was found."""

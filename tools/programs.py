@@ -1,9 +1,9 @@
 """The programs that a rehearsal runs: their pins and where they are on this machine.
 
-The version of each stands once, in the go.mod of its folder here; everything else asks this
-module. A program of a suitable version on PATH is preferred, for example an official Pulumi with
-its language host beside it; otherwise the one that setup built into the cache is used. Standard
-library only, since setup runs before the environment exists. Building is in tools.build.
+The go.mod of each folder here holds the version; everything else asks this module. A program of a
+suitable version on PATH is preferred, for example an official Pulumi with its language host beside
+it; otherwise the one that setup built into the cache is used. Standard library only, since setup
+runs before the environment exists. Building is in tools.build.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MissingProgram(UserError):
 
 @dataclass(frozen=True)
 class Program:
-    """How one program is built, and which versions of it will do."""
+    """How one program is built, and which versions are suitable."""
 
     name: str
     folder: str
@@ -44,9 +44,11 @@ class Program:
     defines: tuple[str, ...] = ()
     """Linker's -X definitions; {version}, {major} and {minor} stand for the parts of the pin."""
     version_arguments: tuple[str, ...] = ()
-    """What makes it print its version; empty: it cannot, so only the built one is trusted."""
+    """Arguments that print its version; empty if it cannot, so only the built one is trusted."""
     exact_parts: int = 3
     """How many leading parts of a version on PATH must equal the pin: 3 all, 2 the minor."""
+    tests_only: bool = False
+    """Built by `make test`, not by `make setup`."""
 
     @property
     def version(self) -> str:
@@ -62,12 +64,12 @@ class Program:
         return " ".join(["-s", "-w", *definitions])
 
     def accepts(self, version: str) -> bool:
-        """Whether a program of this version on PATH can stand for the pinned one."""
+        """Whether a program of this version on PATH can replace the pinned one."""
         pin, other = self.version.split("."), version.split(".")
         return pin[: self.exact_parts] == other[: self.exact_parts]
 
 
-def _kubernetes(name: str, *version_arguments: str) -> Program:
+def _kubernetes(name: str, *version_arguments: str, tests_only: bool = False) -> Program:
     version_package = "k8s.io/component-base/version"
     return Program(
         name=name,
@@ -81,6 +83,7 @@ def _kubernetes(name: str, *version_arguments: str) -> Program:
         ),
         version_arguments=version_arguments or ("--version",),
         exact_parts=2,
+        tests_only=tests_only,
     )
 
 
@@ -101,7 +104,7 @@ PROGRAMS: dict[str, Program] = {
         _kubernetes("kube-controller-manager"),
         _kubernetes("kube-scheduler"),
         _kubernetes("kubelet"),
-        _kubernetes("kubectl", "version", "--client"),
+        _kubernetes("kubectl", "version", "--client", tests_only=True),
         Program(
             name="pulumi",
             folder="pulumi",
@@ -128,6 +131,7 @@ PROGRAMS: dict[str, Program] = {
             package="github.com/rhysd/actionlint/cmd/actionlint",
             defines=("github.com/rhysd/actionlint.version={version}",),
             version_arguments=("-version",),
+            tests_only=True,
         ),
         Program(
             name="etcd",
@@ -153,10 +157,10 @@ class Located:
 
 
 def locate(name: str) -> Located:
-    """Finds a program of a suitable version on PATH, else in the cache.
+    """Find a program of a suitable version on PATH, else in the cache.
 
     Raises:
-        MissingProgram: neither has it; the message names what was found and would not do.
+        MissingProgram: neither has it; the message names what was found and is not suitable.
     """
     program = PROGRAMS[name]
     refused: list[str] = []
@@ -170,16 +174,16 @@ def locate(name: str) -> Located:
         return Located(name, built, program.version, "cache")
     detail = f" ({'; '.join(refused)})" if refused else ""
     raise MissingProgram(
-        f"{name} {program.version} is not on this machine{detail}, and rehearsals or tests need "
-        "it.",
-        "make setup",
+        f"{name} {program.version} is not on this machine{detail}, and "
+        f"{'tests need' if program.tests_only else 'rehearsals need'} it.",
+        "make test" if program.tests_only else "make setup",
     )
 
 
 def report() -> tuple[Part, ...]:
-    """What there is of each program, for the doctor."""
+    """Return what the doctor shows: each program that a rehearsal needs."""
     parts = []
-    for name in PROGRAMS:
+    for name in (each.name for each in PROGRAMS.values() if not each.tests_only):
         try:
             located = locate(name)
         except MissingProgram as missing:
@@ -192,13 +196,13 @@ def report() -> tuple[Part, ...]:
 
 
 def cache_root() -> Path:
-    """Where setup keeps what it builds: $XDG_CACHE_HOME/pull-study, else ~/.cache/pull-study."""
+    """Return where setup keeps what it builds: $XDG_CACHE_HOME or ~/.cache, then pull-study."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "pull-study"
 
 
 def cached_path(program: Program) -> Path:
-    """Where setup puts the built program; another pin or build recipe has another path."""
+    """Return where setup puts the built program; another pin or recipe has another path."""
     recipe = hashlib.sha256(
         b"\0".join(
             [
@@ -212,11 +216,6 @@ def cached_path(program: Program) -> Path:
     return cache_root() / "programs" / f"{program.name}-{program.version}-{recipe}" / program.name
 
 
-def bin_folder() -> Path:
-    """A folder of links to the built programs of the present pins, to put on a PATH."""
-    return cache_root() / "bin"
-
-
 @functools.cache
 def _required_version(folder: str, module: str) -> str:
     text = (MODULES / folder / "go.mod").read_text(encoding="utf-8")
@@ -228,7 +227,7 @@ def _required_version(folder: str, module: str) -> str:
 
 
 def _on_path(name: str) -> list[Path]:
-    """Every executable of that name on PATH, in its order, less those of our own cache."""
+    """Return every executable of that name on PATH, in order, without those of our own cache."""
     folders = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
     candidates = (folder / name for folder in folders)
     return [
@@ -241,7 +240,7 @@ def _on_path(name: str) -> list[Path]:
 
 
 def _printed_version(path: Path, arguments: tuple[str, ...]) -> str:
-    """The first x.y.z that the program prints when asked; empty if it does not tell."""
+    """Return the first x.y.z that the program prints; empty if there is none."""
     if not arguments:
         return ""
     try:

@@ -1,7 +1,8 @@
-"""Makes a machine ready: Python environment, Debian packages, Go programs; then tells it is so.
+"""Make a machine ready: Python environment, Debian packages, Go programs.
 
-Run again it does only what is missing. It changes nothing of the machine but .venv, the cache
-folder, Go's and uv's own caches and, as root on Debian, the packages of tools.packages.
+Run again, it does only what is missing. It changes nothing of the machine but .venv, the cache
+folder, Go's and uv's own caches and, as root on Debian, the packages of tools.packages. With
+`--tests` it also gets what only tests need.
 """
 
 from __future__ import annotations
@@ -20,49 +21,49 @@ from tools.programs import cache_root
 
 
 def main() -> int:
-    """Runs setup; 0 when the machine is ready, else an error's exit code."""
-    begun = time.monotonic()
+    """Run setup; return 0 when the machine is ready, else an error's exit code."""
+    start, tests = time.monotonic(), "--tests" in sys.argv[1:]
     try:
-        with _alone():
-            environment.make(_tell)
-            not_installed = _install_packages()
-            if programs := build.missing():
-                build.build(programs, _tell)
-            build.link_programs()
+        with _lock():
+            environment.make(_say)
+            not_installed = _install_packages(tests=tests)
+            if programs := build.missing(tests=tests):
+                build.build(programs, _say)
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
-        print("Interrupted; make setup goes on where it was.", file=sys.stderr)
+        print("Interrupted; make setup continues where it stopped.", file=sys.stderr)
         return 130
-    _tell(f"ready in {time.monotonic() - begun:.1f} s")
+    _say(f"ready in {time.monotonic() - start:.1f} s")
     if not_installed:
-        _tell(
-            f"Real nodes and the local registry lack {', '.join(p.name for p in not_installed)}; "
-            f"to have them: {packages.install_command(not_installed)}"
+        _say(
+            f"Missing for real nodes, the local registry or tests: "
+            f"{', '.join(p.name for p in not_installed)}; "
+            f"to install: {packages.install_command(not_installed)}"
         )
     return 0
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Waits until no other setup of this user is under way; a killed one does not count."""
+def _lock() -> Iterator[None]:
+    """Wait for another setup of this user; the lock of a killed one is released."""
     cache_root().mkdir(parents=True, exist_ok=True)
     with (cache_root() / "setup.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _tell("waiting for another setup that is under way")
+            _say("waiting for another setup")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _install_packages() -> tuple[packages.Package, ...]:
-    """Installs what is missing where that is possible; returns what is missing still."""
-    if os.geteuid() == 0 and shutil.which("apt-get") and (wanted := packages.missing()):
-        packages.install(wanted, _tell)
-    return packages.missing()
+def _install_packages(*, tests: bool) -> tuple[packages.Package, ...]:
+    """Install what is missing where that is possible; return what is still missing."""
+    if os.geteuid() == 0 and shutil.which("apt-get") and (absent := packages.missing(tests=tests)):
+        packages.install(absent, _say)
+    return packages.missing(tests=tests)
 
 
-def _tell(line: str) -> None:
+def _say(line: str) -> None:
     print(f"setup: {line}", flush=True)

@@ -1,23 +1,18 @@
-"""What a rehearsal could leave on a machine: to be the same before and after."""
+"""What a rehearsal could leave on a machine, as far as it can be told from another rehearsal's."""
 
 from __future__ import annotations
 
+import re
 import subprocess
-import time
 from pathlib import Path
 
-from rehearsal.machine import processes
 from rehearsal.machine.home import Home
 
-_PLACES = (
-    "/etc/cni",
-    "/run",
-    "/run/containerd",
-    "/run/netns",
-    "/usr/libexec",
-    "/var/lib",
-    "/var/log",
-)
+_FILES = (
+    "etc/cni", "run/cni", "run/containerd", "run/containerd/*", "run/netns/*",
+    "usr/libexec/kubernetes", "var/lib/cni", "var/lib/kubelet", "var/lib/node",
+    "var/log/containers", "var/log/pods",
+)  # fmt: skip
 _SETTINGS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -28,32 +23,31 @@ _SETTINGS = (
     "vm/panic_on_oom",
 )
 
-
 Footprint = frozenset[str]
-"""One line for each thing that is there."""
+"""One line for each thing."""
 
 
 def footprint(home: Path) -> Footprint:
-    """The machine as far as a rehearsal in this home may touch it, without the home itself."""
-    files = (file for place in _PLACES if Path(place).is_dir() for file in Path(place).iterdir())
-    groups = Path("/sys/fs/cgroup").glob(f"**/{Home(home).control_group}")
+    """What is there now: mounts and cgroups of this home, pod routes without a node, files."""
+    group = Home(home).control_group
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
     return frozenset(
         [
-            *(f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines()),
-            *(f"link {name}" for name in _links(home)),
-            *(f"group {group}" for group in groups),
-            *(f"file {file}" for file in files if file.name != "pull-study"),
+            *(f"mount {line}" for line in mounts if str(home) in line or group in line),
+            *(f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/{group}")),
+            *(f"route {line}" for line in _routes_without_node()),
+            *(f"file {path}" for pattern in _FILES for path in Path("/").glob(pattern)),
             *(f"setting {name} {Path('/proc/sys', name).read_text()}" for name in _SETTINGS),
         ]
     )
 
 
-def _links(home: Path) -> list[str]:
-    """Names of links; those of pods cannot be told apart while another rehearsal has pods too."""
-    done = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True)
-    names = [line.split()[0] for line in done.stdout.splitlines()]
-    others = set(processes.running(Path("/"))) - set(processes.running(home))
-    return [name for name in names if not (others and name.startswith("veth"))]
+def _routes_without_node() -> list[str]:
+    """Pod routes whose node number (rehearsal.real_nodes.node) no process holds."""
+    done = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True)
+    held = re.findall(r"@pull-study-node-(\d+)", Path("/proc/net/unix").read_text())
+    routes = ((re.match(r"10\.213\.(\d+)\.", line), line) for line in done.stdout.splitlines())
+    return [line for number, line in routes if number and number[1] not in held]
 
 
 def processes_of(home: Path) -> list[str]:
@@ -67,11 +61,3 @@ def processes_of(home: Path) -> list[str]:
         if str(home).encode() in known and b"pytest" not in known.split(b"\0PATH=")[0][:200]:
             found.append(known.partition(b"\0\0")[0].replace(b"\0", b" ").decode(errors="replace"))
     return found
-
-
-def expect_same(before: Footprint, home: Path, timeout_s: float = 3.0) -> None:
-    """Nothing is there that was not; the kernel removes links of a namespace a moment later."""
-    deadline = time.monotonic() + timeout_s
-    while footprint(home) - before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert sorted(footprint(home) - before) == []

@@ -1,22 +1,21 @@
-"""A local Google, a real Pulumi engine and the stand-ins of its providers, to be killed in.
+"""A local Google, a real Pulumi engine and its fake providers, for tests of kills and faults.
 
-Clusters are entries in a list and what is in them is kept in a dict, so that an `up` of the whole
-program takes two seconds and a death can be tried at many moments.
+Clusters are entries in a list, so an `up` of the whole program takes two seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,7 +23,7 @@ from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import copy_stack_files
 from experiment.provision.stack_settings import stack_facts
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane
-from rehearsal.faults.faults import Faults, parse_faults
+from rehearsal.faults.faults import Fault, Faults
 from rehearsal.google.environment import PROJECT, debug_providers, google_variables
 from rehearsal.google.state import Kind
 from rehearsal.machine.home import Home
@@ -33,7 +32,7 @@ from rehearsal.pulumi.providers import google_rest
 from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
-from tests.infra.stack_files import ROOT
+from tests.live.harness import ROOT, kill
 from tests.rehearsal.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
 from tools.programs import locate
@@ -63,6 +62,17 @@ class LightFleet(ListFleet):
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         super().create_cluster(key)
         return self.plane
+
+
+class ReplaceableFaults(Faults):
+    """Faults that a test replaces while the local Google runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = Faults()
+
+    def strike(self, *args: Any, **kwargs: Any) -> Fault | None:
+        return self.current.strike(*args, **kwargs)
 
 
 class Counting:
@@ -113,7 +123,7 @@ class Bed:
     google: Google
     calls: Counting
     fleet: LightFleet
-    faults: Faults
+    faults: ReplaceableFaults
     folder: Path
     _providers: subprocess.Popen[str] | None = None
 
@@ -130,7 +140,7 @@ class Bed:
         return StackCluster(STACK, work, stack_facts(STACK, work), lines.append)
 
     def providers(self) -> subprocess.Popen[str]:
-        """The stand-ins of the providers, started anew if they were killed; their process."""
+        """Start the fake providers unless they run; return their process."""
         if self._providers is None or self._providers.poll() is not None:
             self.end_providers()
             self._providers = process = subprocess.Popen(
@@ -167,9 +177,8 @@ class Bed:
                 server.stop(grace=None).wait(10)
 
     def suffer(self, *texts: str) -> None:
-        """Let these faults strike from now on, and no others."""
-        self.faults._faults = tuple(parse_faults(texts))
-        self.faults._counts.clear()
+        """Inject these faults from now on, and no others."""
+        self.faults.current = Faults.read(texts)
 
     def maker(self, action: str) -> subprocess.Popen[str]:
         """A process that is ready to bring the stack up or down once it is written to."""
@@ -182,7 +191,7 @@ class Bed:
             text=True,
         )
 
-    def there(self) -> list[str]:
+    def resources(self) -> list[str]:
         """What of the stack is in Google Cloud, by Google's own lists; the archive is to stay."""
         state = self.google.state
         kinds = (Kind.CLUSTER, Kind.SERVICE_ACCOUNT, Kind.SCHEDULER_JOB)
@@ -199,42 +208,10 @@ class Bed:
         return sorted([*found, *roles, *grants])
 
 
-def kill(pid: int) -> None:
-    """End a process as the kernel does when memory runs out."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def children(pid: int) -> list[int]:
-    """Processes that a process started and that live."""
-    path = Path(f"/proc/{pid}/task")
-    found: list[int] = []
-    with suppress(FileNotFoundError):
-        for task in path.iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def gone(pid: int) -> None:
-    """Wait until a process that is not a child has ended."""
-    end = time.monotonic() + 20
-    while _lives(pid):
-        assert time.monotonic() < end, f"process {pid} lives on"
-        time.sleep(0.05)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 @contextmanager
 def recovery_bed(folder: Path) -> Iterator[Bed]:
     """Set everything up; nothing of it is left afterwards."""
-    faults = Faults()
+    faults = ReplaceableFaults()
     home = Home(folder / "home")
     home.programs.mkdir(parents=True)
     write_plugin(home)

@@ -18,11 +18,11 @@ from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.infra.stack_files import ROOT
+from tests.live.harness import ROOT, STACK_FILES, until
 from tests.live.recovery_bed import Bed, recovery_bed
-from tests.live.test_study import STACK_FILES
 
-pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+full = pytest.mark.full
 
 PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
 JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pull-study-size-4"
@@ -40,7 +40,7 @@ def up(bed: Bed) -> Iterator[Bed]:
     bed.cluster().provision()
     yield bed
     bed.cluster().teardown()
-    assert bed.there() == []
+    assert bed.resources() == []
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -69,11 +69,8 @@ def foreign(bed: Bed, name: str, location: str, **labels: str) -> None:
     """A cluster made by somebody else."""
     body = {"name": name, "initialNodeCount": 1, "resourceLabels": labels}
     operation = bed.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
-    while (
-        bed.google.ok("GET", f"{PLACE}/{location}/operations/{operation['name']}")["status"]
-        != "DONE"
-    ):
-        pass
+    path = f"{PLACE}/{location}/operations/{operation['name']}"
+    until(lambda: bed.google.ok("GET", path)["status"] == "DONE")
 
 
 def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
@@ -102,7 +99,7 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
 
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == 0, told
-    assert up.there() == []
+    assert up.resources() == []
     assert "delete Cluster cluster done" in told
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == 0, told
@@ -113,6 +110,7 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
     assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
 
 
+@full
 def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
     up: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +127,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
     assert expires(up) == before
 
 
+@full
 def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
     code, told = command("extend", "--stack", "size-4", "--hours", "719")
     assert code == ExitCode.USAGE
@@ -136,11 +135,12 @@ def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
     assert re.search(r"--hours 70\d", told)
 
 
+@full
 def test_what_is_not_up_has_no_deadline(bed: Bed) -> None:
     code, told = command("extend", "--stack", "size-4", "--hours", "1")
     assert code == ExitCode.PREFLIGHT
     assert "is not up" in told
-    assert bed.there() == []
+    assert bed.resources() == []
 
 
 def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> None:
@@ -167,6 +167,7 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> No
         up.google.ok("DELETE", f"{PLACE}/{location}/clusters/{name}")
 
 
+@full
 def test_a_swept_stack_comes_up_again(up: Bed) -> None:
     """The state still thinks that the cluster is there."""
     labels = {"project": "pull-study", "stack": "size-4", "expires": "2020-01-01t00-00z"}
@@ -174,8 +175,7 @@ def test_a_swept_stack_comes_up_again(up: Bed) -> None:
     fingerprint = up.google.ok("GET", cluster)["labelFingerprint"]
     body = {"resourceLabels": labels, "labelFingerprint": fingerprint}
     up.google.ok("POST", f"{cluster}:setResourceLabels", body)
-    while up.google.ok("GET", cluster)["resourceLabels"] != labels:
-        pass
+    until(lambda: up.google.ok("GET", cluster)["resourceLabels"] == labels)
     code, told = command("sweep", "--yes")
     assert code == 0, told
     assert up.fleet.clusters == {}
@@ -186,6 +186,7 @@ def test_a_swept_stack_comes_up_again(up: Bed) -> None:
     assert len(up.fleet.clusters) == 1
 
 
+@full
 def test_sweep_says_which_cluster_it_could_not_delete(bed: Bed) -> None:
     labels = {"project": "pull-study", "stack": "size-8", "expires": "2020-01-01t00-00z"}
     foreign(bed, "pull-study-size-8", "us-central1-a", **labels)
@@ -206,23 +207,25 @@ def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == 0, told
     assert "adopted cluster, which the state did not have" in told
-    assert up.there() == []
+    assert up.resources() == []
 
 
+@full
 def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
     maker = up.maker("destroy")
     up.suffer("google-stuck:type=DELETE_CLUSTER,s=8")
     assert maker.stdin is not None
     maker.stdin.write("go\n")
     maker.stdin.close()
-    while not any("DELETE" in call and "clusters" in call for call in up.calls.calls):
-        assert maker.poll() is None
+    until(lambda: any("DELETE" in call and "clusters" in call for call in up.calls.calls))
+    assert maker.poll() is None
     code, told = command("destroy", "--stack", "size-4", "--yes")
     assert code == ExitCode.PREFLIGHT, told
     assert "is in use by process" in told
     assert maker.wait(60) == 0
 
 
+@full
 def test_what_cannot_be_is_told_at_once() -> None:
     for arguments, told in (
         (("destroy", "--stack", "size-5"), "There is no stack 'size-5'"),
@@ -232,6 +235,7 @@ def test_what_cannot_be_is_told_at_once() -> None:
         assert (code, told in output) == (ExitCode.USAGE, True), output
 
 
+@full
 def test_a_project_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     for name in ("list", "sweep"):

@@ -35,7 +35,7 @@ def _nothing_is_left(bed: Bed) -> Iterator[None]:
     yield
     bed.suffer()
     bed.cluster().teardown()
-    assert bed.there() == []
+    assert bed.resources() == []
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def test_an_operation_of_a_deletion_that_fails_is_tried_again_by_the_next(bed: B
     with pytest.raises(TeardownError):
         bed.cluster().teardown()
     bed.cluster().teardown()
-    assert bed.there() == []
+    assert bed.resources() == []
 
 
 def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(bed: Bed) -> None:
@@ -198,9 +198,9 @@ def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(bed: Bed) -> None
         bed.cluster().recover(resumed=False)
     with pytest.raises(PreflightError, match="labels are not of this program"):
         bed.cluster().teardown()
-    assert len(bed.there()) == 1
+    assert len(bed.resources()) == 1
     bed.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
-    while bed.there():
+    while bed.resources():
         pass
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,20 @@ from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.fleet import ClusterKey, FleetError, LogLine, PoolSpec
 from rehearsal.local_fleet import LocalFleet
-from rehearsal.machine import processes, programs, requirements
+from rehearsal.machine import processes, programs
 from rehearsal.machine.home import Home, clear, lock
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.image_tag import parse_tag
 from schema.names import MEASURED_LABEL
-from tests.live.footprint import expect_same, footprint, processes_of
-
-OBSTACLES = requirements.obstacles(Path("/var/lib"))
+from tests.live.footprint import footprint, processes_of
+from tests.live.harness import expect_same, needs_real_nodes, until
 
 pytestmark = [
     pytest.mark.live,
+    pytest.mark.full,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(bool(OBSTACLES), reason=" ".join(each.problem for each in OBSTACLES)),
+    needs_real_nodes,
 ]
 
 KEY = ClusterKey("p", "us-central1-a", "live")
@@ -43,7 +43,7 @@ REPOSITORY = "owner/container-chonks"
 
 
 class Machine:
-    """A fleet with its registry, and an administrator's hand in its cluster."""
+    """A fleet with its registry, and an admin client for its cluster."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -96,14 +96,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     finally:
         there.fleet.close()
         clear(home)
-
-
-def until(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def pod_on(node: str, image: str) -> dict[str, Any]:
@@ -248,9 +240,9 @@ def test_the_end_leaves_nothing(tmp_path: Path) -> None:
     body["spec"]["containers"][0]["command"] = ["sleep", "1000"]
     there.post("/api/v1/namespaces/default/pods", body)
     until(lambda: any("sleep" in line for line in _containers_of(there, node)))
-    begun = time.monotonic()
+    start = time.monotonic()
     there.fleet.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - start < 10
     clear(home)
     assert not home.folder.exists()
     assert processes.running(home.folder) == []
@@ -274,8 +266,7 @@ def _containers_of(local: Machine, node: str) -> list[str]:
 def test_log_lines_carry_what_the_exporter_saw(local: Machine) -> None:
     local.lines.clear()
     _deploy_exporter(local, rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
-    until(lambda: any("starting" in line.text.lower() for line in local.lines) or local.lines)
-    time.sleep(1)  # its informer
+    until(lambda: local.lines, why="the exporter logs its start")
     tag = "2-layers-size-3000000-bytes"
     local.build(tag)
     pod, _ = run_to_end(local, names_of(local, "measured")[0], f"ghcr.io/{REPOSITORY}:{tag}")
@@ -380,10 +371,10 @@ def test_the_end_does_not_wait_for_what_is_being_made(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as threads:
         pool = threads.submit(there.fleet.create_pool, KEY, MEASURED)
         cluster = threads.submit(there.fleet.create_cluster, ClusterKey("p", "l", "other"))
-        time.sleep(0.7)
-        begun = time.monotonic()
+        until(lambda: list(there.home.clusters.glob("*/nodes/*")), why="a node is being created")
+        start = time.monotonic()
         there.fleet.close()
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - start < 10
         for made in (pool, cluster):
             assert isinstance(made.exception(10), FleetError)
     clear(home)

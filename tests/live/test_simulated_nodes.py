@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -24,6 +23,7 @@ from rehearsal.simulated_nodes.clock import warnings
 from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
 from schema.names import MEASURED_LABEL
+from tests.live.harness import until
 from tests.rehearsal.local_google import Loopback
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -132,14 +132,6 @@ def pod_on(
             ],
         },
     }
-
-
-def until(what: Callable[[], Any], timeout_s: float = 40.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def said(events: list[dict[str, Any]], reason: str) -> list[str]:

@@ -18,7 +18,7 @@ def test_an_old_python_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_error_ends_setup_with_its_sentence_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_tell: object) -> None:
+    def fail(_say: object) -> None:
         raise UserError("The disk is full.", "free some")
 
     monkeypatch.setattr(environment, "make", fail)
@@ -27,15 +27,15 @@ def test_an_error_ends_setup_with_its_sentence_and_no_traceback(
 
 
 @pytest.mark.usefixtures("add_program")
-def test_without_root_the_missing_packages_are_told_with_the_command(
+def test_without_root_the_missing_packages_are_listed_with_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(environment, "make", lambda _tell: None)
-    monkeypatch.setattr(build, "missing", tuple)
-    monkeypatch.setattr(packages, "missing", lambda: packages.PACKAGES[:2])
+    monkeypatch.setattr(environment, "make", lambda _say: None)
+    monkeypatch.setattr(build, "missing", lambda **_: ())
+    monkeypatch.setattr(packages, "missing", lambda **_: packages.PACKAGES[:2])
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert setup.main() == 0
     assert capsys.readouterr().out.endswith(
-        "setup: Real nodes and the local registry lack containerd, runc; to have them: "
+        "setup: Missing for real nodes, the local registry or tests: containerd, runc; to install: "
         "sudo apt-get install --no-install-recommends containerd runc\n"
     )

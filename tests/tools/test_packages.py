@@ -19,12 +19,12 @@ def test_a_part_from_elsewhere_counts(add_program: AddProgram) -> None:
     assert CONTAINERD not in packages.missing()
 
 
-def test_the_report_tells_how_to_get_what_is_missing(
+def test_the_report_says_how_to_get_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(packages, "_search_path", lambda: str(tmp_path))
     parts = {part.name: part for part in packages.report()}
-    assert parts.keys() == {package.name for package in PACKAGES}
+    assert parts.keys() == {package.name for package in PACKAGES} - {"chromium"}
     assert not parts["runc"].found
     assert parts["runc"].fix == "sudo apt-get install --no-install-recommends runc"
 
@@ -59,7 +59,7 @@ def test_a_failed_install_says_why_and_what_to_do(add_program: AddProgram) -> No
     with pytest.raises(PackagesNotInstalled) as error:
         install((CONTAINERD,), ignore)
     assert str(error.value) == (
-        "apt-get could not install containerd, without which no real node can be rehearsed: "
+        "apt-get could not install containerd, which real nodes need: "
         "E: Unable to locate package containerd\n"
         "  Fix: sudo apt-get update && sudo apt-get install containerd"
     )

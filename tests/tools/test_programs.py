@@ -125,9 +125,7 @@ def test_the_cache_on_path_is_still_the_cache(
 ) -> None:
     add_program("unrelated", "")
     built = put_in_cache(PROGRAMS["kwok"])
-    programs.bin_folder().mkdir()
-    (programs.bin_folder() / "kwok").symlink_to(built)
-    monkeypatch.setenv("PATH", str(programs.bin_folder()))
+    monkeypatch.setenv("PATH", str(built.parent))
     assert locate("kwok").origin == "cache"
 
 
@@ -136,8 +134,8 @@ def test_a_missing_program_says_what_was_refused_and_what_to_do(add_program: Add
     with pytest.raises(MissingProgram) as error:
         locate("kubelet")
     assert str(error.value) == (
-        f"kubelet 1.34.1 is not on this machine ({refused} is 1.29.3), and rehearsals or "
-        "tests need it.\n  Fix: make setup"
+        f"kubelet 1.34.1 is not on this machine ({refused} is 1.29.3), and "
+        "rehearsals need it.\n  Fix: make setup"
     )
 
 
@@ -154,12 +152,12 @@ def test_another_recipe_has_another_place_in_the_cache(
     assert cached_path(etcd) != before
 
 
-def test_the_report_tells_of_each_program_where_it_is_or_how_to_get_it(
+def test_the_report_says_where_each_program_is_or_how_to_get_it(
     add_program: AddProgram,
 ) -> None:
     etcd = add_program("etcd", "echo etcd Version: 3.6.5")
     parts = {part.name: part for part in programs.report()}
-    assert parts.keys() == PROGRAMS.keys()
+    assert parts.keys() == PROGRAMS.keys() - {"actionlint", "kubectl"}
     assert (parts["etcd"].found, parts["etcd"].origin) == (True, str(etcd))
     assert {(part.found, part.fix) for name, part in parts.items() if name != "etcd"} == {
         (False, "make setup")

@@ -1,0 +1,110 @@
+"""Several sizes in one command, a budget, an existing cluster: as a user has them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+
+from schema.errors import ExitCode
+from schema.run_records import Phase, Status
+from tests.live.harness import FAST, LONGEST_S, Place, needs_real_nodes
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(2 * LONGEST_S)]
+TAGS = ["1-layers-size-48702097-bytes", "9-layers-size-48702097-bytes"]
+TWO_IMAGES = {"name": "two", "images": [{"repository": "ghcr.io/a/b", "tags": TAGS}]}
+RUN = ("experiment", "run", "--study", "study.yaml", "--rehearse", "--yes", *FAST)
+
+
+def test_two_sizes_share_one_rehearsal_one_plan_and_one_report(
+    simulated: Place, two_sizes: str
+) -> None:
+    assert "│ size-4 │     4 │ 12/12 │" in two_sizes
+    assert "│ size-8 │     8 │ 24/24 │" in two_sizes
+    small, large = simulated.record("r-size-4"), simulated.record("r-size-8")
+    assert small.read_run().seed == large.read_run().seed
+    assert small.read_run().trials == large.read_run().trials
+    assert [phase.phase for phase in large.phases()] == list(Phase)
+    (report,) = (simulated.folder / "data" / "reports").glob("shared-*/report.html")
+    assert "simulated" in report.read_text("utf-8")
+    rehearsal = large.read_run().rehearsal
+    assert rehearsal is not None
+    assert (rehearsal.nodes, rehearsal.speed) == ("simulated", 20)
+
+
+def test_a_budget_ends_a_run_before_the_trial_that_would_exceed_it(simulated: Place) -> None:
+    options = ("--stack", "size-4", "--run-id", "budget", "--budget-usd", "0.1")
+    code, output = simulated.run(*RUN, *options)
+    assert code == ExitCode.BUDGET, output
+    assert "the cluster has cost 0.0" in output
+    folder = simulated.record("budget")
+    assert Counter(cell.status for cell in folder.cells()) == {Status.ABORTED: 12}
+    assert folder.phases()[-1].phase is Phase.TEARDOWN
+    assert "Warning (cost)" in output
+
+
+@needs_real_nodes
+def test_plan_and_preflight_show_what_a_run_would_do(place: Place) -> None:
+    (place.folder / "study.yaml").write_text(yaml.safe_dump(TWO_IMAGES))
+    words = ("--stack", "size-4", "--study", "study.yaml", "--rehearse")
+    output = place.succeed("experiment", "plan", *words, "--json")
+    plan = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    assert sorted(trial["layers"] for trial in plan["trials"]) == [1, 9]
+    assert all(trial["digest"].startswith("sha256:") for trial in plan["trials"])
+    assert plan["stacks"][0]["cells"] == 8
+    assert plan["rehearsal"]["nodes"] == "real"
+    output = place.succeed("experiment", "preflight", *words)
+    for check in ("credentials", "APIs", "permissions", "quotas", "registry", "exporter"):
+        assert f" ok │ {check} " in output
+    assert not (place.folder / "data").exists()
+
+
+@pytest.mark.full
+def test_all_seven_sizes_are_measured_whole_in_one_command(place: Place) -> None:
+    (place.folder / "study.yaml").write_text(yaml.safe_dump(TWO_IMAGES))
+    place.succeed(*RUN, "--all-sizes", "--run-id", "r")
+    for size in (4, 8, 16, 32, 64, 128, 256):
+        run = place.record(f"r-size-{size}")
+        assert Counter(cell.status for cell in run.cells()) == {Status.VALID: 2 * size}
+        with (run.report_dir / "pulls.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == 2 * size
+    place.expect_nothing_left()
+
+
+EXISTING = """\
+set -e
+P="{python} -m experiment"
+$P run --stack size-4 --study study.yaml --yes --run-id stack --keep-cluster --quiet
+{python} -c "
+import json
+open('config', 'w').write(json.load(open('data/runs/stack/run.json'))['outputs']['kubeconfig'])"
+$P run --kubeconfig config --node-selector pull-study/measured=true --study study.yaml --yes \
+    --run-id borrowed
+$P ledger borrowed
+$P destroy --stack size-4 --yes
+"""
+
+
+@pytest.mark.full
+@needs_real_nodes
+def test_images_of_an_earlier_run_are_removed_from_an_existing_cluster(place: Place) -> None:
+    (place.folder / "study.yaml").write_text(yaml.safe_dump(TWO_IMAGES))
+    script = EXISTING.format(python=sys.executable)
+    output = place.succeed("rehearsal", "shell", "--", "bash", "-c", script)
+    folder = place.record("borrowed")
+    record = folder.read_run()
+    assert record.existing is not None
+    assert record.stack == "existing-pull-study-size-4"
+    assert record.outputs is not None
+    assert record.outputs.kubeconfig == ""
+    assert record.existing.context == "pull-study-size-4"
+    assert Counter(cell.status for cell in folder.cells()) == {Status.VALID: 8}
+    removals = folder.removals()
+    assert len({(removal.reference, removal.node) for removal in removals}) == 8
+    assert all(removal.absent for removal in removals)
+    assert "Events: watch saw 40 and lost 0; 0 seen by several sources, 40 by one" in output
+    assert "Warning (events): The runner's watch is the only source of events" in output
