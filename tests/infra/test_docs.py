@@ -2,19 +2,19 @@ import re
 
 import pytest
 
+from docs.generate.gke_tables import PAGE, updated
 from infra.cluster import NODE_ROLES, STREAMING_ROLE
 from infra.event_exporter import CONFIGURATION
 from infra.expiry import PERMISSIONS
 from infra.prices import PRICES
 from tests.infra.conftest import Declare
-from tests.infra.docs_tables import PAGE, updated
 from tests.infra.stack_files import ROOT, stacks, values_of
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_tables_are_what_the_code_says() -> None:
-    assert updated(TEXT) == TEXT, "run .venv/bin/python -m tests.infra.docs_tables"
+    assert updated(TEXT) == TEXT, "stale: make docs"
 
 
 def test_links_lead_to_files() -> None:

@@ -1,19 +1,19 @@
-"""The tables of docs/running-on-gke.md that are facts of the code.
+"""The tables of docs/running-on-gke.md that are facts of the code."""
 
-`python -m tests.infra.docs_tables` writes them anew; test_docs.py finds one that is out of date.
-"""
-
-import sys
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from infra.config import parse_settings
 from infra.needs import quota_needs
 from infra.program import cluster_usd_per_hour
-from infra.settings import Settings
-from tests.infra.stack_files import ROOT, declared_keys, stacks, values_of
+from infra.settings import NAMESPACE, Settings
 
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "running-on-gke.md"
 _RUN1_S = {4: 1384, 8: 1393, 16: 1408, 32: 1427, 64: 1535, 128: 1941, 256: 2884}
 """Measured seconds of run1 by cluster size, from the original study's README."""
@@ -21,17 +21,22 @@ _UP_AND_DOWN_S = 12 * 60
 
 
 def settings_of(stack: str) -> Settings:
-    """A committed stack's settings."""
-    return parse_settings(values_of(stack), stack=stack, project="a-project", now=datetime.now(UTC))
+    """Return a committed stack's settings."""
+    config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))["config"]
+    values = {
+        key.removeprefix(f"{NAMESPACE}:"): value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+    }
+    return parse_settings(values, stack=stack, project="a-project", now=datetime.now(UTC))
 
 
 def tables() -> dict[str, str]:
-    """Markdown by marker."""
+    """Return Markdown by marker."""
     return {"stacks": _stacks(), "quotas": _quotas(), "settings": _settings()}
 
 
 def updated(page: str) -> str:
-    """The page with its tables as the code says."""
+    """Return the page with its tables as the code says."""
     for name, table in tables().items():
         before, start, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
@@ -72,7 +77,10 @@ def _quota_row(stack: str, settings: Settings) -> tuple[str, ...]:
 
 def _settings() -> str:
     rows = []
-    for key, schema in declared_keys().items():
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
+    declared: dict[str, Any] = project["config"]
+    for name, schema in declared.items():
+        key = name.removeprefix(f"{NAMESPACE}:")
         default = schema.get("default")
         shown = "" if default in ("", None, {}) else f"`{str(default).lower()}`"
         if isinstance(default, str) and default:
@@ -82,19 +90,10 @@ def _settings() -> str:
 
 
 def _by_size() -> list[str]:
-    return sorted(stacks(), key=lambda stack: (settings_of(stack).node_count, stack))
+    stacks = (path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
+    return sorted(stacks, key=lambda stack: (settings_of(stack).node_count, stack))
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def main(page: Path = PAGE) -> None:
-    """Write the tables anew."""
-    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"{page} is up to date\n")
-
-
-if __name__ == "__main__":
-    main()

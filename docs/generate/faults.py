@@ -1,4 +1,4 @@
-"""Writes docs/faults.md from the catalogue of faults: `python -m tests.docs_faults`."""
+"""docs/faults.md, from the catalogue of faults."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rehearsal.faults.catalogue import ARGUMENTS, KINDS, Kind
 
-PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[1] / "faults.md"
 _HEAD = """\
 # Faults on demand
 
@@ -33,8 +33,8 @@ the ledger: every fault is found as the table says, and no cell is excluded that
 """
 
 
-def page() -> str:
-    """The whole page."""
+def updated(_page: str = "") -> str:
+    """Return the whole page."""
     rows = ["## Faults\n", "| fault | what happens | how the run shows it | arguments |"]
     rows += ["|---|---|---|---|"]
     rows += [_row(name, kind) for name, kind in KINDS.items()]
@@ -49,7 +49,3 @@ def _row(name: str, kind: Kind) -> str:
     mark = " (s)" if kind.simulated else ""
     shown = f"`{arguments}`" if arguments else ""
     return f"| {name}{mark} | {kind.does} | {kind.shows} | {shown} |"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
