@@ -20,12 +20,11 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [
-        Finding("kubelet", "ok", "1.34.1 /bin/kubelet"),
-        Finding("runc", "missing", "", "apt-get install runc"),
-    ]
+def test_doctor_shows_what_is_missing_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("kubelet", "ok", "1.34.1 /bin/kubelet")]
     monkeypatch.setattr(cli, "examine", lambda _: found)
+    assert run("doctor")[0] == 0
+    found.append(Finding("runc", "missing", "", "apt-get install runc"))
     code, output = run("doctor")
     assert code == 4
     lines = [line.rstrip() for line in output.splitlines()]
@@ -34,12 +33,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch: pytest.Monke
     assert lines[2].endswith("missing  Fix: apt-get install runc")
 
 
-def test_doctor_is_content_with_a_ready_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "examine", lambda _: [Finding("kernel", "note", "Linux")])
-    assert run("doctor")[0] == 0
-
-
-def test_findings_tell_parts_plugins_and_the_machine(
+def test_findings_are_of_programs_plugins_and_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = Part("kwok", found=False, version="", origin="", fix="make setup")
@@ -56,7 +50,9 @@ def test_findings_tell_parts_plugins_and_the_machine(
     assert plugin.detail.endswith("fake, no official plugin installed")
 
 
-def test_down_says_that_there_was_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_down_of_an_empty_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
     assert run("down") == (0, f"there was nothing in {tmp_path / 'none'}\n")
 

@@ -38,7 +38,7 @@ def test_a_machine_that_cannot_run_nodes_is_refused_before_anything_starts(
     assert not home.folder.exists()
 
 
-def test_a_shell_whose_rehearsal_has_ended_is_told(
+def test_a_shell_whose_rehearsal_has_ended_is_refused(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(REHEARSAL_VARIABLE, "{}")
@@ -81,7 +81,7 @@ def test_a_failure_s_log_outlives_the_home(
     assert str(kept) in capsys.readouterr().err
 
 
-def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
+def test_a_signal_handler_is_temporary_and_only_in_the_main_thread() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     with signal_handler(signal.SIGUSR1, signal.SIG_IGN):
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
@@ -102,7 +102,7 @@ def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "problem"),
     [
         ({"speed": 20.0}, "--speed needs --nodes simulated"),
         ({"nodes": "simulated", "speed": 0.0}, "not above 0"),
@@ -110,9 +110,9 @@ def test_signals_are_handled_for_a_while_and_in_the_main_thread_alone() -> None:
         ({"nodes": "simulated", "node_count": 10**6}, "simulated nodes takes about"),
     ],
 )
-def test_what_cannot_be_rehearsed_is_said_before_anything_starts(
-    home: Home, asked: dict[str, Any], said: str
+def test_what_cannot_be_rehearsed_is_refused_before_anything_starts(
+    home: Home, options: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(RehearsalError, match=said), session(**asked):
+    with pytest.raises(RehearsalError, match=problem), session(**options):
         pass
     assert not home.folder.exists()

@@ -73,7 +73,7 @@ def test_kubelet_reports_events_and_pulls_as_by_default(folder: Path) -> None:
     assert config["cgroupRoot"] == "/home/gke-c-p-0001"
 
 
-def test_containerd_asks_the_local_registry_alone(folder: Path) -> None:
+def test_containerd_uses_only_the_local_registry(folder: Path) -> None:
     hosts = tomllib.loads((folder / "hosts/_default/hosts.toml").read_text())
     assert hosts["server"] == "http://127.0.0.1:5000"
     assert list(hosts["host"]) == ["http://127.0.0.1:5000"]
@@ -84,24 +84,20 @@ def test_containerd_asks_the_local_registry_alone(folder: Path) -> None:
 
 
 def test_pods_of_each_node_have_a_network_of_their_own(folder: Path) -> None:
-    network = json.loads((folder / "cni/10-ptp.conflist").read_text())
-    (plugin,) = network["plugins"]
+    (plugin,) = json.loads((folder / "cni/10-ptp.conflist").read_text())["plugins"]
     assert plugin["ipMasq"] is False
     assert plugin["ipam"]["ranges"] == [[{"subnet": "10.213.3.0/24"}]]
 
 
-def test_the_node_finds_kernel_settings_as_kubelet_would_write_them(folder: Path) -> None:
+def test_the_start_script_mounts_kernel_settings_as_kubelet_would_write_them(folder: Path) -> None:
+    script = folder / "start.sh"
+    subprocess.run(["sh", "-n", str(script)], check=True)
     for name, value in KERNEL_SETTINGS.items():
         assert (folder / "kernel" / name).read_text() == f"{value}\n"
-        assert name in (folder / "start.sh").read_text()
-
-
-def test_the_start_script_is_well_formed(folder: Path) -> None:
-    subprocess.run(["sh", "-n", str(folder / "start.sh")], check=True)
+        assert name in script.read_text()
 
 
 def test_the_node_authenticates_by_a_certificate_of_its_own(folder: Path) -> None:
-    config = yaml.safe_load((folder / "kubeconfig").read_text())
-    (user,) = config["users"]
+    (user,) = yaml.safe_load((folder / "kubeconfig").read_text())["users"]
     assert user["user"]["client-certificate"] == "/var/lib/node/node.crt"
     assert {"node.crt", "node.key", "ca.crt"} <= {file.name for file in folder.iterdir()}
