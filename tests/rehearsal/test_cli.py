@@ -50,9 +50,7 @@ def test_findings_are_of_programs_plugins_and_the_machine(
     assert plugin.detail.endswith("fake, no official plugin installed")
 
 
-def test_down_of_an_empty_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_down_of_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
     assert run("down") == (0, f"there was nothing in {tmp_path / 'none'}\n")
 
