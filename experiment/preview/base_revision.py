@@ -1,6 +1,6 @@
-"""Another revision of this repository, as git has it: the base of a comparison.
+"""Another git revision of this repository: the base of a comparison.
 
-Nothing is checked out: a revision is unpacked into a folder of its own.
+The working tree is not touched: the revision is unpacked into a separate folder.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ from experiment.provision.stack_files import PROJECT_DIR, stack_names
 
 
 def unpack(revision: str, root: Path, folder: Path) -> Path:
-    """Put the files of a revision into a folder; returns the folder.
+    """Unpack the files of a revision into a folder; return the folder.
 
     Raises:
         PlanError: the revision does not exist.
@@ -40,11 +40,11 @@ def deleted_stacks(against: str, *, root: Path = PROJECT_DIR) -> list[str]:
 def _commit(revision: str, root: Path) -> str:
     try:
         found = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    except subprocess.CalledProcessError:
+    except subprocess.CalledProcessError as error:
         raise PlanError(
-            f"There is no revision {revision!r} to compare with in {root}.",
+            f"There is no revision {revision!r} in {root}.",
             "git fetch origin, then for example --against origin/main",
-        ) from None
+        ) from error
     return found.decode().strip()
 
 
@@ -53,9 +53,9 @@ def _git(root: Path, *arguments: str) -> bytes:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=60
         )
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise PreflightError(
-            "git is not on PATH, and the base of a comparison is one of its revisions.",
+            "git is not on PATH, and --against needs it.",
             "install git, or leave --against out",
-        ) from None
+        ) from error
     return done.stdout

@@ -14,26 +14,26 @@ from experiment.preview.previews import StackPreview
 
 FORMATS = ("text", "markdown", "json")
 _HEADINGS = (
-    "stack", "create", "update", "replace", "delete", "same", "nodes", "machine type",
-    "USD an hour", "warnings",
+    "stack", "create", "update", "delete", "same", "nodes", "machine type", "USD an hour",
+    "warnings",
 )  # fmt: skip
 _TEXT_COLUMNS = frozenset({"stack", "machine type", "warnings"})
-_STEPS = ("create", "update", "replace", "delete")
+_STEPS = ("create", "update", "delete")
 _WIDTH = 160
 _LONGEST_PATHS = 6
-"""More changed properties of a resource than this are counted, not named."""
+"""More changed properties of a resource are only counted."""
 
 
 def report(
     previews: Sequence[StackPreview], *, against: str, deleted: Sequence[str], form: str
 ) -> str:
-    """All previews in one of `FORMATS`.
+    """Return all previews in one of `FORMATS`.
 
     Args:
-        previews: a stack each.
-        against: the revision that they are compared with; empty for none.
+        previews: of each stack.
+        against: the revision compared with; empty for none.
         deleted: stacks that only that revision has.
-        form: how.
+        form: one of `FORMATS`.
     """
     if form == "json":
         whole = {
@@ -111,11 +111,11 @@ def _sections(previews: Sequence[StackPreview]) -> Iterator[tuple[str, list[str]
 
 
 def _changes(previews: Sequence[StackPreview]) -> list[str]:
-    """What happens to which resource, a line for all stacks in which it is the same."""
+    """One line for each change, with all stacks that have it."""
     stacks: dict[str, list[str]] = {}
     for each in previews:
         if each.count("create") == len(each.changes):
-            continue  # a new stack: the table says enough
+            continue  # a new stack: the table suffices
         for change in each.changes:
             paths = list(change.properties)
             if len(paths) > _LONGEST_PATHS:
@@ -136,9 +136,11 @@ def _footnotes(against: str, deleted: Sequence[str]) -> Iterator[str]:
             f"Deleted since {against}: {', '.join(deleted)}. Destroy one that is up "
             "before its file is deleted."
         )
-    compared = f"the program and stack files of {against}" if against else "nothing: all is new"
+    compared = (
+        f"the program and stack files of {against}" if against else "nothing: every resource is new"
+    )
     yield (
-        f"Compared with {compared}. Counted are resources in Google Cloud and in the cluster. "
+        f"Compared with {compared}; resources in Google Cloud and in the cluster are counted. "
         "Prices are list prices in us-central1 (infra/prices.yaml)."
     )
     providers = "; ".join(f"{name} {kind}" for name, kind in _providers().items())
@@ -146,11 +148,11 @@ def _footnotes(against: str, deleted: Sequence[str]) -> Iterator[str]:
 
 
 def _providers() -> dict[str, str]:
-    """Whose word the previews are: by provider, its version and whether it is the official one."""
+    """Version of each provider, and whether it is the official plugin."""
     attached = os.environ.get("PULUMI_DEBUG_PROVIDERS", "")
-    stand_ins = {each.partition(":")[0] for each in attached.split(",")}
+    fakes = {each.partition(":")[0] for each in attached.split(",")}
     return {
         name: version(f"pulumi-{name}")
-        + (" (a stand-in, not the official plugin)" if name in stand_ins else " (official plugin)")
+        + (" (a fake, not the official plugin)" if name in fakes else " (official plugin)")
         for name in ("gcp", "kubernetes")
     }

@@ -1,9 +1,12 @@
-"""`python -m experiment preview`, by the real engine and the strict stand-ins."""
+"""`python -m experiment preview`, by the real engine and the fake providers."""
 
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from experiment.cli.app import app
+from experiment.errors import PreflightError
 from experiment.preview.base_revision import deleted_stacks
 from experiment.preview.previews import StackPreview, require_sound
 from rehearsal.pulumi.stand_ins import provider_variables
@@ -11,7 +14,7 @@ from schema.errors import ExitCode, UserError
 from tests.experiment.preview_root import Root, Said
 from tests.infra.stack_files import ROOT, committed_checksums
 
-engine = [pytest.mark.live, pytest.mark.full]
+full = [pytest.mark.live, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +32,12 @@ def _providers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def compared(root: Root, _providers: None) -> Said:
-    """One change of the program, one of a stack, a new stack and one that goes."""
+    """One change of the program, one of a stack, a new stack and one that is deleted."""
     root.edit("infra/event_exporter.py", '"kubeQPS": 100', '"kubeQPS": 99')
     root.edit("Pulumi.size-4-n1-standard-64.yaml", "n1-standard-64", "n1-standard-96")
     (root.folder / "Pulumi.size-8.yaml").rename(root.folder / "Pulumi.eight.yaml")
-    stacks = ("size-4", "size-4-n1-standard-64", "eight")
-    named = [word for stack in stacks for word in ("--stack", stack)]
-    said = root.preview(*named, "--against", "HEAD", "--format", "json")
+    stacks = ("--stack", "size-4-n1-standard-64", "--stack", "eight")
+    said = root.preview(*stacks, "--against", "HEAD", "--format", "json")
     deleted = deleted_stacks("HEAD", root=root.folder)
     root.restore()
     assert deleted == ["size-8"]
@@ -43,22 +45,18 @@ def compared(root: Root, _providers: None) -> Said:
     return said
 
 
-@pytest.mark.usefixtures("_providers")
 class TestAgainstARevision:
-    pytestmark = engine
+    pytestmark = pytest.mark.live
 
-    def test_says_what_becomes_of_a_stack_that_the_base_has(self, compared: Said) -> None:
-        stack = compared.stacks["size-4"]
-        steps = {(change["name"], change["step"]) for change in stack["changes"]}
-        assert steps == {("configuration", "replace"), ("deployment", "update")}
-        assert stack["unchanged"] == 17
-        assert stack["usd_per_hour_before"] == stack["usd_per_hour"] == 3.34
-
-    def test_says_which_properties_and_what_they_cost(self, compared: Said) -> None:
+    def test_only_changed_resources_are_listed_with_properties_and_prices(
+        self, compared: Said
+    ) -> None:
         stack = compared.stacks["size-4-n1-standard-64"]
-        measured = next(each for each in stack["changes"] if each["name"] == "measured")
-        assert measured["step"] == "update"
-        assert measured["properties"] == ["nodeConfig.machineType"]
+        found = {change["name"]: change for change in stack["changes"]}
+        assert found.keys() == {"configuration", "deployment", "measured"}
+        assert {change["step"] for change in found.values()} == {"update"}
+        assert found["measured"]["properties"] == ["nodeConfig.machineType"]
+        assert stack["unchanged"] == 16
         assert (stack["usd_per_hour_before"], stack["usd_per_hour"]) == (12.42, 18.54)
         assert stack["machine_type"] == "n1-standard-96"
 
@@ -68,16 +66,8 @@ class TestAgainstARevision:
         assert (stack["unchanged"], stack["usd_per_hour_before"]) == (0, None)
         assert stack["nodes"] == {"measured": 8, "monitoring": 1}
 
-    def test_a_replaced_cluster_takes_all_that_hangs_on_it(self, root: Root) -> None:
-        root.edit("Pulumi.yaml", "default: 14", "default: 15")
-        said = root.preview("--stack", "size-4", "--against", "HEAD", "--format", "json")
-        root.restore()
-        (stack,) = said.stacks.values()
-        replaced = {each["name"] for each in stack["changes"] if each["step"] == "replace"}
-        assert {"cluster", "measured", "monitoring", "deployment"} <= replaced
-        assert stack["warnings"] == ["a running cluster would be deleted and made anew"]
-
-    def test_that_is_broken_counts_all_as_new_and_says_so(self, root: Root) -> None:
+    @pytest.mark.full
+    def test_a_base_that_cannot_be_previewed_is_a_warning(self, root: Root) -> None:
         root.edit("infra/program.py", "def declare_stack(", "def declare_stack_too(")
         root.git("commit", "--quiet", "--all", "--message", "broken")
         root.edit("infra/program.py", "def declare_stack_too(", "def declare_stack(")
@@ -143,27 +133,24 @@ def broken(root: Root, _providers: None) -> Said:
 
 
 class TestGuards:
-    pytestmark = engine
+    pytestmark = full
 
-    @pytest.mark.parametrize("sentence", [each[3] for each in BREAKS])
-    def test_catch_a_program_that_breaks_them(self, broken: Said, sentence: str) -> None:
-        assert f"  size-4: {sentence}\n" in broken.out
-
-    def test_catch_nothing_else(self, broken: Said) -> None:
+    def test_catch_every_break_of_the_program_and_fail_the_command(self, broken: Said) -> None:
+        for *_, sentence in BREAKS:
+            assert f"  size-4: {sentence}\n" in broken.out
         lines = [line for line in broken.out.splitlines() if line.startswith("  size-4: ")]
-        # The scope is that of both pools.
-        assert len(lines) == len(BREAKS) + 1
-
-    def test_fail_the_command_with_a_code_of_its_own(self, broken: Said) -> None:
+        assert len(lines) == len(BREAKS) + 1  # the scope is that of both pools
         assert broken.exit_code == ExitCode.GUARD
         assert "Error: 1 of 1 stacks would break a guard: size-4." in broken.complaint
 
 
 @pytest.mark.usefixtures("_providers")
 class TestTrouble:
-    pytestmark = engine
+    pytestmark = full
 
-    def test_a_wrong_setting_is_said_and_the_other_stacks_are_previewed(self, root: Root) -> None:
+    def test_a_wrong_setting_is_reported_and_the_other_stacks_are_previewed(
+        self, root: Root
+    ) -> None:
         root.edit("Pulumi.size-8.yaml", "pull-study:nodeCount", "pull-study:zone: a\n  #")
         said = root.preview("--stack", "size-8", "--stack", "size-4", "--format", "json")
         root.restore()
@@ -195,32 +182,34 @@ class TestTrouble:
         assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.usefixtures("_providers")
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            ((), "A preview is of all stacks or of named ones"),
-            (("--all", "--stack", "size-4"), "A preview is of all stacks or of named ones"),
-            (("--all", "--format", "xml"), "There is no format 'xml'."),
+            ((), "A preview needs either --all or --stack"),
+            (("--all", "--stack", "size-4"), "A preview needs either --all or --stack"),
+            (("--all", "--format", "xml"), "Unknown format 'xml'."),
             (("--stack", "size-5"), "There is no stack 'size-5'"),
             (("--all", "--against", "nowhere"), "There is no revision 'nowhere'"),
         ],
     )
     def test_is_refused_before_anything_starts(
-        self, root: Root, arguments: tuple[str, ...], sentence: str
+        self, arguments: tuple[str, ...], sentence: str
     ) -> None:
-        said = root.preview(*arguments)
-        assert said.exit_code == ExitCode.USAGE
-        assert said.complaint.startswith(f"Error: {sentence}")
-        assert "Fix: " in said.complaint
-        assert said.out == ""
+        done = CliRunner().invoke(app, ["preview", *arguments])
+        assert isinstance(done.exception, UserError), done.output
+        assert done.exception.exit_code == ExitCode.USAGE
+        assert done.exception.problem.startswith(sentence)
+        assert done.exception.fix
 
-    def test_no_pulumi_names_the_way_without_it(self, root: Root) -> None:
-        said = root.preview("--all", variables={"PATH": "/usr/bin:/bin"})
-        assert said.exit_code == ExitCode.PREFLIGHT
-        assert "The Pulumi CLI is not on PATH" in said.complaint
-        assert "make preview" in said.complaint
+    def test_without_pulumi_the_fix_is_the_command_that_needs_none(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "/usr/bin:/bin")
+        done = CliRunner().invoke(app, ["preview", "--all"])
+        assert isinstance(done.exception, PreflightError), done.output
+        assert "The Pulumi CLI is not on PATH" in done.exception.problem
+        assert "make preview" in done.exception.fix
 
 
 class TestVerdict:
