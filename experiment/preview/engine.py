@@ -3,7 +3,7 @@
     python -P engine.py ROOT
 
 ROOT has Pulumi.yaml, the stack files and the program. Only its `infra` and `schema` are imported,
-so ROOT may be another revision. Reads a stack's name per line and writes an answer in JSON per line.
+so ROOT may be another revision. Reads the name of a stack per line and writes an answer as JSON.
 All stacks share one process, since the SDKs take seconds to import. experiment.preview.previews
 compares and judges the answers.
 """
