@@ -65,23 +65,25 @@ class LocalControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the cluster's administrator."""
+        """Of the administrator."""
         return self.folder / "admin.kubeconfig"
 
     @property
+    def pki(self) -> Path:
+        """Folder of ca.crt, ca.key, admin.crt and admin.key."""
+        return _workdir(self.folder) / "pki"
+
+    @property
     def authority(self) -> Path:
-        """Certificate of the cluster's authority, PEM."""
-        return _workdir(self.folder) / "pki" / "ca.crt"
+        return self.pki / "ca.crt"
 
     @property
     def admin_certificate(self) -> Path:
-        """Client certificate of the administrator, PEM."""
-        return _workdir(self.folder) / "pki" / "admin.crt"
+        return self.pki / "admin.crt"
 
     @property
     def admin_key(self) -> Path:
-        """Its key, PEM."""
-        return _workdir(self.folder) / "pki" / "admin.key"
+        return self.pki / "admin.key"
 
 
 def start(

@@ -25,7 +25,7 @@ _WATCH_S = 300
 _LONGEST_LINE = 1 << 22
 _RETRIED = {429, 500, 502, 503, 504}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 5.0
-EVENT_TRIES = 20
+EVENT_TRIES = 25
 """A minute and a half; client-go's recorder gives up after 12 tries, 10 s apart."""
 
 
@@ -47,8 +47,6 @@ class Meta(msgspec.Struct, rename="camel"):
 
 
 class Container(msgspec.Struct, rename="camel"):
-    """A container of a pod's spec."""
-
     name: str
     image: str
     image_pull_policy: str = "IfNotPresent"
@@ -56,30 +54,22 @@ class Container(msgspec.Struct, rename="camel"):
 
 
 class PodSpec(msgspec.Struct, rename="camel"):
-    """A pod's spec."""
-
     containers: list[Container]
     node_name: str = ""
     active_deadline_seconds: int | None = None
 
 
 class Phase(msgspec.Struct):
-    """A pod's status."""
-
     phase: str = ""
 
 
 class Pod(msgspec.Struct):
-    """A pod, as far as a simulated kubelet needs it."""
-
     metadata: Meta
     spec: PodSpec
     status: Phase
 
 
 class Condition(msgspec.Struct):
-    """A condition of a node."""
-
     type: str
     status: str
 
@@ -91,22 +81,16 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Endpoints(msgspec.Struct, rename="camel", frozen=True):
-    """daemonEndpoints of a node."""
-
     kubelet_endpoint: Endpoint = Endpoint()
 
 
 class NodeStatus(msgspec.Struct, rename="camel"):
-    """A node's status."""
-
     capacity: dict[str, str] = {}
     conditions: list[Condition] = []
     daemon_endpoints: Endpoints = Endpoints()
 
 
 class Node(msgspec.Struct):
-    """A node, as far as a simulated kubelet needs it."""
-
     metadata: Meta
     status: NodeStatus
 

@@ -38,19 +38,15 @@ Sourced = Annotated[float, BeforeValidator(_value), Field(gt=0)]
 
 
 class DiskClass(BaseModel):
-    """How some of the nodes' disks behave.
-
-    Attributes:
-        share: of the nodes.
-        write_bytes_per_s: of unpacking once the page cache is full.
-        settle_bytes: most that is still to be written when a pull has ended.
-    """
+    """How the disks of a share of the nodes behave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(gt=0, le=1)
     write_bytes_per_s: float = Field(gt=0)
+    """Of unpacking once the page cache is full."""
     settle_bytes: float = Field(gt=0)
+    """Most that is still to be written when a pull has ended."""
 
 
 class Parameters(BaseModel):
@@ -98,12 +94,7 @@ def load_parameters(path: Path = PARAMETERS) -> Parameters:
 
 @dataclass(frozen=True, slots=True)
 class LayerSize:
-    """A layer that is not on the node yet.
-
-    Attributes:
-        compressed: bytes that travel.
-        unpacked: bytes that are written.
-    """
+    """A layer that is not on the node yet: bytes that are downloaded, and that are written."""
 
     compressed: int
     unpacked: int
@@ -111,16 +102,12 @@ class LayerSize:
 
 @dataclass(frozen=True, slots=True)
 class PullTime:
-    """What a pull takes.
-
-    Attributes:
-        pull_s: from its start to its end, as the kubelet reports it.
-        settle_s: from its end until the disk has written what it must before a container's end is
-            told.
-    """
+    """What a pull takes."""
 
     pull_s: float
+    """From its start to its end, as the kubelet reports it."""
     settle_s: float
+    """From then until the disk has written what it must before a container's end is reported."""
 
 
 def download_cap(parameters: Parameters, layers: Sequence[LayerSize]) -> float:
