@@ -147,16 +147,12 @@ def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Pop
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
     command += ["--options", wanted.to_json()]
     process = processes.start_piped(command, home.folder, environment=os.environ)
-    limit = threading.Timer(_START_S, process.kill)
-    limit.start()
     try:
         _expect_ready(process)
     except BaseException:
         process.terminate()
         process.wait()
         raise
-    finally:
-        limit.cancel()
     server = read_json(home.server_file)
     if server is None:
         raise RehearsalError(f"The rehearsal in {home.folder} ended at once.", f"see {home.log}")
@@ -166,10 +162,10 @@ def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Pop
 
 def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
     """Read the server's line, or raise with its error."""
-    if process.stdout is None or process.stderr is None:
-        raise AssertionError
-    with process.stdout as out, process.stderr as errors:
-        answer = json.loads(out.readline() or "{}")
+    assert process.stdout  # noqa: S101 - a pipe
+    assert process.stderr  # noqa: S101
+    with process.stdout, process.stderr as errors:
+        answer = json.loads(processes.first_line(process, _START_S) or "{}")
         if "ready" in answer:
             return
         last = errors.read().decode(errors="replace").strip().splitlines()[-1:]

@@ -199,7 +199,7 @@ def test_a_pod_s_status_goes_through_its_states(local: Cluster) -> None:
     assert conditions["Ready"] == "False"
 
 
-def test_an_image_that_is_there_is_not_pulled_and_always_asks_again(local: Cluster) -> None:
+def test_an_image_that_is_there_is_pulled_only_with_the_policy_always(local: Cluster) -> None:
     local.end(local.start(2, SMALL))
     again = local.end(local.start(2, SMALL))["metadata"]["name"]
     events = local.events(again, at_least=3)

@@ -18,7 +18,7 @@ def tunnel() -> Iterator[KubeletTunnel]:
 
 @pytest.fixture
 def kubelet() -> Iterator[int]:
-    """A port on loopback that answers what it is told, in capitals."""
+    """A port on loopback that echoes in capitals."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
@@ -38,7 +38,7 @@ def ask(tunnel: KubeletTunnel, head: bytes) -> tuple[bytes, socket.socket]:
     return connection.recv(100), connection
 
 
-def test_any_address_leads_to_its_port_on_loopback(tunnel: KubeletTunnel, kubelet: int) -> None:
+def test_any_address_connects_to_its_port_on_loopback(tunnel: KubeletTunnel, kubelet: int) -> None:
     answer, connection = ask(tunnel, f"CONNECT 192.0.2.1:{kubelet} HTTP/1.1\r\n\r\n".encode())
     with connection:
         assert answer == b"HTTP/1.1 200 OK\r\n\r\n"
@@ -46,7 +46,7 @@ def test_any_address_leads_to_its_port_on_loopback(tunnel: KubeletTunnel, kubele
         assert connection.recv(100) == b"STATS"
 
 
-def test_a_kubelet_that_does_not_listen_is_told(tunnel: KubeletTunnel) -> None:
+def test_a_kubelet_that_does_not_listen_is_a_bad_gateway(tunnel: KubeletTunnel) -> None:
     answer, connection = ask(tunnel, b"CONNECT 192.0.2.1:1 HTTP/1.1\r\n\r\n")
     connection.close()
     assert answer.startswith(b"HTTP/1.1 502")

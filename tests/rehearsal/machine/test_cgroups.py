@@ -48,13 +48,13 @@ def test_missing_controllers_are_named(version_1: Path) -> None:
     assert cgroups.missing(version_1 / "nowhere") == ["cpu", "cpuset", "memory", "pids"]
 
 
-def test_a_group_that_cannot_be_made_says_where(version_1: Path) -> None:
+def test_a_group_that_cannot_be_created_is_reported_with_its_path(version_1: Path) -> None:
     (version_1 / "pids" / "home").touch()
     with pytest.raises(ControlGroupError, match=r"File exists|Not a directory"):
         cgroups.make("home/node", version_1)
 
 
-def test_a_group_goes_with_all_below_it_and_no_other(tmp_path: Path) -> None:
+def test_a_group_is_removed_with_all_below_it_and_no_other(tmp_path: Path) -> None:
     for group in ("home/node/pod", "home/other", "homely"):
         (tmp_path / "memory" / group).mkdir(parents=True)
     cgroups.remove("home", tmp_path)

@@ -41,7 +41,7 @@ def test_stop_ends_what_works_for_the_folder_and_nothing_else(part: Path) -> Non
     assert other.poll() is None
 
 
-def test_stop_finds_grandchildren_whose_parents_are_gone(part: Path) -> None:
+def test_stop_finds_grandchildren_whose_parents_have_exited(part: Path) -> None:
     script = "sleep 100 & sleep 101 & exit 0"
     processes.start(["sh", "-c", script], part, log=part / "log").wait(5)
     assert len(processes.running(part)) == 2
@@ -71,7 +71,7 @@ def test_this_process_is_never_among_them(part: Path) -> None:
     assert done.stdout == "[]\n"
 
 
-def test_terminate_asks_only_who_works_for_the_folder(part: Path) -> None:
+def test_terminate_signals_only_processes_of_the_folder(part: Path) -> None:
     process, stranger = sleep(part), subprocess.Popen(["sleep", "100"])
     try:
         assert not processes.terminate(stranger.pid, part)
@@ -84,7 +84,7 @@ def test_terminate_asks_only_who_works_for_the_folder(part: Path) -> None:
         stranger.wait()
 
 
-def test_a_start_time_tells_a_process_from_a_dead_one(part: Path) -> None:
+def test_a_dead_process_has_no_start_time(part: Path) -> None:
     process = sleep(part)
     assert processes.started(process.pid) == processes.started(process.pid) is not None
     process.kill()
@@ -144,7 +144,7 @@ def test_a_process_that_prints_nothing_in_time_is_killed(part: Path) -> None:
     assert process.wait(5) == -signal.SIGKILL
 
 
-def test_last_words_fit_a_sentence(tmp_path: Path) -> None:
+def test_the_tail_of_a_log_fits_a_sentence(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert processes.log_tail(log) == "(no log)"
     log.write_text("")

@@ -65,7 +65,7 @@ def test_a_quantity_is_read_in_any_unit(text: str, size: int) -> None:
     assert parse_quantity(text) == size
 
 
-def test_a_claim_is_an_image_in_form_and_says_that_it_is_none() -> None:
+def test_a_claim_has_the_form_of_an_image_and_is_marked_as_simulated() -> None:
     claim = make_claim("owner/chonks", parse_tag("9-layers-size-900000000-bytes"), 1.0)
     found = read_image("x", claim.manifest, claim.config)
     assert len(found.layers) == 9
