@@ -233,7 +233,7 @@ def limit_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
     )
     needs = {
         "the network": [(i.moved_bytes or 0) / network for _, i in large],
-        "unpacking by one core": [(i.unpacked_bytes or 0) / GUNZIP_BYTES_PER_S for _, i in large],
+        "unpacking on one core": [(i.unpacked_bytes or 0) / GUNZIP_BYTES_PER_S for _, i in large],
         "the disk": [(i.stored_bytes or 0) / DISK_BYTES_PER_S for _, i in large],
     }
     shares = {limit: of_nodes(mine, partial(_share, np.array(s))) for limit, s in needs.items()}

@@ -195,8 +195,8 @@ def nodes(draft: Draft) -> Section:
             )
         )
     text = (
-        "Images are sorted by size. A row with one colour is a slow (orange) or fast (purple) "
-        "node; an uneven column is an image whose pull time varies between nodes."
+        "Images are sorted by size. A mostly orange row is a slow node, a mostly purple row a fast "
+        "one; an uneven column is an image whose pull time varies between nodes."
     )
     if not figures:
         return Section("nodes", "Differences between nodes", ["No node pulled an image."])
