@@ -210,7 +210,7 @@ def _workload_pool(settings: Settings) -> container.ClusterWorkloadIdentityConfi
 def _management(settings: Settings) -> container.NodePoolManagementArgs:
     # In a release channel GKE refuses to disable either ("Auto_upgrade and auto_repair cannot be
     # false when release_channel REGULAR is set"), and clusters without a channel end on 2027-06-14.
-    # A repair begins after 10 minutes of NotReady: by then those cells are node-lost.
+    # A repair starts after 10 minutes of NotReady: by then those cells are node-lost.
     automatic = settings.release_channel != "UNSPECIFIED"
     return container.NodePoolManagementArgs(auto_repair=automatic, auto_upgrade=automatic)
 

@@ -212,8 +212,9 @@ def _cloud(*, rehearse: bool, **options: Any) -> Iterator[None]:
     try:
         with _rehearsal(**options) if rehearse else nullcontext():
             yield
-    except KeyboardInterrupt:
-        raise Interrupted("Interrupted before anything was created.") from None
+    except KeyboardInterrupt as error:
+        fix = "if a cluster may be up: python -m experiment list"
+        raise Interrupted("Interrupted.", fix) from error
 
 
 def _rehearsal(**options: Any) -> AbstractContextManager[object]:
@@ -233,7 +234,7 @@ def _recorded_options(run: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends with its sentence and its exit code."""
+    """Run the command line; an error of the user ends with its message and its exit code."""
     _open_closed_streams()
     try:
         app()
@@ -242,18 +243,18 @@ def main() -> None:
         print_error(f"Error{f' ({name})' if name else ''}: {error}")
         sys.exit(error.exit_code)
     finally:
-        _let_go_of_a_closed_pipe()
+        _flush_stdout()
 
 
 def _open_closed_streams() -> None:
-    """Send to /dev/null what a caller closed, which Python leaves as None."""
+    """Replace streams closed by the caller, which are None, by /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
-def _let_go_of_a_closed_pipe() -> None:
-    """What `| head` leaves must not turn the exit code into that of a failed flush."""
+def _flush_stdout() -> None:
+    """Flush now, so that a pipe closed by `| head` does not change the exit code."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a run's folder says afterwards: its ledger as a grid, its time, its events read again."""
+"""Commands about a run's folder: the ledger as a grid, its time, its events read again."""
 
 import json
 from collections.abc import Sequence
@@ -24,21 +24,21 @@ from schema.run_records import CellRecord, RunRecord, Status
 _LABEL_WIDTH = 34
 _LONGEST_REASON = 400
 _LATE_S = 60.0
-_CLOCK_TOLD_S = 2.0
+_CLOCK_SHOWN_S = 2.0
 
 
 def show_ledger(run: str, *, as_json: bool = False) -> int:
-    """Print a run's cells as a grid and why cells are excluded; the exit code of its ledger.
+    """Print a run's cells as a grid and why cells are excluded; return the ledger's exit code.
 
     Raises:
-        PlanError: there is no such run, or nothing of it is judged yet.
+        PlanError: there is no such run, or none of its cells is judged yet.
     """
     folder = RunFolder.open(RUNS, run)
     record = folder.read_run()
     cells = folder.last_cells()
     if not cells:
         raise PlanError(
-            f"Nothing of the run {record.run_id} has been judged yet, so it has no ledger.",
+            f"The run {record.run_id} has no judged cells yet.",
             f"python -m experiment run --resume {record.run_id}",
         )
     if as_json:
@@ -114,8 +114,8 @@ def _reason_table(cells: Sequence[CellRecord]) -> Table:
     for name in ("cells", "status", "failure", "reason of the first"):
         table.add_column(name, justify="right" if name == "cells" else "left", overflow="fold")
     for reason in reasons(cells):
-        told = escape(reason.example[:_LONGEST_REASON])
-        table.add_row(str(reason.cells), reason.status, reason.failure, told)
+        example = escape(reason.example[:_LONGEST_REASON])
+        table.add_row(str(reason.cells), reason.status, reason.failure, example)
     return table
 
 
@@ -138,47 +138,47 @@ def show_time(run: str, *, as_json: bool) -> None:
     record, phases = folder.read_run(), folder.phases()
     if not phases:
         raise PlanError(
-            f"No phase of the run {record.run_id} has ended, so there is no time to tell of.",
+            f"No phase of the run {record.run_id} has ended yet.",
             f"python -m experiment run --resume {record.run_id}",
         )
-    told = run_wall_time(record, phases, folder.trials(), folder.cells())
+    shares = run_wall_time(record, phases, folder.trials(), folder.cells())
     if as_json:
-        typer.echo(json.dumps(asdict(told), indent=2, default=str))
+        typer.echo(json.dumps(asdict(shares), indent=2, default=str))
         return
-    for line in lines(told):
+    for line in lines(shares):
         typer.echo(line)
 
 
 def collect_again(run: str, *, from_archive: bool) -> int:
-    """Read a run's events again, judge its cells anew, and show the ledger; its exit code.
+    """Read a run's events again, judge its cells again, and show the ledger; return its exit code.
 
     Args:
         run: id or folder.
-        from_archive: read the bucket that the log sink fills, not Cloud Logging itself.
+        from_archive: read the archive bucket instead of Cloud Logging.
 
     Raises:
-        UserError: there is no such run, or Google gave nothing.
+        UserError: there is no such run, or Google refused.
     """
     folder = RunFolder.open(RUNS, run)
     record = folder.read_run()
     if from_archive:
         new = collect_archive(folder, record)
-        typer.echo(f"{new} events of the archive are new.")
+        typer.echo(f"{new} new events from the archive.")
         judge_all(folder, record, complete=_was_complete(folder))
     else:
         before = len(folder.events())
-        complete = collect_late(folder, record, _LATE_S, _tell_collected)
+        complete = collect_late(folder, record, _LATE_S, _show_collected)
         new = len(folder.events()) - before
         typer.echo(
-            f"{new} events are new; Cloud Logging "
-            + ("holds all that the watch saw." if complete else "still lacks some.")
+            f"{new} new events; Cloud Logging "
+            + ("has every event of the watch." if complete else "still lacks some.")
         )
     return show_ledger(run)
 
 
-def _tell_collected(found: int, wanted: int) -> None:
-    """After each reading, which are seconds apart."""
-    typer.echo(f"{found} of the {wanted} events that the watch saw are in Cloud Logging", err=True)
+def _show_collected(found: int, expected: int) -> None:
+    """Called after each reading."""
+    typer.echo(f"{found} of the {expected} events of the watch are in Cloud Logging", err=True)
 
 
 def _was_complete(folder: RunFolder) -> bool:
@@ -187,7 +187,7 @@ def _was_complete(folder: RunFolder) -> bool:
 
 
 def _source_lines(folder: RunFolder) -> list[str]:
-    """What each source gave and lost, of each attempt as it was judged last."""
+    """What each source saw and lost, by attempt as last judged."""
     last = {evidence.attempt: evidence for evidence in folder.evidence()}
     lines = []
     for attempt, evidence in sorted(last.items()):
@@ -205,7 +205,7 @@ def _source_lines(folder: RunFolder) -> list[str]:
         lines += [
             f"The clock of {node} is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead'}."
             for node, seconds in evidence.clock_offsets_s.items()
-            if abs(seconds) >= _CLOCK_TOLD_S
+            if abs(seconds) >= _CLOCK_SHOWN_S
         ]
     lines += [
         f"Gap of the {gap.source} of {(gap.until - gap.since).total_seconds():.1f} s at "

@@ -3,16 +3,13 @@
 The phases of a run are in experiment.run_study, several runs in experiment.cli.several_runs.
 """
 
-import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import typer
-
 from analysis.show.report import write_report
 from experiment.cli.several_runs import carry_out_all
-from experiment.errors import InternalError, Interrupted, PlanError, ledger_exit_code
+from experiment.errors import InternalError, ledger_exit_code
 from experiment.plan.cost import Budget, Estimate, expected_trial_s, run_estimate
 from experiment.plan.open_run import Planned, begin, reopen
 from experiment.plan.request import NewRuns, RunOptions
@@ -20,6 +17,7 @@ from experiment.preflight.checks import check_run
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
+from experiment.terminal.confirm import confirm
 from experiment.terminal.progress import Progress, View
 from experiment.terminal.summary import closing_table, image_lines
 from experiment.terminal.views import choose_view
@@ -38,7 +36,7 @@ def run(new: NewRuns, study: Study, options: RunOptions) -> int:
     plans = begin(new, study, view)
     if len(plans) > 1:
         progress = Progress(view, lambda _line: None)
-        confirm(plans, progress, options)
+        _confirm(plans, progress, options)
         return carry_out_all(plans, options, progress)
     return carry_out(plans[0], options, view)
 
@@ -85,7 +83,7 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     if waiting:
         progress.plan(record.trials, cluster.node_count, expected_trial_s)
         progress.judged(folder.cells(), folder.node_names(1))
-        confirm([planned], progress, options)
+        _confirm([planned], progress, options)
     else:
         progress.say("Every cell is already valid; there is nothing left to measure.")
     problem: UserError | None = None
@@ -103,26 +101,15 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     return ledger_exit_code(cells)
 
 
-def confirm(plans: Sequence[Planned], progress: Progress, options: RunOptions) -> None:
-    """Show what runs will take and cost, and ask for confirmation.
-
-    Raises:
-        Interrupted: the answer was no.
-        PlanError: stdin is not a terminal.
-    """
+def _confirm(plans: Sequence[Planned], progress: Progress, options: RunOptions) -> None:
+    """Show what runs will take and cost, and ask unless --yes is given."""
     show = progress.say if options.assume_yes else progress.result
     for planned in plans:
         trials = len(planned.record.trials)
         show(f"Run {planned.record.run_id}: {trials} trials on {planned.cluster.description}.")
     show(_expectation(plans, options))
-    if options.assume_yes:
-        return
-    if not sys.stdin.isatty():
-        raise PlanError(
-            "Confirmation needed, but stdin is not a terminal; nothing was started.", "--yes"
-        )
-    if not typer.confirm("Continue?"):
-        raise Interrupted("Nothing was started.")
+    if not options.assume_yes:
+        confirm("Continue?", "nothing was started")
 
 
 def _expectation(plans: Sequence[Planned], options: RunOptions) -> str:

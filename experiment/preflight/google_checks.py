@@ -86,8 +86,8 @@ class GoogleChecks:
         """Check that the caller has the permissions of Pulumi and the runner."""
         if self._api is None:
             return
-        wanted = self._facts.needs.permissions
-        missing = sorted(set(wanted) - self._api.test_permissions(wanted))
+        required = self._facts.needs.permissions
+        missing = sorted(set(required) - self._api.test_permissions(required))
         if missing:
             yield stop(
                 "permissions",
@@ -96,7 +96,7 @@ class GoogleChecks:
                 Failure.PERMISSION,
             )
         else:
-            yield ok("permissions", f"all {len(wanted)} required permissions are granted")
+            yield ok("permissions", f"all {len(required)} required permissions are granted")
 
     def check_quotas(self) -> Iterator[Finding]:
         """Check that the zone exists and that the region's quotas suffice."""

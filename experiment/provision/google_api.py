@@ -147,14 +147,14 @@ class GoogleApi:
         answer = self._call("GET", api, path, params)
         return None if answer is None else dict(answer.json())
 
-    def test_permissions(self, wanted: Sequence[str]) -> set[str]:
+    def test_permissions(self, permissions: Sequence[str]) -> set[str]:
         """Return which of some permissions the caller has on the project.
 
         Raises:
             RunError: as `get`.
         """
         path = f"projects/{self.project}:testIamPermissions"
-        body = {"permissions": list(wanted)}
+        body = {"permissions": list(permissions)}
         answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
         return set() if answer is None else set(answer.json().get("permissions", []))
 

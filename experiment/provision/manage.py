@@ -5,7 +5,6 @@ copies of the committed files.
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import typer
-
-from experiment.errors import Interrupted, PlanError, PreflightError, RunError, TeardownError
+from experiment.errors import PlanError, PreflightError, RunError, TeardownError
 from experiment.interrupts import signals_interrupt
 from experiment.kube import Kube, is_ready
 from experiment.provision.google_api import ClusterState, GoogleApi
@@ -28,6 +25,7 @@ from experiment.provision.stack_settings import (
     label_deadline,
     price_of,
 )
+from experiment.terminal.confirm import confirm
 from experiment.terminal.progress import Say
 from schema.errors import UserError
 from schema.names import PROJECT_LABEL, PROJECT_VARIABLE
@@ -131,7 +129,8 @@ def destroy(stack: str, say: Say, *, assume_yes: bool) -> None:
     with _opened(stack, say) as cluster, signals_interrupt():
         found = cluster.find()
         what = f"the cluster {found.name} ({found.status})" if found else "everything that is left"
-        _confirm(f"Delete {what} of the stack {stack}?", assume_yes=assume_yes)
+        if not assume_yes:
+            confirm(f"Delete {what} of the stack {stack}?", "nothing was deleted")
         cluster.teardown()
         say(f"The stack {stack} is deleted; only its archive of events is left.")
 
@@ -198,7 +197,8 @@ def sweep(project: str, say: Say, *, assume_yes: bool) -> None:
     if not expired:
         say(f"No cluster of this program in the project {project} is past its deadline.")
         return
-    _confirm(f"Delete {len(expired)} of them, with all their nodes?", assume_yes=assume_yes)
+    if not assume_yes:
+        confirm(f"Delete {len(expired)} of them, with all their nodes?", "nothing was deleted")
     _delete(api, expired, say)
 
 
@@ -277,17 +277,6 @@ def _later(cluster: StackCluster, hours: int) -> datetime:
 def _is_of_the_deadline(change: Change) -> bool:
     allowed = _MOVED_BY_A_DEADLINE.get(change.resource.type, set())
     return change.op == "update" and set(change.keys) <= allowed
-
-
-def _confirm(question: str, *, assume_yes: bool) -> None:
-    if assume_yes:
-        return
-    if not sys.stdin.isatty():
-        raise PlanError(
-            "Confirmation needed, but stdin is not a terminal; nothing was deleted.", "--yes"
-        )
-    if not typer.confirm(question):
-        raise Interrupted("Nothing was deleted.")
 
 
 def _hours(time: timedelta) -> str:

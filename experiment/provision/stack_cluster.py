@@ -171,8 +171,8 @@ class StackCluster:
             PreflightError: a cluster of this name is not of this program.
         """
         found = self.api.find(self.facts.location, self.facts.cluster_name)
-        wanted = {"project": PROJECT_LABEL, "stack": self.name}
-        if found is None or wanted.items() <= found.labels.items():
+        labels = {"project": PROJECT_LABEL, "stack": self.name}
+        if found is None or labels.items() <= found.labels.items():
             return found
         raise PreflightError(
             f"The cluster {found.name} in {found.location} has the name that the stack {self.name} "
@@ -267,12 +267,12 @@ class StackCluster:
     def _await_gone(self) -> None:
         left = ""
 
-        def gone() -> bool:
+        def deleted() -> bool:
             nonlocal left
             left = self._left()
             return not left
 
-        if not wait_until(gone, _GONE_S, 1):
+        if not wait_until(deleted, _GONE_S, 1):
             raise TeardownError(
                 f"Pulumi reports the stack {self.name} destroyed, but {left}.",
                 self._delete_command(),
