@@ -1,1 +1,1 @@
-"""Stand-ins for Pulumi's gcp and kubernetes plugins where the official ones are not installed."""
+"""Fakes of Pulumi's gcp and kubernetes plugins and of its Python language host."""

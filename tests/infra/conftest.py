@@ -41,7 +41,7 @@ COMPUTED: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Registration:
-    """One resource as the program asked the engine for it."""
+    """One resource as the program registered it."""
 
     urn: str
     type: str
@@ -95,7 +95,7 @@ class _Answers(mocks.Mocks):
         return f"{args.name}-id", state
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program asks the cloud for {args.token}")
+        raise AssertionError(f"the program calls {args.token}")
 
 
 class _Recorder(mocks.MockMonitor):

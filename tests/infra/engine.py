@@ -1,37 +1,30 @@
-"""A real Pulumi engine over the strict stand-ins of the providers and a local Google.
+"""A real Pulumi engine over the fake providers and a local Google.
 
-Clusters there are entries in a list, and what is inside of them is in a dict: it is checked and
-compared as ever, but no API server sees it. The rehearsal's own tests have real clusters.
+Clusters are entries in a list, and the objects in them in a dict: they are checked and compared,
+but no API server sees them. The rehearsal's own tests have real clusters.
 """
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 from pulumi import automation
 from pulumi.automation.events import EngineEvent, OpType
-from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.program import declare
-from rehearsal.cluster.fleet import ClusterKey, ControlPlane, PoolSpec
-from rehearsal.google import api
 from rehearsal.google.environment import ENDPOINTS
-from rehearsal.google.state import GoogleState
 from rehearsal.pulumi.providers.gcp import GcpProvider
+from rehearsal.pulumi.providers.google_rest import GoogleApi, Json
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import Found, Resource, Session
 from rehearsal.pulumi.providers.servicer import serve
 from tests.infra.stack_files import ROOT
+from tests.rehearsal.local_google import Google, serving
 from tools.programs import locate
 
 PROJECT = "a-project"
@@ -46,40 +39,12 @@ _STEPS = {
 }
 
 
-class ListedClusters:
-    """A fleet whose clusters are keys in a list."""
-
-    def __init__(self) -> None:
-        self.keys: list[ClusterKey] = []
-
-    def create_cluster(self, key: ClusterKey) -> ControlPlane:
-        """Note it."""
-        self.keys.append(key)
-        return ControlPlane(endpoint="127.0.0.1:1", ca_pem="CA", version="1.34.1")
-
-    def delete_cluster(self, key: ClusterKey) -> None:
-        """Strike it out."""
-        self.keys = [other for other in self.keys if other != key]
-
-    def create_pool(self, key: ClusterKey, pool: PoolSpec) -> None:
-        """Nothing to start."""
-
-    def resize_pool(self, key: ClusterKey, pool: str, node_count: int) -> None:
-        """Nothing to start or stop."""
-
-    def delete_pool(self, key: ClusterKey, pool: str) -> None:
-        """Nothing to stop."""
-
-    def close(self) -> None:
-        """Nothing to stop."""
-
-
 class ListedObjects:
-    """The kubernetes stand-in, whose objects are entries in a dict instead of in a cluster.
+    """The fake kubernetes provider with objects in a dict instead of a cluster.
 
     Attributes:
         objects: by id, what was created and not deleted.
-        deleted: the ids that a deletion was asked for.
+        deleted: the ids of which a deletion was requested.
     """
 
     name = KubernetesProvider.name
@@ -91,11 +56,11 @@ class ListedObjects:
         self.deleted: list[str] = []
 
     def replaced_keys(self, old: Props, new: Props) -> list[str]:
-        """As the stand-in has it."""
+        """As the fake has it."""
         return self._real.replaced_keys(old, new)
 
     def configure(self, config: Mapping[str, str]) -> Session:
-        """A session that checks and compares as the stand-in does."""
+        """A session that checks and compares as the fake does."""
         return _ListedSession(self._real.configure(config), self)
 
 
@@ -126,38 +91,28 @@ class _ListedSession:
         self._listed.objects.pop(resource_id, None)
 
 
-class Counted:
-    """Counts the requests that reach an app."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.requests = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count and pass on."""
-        self.requests += scope["type"] == "http"
-        await self._app(scope, receive, send)
-
-
 class Engine:
-    """Pulumi's CLI with everything that it talks to, on this machine alone.
+    """Pulumi's CLI with everything that it calls, on this machine alone.
 
     Attributes:
-        url: of the local Google.
-        google: counts what reaches it.
-        fleet: the clusters that there are.
-        inside: what is in them.
+        google: the local Google.
+        calls: methods and paths that the gcp provider sent it.
+        inside: the objects in the clusters.
         folder: work_dir with copies of Pulumi.yaml and the stack files.
     """
 
     def __init__(
-        self, url: str, google: Counted, fleet: ListedClusters, inside: ListedObjects, folder: Path
+        self, google: Google, calls: list[str], inside: ListedObjects, folder: Path
     ) -> None:
-        self.url = url
         self.google = google
-        self.fleet = fleet
+        self.calls = calls
         self.inside = inside
         self.folder = folder
+
+    @property
+    def clusters(self) -> list[str]:
+        """Names of the clusters that exist."""
+        return [key.name for key in self.google.fleet.clusters]
 
     def stack(self, name: str, changes: Mapping[str, object] | None = None) -> automation.Stack:
         """A stack as committed, with some settings changed; MINE is size-4 by another name."""
@@ -172,7 +127,7 @@ class Engine:
         return automation.create_or_select_stack(name, "pull-study", program=declare, opts=options)
 
     def preview(self, name: str, changes: Mapping[str, object] | None = None) -> dict[str, str]:
-        """What a preview would do, by resource name, without what stays the same."""
+        """Steps of a preview by resource name, without what stays the same."""
         steps: dict[str, str] = {}
 
         def note(event: EngineEvent) -> None:
@@ -191,7 +146,7 @@ class Engine:
         return self.stack(name).up()
 
     def resources(self, name: str) -> dict[str, dict[str, Any]]:
-        """By name, what the state has of a stack in Google Cloud and in the cluster."""
+        """Resources in the state by name, in Google Cloud and in the cluster."""
         deployment: Mapping[str, Any] = self.stack(name).export_stack().deployment or {}
         return {
             _name(resource["urn"]): resource
@@ -200,19 +155,19 @@ class Engine:
         }
 
     def destroy(self, name: str) -> list[str]:
-        """Take a stack down; the names of what went, in the order in which it was gone."""
-        gone: list[str] = []
+        """Destroy a stack; the names of what was deleted, in that order."""
+        deleted: list[str] = []
 
         def note(event: EngineEvent) -> None:
             if event.res_outputs_event and _is_ours(event.res_outputs_event.metadata.type):
-                gone.append(_name(event.res_outputs_event.metadata.urn))
+                deleted.append(_name(event.res_outputs_event.metadata.urn))
 
         self.stack(name).destroy(on_event=note)
-        return gone
+        return deleted
 
 
 def _is_ours(kind: str) -> bool:
-    """Whether a type is of Google's or the cluster's, not a component, a provider or the stack."""
+    """Whether a type is Google's or Kubernetes', not a component, a provider or the stack."""
     return not kind.startswith(("pulumi:", "pull-study:"))
 
 
@@ -223,20 +178,19 @@ def _name(urn: str) -> str:
 @contextmanager
 def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Start everything; nothing is left afterwards."""
-    fleet = ListedClusters()
-    routes = api.routes(GoogleState(folder / "google.sqlite"), fleet)
-    google = Counted(Starlette(routes=routes))
     inside = ListedObjects()
+    calls = _recorded_calls(patch)
     providers = [serve(provider) for provider in (GcpProvider(), inside)]
     gcp, kubernetes = (port for _, port in providers)
     work = folder / "work"
     (work / "infra").mkdir(parents=True)
     shutil.copyfile(ROOT / "Pulumi.yaml", work / "Pulumi.yaml")
     (folder / "state").mkdir()
-    with _served(google) as url:
+    (folder / "google").mkdir()
+    with serving(folder / "google") as google:
         variables = {
             **{
-                f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}"
+                f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{google.url}/{path}"
                 for name, path in ENDPOINTS.items()
             },
             "GOOGLE_CLOUD_PROJECT": PROJECT,
@@ -252,23 +206,22 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
             patch.setenv(name, value)
         patch.setenv("PATH", str(locate("pulumi").path.parent), prepend=":")
         try:
-            yield Engine(url, google, fleet, inside, work)
+            yield Engine(google, calls, inside, work)
         finally:
             for server, _ in providers:
                 server.stop(grace=None).wait(_BOUND_S)
 
 
-@contextmanager
-def _served(app: ASGIApp) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        end = time.monotonic() + _BOUND_S
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(_BOUND_S)
+def _recorded_calls(patch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of the gcp provider from now on."""
+    calls: list[str] = []
+    real = GoogleApi.call
+
+    def call(
+        api: GoogleApi, service: str, method: str, path: str, body: Any = None, **params: str
+    ) -> Json:
+        calls.append(f"{method} {path}")
+        return real(api, service, method, path, body, **params)
+
+    patch.setattr(GoogleApi, "call", call)
+    return calls

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,12 @@ def stacks() -> list[str]:
     return [stack_of(path) for path in stack_files()]
 
 
+def in_ci_or_full(names: list[str]) -> list[Any]:
+    """Stacks as parameters of a slow test: two of them run in CI."""
+    few = {"size-4", "size-16-streaming"}
+    return [pytest.param(each, marks=() if each in few else pytest.mark.full) for each in names]
+
+
 def declared_keys() -> dict[str, dict[str, Any]]:
     """Pulumi.yaml's keys of this project, without namespace."""
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))
@@ -41,7 +48,7 @@ def declared_keys() -> dict[str, dict[str, Any]]:
 
 
 def values_of(stack: str) -> dict[str, str]:
-    """What the program gets as this stack's configuration: defaults and the stack file, as text."""
+    """A stack's configuration as the program gets it: defaults and the stack file, as text."""
     content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8"))
     own = {key.removeprefix(PREFIX): value for key, value in content["config"].items()}
     defaults = {

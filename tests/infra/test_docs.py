@@ -3,10 +3,6 @@ import re
 import pytest
 
 from docs.generate.gke_tables import PAGE, updated
-from infra.cluster import NODE_ROLES, STREAMING_ROLE
-from infra.event_exporter import CONFIGURATION
-from infra.expiry import PERMISSIONS
-from infra.prices import PRICES
 from tests.infra.conftest import Declare
 from tests.infra.stack_files import ROOT, stacks, values_of
 
@@ -23,31 +19,9 @@ def test_links_lead_to_files() -> None:
     assert all((PAGE.parent / link).exists() for link in links)
 
 
-def test_dead_mans_permission_is_the_programs() -> None:
-    assert all(f"`{permission}`" in TEXT for permission in PERMISSIONS)
-
-
-def test_exporters_limits_are_the_programs() -> None:
-    assert "maxEventAgeSeconds: 1200" in CONFIGURATION
-    assert "kubeQPS: 100" in CONFIGURATION
-    assert "1200 s, 100 requests a second" in TEXT
-
-
-def test_nodes_have_as_many_roles_as_it_says() -> None:
-    assert len(NODE_ROLES) == 2
-    assert STREAMING_ROLE not in NODE_ROLES
-    assert "one per stack, with two roles" in TEXT
-
-
 @pytest.mark.parametrize("key", set(re.findall(r"pull-study:([a-z]+[A-Za-z]*)", TEXT)) - {"KEY"})
 def test_keys_in_commands_exist(key: str) -> None:
     assert f"pull-study:{key}:" in (ROOT / "Pulumi.yaml").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", ["preview.yml"])
-def test_workflows_that_it_names_exist(name: str) -> None:
-    assert f".github/workflows/{name}" in TEXT
-    assert (ROOT / ".github" / "workflows" / name).is_file()
 
 
 OPTIONAL: tuple[dict[str, object], ...] = (
@@ -105,13 +79,3 @@ def test_apis_and_roles_cover_every_type_of_every_stack(declare_stack: Declare) 
             api, role = next(need for start, need in NEEDED.items() if kind.startswith(start))
             assert api in enabled, resource.type
             assert f"`{role}`" in roles, resource.type
-
-
-def test_says_which_prices_nobody_looked_up() -> None:
-    looked_up = {
-        name for name, price in PRICES["machine_types_per_hour"].items()
-        if PRICES["sources"][price["source"]]["checked"]
-    }  # fmt: skip
-    assert looked_up == {"n1-standard-16", "n1-standard-64"}
-    assert PRICES["sources"][PRICES["cluster_per_hour"]["source"]]["checked"]
-    assert "all but the original study's\ntwo machine types and GKE's fee" in TEXT

@@ -59,7 +59,7 @@ class TestRights:
         )
         assert pod["serviceAccountName"] == account["name"]
 
-    def test_are_there_before_it_starts(self, declared: Declared) -> None:
+    def test_are_created_before_it_starts(self, declared: Declared) -> None:
         before = declared.only("apps/v1:Deployment").request.dependencies
         for kind in ("v1:ClusterRoleBinding", "v1:ServiceAccount", "v1:ConfigMap"):
             assert declared.only(kind).urn in before
@@ -92,7 +92,7 @@ class TestPod:
         }
         assert all(mount["readOnly"] for mount in container["volumeMounts"])
 
-    def test_says_when_it_is_ready_and_what_it_needs(self, pod: Pod) -> None:
+    def test_has_probes_and_resources(self, pod: Pod) -> None:
         (container,) = pod["containers"]
         assert container["readinessProbe"] == {"httpGet": {"path": "/-/ready", "port": 2112}}
         assert set(container["resources"]) == {"requests", "limits"}

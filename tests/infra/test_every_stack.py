@@ -1,16 +1,15 @@
-"""What each committed stack creates, by the real engine: of what, after what, gone with what."""
+"""What each stack creates with the real engine, in what order, and what destroy leaves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import requests
 
 from tests.infra.engine import Engine, running_engine
-from tests.infra.stack_files import committed_checksums, stacks, values_of
+from tests.infra.stack_files import committed_checksums, in_ci_or_full, stacks, values_of
 
-pytestmark = [pytest.mark.live, pytest.mark.full]
+pytestmark = pytest.mark.live
 
 ARCHIVE = "the archive"
 """The bucket, whose name holds project and stack."""
@@ -68,18 +67,18 @@ STREAMING_NEEDS: dict[str, set[str]] = {
     "nodes-serviceUsageConsumer": {"nodes"},
 }
 BEHIND_STREAMING = {"cluster", "measured", "monitoring"}
-"""What must not be made before image streaming's API is on."""
+"""What must not be created before image streaming's API is enabled."""
 
 
 @dataclass
 class Lived:
-    """One stack's life: up, seen, down."""
+    """What was seen of one stack while it was brought up and destroyed."""
 
     name: str
     values: dict[str, str]
     standing: dict[str, dict[str, Any]]
     clusters: list[str]
-    gone: list[str]
+    deleted: list[str]
     clusters_after: list[str]
     deleted_inside: list[str]
     buckets_after: list[str]
@@ -97,21 +96,21 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield started
 
 
-@pytest.fixture(scope="module", params=stacks())
+@pytest.fixture(scope="module", params=in_ci_or_full(stacks()))
 def lived(engine: Engine, request: pytest.FixtureRequest) -> Lived:
     name = request.param
     committed = committed_checksums()
     engine.up(name)
     standing = _by_role(engine.resources(name), name)
-    clusters = [key.name for key in engine.fleet.keys]
-    gone = engine.destroy(name)
+    clusters = engine.clusters
+    deleted = engine.destroy(name)
     return Lived(
         name=name,
         values=values_of(name),
         standing=standing,
         clusters=clusters,
-        gone=[_role(each, name) for each in gone],
-        clusters_after=[key.name for key in engine.fleet.keys],
+        deleted=[_role(each, name) for each in deleted],
+        clusters_after=engine.clusters,
         deleted_inside=list(engine.inside.deleted),
         buckets_after=_buckets(engine),
         rewritten={
@@ -129,14 +128,8 @@ def _by_role(resources: dict[str, dict[str, Any]], stack: str) -> dict[str, dict
 
 
 def _buckets(engine: Engine) -> list[str]:
-    answer = requests.get(
-        f"{engine.url}/storage/v1/b",
-        params={"project": "a-project"},
-        headers={"Authorization": "Bearer none"},
-        timeout=10,
-    )
-    answer.raise_for_status()
-    return [bucket["name"] for bucket in answer.json().get("items", [])]
+    answer = engine.google.ok("GET", "storage/v1/b", project="a-project")
+    return [bucket["name"] for bucket in answer.get("items", [])]
 
 
 def test_creates_these_resources_and_no_others(lived: Lived) -> None:
@@ -145,7 +138,7 @@ def test_creates_these_resources_and_no_others(lived: Lived) -> None:
     assert lived.clusters == [f"pull-study-{lived.name}"]
 
 
-def test_each_comes_after_what_it_needs(lived: Lived) -> None:
+def test_each_is_created_after_what_it_needs(lived: Lived) -> None:
     expected = NEEDS | (STREAMING_NEEDS if lived.streams else {})
     found = {
         name: {_role(urn.rpartition("::")[2], lived.name) for urn in each.get("dependencies", [])}
@@ -164,7 +157,7 @@ def test_has_the_nodes_that_its_file_says(lived: Lived) -> None:
     assert lived.standing["monitoring"]["outputs"]["nodeCount"] == 1
 
 
-def test_what_is_in_the_cluster_goes_with_it_unasked(lived: Lived) -> None:
+def test_what_is_in_the_cluster_is_deleted_with_it(lived: Lived) -> None:
     cluster = lived.standing["cluster"]["urn"]
     inside = {n for n, each in lived.standing.items() if each["type"].startswith("kubernetes:")}
     assert {n for n, each in lived.standing.items() if each.get("deletedWith") == cluster} == inside
@@ -173,7 +166,7 @@ def test_what_is_in_the_cluster_goes_with_it_unasked(lived: Lived) -> None:
 
 
 def test_destroy_leaves_the_archive_and_what_fills_it(lived: Lived) -> None:
-    assert set(lived.gone) == set(lived.standing)
+    assert set(lived.deleted) == set(lived.standing)
     assert lived.clusters_after == []
     retained = {name for name, each in lived.standing.items() if each.get("retainOnDelete")}
     assert retained == {ARCHIVE, "sink", "writer"}
@@ -190,10 +183,8 @@ def test_destroy_leaves_the_archive_and_what_fills_it(lived: Lived) -> None:
         ("deadline", "expiry-deletes-clusters"),
     ],
 )
-def test_destroy_goes_in_an_order_in_which_nothing_is_orphaned(
-    lived: Lived, first: str, then: str
-) -> None:
-    assert lived.gone.index(first) < lived.gone.index(then)
+def test_destroy_orphans_nothing(lived: Lived, first: str, then: str) -> None:
+    assert lived.deleted.index(first) < lived.deleted.index(then)
 
 
 def test_no_command_rewrote_a_committed_file(lived: Lived) -> None:

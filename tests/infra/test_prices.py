@@ -28,7 +28,7 @@ def test_every_price_has_a_source_with_a_date(name: str, figure: dict[str, objec
     assert isinstance(figure["usd"], float), name
     assert source["what"]
     assert re.fullmatch(r"20\d\d-\d\d", source["date"])
-    # What nobody has looked up says so.
+    # A price that was not looked up is marked as such.
     assert source["checked"] is ("from memory" not in source["what"])
 
 

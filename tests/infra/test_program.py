@@ -24,7 +24,7 @@ class TestExports:
     def test_are_exactly_the_stack_outputs(self, each: Declared) -> None:
         assert set(each.exports) == set(StackOutputs.model_fields)
 
-    def test_say_what_the_cluster_is(self, declared: Declared) -> None:
+    def test_describe_the_cluster(self, declared: Declared) -> None:
         outputs = StackOutputs.model_validate(declared.exports)
         assert outputs.project == PROJECT
         assert outputs.cluster_name == declared.only(CLUSTER).inputs["name"] == "pull-study-size-4"
@@ -50,7 +50,7 @@ class TestProviders:
     def test_project_is_never_ambient(self, declared: Declared) -> None:
         assert declared.only("pulumi:providers:gcp").inputs["project"] == PROJECT
 
-    def test_kubernetes_enters_by_the_stacks_own_kubeconfig(self, declared: Declared) -> None:
+    def test_kubernetes_uses_the_stacks_own_kubeconfig(self, declared: Declared) -> None:
         provider = declared.only("pulumi:providers:kubernetes")
         assert provider.inputs["kubeconfig"] == declared.exports["kubeconfig"]
 
@@ -64,15 +64,15 @@ class TestSecrets:
             assert word not in everything.lower()
         assert "'token'" not in everything
 
-    def test_no_service_account_key_is_made(self, each: Declared) -> None:
+    def test_no_service_account_key_is_created(self, each: Declared) -> None:
         assert not [found for found in each.resources if "serviceaccount/key" in found.type.lower()]
 
 
 class TestDestroy:
-    def test_google_lets_the_cluster_go(self, each: Declared) -> None:
+    def test_the_cluster_is_not_protected(self, each: Declared) -> None:
         assert each.only(CLUSTER).inputs["deletionProtection"] is False
 
-    def test_every_object_in_the_cluster_goes_with_it(self, each: Declared) -> None:
+    def test_every_object_in_the_cluster_is_deleted_with_it(self, each: Declared) -> None:
         cluster = each.only(CLUSTER).urn
         inside = [found for found in each.custom if found.type.startswith("kubernetes:")]
         assert len(inside) == 6
@@ -86,7 +86,7 @@ class TestDestroy:
             "gcp:storage/bucketIAMMember:BucketIAMMember",
         ]
 
-    def test_nodes_go_before_their_rights(self, declared: Declared) -> None:
+    def test_nodes_are_deleted_before_their_rights(self, declared: Declared) -> None:
         rights = {found.urn for found in declared.of_type("IAMMember") if "nodes" in found.name}
         assert len(rights) == 2
         for resource in (*declared.of_type(POOL), declared.only(CLUSTER)):
@@ -138,12 +138,12 @@ class TestMeasuredNodes:
         assert "ephemeralStorageLocalSsdConfig" not in node
         assert "gcfsConfig" not in node
 
-    def test_take_no_pods_but_the_studys(self, declared: Declared) -> None:
+    def test_accept_only_the_studys_pods(self, declared: Declared) -> None:
         node = declared.only(POOL, "measured").inputs["nodeConfig"]
         assert node["labels"] == {MEASURED_LABEL: "true"}
         assert node["taints"] == [{"key": MEASURED_LABEL, "value": "true", "effect": "NO_SCHEDULE"}]
 
-    def test_are_not_upgraded_in_mid_study(self, declared: Declared) -> None:
+    def test_are_not_upgraded_during_a_study(self, declared: Declared) -> None:
         pool = declared.only(POOL, "measured").inputs
         (policy,) = pool["maintenancePolicies"]
         assert policy == {"exclusionUntilEndOfSupports": [{"enabled": True}]}
@@ -260,7 +260,7 @@ class TestControlPlane:
 
 
 class TestDeadMan:
-    def test_is_there_before_the_cluster(self, each: Declared) -> None:
+    def test_is_created_before_the_cluster(self, each: Declared) -> None:
         assert each.only(JOB).urn in each.only(CLUSTER).request.dependencies
 
     def test_requests_the_deletion_of_this_cluster(self, declared: Declared) -> None:

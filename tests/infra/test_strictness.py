@@ -16,7 +16,7 @@ from tests.infra.stack_files import values_of
 KUBECONFIG = "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"
 FREE = ("labels", "resourceLabels", "metadata", "annotations", "data", "matchLabels", "requests")
 FREE_KEYS = (*FREE, "limits", "nodeSelector")
-"""Mappings with the user's own keys, of which none is wrong."""
+"""Mappings whose keys are free."""
 SETTINGS: dict[str, object] = {
     "imageStreaming": True,
     "localSsdCount": 1,

@@ -94,7 +94,7 @@ class KubernetesSession:
         if not failures and not new.get("metadata", {}).get("name"):
             path = "metadata.name"
             reason = (
-                f"{subject} needs the property {path}: the fake kubernetes provider makes none."
+                f"{subject} needs the property {path}: the fake kubernetes provider generates none."
             )
             failures = [Failure(path, reason)]
         return Checked(new, failures)

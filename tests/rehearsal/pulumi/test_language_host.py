@@ -13,7 +13,7 @@ import pytest
 from rehearsal.machine.programs import write_pulumi
 from tools.programs import locate
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("language_host")]
+pytestmark = pytest.mark.live
 
 
 class Cli:

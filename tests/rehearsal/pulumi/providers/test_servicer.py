@@ -57,7 +57,7 @@ class EchoSession:
         return "id-1", {**self.config, "timeout": resource.timeout_s}
 
     def read(self, resource: Resource, resource_id: str, inputs: Props) -> Found | None:
-        return None if resource_id == "gone" else Found(resource_id, inputs, {"found": True})
+        return None if resource_id == "missing" else Found(resource_id, inputs, {"found": True})
 
     def update(
         self, resource: Resource, resource_id: str, state: Props, old: Props, new: Props
@@ -207,8 +207,8 @@ def test_a_broken_resource_arrives_with_its_id(stub: Stub) -> None:
 
 
 def test_read_answers_empty_for_what_does_not_exist(stub: Stub) -> None:
-    gone = stub.Read(provider_pb2.ReadRequest(id="gone"))
-    assert (gone.id, len(gone.properties.fields)) == ("", 0)
+    missing = stub.Read(provider_pb2.ReadRequest(id="missing"))
+    assert (missing.id, len(missing.properties.fields)) == ("", 0)
     there = stub.Read(provider_pb2.ReadRequest(id="x", inputs=to_struct({"a": 1})))
     assert (there.id, from_struct(there.inputs)) == ("x", {"a": 1})
 
