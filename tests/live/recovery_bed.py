@@ -38,7 +38,7 @@ from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
 from tools.programs import locate
 
 STACK = "size-4"
-LONGEST_S = 120.0
+LONGEST_S = 300.0
 
 UP = """
 import sys

@@ -21,7 +21,7 @@ from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES, until
 from tests.live.recovery_bed import Bed, recovery_bed
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 full = pytest.mark.full
 
 PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
@@ -51,7 +51,7 @@ def command(*arguments: str) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr

@@ -19,7 +19,7 @@ from rehearsal.machine.home import RehearsalError, end, is_locked, read_json
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from tests.live.harness import Place, until
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 full = pytest.mark.full
 
 IMAGE = "ghcr.io/owner/container-chonks:2-layers-size-2000000-bytes"

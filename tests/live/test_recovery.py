@@ -19,7 +19,7 @@ from experiment.provision.stack_cluster import Presence
 from tests.live.harness import await_exit, children, kill
 from tests.live.recovery_bed import LONGEST_S, Bed, recovery_bed
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)

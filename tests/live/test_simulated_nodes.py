@@ -26,7 +26,7 @@ from schema.names import MEASURED_LABEL
 from tests.live.harness import until
 from tests.rehearsal.local_google import Loopback
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
 KEY = ClusterKey("p", "us-central1-a", "live")
 TAINTS = ((MEASURED_LABEL, "true", "NoSchedule"),)
