@@ -47,7 +47,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(each, marks=() if any(part in each for part in IN_CI) else pytest.mark.full, id=each)
+        pytest.param(
+            each, marks=() if any(part in each for part in IN_CI) else pytest.mark.full, id=each
+        )
         for each in commands()
     ],
 )
