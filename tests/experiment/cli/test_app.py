@@ -4,16 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
+from typer.testing import CliRunner
+
+from experiment.cli.app import app
+from schema.errors import ExitCode, UserError
 
 ROOT = Path(__file__).parents[3]
 SMOKE = str(ROOT / "studies" / "smoke.yaml")
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiment", "run", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 @pytest.mark.parametrize(
@@ -64,14 +62,29 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_bad_input_is_one_sentence_and_its_fix(
-    tmp_path: Path, arguments: tuple[str, ...], sentence: str, fix: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    sentence: str,
+    fix: str,
 ) -> None:
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert fix in done.stderr.partition("Fix:")[2]
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["run", *arguments])
+    assert isinstance(done.exception, UserError), done.output
+    assert done.exception.exit_code == ExitCode.USAGE
+    assert sentence in done.exception.problem
+    assert fix in done.exception.fix
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_printed_with_its_fix_and_exit_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiment", "run", "--stack", "size-5", "--study", SMOKE]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: There is no stack 'size-5'")
+    assert "\n  Fix: choose one of size-4" in done.stderr
 
 
 def test_help_names_every_exit_code(tmp_path: Path) -> None:
@@ -83,35 +96,32 @@ def test_help_names_every_exit_code(tmp_path: Path) -> None:
         assert code in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["run", "plan", "preflight", "ledger", "time", "collect", "preview", "destroy", "sweep"],
-)
-def test_every_command_has_help_without_loading_pulumi(tmp_path: Path, command: str) -> None:
-    watch = (
-        "import sys, runpy; sys.argv = ['experiment', sys.argv[1], '--help']\n"
-        "try: runpy.run_module('experiment', run_name='__main__')\n"
-        "except SystemExit: pass\n"
+def test_every_command_has_help_without_loading_pulumi(tmp_path: Path) -> None:
+    commands = list(get_group(app).commands)
+    script = (
+        "import sys, runpy\n"
+        "for command in sys.argv[1:]:\n"
+        "    sys.argv = ['experiment', command, '--help']\n"
+        "    try: runpy.run_module('experiment', run_name='__main__')\n"
+        "    except SystemExit: pass\n"
         "slow = {'pulumi', 'kubernetes', 'grpc', 'numpy', 'duckdb', 'requests'}\n"
         "print('HEAVY', sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", watch, command],
+        [sys.executable, "-c", script, *commands],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert "Usage:" in done.stdout
+    assert {"run", "plan", "preflight", "ledger", "list", "sweep"} < set(commands)
+    assert done.stdout.count("Usage:") == len(commands)
     assert "HEAVY []" in done.stdout
 
 
-def test_an_unreachable_registry_ends_a_real_run_without_importing_the_rehearsal(
-    tmp_path: Path,
-) -> None:
-    study = tmp_path / "study.yaml"
-    study.write_text("name: s\nimages: [{repository: '127.0.0.1:1/a', tags: [t]}]\n")
+def test_a_real_run_imports_nothing_of_the_rehearsal(tmp_path: Path) -> None:
+    """It ends where images are resolved, with everything imported that a run needs."""
     script = (
         "import sys, runpy; sys.argv = ['experiment', *sys.argv[1:]]\n"
         "try: runpy.run_module('experiment', run_name='__main__')\n"
@@ -120,17 +130,18 @@ def test_an_unreachable_registry_ends_a_real_run_without_importing_the_rehearsal
         "print('RUNNER', 'experiment.run_study' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, "run", "--stack", "size-4", "--study", str(study)],
+        [sys.executable, "-c", script, "run", "--stack", "size-4", "--study", SMOKE],
         cwd=tmp_path,
+        env={**os.environ, "PATH": "/nonexistent"},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
     assert "CODE 4\nREHEARSAL []\nRUNNER True\n" in done.stdout, done.stderr
-    assert "cannot be read from its registry" in done.stderr
+    assert "skopeo is not on PATH" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == [study]
+    assert list(tmp_path.iterdir()) == []
 
 
 COMPLETES = """\
