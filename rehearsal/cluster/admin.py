@@ -78,7 +78,9 @@ class ClusterAdmin:
     ) -> None:
         """Wait until all nodes are Ready and without a not-ready taint; `check` may raise."""
         deadline = time.monotonic() + timeout_s
-        while waiting := names - self._ready_nodes():
+        while waiting := names - {
+            _name(each) for each in self.nodes("") if _is_ready(each) and _is_untainted(each)
+        }:
             check()
             if time.monotonic() > deadline:
                 raise FleetError(
@@ -99,30 +101,21 @@ class ClusterAdmin:
         left = set(names)
         while left and time.monotonic() < deadline:
             check()
-            nodes = [
-                node
-                for node in self._call("GET", "/api/v1/nodes")["items"]
-                if node["metadata"]["name"] in left and _has_ready_condition(node)
-            ]
-            lifted = list(threads.map(self._lift, nodes))
-            left -= {
-                node["metadata"]["name"] for node, done in zip(nodes, lifted, strict=True) if done
-            }
+            ready = [each for each in self.nodes("") if _name(each) in left and _is_ready(each)]
+            lifted = threads.map(self._lift, ready)
+            left -= {_name(node) for node, done in zip(ready, lifted, strict=True) if done}
             time.sleep(0.1)
 
     def _lift(self, node: Object) -> bool:
-        taints = node["spec"].get("taints", [])
-        kept = [taint for taint in taints if taint["key"] not in _NOT_READY_TAINTS]
-        if len(kept) == len(taints):
+        kept = [taint for taint in _taints(node) if taint["key"] not in _NOT_READY_TAINTS]
+        if kept == _taints(node):
             return True
         version = {"resourceVersion": node["metadata"]["resourceVersion"]}
         body = {"metadata": version, "spec": {"taints": kept}}
-        path = f"/api/v1/nodes/{node['metadata']['name']}"
-        try:
-            self._call("PATCH", path, body, content=_MERGE)
-        except ConflictError:
-            return False
-        return True
+        with suppress(ConflictError):
+            self._call("PATCH", f"/api/v1/nodes/{_name(node)}", body, content=_MERGE)
+            return True
+        return False
 
     def label_node(self, name: str, labels: dict[str, str]) -> None:
         self._patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels}})
@@ -145,15 +138,12 @@ class ClusterAdmin:
 
         Ends early when the connection is lost or the resource version is too old.
         """
-        listed = self._call("GET", "/api/v1/pods", params={"labelSelector": _NO_JOB})
+        selector = {"labelSelector": _NO_JOB}
+        listed = self._call("GET", "/api/v1/pods", params=selector)
         pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
         yield list(pods.values())
-        since = {"labelSelector": _NO_JOB, "resourceVersion": listed["metadata"]["resourceVersion"]}
-        for change in self._watch("/api/v1/pods", since, seconds):
-            pod = change["object"]
-            if change["type"] == "ERROR":
-                return
-            if change["type"] == "DELETED":
+        for kind, pod in self._watch("/api/v1/pods", listed, seconds, selector):
+            if kind == "DELETED":
                 pods.pop(pod["metadata"]["uid"], None)
             else:
                 pods[pod["metadata"]["uid"]] = pod
@@ -167,11 +157,7 @@ class ClusterAdmin:
         listed = self._call("GET", path)
         for found in listed["items"]:
             yield "ADDED", found
-        version = listed["metadata"]["resourceVersion"]
-        for change in self._watch(path, {"resourceVersion": version}, seconds):
-            if change["type"] == "ERROR":
-                return
-            yield str(change["type"]), change["object"]
+        yield from self._watch(path, listed, seconds, {})
 
     def nodes(self, selector: str) -> list[Object]:
         found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
@@ -184,10 +170,9 @@ class ClusterAdmin:
     def virtual_nodes(self) -> set[str]:
         """Return the names of the nodes that exist in the API only."""
         key, value = VIRTUAL_NODE
-        nodes = self._call("GET", "/api/v1/nodes")["items"]
         return {
-            str(node["metadata"]["name"])
-            for node in nodes
+            _name(node)
+            for node in self.nodes("")
             if node["metadata"].get("annotations", {}).get(key) == value
         }
 
@@ -217,21 +202,26 @@ class ClusterAdmin:
         with suppress(NotThereError):
             self._patch(f"{_path_of(pod)}/status", {"status": status})
 
-    def _ready_nodes(self) -> set[str]:
-        nodes = self._call("GET", "/api/v1/nodes")["items"]
-        return {str(node["metadata"]["name"]) for node in nodes if _is_ready(node)}
-
-    def _watch(self, path: str, since: dict[str, str], seconds: int) -> Iterator[Object]:
-        params = {"watch": "true", "timeoutSeconds": str(seconds), **since}
+    def _watch(
+        self, path: str, listed: Object, seconds: int, selector: dict[str, str]
+    ) -> Iterator[tuple[str, Object]]:
+        version = listed["metadata"]["resourceVersion"]
+        params = {"watch": "true", "timeoutSeconds": str(seconds), "resourceVersion": version}
         with suppress(requests.RequestException):
             answer = self._session.get(
-                self._url + path, params=params, stream=True, timeout=seconds + _TIMEOUT_S
+                self._url + path,
+                params=params | selector,
+                stream=True,
+                timeout=seconds + _TIMEOUT_S,
             )
             with answer:
                 if not answer.ok:
                     raise ClusterError(f"The API server refused to watch {path}: {_short(answer)}.")
                 for line in answer.iter_lines():
-                    yield _parse_change(path, line)
+                    kind, found = _parse_change(path, line)
+                    if kind == "ERROR":
+                        return
+                    yield kind, found
 
     def _patch(self, path: str, body: Object) -> None:
         self._call("PATCH", path, body, content=STRATEGIC)
@@ -276,25 +266,30 @@ def _path_of(pod: Object) -> str:
     return pod_path(pod["metadata"]["namespace"], pod["metadata"]["name"])
 
 
-def _parse_change(path: str, line: bytes) -> Object:
+def _parse_change(path: str, line: bytes) -> tuple[str, Object]:
     try:
         change: Object = json.loads(line)
-    except ValueError as error:
+        return str(change["type"]), change["object"]
+    except (ValueError, KeyError) as error:
         raise ClusterError(f"The watch of {path} sent {line[:300]!r}.") from error
-    if "type" not in change:
-        raise ClusterError(f"The watch of {path} sent {line[:300]!r}.")
-    return change
 
 
 def _short(answer: requests.Response) -> str:
     return f"{answer.status_code} {answer.text[:300]}".strip()
 
 
-def _has_ready_condition(node: Object) -> bool:
+def _name(node: Object) -> str:
+    return str(node["metadata"]["name"])
+
+
+def _taints(node: Object) -> list[Object]:
+    return list(node["spec"].get("taints", ()))
+
+
+def _is_ready(node: Object) -> bool:
     conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
     return conditions.get("Ready") == "True"
 
 
-def _is_ready(node: Object) -> bool:
-    taints = {taint["key"] for taint in node["spec"].get("taints", ())}
-    return _has_ready_condition(node) and taints.isdisjoint(_NOT_READY_TAINTS)
+def _is_untainted(node: Object) -> bool:
+    return {taint["key"] for taint in _taints(node)}.isdisjoint(_NOT_READY_TAINTS)

@@ -329,5 +329,5 @@ def test_nodes_whose_kubelets_exited_are_removed_and_the_reason_is_reported(
     assert kubelets
     kubelets.process.kill()
     until(lambda: not local.get("/api/v1/nodes"))
-    (line,) = warnings(local.home.folder)
+    line, *_ = warnings(local.home.folder)  # a loaded machine may be late too
     assert line.startswith("the simulated kubelets' process exited: code -9")
