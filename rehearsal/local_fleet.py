@@ -68,7 +68,7 @@ class _Cluster:
         return self.plane.folder
 
     def expect_exit(self) -> None:
-        """Say that processes end on purpose from now on."""
+        """Mark exits of processes from now on as intended."""
         if self.kubelets:
             self.kubelets.ending.set()
 

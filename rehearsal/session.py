@@ -63,12 +63,12 @@ def session(
     """
     if scale is None:
         scale = DEFAULT_SCALE[nodes]
-    asked = parse_faults(faults)
-    texts = tuple(fault.text for fault in asked)
+    injected = parse_faults(faults)
+    texts = tuple(fault.text for fault in injected)
     home, wanted = default_home(), Options(scale, nodes, speed, rate_limits, texts)
     _refuse_nonsense(wanted)
     if nodes == "real":
-        refuse_simulated(asked)
+        refuse_simulated(injected)
     with _interrupted_by_sigterm():
         server, process = _running(home, wanted), None
         if obstacle := requirements.too_many(nodes, node_count):

@@ -225,7 +225,7 @@ class Kubelet:
     async def _try(
         self, pull: Pull, attempt: int, requested: float, *, disguised: bool
     ) -> tuple[StoredImage, float, pull_model.PullTime]:
-        """One try of a pull: the image, when its turn came, and what it took from there."""
+        """Try a pull once; return the image, when it started after waiting, and its durations."""
         async with self._slot:
             start = max(requested, heapq.heappop(self._slots))
             end = start

@@ -30,7 +30,7 @@ from rehearsal.simulated_nodes.pull_model import load_parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry
 
 _INTERVAL_S = 1.0
-"""How often the report is written, and faults are asked which nodes are silent."""
+"""How often the report is written, and faults are checked for silent nodes."""
 _SENT_SHARE = 0.01
 """Of the bytes received, what requests and acknowledgements of them take."""
 
