@@ -4,12 +4,13 @@ It writes and reads records and decides nothing about them. A line that a killed
 written is the last of its file and is ignored when read; the next append starts a new line.
 """
 
+import fcntl
 import json
 import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +126,36 @@ class RunFolder:
             if (path / "run.json").is_file():
                 return cls(path)
         raise PlanError(f"There is no run {run!r} in {root}.", f"ls {root} lists the runs")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from working on this run; the lock ends with the process.
+
+        Raises:
+            PlanError: another process works on it.
+            FolderError: the lock cannot be written.
+        """
+        with self._writing(".lock"):
+            file = (self.path / ".lock").open("a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise PlanError(
+                    f"The run {self.path.name} is in use by {file.read() or 'another process'}.",
+                    "wait until it ends, or interrupt it",
+                ) from error
+            with suppress(OSError):
+                file.truncate(0)
+                file.write(f"process {os.getpid()}")
+                file.flush()
+            yield
+
+    def free_bytes(self) -> int:
+        """Return the free space of the folder's disk."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
 
     @property
     def pulumi_dir(self) -> Path:

@@ -157,9 +157,15 @@ def collect_again(run: str, *, from_archive: bool) -> int:
         from_archive: read the archive bucket instead of Cloud Logging.
 
     Raises:
-        UserError: there is no such run, or Google refused.
+        UserError: there is no such run, another process works on it, or Google refused.
     """
     folder = RunFolder.open(RUNS, run)
+    with folder.lock():
+        _collect_again(folder, from_archive=from_archive)
+    return show_ledger(run)
+
+
+def _collect_again(folder: RunFolder, *, from_archive: bool) -> None:
     record = folder.read_run()
     if from_archive:
         new = collect_archive(folder, record)
@@ -173,7 +179,6 @@ def collect_again(run: str, *, from_archive: bool) -> int:
             f"{new} new events; Cloud Logging "
             + ("has every event of the watch." if complete else "still lacks some.")
         )
-    return show_ledger(run)
 
 
 def _show_collected(found: int, expected: int) -> None:

@@ -55,8 +55,13 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     """Measure what has no valid cell yet, and show the result; return the exit code.
 
     Raises:
-        UserError: the first problem of the run, after teardown and report.
+        UserError: another process works on the run; or its first problem, after the report.
     """
+    with planned.folder.lock():
+        return _carry_out(planned, options, view)
+
+
+def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     folder, record, cluster = planned.folder, planned.record, planned.cluster
     progress = Progress(view, folder.log)
     cluster.say = progress.now

@@ -4,21 +4,22 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 
 from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.cluster_watch import ClusterWatch
 from experiment.measure.gated_jobs import GatedJobs
+from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
 from experiment.measure.run_trials import Measurement
+from experiment.measure.trial import TrialRunner
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
-from experiment.waiting import Clock, wait_until
+from experiment.waiting import Clock, now, wait_until
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 from schema.run_records import RunRecord
 from schema.stack_outputs import StackOutputs
@@ -58,6 +59,7 @@ def connect(
         MeasureError: the API server or Cloud Logging fails, or events do not arrive.
         PreflightError: there are no Google credentials.
     """
+    since = now()
     with ExitStack() as opened:
         kube = opened.enter_context(closing(Kube(record.existing or outputs.kubeconfig)))
         with steps.step("nodes ready"):
@@ -77,35 +79,38 @@ def connect(
         digests = {trial.image.digest for trial in record.trials}
         pods, nodes = PodStates(), NodeStates(ready, digests, attempt, folder.add)
         with steps.step("watches"):
-            watch = opened.enter_context(
-                closing(
-                    ClusterWatch(
-                        kube,
-                        folder,
-                        selector=_MEASURED,
-                        exporter_namespace=outputs.exporter_namespace,
-                        pods=pods,
-                        nodes=nodes,
-                    )
-                )
+            watch = ClusterWatch(
+                kube,
+                folder,
+                selector=_MEASURED,
+                exporter_namespace=outputs.exporter_namespace,
+                pods=pods,
+                nodes=nodes,
             )
+            opened.callback(watch.close)
             watch.await_lists()
         jobs = opened.enter_context(closing(GatedJobs(kube, pods, names, nodes.lost)))
-        stats = opened.enter_context(closing(NodeStats(kube, names, attempt, folder.add)))
+        run_id, remover = record.run_id, record.remover
         return Measurement(
-            folder,
-            record,
-            attempt=attempt,
+            folder=folder,
+            record=record,
             progress=progress,
             steps=steps,
-            fresh=fresh,
-            kube=kube,
-            cluster_uid=kube.cluster_uid(),
+            since=since,
             versions=versions_of(kube, ready),
+            kube=kube,
             reader=reader,
             watch=watch,
-            jobs=jobs,
-            stats=stats,
+            stats=opened.enter_context(closing(NodeStats(kube, names, attempt, folder.add))),
+            runner=TrialRunner(
+                jobs,
+                run_id=run_id,
+                attempt=attempt,
+                command=record.study.command,
+                cluster=kube.cluster_uid(),
+                fresh=fresh,
+            ),
+            remover=Remover(jobs, remover, run_id=run_id, attempt=attempt) if remover else None,
             connections=opened.pop_all(),
         )
 
@@ -162,7 +167,7 @@ def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutpu
         MeasureError: it does not arrive.
     """
     name = f"canary-{uuid.uuid4().hex[:12]}"
-    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = now().isoformat(timespec="seconds").replace("+00:00", "Z")
     kube.create_event(canary_event(run_id, name, at))
     if not reader.await_event(name, _CANARY_S):
         raise MeasureError(

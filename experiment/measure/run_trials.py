@@ -6,12 +6,14 @@ experiment.run_study decides what follows a failure.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from experiment.collect.cloud_logging import Collection, LogReader
+from experiment.errors import FolderError
 from experiment.kube import Kube
 from experiment.measure.cluster_watch import ClusterWatch
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.image_removal import Remover
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.pods import PodState, display_status
@@ -22,77 +24,41 @@ from experiment.waiting import now, wait_until
 from schema.run_records import PlannedImage, PlannedTrial, RunRecord
 
 _COMPLETE_S = 10
+_LEAST_FREE_BYTES = 10_000_000
+_LOW_FREE_BYTES = 40_000_000
 _NOT_ITS_TURN = "the run ended before its turn"
 
 
+@dataclass
 class Measurement:
-    """One attempt at a run's trials; `experiment.measure.prepare.connect` makes it.
+    """One attempt at a run's trials; `experiment.measure.prepare.connect` makes it."""
 
-    Args:
-        folder: of the run.
-        record: of the run.
-        attempt: which one this is.
-        progress: shows it to the user.
-        steps: times what is waited for.
-        fresh: no image can be on the nodes but those that they came with; else each image of the
-            run is removed from every node, and its absence proved, before its turn.
-        kube: the cluster.
-        cluster_uid: identifies it.
-        versions: what runs there.
-        reader: of Cloud Logging; None where there is none.
-        watch: of the cluster.
-        jobs: on the measured nodes.
-        stats: of the measured nodes.
-        connections: closes all of these.
-    """
+    folder: RunFolder
+    record: RunRecord
+    progress: Progress
+    steps: Steps
+    """Time what is waited for."""
+    since: datetime
+    """When connecting started."""
+    versions: dict[str, str]
+    """What runs on the cluster."""
+    kube: Kube
+    reader: LogReader | None
+    """None where there is no Cloud Logging."""
+    watch: ClusterWatch
+    stats: NodeStats
+    runner: TrialRunner
+    remover: Remover | None
+    """Known if an image can be on the nodes at its turn."""
+    connections: ExitStack
+    """Closes all of these."""
+    _present: dict[str, PlannedImage] = field(default_factory=dict)
+    _warned: bool = False
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        record: RunRecord,
-        *,
-        attempt: int,
-        progress: Progress,
-        steps: Steps,
-        fresh: bool,
-        kube: Kube,
-        cluster_uid: str,
-        versions: dict[str, str],
-        reader: LogReader | None,
-        watch: ClusterWatch,
-        jobs: GatedJobs,
-        stats: NodeStats,
-        connections: ExitStack,
-    ) -> None:
-        self._folder = folder
-        self._progress = progress
-        self._steps = steps
-        self._fresh = fresh
-        self._since = now()
-        self._kube = kube
-        self._reader = reader
-        self._watch = watch
-        self._stats = stats
-        self._connections = connections
-        self._staging = record.staging
-        self.nodes = jobs.nodes
+    @property
+    def nodes(self) -> tuple[str, ...]:
         """Names of the measured nodes, in the order of their pods' indexes."""
-        self.versions = versions
-        """What runs on the cluster."""
-        self._runner = TrialRunner(
-            jobs,
-            run_id=record.run_id,
-            attempt=attempt,
-            command=record.study.command,
-            cluster=cluster_uid,
-            fresh=fresh,
-        )
-        self._remover = (
-            Remover(jobs, record.remover, run_id=record.run_id, attempt=attempt)
-            if record.remover
-            else None
-        )
-        self._present: dict[str, PlannedImage] = {}
+        return self.runner.nodes
 
     def measure(
         self, waiting: Sequence[PlannedTrial], may_begin: Callable[[PlannedTrial], None]
@@ -106,46 +72,47 @@ class Measurement:
         Raises:
             UserError: of `may_begin`, or the API server fails.
         """
-        with self._steps.step("node statistics"):
-            self._stats.before_first(waiting[0].trial)
+        with self.steps.step("node statistics"):
+            self.stats.before_first(waiting[0].trial)
         trials = [Trial(planned) for planned in waiting]
         ended: list[Trial] = []
         fetch_stats: Callable[[], None] | None = None
         for number, trial in enumerate(trials, start=1):
             following = trials[number] if number < len(trials) else None
             try:
+                self._check_disk()
                 may_begin(trial.planned)
                 self._make_cold(trial)
-                self._runner.stage(trial)
+                self.runner.stage(trial)
                 self._present[trial.planned.image.digest] = trial.planned.image
-                self._runner.release(trial)
+                self.runner.release(trial)
                 if fetch_stats:  # of the trial before; not until this one's pods are bound
                     fetch_stats()
-                if self._staging and following:
-                    self._runner.stage(following)
+                if self.record.staging and following:
+                    self.runner.stage(following)
                 ended = self._delete_complete(ended)
-                self._runner.finish(trial, partial(self._show, number, len(trials), trial.planned))
+                self.runner.finish(trial, partial(self._show, number, len(trials), trial.planned))
             except BaseException as error:
                 interrupted = isinstance(error, KeyboardInterrupt)
                 why = "interrupted" if interrupted else str(error).split("\n")[0]
-                self._folder.add(self._runner.record(trial, why))
+                self.folder.add(self.runner.record(trial, why))
                 for left in waiting[number:]:
-                    self._folder.add(self._runner.record(Trial(left), _NOT_ITS_TURN))
+                    self.folder.add(self.runner.record(Trial(left), _NOT_ITS_TURN))
                 raise
-            self._folder.add(self._runner.record(trial))
+            self.folder.add(self.runner.record(trial))
             fetch_stats = partial(
-                self._stats.after,
+                self.stats.after,
                 trial.planned.trial,
                 following.planned.trial if following else None,
                 now(),
             )
-            if not self._runner.delete_if_busy(trial, self._progress.say):
+            if not self.runner.delete_if_busy(trial, self.progress.say):
                 ended.append(trial)
         if fetch_stats:
             fetch_stats()
-        with self._steps.step("Jobs complete"):  # their controller has not said so yet
+        with self.steps.step("Jobs complete"):  # their controller has not said so yet
             jobs = {trial.job for trial in ended}
-            wait_until(lambda: jobs <= self._watch.ended_jobs, _COMPLETE_S, 0.1)
+            wait_until(lambda: jobs <= self.watch.ended_jobs, _COMPLETE_S, 0.1)
 
     def collect(self, timeout_s: float) -> bool:
         """Read Cloud Logging until it holds what the watch saw, or the time is over.
@@ -153,30 +120,43 @@ class Measurement:
         Returns:
             Whether it holds all; True where there is no Cloud Logging.
         """
-        with self._steps.step("node statistics"):
-            self._stats.close()
-        if self._reader is None:
+        with self.steps.step("node statistics"):
+            self.stats.close()
+        if self.reader is None:
             return True
-        with self._steps.step("late entries"):
-            collection = Collection(self._folder, self._reader, self._since)
-            return collection.run(timeout_s, self._progress.collected)
+        with self.steps.step("late entries"):
+            collection = Collection(self.folder, self.reader, self.since)
+            return collection.run(timeout_s, self.progress.collected)
 
     def close(self) -> None:
         """Close the watch and all connections."""
-        self._connections.close()
-        if repeated := self._kube.repeated:
+        self.connections.close()
+        if repeated := self.kube.repeated:
             counts = ", ".join(f"{status}: {count}" for status, count in sorted(repeated.items()))
-            self._folder.log(f"{repeated.total()} requests to the API server retried ({counts})")
+            self.folder.log(f"{repeated.total()} requests to the API server retried ({counts})")
+
+    def _check_disk(self) -> None:
+        """Warn when the disk of the run's folder is nearly full, and end before it is."""
+        free = self.folder.free_bytes()
+        if free < _LEAST_FREE_BYTES:
+            raise FolderError(
+                f"Only {free / 1e6:.0f} MB are free on the disk of {self.folder.path}, too little "
+                "for the next trial's records.",
+                f"free space, then: python -m experiment run --resume {self.folder.path.name}",
+            )
+        if free < _LOW_FREE_BYTES and not self._warned:
+            self.progress.say(f"Warning: only {free / 1e6:.0f} MB are free in {self.folder.path}.")
+            self._warned = True
 
     def _make_cold(self, trial: Trial) -> None:
         """Remove a trial's image from every node, unless it cannot be there."""
         image = trial.planned.image
-        if self._fresh and image.digest not in self._present:
+        if self.runner.fresh and image.digest not in self._present:
             return
-        assert self._remover is not None  # noqa: S101 (preflight resolved its image)
+        assert self.remover is not None  # noqa: S101 (preflight resolved its image)
         trial.removal_begun_at = now()
         others = [other for digest, other in self._present.items() if digest != image.digest]
-        self._folder.add(*self._remover.remove(trial.planned, others, self._show_removal))
+        self.folder.add(*self.remover.remove(trial.planned, others, self._show_removal))
         self._present.pop(image.digest, None)
         trial.removal_ended_at = now()
 
@@ -185,17 +165,17 @@ class Measurement:
 
         A Job deleted sooner is never reported as complete, so its time would be unknown.
         """
-        complete = frozenset(self._watch.ended_jobs)
+        complete = frozenset(self.watch.ended_jobs)
         for trial in ended:
             if trial.job in complete:
-                self._runner.delete(trial)
+                self.runner.delete(trial)
         return [trial for trial in ended if trial.job not in complete]
 
     def _show(
         self, number: int, total: int, planned: PlannedTrial, pods: Sequence[PodState]
     ) -> None:
-        self._progress.trial(number, total, planned, [display_status(pod) for pod in pods])
+        self.progress.trial(number, total, planned, [display_status(pod) for pod in pods])
 
     def _show_removal(self, pods: Sequence[PodState]) -> None:
         over = sum(pod.over for pod in pods)
-        self._progress.now(f"image removed from {over} of {len(pods)} nodes")
+        self.progress.now(f"image removed from {over} of {len(pods)} nodes")

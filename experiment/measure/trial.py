@@ -68,7 +68,8 @@ class TrialRunner:
         self._attempt = attempt
         self._command = command
         self._cluster = cluster
-        self._fresh = fresh
+        self.fresh = fresh
+        self.nodes = jobs.nodes
 
     def stage(self, trial: Trial) -> None:
         """Create the trial's gated Job, unless that was done."""
@@ -78,7 +79,7 @@ class TrialRunner:
             trial.planned,
             run_id=self._run_id,
             attempt=self._attempt,
-            nodes=len(self._jobs.nodes),
+            nodes=len(self.nodes),
             command=self._command,
             deadline_s=deadline_s(trial.planned.image),
         )
@@ -119,7 +120,7 @@ class TrialRunner:
         created = [pod.created_seen for pod in pods if pod.created_seen]
         bound = [pod.bound_seen for pod in pods if pod.bound_seen]
         over = [pod.over_seen for pod in pods if pod.over_seen]
-        every = len(self._jobs.nodes)
+        every = len(self.nodes)
         return TrialRecord(
             trial=trial.planned.trial,
             repetition=trial.planned.repetition,
@@ -136,7 +137,7 @@ class TrialRunner:
             last_finished_at=max(over) if len(over) == every else None,
             error=error or trial.error,
             cluster=self._cluster,
-            fresh=self._fresh,
+            fresh=self.fresh,
             removal_begun_at=trial.removal_begun_at,
             removal_ended_at=trial.removal_ended_at,
         )
@@ -149,7 +150,7 @@ class TrialRunner:
         """Delete the Job and wait for that, if a pod of it may still pull; return whether."""
         lost = self._jobs.lost()
         busy = any(
-            pod.phase not in ("Succeeded", "Failed") and self._jobs.nodes[pod.index] not in lost
+            pod.phase not in ("Succeeded", "Failed") and self.nodes[pod.index] not in lost
             for pod in self._jobs.pods(trial.job)
         )
         if busy:
@@ -162,7 +163,7 @@ class TrialRunner:
         return busy
 
     def _with_loss(self, pod: PodState) -> PodState:
-        why = self._jobs.lost().get(self._jobs.nodes[pod.index])
+        why = self._jobs.lost().get(self.nodes[pod.index])
         if why is None or pod.over:
             return pod
         return replace(pod, failure=f"NodeLost: {why}", over_seen=now())
@@ -170,7 +171,7 @@ class TrialRunner:
     def _error(self, bound: list[PodState] | None, *, over: bool) -> str | None:
         if bound is None:
             return "not every pod was bound to its node in time after its release"
-        wrong = [pod for pod in bound if pod.node and pod.node != self._jobs.nodes[pod.index]]
+        wrong = [pod for pod in bound if pod.node and pod.node != self.nodes[pod.index]]
         if wrong:
             return f"pod {wrong[0].name} ran on {wrong[0].node} and not on its own node"
         if not over:

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from experiment.terminal.grid import columns, legend, row
 from experiment.terminal.progress import State, View
+from experiment.waiting import now
 
 _PLAIN_WIDTH = 120
 _PLAIN_EVERY_S = 5.0
@@ -205,6 +205,6 @@ class JsonView:
 
     @staticmethod
     def _write(kind: str, **fields: Any) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = now().isoformat(timespec="milliseconds")
         sys.stdout.write(json.dumps({"at": at, "kind": kind, **fields}) + "\n")
         sys.stdout.flush()

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +50,30 @@ def test_only_the_last_attempt_of_a_trial_counts(tmp_path: Path) -> None:
     folder.add(cell(1), cell(1, attempt=2), cell(1, attempt=2, status=Status.CACHED, reason="x"))
     assert folder.last_trials() == [second]
     assert [(each.attempt, each.status) for each in folder.last_cells()] == [(2, Status.CACHED)]
+
+
+LOCKING = """
+import sys, time
+from pathlib import Path
+from experiment.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).lock():
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_is_locked_until_its_process_ends_even_by_kill_9(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-1")
+    command = [sys.executable, "-c", LOCKING, str(folder.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(PlanError, match=f"in use by process {other.pid}"), folder.lock():
+            pass
+        other.kill()
+        other.wait()
+    with folder.lock():
+        pass
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:

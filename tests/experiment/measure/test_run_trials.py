@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiment.errors import BudgetError, MeasureError, ProvisionError
+from experiment.errors import BudgetError, FolderError, MeasureError, ProvisionError
 from experiment.kube import Refused
 from experiment.measure import prepare
 from experiment.measure.prepare import connect
@@ -142,6 +142,18 @@ def test_every_trial_has_a_record_however_measuring_ends(
     assert folder.trials()[2].job == ""
 
 
+def test_a_disk_that_fills_up_is_warned_of_and_ends_measuring_in_order(
+    measurement: Connect, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([100e6, 30e6, 5e6])
+    monkeypatch.setattr(folder, "free_bytes", lambda: next(free))
+    third = A.model_copy(update={"trial": 3})
+    with pytest.raises(FolderError, match="Only 5 MB are free"):
+        measurement().measure([A, B, third], lambda _trial: None)
+    assert [bool(trial.error) for trial in folder.trials()] == [False, False, True]
+    assert "Warning: only 30 MB" in (folder.path / "run.log").read_text("utf-8")
+
+
 def test_an_image_that_may_be_on_the_nodes_is_removed_before_its_turn(
     measurement: Connect, folder: RunFolder, kube: FakeKube
 ) -> None:
@@ -181,7 +193,7 @@ def test_a_watch_that_breaks_ends_measuring(
         raise OSError("disk full")
 
     kube.hanging = {0}
-    monkeypatch.setattr(run._watch, "_folder", type("Full", (), {"add": fail, "log": fail})())
+    monkeypatch.setattr(run.watch, "_folder", type("Full", (), {"add": fail, "log": fail})())
     kube.emit("/api/v1/events", "ADDED", {"metadata": {"name": "e", "uid": "e"}})
     with pytest.raises(OSError, match="disk full"):
         run.measure([A], lambda _trial: None)
