@@ -8,12 +8,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rehearsal.google.environment import debug_providers
 from rehearsal.machine.home import RehearsalError
+from rehearsal.machine.processes import first_line
 from rehearsal.machine.programs import PROVIDERS, official_plugin
 from tools.programs import locate
 
@@ -48,18 +48,14 @@ def _served(names: list[str]) -> Iterator[dict[str, int]]:
     command = [sys.executable, "-m", "rehearsal.pulumi.providers"]
     if len(names) == 1:
         command += ["--only", names[0]]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    limit = threading.Timer(_START_S, process.kill)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     with process:
         try:
-            limit.start()
-            line = process.stdout.readline() if process.stdout else ""
-            limit.cancel()
+            line = first_line(process, _START_S)
             if not line:
                 raise RehearsalError(
                     "The fake Pulumi providers did not start; their error is above.", "make setup"
                 )
             yield {str(name): int(port) for name, port in json.loads(line).items()}
         finally:
-            limit.cancel()
             process.terminate()
