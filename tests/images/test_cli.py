@@ -114,7 +114,7 @@ def test_every_study_at_hand_can_be_built(path: Path) -> None:
         (["build", "--study", "no.yaml", "--size", "3"], "--size cannot be combined with --study"),
         (["build", "--study", "no.yaml"], "There is no study at no.yaml"),
         (["inspect", "{r}/none:x"], "answered 404"),
-        (["verify", "127.0.0.1:1/x:y"], "cannot be reached"),
+        (["verify", "127.0.0.1:1/x:y"], "127.0.0.1:1 cannot be reached: [Errno 111]"),
         (["nonsense"], "No such command"),
     ],
 )
@@ -132,7 +132,7 @@ def test_bad_input_prints_an_error_and_a_fix(
     assert "Traceback" not in err
 
 
-def test_inspect_tells_what_the_image_is(cli: Cli, registry: LocalRegistry) -> None:
+def test_inspect_shows_the_image(cli: Cli, registry: LocalRegistry) -> None:
     built = build_image(ImageTag(3, 3_000_000), registry.target("cli-inspect"))
     code, out, _ = cli("inspect", str(built.target))
     assert code == 0

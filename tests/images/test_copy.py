@@ -73,7 +73,7 @@ def test_a_base_that_is_not_there_is_named(registry: LocalRegistry) -> None:
         build_image(ImageTag(2, 5000), registry.target(), base=f"{registry.name}/no-such-base:x")
 
 
-def test_what_is_no_image_may_be_replaced_when_told(registry: LocalRegistry) -> None:
+def test_what_is_no_image_is_replaced_with_overwrite(registry: LocalRegistry) -> None:
     target = registry.target("artifact", tag="x")
     with Registry(registry.name) as client:
         blob = upload_bytes(client, "artifact", b"not an image config")

@@ -19,7 +19,7 @@ from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry
 
 ROOT = Path(__file__).parents[2]
-TAG = ImageTag(12, 240_000_000)
+TAG = ImageTag(12, 120_000_000)
 
 
 def start(target: Target) -> subprocess.Popen[bytes]:
@@ -77,7 +77,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.live
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_at_the_registry_is_told_and_leaves_no_tag(
+def test_a_full_disk_at_the_registry_leaves_no_tag(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("images.registry.upload.time.sleep", lambda _: None)

@@ -39,7 +39,7 @@ def test_every_variant_is_sound(registry: LocalRegistry, salt: str) -> None:
     assert sum(layer.content for layer in found.layers) == 600_000
 
 
-def test_progress_tells_the_compressed_bytes(registry: LocalRegistry) -> None:
+def test_progress_counts_the_compressed_bytes(registry: LocalRegistry) -> None:
     built = build_image(ImageTag(4, 100_000), registry.target("told"))
     told: list[int] = []
     with Registry(registry.name) as client:

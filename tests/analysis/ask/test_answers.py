@@ -33,7 +33,7 @@ def test_cluster_size(clusters: list[Cluster]) -> None:
     assert "4, 8 and 16 nodes" in answer.detail
 
 
-def test_one_layer_count_cannot_tell_layers_from_size(clusters: list[Cluster]) -> None:
+def test_one_layer_count_cannot_separate_layers_from_size(clusters: list[Cluster]) -> None:
     answer = asked(clusters, "layers matter")
     assert (answer.fact, answer.answered) == (NOT_TESTED, False)
     assert "All images have 9 layers. Each GB takes 6." in answer.detail
@@ -52,7 +52,7 @@ def test_what_is_not_pulling(clusters: list[Cluster]) -> None:
 
 
 @pytest.mark.parametrize("word", ["faster machine", "registry", "streaming"])
-def test_what_was_not_varied_cannot_be_told(clusters: list[Cluster], word: str) -> None:
+def test_what_was_not_varied_has_no_answer(clusters: list[Cluster], word: str) -> None:
     assert not asked(clusters, word).answered
 
 

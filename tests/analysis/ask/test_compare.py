@@ -156,7 +156,7 @@ def test_an_unknown_statistic_is_refused(sides: tuple[list[Cluster], list[Cluste
         compare(*sides, statistic="mode")
 
 
-def test_nothing_in_common_is_told(tmp_path: Path) -> None:
+def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a" / "8", study_events(8, IMAGES[:1]))
     write(tmp_path / "b" / "8", study_events(8, IMAGES[1:]))
     with pytest.raises(CompareError, match="no image in common with valid cells"):

@@ -60,7 +60,7 @@ def cluster(
     )
 
 
-def test_what_is_not_pulling_is_told_with_its_parts() -> None:
+def test_what_is_not_pulling_is_listed_by_part() -> None:
     answer = not_pulling([cluster(4)])
     assert answer.fact.startswith("32 % of the trials' time")  # 14 s of 44
     assert "for the median node, 32 % (32 … 32 %) on 4 nodes" in answer.fact

@@ -93,7 +93,7 @@ def test_coefficients_of_size_and_layers() -> None:
     assert line.explained > 0.99
 
 
-def test_properties_that_vary_together_cannot_be_told_apart() -> None:
+def test_features_that_vary_together_are_not_fitted() -> None:
     features = {"a": (1.0, 2.0), "b": (2.0, 4.0), "c": (3.0, 6.0), "d": (4.0, 8.0)}
     rows = [(f"n{i}", name, gb * 7) for i in range(5) for name, (gb, _) in features.items()]
     assert fit_line([to_pulls(5, rows)], features, ["GB", "layers"]) is None

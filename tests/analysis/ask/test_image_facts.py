@@ -54,6 +54,6 @@ def test_a_registry_is_asked_for_any_other_image(
     assert 1_000_000 < found.wire_bytes < 4_000_000
 
 
-def test_an_image_that_no_registry_knows_is_told(registry: LocalRegistry) -> None:
+def test_an_image_that_no_registry_has_is_an_error(registry: LocalRegistry) -> None:
     with pytest.raises(UnknownImageError, match=r"are unknown: .*404"):
         find_image(f"{registry.name}/none:x", [], None)

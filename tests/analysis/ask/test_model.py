@@ -121,7 +121,7 @@ def test_measured_and_simulated_pulls_are_never_fitted_together() -> None:
         fit([*CLUSTERS, cluster(64, IMAGES, provenance="simulated nodes")])
 
 
-def test_too_little_data_is_told_with_its_numbers() -> None:
+def test_too_little_data_is_an_error_with_its_numbers() -> None:
     with pytest.raises(ModelError, match="there are 16 pulls of 2"):
         fit([cluster(8, IMAGES[:2])])
     with pytest.raises(ModelError, match="no data"):

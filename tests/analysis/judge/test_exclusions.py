@@ -66,7 +66,7 @@ counts = st.integers(0, 3)
         earlier=st.booleans(),
     )
 )
-def test_valid_means_exactly_one_begun_and_ended_pull_and_nothing_else(evidence: Evidence) -> None:
+def test_valid_means_exactly_one_complete_pull_and_nothing_else(evidence: Evidence) -> None:
     status, reason = judge(evidence)
     sound = (
         evidence.pulled == 1

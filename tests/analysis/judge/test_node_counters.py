@@ -83,7 +83,7 @@ def test_figures_that_tell_of_more_or_less_than_the_pull_tell_nothing(
     assert (1, 1, "n") not in moved_bytes([BEFORE, AFTER], cells)
 
 
-def test_a_node_that_was_asked_once_tells_nothing() -> None:
+def test_a_single_reading_gives_nothing() -> None:
     assert moved_bytes([BEFORE], [cell(1, 10, 110)]) == {}
 
 

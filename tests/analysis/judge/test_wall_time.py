@@ -133,7 +133,7 @@ def test_every_second_of_a_run_has_its_part(record: RunRecord) -> None:
     assert time.explained == pytest.approx(1)
 
 
-def test_a_trial_is_told_by_its_last_node(record: RunRecord) -> None:
+def test_a_trial_is_timed_by_its_last_node(record: RunRecord) -> None:
     first, second = run_wall_time(record, PHASES, TRIALS, CELLS).trials
 
     assert (first.trial, first.node) == (1, "node-1")
@@ -213,7 +213,7 @@ def test_the_last_node_is_the_one_whose_end_the_runner_saw_last(record: RunRecor
     assert time.trials[1].parts["pull"] == pytest.approx(148 - 130)
 
 
-def test_a_cell_that_was_judged_anew_counts_as_its_last_line_says(record: RunRecord) -> None:
+def test_of_a_cell_that_was_judged_again_the_last_line_counts(record: RunRecord) -> None:
     late_events = CELLS[2]
     before = cell(2, status=Status.MISSING_EVENTS)
 

@@ -110,7 +110,7 @@ def test_seconds_on_a_node_that_runs_faster_stand_for_more(tmp_path: Path) -> No
     # 0.1 s after the second in which it lies.
     [(1.0, 1.0, 0.0), (20.0, 18.0, 17.0)],
 )
-def test_a_container_ends_within_the_second_that_the_kubelet_tells_and_after_its_start(
+def test_a_container_ends_within_the_kubelets_second_and_after_its_start(
     tmp_path: Path, speed: float, running_s: float, settling_s: float
 ) -> None:
     simulated = Rehearsal(nodes="simulated", scale=1, speed=speed)

@@ -118,7 +118,7 @@ def test_only_a_trials_last_attempt_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 3, 12])
-def test_a_line_that_is_no_record_is_told_and_the_others_count(tmp_path: Path, place: int) -> None:
+def test_a_damaged_record_is_reported_and_the_others_count(tmp_path: Path, place: int) -> None:
     """A killed runner leaves half a line, and its next attempt goes on below."""
     run = write_run_folder(tmp_path)
     ledger = run / "ledger.jsonl"

@@ -228,7 +228,7 @@ def test_very_many_bad_lines_are_counted_beyond_those_listed(tmp_path: Path) -> 
     assert len(notes.listed) == NOTES_PER_FILE
 
 
-def test_a_file_that_cannot_be_opened_is_told_by_name(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"none\.json cannot be read"):
         read(tmp_path / "none.json")
 

@@ -14,7 +14,7 @@ from analysis.show.labels import seconds, short_name, short_names, size
         ("latest", "latest"),
     ],
 )
-def test_a_tag_that_claims_layers_and_size_is_told_by_these(tag: str, short: str) -> None:
+def test_short_names_of_tags(tag: str, short: str) -> None:
     assert short_name(tag) == short
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.show.plot_files import PlotError, new_figure, save
-from analysis.show.plots import write_plots
+from analysis.ask.study_data import load_clusters
+from analysis.show.plot_files import PlotError, new_figure, save, style
+from analysis.show.plots import _machines, write_plots
 from analysis.tables import open_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
@@ -28,12 +29,12 @@ def plots_of(inputs: list[Path], out: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("plots")
-    return plots_of([write_study(root / "metadata")], root / "out")
+    return plots_of([write_study(root / "metadata", (4,))], root / "out")
 
 
 EXPECTED = (
     "pull-time-by-cluster", "pull-time-by-layers", "wall-time", "distribution-run1-4",
-    "distribution-run1-8", "node-map-run1-8", "timeline-run1-8",
+    "node-map-run1-4", "timeline-run1-4",
 )  # fmt: skip
 
 
@@ -50,31 +51,28 @@ def text_of(path: Path) -> str:
 def test_axes_have_units_and_figures_their_n(drawn: dict[str, Path]) -> None:
     text = text_of(drawn["pull-time-by-cluster.svg"])
     assert "pull time (s)" in text
-    assert "n = 36 cells with a successful pull: 36 valid, 0 excluded." in text
+    assert "n = 12 cells with a successful pull: 12 valid, 0 excluded." in text
     assert "1.18 GB" in text
     assert "19 GB" in text
     assert "image size (GB, unpacked)" in text_of(drawn["pull-time-by-layers.svg"])
 
 
-def test_no_mark_on_measured_data(drawn: dict[str, Path]) -> None:
-    assert not any("SIMULATED" in text_of(p) for n, p in drawn.items() if n.endswith(".svg"))
-
-
-def test_simulated_data_is_watermarked_on_every_plot(tmp_path: Path) -> None:
+def test_simulated_data_is_watermarked_and_drawn_apart(tmp_path: Path) -> None:
     run = write_run_folder(
-        tmp_path, rehearsal=Rehearsal(nodes="simulated", scale=0.01), spoilt=Status.FAILED
+        tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=0.01), spoilt=Status.FAILED
     )
-    drawn = plots_of([run], tmp_path / "out")
-    svgs = [path for name, path in drawn.items() if name.endswith(".svg")]
-    assert len(svgs) >= 6
-    for path in svgs:
-        assert "SIMULATED NODES" in text_of(path), path.name
-        assert "simulated-nodes" in path.name
+    one_pull = write_study(tmp_path / "m", (1,), IMAGES[:1])
+    svgs = {n: p for n, p in plots_of([run, one_pull], tmp_path / "out").items() if ".svg" in n}
+    simulated = {name for name in svgs if "simulated-nodes" in name}
+    assert len(simulated) >= 6
+    assert "pull-time-by-cluster.svg" in svgs
+    for name, path in svgs.items():
+        assert ("SIMULATED NODES" in text_of(path)) is (name in simulated), name
 
 
 def test_the_same_data_gives_the_same_bytes(drawn: dict[str, Path], tmp_path: Path) -> None:
-    again = plots_of([write_study(tmp_path / "metadata")], tmp_path / "out")
-    for name in ("pull-time-by-cluster.svg", "timeline-run1-8.svg", "wall-time.png"):
+    again = plots_of([write_study(tmp_path / "metadata", (4,))], tmp_path / "out")
+    for name in ("pull-time-by-cluster.svg", "timeline-run1-4.svg", "wall-time.png"):
         assert again[name].read_bytes() == drawn[name].read_bytes()
 
 
@@ -83,15 +81,9 @@ def test_machine_types_are_compared_where_there_are_two(tmp_path: Path) -> None:
         folder = tmp_path / "m" / "test" / machine
         folder.mkdir(parents=True)
         (folder / "events-size-8-1.json").write_text(lines(study_events(8)))
-    drawn = plots_of([tmp_path / "m"], tmp_path / "out")
-    assert "price of the nodes (USD)" in text_of(drawn["machines.svg"])
-
-
-def test_one_pull_on_one_node(tmp_path: Path) -> None:
-    folder = tmp_path / "m" / "run1" / "1"
-    folder.mkdir(parents=True)
-    (folder / "events-1.json").write_text(lines(study_events(1, IMAGES[:1])))
-    assert "pull-time-by-cluster.svg" in plots_of([tmp_path / "m"], tmp_path / "out")
+    with open_tables([tmp_path / "m"]) as tables, style():
+        svg, _ = _machines(load_clusters(tables), tmp_path / "out", "", "")
+    assert "price of the nodes (USD)" in text_of(svg)
 
 
 def test_no_pulls_give_no_plots(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.show.page import Page, Section, render
-from analysis.show.report import write_report
+from analysis.show.page import _inline, _pack, render
+from analysis.show.report import make_page, write_report
+from analysis.tables import open_tables
 from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import (
     GapRecord,
@@ -42,51 +43,64 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([run], root / "out")
 
 
-def test_page_is_small_and_asks_no_address(rehearsed: Path) -> None:
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("measured")
+    return write_report([write_study(root / "metadata", (4, 8, 16))], root / "out")
+
+
+def page_of(*inputs: Path) -> str:
+    """The page alone: the tables in its folder are not written."""
+    with open_tables(list(inputs)) as tables:
+        return render(make_page(tables))
+
+
+def test_page_is_small_and_requests_no_address(rehearsed: Path) -> None:
     html = rehearsed.read_text()
     assert len(html.encode()) < 5_000_000
     addresses = set(re.findall(r"https?://[^\s\"'<>\\)]+", html))
     assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()
 
 
-def test_simulated_data_is_said_on_every_figure_and_table(rehearsed: Path) -> None:
+def test_a_page_of_simulated_data(rehearsed: Path) -> None:
     html = rehearsed.read_text()
     assert "simulated nodes." in html
     for kind in ("figcaption", "caption"):
         captions = re.findall(rf"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
         assert captions
         assert all("simulated nodes" in caption for caption in captions), captions
+    assert "n = 9 valid cells of 12; excluded: 3 failed." in html
+    assert "Gaps in the event sources" not in html
+    assert "clusters, since the run was resumed" not in html
 
 
-def test_excluded_cells_are_counted_with_their_status(rehearsed: Path) -> None:
-    assert "n = 9 valid cells of 12; excluded: 3 failed." in rehearsed.read_text()
-
-
-def test_measured_data_bears_no_mark(tmp_path: Path) -> None:
-    html = write_report([write_study(tmp_path / "metadata")], tmp_path / "out").read_text()
+def test_a_page_of_measured_data(measured: Path) -> None:
+    html = measured.read_text()
     assert '<span class="mark">' not in html
     assert "none excluded" in html
+    names = {path.name for path in measured.parent.iterdir()}
+    assert {"pulls.csv", "cells.csv", "summary.csv", "events.parquet", "notes.csv"} <= names
+    text = sane(html)
+    for question in QUESTIONS:
+        assert question in text
+    assert "Not tested in this study." in text
+    assert "The images are almost empty." in text
 
 
-def test_no_value_is_nan(rehearsed: Path) -> None:
-    page = rehearsed.read_text().split("<script>")[0]
-    assert not re.search(r"\b(NaN|nan|None|inf)\b", page)
-
-
-def words(page: Path) -> str:
+def words(page: str) -> str:
     """The page's text, without styles, programs and data."""
-    text = re.sub(r"<(style|script)\b.*?</\1>", " ", page.read_text(), flags=re.DOTALL)
+    text = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
-def data_of(page: Path) -> dict[str, object]:
+def data_of(page: str) -> dict[str, object]:
     found = re.findall(
-        r'<script type="application/json" id="([^"]+)">(.*?)</script>', page.read_text(), re.DOTALL
+        r'<script type="application/json" id="([^"]+)">(.*?)</script>', page, re.DOTALL
     )
     return {name: json.loads(text) for name, text in found}
 
 
-def sane(page: Path) -> str:
+def sane(page: str) -> str:
     """What holds for every page, whatever was recorded."""
     text = words(page)
     assert not re.search(r"\b(NaN|nan|None|inf|Infinity|Traceback)\b", text), text
@@ -107,15 +121,7 @@ QUESTIONS = (
 )
 
 
-def test_every_question_of_the_study_is_on_the_page(tmp_path: Path) -> None:
-    text = sane(write_report([write_study(tmp_path / "m", (4, 8, 16))], tmp_path / "out"))
-    for question in QUESTIONS:
-        assert question in text
-    assert "Not tested in this study." in text
-    assert "The images are almost empty." in text
-
-
-def test_what_may_be_missing_or_wrong_is_told_in_the_section_on_trust(tmp_path: Path) -> None:
+def test_gaps_losses_clocks_and_clusters_are_shown(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r")
     gap = GapRecord(
         source=Source.WATCH, since=START, until=START + timedelta(seconds=12), reason="410 Gone"
@@ -137,7 +143,7 @@ def test_what_may_be_missing_or_wrong_is_told_in_the_section_on_trust(tmp_path: 
         cell["marks"] = ["its node's clock is 121 s behind"] if number == 5 else []
     ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
 
-    text = sane(write_report([run], tmp_path / "out"))
+    text = sane(page_of(run))
 
     assert "watch 2024-11-10 06:48:00 12.0 possible 410 Gone" in text
     assert "no, it resumed where it stopped" in text
@@ -146,26 +152,24 @@ def test_what_may_be_missing_or_wrong_is_told_in_the_section_on_trust(tmp_path: 
     assert "The cells of run1-size-4 come from 2 clusters" in text
 
 
-def test_a_run_without_gaps_shows_no_empty_tables(tmp_path: Path) -> None:
-    text = sane(write_report([write_run_folder(tmp_path / "r")], tmp_path / "out"))
-    assert "Gaps in the event sources" not in text
-    assert "clusters, since the run was resumed" not in text
-
-
-def test_bytes_that_nodes_counted_are_what_limits_are_told_from(tmp_path: Path) -> None:
+def test_limits_use_the_bytes_that_nodes_counted(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", nodes=8)
     node_stats(run, received=200_000_000_000, written=1_000_000)
-    text = sane(write_report([run], tmp_path / "out"))
+    text = sane(page_of(run))
     assert "The network: at its limit it alone would take" in text
     assert "bytes as counted by the nodes" in text
     assert "network counters of 24 and disk counters of 24 of 24 pulls" in text
 
 
-def test_a_fast_simulation_says_so_and_tells_what_its_time_stands_for(tmp_path: Path) -> None:
+def test_fast_simulations_share_one_banner_and_scale_their_time(tmp_path: Path) -> None:
     rehearsal = Rehearsal(nodes="simulated", scale=1, speed=20, faults=("event-lost:trial=1",))
-    run = write_run_folder(tmp_path / "r", rehearsal=rehearsal)
-    page = write_report([run], tmp_path / "out")
+    runs = [
+        write_run_folder(tmp_path / "r", f"run1-size-{n}", n, rehearsal) for n in (4, 8, 16, 32)
+    ]
+    page = page_of(*runs)
     text = sane(page)
+    assert "run1-size-4, run1-size-8, run1-size-16 and 1 more: simulated nodes." in text
+    assert page.count('class="banner"') == 1
     assert "Nodes ran 20 times as fast as the clock" in text
     assert "Injected faults: event-lost:trial=1." in text
     assert "By the clock 4 nodes took" in text
@@ -175,42 +179,26 @@ def test_a_fast_simulation_says_so_and_tells_what_its_time_stands_for(tmp_path: 
     assert pulls == pytest.approx([20 * s for s in cells["pull_s"]], abs=0.1)
 
 
-def test_several_runs_of_one_kind_have_one_banner(tmp_path: Path) -> None:
-    rehearsal = Rehearsal(nodes="simulated", scale=1)
-    runs = [
-        write_run_folder(tmp_path / "r", f"run1-size-{n}", n, rehearsal) for n in (4, 8, 16, 32)
-    ]
-    page = write_report(runs, tmp_path / "out")
-    assert "run1-size-4, run1-size-8, run1-size-16 and 1 more: simulated nodes." in sane(page)
-    assert page.read_text().count('class="banner"') == 1
-
-
-def test_the_tables_lie_beside_the_page(tmp_path: Path) -> None:
-    page = write_report([write_study(tmp_path / "m", (4,))], tmp_path / "out")
-    names = {path.name for path in page.parent.iterdir()}
-    assert {"pulls.csv", "cells.csv", "summary.csv", "events.parquet", "notes.csv"} <= names
-
-
 @pytest.mark.parametrize(
     ("nodes", "images"), [(1, IMAGES), (8, IMAGES[:1]), (1, IMAGES[:1])],
     ids=["one node", "one image", "one of each"],
 )  # fmt: skip
 def test_very_little_data(tmp_path: Path, nodes: int, images: tuple[str, ...]) -> None:
-    text = sane(write_report([write_study(tmp_path / "m", (nodes,), images)], tmp_path / "out"))
+    text = sane(page_of(write_study(tmp_path / "m", (nodes,), images)))
     assert f"of {nodes * len(images)} (image × node)" in text
 
 
 def test_events_without_pulls(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text(lines([event(Pod("a", "b"), "Started", "Started container x", START)]))
-    text = sane(write_report([path], tmp_path / "out"))
+    text = sane(page_of(path))
     assert "No pull of the study's images was recorded" in text
 
 
 def test_a_file_without_any_event(tmp_path: Path) -> None:
     path = tmp_path / "words.log"
     path.write_text("not JSON\nat all\n")
-    text = sane(write_report([path], tmp_path / "out"))
+    text = sane(page_of(path))
     assert "2 unreadable lines" in text
 
 
@@ -218,7 +206,7 @@ def test_all_cells_invalid(tmp_path: Path) -> None:
     events = [item for item in study_events(4) if item["reason"] != "Pulling"]
     path = tmp_path / "events.json"
     path.write_text(lines(events))
-    text = sane(write_report([path], tmp_path / "out"))
+    text = sane(page_of(path))
     assert "n = 0 valid cells of 12; excluded: 12 missing-events." in text
 
 
@@ -229,13 +217,12 @@ def test_a_pull_without_a_size_or_a_tag(tmp_path: Path) -> None:
     item["message"] = 'Successfully pulled image "nginx" in 0s'
     path = tmp_path / "events.json"
     path.write_text(lines([item]))
-    sane(write_report([path], tmp_path / "out"))
+    sane(page_of(path))
 
 
 def test_measured_and_simulated_on_one_page(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=0.01))
-    page = write_report([write_study(tmp_path / "m", (4,)), run], tmp_path / "out")
-    text = sane(page)
+    text = sane(page_of(write_study(tmp_path / "m", (4,)), run))
     assert "This page has measured and rehearsed data." in text
     assert "mixed: measured, and simulated nodes" in text
 
@@ -244,7 +231,7 @@ def test_a_run_cut_off_before_its_ledger(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path)
     for name in ("ledger.jsonl", "trials.jsonl", "events.logging.jsonl"):
         (run / name).unlink()
-    sane(write_report([run], tmp_path / "out"))
+    sane(page_of(run))
 
 
 def test_text_from_events_is_never_markup(tmp_path: Path) -> None:
@@ -253,7 +240,7 @@ def test_text_from_events_is_never_markup(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text(lines([event(pod, "Pulled", pulled_message("a/b:1", "2s"), START)]))
     # The last two scripts are the page's own programs.
-    source = write_report([path], tmp_path / "out").read_text().rpartition("<script>")[0]
+    source = page_of(path).rpartition("<script>")[0]
     source = source.rpartition("<script>")[0]
     assert evil[:1] in source
     assert "<img" not in source
@@ -263,10 +250,7 @@ def test_text_from_events_is_never_markup(tmp_path: Path) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.floats(), st.integers()), min_size=1))
 def test_data_on_the_page_is_valid_json_whatever_it_is(values: list[object]) -> None:
-    page = render(Page("t", "l", [Section("s", "S")], data={"x": {"column": values}}))
-    found = re.search(r'id="data-x">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    column = json.loads(found[1])["column"]
+    column = json.loads(_inline(_pack({"column": values})))["column"]
     back = column if isinstance(column, list) else [column["values"][i] for i in column["index"]]
     expected = [None if isinstance(v, float) and v - v != 0 else v for v in values]
     assert back == expected
@@ -278,7 +262,7 @@ def test_the_original_study_on_a_page(chonks: Path, tmp_path: Path) -> None:
         tmp_path / "out",
         manifests=chonks / "manifests" / "run1-manifests-config-layers.json.gz",
     )
-    text = sane(page)
+    text = sane(page.read_text())
     assert page.stat().st_size < 5_000_000
     assert "n1-standard-64 is 1.07 times as fast as n1-standard-16" in text
     assert "No: apart from the common base, no two images share a layer." in text

@@ -179,7 +179,7 @@ def test_different_images_may_be_built_at_once(registry: LocalRegistry) -> None:
     assert [x.digest for x in together] == [x.digest for x in alone]
 
 
-def test_progress_tells_every_content_byte_once(registry: LocalRegistry) -> None:
+def test_progress_counts_every_content_byte_once(registry: LocalRegistry) -> None:
     for repository in ("told", "told-again"):
         told: list[int] = []
         build_image(ImageTag(3, 12_345_678), registry.target(repository), on_bytes=told.append)

@@ -115,7 +115,7 @@ def test_unpacked_content_is_what_was_asked_for(
         assert (root / "bin" / "sh").resolve().name == "busybox"
 
 
-def test_the_image_exits_0_at_once_and_sleeps_when_told(
+def test_the_image_exits_0_at_once_and_sleeps_on_command(
     registry: LocalRegistry, node: Node
 ) -> None:
     reference = node.pull(build(registry, "runs", ImageTag(2, 50_000)))

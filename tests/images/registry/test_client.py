@@ -198,7 +198,7 @@ def test_no_credentials_go_to_a_token_server_without_encryption(
             build_image(ImageTag(1, 1), Target(proxy.name, "x"))
 
 
-def test_a_token_server_that_refuses_is_told(by_token: LocalRegistry) -> None:
+def test_a_token_server_that_refuses_is_reported(by_token: LocalRegistry) -> None:
     with pytest.raises(CredentialsError, match="denies access to org/x") as refused:
         build_image(ImageTag(1, 1), by_token.target("org/x"))
     assert refused.value.fix == f"docker login {by_token.name}"
