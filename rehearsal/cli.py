@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rehearsal.faults.catalogue import KINDS as KINDS_OF_FAULTS
+from rehearsal.faults.catalogue import shown
 from rehearsal.machine.home import default_home, end
 from rehearsal.machine.options import DEFAULT_SCALE, KINDS
 from rehearsal.machine.requirements import Finding, examine, is_ready
@@ -140,7 +141,7 @@ def _print_faults() -> None:
     for heading in ("what happens", "how a run shows it", "arguments"):
         table.add_column(heading, overflow="fold")
     for name, kind in KINDS_OF_FAULTS.items():
-        arguments = ",".join(f"{key}={value}" for key, value in kind.arguments.items())
+        arguments = ",".join(f"{key}={value}" for key, value in shown(kind).items())
         where = "Simulated nodes: " if kind.simulated else ""
         table.add_row(name, f"{where}{kind.does}", kind.shows, arguments)
     console.print(table, highlight=False)

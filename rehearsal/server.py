@@ -105,6 +105,7 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
             yield {
                 "pid": os.getpid(),
                 "options": str(replace(options, faults=())),
+                "faults": options.faults,
                 "environment": {**variables, **environment.debug_providers(ports), **variable},
             }
 

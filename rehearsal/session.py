@@ -126,6 +126,12 @@ def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
             f"The rehearsal that runs in {home.folder} has {server['options']}, not {wanted}.",
             f"the same options, or {_DOWN} first",
         )
+    if wanted.faults and list(wanted.faults) != server["faults"]:
+        raise RehearsalError(
+            f"The rehearsal that runs in {home.folder} has other faults "
+            f"({' '.join(server['faults']) or 'none'}), and takes no more after its start.",
+            f"leave --fault out, or {_DOWN} first",
+        )
     return server
 
 

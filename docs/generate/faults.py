@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rehearsal.faults.catalogue import ARGUMENTS, KINDS, Kind
+from rehearsal.faults.catalogue import ARGUMENTS, KINDS, Kind, shown
 
 PAGE = Path(__file__).parents[1] / "faults.md"
 _HEAD = """\
@@ -15,20 +15,19 @@ ledger finds it. Written by `make docs` from `rehearsal/faults/catalogue.py`; a 
 
 ```console
 .venv/bin/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse \\
-    --nodes simulated --fault cached-image:trial=2,node=1 --fault event-lost:trial=3,reason=Pulled
+    --nodes simulated --fault cached-image:trial=2,node=1 --fault event:trial=3,reason=Pulled
 .venv/bin/python -m rehearsal faults
 ```
 
 A fault is `NAME` or `NAME:KEY=VALUE,...`. `--fault` may be given several times; `--faults FILE`
-reads one a line, with `#` before comments. Arguments that are left out have the value that the
-table shows. Draws (`share`) fall the same way for the same `seed`.
+reads one a line, with `#` before comments. Arguments that are left out have the value in the table,
+and `how` its first word. Draws (`share`) are the same for the same `seed`.
 
-What really struck is written to a file beside the rehearsal's folder, such as
-`/var/lib/pull-study/rehearsal.injected.jsonl`: a line a strike, with the fault, the time, the
-trial, the node, and what it hit. `make chaos` runs a matrix of faults and compares that file with
-the ledger: every fault is found as the table says, and no cell is excluded that none struck.
-`make chaos CHAOS=--full` adds a run on real nodes, `CHAOS=NAME` plays one run of
-`tests/chaos/matrix.py` beside an undisturbed one.
+Each injection is a line of a file beside the rehearsal's folder, such as
+`/var/lib/pull-study/rehearsal.injected.jsonl`: the fault, the time, the trial, the node, and what
+it affected. `make chaos` runs a matrix of faults and compares that file with the ledger: every
+fault shows as the table says, and no other cell is excluded. `make chaos CHAOS=--full` adds a run
+on real nodes, `CHAOS=NAME` runs one scenario of `tests/chaos/matrix.py`.
 
 """
 
@@ -38,14 +37,13 @@ def updated(_page: str = "") -> str:
     rows = ["## Faults\n", "| fault | what happens | how the run shows it | arguments |"]
     rows += ["|---|---|---|---|"]
     rows += [_row(name, kind) for name, kind in KINDS.items()]
-    rows += ["", "(s): simulated nodes alone can suffer it.", "", "## Arguments\n"]
+    rows += ["", "(s): simulated nodes only.", "", "## Arguments\n"]
     rows += ["| argument | meaning |", "|---|---|"]
     rows += [f"| {name} | {meaning} |" for name, meaning in sorted(ARGUMENTS.items())]
     return _HEAD + "\n".join(rows) + "\n"
 
 
 def _row(name: str, kind: Kind) -> str:
-    arguments = " ".join(f"{key}={value}" for key, value in kind.arguments.items())
+    arguments = " ".join(f"{key}={value}" for key, value in shown(kind).items())
     mark = " (s)" if kind.simulated else ""
-    shown = f"`{arguments}`" if arguments else ""
-    return f"| {name}{mark} | {kind.does} | {kind.shows} | {shown} |"
+    return f"| {name}{mark} | {kind.does} | {kind.shows} | `{arguments}` |"

@@ -5,7 +5,6 @@ object becomes jsonPayload and its `severity` the entry's. Of the agent's other 
 is treated apart. https://cloud.google.com/logging/docs/structured-logging
 """
 
-import json
 import re
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any
 from google.cloud.logging_v2.types import LogEntry
 from google.protobuf.json_format import ParseDict
 
-from rehearsal.cluster.fleet import LogLine
+from rehearsal.cluster.fleet import LogLine, json_object
 
 Json = dict[str, Any]
 Key = tuple[int, str, str]
@@ -120,19 +119,3 @@ def entry_of_line(line: LogLine) -> Json:
         entry["severity"] = severity
         del payload["severity"]
     return entry | {"jsonPayload": payload}
-
-
-def json_object(text: str) -> Json | None:
-    """A line that is a JSON object; None if it is anything else."""
-    if not text.startswith("{"):
-        return None
-    try:
-        value = json.loads(text, parse_constant=_no_json)
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

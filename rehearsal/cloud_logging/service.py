@@ -52,7 +52,7 @@ def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[g
     Args:
         store: what is served.
         port: 0 for any free one.
-        faults: what strikes readers.
+        faults: that readers meet.
 
     Returns:
         The running server, which stops when it is no longer referred to, and its port.
@@ -97,7 +97,7 @@ class _LoggingService:
             _refuse(context, f"page_size must be 1 to {_LONGEST_PAGE}, not {request.page_size}")
         if request.order_by not in _ORDERS:
             _refuse(context, f"order_by must be one of {sorted(_ORDERS)}")
-        size = self._struck_size(request, context, size)
+        size = self._size_with_faults(request, context, size)
         matching = self._matching(request, context)
         page = ListLogEntriesResponse.pb()()
         total = 0
@@ -113,17 +113,17 @@ class _LoggingService:
             page.next_page_token = _token(request, last.key)
         return page
 
-    def _struck_size(
+    def _size_with_faults(
         self, request: ListLogEntriesRequest, context: grpc.ServicerContext, size: int
     ) -> int:
-        """The most entries of a page; refuses the request where a fault strikes it."""
-        for fault in self._faults.of("page-token-expired"):
+        """Return the most entries of a page; refuse the request where a fault does."""
+        for fault in self._faults.of("logging", how="token"):
             size = min(size, int(fault.number("page")))
-        if request.page_token and self._faults.strike("page-token-expired"):
+        if request.page_token and self._faults.inject("logging", how="token"):
             _refuse(context, "page_token has expired")
-        if self._faults.of("logging-throttled"):
+        if self._faults.of("logging", how="429"):
             trials = (_is_of_a_trial(entry) for entry in self._matching(request, context))
-            if any(trials) and self._faults.strike("logging-throttled"):
+            if any(trials) and self._faults.inject("logging", how="429"):
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_OFTEN)
         return size
 

@@ -3,10 +3,11 @@
 `rehearsal.local_fleet` implements it with real control planes; tests of the API with a list.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,22 @@ class LogLine:
 
 
 WriteLog = Callable[[LogLine], None]
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a line is; None if it is anything else."""
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text, parse_constant=_no_json)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 class FleetError(Exception):

@@ -1,7 +1,7 @@
-"""What strikes the runner on its way to the API server: rules of a front before it.
+"""Faults between the runner and the API server: rules of a proxy before it.
 
-The cluster's endpoint in the GKE API is then the front's, so the runner and Pulumi come through
-here, the nodes and the exporter do not. Requests are struck while a trial is on or about to be
+The cluster's endpoint in the GKE API is then the proxy's, so the runner and Pulumi go through it;
+the nodes and the exporter do not. Requests are affected only while a trial runs or is about to be
 released, so that a cluster is provisioned and prepared undisturbed.
 """
 
@@ -11,123 +11,100 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-from rehearsal.faults.events import WATCH, EventFaults, Later, Way
+from rehearsal.faults.events import WATCH, DelayQueue, EventFaults, Verdict, deliver
 from rehearsal.faults.faults import Fault, Faults
-from rehearsal.faults.proxy import Answer, ConnectionReset, Emit, Request
+from rehearsal.faults.proxy import Answer, ConnectionReset, Emit, Request, Rules, Stream
 from rehearsal.faults.trials import StudyPods, node_of
 from schema.names import JOB_NAMESPACE
 
-KINDS = (
-    "api-slow",
-    "api-throttled",
-    "api-error",
-    "api-reset",
-    "two-pods",
-    "watch-closed",
-    "watch-expired",
-)
-"""Kinds that only a front can do; the kinds of event_faults may need one too."""
+KINDS = ("api", "two-pods", "watch")
+"""Kinds that need the proxy; events may need it too."""
 
 _EVENTS = ("/api/v1/events", f"/api/v1/namespaces/{JOB_NAMESPACE}/events")
 _POD = re.compile(rf"/api/v1/namespaces/{JOB_NAMESPACE}/pods/(?P<name>[^/]+)")
 _NUMBER = re.compile(r"\d+$")
 _JSON = {"Content-Type": "application/json"}
+_MESSAGES = {
+    429: "The server has received too many requests and has asked us to try later.",
+    500: "Internal error occurred: an injected fault.",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """A watch that is open."""
+class ApiRules(Rules):
+    """The rules of the proxy before one API server; `study` says which trial runs."""
 
-    path: str
-    emit: Emit
-    close: Callable[[], None]
-
-
-class ApiRules:
-    """The rules (rehearsal.faults.proxy.Rules).
-
-    Args:
-        faults: that were asked for.
-        study: tells which trial is on.
-        events: decides about events.
-        later: does what is late.
-    """
-
-    def __init__(self, faults: Faults, study: StudyPods, events: EventFaults, later: Later) -> None:
+    def __init__(
+        self, faults: Faults, study: StudyPods, events: EventFaults, delays: DelayQueue
+    ) -> None:
         self._faults = faults
         self._study = study
         self._events = events
-        self._later = later
+        self._delays = delays
         self._guard = threading.Lock()
         self._number = itertools.count()
-        self._watches: list[_Watch] = []
+        self._watches: list[Stream] = []
         self._closed_until: dict[str, float] = {}
         self._expired: set[str] = set()
 
+    def delay_s(self, request: Request) -> float:
+        slow = self._inject(request, "slow")
+        return slow.number("ms") / 1000 if slow else 0.0
+
     def before(self, request: Request) -> Request | Answer:
-        """Strike a request; see front.Rules."""
         if _is_watch(request) and (answer := self._refused_watch(request)):
             return answer
-        trial = self._trial_of(request)
-        if trial == 0:
-            return request
-        if slow := self._strike("api-slow", request, trial):
-            time.sleep(slow.number("ms") / 1000)
-        if self._strike("api-reset", request, trial):
+        if self._inject(request, "reset"):
             raise ConnectionReset
-        if self._strike("api-throttled", request, trial):
-            sentence = "The server has received too many requests and has asked us to try later."
-            return _status(429, "TooManyRequests", sentence, {"Retry-After": "1"})
-        if self._strike("api-error", request, trial):
-            return _status(500, "InternalError", "Internal error occurred: a fault was asked for.")
+        if fault := self._inject(request, "error"):
+            return _status(int(fault.number("status")))
         return self._misdirected(request)
 
-    def open_stream(self, request: Request, emit: Emit, close: Callable[[], None]) -> Emit | None:
-        """Watches alone are streams; see front.Rules."""
-        if not _is_watch(request):
+    def open_stream(self, stream: Stream) -> Emit | None:
+        """Watches are read by lines, if a fault concerns them."""
+        if not _is_watch(stream.request):
             return None
         with self._guard:
-            self._watches.append(_Watch(request.path, emit, close))
-        if request.path not in _EVENTS:
-            return emit
-        way = Way[bytes](emit, self._later)
-        return partial(self._take_event, way)
+            self._watches.append(stream)
+        if stream.request.path not in _EVENTS or not self._events:
+            return stream.emit
+        return partial(self._take_event, stream.emit)
 
-    def body(self, request: Request, body: bytes) -> bytes:
-        """Leave lost events out of a list, as the runner must not find them there either."""
-        if request.path not in _EVENTS or request.method != "GET":
-            return body
-        try:
-            listed = json.loads(body)
-            items = [each for each in listed["items"] if not self._verdict(each).lost]
-        except (ValueError, KeyError, TypeError):  # an error's body
-            return body
-        return json.dumps({**listed, "items": items}).encode()
+    def close_stream(self, stream: Stream) -> None:
+        with self._guard:
+            if stream in self._watches:
+                self._watches.remove(stream)
 
-    def close_watches(self, fault: Fault) -> int:
-        """Close the watches that a fault of watches names; how many there were.
+    def editor(self, request: Request) -> Callable[[bytes], bytes] | None:
+        """Leave lost events out of lists, where the runner must not find them either."""
+        if request.path not in _EVENTS or request.method != "GET" or not self._events:
+            return None
+        return self._without_lost
 
-        `watch-closed` breaks them off, and refuses new ones until its time is over; `watch-expired`
-        tells each that it is too old, or the next one if there is none.
+    def end_watches(self, fault: Fault) -> int:
+        """End the open watches of the fault's resource; return how many there were.
+
+        `closed` resets them, and refuses new ones until its time is over; `410` ends each with
+        410 Gone, or the next one if none is open.
         """
         resource = fault.word("resource")
         with self._guard:
-            struck = [watch for watch in self._watches if _names(resource, watch.path)]
-            self._watches = [watch for watch in self._watches if watch not in struck]
-            if fault.name == "watch-closed":
+            ended = [each for each in self._watches if _names(resource, each.request.path)]
+            self._watches = [each for each in self._watches if each not in ended]
+            if fault.how == "closed":
                 self._closed_until[resource] = time.monotonic() + fault.number("s")
-            elif not struck:
+            elif not ended:
                 self._expired.add(resource)
-        for watch in struck:
-            if fault.name == "watch-closed":
-                watch.close()
+        for stream in ended:
+            if fault.how == "closed":
+                stream.reset()
             else:
-                watch.emit(_gone("1"))
-        return len(struck)
+                stream.emit(_gone("1"))
+        return len(ended)
 
     def _refused_watch(self, request: Request) -> Answer | None:
         with self._guard:
@@ -140,21 +117,28 @@ class ApiRules:
                     return Answer(200, _gone(request.query.get("resourceVersion", "1")), _JSON)
         return None
 
-    def _take_event(self, way: Way[bytes], line: bytes) -> None:
+    def _take_event(self, emit: Emit, line: bytes) -> None:
         try:
-            change = json.loads(line)
-            verdict = self._verdict(change["object"])
-        except (ValueError, KeyError, TypeError):
-            way.put(line)
-        else:
-            way.put(line, verdict)
+            verdict = self._events.verdict(json.loads(line)["object"], WATCH)
+        except (ValueError, KeyError, TypeError):  # not an event
+            verdict = Verdict()
+        deliver(line, verdict, emit, self._delays)
 
-    def _verdict(self, event: dict[str, Any]) -> Any:
-        return self._events.verdict(event, WATCH)
+    def _without_lost(self, body: bytes) -> bytes:
+        try:
+            listed = json.loads(body)
+            items = [each for each in listed["items"] if not self._events.verdict(each, WATCH).lost]
+        except (ValueError, KeyError, TypeError):  # an error's body
+            return body
+        return json.dumps({**listed, "items": items}).encode()
 
-    def _strike(self, name: str, request: Request, trial: int) -> Fault | None:
-        return self._faults.strike(
-            name,
+    def _inject(self, request: Request, how: str) -> Fault | None:
+        trial = self._trial_of(request) if self._faults.of("api", how=how) else 0
+        if trial == 0:
+            return None
+        return self._faults.inject(
+            "api",
+            how=how,
             trial=trial,
             key=str(next(self._number)),
             about=partial(_is_about, request),
@@ -162,25 +146,26 @@ class ApiRules:
         )
 
     def _trial_of(self, request: Request) -> int:
-        """The trial that a request is about, or else the one that is on."""
+        """Return the trial that a request concerns, or else the one that runs."""
         pod = _POD.fullmatch(request.path)
         place = self._study.place(pod["name"]) if pod else None
         return place.trial if place else self._study.trial
 
     def _misdirected(self, request: Request) -> Request:
-        """Send a pod to another node than the runner wants it on, where that was asked for."""
+        """Send a pod to another node than the runner's, if requested."""
         match = _POD.fullmatch(request.path)
         if request.method != "PATCH" or match is None or not self._faults.of("two-pods"):
             return request
-        place, node = self._study.place(match["name"]), _wanted_node(json.loads(request.body))
+        place, node = self._study.place(match["name"]), _node_of_patch(json.loads(request.body))
         trial = place.trial if place else 0
-        fault = self._faults.strike("two-pods", trial=trial, node=node, pod=match["name"])
+        fault = self._faults.inject("two-pods", trial=trial, node=node, pod=match["name"])
         if fault is None:
             return request
         to = int(fault.number("to"))
         other = _NUMBER.sub(lambda number: f"{to:0{len(number[0])}d}", node)
-        body = request.body.replace(f'"{node}"'.encode(), f'"{other}"'.encode())
-        return replace(request, body=body)
+        return replace(
+            request, body=request.body.replace(f'"{node}"'.encode(), f'"{other}"'.encode())
+        )
 
 
 def _is_watch(request: Request) -> bool:
@@ -194,33 +179,35 @@ def _names(resource: str, path: str) -> bool:
 def _is_about(request: Request, fault: Fault) -> bool:
     verb, resource = fault.word("verb"), fault.word("resource")
     if _is_watch(request) and not resource:
-        return False  # `watch-closed` is for them
+        return False  # the kind `watch` is for them
     return verb in {"", request.method} and resource in request.path
 
 
-def _wanted_node(patch: Any) -> str:
-    """The node that a JSON patch of a pod gives it an affinity to; empty if it does not."""
+def _node_of_patch(patch: Any) -> str:
+    """Return the node that a JSON patch of a pod gives it an affinity to; empty for none."""
     for step in patch:
         if step["path"] == "/spec/affinity":
             return node_of({"spec": {"affinity": step["value"]}})
     return ""
 
 
-def _status(code: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Answer:
+def _status(code: int, reason: str = "", message: str = "") -> Answer:
+    phrase = HTTPStatus(code).phrase if code in set(HTTPStatus) else "Unknown"
     body = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
-        "message": message,
-        "reason": reason,
+        "message": message or _MESSAGES.get(code, f"{phrase}: an injected fault."),
+        "reason": reason or ("InternalError" if code == 500 else phrase.replace(" ", "")),  # noqa: PLR2004
         "code": code,
     }
-    return Answer(code, json.dumps(body).encode(), {**_JSON, **(headers or {})})
+    retry = {"Retry-After": "1"} if code == HTTPStatus.TOO_MANY_REQUESTS else {}
+    return Answer(code, json.dumps(body).encode(), {**_JSON, **retry})
 
 
 def _gone(version: str) -> bytes:
-    """A watch's last line where its version is too old, as the API server gives it."""
+    """Return a watch's last line where its version is too old, as the API server writes it."""
     message = f"too old resource version: {version} ({int(version or 1) + 1})"
     error = json.loads(_status(410, "Expired", message).body)
     return json.dumps({"type": "ERROR", "object": error}).encode() + b"\n"

@@ -1,25 +1,36 @@
-"""A front: a reverse proxy on loopback that rules may make misbehave. Used only where faults are.
+"""A fault-injecting reverse proxy on loopback, used only where a fault needs one.
 
-It hands requests on as they come and answers as they are given, streams line by line. What the
-rules may do to a request: change it, answer in the server's place, let it wait, reset its
-connection, and see each line of a stream on its way back. HTTP/1.1, a thread a connection.
+It passes requests and answers on as they are, streams line by line. Its rules may delay a request,
+change it, answer it, reset its connection, and see each line of a stream.
 """
 
-import http.client
+import asyncio
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-_TIMEOUT_S = 600.0
-_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding"}
-"""Headers of one connection, and one whose effect would be that lines cannot be read."""
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
+from yarl import URL
+
+_TIMEOUT = ClientTimeout(total=None, sock_read=600)
+_IDLE_S = 600.0
+_STOP_S = 10.0
+_NOT_PASSED = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "content-length",
+    "accept-encoding",
+}
+"""Headers of one connection, and one that would hide the lines."""
+_OWN = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER for a close that sends RST."""
 
 Emit = Callable[[bytes], None]
 
@@ -35,7 +46,6 @@ class Request:
 
     @property
     def path(self) -> str:
-        """Without the query."""
         return urlsplit(self.target).path
 
     @property
@@ -53,43 +63,48 @@ class Answer:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """An answer that goes to the client line by line. Its callbacks are thread-safe."""
+
+    request: Request
+    emit: Emit
+    """Send a line to the client."""
+    reset: Callable[[], None]
+    """Reset the client's connection."""
+
+
 class ConnectionReset(Exception):
-    """Raised by rules: the client's connection is to be reset."""
+    """Raised by `Rules.before`: reset the client's connection."""
 
 
-class Rules(Protocol):
-    """What a front does beside handing on. Called from many threads."""
+class Rules:
+    """What a proxy does besides passing on: nothing. Called in its event loop; must not block."""
+
+    def delay_s(self, _request: Request) -> float:
+        """Return how long to hold the request back."""
+        return 0.0
 
     def before(self, request: Request) -> Request | Answer:
-        """The request to hand on, or the answer to give; may take its time.
+        """Return the request to pass on, or the answer to give; may raise ConnectionReset."""
+        return request
 
-        Raises:
-            ConnectionReset: instead of any answer.
-        """
+    def open_stream(self, _stream: Stream) -> Emit | None:
+        """Return the callback for each line of the answer; None if it is not read by lines."""
+        return None
 
-    def open_stream(self, request: Request, emit: Emit, close: Callable[[], None]) -> Emit | None:
-        """What takes each line of the answer and emits it; None for an answer that is no stream.
+    def close_stream(self, stream: Stream) -> None:
+        """Forget a stream that has ended."""
 
-        Args:
-            request: that is answered.
-            emit: sends a line to the client; from any thread.
-            close: cuts the stream off; from any thread.
-        """
-
-    def body(self, request: Request, body: bytes) -> bytes:
-        """The body of an answer that is no stream, as it is to arrive."""
+    def editor(self, _request: Request) -> Callable[[bytes], bytes] | None:
+        """Return what changes the body of the answer; None to pass it on as it arrives."""
+        return None
 
 
-class Front:
-    """A running front.
+class FaultProxy:
+    """A running proxy before the server at host:port, in an event loop and a thread of its own.
 
-    Args:
-        host: of the server behind.
-        port: of the server behind.
-        rules: what it does beside handing on.
-        listen: address to listen on, `port` 0 for any free one.
-        tls: how the client is met; None for plain HTTP.
-        upstream_tls: how the server behind is met; None for plain HTTP.
+    `tls` is for its clients, `upstream_tls` for the server behind it; None stands for plain HTTP.
     """
 
     def __init__(
@@ -98,176 +113,148 @@ class Front:
         port: int,
         rules: Rules,
         *,
-        listen: tuple[str, int] = ("127.0.0.1", 0),
         tls: ssl.SSLContext | None = None,
         upstream_tls: ssl.SSLContext | None = None,
     ) -> None:
-        def connect() -> http.client.HTTPConnection:
-            if upstream_tls is None:
-                return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-            return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=upstream_tls)
-
-        handler = type("Handler", (_Handler,), {"rules": rules, "connect": staticmethod(connect)})
-        self._server = _Server(listen, handler)
-        self._server.tls = tls
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
+        self._base = f"{'https' if upstream_tls else 'http'}://{host}:{port}"
+        self._rules = rules
+        self._upstream_tls = upstream_tls
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="fault-proxy", daemon=True)
         self._thread.start()
-
-    @property
-    def address(self) -> str:
-        """host:port that it listens on."""
-        host, port = self._server.server_address[:2]
-        return f"{host!s}:{port}"
+        self._run(self._start(tls))
 
     def stop(self) -> None:
-        """Take no more connections; those that are open end with the server behind."""
-        self._server.shutdown()
-        self._server.server_close()
+        """Close all connections."""
+        with suppress(TimeoutError):
+            self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_S)
 
+    def _run_loop(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    tls: ssl.SSLContext | None = None
+    def _run(self, coroutine: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_STOP_S)
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Shake hands in the connection's own thread, so that a slow client stops nobody."""
-        if self.tls is None:
-            super().finish_request(request, client_address)
-            return
-        with suppress(OSError), self.tls.wrap_socket(request, server_side=True) as secured:
-            super().finish_request(secured, client_address)
+    async def _start(self, tls: ssl.SSLContext | None) -> None:
+        connector = TCPConnector(limit=0, ssl=self._upstream_tls or False)
+        self._session = ClientSession(
+            connector=connector, timeout=_TIMEOUT, auto_decompress=False, skip_auto_headers=_OWN
+        )
+        self._runner = web.ServerRunner(
+            web.Server(
+                self._handle, handler_cancellation=True, keepalive_timeout=_IDLE_S, access_log=None
+            ),
+            shutdown_timeout=0,
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listener, ssl_context=tls).start()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client or the server behind went away: nobody is left to tell."""
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
 
-
-class _Stream:
-    """An answer that goes to the client line by line, from several threads."""
-
-    def __init__(self, out: Any, cut_upstream: Callable[[], None]) -> None:
-        self._out = out
-        self._cut_upstream = cut_upstream
-        self._guard = threading.Lock()
-        self._over = False
-
-    def emit(self, line: bytes) -> None:
-        """Send a line, unless the stream is over."""
-        with self._guard:
-            if self._over:
-                return
-            try:
-                self._out.write(b"%x\r\n%b\r\n" % (len(line), line))
-            except OSError:  # the client has gone
-                self._over = True
-                self._cut_upstream()
-
-    def cut(self) -> None:
-        """Break it off."""
-        with self._guard:
-            self._over = True
-        self._cut_upstream()
-
-    def end(self) -> bool:
-        """End it in good order; False if it was broken off before."""
-        with self._guard:
-            if self._over:
-                return False
-            self._over = True
-            self._out.write(b"0\r\n\r\n")
-            return True
-
-
-class _Handler(BaseHTTPRequestHandler):
-    rules: Rules
-    connect: Callable[[], http.client.HTTPConnection]
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    _upstream: http.client.HTTPConnection | None = None
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base's name)
-        """Nothing is logged here: the server behind has its own log."""
-
-    def finish(self) -> None:
-        """The client's connection ends, and the one to the server with it."""
-        if self._upstream:
-            self._upstream.close()
-        with suppress(OSError):
-            super().finish()
-
-    def _handle(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        request = Request(self.command, self.path, self.rfile.read(length))
+    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        request = Request(incoming.method, incoming.raw_path, await incoming.content.read())
+        if delay_s := self._rules.delay_s(request):
+            await asyncio.sleep(delay_s)
         try:
-            decided = self.rules.before(request)
-            if isinstance(decided, Answer):
-                self._give(decided.status, decided.headers, decided.body)
-            else:
-                self._hand_on(decided)
-        except ConnectionReset:
-            self._reset()
+            result = self._rules.before(request)
+            if isinstance(result, Answer):
+                return web.Response(status=result.status, body=result.body, headers=result.headers)
+            return await self._pass_on(incoming, result)
+        except (ConnectionReset, ClientError, OSError) as error:
+            _reset(incoming)
+            raise asyncio.CancelledError from error  # there is no connection to answer on
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815
+    async def _pass_on(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
+        headers = [(k, v) for k, v in incoming.headers.items() if k.lower() not in _NOT_PASSED]
+        url = URL(self._base + request.target, encoded=True)
+        async with self._session.request(
+            request.method, url, data=request.body or None, headers=headers, allow_redirects=False
+        ) as upstream:
+            answer = web.StreamResponse(status=upstream.status, reason=upstream.reason)
+            kept = _NOT_PASSED - {"content-length"}
+            answer.headers.extend(
+                (k, v) for k, v in upstream.headers.items() if k.lower() not in kept
+            )
+            if edit := self._rules.editor(request):
+                body = edit(await upstream.read())
+                answer.content_length = len(body)
+                await answer.prepare(incoming)
+                await answer.write(body)
+            elif not await self._stream(incoming, request, upstream, answer):
+                await answer.prepare(incoming)
+                async for chunk in upstream.content.iter_any():
+                    await answer.write(chunk)
+            await answer.write_eof()
+            return answer
 
-    def _hand_on(self, request: Request) -> None:
-        answer = self._ask(request)
-        stream = _Stream(self.wfile, self._cut_upstream)
-        take = self.rules.open_stream(request, stream.emit, stream.cut)
-        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+    async def _stream(
+        self,
+        incoming: web.BaseRequest,
+        request: Request,
+        upstream: ClientResponse,
+        answer: web.StreamResponse,
+    ) -> bool:
+        """Send the answer line by line if the rules read it so."""
+        due: list[bytes] = []
+        more = asyncio.Event()
+
+        def call(action: Callable[..., object], *values: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(action, *values)
+
+        def emit(line: bytes) -> None:
+            due.append(line)
+            if not more.is_set():
+                call(more.set)
+
+        stream = Stream(request, emit, lambda: call(_reset, incoming))
+        take = self._rules.open_stream(stream)
         if take is None:
-            content = answer.read()
-            if request.method == "HEAD":
-                headers["Content-Length"] = answer.getheader("Content-Length", "0")
-            self._give(answer.status, headers, self.rules.body(request, content))
-            return
-        self.close_connection = True
-        self.send_response(answer.status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        with suppress(OSError, http.client.HTTPException, ValueError):
-            while line := answer.readline():
-                take(line)
-        if not stream.end():
-            raise ConnectionReset
+            return False
 
-    def _cut_upstream(self) -> None:
-        if self._upstream and self._upstream.sock:
-            with suppress(OSError):
-                self._upstream.sock.shutdown(socket.SHUT_RDWR)
+        async def read() -> None:
+            with suppress(ClientError, OSError):
+                async for line in _lines(upstream):
+                    take(line)
 
-    def _ask(self, request: Request) -> http.client.HTTPResponse:
-        """Ask the server behind, on a new connection where the kept one has gone stale."""
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
-        for fresh in (False, True):
-            if fresh or self._upstream is None:
-                self._upstream = self.connect()
-            try:
-                self._upstream.request(request.method, request.target, request.body, headers)
-                return self._upstream.getresponse()
-            except (http.client.HTTPException, OSError):
-                self._upstream.close()
-                if fresh:
-                    raise ConnectionReset from None
-        raise AssertionError("the loop above returns or raises")
+        reader = asyncio.create_task(read())
+        reader.add_done_callback(lambda _: more.set())
+        try:
+            await answer.prepare(incoming)
+            while due or not reader.done():
+                await more.wait()
+                more.clear()
+                batch = due[:]
+                del due[: len(batch)]  # other threads append
+                await answer.write(b"".join(batch))
+            reader.result()
+        finally:
+            reader.cancel()
+            self._rules.close_stream(stream)
+        return True
 
-    def _give(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if "Content-Length" not in headers:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
-    def _reset(self) -> None:
-        self.close_connection = True
-        linger = struct.pack("ii", 1, 0)
+async def _lines(upstream: ClientResponse) -> AsyncIterator[bytes]:
+    """Yield lines of any length as they arrive."""
+    rest = b""
+    async for chunk in upstream.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+def _reset(incoming: web.BaseRequest) -> None:
+    if incoming.transport is not None:
+        connection = incoming.transport.get_extra_info("socket")
         with suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            # `unwrap` of TLS would say goodbye first: the bare socket is closed under it.
-            socket.socket(fileno=self.connection.detach()).close()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        incoming.transport.abort()

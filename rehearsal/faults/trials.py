@@ -1,8 +1,7 @@
-"""What a cluster's pods tell of the study under way: which trial is on, which pod is whose.
+"""Which trial of a study runs on a cluster, and which pod is whose.
 
-Faults that strike a trial need to know when it begins and what belongs to it. Here that is read off
-the pods of the trials' Jobs, as anybody could who watches the cluster: nothing is asked of the
-runner, and nothing here acts.
+Read off the pods of the trials' Jobs, as anyone who watches the cluster could: nothing is asked of
+the runner, and nothing here acts.
 """
 
 import threading
@@ -16,6 +15,7 @@ from schema.names import JOB_NAMESPACE, TRIAL_LABEL
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 _PATH = f"/api/v1/namespaces/{JOB_NAMESPACE}/pods"
 _WATCH_S = 60
+_PAUSE_S = 0.5
 _OVER = {"Succeeded", "Failed"}
 
 
@@ -25,16 +25,16 @@ class Moment(StrEnum):
     STAGED = "staged"
     """Its first pod exists, behind a gate."""
     RELEASED = "released"
-    """The gate of its first pod is gone."""
+    """The gate of its first pod is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the study a pod belongs."""
+    """The trial and node of a pod."""
 
     trial: int
     node: str
-    """That it is meant for, known from its release on."""
+    """Known from its release on."""
 
 
 @dataclass(slots=True)
@@ -50,51 +50,55 @@ class _Job:
 
 
 class StudyPods:
-    """Follows the pods of one cluster's trials.
+    """Watches the pods of one cluster's trials, in a thread of its own.
 
-    Args:
-        admin: of the cluster.
-        tell: called at each moment of each trial, once, in the following thread.
+    `on_moment` is called in that thread, once for each moment of each trial. `report` gets a line
+    for each failure; the watch is started again.
     """
 
-    def __init__(self, admin: ClusterAdmin, tell: Callable[[Moment, int], None]) -> None:
+    def __init__(
+        self,
+        admin: ClusterAdmin,
+        on_moment: Callable[[Moment, int], None],
+        report: Callable[[str], None],
+    ) -> None:
         self._admin = admin
-        self._tell = tell
+        self._on_moment = on_moment
+        self._report = report
         self._ending = threading.Event()
         self._guard = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._places: dict[str, Place] = {}
         self._images: dict[str, int] = {}
-        self._thread = threading.Thread(target=self._follow, name="study-pods", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="study-pods", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Follow no more. The thread ends with the API server."""
+        """Stop. The thread ends with the API server."""
         self._ending.set()
 
     def place(self, pod: str) -> Place | None:
-        """Where a pod of JOB_NAMESPACE belongs; None for one of no trial."""
+        """Return where a pod of JOB_NAMESPACE belongs; None for one of no trial."""
         with self._guard:
             return self._places.get(pod)
 
     def trial_of_image(self, digest: str) -> int:
-        """The trial whose image has this digest; 0 if none has."""
+        """Return the trial whose image has this digest; 0 if none has."""
         with self._guard:
             return self._images.get(digest, 0)
 
     @property
     def trial(self) -> int:
-        """The trial that is on, or about to be released; 0 before the first and after the last."""
+        """The trial that runs or is about to be released; 0 before the first, after the last."""
         with self._guard:
             jobs = list(self._jobs.values())
         released = [at for at, job in enumerate(jobs) if job.released]
         return next((job.trial for job in jobs[max(released, default=0) :] if not job.over), 0)
 
     def handle(self, change: str, pod: Object) -> None:
-        """Take one change of the pods."""
+        """Handle one change of a pod."""
         labels = pod["metadata"].get("labels", {})
         job, trial = labels.get(_JOB_LABEL), int(labels.get(TRIAL_LABEL, 0))
         if not job or not trial:
@@ -113,31 +117,31 @@ class StudyPods:
             for container in pod["spec"]["containers"]:
                 self._images[container["image"].partition("@")[2]] = trial
         for moment in moments:
-            self._tell(moment, trial)
+            self._on_moment(moment, trial)
 
-    def _follow(self) -> None:
+    def _watch(self) -> None:
         while not self._ending.is_set():
             try:
                 for change, pod in self._admin.changes(_PATH, _WATCH_S):
                     if self._ending.is_set():
                         return
                     self.handle(change, pod)
-            except ClusterError:
-                self._ending.wait(0.5)
+            except ClusterError:  # the API server is away
+                self._ending.wait(_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 (faults of later trials are still due)
+                self._report(f"the watch of the study's pods failed: {error!r}; started again")
+                self._ending.wait(_PAUSE_S)
 
 
 def _is_over(pod: Object) -> bool:
-    """Whether a pod's container has ended.
-
-    The phase follows a second later, and the next trial may have been released by then.
-    """
+    """Return whether a pod's container has ended; the phase follows a second later."""
     statuses = pod["status"].get("containerStatuses", ())
     ended = any("terminated" in each.get("state", {}) for each in statuses)
     return ended or pod["status"].get("phase") in _OVER
 
 
 def node_of(pod: Object) -> str:
-    """The node that a pod is bound to, or else may be bound to alone."""
+    """Return the node that a pod is bound to, or else the only one that it may be bound to."""
     if bound := pod["spec"].get("nodeName", ""):
         return str(bound)
     node = pod["spec"].get("affinity", {}).get("nodeAffinity", {})

@@ -5,7 +5,6 @@ the provider's custom endpoints name. A call that is not among them answers 501 
 that a gap is seen and never taken for Google's answer.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from rehearsal.google.roles import Roles
 from rehearsal.google.scheduler import Scheduler
 from rehearsal.google.scheduler_clock import Clock
 from rehearsal.google.services import Repositories, Services, is_enabled
-from rehearsal.google.sinks import Sinks, export_sinks
+from rehearsal.google.sinks import Sinks
 from rehearsal.google.state import GoogleState, Json
 from rehearsal.google.storage import Storage
 
@@ -69,14 +68,7 @@ def routes(
     faults = faults or GoogleFaults()
     clock = clock or Clock()
 
-    def archive() -> None:
-        delay_s = faults.archive_delay_s()
-        if logs is not None and delay_s:
-            later = threading.Timer(delay_s, export_sinks, (state, logs))
-            later.daemon = True
-            later.start()
-
-    clusters = Clusters(state, fleet, archive, faults)
+    clusters = Clusters(state, fleet, lambda: None, faults)
     clusters.end_interrupted()
 
     def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:

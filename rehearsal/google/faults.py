@@ -1,67 +1,48 @@
-"""Faults of Google's APIs: calls that are refused out of turn, operations that fail or never end.
+"""Faults of Google's APIs: calls that are refused, operations that fail or never end.
 
-It is asked before each call and before each operation's work; what it raises goes out as Google
-would send it. The sentences are Google's own, as users report them. Nothing real is done by a call
-or an operation that a fault struck.
+Asked before each call and before each operation's work; what it raises is sent as Google would.
+The sentences are Google's own, as users report them. A call or an operation with a fault changes
+nothing.
 """
 
 import threading
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 
 from rehearsal.cluster.fleet import ClusterKey, FleetError
 from rehearsal.faults.faults import NO_FAULTS, Fault, Faults
 from rehearsal.google.http import Call, GoogleError
 
-_STATUS = {"google-conflict": 409, "google-quota": 403, "google-unavailable": 503}
-
 
 class GoogleFaults:
-    """What strikes the local Google.
-
-    Args:
-        faults: that were asked for.
-        ending: what is stuck for ever ends with it.
-    """
+    """The faults of the local Google; what is stuck ends with `ending`."""
 
     def __init__(self, faults: Faults = NO_FAULTS, ending: threading.Event | None = None) -> None:
         self._faults = faults
         self._ending = ending or threading.Event()
 
     def refuse(self, call: Call) -> None:
-        """Let a call pass.
-
-        Raises:
-            GoogleError: a fault strikes it.
-        """
-        for name in (*_STATUS, "google-error"):
-            fault = self._faults.strike(
-                name, about=partial(_is_about, call), call=f"{call.method} {call.url_path}"
-            )
-            if fault:
-                raise _refusal(fault, call)
+        """Raise GoogleError where a fault refuses the call."""
+        fault = self._faults.inject(
+            "google", about=partial(_is_about, call), call=f"{call.method} {call.url_path}"
+        )
+        if fault:
+            raise _refusal(fault, call)
 
     def work(self, operation_type: str, key: ClusterKey) -> None:
-        """Let an operation's work begin, after a while where it is stuck.
+        """Wait if an operation is stuck; raise FleetError, the operation's error, if it fails."""
+        stuck = self._inject("stuck", operation_type, key)
+        if stuck:
+            self._ending.wait(stuck.number("s") or None)
+        failed = self._inject("failed", operation_type, key)
+        if failed:
+            raise FleetError(failed.word("message") or _stock_out(key))
 
-        Raises:
-            FleetError: a fault strikes it; the sentence becomes the operation's error.
-        """
-        struck = self._strike_operation("google-stuck", operation_type, key)
-        if struck:
-            self._ending.wait(struck.number("s") or None)
-        struck = self._strike_operation("google-operation-failed", operation_type, key)
-        if struck:
-            raise FleetError(struck.word("message") or _stock_out(key))
-
-    def archive_delay_s(self) -> float:
-        """How long after a cluster's deletion the log sinks write."""
-        fault = self._faults.strike("sink-late")
-        return fault.number("s") if fault else 0.0
-
-    def _strike_operation(self, name: str, operation_type: str, key: ClusterKey) -> Fault | None:
-        return self._faults.strike(
-            name,
+    def _inject(self, how: str, operation_type: str, key: ClusterKey) -> Fault | None:
+        return self._faults.inject(
+            "operation",
+            how=how,
             about=lambda fault: fault.word("type") in {"", operation_type},
             operation=operation_type,
             cluster=key.name,
@@ -69,7 +50,7 @@ class GoogleFaults:
 
 
 def guarded(faults: GoogleFaults, guard: Callable[[Call], None]) -> Callable[[Call], None]:
-    """A guard of routes (google_http.Endpoint.route) that faults come before."""
+    """Return a guard of routes (google.http.Endpoint.route) that injects faults first."""
 
     def refuse(call: Call) -> None:
         faults.refuse(call)
@@ -85,30 +66,25 @@ def _is_about(call: Call, fault: Fault) -> bool:
 
 
 def _refusal(fault: Fault, call: Call) -> GoogleError:
-    message = fault.word("message") or _sentence(fault, call)
-    if fault.name == "google-error":
-        return GoogleError(int(fault.number("status")), message, reason=fault.word("reason"))
-    return GoogleError(_STATUS[fault.name], message)
-
-
-def _sentence(fault: Fault, call: Call) -> str:
-    project = call.path.get("project", "P")
-    sentences = {
-        "google-conflict": f"Already exists: {_named(call)}.",
+    status = 403 if fault.how == "quota" else int(fault.number("status"))
+    message = fault.word("message")
+    if fault.how == "quota":
         # https://github.com/GoogleCloudPlatform/cloud-ops-sandbox/issues/44
-        "google-quota": (
+        message = message or (
             'Insufficient regional quota to satisfy request: resource "CPUS": request requires '
             "'64.0' and is short '40.0'. project has a quota of '24.0' with '24.0' available. View "
-            "and manage quotas at "
-            f"https://console.cloud.google.com/iam-admin/quotas?usage=USED&project={project}."
-        ),
-        "google-unavailable": "The service is currently unavailable.",
-    }
-    return sentences.get(fault.name, "A fault was asked for.")
+            "and manage quotas at https://console.cloud.google.com/iam-admin/quotas?usage=USED"
+            f"&project={call.path.get('project', 'P')}."
+        )
+    elif status == HTTPStatus.CONFLICT:
+        message = message or f"Already exists: {_name(call)}."
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        message = message or "The service is currently unavailable."
+    return GoogleError(status, message or "An injected fault.", reason=fault.word("reason"))
 
 
-def _named(call: Call) -> str:
-    """What a call would make, as GKE writes it."""
+def _name(call: Call) -> str:
+    """Return the name of what a call would create, as GKE writes it."""
     path = call.url_path.partition("/projects/")[2]
     body = call.body.get("cluster") or call.body.get("nodePool") or call.body
     place = path.replace("/locations/", "/zones/")

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: runs the matrix of faults and tells what of it the runs found."""
+"""`python -m tests.chaos`: run the matrix of faults; 0 if each is found and none is invented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from rehearsal.faults.faults import injected_file
 from rehearsal.machine.home import HOME_VARIABLE, Home, end
 from schema.names import REHEARSAL_VARIABLE
-from tests.chaos.findings import differences, findings, invented
+from tests.chaos.judge import differences, invented, missed
 from tests.chaos.matrix import MATRIX, SEED, UNDISTURBED, Scenario
 from tests.chaos.outcome import Outcome, read_outcome
 
@@ -29,71 +29,63 @@ KILLED = -9
 
 @dataclass(frozen=True)
 class Played:
-    """A scenario that was run."""
-
     scenario: Scenario
     outcome: Outcome
     seconds: float
 
 
 def main() -> int:
-    """Run what was asked for; 0 when every fault was found and nothing was invented."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("names", nargs="*", help="scenarios; default: all")
     parser.add_argument("--full", action="store_true", help="the long ones too")
     parser.add_argument("--at-once", type=int, default=3, help="runs at the same time")
     parser.add_argument("--keep", type=Path, help="keep the runs in this folder")
     given = parser.parse_args()
-    chosen = [
-        each
-        for each in MATRIX
-        if each is UNDISTURBED
-        or (each.name in given.names if given.names else given.full or not each.full)
-    ]
-    begun = time.monotonic()
+    chosen = [each for each in MATRIX if _is_chosen(each, given)]
+    started = time.monotonic()
     with _folder(given.keep) as folder, ThreadPoolExecutor(given.at_once) as threads:
         played = list(threads.map(lambda scenario: play(scenario, folder), chosen))
-    undisturbed = next(each.outcome for each in played if each.scenario is UNDISTURBED)
+    undisturbed = next((e.outcome for e in played if e.scenario is UNDISTURBED), None)
     problems = [problem for each in played for problem in judge(each, undisturbed)]
-    strikes = sum(len(each.outcome.strikes) for each in played)
-    print(f"\n{len(played)} runs, {strikes} strikes, {time.monotonic() - begun:.0f} s")
+    injections = sum(len(each.outcome.injections) for each in played)
+    print(f"\n{len(played)} runs, {injections} faults injected, {time.monotonic() - started:.0f} s")
     for problem in problems:
-        print(f"NOT AS IT MUST BE: {problem}")
+        print(f"FAILED: {problem}")
     return 1 if problems else 0
 
 
-def judge(played: Played, undisturbed: Outcome) -> list[str]:
-    """Print what the run found; what is not as it must be."""
+def _is_chosen(scenario: Scenario, given: argparse.Namespace) -> bool:
+    if given.names:
+        return scenario.name in given.names
+    return not scenario.alone and (given.full or not scenario.full)
+
+
+def judge(played: Played, undisturbed: Outcome | None) -> list[str]:
+    """Print what the run found; return the problems."""
     scenario, outcome = played.scenario, played.outcome
-    counted = f"{len(outcome.valid)} of {len(outcome.cells)} cells valid"
-    print(f"\n{scenario.name}: exit code {outcome.code}, {counted}, {played.seconds:.0f} s")
-    problems = []
+    problems = [*missed(outcome, scenario.faults), *invented(outcome)]
     if outcome.code != scenario.code:
         last = " | ".join(outcome.output.strip().splitlines()[-3:])
         problems.append(f"exit code {outcome.code} instead of {scenario.code}: {last}")
-    if not outcome.evidence and not scenario.faults:
-        problems.append("no evidence was recorded")
-    for finding in findings(outcome, scenario.faults):
-        shown = finding.found or f"NOT FOUND, wanted: {finding.wanted}"
-        print(f"  {finding.fault}: struck {finding.strikes}: {shown}")
-        if not finding.found:
-            problems.append(f"{finding.fault}: {finding.wanted}")
-    problems += [f"invented: {each}" for each in invented(outcome)]
-    if outcome.cells and scenario.speed:  # real nodes' images are smaller
-        problems += [f"tables differ: {each}" for each in differences(outcome, undisturbed)]
+    if undisturbed and outcome.cells and scenario.speed:  # real nodes' images are smaller
+        problems += differences(outcome, undisturbed)
     if not scenario.faults:
         lost = sum(s.lost for record in outcome.evidence for s in record.sources.values())
-        print(f"  events lost with the program's own settings: {lost}")
         problems += [f"{lost} events lost without any fault"] if lost else []
+        problems += [] if outcome.evidence else ["no evidence was recorded"]
+    print(
+        f"{scenario.name}: exit code {outcome.code}, {len(outcome.valid)} of {len(outcome.cells)} "
+        f"cells valid, {len(outcome.injections)} faults injected, {played.seconds:.0f} s"
+    )
     return [f"{scenario.name}: {problem}" for problem in problems]
 
 
 def play(scenario: Scenario, folder: Path) -> Played:
-    """Run a scenario in a folder and a home of its own, and read what it left."""
+    """Run a scenario in a folder and a home of its own, and read the result."""
     place = folder / scenario.name
     place.mkdir()
     home = Home(folder / f"home-{scenario.name}")
-    begun = time.monotonic()
+    started = time.monotonic()
     common = ["--rehearse", "--yes", "--quiet"]
     kind = ["--nodes", "simulated", "--speed", str(scenario.speed)] if scenario.speed else []
     try:
@@ -110,13 +102,13 @@ def play(scenario: Scenario, folder: Path) -> Played:
     finally:
         end(home)
     outcome = read_outcome(code, output, place / "data/runs/run", injected_file(home.folder))
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     print(f"{scenario.name} ended after {seconds:.0f} s", flush=True)
     return Played(scenario, outcome, seconds)
 
 
 def _experiment(place: Path, home: Home, *arguments: str) -> tuple[int, str]:
-    """Run the program as a user does; its exit code and all that it said."""
+    """Run the program as a user does; return its exit code and output."""
     inherited = {k: v for k, v in os.environ.items() if k != REHEARSAL_VARIABLE}
     log = place / "output.txt"
     with log.open("ab") as out:

@@ -1,4 +1,4 @@
-"""What a run left, and what was done to it: read from its folder and the rehearsal's strikes."""
+"""What a run left in its folder, and the faults that were injected."""
 
 from __future__ import annotations
 
@@ -12,33 +12,20 @@ from pathlib import Path
 from experiment.run_folder import RunFolder
 from rehearsal.faults.faults import Fault, node_number, parse_fault
 from schema.evidence_records import EvidenceRecord
-from schema.run_records import (
-    CellRecord,
-    EventRecord,
-    GapRecord,
-    PhaseRecord,
-    Source,
-    Status,
-)
+from schema.run_records import CellRecord, EventRecord, GapRecord, PhaseRecord, Source, Status
 
 Cell = tuple[int, int]
 """Trial and node's number."""
 
 
 @dataclass(frozen=True)
-class Strike:
-    """A line of the file of strikes."""
+class Injection:
+    """A line of the file of injections; numbers are 0 where none is concerned."""
 
     fault: Fault
     at: datetime
-    trial: int = 0
-    node: int = 0
-    hit: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def cell(self) -> Cell:
-        """The cell that was struck; numbers are 0 where none is concerned."""
-        return self.trial, self.node
+    cell: Cell = (0, 0)
+    details: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,28 +42,23 @@ class Outcome:
     evidence: tuple[EvidenceRecord, ...] = ()
     phases: tuple[PhaseRecord, ...] = ()
     log: str = ""
-    strikes: tuple[Strike, ...] = ()
+    injections: tuple[Injection, ...] = ()
 
     @property
     def valid(self) -> set[Cell]:
-        """The cells that are valid."""
         return {at for at, cell in self.cells.items() if cell.status is Status.VALID}
 
     def records_of(self, uid: str, source: Source) -> list[EventRecord]:
-        """What a source gave of an event, in the order in which it did."""
-        return [
-            record
-            for record in self.events
-            if record.source is source and record.event["metadata"]["uid"] == uid
-        ]
+        """Return a source's records of an event, in the order of arrival."""
+        return [r for r in self.events if r.source is source and r.event["metadata"]["uid"] == uid]
 
 
 def read_outcome(code: int, output: str, folder: Path, injected: Path) -> Outcome:
-    """Read a run's folder, which may not be there, and the strikes."""
+    """Read a run's folder, which may not exist, and the injections."""
     run = RunFolder(folder)
-    strikes = tuple(read_strikes(injected))
+    injections = tuple(read_injections(injected))
     if not (folder / "run.json").exists():
-        return Outcome(code, output, strikes=strikes)
+        return Outcome(code, output, injections=injections)
     cells = {(cell.trial, node_number(cell.node)): cell for cell in run.cells()}
     log = folder / "run.log"
     return Outcome(
@@ -89,17 +71,16 @@ def read_outcome(code: int, output: str, folder: Path, injected: Path) -> Outcom
         evidence=tuple(run.evidence()),
         phases=tuple(run.phases()),
         log=log.read_text("utf-8") if log.exists() else "",
-        strikes=strikes,
+        injections=injections,
     )
 
 
-def read_strikes(path: Path) -> Iterator[Strike]:
-    """The lines of a file of strikes; none where it is not there."""
+def read_injections(path: Path) -> Iterator[Injection]:
     for text in path.read_text("utf-8").splitlines() if path.exists() else ():
         line = json.loads(text)
-        fault, trial = parse_fault(line.pop("asked")), int(line.pop("trial", 0))
-        at = datetime.fromisoformat(line.pop("at"))
-        yield Strike(fault, at, trial, node_number(line.pop("node", "")), line)
+        fault, at = parse_fault(line.pop("asked")), datetime.fromisoformat(line.pop("at"))
+        cell = int(line.pop("trial", 0)), node_number(line.pop("node", ""))
+        yield Injection(fault, at, cell, line)
 
 
 def _rows(path: Path, cells: dict[Cell, CellRecord]) -> Iterator[tuple[Cell, dict[str, str]]]:

@@ -71,8 +71,8 @@ class ReplaceableFaults(Faults):
         super().__init__()
         self.current = Faults()
 
-    def strike(self, *args: Any, **kwargs: Any) -> Fault | None:
-        return self.current.strike(*args, **kwargs)
+    def inject(self, *args: Any, **kwargs: Any) -> Fault | None:
+        return self.current.inject(*args, **kwargs)
 
 
 class Counting:

@@ -190,7 +190,7 @@ def test_a_swept_stack_comes_up_again(up: Bed) -> None:
 def test_sweep_says_which_cluster_it_could_not_delete(bed: Bed) -> None:
     labels = {"project": "pull-study", "stack": "size-8", "expires": "2020-01-01t00-00z"}
     foreign(bed, "pull-study-size-8", "us-central1-a", **labels)
-    bed.suffer("google-error:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
+    bed.suffer("google:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
     code, told = command("sweep", "--yes")
     assert code == ExitCode.TEARDOWN
     assert "Google refused DELETE" in told
@@ -213,7 +213,7 @@ def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
 @full
 def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
     maker = up.maker("destroy")
-    up.suffer("google-stuck:type=DELETE_CLUSTER,s=8")
+    up.suffer("operation:how=stuck,type=DELETE_CLUSTER,s=8")
     assert maker.stdin is not None
     maker.stdin.write("go\n")
     maker.stdin.close()

@@ -52,12 +52,12 @@ SMALL, LARGE = 50_000_000, 6_000_000_000
     LAYERS_CACHED, REGISTRY_KILLED, REGISTRY_BACK, CONTAINERD_KILLED, KUBELET_KILLED, DISK_PRESSURE,
 ) = range(1, 15)  # fmt: skip
 FAULTS = (
-    f"watch-closed:trial={WATCH_CUT},resource=events,s=1",
-    f"exporter-restarted:trial={EXPORTER_KILLED}",
-    f"entry-late:trial={LATE_AND_TWICE},s=20",
-    f"event-duplicated:trial={LATE_AND_TWICE},source=exporter",
-    f"entry-never:trial={NEVER},node=1,reason=Pulled",
-    f"event-lost:trial={LOST},node=2,reason=Pulled,source=both",
+    f"watch:how=closed,trial={WATCH_CUT},resource=events,s=1",
+    f"exporter:how=restart,trial={EXPORTER_KILLED}",
+    f"event:how=late,source=logging,trial={LATE_AND_TWICE},s=20",
+    f"event:how=twice,trial={LATE_AND_TWICE},source=exporter",
+    f"event:how=lost,source=logging,trial={NEVER},node=1,reason=Pulled",
+    f"event:how=lost,trial={LOST},node=2,reason=Pulled,source=both",
 )
 POD = re.compile(rf"{RUN}-t(?P<trial>\d+)-a1-\d+-\w+")
 DISK_BYTES = 8 << 30

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 
 from rehearsal import session
 from rehearsal.machine import requirements
-from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError
+from rehearsal.machine.home import HOME_VARIABLE, Home, RehearsalError, write_json
+from rehearsal.machine.options import Options
 from rehearsal.machine.requirements import Obstacle
-from rehearsal.session import _keep_log, _variables, signal_handler
+from rehearsal.session import _keep_log, _running, _variables, signal_handler
 from schema.names import REHEARSAL_VARIABLE
 
 MODULE = sys.modules["rehearsal.session"]
@@ -116,3 +119,29 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_starts(
     with pytest.raises(RehearsalError, match=problem), session(**options):
         pass
     assert not home.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("running", "requested", "problem"),
+    [
+        ((), (), ""),
+        (("two-pods",), (), ""),
+        (("two-pods",), ("two-pods",), ""),
+        ((), ("two-pods",), r"has other faults \(none\), and takes no more"),
+        (("two-pods",), ("disk-full",), r"has other faults \(two-pods\)"),
+    ],
+)
+def test_faults_are_not_dropped_when_a_running_rehearsal_is_joined(
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    running: tuple[str, ...],
+    requested: tuple[str, ...],
+    problem: str,
+) -> None:
+    options = Options(1, "simulated", 1, rate_limits=False)
+    monkeypatch.setattr(MODULE, "is_locked", lambda _: True)
+    home.folder.mkdir()
+    write_json(home.server_file, {"options": str(options), "faults": running})
+    expected = pytest.raises(RehearsalError, match=problem) if problem else nullcontext()
+    with expected:
+        assert _running(home, replace(options, faults=requested))

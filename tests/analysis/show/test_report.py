@@ -162,7 +162,7 @@ def test_limits_use_the_bytes_that_nodes_counted(tmp_path: Path) -> None:
 
 
 def test_fast_simulations_share_one_banner_and_scale_their_time(tmp_path: Path) -> None:
-    rehearsal = Rehearsal(nodes="simulated", scale=1, speed=20, faults=("event-lost:trial=1",))
+    rehearsal = Rehearsal(nodes="simulated", scale=1, speed=20, faults=("event:how=lost,trial=1",))
     runs = [
         write_run_folder(tmp_path / "r", f"run1-size-{n}", n, rehearsal) for n in (4, 8, 16, 32)
     ]
@@ -171,7 +171,7 @@ def test_fast_simulations_share_one_banner_and_scale_their_time(tmp_path: Path) 
     assert "run1-size-4, run1-size-8, run1-size-16 and 1 more: simulated nodes." in text
     assert page.count('class="banner"') == 1
     assert "Nodes ran 20 times as fast as the clock" in text
-    assert "Injected faults: event-lost:trial=1." in text
+    assert "Injected faults: event:how=lost,trial=1." in text
     assert "By the clock 4 nodes took" in text
     cells = data_of(page)["data-cells-0"]
     assert isinstance(cells, dict)

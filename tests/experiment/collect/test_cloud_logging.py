@@ -110,7 +110,7 @@ def test_entries_of_an_earlier_attempt_are_taken_and_not_waited_for(
     assert len(uids(folder)) == len(story.events) - 3
 
 
-@pytest.mark.parametrize("faults", [["page-token-expired:count=3,page=4"]], indirect=True)
+@pytest.mark.parametrize("faults", [["logging:how=token,count=3,page=4"]], indirect=True)
 def test_an_expired_page_token_loses_and_repeats_nothing(
     store: LogStore, reader: LogReader, folder: RunFolder, story: Story
 ) -> None:
@@ -119,7 +119,7 @@ def test_an_expired_page_token_loses_and_repeats_nothing(
     assert len(uids(folder)) == len(set(uids(folder))) == len(story.events)
 
 
-@pytest.mark.parametrize("faults", [["logging-throttled:count=1"]], indirect=True)
+@pytest.mark.parametrize("faults", [["logging:how=429,count=1"]], indirect=True)
 def test_too_many_reads_a_minute_are_waited_out(
     store: LogStore, reader: LogReader, folder: RunFolder, story: Story
 ) -> None:

@@ -45,7 +45,7 @@ def test_all_sizes_and_named_ones_are_refused() -> None:
     [
         ({"nodes": "simulated"}, "--nodes"),
         ({"speed": 20.0}, "--speed"),
-        ({"fault": ["google-quota"]}, "--fault"),
+        ({"fault": ["google:how=quota"]}, "--fault"),
         ({"faults": Path("faults.txt")}, "--fault"),
         ({"rate_limits": False}, "--no-rate-limits"),
         ({"scale": 0.1}, "--scale"),

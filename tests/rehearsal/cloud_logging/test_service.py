@@ -223,7 +223,7 @@ def test_other_methods_say_that_they_are_not_there(client: LoggingServiceV2Clien
         client.delete_log(DeleteLogRequest(log_name="projects/p/logs/stdout"))
 
 
-@pytest.mark.parametrize("faults", [["logging-throttled:count=1"]], indirect=True)
+@pytest.mark.parametrize("faults", [["logging:how=429,count=1"]], indirect=True)
 def test_reads_of_the_trials_events_alone_are_throttled(
     store: LogStore, client: LoggingServiceV2Client, faults: Faults
 ) -> None:
@@ -234,10 +234,10 @@ def test_reads_of_the_trials_events_alone_are_throttled(
     with pytest.raises(exceptions.ResourceExhausted, match="Read requests per minute"):
         list(client.list_log_entries(ask(), retry=None))
     assert len(list(client.list_log_entries(ask(), retry=None))) == 2
-    assert len(faults.struck) == 1
+    assert len(faults.injected) == 1
 
 
-@pytest.mark.parametrize("faults", [["page-token-expired:page=2"]], indirect=True)
+@pytest.mark.parametrize("faults", [["logging:how=token,count=1,page=2"]], indirect=True)
 def test_the_token_of_a_short_page_expires(
     store: LogStore, client: LoggingServiceV2Client, faults: Faults
 ) -> None:
@@ -247,4 +247,4 @@ def test_the_token_of_a_short_page_expires(
     with pytest.raises(exceptions.InvalidArgument, match="page_token has expired"):
         next(pages)
     assert len(list(client.list_log_entries(ask(), retry=None))) == 5
-    assert len(faults.struck) == 1
+    assert len(faults.injected) == 1

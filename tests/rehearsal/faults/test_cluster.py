@@ -1,4 +1,4 @@
-"""What strikes a cluster as a whole, over stand-ins of its parts; chaos runs them on a real one."""
+"""Faults of a cluster with fake parts; `make chaos` runs them on a real one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = ClusterKey("p", "us-central1-a", "c")
 
 
 class Cluster(ClusterAdmin):
-    """Stands for a cluster with two measured nodes; notes what is done to them."""
+    """A fake with two measured nodes, which records what is done to them."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, Any]] = []
@@ -70,7 +70,7 @@ class Cluster(ClusterAdmin):
 
 
 class Exporters(ExporterHost):
-    """Notes that it was struck."""
+    """A fake that counts calls."""
 
     def __init__(self) -> None:
         self.kills = self.renewals = 0
@@ -94,21 +94,21 @@ class Scene:
         self.cluster, self.exporters = Cluster(), Exporters()
         self.said: list[str] = []
         self.lines: list[LogLine] = []
-        self.asked = Faults.read(texts)
+        self.requested = Faults.read(texts)
         site = FaultSite(self.home, self.plane, self.cluster, self.lines.append, self.said.append)
-        self.faults = ClusterFaults(self.asked, site)
+        self.faults = ClusterFaults(self.requested, site)
         self.faults.start(self.exporters)
 
     def release(self, trial: int = 1) -> None:
         for moment in (Moment.STAGED, Moment.RELEASED):
-            self.faults._tell(moment, trial)
+            self.faults._on_moment(moment, trial)
 
-    def struck(self, count: int = 1) -> list[dict[str, object]]:
+    def injected(self, count: int = 1) -> list[dict[str, object]]:
         deadline = time.monotonic() + 5
-        while len(self.asked.struck) < count:
+        while len(self.requested.injected) < count:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        return self.asked.struck
+        return self.requested.injected
 
 
 Play = Callable[..., Scene]
@@ -169,37 +169,37 @@ def test_without_faults_a_cluster_is_as_it_is(play: Play) -> None:
     assert len(scene.lines) == 1
 
 
-def test_a_front_stands_before_the_api_server_where_a_fault_needs_one(play: Play) -> None:
-    assert play("event-lost:source=exporter").faults.public.endpoint == "127.0.0.1:1"
+def test_the_api_server_has_a_proxy_only_where_a_fault_needs_one(play: Play) -> None:
+    assert play("event:source=exporter").faults.public.endpoint == "127.0.0.1:1"
 
 
-@pytest.mark.parametrize("fault", ["event-lost", "watch-closed", "api-slow", "two-pods"])
-def test_the_endpoint_is_then_the_fronts(play: Play, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["event", "watch", "api", "two-pods"])
+def test_the_endpoint_is_then_the_proxys(play: Play, fault: str) -> None:
     assert play(fault).faults.public.endpoint != "127.0.0.1:1"
 
 
 def test_an_exporter_is_killed_at_the_trials_release_and_not_before(play: Play) -> None:
-    scene = play("exporter-restarted:trial=2")
+    scene = play("exporter:how=restart,trial=2")
     scene.release(1)
-    scene.faults._tell(Moment.STAGED, 2)
+    scene.faults._on_moment(Moment.STAGED, 2)
     time.sleep(0.05)
     assert scene.exporters.kills == 0
-    scene.faults._tell(Moment.RELEASED, 2)
-    assert scene.struck()[0]["trial"] == 2
+    scene.faults._on_moment(Moment.RELEASED, 2)
+    assert scene.injected()[0]["trial"] == 2
     assert scene.exporters.kills == 1
 
 
-def test_a_trial_that_a_resumed_run_releases_again_is_struck_once(play: Play) -> None:
-    scene = play("exporter-restarted:trial=2")
+def test_a_trial_that_a_resumed_run_releases_again_has_its_fault_once(play: Play) -> None:
+    scene = play("exporter:how=restart,trial=2")
     for _ in range(2):
         scene.release(2)
-    scene.struck()
+    scene.injected()
     time.sleep(0.05)
     assert scene.exporters.kills == 1
 
 
 def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(play: Play) -> None:
-    scene = play("exporter-defaults")
+    scene = play("exporter:how=defaults,trial=0")
     text = yaml.safe_dump({"maxEventAgeSeconds": 1200, "kubeQPS": 100, "logLevel": "warn"})
     assert yaml.safe_load(scene.faults.exporter_configuration(text)) == {"logLevel": "warn"}
     scene.faults.write_log(line("u-1"))
@@ -209,15 +209,18 @@ def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(pl
         {"metadata": {"uid": f"u-{n}"}, "involvedObject": pod} for n in (1, 2, 3)
     ] + [{"metadata": {"uid": "u-4"}, "involvedObject": {"kind": "Job"}}]
     scene.faults.stop()
-    assert (scene.asked.struck[-1]["events"], scene.asked.struck[-1]["lost"]) == ("3", "2")
+    assert (scene.requested.injected[-1]["events"], scene.requested.injected[-1]["lost"]) == (
+        "3",
+        "2",
+    )
 
 
 def test_an_exporters_settings_are_taken_from_it_before_a_trial(play: Play) -> None:
-    scene = play("exporter-defaults:trial=2")
+    scene = play("exporter:how=defaults,trial=2")
     text = "maxEventAgeSeconds: 1200\n"
     scene.release(1)
     assert scene.faults.exporter_configuration(text) == text
-    scene.faults._tell(Moment.STAGED, 2)
+    scene.faults._on_moment(Moment.STAGED, 2)
     deadline = time.monotonic() + 5
     while not scene.exporters.renewals:
         assert time.monotonic() < deadline
@@ -228,14 +231,14 @@ def test_an_exporters_settings_are_taken_from_it_before_a_trial(play: Play) -> N
 def test_a_node_is_deleted(play: Play) -> None:
     scene = play("node-deleted:node=2")
     scene.release()
-    assert scene.struck()[0]["node"] == "n-0002"
+    assert scene.injected()[0]["node"] == "n-0002"
     assert scene.cluster.done == [("remove", "n-0002")]
 
 
 def test_a_node_is_replaced_by_an_empty_one_of_its_name(play: Play) -> None:
-    scene = play("node-replaced:node=1")
+    scene = play("node-deleted:replaced=1,node=1")
     scene.release()
-    scene.struck()
+    scene.injected()
     deadline = time.monotonic() + 5
     while len(scene.cluster.done) < 2:
         assert time.monotonic() < deadline
@@ -247,14 +250,14 @@ def test_a_node_is_replaced_by_an_empty_one_of_its_name(play: Play) -> None:
     assert "conditions" not in node["status"]
 
 
-def test_a_node_that_is_not_there_is_said(play: Play) -> None:
+def test_a_node_that_does_not_exist_is_reported(play: Play) -> None:
     scene = play("node-deleted:node=7")
     scene.release()
     deadline = time.monotonic() + 5
-    while not any("did not strike" in each for each in scene.said):
+    while not any("was not injected" in each for each in scene.said):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert scene.asked.struck == []
+    assert scene.requested.injected == []
 
 
 def test_a_scheduler_stands_still_from_before_the_release_for_a_while(
@@ -267,12 +270,22 @@ def test_a_scheduler_stands_still_from_before_the_release_for_a_while(
     monkeypatch.setattr(control_plane, "pid_of", lambda _plane, _name: pid)
     scene.release(1)
     assert not stopped(pid, wanted=False)
-    scene.faults._tell(Moment.STAGED, 2)
+    scene.faults._on_moment(Moment.STAGED, 2)
     assert stopped(pid, wanted=True)
-    scene.faults._tell(Moment.RELEASED, 2)
+    scene.faults._on_moment(Moment.RELEASED, 2)
     assert stopped(pid, wanted=True)
     assert not stopped(pid, wanted=False)
-    assert len(scene.asked.struck) == 1
+    assert len(scene.requested.injected) == 1
+
+
+@pytest.mark.parametrize("fault", ["scheduler-stalled", "process-killed:process=kube-scheduler"])
+def test_a_process_that_does_not_run_is_reported_and_later_faults_are_injected(
+    play: Play, fault: str
+) -> None:
+    scene = play(fault, "exporter:how=restart,after=0.05")
+    scene.release()
+    assert [each["fault"] for each in scene.injected()] == ["exporter"]
+    assert any(f"fault {fault} was not injected: The control plane" in each for each in scene.said)
 
 
 def test_a_scheduler_goes_on_when_the_cluster_ends(
@@ -300,9 +313,9 @@ def test_the_runner_is_killed_if_it_is_still_the_same_process(
     assert runner.poll() is None
     write_json(scene.home.owner_file, owner)
     scene.release(2)
-    scene.struck()
+    scene.injected()
     assert runner.wait(5) == -signal.SIGKILL
-    assert [each["process"] for each in scene.asked.struck] == ["runner"]
+    assert [each["process"] for each in scene.requested.injected] == ["runner"]
 
 
 def test_a_part_of_the_control_plane_is_killed(
@@ -314,17 +327,19 @@ def test_a_part_of_the_control_plane_is_killed(
     part = sleeper(scene.plane.folder)
     monkeypatch.setattr(control_plane, "pid_of", lambda _plane, _name: part.pid)
     scene.release()
-    scene.struck()
+    scene.injected()
     assert part.wait(5) == -signal.SIGKILL
     assert os.getpid() != part.pid
 
 
-def test_losses_that_cannot_be_told_are_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = play("exporter-defaults")
+def test_a_loss_that_cannot_be_counted_is_reported(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = play("exporter:how=defaults")
 
     def gone(_: str) -> list[Object]:
         raise ClusterError("it does not answer")
 
     monkeypatch.setattr(scene.cluster, "events", gone)
     scene.faults.stop()
-    assert "what exporter-defaults lost is not known" in scene.said[-1]
+    assert "the loss by exporter:how=defaults is not known" in scene.said[-1]

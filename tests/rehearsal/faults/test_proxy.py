@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +16,15 @@ import pytest
 import requests
 
 from rehearsal.cluster.certificates import certify_administrator, make_authority
-from rehearsal.faults.proxy import Answer, ConnectionReset, Emit, Front, Request
+from rehearsal.faults.proxy import (
+    Answer,
+    ConnectionReset,
+    Emit,
+    FaultProxy,
+    Request,
+    Rules,
+    Stream,
+)
 
 
 class Behind(BaseHTTPRequestHandler):
@@ -54,25 +64,23 @@ class Behind(BaseHTTPRequestHandler):
         pass
 
 
-class NoRules:
-    """Hands everything on, and streams below /stream."""
+class LineRules(Rules):
+    """Reads what is below /stream by lines."""
 
     def __init__(self) -> None:
-        self.closers: list[Callable[[], None]] = []
+        self.streams: list[Stream] = []
+        self.ended: list[Stream] = []
 
-    def before(self, request: Request) -> Request | Answer:
-        return request
+    def open_stream(self, stream: Stream) -> Emit | None:
+        self.streams.append(stream)
+        return stream.emit if stream.request.path == "/stream" else None
 
-    def open_stream(self, request: Request, emit: Emit, close: Callable[[], None]) -> Emit | None:
-        self.closers.append(close)
-        return emit if request.path == "/stream" else None
-
-    def body(self, request: Request, body: bytes) -> bytes:
-        return body
+    def close_stream(self, stream: Stream) -> None:
+        self.ended.append(stream)
 
 
 class Scene:
-    """Fronts before one server."""
+    """Proxies before one server."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.more = threading.Event()
@@ -85,11 +93,18 @@ class Scene:
         stack.callback(self.server.shutdown)
         stack.callback(self.more.set)
 
-    def front(self, rules: Any = None, **options: Any) -> Front:
+    def proxy(self, rules: Rules | None = None, **options: Any) -> FaultProxy:
         port = self.server.server_address[1]
-        front = Front("127.0.0.1", int(port), rules or NoRules(), **options)
-        self.stack.callback(front.stop)
-        return front
+        proxy = FaultProxy("127.0.0.1", int(port), rules or LineRules(), **options)
+        self.stack.callback(proxy.stop)
+        return proxy
+
+
+def wait_for(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -109,45 +124,66 @@ def client() -> Iterator[requests.Session]:
 def test_requests_and_answers_pass_as_they_are(
     scene: Scene, client: requests.Session, method: str
 ) -> None:
-    url = f"http://{scene.front().address}/a/b?c=d&e"
+    url = f"http://{scene.proxy().address}/a/b?c=d&e"
     for _ in range(3):  # on one connection
         answer = client.request(method, url, data="text", headers={"Authorization": "Bearer t"})
-        wanted = {"method": method, "path": "/a/b?c=d&e", "body": "text", "token": "Bearer t"}
-        assert answer.json() == wanted
+        expected = {"method": method, "path": "/a/b?c=d&e", "body": "text", "token": "Bearer t"}
+        assert answer.json() == expected
         assert answer.status_code == (201 if method == "POST" else 200)
 
 
 def test_the_length_of_what_head_does_not_send_passes(
     scene: Scene, client: requests.Session
 ) -> None:
-    answer = client.head(f"http://{scene.front().address}/a")
+    answer = client.head(f"http://{scene.proxy().address}/a")
     assert int(answer.headers["Content-Length"]) > 0
     assert answer.content == b""
 
 
 def test_lines_of_a_stream_arrive_before_it_ends(scene: Scene, client: requests.Session) -> None:
-    with client.get(f"http://{scene.front().address}/stream", stream=True, timeout=5) as answer:
+    with client.get(f"http://{scene.proxy().address}/stream", stream=True, timeout=5) as answer:
         lines = answer.iter_lines(chunk_size=1)
         assert [next(lines), next(lines)] == [b"one", b"two"]
         scene.more.set()
         assert list(lines) == []
 
 
-def test_a_stream_is_cut_off_and_its_client_knows(scene: Scene, client: requests.Session) -> None:
-    rules = NoRules()
-    url = f"http://{scene.front(rules).address}/stream"
+def test_a_stream_is_reset_and_its_client_notices(scene: Scene, client: requests.Session) -> None:
+    rules = LineRules()
+    url = f"http://{scene.proxy(rules).address}/stream"
     with client.get(url, stream=True, timeout=5) as answer:
         lines = answer.iter_lines(chunk_size=1)
         assert next(lines) == b"one"
-        rules.closers[0]()
+        rules.streams[0].reset()
         with pytest.raises(requests.RequestException):
             list(lines)
+    wait_for(lambda: rules.ended == rules.streams)
 
 
-def test_rules_change_requests_answer_themselves_and_reset(
+def test_a_stream_whose_client_is_gone_ends(scene: Scene) -> None:
+    rules = LineRules()
+    host, _, port = scene.proxy(rules).address.partition(":")
+    with socket.create_connection((host, int(port)), 5) as connection:
+        connection.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1000)
+        assert not rules.ended
+    wait_for(lambda: rules.ended == rules.streams)
+
+
+def test_a_chunked_request_passes_and_its_connection_serves_the_next(
     scene: Scene, client: requests.Session
 ) -> None:
-    class Rules(NoRules):
+    url = f"http://{scene.proxy().address}/a"
+    for _ in range(2):
+        assert client.post(url, data=iter([b"te", b"xt"]), timeout=5).json()["body"] == "text"
+        assert client.get(url, timeout=5).json()["body"] == ""
+
+
+def test_rules_delay_change_answer_and_reset(scene: Scene, client: requests.Session) -> None:
+    class Faulty(Rules):
+        def delay_s(self, request: Request) -> float:
+            return 0.1 if request.path == "/own" else 0.0
+
         def before(self, request: Request) -> Request | Answer:
             if request.path == "/reset":
                 raise ConnectionReset
@@ -155,21 +191,22 @@ def test_rules_change_requests_answer_themselves_and_reset(
                 return Answer(429, b"{}", {"Retry-After": "1"})
             return replace(request, body=b"other")
 
-        def body(self, request: Request, body: bytes) -> bytes:
-            return body.replace(b"other", request.query["as"].encode())
+        def editor(self, request: Request) -> Callable[[bytes], bytes]:
+            return lambda body: body.replace(b"other", request.query["as"].encode())
 
-    base = f"http://{scene.front(Rules()).address}"
+    base = f"http://{scene.proxy(Faulty()).address}"
     own = client.get(f"{base}/own")
+    assert own.elapsed.total_seconds() >= 0.1
     assert (own.status_code, own.headers["Retry-After"], own.text) == (429, "1", "{}")
     assert client.post(f"{base}/a?as=another", data="text").json()["body"] == "another"
     with pytest.raises(requests.ConnectionError, match="reset"):
         client.get(f"{base}/reset")
 
 
-def test_a_front_with_tls_shows_its_own_certificate_and_resets_too(
+def test_a_proxy_with_tls_has_its_own_certificate_and_resets_too(
     scene: Scene, client: requests.Session, tmp_path: Path
 ) -> None:
-    class Rules(NoRules):
+    class Faulty(Rules):
         def before(self, request: Request) -> Request | Answer:
             if request.path == "/reset":
                 raise ConnectionReset
@@ -180,7 +217,7 @@ def test_a_front_with_tls_shows_its_own_certificate_and_resets_too(
     (tmp_path / "ca.crt").write_bytes(authority.pem)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "admin.crt", tmp_path / "admin.key")
-    base = f"https://{scene.front(Rules(), tls=tls).address}"
+    base = f"https://{scene.proxy(Faulty(), tls=tls).address}"
     client.verify = str(tmp_path / "ca.crt")
     assert client.get(f"{base}/a").json()["path"] == "/a"
     with pytest.raises(requests.ConnectionError):
@@ -193,8 +230,8 @@ def test_a_front_with_tls_shows_its_own_certificate_and_resets_too(
 def test_a_server_that_is_gone_is_a_reset_for_the_client(
     scene: Scene, client: requests.Session
 ) -> None:
-    front = scene.front()
+    proxy = scene.proxy()
     scene.server.shutdown()
     scene.server.server_close()
     with pytest.raises(requests.ConnectionError):
-        client.get(f"http://{front.address}/a")
+        client.get(f"http://{proxy.address}/a")

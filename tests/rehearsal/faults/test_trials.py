@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,16 +12,17 @@ from rehearsal.faults.trials import Moment, Place, StudyPods
 
 
 class Cluster(ClusterAdmin):
-    """Stands for a cluster whose pods change as told, and then goes away."""
+    """A cluster whose pods change as given, and whose watch then fails."""
 
     def __init__(self, changes: list[tuple[str, Object]]) -> None:
-        self.told = changes
+        self.given = changes
+        self.error: Exception = ClusterError("gone")
 
     def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
         assert path == "/api/v1/namespaces/pull-study/pods"
-        told, self.told = self.told, []
-        yield from told
-        raise ClusterError("gone")
+        given, self.given = self.given, []
+        yield from given
+        raise self.error
 
 
 def pod(
@@ -49,23 +52,23 @@ def pod(
 
 
 @pytest.fixture
-def told() -> list[tuple[Moment, int]]:
+def moments() -> list[tuple[Moment, int]]:
     return []
 
 
 @pytest.fixture
-def study(told: list[tuple[Moment, int]]) -> StudyPods:
-    return StudyPods(Cluster([]), lambda moment, trial: told.append((moment, trial)))
+def study(moments: list[tuple[Moment, int]]) -> StudyPods:
+    return StudyPods(Cluster([]), lambda *moment: moments.append(moment), lambda _: None)
 
 
-def test_each_moment_of_a_trial_is_told_once(
-    study: StudyPods, told: list[tuple[Moment, int]]
+def test_each_moment_of_a_trial_is_moments_once(
+    study: StudyPods, moments: list[tuple[Moment, int]]
 ) -> None:
     for index in (0, 1):
         study.handle("ADDED", pod(1, index, gated=True))
     for index in (0, 1):
         study.handle("MODIFIED", pod(1, index, node=f"n-{index}"))
-    assert told == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
+    assert moments == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
 
 
 def test_a_pods_node_is_known_from_its_release_on(study: StudyPods) -> None:
@@ -114,23 +117,31 @@ def test_an_image_is_known_by_its_digest(study: StudyPods) -> None:
     assert study.trial_of_image("sha256:4") == 0
 
 
-def test_pods_of_no_trial_are_passed_over(study: StudyPods, told: list[Any]) -> None:
+def test_pods_of_no_trial_are_passed_over(study: StudyPods, moments: list[Any]) -> None:
     study.handle("ADDED", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {}})
-    assert (told, study.trial) == ([], 0)
+    assert (moments, study.trial) == ([], 0)
 
 
-def test_following_goes_on_after_the_api_server_was_away() -> None:
-    told: list[tuple[Moment, int]] = []
+@pytest.mark.parametrize(
+    "error", [ClusterError("gone"), json.JSONDecodeError("no JSON", "", 0), KeyError("type")]
+)
+def test_the_watch_goes_on_after_an_error(error: Exception) -> None:
+    moments: list[tuple[Moment, int]] = []
+    reports: list[str] = []
     cluster = Cluster([("ADDED", pod(1, gated=True))])
-    study = StudyPods(cluster, lambda moment, trial: told.append((moment, trial)))
+    cluster.error = error
+    study = StudyPods(cluster, lambda *moment: moments.append(moment), reports.append)
     study.start()
-    deadline = 200
-    while not told and deadline:
-        study._ending.wait(0.01)
-        deadline -= 1
-    cluster.told = [("MODIFIED", pod(1, node="n-1"))]
-    while len(told) < 2 and deadline:
-        study._ending.wait(0.01)
-        deadline -= 1
+    wait_for(lambda: moments)
+    cluster.given = [("MODIFIED", pod(1, node="n-1"))]
+    wait_for(lambda: len(moments) == 2)
     study.stop()
-    assert told == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
+    assert moments == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
+    assert bool(reports) != isinstance(error, ClusterError)
+
+
+def wait_for(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

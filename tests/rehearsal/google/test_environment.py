@@ -46,10 +46,10 @@ def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
 
 
 def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:
-    options = Options(1, "simulated", 20, rate_limits=False, faults=("event-lost",))
+    options = Options(1, "simulated", 20, rate_limits=False, faults=("event:how=lost",))
     found = environment.rehearsal_variable(options, official=set())
     record = Rehearsal.model_validate(json.loads(found[REHEARSAL_VARIABLE]))
-    assert (record.nodes, record.speed, record.faults) == ("simulated", 20, ("event-lost",))
+    assert (record.nodes, record.speed, record.faults) == ("simulated", 20, ("event:how=lost",))
     assert "nothing was pulled" in record.note
     assert "20 times faster than the clock" in record.note
     assert "without its rate limits" in record.note
