@@ -182,12 +182,14 @@ class FaultProxy:
             answer.headers.extend(
                 (k, v) for k, v in upstream.headers.items() if k.lower() not in kept
             )
-            if edit := self._rules.editor(request):
+            if await self._stream(incoming, request, upstream, answer):
+                pass
+            elif edit := self._rules.editor(request):
                 body = edit(await upstream.read())
                 answer.content_length = len(body)
                 await answer.prepare(incoming)
                 await answer.write(body)
-            elif not await self._stream(incoming, request, upstream, answer):
+            else:
                 await answer.prepare(incoming)
                 async for chunk in upstream.content.iter_any():
                     await answer.write(chunk)

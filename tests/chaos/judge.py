@@ -97,7 +97,7 @@ def _loss_counted(outcome: Outcome, injection: Injection) -> bool:
 def _retried(outcome: Outcome, injection: Injection) -> object:
     fault = injection.fault
     status = "no answer" if fault.how == "reset" else f"{fault.number('status'):.0f}"
-    return re.search(rf"repeat \d+ requests \(.*\b{status}: \d", outcome.log)
+    return re.search(rf"requests to the API server retried \(.*\b{status}: \d", outcome.log)
 
 
 def _release_took(outcome: Outcome, injection: Injection) -> bool:

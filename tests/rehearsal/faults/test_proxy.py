@@ -75,6 +75,10 @@ class LineRules(Rules):
         self.streams.append(stream)
         return stream.emit if stream.request.path == "/stream" else None
 
+    def editor(self, _: Request) -> Callable[[bytes], bytes] | None:
+        """Streams are not edited."""
+        return lambda body: body
+
     def close_stream(self, stream: Stream) -> None:
         self.ended.append(stream)
 
