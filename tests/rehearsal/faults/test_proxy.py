@@ -75,9 +75,9 @@ class LineRules(Rules):
         self.streams.append(stream)
         return stream.emit if stream.request.path == "/stream" else None
 
-    def editor(self, _: Request) -> Callable[[bytes], bytes] | None:
+    def editor(self, request: Request) -> Callable[[bytes], bytes] | None:
         """Streams are not edited."""
-        return lambda body: body
+        return (lambda body: body) if request.method == "GET" else None
 
     def close_stream(self, stream: Stream) -> None:
         self.ended.append(stream)
