@@ -226,43 +226,6 @@ def test_a_second_cluster_lives_beside_the_first_and_leaves_nothing(local: Machi
     assert len(names_of(local, "measured")) == 2
 
 
-def test_the_end_leaves_nothing(tmp_path: Path) -> None:
-    home = Home(tmp_path / "h")
-    before = footprint(home.folder)
-    assert lock(home)
-    there = Machine(home)
-    there.fleet.create_cluster(KEY)
-    there.fleet.create_pool(KEY, MEASURED)
-    tag = "2-layers-size-2000000-bytes"
-    there.build(tag)
-    node = "gke-live-measured-0001"
-    body = pod_on(node, f"ghcr.io/{REPOSITORY}:{tag}")
-    body["spec"]["containers"][0]["command"] = ["sleep", "1000"]
-    there.post("/api/v1/namespaces/default/pods", body)
-    until(lambda: any("sleep" in line for line in _containers_of(there, node)))
-    start = time.monotonic()
-    there.fleet.close()
-    assert time.monotonic() - start < 10
-    clear(home)
-    assert not home.folder.exists()
-    assert processes.running(home.folder) == []
-    assert processes_of(home.folder) == []
-    expect_same(before, home.folder)
-
-
-def _containers_of(local: Machine, node: str) -> list[str]:
-    """Command lines of what runs in the node's containers, as the machine sees them."""
-    group = f"{local.home.control_group}/{node}"
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if group in (entry / "cgroup").read_text():
-                found.append((entry / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
-
-
 def test_log_lines_carry_what_the_exporter_saw(local: Machine) -> None:
     local.lines.clear()
     _deploy_exporter(local, rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
