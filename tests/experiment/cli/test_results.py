@@ -48,7 +48,7 @@ def test_a_whole_run_is_a_full_grid(folder: RunFolder) -> None:
     )
 
 
-def test_excluded_cells_are_drawn_counted_and_told_with_their_failure(folder: RunFolder) -> None:
+def test_excluded_cells_are_drawn_and_counted_with_their_failure(folder: RunFolder) -> None:
     missing = {"status": Status.FAILED, "reason": "the pod failed: ErrImagePull: manifest unknown"}
     cells = [cell(1, node) for node in grid(4)]
     cells += [cell(2, node, **missing) for node in grid(4)[:2]]
@@ -101,7 +101,7 @@ def test_trials_whose_turn_never_came_are_shown(folder: RunFolder) -> None:
     assert "4 of 8 cells are valid" in output
 
 
-def test_what_each_source_lost_and_every_gap_is_told(folder: RunFolder) -> None:
+def test_lost_events_of_each_source_and_every_gap_are_shown(folder: RunFolder) -> None:
     fill(folder, [cell(1, "node-1"), cell(2, "node-1")])
     counts = {
         Source.WATCH: SourceCount(seen=120, lost=0, repeated=0, gaps=1),
@@ -163,7 +163,7 @@ def test_a_run_that_does_not_exist_is_refused(folder: RunFolder, command: str) -
 
 
 @pytest.mark.parametrize("command", ["ledger", "time"])
-def test_a_run_of_which_nothing_is_known_says_how_to_go_on(folder: RunFolder, command: str) -> None:
+def test_the_fix_of_a_run_without_records_is_to_resume_it(folder: RunFolder, command: str) -> None:
     fill(folder, [])
     (folder.path / "phases.jsonl").unlink()
     code, output = call(command, "a-run")

@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_is_reported_as_such(monkeypatch: pytest.MonkeyPatc
     assert "died: The run was killed by signal 9." in output
 
 
-def test_runs_go_in_order_unless_asked_for_several_at_once(
+def test_runs_go_in_order_unless_several_are_requested_in_parallel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others = "sum(name.endswith('.begun') for name in os.listdir('.'))"

@@ -129,7 +129,7 @@ def test_a_resumed_run_is_not_planned_again(given: dict[str, Any]) -> None:
         check_resumed(new(**({"stacks": (), "study": None} | given)))
 
 
-def test_options_change_what_the_study_says() -> None:
+def test_options_override_the_study_file() -> None:
     study = read_study(new(order=Order.DESCENDING, repeat=3))
     assert (study.order, study.repetitions) == (Order.DESCENDING, 3)
     assert read_study(new()).repetitions == 1

@@ -98,7 +98,7 @@ def test_permissions_that_are_missing_are_named(google: Google) -> None:
     ("metric", "limit", "need"),
     [("CPUS", 1000, 1030), ("SSD_TOTAL_GB", 6000, 6600), ("IN_USE_ADDRESSES", 8, 66)],
 )
-def test_a_quota_that_is_too_small_says_what_to_ask_for(
+def test_a_quota_that_is_too_small_names_the_required_one(
     google: Google, metric: str, limit: int, need: int
 ) -> None:
     google.state.put(Kind.QUOTA, f"projects/{PROJECT}/regions/us-central1", {metric: limit})

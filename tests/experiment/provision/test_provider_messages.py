@@ -139,7 +139,7 @@ def test_a_message_has_a_name_a_cause_and_a_fix(failure: Failure, message: str, 
     assert failure_of(message) is failure
 
 
-def test_the_cure_names_what_is_to_be_done() -> None:
+def test_the_fix_names_api_and_project() -> None:
     said = "x.googleapis.com has not been used in project p before or it is disabled"
     assert (
         explain(said).fix == "gcloud services enable x.googleapis.com --project p, then wait "
@@ -165,7 +165,7 @@ def test_numbers_and_unknown_words_are_no_names(message: str) -> None:
     assert failure_of(message) is None
 
 
-def test_a_conflict_is_told_apart() -> None:
+def test_a_conflict_is_recognised() -> None:
     assert is_conflict("googleapi: Error 409: Already exists: projects/p/..., alreadyExists")
     assert is_conflict("Custom project role projects/p/roles/r already exists and must be imported")
     assert not is_conflict("googleapi: Error 403: forbidden")

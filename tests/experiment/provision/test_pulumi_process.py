@@ -117,7 +117,7 @@ class TestLocks:
         process.wait()
         assert not LockHolder(socket.gethostname(), process.pid).may_live
 
-    def test_of_a_process_that_nobody_asked_for_is_not_held(self, pulumi: Path) -> None:
+    def test_of_a_zombie_is_not_held(self, pulumi: Path) -> None:
         process = subprocess.Popen([pulumi, "version"], stdout=subprocess.DEVNULL)
         end = time.monotonic() + 10
         while ") Z " not in Path(f"/proc/{process.pid}/stat").read_text():
