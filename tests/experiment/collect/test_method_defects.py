@@ -148,9 +148,7 @@ class TestDefect6Streaming:
     def test_a_streamed_images_cells_say_that_the_pull_does_not_cover_its_bytes(
         self, story: Story
     ) -> None:
-        node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
-        text = "Image is backed by image streaming."
-        story.event(node, "ImageStreaming", START, text, "node-a")
+        story.node_event("ImageStreaming", 0, "Image is backed by image streaming.")
         for cell in story.judge():
             assert any("streamed" in mark for mark in cell.marks)
 
@@ -219,8 +217,7 @@ class TestDefect8DisturbedPulls:
     def test_a_node_short_of_disk_marks_the_cell_that_it_touches(
         self, story: Story, reason: str
     ) -> None:
-        node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
-        story.event(node, reason, START + timedelta(seconds=1), "short of disk", "node-a")
+        story.node_event(reason, 1, "short of disk")
         assert story.statuses() == [Status.DISK_PRESSURE, *[Status.VALID] * 3]
 
     def test_an_eviction_and_a_retry_are_statuses(self, story: Story) -> None:
