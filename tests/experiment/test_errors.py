@@ -24,7 +24,7 @@ def excluded(status: Status, reason: str = "because") -> CellRecord:
     return cell(status=status, reason=reason)
 
 
-def test_every_failure_has_an_exit_code_of_its_own_a_retry_and_a_cure() -> None:
+def test_every_failure_has_an_exit_code_of_its_own_a_retry_and_a_fix() -> None:
     assert set(CATALOGUE) == set(Failure)
     codes = [entry.exit_code for entry in CATALOGUE.values()]
     assert len(set(codes)) == len(codes)
@@ -49,7 +49,7 @@ def test_a_failure_decides_the_exit_code(error: Any, code: ExitCode) -> None:
     assert error.exit_code is code
 
 
-def test_a_failure_lends_its_cure_where_none_is_given() -> None:
+def test_a_failures_fix_is_the_default() -> None:
     assert ProvisionError("x", failure=Failure.QUOTA).fix == CATALOGUE[Failure.QUOTA].fix
     assert ProvisionError("x", "do this", failure=Failure.QUOTA).fix == "do this"
 
@@ -66,7 +66,7 @@ def test_a_failure_lends_its_cure_where_none_is_given() -> None:
         ("connection refused", None),
     ],
 )
-def test_what_registries_say_is_recognised(text: str, failure: Failure | None) -> None:
+def test_answers_of_registries_are_recognised(text: str, failure: Failure | None) -> None:
     assert registry_failure(text) == failure
 
 

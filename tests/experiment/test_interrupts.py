@@ -30,7 +30,7 @@ def test_a_signal_ends_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_while_the_cluster_is_taken_down_a_signal_is_only_told(number: signal.Signals) -> None:
+def test_while_the_cluster_is_taken_down_a_signal_only_notifies(number: signal.Signals) -> None:
     told: list[int] = []
     before = signal.getsignal(number)
     with interrupts_wait(lambda: told.append(1)):

@@ -88,7 +88,7 @@ def test_a_request_is_retried_and_the_retries_are_counted(
     assert kube.repeated == {str(failure[0] or "no answer"): 1}
 
 
-def test_a_body_that_is_cut_is_asked_for_again(server: ApiServer, kube: Kube) -> None:
+def test_a_body_that_is_cut_is_fetched_again(server: ApiServer, kube: Kube) -> None:
     server.answers = [
         (200, {"gitVersion": "v"}, {"Content-Length": "1000", "Connection": "close"}),
         (200, {"gitVersion": "v1.34.1"}, {}),

@@ -61,7 +61,7 @@ def test_a_run_that_was_torn_down_asks_no_cloud(folder: RunFolder, cluster: Fake
     assert cluster.done == []
 
 
-def test_a_teardown_that_failed_is_tried_again_and_its_failure_told(
+def test_a_teardown_that_failed_is_retried_and_its_failure_raised(
     folder: RunFolder, cluster: FakeCluster
 ) -> None:
     failed = PhaseRecord(phase=Phase.TEARDOWN, started_at=at(130), ended_at=at(190), error="no")
@@ -72,7 +72,7 @@ def test_a_teardown_that_failed_is_tried_again_and_its_failure_told(
     assert cluster.done == ["recover", "teardown"]
 
 
-def test_a_cluster_that_is_to_be_kept_is_kept_and_its_price_told(
+def test_a_cluster_that_is_to_be_kept_is_kept_and_its_price_shown(
     folder: RunFolder, cluster: FakeCluster
 ) -> None:
     assert "kept" in end_leftovers(folder, cluster, keep_cluster=True)

@@ -177,7 +177,7 @@ def test_the_first_problem_is_shown_although_teardown_failed_too(
     assert isinstance(problem.__cause__, MeasureError)
 
 
-def test_a_teardown_that_fails_in_any_way_says_that_the_cluster_may_cost_money(
+def test_a_teardown_that_fails_in_any_way_is_a_teardown_error(
     folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
 ) -> None:
     cluster.errors["teardown"] = RuntimeError("our mistake")

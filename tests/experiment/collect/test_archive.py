@@ -147,7 +147,7 @@ def test_an_unreadable_line_is_ignored_and_logged(google: Google, folder: RunFol
 
 
 @pytest.mark.usefixtures("google")
-def test_an_empty_archive_is_told_with_when_to_try_again(folder: RunFolder) -> None:
+def test_an_empty_archive_is_reported_with_when_to_retry(folder: RunFolder) -> None:
     with pytest.raises(MeasureError) as caught:
         collect_archive(folder, record())
     assert "holds nothing of the run a-run" in caught.value.problem

@@ -91,7 +91,7 @@ def test_all_that_the_watch_saw_is_read_back_once(
     assert sorted(uids(folder)) == sorted(e.event["metadata"]["uid"] for e in story.events)
 
 
-def test_what_does_not_come_in_time_is_told_and_read_later(
+def test_what_is_late_is_reported_and_read_later(
     store: LogStore, reader: LogReader, folder: RunFolder, story: Story
 ) -> None:
     export(store, story, skip=3)
@@ -127,7 +127,7 @@ def test_too_many_reads_a_minute_are_waited_out(
     assert collected(folder, reader)
 
 
-def test_a_native_log_that_began_anew_is_a_gap(
+def test_a_native_log_that_restarted_is_a_gap(
     store: LogStore, reader: LogReader, folder: RunFolder
 ) -> None:
     text = "Event exporter started watching. Some events may have been lost up to this point."

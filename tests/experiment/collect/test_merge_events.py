@@ -20,7 +20,7 @@ def ledger(story: Story, gaps: tuple[GapRecord, ...] = ()) -> list[CellRecord]:
     return story.judge(RunHistory(trials=[story.trial], gaps=gaps))
 
 
-def test_of_an_events_updates_the_latest_counts_whatever_came_last(story: Story) -> None:
+def test_of_an_events_updates_the_latest_counts_in_any_order(story: Story) -> None:
     first = story.of(0, "Pulling")
     metadata = {**first.event["metadata"], "resourceVersion": "12"}
     second = first.model_copy(update={"event": {**first.event, "count": 2, "metadata": metadata}})

@@ -58,7 +58,7 @@ class TestDefect1OnePodANode:
         chosen = [term["nodeSelectorTerms"][0]["matchFields"][0]["values"] for term in terms]
         assert chosen == [[node] for node in NODES]
 
-    def test_a_node_that_no_pod_came_to_is_a_line_with_a_reason(self, story: Story) -> None:
+    def test_a_node_without_a_pod_is_a_line_with_a_reason(self, story: Story) -> None:
         for index in (1, 3):  # the pods of b and d ran on a and c
             story.change_pod(index, node=NODES[index - 1])
         cells = story.judge()
@@ -117,7 +117,7 @@ class TestDefect4LayersOfZeros:
         tar = b"".join(bytes(piece) for piece in layer_tar(layer))
         assert 0.4 < len(zlib.compress(tar, 6)) / len(tar) < 0.6
 
-    def test_what_travelled_and_what_the_tag_claims_are_told_apart(self, story: Story) -> None:
+    def test_pulled_bytes_and_the_bytes_of_the_tag_are_distinct(self, story: Story) -> None:
         cell = story.judge()[0]
         assert cell.image_bytes == 1_000_000
         assert parse_tag(cell.tag).size_bytes == 48_702_097
@@ -145,7 +145,7 @@ class TestDefect5PullTimeIsNotTheCost:
 class TestDefect6Streaming:
     """Streaming looked 200 times as fast by pull time, and was 1.5 times by the Job's time."""
 
-    def test_a_streamed_images_cells_say_that_the_pull_does_not_cover_its_bytes(
+    def test_a_streamed_images_cells_note_that_the_pull_does_not_cover_its_bytes(
         self, story: Story
     ) -> None:
         story.node_event("ImageStreaming", 0, "Image is backed by image streaming.")
@@ -169,7 +169,7 @@ class TestDefect6Streaming:
 class TestDefect7OrderAndWarmNodes:
     """Always ascending, once, on warm nodes: size, time and cache could not be told apart."""
 
-    def test_the_order_is_shuffled_by_a_recorded_seed_unless_asked_otherwise(self) -> None:
+    def test_the_order_is_shuffled_by_a_recorded_seed_by_default(self) -> None:
         assert STUDY.order is Order.SHUFFLED
         images = [
             PlannedImage(repository="a/b", tag=f"t{n}", digest=f"sha256:{n}", layers=())
@@ -231,7 +231,7 @@ class TestDefect8DisturbedPulls:
 class TestDefect9MutableTags:
     """Tags without digest, and a README that names the wrong study file."""
 
-    def test_pods_name_the_digest_and_the_run_keeps_what_was_asked(
+    def test_pods_name_the_digest_and_the_run_keeps_the_study(
         self, story: Story, tmp_path: Path
     ) -> None:
         job = trial_job(

@@ -75,14 +75,14 @@ def test_a_summary_is_read_with_the_kubelets_own_time() -> None:
     assert record.error is None
 
 
-def test_what_a_kubelet_does_not_tell_is_none() -> None:
+def test_figures_that_a_kubelet_does_not_report_are_none() -> None:
     record = read_summary(
         {"node": {"nodeName": "node-a"}}, trial=1, attempt=1, moment="before", at=START
     )
     assert (record.at, record.received_bytes, record.image_disk_used_bytes) == (START, None, None)
 
 
-def test_every_node_is_asked_a_few_at_a_time_and_silence_is_recorded(
+def test_a_few_nodes_at_a_time_are_queried_and_failures_recorded(
     stats: NodeStats, kubelets: Kubelets, kept: list[NodeStatsRecord]
 ) -> None:
     stats.before_first(1)
@@ -91,7 +91,7 @@ def test_every_node_is_asked_a_few_at_a_time_and_silence_is_recorded(
     assert kubelets.most_at_once <= 2
 
 
-def test_figures_from_before_the_trials_end_are_asked_for_again(
+def test_figures_from_before_the_trials_end_are_fetched_again(
     stats: NodeStats,
     kubelets: Kubelets,
     kept: list[NodeStatsRecord],

@@ -54,14 +54,14 @@ def ended(code: int) -> list[dict[str, Any]]:
     return [{"state": {"terminated": state}}]
 
 
-def test_a_pod_whose_container_ended_is_over_before_its_phase_says_so(states: PodStates) -> None:
+def test_a_pod_whose_container_ended_is_over_before_its_phase_is_set(states: PodStates) -> None:
     states.handle("ADDED", pod(phase="Running", containerStatuses=ended(0)))
     state = states.pods("job")[0]
     assert (state.phase, state.over, state.failure) == ("Succeeded", True, "")
     assert state.finished_at == datetime(2026, 11, 24, 12, 0, 4, tzinfo=UTC)
 
 
-def test_a_container_that_ended_badly_says_its_exit_code(states: PodStates) -> None:
+def test_a_container_that_failed_has_its_exit_code(states: PodStates) -> None:
     states.handle("ADDED", pod(phase="Running", containerStatuses=ended(3)))
     state = states.pods("job")[0]
     assert (state.phase, state.failure) == ("Failed", "exit code 3: Completed")

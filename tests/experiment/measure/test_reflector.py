@@ -125,7 +125,7 @@ def test_an_expired_version_is_a_gap_and_lists_again(server: Server, told: Told,
     assert not recovered
 
 
-def test_a_refusal_for_good_ends_it_and_says_why(server: Server, told: Told) -> None:
+def test_a_final_refusal_ends_it_with_its_reason(server: Server, told: Told) -> None:
     server.lists = [[]]
     server.streams = [[Refused(403, "watching things is forbidden")]]
     server.idle.set()

@@ -80,12 +80,12 @@ def test_all_names_of_the_image_go_and_its_ended_containers(play: Play) -> None:
     assert not any("theirs" in line or "d2" in line for line in play.asked)
 
 
-def test_it_says_which_layers_are_left_as_blob_or_as_snapshot(play: Play) -> None:
+def test_layers_left_as_blob_or_as_snapshot_are_reported(play: Play) -> None:
     _, message = play.run()
     assert json.loads(message) == [{"image": False, "layers": [1, 2], "partial": 0}]
 
 
-def test_an_image_that_stays_and_a_half_fetched_layer_are_told(play: Play) -> None:
+def test_an_image_that_stays_and_a_half_fetched_layer_are_reported(play: Play) -> None:
     _, message = play.run(STAYS="1", ACTIVE="sha256:l0")
     assert json.loads(message) == [{"image": True, "layers": [1, 2], "partial": 1}]
 

@@ -69,7 +69,7 @@ def measurement(folder: RunFolder, kube: FakeKube) -> Iterator[Connect]:
     kube.close()
 
 
-def test_trials_run_in_order_and_their_records_say_where(
+def test_trials_run_in_order_and_their_records_name_the_cluster(
     measurement: Connect, folder: RunFolder, kube: FakeKube
 ) -> None:
     run = measurement()
