@@ -57,3 +57,13 @@ def test_a_closed_terminal_ends_a_run_in_order(tmp_path: os.PathLike[str]) -> No
     assert child.wait(30) == 0
     with open(path) as end:  # noqa: PTH123
         assert end.read() == "ended in order"
+
+
+def test_a_signal_that_is_ignored_stays_ignored_as_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_interrupt(), interrupts_wait(pytest.fail):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
