@@ -52,63 +52,27 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tables_of([write_study(root / "metadata")], root / "out")
 
 
-PULLS = [
-    "run",
-    "file",
-    "nodes",
-    "image",
-    "tag",
-    "layers",
-    "image_bytes",
-    "node",
-    "pod",
-    "pull_s",
-    "pull_and_wait_s",
-    "started_at",
-    "status",
-    "reason",
-]
-CELLS = [
-    "run",
-    "trial",
-    "repetition",
-    "nodes",
-    "image",
-    "node",
-    "status",
-    "reason",
-    "scheduling_s",
-    "waiting_s",
-    "pulling_s",
-    "creating_s",
-    "starting_s",
-    "running_s",
-    "settling_s",
-]
-SUMMARY = [
-    "run",
-    "nodes",
-    "image",
-    "n",
-    "nodes_pulled",
-    "pull_s_min",
-    "pull_s_median",
-    "pull_s_mean",
-    "pull_s_p95",
-    "pull_s_max",
-    "pull_and_wait_s_median",
-    "valid_n",
-    "valid_pull_s_median",
-    "valid_pull_and_wait_s_max",
-]
+PULLS = (
+    "run file nodes image tag layers image_bytes node pod pull_s pull_and_wait_s "
+    "started_at status reason"
+)
+CELLS = (
+    "run trial repetition nodes image node status reason scheduling_s waiting_s "
+    "pulling_s creating_s starting_s running_s settling_s"
+)
+SUMMARY = (
+    "run nodes image n nodes_pulled pull_s_min pull_s_median pull_s_mean pull_s_p95 "
+    "pull_s_max pull_and_wait_s_median valid_n valid_pull_s_median "
+    "valid_pull_and_wait_s_max"
+)
 
 
 @pytest.mark.parametrize(
     ("table", "names"), [("pulls", PULLS), ("cells", CELLS), ("summary", SUMMARY)]
 )
-def test_columns_that_others_rely_on(written: Path, table: str, names: list[str]) -> None:
+def test_columns_that_others_rely_on(written: Path, table: str, names: str) -> None:
     rows = rows_of(written / f"{table}.csv")
-    assert set(names) <= rows[0].keys()
+    assert set(names.split()) <= rows[0].keys()
     assert {row["provenance"] for row in rows} == {"measured"}
 
 

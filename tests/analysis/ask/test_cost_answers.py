@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.ask.answer import NOT_ENOUGH
+from analysis.ask.answers import _steadiness
 from analysis.ask.cost_answers import faster_machine, job_times, not_pulling
 from analysis.ask.effects import of_nodes, spread, to_pulls
 from analysis.ask.study_data import Cluster, Image
@@ -107,6 +108,23 @@ def test_a_machine_that_is_simply_better_or_worse(
 ) -> None:
     dear = cluster(4, pulls, machine="n1-standard-64", usd_per_hour=usd_per_hour)
     assert faster_machine([cluster(4), dear]).fact.startswith(said)
+
+
+def test_variation_counts_the_middle_number_of_layers_with_the_many() -> None:
+    images = cluster(4).images
+    few, many = (
+        replace(image, layers=n) for image, n in zip(images.values(), (9, 125), strict=True)
+    )
+    detail = _steadiness([replace(cluster(4), images={few.name: few, many.name: many})])
+    assert "with fewer than 125 layers" in detail
+    assert "with 125 or more (4 nodes)" in detail
+
+
+def test_a_slower_machine_is_called_slower() -> None:
+    dear = cluster(4, (11.0, 22.0), machine="n1-standard-64", usd_per_hour=36.0)
+    assert "n1-standard-64 is 7.1 % slower than n1-standard-16" in (
+        faster_machine([cluster(4), dear]).fact
+    )
 
 
 def test_without_a_price_machines_are_not_compared() -> None:
