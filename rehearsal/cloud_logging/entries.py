@@ -1,11 +1,14 @@
-"""A log entry: the JSON form of google.logging.v2.LogEntry, with its times read once.
+"""Log entries in the JSON form of google.logging.v2.LogEntry, and the store that keeps them.
 
-Makes entries of lines that containers printed, as GKE's log agent does: a line that is a JSON
-object becomes jsonPayload and its `severity` the entry's. Of the agent's other special fields none
-is treated apart. https://cloud.google.com/logging/docs/structured-logging
+Lines that containers print become entries as GKE's log agent makes them: a line that is a JSON
+object becomes jsonPayload and its `severity` the entry's. The agent's other special fields are not
+handled. https://cloud.google.com/logging/docs/structured-logging
 """
 
+import bisect
 import re
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -17,50 +20,27 @@ from rehearsal.cluster.fleet import LogLine, json_object
 
 Json = dict[str, Any]
 Key = tuple[int, str, str]
-"""What entries are ordered by: nanoseconds since 1970, insert id, log name."""
-SEVERITIES = {
-    "DEFAULT": 0,
-    "DEBUG": 100,
-    "INFO": 200,
-    "NOTICE": 300,
-    "WARNING": 400,
-    "ERROR": 500,
-    "CRITICAL": 600,
-    "ALERT": 700,
-    "EMERGENCY": 800,
-}
-"""google.logging.type.LogSeverity."""
+"""The order of entries: nanoseconds since 1970, insert id, log name."""
 
+_SEVERITIES = {
+    "DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY",
+}  # fmt: skip
 _TIME = re.compile(
-    r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[Tt](?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9})\d*)?(?P<zone>[Zz]|[+-]\d\d:\d\d))?"
+    r"(?P<time>\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9})\d*)?"
+    r"(?P<zone>[Zz]|[+-]\d\d:\d\d)"
 )
 _BILLION = 10**9
 
 
 class Entry:
-    """An entry as it is kept.
-
-    Args:
-        data: JSON of the entry; with logName, insertId, timestamp and receiveTimestamp.
-
-    Attributes:
-        data: the same.
-        timestamp: nanoseconds since 1970.
-        received: nanoseconds since 1970 at which Cloud Logging had it.
-        key: what tells it from all others, and orders them.
-    """
+    """A stored entry; its JSON has logName, insertId, timestamp and receiveTimestamp."""
 
     def __init__(self, data: Json) -> None:
         self.data = data
         self.timestamp = parse_time(data["timestamp"])
         self.received = parse_time(data["receiveTimestamp"])
+        self.log_id = data["logName"].partition("/logs/")[2].replace("%2F", "/")
         self.key: Key = (self.timestamp, data["insertId"], data["logName"])
-
-    @property
-    def log_id(self) -> str:
-        """The part of the log's name that comes after `logs/`, unescaped."""
-        return log_id(self.data["logName"])
 
     @cached_property
     def message(self) -> Any:
@@ -68,32 +48,73 @@ class Entry:
         return ParseDict(self.data, LogEntry.pb()())
 
 
-def log_id(log_name: str) -> str:
-    """`cloudaudit.googleapis.com/activity` of `projects/P/logs/cloudaudit...%2Factivity`."""
-    return log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
+class LogStore:
+    """The entries of all logs, in the order of their times. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: list[Entry] = []
+        self._keys: list[Key] = []
+        self._count = 0
+
+    def append(self, line: LogLine) -> None:
+        """Add a line that a container printed."""
+        self.append_entry(entry_of_line(line))
+
+    def append_entry(self, entry: Json) -> None:
+        """Add an entry of any log, unless there is one of its log name, time and insertId.
+
+        It gets a receiveTimestamp, and where they are missing a timestamp and an insertId that
+        sorts after all earlier ones.
+        """
+        received = format_time(datetime.now(UTC))
+        with self._lock:
+            self._count += 1
+            added = Entry(
+                {
+                    "timestamp": received,
+                    "insertId": f"{self._count:016x}",
+                    **entry,
+                    "receiveTimestamp": received,
+                }
+            )
+            at = bisect.bisect_left(self._keys, added.key)
+            if self._keys[at : at + 1] != [added.key]:
+                self._keys.insert(at, added.key)
+                self._entries.insert(at, added)
+
+    def entries(self, *, newest_first: bool = False, after: Key | None = None) -> Iterator[Entry]:
+        """Iterate over the present entries, from the one that follows a key in this order."""
+        with self._lock:
+            if newest_first:
+                end = len(self._keys) if after is None else bisect.bisect_left(self._keys, after)
+                chosen = self._entries[:end][::-1]
+            else:
+                start = 0 if after is None else bisect.bisect_right(self._keys, after)
+                chosen = self._entries[start:]
+        yield from chosen
 
 
 def parse_time(text: str) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time or an ISO 8601 date.
+    """Return nanoseconds since 1970 of an RFC 3339 time.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none.
     """
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an RFC 3339 time")
-    zone = (match["zone"] or "Z").upper().replace("Z", "+00:00")
-    moment = datetime.fromisoformat(f"{match['day']}T{match['time'] or '00:00:00'}{zone}")
+    moment = datetime.fromisoformat(match["time"] + match["zone"].upper().replace("Z", "+00:00"))
     return int(moment.timestamp()) * _BILLION + int((match["fraction"] or "").ljust(9, "0"))
 
 
 def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC, with microseconds."""
+    """Return RFC 3339 in UTC, with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def entry_of_line(line: LogLine) -> Json:
-    """The entry of a container's line; insertId and receiveTimestamp are the store's."""
+    """Return the entry of a container's line, without insertId and receiveTimestamp."""
     cluster = line.cluster
     entry = {
         "logName": f"projects/{cluster.project}/logs/{line.stream}",
@@ -115,7 +136,7 @@ def entry_of_line(line: LogLine) -> Json:
     if payload is None:
         return entry | {"textPayload": line.text}
     severity = str(payload.get("severity", "")).upper()
-    if severity in SEVERITIES:
+    if severity in _SEVERITIES:
         entry["severity"] = severity
         del payload["severity"]
     return entry | {"jsonPayload": payload}

@@ -1,7 +1,7 @@
-"""Cloud Logging's gRPC service over a LogStore: entries are listed and written.
+"""Cloud Logging's gRPC service over a LogStore: lists entries.
 
-ListLogEntries and WriteLogEntries alone; every other method answers UNIMPLEMENTED. Entries are
-there at once, where Google takes seconds; its limit of 60 reads a minute is not kept.
+ListLogEntries alone; every other method answers UNIMPLEMENTED. Entries are there at once, where
+Google takes seconds; its limit of 60 reads a minute is not enforced.
 """
 
 import base64
@@ -14,17 +14,10 @@ from itertools import islice
 from typing import NoReturn
 
 import grpc
-from google.cloud.logging_v2.types import (
-    ListLogEntriesRequest,
-    ListLogEntriesResponse,
-    WriteLogEntriesRequest,
-    WriteLogEntriesResponse,
-)
-from google.protobuf.json_format import MessageToDict
+from google.cloud.logging_v2.types import ListLogEntriesRequest, ListLogEntriesResponse
 
-from rehearsal.cloud_logging.entries import Entry, Key
-from rehearsal.cloud_logging.filter import FilterError, parse_filter
-from rehearsal.cloud_logging.store import LogStore
+from rehearsal.cloud_logging.entries import Entry, Key, LogStore
+from rehearsal.cloud_logging.query import FilterError, parse_filter
 from rehearsal.faults.faults import NO_FAULTS, Faults
 from schema.names import JOB_NAMESPACE
 
@@ -37,7 +30,6 @@ _ORDERS = {"": False, "timestamp": False, "timestamp asc": False, "timestamp des
 _RESOURCE = re.compile(
     r"(?P<project>projects/[^/]+)(?:/locations/[^/]+/buckets/[^/]+/views/[^/]+)?"
 )
-_LOG_NAME = re.compile(r"projects/[^/]+/logs/[^/]+")
 _THREADS = 4
 _TOO_OFTEN = (
     "Quota exceeded for quota metric 'Read requests' and limit 'Read requests per minute' of "
@@ -47,12 +39,7 @@ _TOO_OFTEN = (
 
 
 def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[grpc.Server, int]:
-    """Serve a store on the loopback address, in plaintext.
-
-    Args:
-        store: what is served.
-        port: 0 for any free one.
-        faults: that readers meet.
+    """Serve a store on loopback, in plaintext, on any free port by default.
 
     Returns:
         The running server, which stops when it is no longer referred to, and its port.
@@ -68,11 +55,6 @@ def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[g
                 service.list_log_entries,
                 request_deserializer=ListLogEntriesRequest.deserialize,
                 response_serializer=ListLogEntriesResponse.pb().SerializeToString,
-            ),
-            "WriteLogEntries": grpc.unary_unary_rpc_method_handler(
-                service.write_log_entries,
-                request_deserializer=WriteLogEntriesRequest.deserialize,
-                response_serializer=WriteLogEntriesResponse.serialize,
             ),
         },
     )
@@ -91,7 +73,7 @@ class _LoggingService:
     def list_log_entries(
         self, request: ListLogEntriesRequest, context: grpc.ServicerContext
     ) -> object:
-        """A page of the entries that match; a protobuf ListLogEntriesResponse."""
+        """Return a page of the matching entries; a protobuf ListLogEntriesResponse."""
         size = request.page_size or _DEFAULT_PAGE
         if not 0 < size <= _LONGEST_PAGE:
             _refuse(context, f"page_size must be 1 to {_LONGEST_PAGE}, not {request.page_size}")
@@ -127,26 +109,6 @@ class _LoggingService:
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_OFTEN)
         return size
 
-    def write_log_entries(
-        self, request: WriteLogEntriesRequest, context: grpc.ServicerContext
-    ) -> WriteLogEntriesResponse:
-        """Keep entries; the request's log name, resource and labels are their defaults."""
-        entries = []
-        message = MessageToDict(WriteLogEntriesRequest.pb(request))
-        for entry in message.get("entries", []):
-            name = entry.get("logName") or message.get("logName", "")
-            if not _LOG_NAME.fullmatch(name):
-                _refuse(context, f"Log name {name!r} is not of the form projects/P/logs/LOG")
-            resource = entry.get("resource") or message.get("resource")
-            if resource is None:
-                _refuse(context, "An entry has no resource")
-            labels = {**message.get("labels", {}), **entry.get("labels", {})}
-            entries.append({**entry, "logName": name, "resource": resource, "labels": labels})
-        if not request.dry_run:
-            for entry in entries:
-                self._store.append_entry(entry)
-        return WriteLogEntriesResponse()
-
     def _matching(
         self, request: ListLogEntriesRequest, context: grpc.ServicerContext
     ) -> Iterator[Entry]:
@@ -180,23 +142,23 @@ def _parents(request: ListLogEntriesRequest, context: grpc.ServicerContext) -> I
 
 
 def _token(request: ListLogEntriesRequest, key: Key) -> str:
-    return base64.urlsafe_b64encode(json.dumps([_question(request), *key]).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps([_fingerprint(request), *key]).encode()).decode()
 
 
 def _key(request: ListLogEntriesRequest, context: grpc.ServicerContext) -> Key | None:
     if not request.page_token:
         return None
     try:
-        question, *key = json.loads(base64.urlsafe_b64decode(request.page_token))
+        fingerprint, *key = json.loads(base64.urlsafe_b64decode(request.page_token))
         time, insert_id, log_name = key
     except (ValueError, TypeError):
-        _refuse(context, "page_token is not one that this service gave")
-    if question != _question(request):
+        _refuse(context, "page_token is not valid")
+    if fingerprint != _fingerprint(request):
         _refuse(context, "page_token belongs to a request with other parameters")
     return int(time), str(insert_id), str(log_name)
 
 
-def _question(request: ListLogEntriesRequest) -> str:
+def _fingerprint(request: ListLogEntriesRequest) -> str:
     parts = [*request.resource_names, request.filter, request.order_by]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -1,15 +1,43 @@
-"""The Compute API, as far as a GKE study asks it: places, quotas, the instance groups of pools.
+"""The Compute API, as far as a GKE study calls it: regions with quotas, instance groups of pools.
 
-Limits are generous; a test or a user lowers one by putting a QUOTA resource named
-`projects/P/regions/R` of the form {metric: limit} into the state. Usage is that of the clusters.
+Limits are generous; put a QUOTA resource named `projects/P/regions/R` of the form {metric: limit}
+into the state to lower one. Usage is that of the clusters. Whether a zone really has a machine
+type, and what it costs, is not known here.
 """
 
 import re
 
-from rehearsal.google.http import Call, Endpoint, GoogleError
-from rehearsal.google.places import ZONE_LETTERS, cpus_of, region_of, zones_of
+from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.state import GoogleState, Json, Kind
+from rehearsal.machine.web import Call
 
+_REGIONS = """
+    africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3
+    asia-south1 asia-south2 asia-southeast1 asia-southeast2 australia-southeast1
+    australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1
+    europe-west10 europe-west12 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8
+    europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2
+    northamerica-south1 southamerica-east1 southamerica-west1 us-east4 us-east5 us-south1 us-west1
+    us-west2 us-west3 us-west4
+"""
+ZONE_LETTERS = dict.fromkeys(_REGIONS.split(), "abc") | {
+    "europe-west1": "bcd",
+    "us-central1": "abcf",
+    "us-east1": "bcd",
+}
+"""Letters of a region's zones: https://cloud.google.com/compute/docs/regions-zones, 2026."""
+
+_ZONE = re.compile(r"(?P<region>[a-z]+-[a-z]+\d+)-(?P<letter>[a-z])")
+_SHARED_CORE = {"e2-micro": 2, "e2-small": 2, "e2-medium": 2, "f1-micro": 1, "g1-small": 1}
+_CUSTOM = re.compile(r"(?:(?:n1|n2|n2d|n4|e2)-)?custom-(\d+)-\d+(?:-ext)?")
+_FAMILIES = (
+    "a2|a3|a4|c2|c2d|c3|c3d|c4|c4a|c4d|e2|g2|g4|h3|h4d|m1|m2|m3|m4|n1|n2|n2d|n4|n4a|n4d|"
+    "t2a|t2d|x4|z3"
+)
+_PREDEFINED = re.compile(
+    rf"(?:{_FAMILIES})-(?:standard|highmem|highcpu|highgpu|megagpu|ultragpu|ultramem|megamem|"
+    r"hypermem|highlssd|standardlssd)-(\d+)[a-z-]*"
+)
 _LIMITS = {
     "CPUS": 20_000,
     "DISKS_TOTAL_GB": 400_000,
@@ -22,18 +50,42 @@ _GROUP = re.compile(r"zones/(?P<zone>[^/]+)/instanceGroupManagers/(?P<name>[^/]+
 _LOCAL_SSD_GB = 375
 
 
-def check_quota(state: GoogleState, project: str, region: str, added: list[Json]) -> None:
-    """Refuse pools that the region has no quota for.
+def region_of(location: str) -> str:
+    """Return the region of a zone or region; 400 if there is no such zone or region."""
+    match = _ZONE.fullmatch(location)
+    region = match["region"] if match else location
+    if region not in ZONE_LETTERS or (match and match["letter"] not in ZONE_LETTERS[region]):
+        raise GoogleError(400, f'Location "{location}" does not exist.')
+    return region
 
-    Args:
-        state: holds the limits and what is in use.
-        project: project id.
-        region: of the pools.
-        added: pools whose initialNodeCount is what comes on top.
 
-    Raises:
-        GoogleError: 403, the first metric that is short.
+def is_zone(location: str) -> bool:
+    """Return whether a location has the form of a zone's name."""
+    return _ZONE.fullmatch(location) is not None
+
+
+def zones_of(region: str) -> list[str]:
+    """Return the zones of a region, or of a zone's region; 400 if there is no such region."""
+    region = region_of(region)
+    return [f"{region}-{letter}" for letter in ZONE_LETTERS[region]]
+
+
+def cpus_of(machine_type: str, zone: str) -> int:
+    """Return the number in a machine type's name; 400 if no machine type has a name of this form.
+
+    It counts virtual CPUs, for accelerator machines accelerators.
     """
+    if machine_type in _SHARED_CORE:
+        return _SHARED_CORE[machine_type]
+    match = _PREDEFINED.fullmatch(machine_type) or _CUSTOM.fullmatch(machine_type)
+    if match is None:
+        sentence = f'Machine type with name "{machine_type}" does not exist in zone "{zone}".'
+        raise GoogleError(400, sentence)
+    return int(match[1])
+
+
+def check_quota(state: GoogleState, project: str, region: str, added: list[Json]) -> None:
+    """Refuse, by a 403, pools that the region has no quota for; `initialNodeCount` is added."""
     limits, usage = _limits(state, project, region), _usage(state, project, region)
     needs = _needs([(pool, pool["initialNodeCount"]) for pool in added])
     for metric, need in needs.items():
@@ -54,64 +106,39 @@ class Compute:
         self._state = state
 
     def routes(self) -> list[Endpoint]:
-        """Routes below /compute/."""
+        """Return the endpoints below /compute/."""
         project = "/compute/{version}/projects/{project}"
         groups = f"{project}/zones/{{zone}}/instanceGroupManagers"
         return [
-            Endpoint("GET", project, self.get_project),
-            Endpoint("GET", f"{project}/regions", self.list_regions),
-            Endpoint("GET", f"{project}/regions/{{region}}", self.get_region),
-            Endpoint("GET", f"{project}/zones", self.list_zones),
-            Endpoint("GET", f"{project}/zones/{{zone}}", self.get_zone),
-            Endpoint("GET", groups, self.list_groups),
-            Endpoint("GET", f"{groups}/{{group}}", self.get_group),
+            Endpoint("GET", project, self._get_project),
+            Endpoint("GET", f"{project}/regions/{{region}}", self._get_region),
+            Endpoint("GET", groups, self._list_groups),
+            Endpoint("GET", f"{groups}/{{group}}", self._get_group),
         ]
 
-    def get_project(self, call: Call) -> Json:
-        """The project; its own quotas are not modelled, the regions' are."""
+    def _get_project(self, call: Call) -> Json:
+        """Return the project, by number as by id; its own quotas are not modelled."""
         return {"kind": "compute#project", "name": call.path["project"], "quotas": []}
 
-    def list_regions(self, call: Call) -> Json:
-        """All regions with their quotas."""
-        regions = [self._region(call.path["project"], region) for region in sorted(ZONE_LETTERS)]
-        return {"kind": "compute#regionList", "items": regions}
-
-    def get_region(self, call: Call) -> Json:
-        """One region with its quotas."""
+    def _get_region(self, call: Call) -> Json:
         region = call.path["region"]
         if region not in ZONE_LETTERS:
             raise _not_found(f"regions/{region}")
         return self._region(call.path["project"], region)
 
-    def list_zones(self, _call: Call) -> Json:
-        """All zones."""
-        zones = [zone for region in sorted(ZONE_LETTERS) for zone in zones_of(region)]
-        return {"kind": "compute#zoneList", "items": [_zone(zone) for zone in zones]}
-
-    def get_zone(self, call: Call) -> Json:
-        """One zone."""
-        zone = call.path["zone"]
-        if all(zone not in zones_of(region) for region in ZONE_LETTERS):
-            raise _not_found(f"zones/{zone}")
-        return _zone(zone)
-
-    def list_groups(self, call: Call) -> Json:
-        """The instance groups of a zone: one for each pool with nodes there."""
+    def _list_groups(self, call: Call) -> Json:
         groups = self._groups(call.path["project"], call.path["zone"])
         return {"kind": "compute#instanceGroupManagerList", "items": list(groups.values())}
 
-    def get_group(self, call: Call) -> Json:
-        """One instance group."""
+    def _get_group(self, call: Call) -> Json:
         group = self._groups(call.path["project"], call.path["zone"]).get(call.path["group"])
         if group is None:
             raise _not_found(f"instanceGroupManagers/{call.path['group']}")
         return group
 
     def _region(self, project: str, region: str) -> Json:
-        limits, usage = (
-            _limits(self._state, project, region),
-            _usage(self._state, project, region),
-        )
+        limits = _limits(self._state, project, region)
+        usage = _usage(self._state, project, region)
         return {
             "kind": "compute#region",
             "name": region,
@@ -124,6 +151,7 @@ class Compute:
         }
 
     def _groups(self, project: str, zone: str) -> dict[str, Json]:
+        """Return the instance groups of a zone by name: one for each pool with nodes there."""
         found = {}
         for record in self._state.find(Kind.CLUSTER, f"projects/{project}/"):
             for pool in record["body"]["nodePools"]:
@@ -148,10 +176,6 @@ def _group(url: str, name: str, zone: str, size: int) -> Json:
     }
 
 
-def _zone(zone: str) -> Json:
-    return {"kind": "compute#zone", "name": zone, "region": region_of(zone), "status": "UP"}
-
-
 def _not_found(what: str) -> GoogleError:
     return GoogleError(404, f"The resource '{what}' was not found.")
 
@@ -171,7 +195,7 @@ def _usage(state: GoogleState, project: str, region: str) -> dict[str, int]:
 
 
 def _needs(pools: list[tuple[Json, int]]) -> dict[str, int]:
-    """Sums over (pool, nodes in each of its zones)."""
+    """Return sums over (pool, nodes in each of its zones)."""
     needs = dict.fromkeys(_LIMITS, 0)
     for pool, size in pools:
         nodes = size * len(pool["locations"])

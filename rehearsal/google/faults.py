@@ -12,7 +12,8 @@ from http import HTTPStatus
 
 from rehearsal.cluster.fleet import ClusterKey, FleetError
 from rehearsal.faults.faults import NO_FAULTS, Fault, Faults
-from rehearsal.google.http import Call, GoogleError
+from rehearsal.google.http import GoogleError, body_of
+from rehearsal.machine.web import Call
 
 
 class GoogleFaults:
@@ -86,7 +87,8 @@ def _refusal(fault: Fault, call: Call) -> GoogleError:
 def _name(call: Call) -> str:
     """Return the name of what a call would create, as GKE writes it."""
     path = call.url_path.partition("/projects/")[2]
-    body = call.body.get("cluster") or call.body.get("nodePool") or call.body
+    sent = body_of(call)
+    body = sent.get("cluster") or sent.get("nodePool") or sent
     place = path.replace("/locations/", "/zones/")
     return f"projects/{place}/{body.get('name', '')}".rstrip("/")
 

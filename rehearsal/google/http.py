@@ -1,18 +1,14 @@
-"""How a call to a Google REST API comes in and how its answer goes out.
-
-Handlers are plain functions from a Call to a JSON object; they run in threads, so they may block.
-"""
+"""Google's form of requests and errors."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from rehearsal.google.state import Json
+from rehearsal.machine.web import Call, route
 
 _REASONS = {
     400: ("INVALID_ARGUMENT", "badRequest"),
@@ -29,14 +25,7 @@ _REASONS = {
 
 
 class GoogleError(Exception):
-    """An answer that is an error.
-
-    Args:
-        code: HTTP status.
-        message: one sentence.
-        status: name of the gRPC status; the usual one of the code by default.
-        reason: reason in Google's error list; the usual one of the code by default.
-    """
+    """An error answer. Status and reason are by default the usual ones of the HTTP code."""
 
     def __init__(self, code: int, message: str, *, status: str = "", reason: str = "") -> None:
         super().__init__(message)
@@ -45,8 +34,8 @@ class GoogleError(Exception):
         self.status = status or _REASONS[code][0]
         self.reason = reason or _REASONS[code][1]
 
-    def response(self) -> JSONResponse:
-        """Google's JSON form of an error."""
+    def response(self) -> web.Response:
+        """Return it in Google's JSON form."""
         item = {"message": self.message, "domain": "global", "reason": self.reason}
         error = {
             "code": self.code,
@@ -54,97 +43,53 @@ class GoogleError(Exception):
             "status": self.status,
             "errors": [item],
         }
-        return JSONResponse({"error": error}, status_code=self.code)
+        return web.json_response({"error": error}, status=self.code)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request.
-
-    Attributes:
-        method: of HTTP.
-        url_path: the path.
-        path: its variable parts.
-        query: of the URL; the last of a repeated name.
-        raw: the body.
-        base_url: scheme, host and port by which the caller reached this server, and a slash.
-        authorization: the header; empty if there is none.
-    """
-
-    method: str
-    url_path: str
-    path: dict[str, str]
-    query: dict[str, str]
-    raw: bytes
-    base_url: str
-    authorization: str
-
-    @property
-    def body(self) -> Json:
-        """The body as a JSON object; empty if there is none.
-
-        Raises:
-            GoogleError: it is not a JSON object.
-        """
-        try:
-            body = json.loads(self.raw or b"{}")
-        except ValueError as error:
-            raise GoogleError(400, f"Invalid JSON payload received. {error}") from None
-        if not isinstance(body, dict):
-            raise GoogleError(400, "Invalid JSON payload received. It is not an object.")
-        return body
-
-
-Handler = Callable[[Call], Json | Response]
+Handler = Callable[[Call], Json | web.Response]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A method of an API: the calls that it answers and how.
-
-    Attributes:
-        method: of HTTP.
-        path: with variable parts in braces.
-        handler: answers; its GoogleError becomes an answer in Google's form.
-    """
+    """A method of an API; a GoogleError of its handler becomes an answer in Google's form."""
 
     method: str
     path: str
     handler: Handler
 
-    def route(self, guard: Callable[[Call], None]) -> Route:
-        """A route for a server; `guard` sees each call first and may refuse it by GoogleError."""
+    def route(self, guard: Callable[[Call], None]) -> web.RouteDef:
+        """Return a server's route; `guard` sees each call first and refuses it by GoogleError."""
 
-        def handle(call: Call) -> Json | Response:
-            guard(call)
-            return self.handler(call)
-
-        async def answer(request: Request) -> Response:
-            call = Call(
-                method=request.method,
-                url_path=request.url.path,
-                path=dict(request.path_params),
-                query=dict(request.query_params),
-                raw=await request.body(),
-                base_url=str(request.base_url),
-                authorization=request.headers.get("authorization", ""),
-            )
+        def answer(call: Call) -> web.Response:
             try:
-                answer = await run_in_threadpool(handle, call)
+                guard(call)
+                answer = self.handler(call)
             except GoogleError as error:
                 return error.response()
-            return answer if isinstance(answer, Response) else JSONResponse(answer)
+            return answer if isinstance(answer, web.Response) else web.json_response(answer)
 
-        return Route(self.path, answer, methods=[self.method])
+        return route(self.method, self.path, answer)
+
+
+def body_of(call: Call) -> Json:
+    """Return the body as a JSON object, empty without one; 400 for anything else."""
+    try:
+        body = json.loads(call.raw or b"{}")
+    except ValueError as error:
+        raise GoogleError(400, f"Invalid JSON payload received. {error}") from error
+    if not isinstance(body, dict):
+        raise GoogleError(400, "Invalid JSON payload received. It is not an object.")
+    return body
 
 
 def required(body: Json, field: str) -> str:
-    """A field that the request must carry.
-
-    Raises:
-        GoogleError: it is not there, empty, or not a string.
-    """
+    """Return a field that must be a string that is not empty; 400 otherwise."""
     value = body.get(field)
     if not isinstance(value, str) or not value:
         raise GoogleError(400, f"The request lacks the required field '{field}'.")
     return value
+
+
+def now() -> str:
+    """Return the time as Google writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

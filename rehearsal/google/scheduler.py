@@ -1,24 +1,30 @@
 """Cloud Scheduler: jobs that call an HTTP address, such as a dead-man's switch on a cluster.
 
-Jobs run by the clock, and when they are asked to (`:run`); one that failed is tried again as its
-retryConfig says. A job's request is carried out if it deletes a cluster, which is what the study
-has jobs for, and with the rights of its service account. Schedules are read as far as the study
-writes them: numbers and `*`, in UTC.
+Jobs run by the clock and on `:run`; a failed one is retried as its retryConfig says. A job's
+request is carried out only if it deletes a cluster, with the rights of its service account.
+Schedules are read as far as the study writes them: numbers and `*`, in UTC.
 """
 
+import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from rehearsal.google.http import Call, Endpoint, GoogleError, required
-from rehearsal.google.iam import may
-from rehearsal.google.operations import now
-from rehearsal.google.places import region_of
-from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
+from rehearsal.google.collections import Collection
+from rehearsal.google.compute import region_of
+from rehearsal.google.http import Endpoint, GoogleError, body_of, now, required
+from rehearsal.google.iam import check_account, may
+from rehearsal.google.state import GoogleState, Json, Kind, MissingError
+from rehearsal.machine.web import Call
 
+_LOG = logging.getLogger(__name__)
+_PAUSE_S = 1.0
+
+Act = Callable[[datetime], None]
+"""Callback, called every second with the UTC time; must not block."""
 DeleteCluster = Callable[[str, str, str, str], Json]
 """Deletes (project, location, name), given the base URL of links; raises GoogleError."""
 
@@ -26,8 +32,41 @@ _CLUSTER = re.compile(r"projects/([^/]+)/(?:locations|zones)/([^/]+)/clusters/([
 _FIELD = re.compile(r"\*|\d{1,2}")
 _FIELDS = 5
 _UTC = ("", "UTC", "Etc/UTC")
+_MINUTE = timedelta(minutes=1)
 _FAILED = {400: 9, 403: 7, 404: 5, 409: 6}
 """google.rpc.Code of an HTTP status, in a job's status."""
+
+
+class Clock:
+    """Calls its callbacks every second, in a thread, between `start` and `stop`."""
+
+    def __init__(
+        self, *acts: Act, time: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._acts = acts
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the callback that runs."""
+        self._ending.set()
+        self._thread.join(5)
+
+    def tick(self, at: datetime) -> None:
+        """Call every callback once with this time; log what they raise."""
+        for act in self._acts:
+            try:
+                act(at)
+            except Exception:  # noqa: BLE001 (one callback's failure must not stop the others)
+                _LOG.exception("what was due at %s failed", at)
+
+    def _run(self) -> None:
+        while not self._ending.wait(_PAUSE_S):
+            self.tick(datetime.now(UTC))
 
 
 @dataclass(slots=True)
@@ -39,99 +78,82 @@ class _Retry:
 
 
 class Scheduler:
-    """Cloud Scheduler over a state.
+    """Cloud Scheduler over a state."""
 
-    Args:
-        state: where jobs are kept.
-        delete_cluster: carries out what the jobs are for.
-        base_url: of links in what jobs start; where this server answers.
-    """
-
-    def __init__(
-        self, state: GoogleState, delete_cluster: DeleteCluster, base_url: str = "http://localhost/"
-    ) -> None:
+    def __init__(self, state: GoogleState, delete_cluster: DeleteCluster, base_url: str) -> None:
         self._state = state
         self._delete_cluster = delete_cluster
         self._base_url = base_url
-        self._guard = threading.Lock()
-        self._minutes: dict[str, str] = {}
+        self._seen: datetime | None = None
+        """The last minute whose jobs were run."""
         self._retries: dict[str, _Retry] = {}
+        self._jobs = Collection(
+            state=state,
+            kind=Kind.SCHEDULER_JOB,
+            path="/scheduler/{version}/projects/{project}/locations/{location}/jobs",
+            id_of=lambda call: required(body_of(call), "name").rpartition("/")[2],
+            on_create=self._create,
+            on_change=lambda call, job: self._checked(body_of(call)) | {"name": job["name"]},
+            on_delete=lambda job: self._forget(job["name"]),
+            missing="Job not found.",
+            taken="Job {name} already exists.",
+            plural="jobs",
+        )
 
     def routes(self) -> list[Endpoint]:
-        """Routes below /scheduler/."""
-        jobs = "/scheduler/{version}/projects/{project}/locations/{location}/jobs"
+        """Return the endpoints below /scheduler/."""
+        job = f"{self._jobs.path}/{{id}}"
         return [
-            Endpoint("POST", f"{jobs}/{{job}}:pause", lambda call: self._set(call, "PAUSED")),
-            Endpoint("POST", f"{jobs}/{{job}}:resume", lambda call: self._set(call, "ENABLED")),
-            Endpoint("POST", f"{jobs}/{{job}}:run", self.run),
-            Endpoint("POST", jobs, self.create),
-            Endpoint("GET", jobs, self.list_jobs),
-            Endpoint("GET", f"{jobs}/{{job}}", self.get),
-            Endpoint("PATCH", f"{jobs}/{{job}}", self.patch),
-            Endpoint("DELETE", f"{jobs}/{{job}}", self.delete),
+            Endpoint("POST", f"{job}:pause", lambda call: self._set(call, "PAUSED")),
+            Endpoint("POST", f"{job}:resume", lambda call: self._set(call, "ENABLED")),
+            Endpoint("POST", f"{job}:run", self._run_now),
+            *self._jobs.routes(),
         ]
 
     def tick(self, at: datetime) -> None:
-        """Run the jobs that are due in this minute, and those whose next try is."""
+        """Run the jobs that became due since the last call, and the retries that are."""
+        minutes = list(self._minutes(at))
         for job in self._state.find(Kind.SCHEDULER_JOB):
-            if job.get("state") == "ENABLED" and self._is_due(job, at):
+            if job.get("state") == "ENABLED" and self._is_due(job, at, minutes):
                 self._attempt(job, at)
 
-    def create(self, call: Call) -> Json:
-        """Make a job."""
-        job = {**call.body, "state": "ENABLED", "userUpdateTime": now()}
+    def _minutes(self, at: datetime) -> Iterator[datetime]:
+        """Give the minutes since the last call: a late call, or a suspended machine, skips none."""
+        last = at.replace(second=0, microsecond=0)
+        minute = self._seen + _MINUTE if self._seen else last
+        while minute <= last:
+            self._seen = minute
+            yield minute
+            minute += _MINUTE
+
+    def _create(self, call: Call, name: str) -> Json:
         region_of(call.path["location"])
-        name = required(job, "name").rpartition("/")[2]
-        job["name"] = f"{_jobs(call)}{name}"
-        required(job, "schedule")
+        required(body_of(call), "schedule")
+        job = self._checked(body_of(call))
+        return {**job, "name": name, "state": "ENABLED", "userUpdateTime": now()}
+
+    def _checked(self, job: Json) -> Json:
         _check_schedule(job)
-        self._check_account(job)
-        try:
-            self._state.create(Kind.SCHEDULER_JOB, job["name"], job)
-        except AlreadyExistsError:
-            raise GoogleError(409, f"Job {job['name']} already exists.") from None
+        token = job.get("httpTarget", {}).get("oauthToken", {})
+        check_account(self._state, token.get("serviceAccountEmail", ""))
         return job
 
-    def get(self, call: Call) -> Json:
-        """One job."""
-        job = self._state.get(Kind.SCHEDULER_JOB, f"{_jobs(call)}{call.path['job']}")
-        if job is None:
-            raise _no_job()
-        return job
-
-    def list_jobs(self, call: Call) -> Json:
-        """The jobs of a region."""
-        return {"jobs": self._state.find(Kind.SCHEDULER_JOB, _jobs(call))}
-
-    def patch(self, call: Call) -> Json:
-        """Change fields of a job."""
-        sent = {field: value for field, value in call.body.items() if field != "name"}
-        _check_schedule(sent)
-        self._check_account(sent)
-        return self._update(f"{_jobs(call)}{call.path['job']}", lambda job: job.update(sent))
-
-    def delete(self, call: Call) -> Json:
-        """Delete a job."""
-        if not self._state.delete(Kind.SCHEDULER_JOB, f"{_jobs(call)}{call.path['job']}"):
-            raise _no_job()
-        return {}
-
-    def run(self, call: Call) -> Json:
+    def _run_now(self, call: Call) -> Json:
         """Carry out a job's request now, with the rights of its service account."""
-        job = self.get(call)
-        self._carry_out(job, call.base_url)
-        return self._update(job["name"], lambda job: job.update(lastAttemptTime=now(), status={}))
+        self._carry_out(self._jobs.get(call), call.base_url)
+        return self._jobs.update(call, lambda job: job.update(lastAttemptTime=now(), status={}))
 
-    def _is_due(self, job: Json, at: datetime) -> bool:
-        name, minute = job["name"], f"{at:%Y-%m-%dT%H:%M}"
-        with self._guard:
-            retry = self._retries.get(name)
-            if retry is not None:
-                return retry.at <= at
-            if self._minutes.get(name) == minute or not _meets(job["schedule"], at):
-                return False
-            self._minutes[name] = minute
-            return True
+    def _set(self, call: Call, job_state: str) -> Json:
+        return self._jobs.update(call, lambda job: job.update(state=job_state))
+
+    def _forget(self, name: str) -> None:
+        self._retries.pop(name, None)
+
+    def _is_due(self, job: Json, at: datetime, minutes: list[datetime]) -> bool:
+        retry = self._retries.get(job["name"])
+        if retry is not None:
+            return retry.at <= at
+        return any(_meets(job["schedule"], minute) for minute in minutes)
 
     def _attempt(self, job: Json, at: datetime) -> None:
         status: Json = {}
@@ -139,13 +161,16 @@ class Scheduler:
             self._carry_out(job, self._base_url)
         except GoogleError as error:
             status = {"code": _FAILED.get(error.code, 2), "message": error.message}
-        with self._guard:
-            before = self._retries.pop(job["name"], None)
-            tries = 1 + (before.tries if before else 0)
-            config = job.get("retryConfig", {})
-            if status and tries <= int(config.get("retryCount", 0)):
-                self._retries[job["name"]] = _Retry(at + _backoff(config, tries), tries)
-        self._update(job["name"], lambda job: job.update(lastAttemptTime=now(), status=status))
+        before = self._retries.pop(job["name"], None)
+        tries = 1 + (before.tries if before else 0)
+        config = job.get("retryConfig", {})
+        if status and tries <= int(config.get("retryCount", 0)):
+            self._retries[job["name"]] = _Retry(at + _backoff(config, tries), tries)
+        with_status = {"lastAttemptTime": now(), "status": status}
+        try:
+            self._state.update(Kind.SCHEDULER_JOB, job["name"], lambda job: job.update(with_status))
+        except MissingError:  # deleted meanwhile
+            self._forget(job["name"])
 
     def _carry_out(self, job: Json, base_url: str) -> None:
         target = job.get("httpTarget", {})
@@ -159,26 +184,6 @@ class Scheduler:
             sentence = f'{email or "The job"} has no "container.clusters.delete" permission'
             raise GoogleError(403, f'{sentence} for "{match[0]}".')
         self._delete_cluster(project, location, name, base_url)
-
-    def _set(self, call: Call, job_state: str) -> Json:
-        return self._update(
-            f"{_jobs(call)}{call.path['job']}", lambda job: job.update(state=job_state)
-        )
-
-    def _update(self, name: str, change: Callable[[Json], None]) -> Json:
-        try:
-            return self._state.update(Kind.SCHEDULER_JOB, name, change)
-        except MissingError:
-            raise _no_job() from None
-
-    def _check_account(self, job: Json) -> None:
-        email = job.get("httpTarget", {}).get("oauthToken", {}).get("serviceAccountEmail", "")
-        if not email.endswith(".iam.gserviceaccount.com"):
-            return
-        project = email.partition("@")[2].removesuffix(".iam.gserviceaccount.com")
-        name = f"projects/{project}/serviceAccounts/{email}"
-        if self._state.get(Kind.SERVICE_ACCOUNT, name) is None:
-            raise GoogleError(400, f"Service account {email} does not exist.")
 
 
 def _check_schedule(job: Json) -> None:
@@ -213,15 +218,7 @@ def _is(field: str, value: int) -> bool:
 
 
 def _backoff(config: Json, tries: int) -> timedelta:
-    """Doubled with each try, between the job's bounds."""
+    """Return the pause before the next try: doubled each time, between the job's bounds."""
     least = float(str(config.get("minBackoffDuration", "5s")).removesuffix("s"))
     most = float(str(config.get("maxBackoffDuration", "3600s")).removesuffix("s"))
     return timedelta(seconds=min(least * 2 ** (tries - 1), most))
-
-
-def _jobs(call: Call) -> str:
-    return f"projects/{call.path['project']}/locations/{call.path['location']}/jobs/"
-
-
-def _no_job() -> GoogleError:
-    return GoogleError(404, "Job not found.")

@@ -9,12 +9,11 @@ import threading
 from collections.abc import Callable
 
 import requests
-from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from images.make.build import build_image, build_pause
 from images.registry.reference import Target, parse_target
+from rehearsal.machine.web import Call, route
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag
@@ -68,16 +67,13 @@ def find_claim(repository: str, tag: str) -> ImageTag | None:
     return find_tag(tag)
 
 
-def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
+def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[web.RouteDef]:
     """The routes of the registry's protocol (/v2/...), read-only."""
 
-    def ping(_: Request) -> Response:
-        return JSONResponse({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
-
-    def manifest(request: Request) -> Response:
-        repository, tag = request.path_params["repository"], request.path_params["reference"]
+    def manifest(call: Call) -> web.Response:
+        repository, tag = call.path["repository"], call.path["reference"]
         if ":" in tag:  # a digest: of an image that was looked up by its tag before
-            return _lead_on(request, registry)
+            return _redirect(call, registry)
         claimed = find_claim(repository, tag)
         if claimed is None and not _is_there(registry, repository, tag):
             return refuse(
@@ -91,22 +87,31 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[Route]:
                 maker.make(repository, claimed, tag)
         except UserError as error:
             return refuse(500, "UNKNOWN", error.problem)
-        return _lead_on(request, registry)
+        return _redirect(call, registry)
 
-    def other(request: Request) -> Response:
-        return _lead_on(request, registry)
+    def other(call: Call) -> web.Response:
+        return _redirect(call, registry)
 
-    read = ["GET", "HEAD"]
     return [
-        Route("/v2/", ping, methods=read),
-        Route("/v2/{repository:path}/manifests/{reference}", manifest, methods=read),
-        Route("/v2/{path:path}", other, methods=read),
+        each
+        for method in ("GET", "HEAD")
+        for each in (
+            route(method, "/v2/", ping),
+            route(method, "/v2/{repository:.+}/manifests/{reference}", manifest),
+            route(method, "/v2/{path:.*}", other),
+        )
     ]
 
 
-def _lead_on(request: Request, registry: LocalRegistry) -> Response:
-    query = f"?{request.url.query}" if request.url.query else ""
-    return RedirectResponse(f"http://{registry.address}{request.url.path}{query}", 307)
+def ping(_: Call) -> web.Response:
+    """Return that this is a registry."""
+    return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+
+
+def _redirect(call: Call, registry: LocalRegistry) -> web.Response:
+    query = f"?{call.query_string}" if call.query_string else ""
+    location = f"http://{registry.address}{call.url_path}{query}"
+    return web.Response(status=307, headers={"Location": location})
 
 
 def _is_there(registry: LocalRegistry, repository: str, tag: str) -> bool:
@@ -117,6 +122,6 @@ def _is_there(registry: LocalRegistry, repository: str, tag: str) -> bool:
     return answer.ok
 
 
-def refuse(status: int, code: str, message: str) -> Response:
-    """An error as registries answer it."""
-    return JSONResponse({"errors": [{"code": code, "message": message}]}, status_code=status)
+def refuse(status: int, code: str, message: str) -> web.Response:
+    """Return an error as registries answer it."""
+    return web.json_response({"errors": [{"code": code, "message": message}]}, status=status)

@@ -9,14 +9,13 @@ import hashlib
 import threading
 from dataclasses import dataclass, replace
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
 from images.make.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
 from images.make.push import RUN_NOTHING
-from rehearsal.real_nodes.mirror import find_claim, refuse
+from rehearsal.machine.web import Call, route
+from rehearsal.real_nodes.mirror import find_claim, ping, refuse
 from schema.errors import UserError
 from schema.image_tag import ImageTag
 
@@ -64,16 +63,13 @@ def make_claim(repository: str, tag: ImageTag, scale: float) -> Claim:
     return Claim(manifest, config)
 
 
-def claim_routes(scale: float) -> list[Route]:
+def claim_routes(scale: float) -> list[web.RouteDef]:
     """The routes of the registry's protocol (/v2/...), read-only, for tags in the study's form."""
     guard = threading.Lock()
     blobs: dict[str, bytes] = {}
 
-    def ping(_: Request) -> Response:
-        return JSONResponse({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
-
-    def manifest(request: Request) -> Response:
-        repository, reference = request.path_params["repository"], request.path_params["reference"]
+    def manifest(call: Call) -> web.Response:
+        repository, reference = call.path["repository"], call.path["reference"]
         tag = find_claim(repository, reference)
         if tag is not None:
             try:
@@ -93,17 +89,20 @@ def claim_routes(scale: float) -> list[Route]:
             )
         return _content(blobs[reference], manifest_type(Media.OCI))
 
-    def blob(request: Request) -> Response:
-        digest = request.path_params["digest"]
+    def blob(call: Call) -> web.Response:
+        digest = call.path["digest"]
         if digest not in blobs:
             return refuse(404, "BLOB_UNKNOWN", "layers of simulated images have no bytes")
         return _content(blobs[digest], "application/octet-stream")
 
-    read = ["GET", "HEAD"]
     return [
-        Route("/v2/", ping, methods=read),
-        Route("/v2/{repository:path}/manifests/{reference}", manifest, methods=read),
-        Route("/v2/{repository:path}/blobs/{digest}", blob, methods=read),
+        each
+        for method in ("GET", "HEAD")
+        for each in (
+            route(method, "/v2/", ping),
+            route(method, "/v2/{repository:.+}/manifests/{reference}", manifest),
+            route(method, "/v2/{repository:.+}/blobs/{digest}", blob),
+        )
     ]
 
 
@@ -120,9 +119,9 @@ def _layer(plan: ImagePlan, layer: LayerPlan) -> Layer:
     )
 
 
-def _content(content: bytes, media_type: str) -> Response:
+def _content(content: bytes, media_type: str) -> web.Response:
     headers = {"Docker-Content-Digest": _digest(content)}
-    return Response(content, media_type=media_type, headers=headers)
+    return web.Response(body=content, content_type=media_type, headers=headers)
 
 
 def _digest(content: bytes) -> str:

@@ -186,8 +186,7 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
     (work / "infra").mkdir(parents=True)
     shutil.copyfile(ROOT / "Pulumi.yaml", work / "Pulumi.yaml")
     (folder / "state").mkdir()
-    (folder / "google").mkdir()
-    with serving(folder / "google") as google:
+    with serving() as google:
         variables = {
             **{
                 f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{google.url}/{path}"

@@ -5,6 +5,7 @@ Clusters are entries in a list, so an `up` of the whole program takes two second
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import copy_stack_files
@@ -34,7 +36,7 @@ from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
 from tests.live.harness import ROOT, kill
 from tests.rehearsal.kubernetes_list import kubernetes_list
-from tests.rehearsal.local_google import Google, ListFleet, Loopback, google_in
+from tests.rehearsal.local_google import Google, ListFleet, serving
 from tools.programs import locate
 
 STACK = "size-4"
@@ -78,8 +80,7 @@ class ReplaceableFaults(Faults):
 class Counting:
     """Counts the calls that reach the local Google, and lets something happen at one of them."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._guard = threading.Lock()
         self.calls: list[str] = []
         self.at = 0
@@ -93,27 +94,20 @@ class Counting:
         self.calls.clear()
         self.at = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        with self._guard:
-            self.calls.append(f"{scope['method']} {scope['path']}")
-            due = len(self.calls) == self.at
-        if due and not self.after:
-            self.happen()
-        if due and self.after:
-            # The answer is kept back until what happens has happened.
-            messages: list[dict[str, object]] = []
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            with self._guard:
+                self.calls.append(f"{request.method} {request.path}")
+                due = len(self.calls) == self.at
+            if due and not self.after:
+                await asyncio.to_thread(self.happen)
+            answer = await handler(request)
+            if due and self.after:
+                await asyncio.to_thread(self.happen)
+            return answer
 
-            async def keep(message: dict[str, object]) -> None:
-                messages.append(message)
-
-            await self._app(scope, receive, keep)  # type: ignore[arg-type]
-            self.happen()
-            for message in messages:
-                await send(message)
-            return
-        await self._app(scope, receive, send)
+        return count
 
 
 @dataclass
@@ -215,14 +209,11 @@ def recovery_bed(folder: Path) -> Iterator[Bed]:
     home = Home(folder / "home")
     home.programs.mkdir(parents=True)
     write_plugin(home)
-    loopback = Loopback()
+    calls = Counting()
     with (
         kubernetes_list(folder) as plane,
-        google_in(folder, loopback, LightFleet(plane=plane), faults) as google,
+        serving(LightFleet(plane=plane), faults, [calls.middleware()]) as google,
     ):
-        assert loopback.app is not None
-        calls = Counting(loopback.app)
-        loopback.app = calls
         path = os.pathsep.join(
             [str(home.programs), str(locate("pulumi").path.parent), os.environ["PATH"]]
         )
@@ -240,4 +231,3 @@ def recovery_bed(folder: Path) -> Iterator[Bed]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-            loopback.close()

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
 from analysis.read.pull_message import parse_pulled
 from rehearsal.cluster.admin import ClusterAdmin
@@ -19,12 +18,12 @@ from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import programs
 from rehearsal.machine.home import Home, clear, lock
 from rehearsal.machine.options import Options
+from rehearsal.machine.web import serving
 from rehearsal.simulated_nodes.clock import warnings
 from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
 from schema.names import MEASURED_LABEL
 from tests.live.harness import until
-from tests.rehearsal.local_google import Loopback
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
@@ -142,17 +141,15 @@ def said(events: list[dict[str, Any]], reason: str) -> list[str]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = Home(tmp_path_factory.mktemp("home") / "h")
     assert lock(home)
-    server = Loopback()
-    server.app = Starlette(routes=claim_routes(1.0))
     try:
-        cluster = Cluster(home, server.url.removeprefix("http://"))
-        try:
-            yield cluster
-        finally:
-            cluster.fleet.close()
+        with serving(claim_routes(1.0)) as url:
+            cluster = Cluster(home, url.removeprefix("http://"))
+            try:
+                yield cluster
+            finally:
+                cluster.fleet.close()
     finally:
         clear(home)
-        server.close()
 
 
 def test_a_pull_is_recorded_as_a_kubelet_records_it(local: Cluster) -> None:

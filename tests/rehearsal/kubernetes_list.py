@@ -3,22 +3,18 @@
 There are no controllers: a Deployment is at once what its spec asks for.
 """
 
-import threading
-import time
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import yaml
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from aiohttp.web import Response, json_response
 
 from rehearsal.cluster.certificates import certify_administrator, make_authority
 from rehearsal.cluster.fleet import ControlPlane
+from rehearsal.machine.web import Call, route, serving
 
 Json = dict[str, Any]
 
@@ -118,30 +114,11 @@ def kubernetes_list(folder: Path) -> Iterator[ControlPlane]:
     certificate.write(folder, "tls")
     api = KubernetesList()
 
-    async def respond(request: Request) -> JSONResponse:
-        body = await request.body()
-        status, content = api.answer(request.method, request.url.path, body)
-        return JSONResponse(content, status_code=status)
+    def respond(call: Call) -> Response:
+        status, content = api.answer(call.method, call.url_path, call.raw)
+        return json_response(content, status=status)
 
-    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "PATCH", "DELETE"])])
-    config = uvicorn.Config(
-        app,
-        port=0,
-        log_level="error",
-        lifespan="off",
-        ssl_certfile=folder / "tls.crt",
-        ssl_keyfile=str(folder / "tls.key"),
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        end = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield ControlPlane(f"127.0.0.1:{port}", authority.pem.decode("ascii"), "v1.34.1")
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    with serving([route("*", "/{path:.*}", respond)], tls=tls) as url:
+        yield ControlPlane(url.removeprefix("https://"), authority.pem.decode("ascii"), "v1.34.1")

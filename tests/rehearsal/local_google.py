@@ -1,24 +1,24 @@
 """A local Google on a real loopback port, with a fleet that keeps a list instead of clusters."""
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
-import uvicorn
-from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from aiohttp.typedefs import Middleware
 
-from rehearsal.cloud_logging.store import LogStore
+from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
 from rehearsal.faults.faults import Faults
-from rehearsal.google.api import routes
+from rehearsal.google.api import LocalGoogle
 from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.state import GoogleState
+from rehearsal.machine import web
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
@@ -107,10 +107,10 @@ class Google:
 
     def finish(self, operation: dict[str, Any]) -> dict[str, Any]:
         """Wait for an operation's end; the operation then."""
-        place = f"container/v1beta1/projects/p/locations/{operation['location']}"
+        link = operation["selfLink"].partition("/container/")[2].replace("/zones/", "/locations/")
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            found = self.ok("GET", f"{place}/operations/{operation['name']}")
+            found = self.ok("GET", f"container/{link}")
             if found["status"] == "DONE":
                 return found
             time.sleep(0.01)
@@ -123,65 +123,33 @@ class Google:
         return operation
 
 
-class Loopback:
-    """A server on a loopback port whose application can be changed while it runs."""
+def official_calls() -> list[dict[str, Any]]:
+    """Return the calls of the official gcp provider, in their order, without repeated reads.
 
-    def __init__(self) -> None:
-        self.app: ASGIApp | None = None
-        config = uvicorn.Config(
-            self._serve, port=0, log_level="error", lifespan="off", interface="asgi3"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + 20
-        while not self._server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self.app is not None
-        await self.app(scope, receive, send)
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-
-
-@contextmanager
-def google_in(
-    folder: Path,
-    loopback: Loopback,
-    fleet: ListFleet | None = None,
-    faults: Faults | None = None,
-) -> Iterator[Google]:
-    """A local Google over the state in a folder."""
-    fleet = fleet or ListFleet()
-    state = GoogleState(folder / "google.sqlite")
-    logs = LogStore(folder / "entries.jsonl")
-    ending = threading.Event()
-    google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
-    loopback.app = Starlette(routes=[*routes(state, fleet, logs, google_faults)])
-    google = Google(loopback.url, state, fleet, logs)
-    try:
-        yield google
-    finally:
-        ending.set()
-        fleet.gate.set()
-        google.session.close()
-        logs.close()
+    Recorded while the program of `infra` was brought up as the stack `trial`, changed 12 times,
+    destroyed, brought up again and destroyed. A bucket's random suffix is SUFFIX, an operation's
+    name OPERATION.
+    """
+    lines = Path(__file__).with_name("official_calls.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in lines.splitlines()]
 
 
 @contextmanager
 def serving(
-    folder: Path, fleet: ListFleet | None = None, faults: Faults | None = None
+    fleet: ListFleet | None = None,
+    faults: Faults | None = None,
+    middlewares: Iterable[Middleware] = (),
 ) -> Iterator[Google]:
-    """The same with a server of its own."""
-    loopback = Loopback()
-    try:
-        with google_in(folder, loopback, fleet, faults) as google:
+    """A local Google without anything in it."""
+    fleet, state, logs = fleet or ListFleet(), GoogleState(), LogStore()
+    ending = threading.Event()
+    google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
+    local = LocalGoogle(fleet, state=state, logs=logs, faults=google_faults)
+    with web.serving(local.routes, middlewares=middlewares) as url:
+        google = Google(url, state, fleet, logs)
+        try:
             yield google
-    finally:
-        loopback.close()
+        finally:
+            ending.set()
+            fleet.gate.set()
+            google.session.close()

@@ -121,9 +121,7 @@ EXTRAS = (
     "grpc_status",
     "images.registry",
     "rehearsal",
-    "starlette",
     "trustme",
-    "uvicorn",
     "zstandard",
 )
 

@@ -40,7 +40,7 @@ OUTPUTS = StackOutputs(
 
 @pytest.fixture
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
-    with serving(tmp_path) as google:
+    with serving() as google:
         (tmp_path / "home").mkdir()
         variables = google_variables(Home(tmp_path / "home"), url=google.url, logging="127.0.0.1:1")
         for name, value in variables.items():

@@ -10,8 +10,8 @@ import pytest
 from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.collect.judge import collect_late
 from experiment.run_folder import RunFolder
+from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cloud_logging.service import serve
-from rehearsal.cloud_logging.store import LogStore
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.faults.faults import Faults
 from schema.names import LOGGING_ENDPOINT_VARIABLE
@@ -36,10 +36,8 @@ OUTPUTS = StackOutputs(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LogStore]:
-    kept = LogStore(tmp_path / "entries.jsonl")
-    yield kept
-    kept.close()
+def store() -> LogStore:
+    return LogStore()
 
 
 @pytest.fixture

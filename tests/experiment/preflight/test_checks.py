@@ -35,7 +35,7 @@ BAD = stop("disk", "too small", "grow it")
 
 @pytest.fixture
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
-    with serving(tmp_path) as google:
+    with serving() as google:
         (tmp_path / "home").mkdir()
         variables = google_variables(Home(tmp_path / "home"), url=google.url, logging="127.0.0.1:1")
         for name, value in variables.items():
@@ -88,7 +88,7 @@ def test_an_api_that_is_off_stops_with_the_command_that_switches_it_on(google: G
 
 def test_permissions_that_are_missing_are_named(google: Google) -> None:
     lacking = {"container.clusters.create": True, "logging.sinks.create": True}
-    google.state.put(Kind.LACKING, f"projects/{PROJECT}", lacking)
+    google.state.put(Kind.DENIED_PERMISSIONS, f"projects/{PROJECT}", lacking)
     (finding,) = bad(found())
     assert (finding.level, finding.failure) == (Level.STOP, Failure.PERMISSION)
     assert "container.clusters.create and logging.sinks.create" in finding.text

@@ -1,7 +1,5 @@
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import grpc
 import pytest
@@ -11,13 +9,11 @@ from google.cloud.logging_v2.types import (
     DeleteLogRequest,
     ListLogEntriesRequest,
     LogEntry,
-    WriteLogEntriesRequest,
 )
 from google.protobuf.json_format import MessageToDict
 
-from rehearsal.cloud_logging.entries import SEVERITIES
+from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cloud_logging.service import serve
-from rehearsal.cloud_logging.store import LogStore
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.faults.faults import Faults
 
@@ -32,11 +28,9 @@ EVENT = (
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LogStore]:
+def store() -> LogStore:
     """An empty store."""
-    kept = LogStore(tmp_path / "entries.jsonl")
-    yield kept
-    kept.close()
+    return LogStore()
 
 
 @pytest.fixture
@@ -77,21 +71,19 @@ def test_entries_come_as_messages_with_float_numbers(
     (entry,) = client.list_log_entries(ask())
     assert entry.log_name == "projects/p/logs/stdout"
     assert entry.resource.labels["cluster_name"] == "size-4"
-    assert entry.severity == SEVERITIES["INFO"]
+    assert entry.severity == 200
     assert entry.timestamp == NOON
     payload = MessageToDict(LogEntry.pb(entry).json_payload)
     assert payload["reason"] == "Pulled"
     assert isinstance(payload["count"], float)
 
 
-def test_many_entries_are_paged_without_loss_in_seconds(
+def test_many_entries_are_paged_without_loss(
     store: LogStore, client: LoggingServiceV2Client
 ) -> None:
-    start = time.process_time()
-    fill(store, 10_000)
+    fill(store, 3_000)
     found = list(client.list_log_entries(ask(page_size=1000, order_by="timestamp asc")))
-    assert uids(found) == [str(n) for n in range(10_000)]
-    assert time.process_time() - start < 15  # of client and server; the machine may be busy
+    assert uids(found) == [str(n) for n in range(3_000)]
 
 
 def test_pages_are_as_long_as_asked_for(store: LogStore, client: LoggingServiceV2Client) -> None:
@@ -166,56 +158,12 @@ def test_request_that_google_refuses_is_refused(
         client.list_log_entries(ask(**fields))
 
 
-def test_token_belongs_to_its_question(store: LogStore, client: LoggingServiceV2Client) -> None:
+def test_token_belongs_to_its_request(store: LogStore, client: LoggingServiceV2Client) -> None:
     fill(store, 60)
     token = next(client.list_log_entries(ask()).pages).next_page_token
     assert len(client.list_log_entries(ask(page_token=token)).entries) == 10
     with pytest.raises(exceptions.InvalidArgument, match="other parameters"):
         client.list_log_entries(ask(page_token=token, order_by="timestamp desc"))
-
-
-def test_written_entries_are_listed(store: LogStore, client: LoggingServiceV2Client) -> None:
-    entries = [
-        LogEntry(
-            json_payload={"reason": "Killing", "n": 1},
-            labels={"own": "1"},
-            timestamp=NOON,
-            severity="WARNING",
-            insert_id="b",
-        ),
-        LogEntry(text_payload="later"),
-    ]
-    request = WriteLogEntriesRequest(
-        log_name="projects/p/logs/events",
-        resource={"type": "k8s_cluster", "labels": {"cluster_name": "size-4"}},
-        labels={"shared": "2"},
-        entries=entries,
-    )
-    client.write_log_entries(request)
-    first, second = client.list_log_entries(ask(filter='log_id("events")'))
-    assert first.insert_id == "b"
-    assert first.labels == {"own": "1", "shared": "2"}
-    assert first.severity == SEVERITIES["WARNING"]
-    assert first.resource.type == "k8s_cluster"
-    assert (second.text_payload, second.severity) == ("later", SEVERITIES["DEFAULT"])
-    assert second.timestamp == second.receive_timestamp
-    request.dry_run = True
-    client.write_log_entries(request)
-    assert len(list(client.list_log_entries(ask()))) == 2
-
-
-@pytest.mark.parametrize(
-    "fields", [{"log_name": "events"}, {"log_name": "projects/p/logs/events", "resource": None}]
-)
-def test_incomplete_entries_are_refused(
-    store: LogStore, client: LoggingServiceV2Client, fields: dict[str, object]
-) -> None:
-    request = WriteLogEntriesRequest(
-        **{"resource": {"type": "global"}, "entries": [LogEntry(text_payload="a")], **fields}
-    )
-    with pytest.raises(exceptions.InvalidArgument):
-        client.write_log_entries(request)
-    assert not list(store.entries())
 
 
 def test_other_methods_say_that_they_are_not_there(client: LoggingServiceV2Client) -> None:

@@ -1,28 +1,14 @@
 import base64
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from google.cloud.container_v1beta1 import types
 from google.protobuf.json_format import ParseDict
 
 from rehearsal.cluster.fleet import ClusterKey
-from rehearsal.google.state import GoogleState, Kind
-from tests.rehearsal.local_google import CA, ZONE, Google, serving
+from rehearsal.google.state import Kind
+from tests.rehearsal.local_google import CA, ZONE, Google
 
-_STUCK_SERVER = """
-import sys, time
-from pathlib import Path
-from tests.rehearsal.local_google import ListFleet, serving
-fleet = ListFleet()
-fleet.gate.clear()
-with serving(Path(sys.argv[1]), fleet) as google:
-    print(google.url, flush=True)
-    time.sleep(60)
-"""
 KEY = ClusterKey("p", "us-central1-a", "c")
 STUDY_NODE = {
     "machineType": "n1-standard-16",
@@ -47,11 +33,6 @@ def cluster_body(**fields: Any) -> dict[str, Any]:
         "controlPlaneEndpointsConfig": {"ipEndpointsConfig": {"enablePublicEndpoint": True}},
     }
     return {"cluster": {**cluster, **fields}}
-
-
-def pool_body(name: str = "measured", **fields: Any) -> dict[str, Any]:
-    pool = {"name": name, "initialNodeCount": 4, "config": STUDY_NODE}
-    return {"nodePool": {**pool, **fields}}
 
 
 @pytest.fixture
@@ -121,8 +102,7 @@ class TestCreation:
         cluster = running.ok("GET", f"{ZONE}/clusters/c")
         ParseDict(cluster, types.Cluster.pb()())
         ParseDict(cluster["nodePools"][0], types.NodePool.pb()())
-        operations = running.ok("GET", f"{ZONE}/operations")
-        ParseDict(operations, types.ListOperationsResponse.pb()())
+        ParseDict(running.state.find(Kind.OPERATION)[0], types.Operation.pb()())
 
     def test_of_a_regional_cluster_puts_nodes_into_its_zones(self, google: Google) -> None:
         region = ZONE.replace("us-central1-a", "us-central1")
@@ -269,40 +249,6 @@ class TestList:
         assert running.ok("GET", f"{elsewhere}/clusters") == {"clusters": []}
         other = anywhere.replace("/p/", "/q/")
         assert running.ok("GET", f"{other}/clusters") == {"clusters": []}
-
-
-class TestKilledServer:
-    def test_state_is_read_by_another_process(self, running: Google) -> None:
-        records = GoogleState(running.state.path).find(Kind.CLUSTER)
-        assert [record["body"]["name"] for record in records] == ["c"]
-
-    def test_next_server_shows_the_same_clusters(self, running: Google, tmp_path: Path) -> None:
-        before = running.ok("GET", f"{ZONE}/clusters/c")
-        with serving(tmp_path) as second:
-            after = second.ok("GET", f"{ZONE}/clusters/c")
-        assert after == before
-
-    def test_half_made_cluster_is_in_error_on_the_next(self, tmp_path: Path) -> None:
-        server = subprocess.Popen(
-            [sys.executable, "-c", _STUCK_SERVER, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-        )
-        try:
-            assert server.stdout is not None
-            url = f"{server.stdout.readline().strip()}/{ZONE}/clusters"
-            headers = {"Authorization": "Bearer any"}
-            operation = requests.post(url, json=cluster_body(), headers=headers, timeout=20).json()
-        finally:
-            server.kill()
-            server.communicate(timeout=20)
-        with serving(tmp_path) as google:
-            assert "was stopped" in google.finish(operation)["error"]["message"]
-            cluster = google.ok("GET", f"{ZONE}/clusters/c")
-            assert cluster["status"] == "ERROR"
-            assert cluster["nodePools"][0]["status"] == "ERROR"
-            google.done("DELETE", f"{ZONE}/clusters/c")
 
 
 def _base64(text: str) -> str:

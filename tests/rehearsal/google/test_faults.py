@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from rehearsal.faults.faults import Faults
-from tests.rehearsal.local_google import ZONE, Google, Loopback, google_in
+from tests.rehearsal.local_google import ZONE, Google, serving
 
 CLUSTER = {"cluster": {"name": "c", "initialNodeCount": 1}}
 CLUSTERS = f"{ZONE}/clusters"
@@ -16,13 +15,13 @@ Start = Callable[..., tuple[Google, Faults]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, loopback: Loopback) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Start a local Google with the given faults."""
     with ExitStack() as stack:
 
         def run(*texts: str) -> tuple[Google, Faults]:
             faults = Faults.read(texts)
-            return stack.enter_context(google_in(tmp_path, loopback, faults=faults)), faults
+            return stack.enter_context(serving(faults=faults)), faults
 
         yield run
 

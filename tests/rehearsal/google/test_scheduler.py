@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 
 from rehearsal.google.http import GoogleError
-from rehearsal.google.scheduler import Scheduler
+from rehearsal.google.scheduler import Clock, Scheduler
+from rehearsal.google.state import Kind
+from rehearsal.machine import web
 from tests.rehearsal.local_google import ZONE, Google
 
 JOBS = "scheduler/v1/projects/p/locations/us-central1/jobs"
@@ -75,7 +77,7 @@ def test_run_deletes_the_cluster_with_the_accounts_rights(account: Google, role:
     assert account.ok("POST", f"{JOBS}/c:run", {})["lastAttemptTime"]
     (operation,) = [
         operation
-        for operation in account.ok("GET", f"{ZONE}/operations")["operations"]
+        for operation in account.state.find(Kind.OPERATION)
         if operation["operationType"] == "DELETE_CLUSTER"
     ]
     account.finish(operation)
@@ -83,12 +85,13 @@ def test_run_deletes_the_cluster_with_the_accounts_rights(account: Google, role:
     assert account.error("POST", f"{JOBS}/c:run", {})["code"] == 404
 
 
+URL = "http://localhost/"
 DUE = datetime(2026, 11, 24, 3, 5, 12, tzinfo=UTC)
 DEAD_MAN = "5 3 24 11 *"
 
 
 class Deletions:
-    """Notes which clusters are to be deleted, and refuses as often as it is told to."""
+    """Records which clusters are to be deleted, and refuses the first `refusals` times."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.names: list[str] = []
@@ -112,13 +115,48 @@ def dead_man(account: Google) -> Google:
 
 def test_job_runs_once_in_the_minute_of_its_schedule(dead_man: Google) -> None:
     deletions = Deletions()
-    scheduler = Scheduler(dead_man.state, deletions)
+    scheduler = Scheduler(dead_man.state, deletions, URL)
     for seconds in range(-90, 120, 10):
         scheduler.tick(DUE + timedelta(seconds=seconds))
     assert deletions.names == ["c"]
     found = dead_man.ok("GET", f"{JOBS}/c")
     assert found["status"] == {}
     assert found["lastAttemptTime"]
+
+
+@pytest.mark.parametrize("late", [timedelta(minutes=1), timedelta(hours=9), timedelta(days=3)])
+def test_job_whose_minute_was_missed_runs_once_as_soon_as_the_clock_goes_on(
+    dead_man: Google, late: timedelta
+) -> None:
+    deletions = Deletions()
+    scheduler = Scheduler(dead_man.state, deletions, URL)
+    scheduler.tick(DUE - timedelta(minutes=1))
+    assert deletions.names == []
+    for seconds in range(90):
+        scheduler.tick(DUE + late + timedelta(seconds=seconds))
+    assert deletions.names == ["c"]
+
+
+def test_job_created_again_has_no_retry_of_the_deleted_one(dead_man: Google) -> None:
+    deletions = Deletions(refusals=1)
+    scheduler = Scheduler(dead_man.state, deletions, URL)
+    with web.serving(endpoint.route(lambda _: None) for endpoint in scheduler.routes()) as url:
+        scheduler.tick(DUE)
+        own = Google(url, dead_man.state, dead_man.fleet, dead_man.logs)
+        own.ok("DELETE", f"{JOBS}/c")
+        own.ok("POST", JOBS, job(schedule="0 0 1 1 *"))
+        scheduler.tick(DUE + timedelta(minutes=5))
+        own.session.close()
+    assert deletions.names == ["c"]
+
+
+def test_one_failing_callback_of_the_clock_stops_no_other() -> None:
+    def fail(_at: datetime) -> None:
+        raise ValueError("a mistake")
+
+    times: list[datetime] = []
+    Clock(fail, times.append).tick(DUE)
+    assert times == [DUE]
 
 
 @pytest.mark.parametrize(
@@ -138,13 +176,13 @@ def test_schedule_is_unix_cron(account: Google, schedule: str, due: bool) -> Non
     grant(account, "roles/container.clusterAdmin")
     account.ok("POST", JOBS, job(schedule=schedule))
     deletions = Deletions()
-    Scheduler(account.state, deletions).tick(DUE)  # a Tuesday
+    Scheduler(account.state, deletions, URL).tick(DUE)  # a Tuesday
     assert deletions.names == ["c"] * due
 
 
 def test_job_that_failed_is_tried_again_after_a_growing_pause(dead_man: Google) -> None:
     deletions = Deletions(refusals=9)
-    scheduler = Scheduler(dead_man.state, deletions)
+    scheduler = Scheduler(dead_man.state, deletions, URL)
     tried = []
     for seconds in range(0, 1200, 10):
         before = len(deletions.names)
@@ -158,11 +196,11 @@ def test_job_that_failed_is_tried_again_after_a_growing_pause(dead_man: Google) 
 def test_paused_job_and_job_without_rights_delete_nothing(dead_man: Google) -> None:
     deletions = Deletions()
     dead_man.ok("POST", f"{JOBS}/c:pause", {})
-    Scheduler(dead_man.state, deletions).tick(DUE)
+    Scheduler(dead_man.state, deletions, URL).tick(DUE)
     assert deletions.names == []
     dead_man.ok("POST", f"{JOBS}/c:resume", {})
     dead_man.ok("POST", "crm/v1/projects/p:setIamPolicy", {"policy": {"bindings": []}})
-    Scheduler(dead_man.state, deletions).tick(DUE)
+    Scheduler(dead_man.state, deletions, URL).tick(DUE)
     assert deletions.names == []
     assert dead_man.ok("GET", f"{JOBS}/c")["status"]["code"] == 7
 

@@ -1,7 +1,6 @@
 from tests.rehearsal.local_google import ZONE, Google
 
 SERVICES = "serviceusage/v1beta1/projects/p/services"
-REPOSITORIES = "artifacts/v1/projects/p/locations/us-central1/repositories"
 COMPUTE = "compute/beta/projects/p"
 
 
@@ -14,10 +13,8 @@ class TestServices:
 
     def test_other_one_can_be_enabled(self, google: Google) -> None:
         path = f"{SERVICES}/containerfilesystem.googleapis.com"
-        assert google.ok("GET", path)["state"] == "DISABLED"
         operation = google.ok("POST", f"{path}:enable", {})
         assert operation["done"] is True
-        assert google.ok("GET", path)["state"] == "ENABLED"
         assert len(google.ok("GET", SERVICES, filter="state:ENABLED")["services"]) == 10
 
     def test_disabled_api_refuses_calls(self, google: Google) -> None:
@@ -29,27 +26,8 @@ class TestServices:
         google.ok("GET", f"{ZONE}/clusters")
 
 
-class TestRepositories:
-    def test_life_of_one(self, google: Google) -> None:
-        body = {"format": "DOCKER"}
-        operation = google.ok("POST", REPOSITORIES, body, repository_id="images")
-        assert operation["done"] is True
-        repository = google.ok("GET", f"{REPOSITORIES}/images")
-        assert repository == operation["response"]
-        assert repository["format"] == "DOCKER"
-        assert repository["mode"] == "STANDARD_REPOSITORY"
-        for spelling in ("repository_id", "repositoryId"):
-            assert google.error("POST", REPOSITORIES, body, **{spelling: "images"})["code"] == 409
-        assert "repository_id" in google.error("POST", REPOSITORIES, body)["message"]
-        changed = google.ok("PATCH", f"{REPOSITORIES}/images", {"description": "Study images"})
-        assert changed["description"] == "Study images"
-        assert google.ok("GET", REPOSITORIES)["repositories"] == [changed]
-        google.ok("DELETE", f"{REPOSITORIES}/images")
-        assert google.error("GET", f"{REPOSITORIES}/images")["code"] == 404
-
-
 class TestCompute:
-    def test_region_tells_quotas_and_their_use(self, google: Google) -> None:
+    def test_region_has_quotas_and_their_use(self, google: Google) -> None:
         cluster = {
             "name": "c",
             "initialNodeCount": 3,
@@ -72,16 +50,14 @@ class TestCompute:
         other = google.ok("GET", f"{COMPUTE}/regions/us-east1")
         assert {quota["usage"] for quota in other["quotas"]} == {0}
 
-    def test_places_are_listed(self, google: Google) -> None:
-        zones = {zone["name"] for zone in google.ok("GET", f"{COMPUTE}/zones")["items"]}
-        assert {"us-central1-a", "us-central1-f", "us-east1-b"} <= zones
-        assert "us-east1-a" not in zones
-        assert len(google.ok("GET", f"{COMPUTE}/regions")["items"]) > 30
-        assert google.ok("GET", f"{COMPUTE}/zones/us-central1-a")["region"] == "us-central1"
+    def test_region_lists_its_zones(self, google: Google) -> None:
+        assert google.ok("GET", f"{COMPUTE}/regions/us-east1")["zones"] == [
+            "us-east1-b",
+            "us-east1-c",
+            "us-east1-d",
+        ]
 
     def test_place_that_is_none_is_not_found(self, google: Google) -> None:
         assert google.error("GET", f"{COMPUTE}/regions/moon")["code"] == 404
-        assert google.error("GET", f"{COMPUTE}/zones/us-central1-zz")["code"] == 404
-        assert google.error("GET", f"{COMPUTE}/zones/us-central1-d")["code"] == 404
         group = f"{COMPUTE}/zones/us-central1-a/instanceGroupManagers/none"
         assert google.error("GET", group)["code"] == 404

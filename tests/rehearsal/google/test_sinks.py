@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rehearsal.cluster.fleet import ClusterKey, LogLine
-from rehearsal.google.sinks import Sinks, export_sinks
+from rehearsal.google.storage import Sinks, export_sinks
 from tests.rehearsal.local_google import ZONE, Google
 
 SINKS = "logging/v2/projects/p/sinks"
@@ -56,8 +56,8 @@ def test_sink_has_a_writer_of_its_own(google: Google, sink: dict[str, Any]) -> N
 
 
 def test_sink_changes_and_goes(google: Google, sink: dict[str, Any]) -> None:
-    changed = google.ok("PATCH", f"{SINKS}/size-4", {"filter": "severity>=ERROR"})
-    assert changed["filter"] == "severity>=ERROR"
+    changed = google.ok("PATCH", f"{SINKS}/size-4", {"filter": 'log_id("stderr")'})
+    assert changed["filter"] == 'log_id("stderr")'
     assert changed["writerIdentity"] == sink["writerIdentity"]
     google.ok("DELETE", f"{SINKS}/size-4")
     for method in ("GET", "PATCH", "DELETE"):
@@ -67,7 +67,7 @@ def test_sink_changes_and_goes(google: Google, sink: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("sink")
 def test_wrong_sinks_are_refused(google: Google) -> None:
     assert google.error("POST", SINKS, SINK)["code"] == 409
-    error = google.error("POST", SINKS, {**SINK, "name": "b", "filter": "resource.typ=1"})
+    error = google.error("POST", SINKS, {**SINK, "name": "b", "filter": 'resource.typ="1"'})
     assert "position 0" in error["message"]
     assert google.error("POST", SINKS, {**SINK, "name": "a b"})["code"] == 400
     bigquery = {**SINK, "name": "b", "destination": "bigquery.googleapis.com/x"}

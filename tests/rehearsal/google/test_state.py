@@ -1,17 +1,17 @@
-import subprocess
-import sys
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
+from rehearsal.cluster.fleet import ClusterKey
+from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.gke_records import Operations
 from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> GoogleState:
-    """An empty state."""
-    return GoogleState(tmp_path / "deep" / "state.sqlite")
+def state() -> GoogleState:
+    return GoogleState()
 
 
 def test_resources_are_kept_by_kind_and_name(state: GoogleState) -> None:
@@ -28,10 +28,12 @@ def test_resources_are_kept_by_kind_and_name(state: GoogleState) -> None:
     assert state.find(Kind.SINK) == [{"n": 2}]
 
 
-def test_prefix_is_taken_literally(state: GoogleState) -> None:
-    for name in ("a_b", "a%b", "aXb"):
-        state.create(Kind.OBJECT, name, {"name": name})
-    assert state.find(Kind.OBJECT, "a_") == [{"name": "a_b"}]
+def test_what_is_read_or_written_is_a_copy(state: GoogleState) -> None:
+    body: Json = {"items": []}
+    state.put(Kind.SINK, "a", body)
+    body["items"].append(1)
+    state.find(Kind.SINK)[0]["items"].append(2)
+    assert state.get(Kind.SINK, "a") == {"items": []}
 
 
 def test_failed_change_changes_nothing(state: GoogleState) -> None:
@@ -48,45 +50,38 @@ def test_failed_change_changes_nothing(state: GoogleState) -> None:
         state.update(Kind.SINK, "none", change)
 
 
+def _together(count: int, work: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
 def test_changes_of_many_threads_all_count(state: GoogleState) -> None:
     def work() -> None:
         for _ in range(25):
             state.update(Kind.SINK, "a", lambda body: body.update(n=body["n"] + 1), {"n": 0})
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    _together(8, work)
     assert state.get(Kind.SINK, "a") == {"n": 200}
 
 
-def test_killed_process_leaves_what_it_had_written(tmp_path: Path) -> None:
-    script = """
-import os, signal, sys
-from pathlib import Path
-from rehearsal.google.state import GoogleState, Kind
-state = GoogleState(Path(sys.argv[1]))
-for n in range(20):
-    state.put(Kind.SINK, "a", {"n": n})
+def test_a_cluster_has_one_lock_though_threads_ask_for_it_at_once(state: GoogleState) -> None:
+    both = threading.Barrier(2)
 
-def change(body):
-    body["n"] = -1
-    os.kill(os.getpid(), signal.SIGKILL)
+    class SlowKey(ClusterKey):
+        """Two threads are inside the lookup at once, unless one has to wait for the other."""
 
-state.update(Kind.SINK, "a", change)
-"""
-    file = tmp_path / "state.sqlite"
-    command = [sys.executable, "-c", script, str(file)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[3], check=False, timeout=60)
-    assert done.returncode == -9
-    state = GoogleState(file)
-    assert state.get(Kind.SINK, "a") == {"n": 19}
-    state.put(Kind.SINK, "a", {"n": 20})
+        def __hash__(self) -> int:
+            try:
+                both.wait(0.2)
+            except threading.BrokenBarrierError:
+                both.reset()
+            return 1
 
-
-def test_contents_are_bytes(state: GoogleState) -> None:
-    state.write_content("b", "o", b"\x00\xff")
-    assert state.read_content("b", "o") == b"\x00\xff"
-    state.delete_content("b", "o")
-    assert state.read_content("b", "o") == b""
+    operations = Operations(state, GoogleFaults())
+    locks: list[threading.Lock] = []
+    key = SlowKey("p", "l", "c")
+    _together(2, lambda: locks.append(operations.lock_of(key)))
+    assert locks[0] is locks[1]

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import requests
-from starlette.applications import Starlette
 
 from images.registry.reference import Target
 from rehearsal.machine import processes
 from rehearsal.machine.home import RehearsalError
+from rehearsal.machine.web import serving
 from rehearsal.real_nodes import registry
 from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.image_tag import parse_tag
-from tests.rehearsal.local_google import Loopback
 from tools.packages import PACKAGES
 
 pytestmark = pytest.mark.skipif(
@@ -32,23 +31,27 @@ OCI = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
 class Front:
     """A mirror on loopback in front of a real registry, with what it said."""
 
-    def __init__(self, registry_: LocalRegistry, loopback: Loopback) -> None:
+    def __init__(
+        self, registry_: LocalRegistry, maker: ImageMaker, said: list[str], url: str
+    ) -> None:
         self.registry = registry_
-        self.said: list[str] = []
-        self.maker = ImageMaker(registry_, 0.001, self.said.append)
-        loopback.app = Starlette(routes=mirror_routes(registry_, self.maker))
-        self.url = loopback.url
+        self.said = said
+        self.maker = maker
+        self.url = url
 
     def get(self, path: str) -> requests.Response:
         return requests.get(f"{self.url}/v2/{path}", headers=OCI, timeout=30)
 
 
 @pytest.fixture
-def front(tmp_path: Path, loopback: Loopback) -> Iterator[Front]:
+def front(tmp_path: Path) -> Iterator[Front]:
     local = registry.start(tmp_path, tmp_path / "storage")
     try:
         registry.wait_until_up(local)
-        yield Front(local, loopback)
+        said: list[str] = []
+        maker = ImageMaker(local, 0.001, said.append)
+        with serving(mirror_routes(local, maker)) as url:
+            yield Front(local, maker, said, url)
     finally:
         processes.stop(tmp_path)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 import pytest
 import requests
-from starlette.applications import Starlette
 
 from images.make.manifest import read_image
+from rehearsal.machine.web import serving
 from rehearsal.simulated_nodes.disk import SYSTEM_BYTES, ImageStore, StoredImage, StoredLayer
 from rehearsal.simulated_nodes.manifests import claim_routes, make_claim
 from rehearsal.simulated_nodes.process import parse_quantity
 from schema.image_tag import parse_tag
-from tests.rehearsal.local_google import Loopback
 
 GB = 10**9
 
@@ -95,9 +95,15 @@ def test_claims_share_layers_where_images_would() -> None:
     assert set(layers("8-layers-size-8000-bytes-b")).isdisjoint(first)
 
 
-def test_the_registry_of_claims_answers_for_tags_and_refuses_layers(loopback: Loopback) -> None:
-    loopback.app = Starlette(routes=claim_routes(1.0))
-    url = f"{loopback.url}/v2/owner/chonks"
+@pytest.fixture
+def claims() -> Iterator[str]:
+    """URL of a registry of claims."""
+    with serving(claim_routes(1.0)) as url:
+        yield url
+
+
+def test_the_registry_of_claims_answers_for_tags_and_refuses_layers(claims: str) -> None:
+    url = f"{claims}/v2/owner/chonks"
     found = requests.get(f"{url}/manifests/2-layers-size-20-bytes", timeout=10)
     digest = f"sha256:{hashlib.sha256(found.content).hexdigest()}"
     assert found.headers["Docker-Content-Digest"] == digest

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,8 +50,8 @@ def fleet() -> ListFleet:
 
 
 @pytest.fixture
-def google(tmp_path: Path, fleet: ListFleet) -> Iterator[Google]:
-    with serving(tmp_path, fleet) as google:
+def google(fleet: ListFleet) -> Iterator[Google]:
+    with serving(fleet) as google:
         yield google
 
 

@@ -1,9 +1,9 @@
 """The fake gcp provider sends what the official one sends for the program of `infra`.
 
-official_writes.jsonl has every write of the official provider (pulumi-gcp 10.2.0) while a stack was
-brought up, changed 12 times, destroyed, brought up again and destroyed. Left different on purpose:
-the official provider adds all grants of a project with one setIamPolicy, the fake each with its
-own; and reads, of which the official provider makes more.
+official_calls.jsonl has the calls of the official provider (pulumi-gcp 10.2.0) while a stack was
+brought up, changed 12 times, destroyed, brought up again and destroyed; the writes are compared.
+Left different on purpose: the official provider adds all grants of a project with one setIamPolicy,
+the fake each with its own; and reads, of which the official provider makes more.
 """
 
 import json
@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from rehearsal.pulumi.providers.gcp import GcpSession
 from rehearsal.pulumi.providers.properties import Props, from_struct, to_struct
 from rehearsal.pulumi.providers.protocol import Resource
 from tests.infra.conftest import declare_with
-from tests.rehearsal.local_google import serving
+from tests.rehearsal.local_google import official_calls, serving
 from tests.rehearsal.pulumi.providers.conftest import RecordingApi, Request
 
 PROJECT = "pull-study-rehearsal"
@@ -121,10 +120,10 @@ class Engine(mocks.Mocks):
 
 
 @pytest.fixture(scope="module")
-def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Request]]]:
+def sent() -> Iterator[dict[str, list[Request]]]:
     """The fake's requests by step."""
     with (
-        serving(tmp_path_factory.mktemp("google")) as google,
+        serving() as google,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
@@ -146,18 +145,17 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Re
 
 
 def _official(step: str) -> list[Request]:
-    lines = Path(__file__).with_name("official_writes.jsonl").read_text(encoding="utf-8")
-    calls = [json.loads(line) for line in lines.splitlines()]
-    return [
+    official = [
         Request(
             call["method"],
             call["path"],
             call["body"],
             dict(pair.replace("%2C", ",").split("=", 1) for pair in call["query"]),
         )
-        for call in calls
+        for call in official_calls()
         if call["during"] == step
     ]
+    return [each for each in official if each.writes]
 
 
 def _comparable(requests: list[Request]) -> list[str]:

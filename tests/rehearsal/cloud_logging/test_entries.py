@@ -1,12 +1,9 @@
-import json
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from rehearsal.cloud_logging.entries import Entry, parse_time
-from rehearsal.cloud_logging.store import LogStore
+from rehearsal.cloud_logging.entries import Entry, LogStore, parse_time
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 
 KEY = ClusterKey("p", "us-central1-a", "size-4")
@@ -21,8 +18,8 @@ def texts(store: LogStore, *, newest_first: bool = False) -> list[str]:
     return [entry.data["textPayload"] for entry in store.entries(newest_first=newest_first)]
 
 
-def test_line_becomes_the_entry_that_gke_makes_of_it(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_line_becomes_the_entry_that_gke_makes_of_it() -> None:
+    store = LogStore()
     store.append(line("hello"))
     (entry,) = store.entries()
     assert entry.data == {
@@ -59,10 +56,8 @@ def test_line_becomes_the_entry_that_gke_makes_of_it(tmp_path: Path) -> None:
         ("", {"textPayload": ""}),
     ],
 )
-def test_json_object_becomes_a_structured_payload(
-    tmp_path: Path, text: str, payload: dict[str, object]
-) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_json_object_becomes_a_structured_payload(text: str, payload: dict[str, object]) -> None:
+    store = LogStore()
     store.append(line(text))
     (entry,) = store.entries()
     found = {name: entry.data[name] for name in entry.data if name.endswith("Payload")}
@@ -70,8 +65,8 @@ def test_json_object_becomes_a_structured_payload(
     assert entry.message.insert_id
 
 
-def test_severity_is_the_streams_or_the_lines_own(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_severity_is_the_streams_or_the_lines_own() -> None:
+    store = LogStore()
     store.append(line("a", stream="stderr"))
     store.append(line('{"severity": "warning", "a": 1}'))
     store.append(line('{"severity": "loud"}'))
@@ -79,16 +74,16 @@ def test_severity_is_the_streams_or_the_lines_own(tmp_path: Path) -> None:
     assert found == [("ERROR", None), ("WARNING", {"a": 1}), ("INFO", {"severity": "loud"})]
 
 
-def test_entries_are_in_the_order_of_their_times(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_entries_are_in_the_order_of_their_times() -> None:
+    store = LogStore()
     for text, second in (("b", 2), ("c", 3), ("a", 1), ("d", 3)):
         store.append(line(text, NOON + timedelta(seconds=second)))
     assert texts(store) == ["a", "b", "c", "d"]
     assert texts(store, newest_first=True) == ["d", "c", "b", "a"]
 
 
-def test_entries_after_a_key_leave_out_the_key(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_entries_after_a_key_leave_out_the_key() -> None:
+    store = LogStore()
     for text in "abc":
         store.append(line(text))
     keys = [entry.key for entry in store.entries()]
@@ -96,8 +91,8 @@ def test_entries_after_a_key_leave_out_the_key(tmp_path: Path) -> None:
     assert [entry.key for entry in store.entries(newest_first=True, after=keys[2])] == keys[1::-1]
 
 
-def test_duplicate_is_kept_once(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_duplicate_is_kept_once() -> None:
+    store = LogStore()
     written = {
         "logName": "projects/p/logs/events",
         "timestamp": "2026-11-24T12:00:00Z",
@@ -108,25 +103,8 @@ def test_duplicate_is_kept_once(tmp_path: Path) -> None:
     assert [entry.log_id for entry in store.entries()] == ["events", "other"]
 
 
-def test_next_store_has_every_whole_line(tmp_path: Path) -> None:
-    path = tmp_path / "entries.jsonl"
-    first = LogStore(path)
-    for text in "ab":
-        first.append(line(text))
-    first.close()
-    with path.open("a") as file:
-        file.write('{"logName": "projects/p/logs/std')
-    second = LogStore(path)
-    second.append(line("c"))
-    second.close()
-    assert texts(LogStore(path)) == ["a", "b", "c"]
-    ids = [json.loads(text)["insertId"] for text in path.read_text().splitlines()]
-    assert ids == sorted(set(ids))
-    assert len(ids) == 3
-
-
-def test_lines_of_many_threads_are_all_kept(tmp_path: Path) -> None:
-    store = LogStore(tmp_path / "entries.jsonl")
+def test_lines_of_many_threads_are_all_kept() -> None:
+    store = LogStore()
 
     def work() -> None:
         for n in range(250):
@@ -137,9 +115,7 @@ def test_lines_of_many_threads_are_all_kept(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    store.close()
-    entries = list(LogStore(tmp_path / "entries.jsonl").entries())
-    assert len({entry.data["insertId"] for entry in entries}) == 1000
+    assert len({entry.data["insertId"] for entry in store.entries()}) == 1000
 
 
 @pytest.mark.parametrize(
@@ -148,7 +124,6 @@ def test_lines_of_many_threads_are_all_kept(tmp_path: Path) -> None:
         ("1970-01-01T00:00:00Z", 0),
         ("1970-01-01T00:00:00.000000001Z", 1),
         ("1970-01-01T01:00:01.5+01:00", 1_500_000_000),
-        ("1970-01-02", 86_400_000_000_000),
     ],
 )
 def test_time_is_read_to_the_nanosecond(text: str, nanoseconds: int) -> None:
@@ -156,7 +131,8 @@ def test_time_is_read_to_the_nanosecond(text: str, nanoseconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "now", "2026-11-24T02:00:00", "2026-13-01", "2026-11-24 02:00"]
+    "text",
+    ["", "now", "2026-11-24T02:00:00", "2026-13-01T00:00:00Z", "2026-11-24"],
 )
 def test_other_text_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

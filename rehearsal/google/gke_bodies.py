@@ -1,8 +1,8 @@
-"""What GKE makes of a request: refuses what is wrong and fills in what was not said.
+"""Clusters and node pools as GKE creates them from requests: checks and defaults. Pure.
 
-Pure. Requests are read strictly into GKE's own message types, so a misspelt field or a wrong enum
-value is refused here as there. The values filled in are those that Pulumi's gcp provider was seen
-to need. Deliberately left out: Autopilot, autoscaling, GPUs, networks other than `default`.
+Requests are parsed strictly as GKE's own message types, so a misspelt field or a wrong enum value
+is refused. Defaults are those that Pulumi's gcp provider needs. Deliberately left out: Autopilot,
+autoscaling, GPUs, networks other than `default`.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
+from rehearsal.google.compute import cpus_of, is_zone, region_of, zones_of
 from rehearsal.google.http import GoogleError
-from rehearsal.google.places import cpus_of, is_zone, region_of, zones_of
 from rehearsal.google.state import Json
 
 DEFAULT_POOL = "default-pool"
@@ -35,40 +35,26 @@ _SCOPES = [
 
 
 def read_message(message: Any, body: Json) -> Json:
-    """A request's JSON in canonical form: absent what is at its default, enums by name.
+    """Return a request's JSON without fields at their default, enums by name; 400 if it is wrong.
 
-    Args:
-        message: the GKE message type, from google.cloud.container_v1beta1.types.
-        body: as it came.
-
-    Raises:
-        GoogleError: it is not of that type.
+    `message` is GKE's type, from google.cloud.container_v1beta1.types.
     """
     try:
         parsed = ParseDict(body, message.pb()())
     except ParseError as error:
         sentence = str(error).split("\n")[0].rstrip(".")
-        raise GoogleError(400, f"Invalid JSON payload received. {sentence}.") from None
+        raise GoogleError(400, f"Invalid JSON payload received. {sentence}.") from error
     canonical: Json = MessageToDict(parsed)
     return canonical
 
 
 def fingerprint(*parts: object) -> str:
-    """Eight hexadecimal digits that depend on all parts."""
+    """Return eight hexadecimal digits that depend on all parts."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def new_cluster(project: str, location: str, sent: Json) -> Json:
-    """The cluster that a create request asks for, its pools included; nothing runs yet.
-
-    Args:
-        project: project id.
-        location: zone or region.
-        sent: `cluster` of the request, in canonical form.
-
-    Raises:
-        GoogleError: GKE refuses such a cluster.
-    """
+    """Return the cluster of a create request, with its pools; 400 if GKE refuses it."""
     region = region_of(location)
     zonal = is_zone(location)
     _check_cluster(sent)
@@ -115,11 +101,7 @@ def new_cluster(project: str, location: str, sent: Json) -> Json:
 
 
 def new_pool(cluster: Json, project: str, sent: Json) -> Json:
-    """The node pool that a request asks for; nothing runs yet.
-
-    Raises:
-        GoogleError: GKE refuses such a pool.
-    """
+    """Return the node pool of a create request; 400 if GKE refuses it."""
     config = {**_node_defaults(), **sent.get("config", {})}
     pool = {
         "initialNodeCount": 0,
@@ -147,11 +129,7 @@ def new_pool(cluster: Json, project: str, sent: Json) -> Json:
 
 
 def check_pool(cluster: Json, pool: Json) -> None:
-    """Refuse a pool that GKE refuses.
-
-    Raises:
-        GoogleError: with GKE's reason.
-    """
+    """Refuse a pool that GKE refuses."""
     config = pool["config"]
     zone = pool["locations"][0]
     if not _NAME.fullmatch(pool.get("name", "")):
@@ -171,22 +149,14 @@ def check_pool(cluster: Json, pool: Json) -> None:
 
 
 def check_size(node_count: int) -> None:
-    """Refuse a size of a pool in one zone that GKE refuses.
-
-    Raises:
-        GoogleError: it is below 0 or above 1000.
-    """
+    """Refuse a number of nodes in one zone below 0 or above 1000."""
     if not 0 <= node_count <= _MOST_NODES_A_ZONE:
         sentence = f"Node pool size must be 0 to {_MOST_NODES_A_ZONE} nodes per zone"
         raise GoogleError(400, f"{sentence}, not {node_count}.")
 
 
 def check_management(cluster: Json, management: Json) -> None:
-    """Refuse a cluster in a release channel without upgrades or repair.
-
-    Raises:
-        GoogleError: with GKE's reason.
-    """
+    """Refuse a pool without upgrades or repair in a release channel."""
     channel = cluster["releaseChannel"].get("channel", "UNSPECIFIED")
     if channel == "UNSPECIFIED":
         return
@@ -195,28 +165,19 @@ def check_management(cluster: Json, management: Json) -> None:
         raise GoogleError(400, f"{sentence} {channel} is set.")
 
 
-def check_version(running: str, wanted: str) -> None:
+def check_version(running: str, requested: str) -> None:
     """Refuse another Kubernetes version than the one that this machine runs.
 
-    Args:
-        running: for example 1.34.1-gke.0.
-        wanted: a version, its beginning, or an alias; empty for the default.
-
-    Raises:
-        GoogleError: with both versions.
+    `requested` is a version, its beginning, or an alias; empty for the default.
     """
-    have, want = (f"{version}.".replace("-gke", "") for version in (running, wanted))
-    if wanted not in {"", "-", "latest"} and not have.startswith(want):
-        sentence = f'Version "{wanted}" is unsupported: this machine runs {running}.'
+    have, want = (f"{version}.".replace("-gke", "") for version in (running, requested))
+    if requested not in {"", "-", "latest"} and not have.startswith(want):
+        sentence = f'Version "{requested}" is unsupported: this machine runs {running}.'
         raise GoogleError(400, sentence)
 
 
 def check_room(cluster: Json, node_count: int) -> None:
-    """Refuse more nodes than the pod range has addresses for.
-
-    Raises:
-        GoogleError: with both numbers.
-    """
+    """Refuse more nodes than the pod range has addresses for."""
     pods = cluster["clusterIpv4Cidr"]
     room = 1 << max(0, _NODE_PREFIX - int(pods.partition("/")[2]))
     if node_count > room:
@@ -264,8 +225,8 @@ def _node_defaults() -> Json:
 
 def _networks(project: str, region: str, sent: Json) -> Json:
     policy = sent.get("ipAllocationPolicy", {})
-    asked = policy.get("clusterIpv4CidrBlock") or sent.get("clusterIpv4Cidr") or "/14"
-    pods = _range(asked, "10.64.0.0")
+    requested = policy.get("clusterIpv4CidrBlock") or sent.get("clusterIpv4Cidr") or "/14"
+    pods = _range(requested, "10.64.0.0")
     services = _range(policy.get("servicesIpv4CidrBlock") or "/20", "34.118.224.0")
     endpoints = sent.get("controlPlaneEndpointsConfig", {})
     return {
@@ -300,10 +261,10 @@ def _networks(project: str, region: str, sent: Json) -> Json:
     }
 
 
-def _range(asked: str, base: str) -> str:
-    """`/14` becomes a range of that size; a full range stays."""
+def _range(requested: str, base: str) -> str:
+    """Return a range of the size `/14` at a base address; a full range as it is."""
     try:
-        text = f"{base}{asked}" if asked.startswith("/") else asked
+        text = f"{base}{requested}" if requested.startswith("/") else requested
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError as error:
-        raise GoogleError(400, f"Invalid CIDR block: {error}.") from None
+        raise GoogleError(400, f"Invalid CIDR block: {error}.") from error

@@ -1,0 +1,94 @@
+"""A web server on loopback, in a thread of its own. Handlers are plain functions and may block."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+_THREADS = 32
+_LARGEST_BODY_BYTES = 64 << 20
+_START_S = 20.0
+_STOP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request."""
+
+    method: str
+    url_path: str
+    path: dict[str, str]
+    """Its variable parts."""
+    query: dict[str, str]
+    """The last value of a repeated name."""
+    query_string: str
+    raw: bytes
+    """The body."""
+    base_url: str
+    """Scheme, host and port by which the caller reached this server, and a slash."""
+    authorization: str
+    """The header; empty without one."""
+
+
+Handler = Callable[[Call], web.Response]
+
+
+def route(method: str, path: str, handler: Handler) -> web.RouteDef:
+    """Return a route; the variable parts of `path` are in braces, as aiohttp reads them."""
+
+    async def answer(request: web.Request) -> web.Response:
+        call = Call(
+            method=request.method,
+            url_path=request.path,
+            path=dict(request.match_info),
+            query=dict(request.query),
+            query_string=request.query_string,
+            raw=await request.read(),
+            base_url=f"{request.scheme}://{request.host}/",
+            authorization=request.headers.get("Authorization", ""),
+        )
+        return await asyncio.get_running_loop().run_in_executor(None, handler, call)
+
+    return web.route(method, path, answer)
+
+
+@contextmanager
+def serving(
+    routes: Iterable[web.RouteDef],
+    listening: socket.socket | None = None,
+    *,
+    middlewares: Iterable[Middleware] = (),
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """Serve on a bound socket, by default a free port, until the block ends; give the URL."""
+    application = web.Application(
+        middlewares=tuple(middlewares), client_max_size=_LARGEST_BODY_BYTES
+    )
+    application.add_routes(routes)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_S)
+    listening = listening or socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "web"))
+    thread = threading.Thread(target=loop.run_forever, name="web", daemon=True)
+    thread.start()
+
+    async def start() -> None:
+        await runner.setup()
+        await web.SockSite(runner, listening, ssl_context=tls).start()
+
+    try:
+        asyncio.run_coroutine_threadsafe(start(), loop).result(_START_S)
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(_START_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_START_S)
+        loop.close()
