@@ -3,7 +3,7 @@
 The unit of a pull study is the node: pulls of one node share its disk, its network card and its
 place. So intervals come from the cluster bootstrap, which draws whole nodes with replacement
 (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), percentile
-intervals at 95 %. A median over nodes stands for an image; images count alike.
+intervals at 95 %. An image is represented by its median over nodes; images have equal weight.
 """
 
 import warnings

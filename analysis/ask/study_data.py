@@ -266,7 +266,7 @@ WITH placed AS (
     FROM cells JOIN stack USING (run, stack) JOIN trial_time USING (rec, trial)
     WHERE run = ? AND stack = ?
 ),
-pulls AS (  -- a second on a node that runs faster than the clock stands for as many
+pulls AS (  -- a second on a node that runs N times faster than the clock counts N
     SELECT *, pulling + speed * epoch(pulled_at - pulling_at) AS pulled FROM placed
 ),
 starts AS (

@@ -117,7 +117,7 @@ def _how_late(cell: CellRecord) -> tuple[float, ...]:
 
 
 def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey, float]) -> Moments:
-    begun, removed = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
+    removing, removed = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
         trial=trial.trial,
         attempt=trial.attempt,
@@ -125,7 +125,7 @@ def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey,
         node=cell.node if cell else "",
         staged_s=_seconds(trial.staged_at),
         created_s=_seconds(trial.all_created_at),
-        removal_s=None if begun is None or removed is None else (begun, removed),
+        removal_s=None if removing is None or removed is None else (removing, removed),
         released_s=_seconds(trial.released_at),
         known_s=_seconds(trial.last_finished_at),
     )

@@ -16,7 +16,7 @@ from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
 from analysis.show.labels import size
 from analysis.show.page import Banner, Number, Page, Section, render
-from analysis.show.report_images import alike, image_bytes, images_alike
+from analysis.show.report_images import image_bytes, shared_layers, similarity
 from analysis.show.report_parts import Draft
 from analysis.show.report_pulls import model, nodes, pull_times
 from analysis.show.report_runs import machines, timelines, wall_time
@@ -86,7 +86,7 @@ def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
         *machines(draft),
         image_bytes(draft),
         model(draft),
-        *alike(draft, manifests),
+        *similarity(draft, manifests),
     ]
     return Page(
         title=title(tables),
@@ -210,7 +210,7 @@ def _answers(draft: Draft, manifests: Sequence[ImageManifest]) -> Section:
     )
     answers = [
         *all_answers(draft.clusters),
-        replace(images_alike(manifests), provenance=draft.mark),
+        replace(shared_layers(manifests), provenance=draft.mark),
     ]
     return Section("answers", "Answers", [text], answers=answers)
 

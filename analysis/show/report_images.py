@@ -128,7 +128,7 @@ def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
     return rows
 
 
-def images_alike(manifests: Sequence[ImageManifest]) -> Answer:
+def shared_layers(manifests: Sequence[ImageManifest]) -> Answer:
     """Answer whether the images of the study share layers beyond a common base."""
     question = "Do the images share layers?"
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
@@ -155,7 +155,7 @@ def images_alike(manifests: Sequence[ImageManifest]) -> Answer:
     )
 
 
-def alike(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
+def similarity(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section]:
     """Return the section on image similarity, if there are manifests."""
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
         return []
