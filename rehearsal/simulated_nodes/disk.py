@@ -125,8 +125,8 @@ class NodeActions:
     record: Callable[[messages.EventText, float], None]
     """Records an event about the node."""
     patch_status: Callable[[Object], Awaitable[None]]
-    evict: Callable[[float], bool]
-    """Ends the newest pod; False where there is none."""
+    evict: Callable[[float], None]
+    """Ends the newest pod, if there is any."""
 
 
 class DiskPressure:
@@ -140,12 +140,14 @@ class DiskPressure:
         self._actions = actions
 
     async def run(self) -> None:
-        """Go through one round of the eviction manager: pressure, an eviction, relief."""
+        """Go through one round of the eviction manager: pressure, an eviction, relief.
+
+        Pods that are bound to the node meanwhile are rejected.
+        """
         at = await self._wait(_MONITOR_S)
         await self._set(at, active=True)
         self._actions.record(messages.RECLAIMING, at)
-        while not self._actions.evict(at):
-            at = await self._wait(_MONITOR_S)
+        self._actions.evict(at)
         self._images.ballast = 0
         await self._set(await self._wait(_TRANSITION_S), active=False)
 

@@ -303,18 +303,17 @@ class Kubelet:
         self._report_images()
         return json.dumps(removed)
 
-    def _evict(self, at: float) -> bool:
-        """End the newest pod, as the eviction manager does; False where there is none."""
+    def _evict(self, at: float) -> None:
+        """End the newest pod, if there is any, as the eviction manager does."""
         alive = [uid for uid, (task, _) in self._pods.items() if not task.done()]
         if not alive:
-            return False
+            return
         task, status = self._pods[alive[-1]]
         text = messages.evicted(self.images.eviction_threshold, self.images.available)
         self._recorder.record(_reference(status.pod), text, at)
         task.cancel()
         self._in_use.discard(alive[-1])
         status.fail("Evicted", text.message, at)
-        return True
 
     def _report_images(self) -> None:
         """Patch the images of the node's status soon, as a real kubelet does late."""
