@@ -65,17 +65,17 @@ def session(
         scale = DEFAULT_SCALE[nodes]
     injected = parse_faults(faults)
     texts = tuple(fault.text for fault in injected)
-    home, wanted = default_home(), Options(scale, nodes, speed, rate_limits, texts)
-    _refuse_nonsense(wanted)
+    home, requested = default_home(), Options(scale, nodes, speed, rate_limits, texts)
+    _refuse_nonsense(requested)
     if nodes == "real":
         refuse_simulated(injected)
     with _interrupted_by_sigterm():
-        server, process = _running(home, wanted), None
+        server, process = _running(home, requested), None
         if obstacle := requirements.too_many(nodes, node_count):
             raise RehearsalError(obstacle.problem, obstacle.fix)
         owned = server is None or not (_is_inside() or _is_kept(home))
         if server is None:
-            server, process = _start(home, wanted)
+            server, process = _start(home, requested)
         if owned:
             write_json(
                 home.owner_file, {"pid": os.getpid(), "started": processes.started(os.getpid())}
@@ -104,7 +104,7 @@ def signal_handler(number: signal.Signals, handler: Any) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
+def _running(home: Home, requested: Options) -> dict[str, Any] | None:
     """Return what is known of the server to join; None where one must be started."""
     server = read_json(home.server_file) if is_locked(home) else None
     if server is None:
@@ -121,12 +121,12 @@ def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
             "at a time.",
             f"wait for it, or {_DOWN}, or set PULL_STUDY_REHEARSAL_HOME to another folder",
         )
-    if server["options"] != str(replace(wanted, faults=())):
+    if server["options"] != str(replace(requested, faults=())):
         raise RehearsalError(
-            f"The rehearsal that runs in {home.folder} has {server['options']}, not {wanted}.",
+            f"The rehearsal that runs in {home.folder} has {server['options']}, not {requested}.",
             f"the same options, or {_DOWN} first",
         )
-    if wanted.faults and list(wanted.faults) != server["faults"]:
+    if requested.faults and list(requested.faults) != server["faults"]:
         raise RehearsalError(
             f"The rehearsal that runs in {home.folder} has other faults "
             f"({' '.join(server['faults']) or 'none'}), and takes no more after its start.",
@@ -135,23 +135,23 @@ def _running(home: Home, wanted: Options) -> dict[str, Any] | None:
     return server
 
 
-def _refuse_nonsense(wanted: Options) -> None:
-    if not wanted.speed > 0:
-        raise RehearsalError(f"The speed {wanted.speed:g} is not above 0.", "--speed 20")
-    if wanted.nodes == "real" and wanted.speed != 1:
+def _refuse_nonsense(requested: Options) -> None:
+    if not requested.speed > 0:
+        raise RehearsalError(f"The speed {requested.speed:g} is not above 0.", "--speed 20")
+    if requested.nodes == "real" and requested.speed != 1:
         raise RehearsalError(
             "--speed needs --nodes simulated: real nodes run in real time.",
             "--nodes simulated, or leave --speed out",
         )
 
 
-def _start(home: Home, wanted: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
+def _start(home: Home, requested: Options) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
     start = time.monotonic()
-    for obstacle in requirements.obstacles(home.folder) if wanted.nodes == "real" else ():
+    for obstacle in requirements.obstacles(home.folder) if requested.nodes == "real" else ():
         raise RehearsalError(obstacle.problem, obstacle.fix)
     injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
-    command += ["--options", wanted.to_json()]
+    command += ["--options", requested.to_json()]
     process = processes.start_piped(command, home.folder, environment=os.environ)
     try:
         _expect_ready(process)
