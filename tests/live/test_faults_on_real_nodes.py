@@ -1,9 +1,8 @@
-"""One run on four real nodes in which much goes wrong on purpose, each found by its name.
+"""One run on four real nodes with many faults, each found by its name.
 
-A trial suffers one fault, so each test asks the ledger about its own trial. What is done to the
-nodes, the registry and the disk is done to their real processes and files; what is done to events
-on their way is the rehearsal's own faults. The order is by size: small images first, and those
-last that a fault must meet in mid-pull.
+Each trial has one fault, and each test reads the ledger of its own trial. Faults of nodes, registry
+and disk are injected into their real processes and files, those of events by the rehearsal. The
+order is by size: small images first, and last those whose fault must happen during the pull.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from tests.live.node_hands import (
     until,
 )
 
-RUN = "faults"
+RUN_ID = "faults"
 REPOSITORY = "ghcr.io/pull-study/faults"
 SCALE = 0.01
 NODES = 4
@@ -59,7 +58,7 @@ FAULTS = (
     f"event:how=lost,source=logging,trial={NEVER},node=1,reason=Pulled",
     f"event:how=lost,trial={LOST},node=2,reason=Pulled,source=both",
 )
-POD = re.compile(rf"{RUN}-t(?P<trial>\d+)-a1-\d+-\w+")
+POD = re.compile(rf"{RUN_ID}-t(?P<trial>\d+)-a1-\d+-\w+")
 DISK_BYTES = 8 << 30
 PRESSURE_BYTES = 1 << 30
 """Less than the 2 GiB below which a kubelet reports pressure (rehearsal.real_nodes.node_files)."""
@@ -84,8 +83,8 @@ def tags() -> list[str]:
 
 
 @dataclass
-class Storm:
-    """The run under way, and what it wrote so far."""
+class FaultyRun:
+    """The run, and what it has written so far."""
 
     home: Home
     folder: RunFolder
@@ -99,7 +98,7 @@ class Storm:
         return (self.folder.path.parent / "output.txt").read_text("utf-8")
 
     def until(self, what: object, why: str) -> None:
-        """Wait for the run to come so far."""
+        """Wait until the run has reached this."""
 
         def reached() -> bool:
             assert self.process.poll() is None, self.output
@@ -117,7 +116,7 @@ class Storm:
         self.until(lambda: trial in {t.trial for t in self.folder.trials()}, f"end of {trial}")
 
     def await_event(self, reason: str, trial: int, *nodes: str) -> None:
-        """Until these nodes' kubelets have said so of their pods of this trial."""
+        """Wait for this event of the trial's pods on these nodes."""
         self.until(
             lambda: {(reason, trial, node) for node in nodes} <= self._events(),
             f"{reason} of trial {trial}",
@@ -140,52 +139,52 @@ class Storm:
         return self._seen
 
     def reference(self, trial: int) -> tuple[str, str]:
-        """Of its image, and the digest."""
+        """Return the reference and digest of its image."""
         image = self.folder.read_run().trials[trial - 1].image
         return image.reference, image.digest
 
 
-def disturb(storm: Storm) -> None:
-    """Do the harm, each to its trial."""
-    home = storm.home
-    storm.await_phase(Phase.PROVISION)
+def inject(run: FaultyRun) -> None:
+    """Inject the faults of nodes, registry and disk, each in its trial."""
+    home = run.home
+    run.await_phase(Phase.PROVISION)
     nodes = Nodes(home)
     listed = nodes.kubectl("get", "nodes", "-l", f"{MEASURED_LABEL}=true", "-o", "name")
     first, second, third, fourth = sorted(name.partition("/")[2] for name in listed.split())
-    nodes.pull_beforehand(first, storm.reference(CACHED)[0])
+    nodes.pull_beforehand(first, run.reference(CACHED)[0])
     twin = f"{REPOSITORY}:3-layers-size-{LARGE}-bytes-zstd3sa"
     subprocess.run(["skopeo", "inspect", "--raw", f"docker://{twin}"], check=True, stdout=-3)
     nodes.pull_beforehand(second, twin)
 
     storage = registry.storage_of(SCALE)
-    with hidden(storage, REPOSITORY.partition("/")[2], storm.reference(MISSING)[1]):
-        storm.await_trial(MISSING)
+    with hidden(storage, REPOSITORY.partition("/")[2], run.reference(MISSING)[1]):
+        run.await_trial(MISSING)
 
     everywhere = (first, second, third, fourth)
-    storm.await_event("Pulled", LAYERS_CACHED, *everywhere)
+    run.await_event("Pulled", LAYERS_CACHED, *everywhere)
     send(signal.SIGSTOP, home.folder, "docker-registry")  # else a pull could end before the kill
-    storm.await_event("Pulling", REGISTRY_KILLED, *everywhere)
+    run.await_event("Pulling", REGISTRY_KILLED, *everywhere)
     send(signal.SIGKILL, home.folder, "docker-registry")
-    restart_registry(home)  # the next trial may still meet none, so nothing is asked about it
+    restart_registry(home)  # the next trial may still find none, so no test is about it
 
-    storm.await_event("Pulling", CONTAINERD_KILLED, third)
+    run.await_event("Pulling", CONTAINERD_KILLED, third)
     send(signal.SIGKILL, nodes.folder(third), "containerd")
     time.sleep(1)
     nodes.restart_containerd(third)
 
-    storm.await_event("Pulling", KUBELET_KILLED, fourth)
+    run.await_event("Pulling", KUBELET_KILLED, fourth)
     send(signal.SIGKILL, nodes.folder(fourth), "kubelet")
 
-    storm.await_trial(KUBELET_KILLED)
+    run.await_trial(KUBELET_KILLED)
     stopped = send(signal.SIGSTOP, home.folder, "docker-registry")
-    storm.await_event("Pulling", DISK_PRESSURE, first, second, third)
+    run.await_event("Pulling", DISK_PRESSURE, first, second, third)
     fill(home.folder.parent, leave=PRESSURE_BYTES)
     until(lambda: nodes.under_pressure() >= {first, second, third}, 30, "disk pressure")
     os.kill(stopped, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
-def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRun]:
     place = tmp_path_factory.mktemp("faults")
     study = place / "faults.yaml"
     images = [{"repository": REPOSITORY, "tags": tags()}]
@@ -195,7 +194,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
         patch.delenv(REHEARSAL_VARIABLE, raising=False)
         with session(SCALE, faults=FAULTS):
             command = ["-m", "experiment", "run", "--stack", "size-4", "--study", str(study)]
-            command += ["--rehearse", "--yes", "--run-id", RUN]
+            command += ["--rehearse", "--yes", "--run-id", RUN_ID]
             runs = place / "data" / "runs"
             runs.mkdir(parents=True)
             with (runs / "output.txt").open("wb") as output:
@@ -206,9 +205,9 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-            found = Storm(Home(disk / "home"), RunFolder(runs / RUN), process)
+            found = FaultyRun(Home(disk / "home"), RunFolder(runs / RUN_ID), process)
             try:
-                disturb(found)
+                inject(found)
                 process.wait(LONGEST_S)
             finally:
                 process.kill()
@@ -217,8 +216,8 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
 
 
 @pytest.fixture(scope="module")
-def cells(storm: Storm) -> list[CellRecord]:
-    return storm.folder.cells()
+def cells(run: FaultyRun) -> list[CellRecord]:
+    return run.folder.cells()
 
 
 def statuses(cells: list[CellRecord], trial: int) -> list[str]:
@@ -230,35 +229,35 @@ def by_node(cells: list[CellRecord], trial: int) -> list[CellRecord]:
     return sorted((c for c in cells if c.trial == trial), key=lambda cell: cell.node)
 
 
-def trial_record(storm: Storm, trial: int) -> TrialRecord:
-    return next(record for record in storm.folder.trials() if record.trial == trial)
+def trial_record(run: FaultyRun, trial: int) -> TrialRecord:
+    return next(record for record in run.folder.trials() if record.trial == trial)
 
 
 def seconds(record: TrialRecord) -> float:
-    """From its release to the last that was to be expected of it."""
+    """From its release to the end of its last pod."""
     ends = [pod.over_seen for pod in record.pods if pod.over_seen]
     assert record.released_at
     return (max(ends) - record.released_at).total_seconds()
 
 
-def test_no_cell_is_missing_from_the_ledger(storm: Storm, cells: list[CellRecord]) -> None:
-    assert storm.process.returncode not in {0, 1, 2}
-    assert "Traceback" not in storm.output
+def test_no_cell_is_missing_from_the_ledger(run: FaultyRun, cells: list[CellRecord]) -> None:
+    assert run.process.returncode not in {0, 1, 2}
+    assert "Traceback" not in run.output
     assert Counter(cell.trial for cell in cells) == dict.fromkeys(range(1, 15), NODES)
     assert all(bool(cell.reason) != (cell.status is Status.VALID) for cell in cells)
 
 
-def test_a_trial_that_nothing_happened_to_is_valid(cells: list[CellRecord]) -> None:
+def test_a_trial_without_faults_is_valid(cells: list[CellRecord]) -> None:
     assert statuses(cells, CONTROL) == ["valid"] * NODES
 
 
-def test_an_image_that_was_there_before_is_cached_on_its_node_alone(
+def test_an_image_pulled_before_is_cached_on_its_node_only(
     cells: list[CellRecord],
 ) -> None:
     assert statuses(cells, CACHED) == ["cached", "valid", "valid", "valid"]
 
 
-def test_layers_that_were_there_before_are_found_though_the_kubelet_says_pulled(
+def test_layers_pulled_before_are_found_though_the_kubelet_reports_pulled(
     cells: list[CellRecord],
 ) -> None:
     found = by_node(cells, LAYERS_CACHED)
@@ -266,26 +265,26 @@ def test_layers_that_were_there_before_are_found_though_the_kubelet_says_pulled(
     assert [cell.status for cell in found if cell is not found[1]] == [Status.VALID] * 3
 
 
-def test_an_image_gone_from_the_registry_fails_at_once_and_says_so(
-    storm: Storm, cells: list[CellRecord]
+def test_an_image_missing_from_the_registry_fails_at_once_with_its_reason(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     assert statuses(cells, MISSING) == ["failed"] * NODES
     assert all("not found" in cell.reason for cell in by_node(cells, MISSING))
-    assert seconds(trial_record(storm, MISSING)) < 10
+    assert seconds(trial_record(run, MISSING)) < 10
 
 
-def test_a_registry_that_dies_in_mid_pull_fails_the_pulls_it_was_serving(
-    storm: Storm, cells: list[CellRecord]
+def test_a_registry_that_dies_during_pulls_fails_them(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     found = by_node(cells, REGISTRY_KILLED)
     assert {cell.status for cell in found} <= {Status.FAILED, Status.RETRIED, Status.VALID}
     harmed = [cell for cell in found if cell.status is not Status.VALID]
     assert harmed
     assert all("ErrImagePull" in c.reason or "failed first" in c.reason for c in harmed), harmed
-    assert seconds(trial_record(storm, REGISTRY_KILLED)) < 20
+    assert seconds(trial_record(run, REGISTRY_KILLED)) < 20
 
 
-def test_a_containerd_that_dies_in_mid_pull_touches_its_node_alone(
+def test_a_containerd_that_dies_during_a_pull_affects_its_node_only(
     cells: list[CellRecord],
 ) -> None:
     found = by_node(cells, CONTAINERD_KILLED)
@@ -299,48 +298,48 @@ def test_a_node_without_kubelet_is_lost_and_the_others_are_not(cells: list[CellR
 
 
 def test_a_lost_node_is_not_waited_for_in_the_next_trial(
-    storm: Storm, cells: list[CellRecord]
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     assert statuses(cells, DISK_PRESSURE)[3] == "node-lost"
-    assert seconds(trial_record(storm, DISK_PRESSURE)) < 60
+    assert seconds(trial_record(run, DISK_PRESSURE)) < 60
 
 
-def test_disk_pressure_is_named_on_the_nodes_that_had_it(cells: list[CellRecord]) -> None:
+def test_disk_pressure_is_reported_on_the_nodes_that_had_it(cells: list[CellRecord]) -> None:
     found = {cell.status for cell in by_node(cells, DISK_PRESSURE)[:3]}
     assert found <= {Status.DISK_PRESSURE, Status.EVICTED}
 
 
-def test_a_watch_that_was_cut_is_a_gap_and_costs_no_cell(
-    storm: Storm, cells: list[CellRecord]
+def test_a_closed_watch_is_a_gap_and_excludes_no_cell(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     assert statuses(cells, WATCH_CUT) == ["valid"] * NODES
-    record = trial_record(storm, WATCH_CUT)
+    record = trial_record(run, WATCH_CUT)
     assert record.released_at
-    gaps = [gap for gap in storm.folder.gaps() if gap.source is Source.WATCH]
+    gaps = [gap for gap in run.folder.gaps() if gap.source is Source.WATCH]
     assert any(gap.until >= record.released_at for gap in gaps)
 
 
-def test_an_exporter_that_was_killed_is_a_gap_and_costs_no_cell(
-    storm: Storm, cells: list[CellRecord]
+def test_a_killed_exporter_is_a_gap_and_excludes_no_cell(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     assert statuses(cells, EXPORTER_KILLED) == ["valid"] * NODES
-    assert any(gap.source is Source.EXPORTER for gap in storm.folder.gaps())
+    assert any(gap.source is Source.EXPORTER for gap in run.folder.gaps())
 
 
-def test_entries_that_come_late_or_twice_change_nothing(cells: list[CellRecord]) -> None:
+def test_late_or_repeated_entries_change_nothing(cells: list[CellRecord]) -> None:
     found = by_node(cells, LATE_AND_TWICE)
     assert [cell.status for cell in found] == [Status.VALID] * NODES
     assert all(Source.EXPORTER in cell.sources["Pulled"] for cell in found)
 
 
-def test_an_entry_that_never_comes_is_told_and_the_watch_makes_up_for_it(
-    storm: Storm, cells: list[CellRecord]
+def test_a_lost_entry_is_counted_and_the_watch_replaces_it(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
     first, *others = by_node(cells, NEVER)
     assert first.status is Status.VALID
     assert first.sources["Pulled"] == [Source.WATCH]
     assert all(Source.EXPORTER in cell.sources["Pulled"] for cell in others)
-    (evidence,) = storm.folder.evidence()
+    (evidence,) = run.folder.evidence()
     assert evidence.complete is False
     assert evidence.sources[Source.EXPORTER].lost >= 1
 
@@ -350,10 +349,10 @@ def test_an_event_that_no_source_saw_is_missing(cells: list[CellRecord]) -> None
     assert "Pulled" in by_node(cells, LOST)[1].reason
 
 
-def test_the_ledger_command_names_every_status_with_its_count(
-    storm: Storm, cells: list[CellRecord]
+def test_the_ledger_command_shows_every_status_with_its_count(
+    run: FaultyRun, cells: list[CellRecord]
 ) -> None:
-    command = [sys.executable, "-m", "experiment", "ledger", str(storm.folder.path)]
+    command = [sys.executable, "-m", "experiment", "ledger", str(run.folder.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     for status, count in Counter(cell.status.value for cell in cells).items():
         assert status in done.stdout
