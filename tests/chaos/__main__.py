@@ -23,7 +23,7 @@ from tests.chaos.outcome import Outcome, read_outcome
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "studies" / "smoke.yaml"
-LONGEST_S = 300
+LONGEST_S = 420
 KILLED = -9
 
 
