@@ -1,6 +1,6 @@
 """The variables that make any program of this project run against the local Google.
 
-Nothing else tells a rehearsal from a run: programs read these as they would on Google Cloud.
+Nothing else distinguishes a rehearsal from a run: programs read these as on Google Cloud.
 """
 
 import json
@@ -33,12 +33,9 @@ ENDPOINTS = {
 
 
 def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
-    """Variables of Google's clients and of Pulumi.
+    """Return the variables of Google's clients and of Pulumi; write the credentials' file.
 
-    Args:
-        home: holds Pulumi's folders and the credentials' file.
-        url: of the local Google, without a slash at its end.
-        logging: host:port of Cloud Logging's gRPC, plaintext.
+    `url` has no slash at its end; `logging` is host:port of plaintext gRPC.
     """
     return {
         **{f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in ENDPOINTS.items()},
@@ -60,13 +57,13 @@ def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
 
 
 def debug_providers(ports: dict[str, int]) -> dict[str, str]:
-    """The variable that leads Pulumi to stand-ins of providers."""
+    """Return the variable that makes Pulumi use providers that listen on these ports."""
     text = ",".join(f"{name}:{port}" for name, port in sorted(ports.items()))
     return {"PULUMI_DEBUG_PROVIDERS": text} if text else {}
 
 
 def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str]:
-    """The variable that says what is not the real thing, for the records of runs."""
+    """Return the variable that describes the rehearsal for the records of runs."""
     kind = {
         "real": "real nodes (kubelet and containerd) that share one machine",
         "simulated": "simulated nodes: a model made every pull's time, nothing was pulled",
@@ -90,7 +87,7 @@ def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str
 
 
 def _past_proxies() -> dict[str, str]:
-    """Loopback is asked directly, also where a proxy is set."""
+    """Return the variables that except loopback from a user's proxy."""
     set_before = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
     hosts = ",".join(
         dict.fromkeys([*filter(None, set_before.split(",")), "127.0.0.1", "localhost"])
@@ -99,7 +96,7 @@ def _past_proxies() -> dict[str, str]:
 
 
 def _write_credentials(home: Home, url: str) -> Path:
-    """A service account's key file, which Google's clients exchange for a token at `url`."""
+    """Write a service account's key file, which clients exchange for a token at `url`."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -116,7 +113,7 @@ def _write_credentials(home: Home, url: str) -> Path:
             "client_email": f"runner@{PROJECT}.iam.gserviceaccount.com",
             "client_id": "1",
             "token_uri": f"{url}/token",
-            # For Google's own domain google-auth would ask the real Google about this account.
+            # For Google's own domain google-auth would query the real Google about this account.
             "universe_domain": "rehearsal.invalid",
         },
     )

@@ -58,7 +58,7 @@ class TestCreation:
         assert google.finish(operation)["endTime"]
         assert google.ok("GET", f"{ZONE}/clusters/c")["status"] == "RUNNING"
 
-    def test_answer_says_how_to_connect(self, running: Google) -> None:
+    def test_answer_has_endpoint_and_certificate(self, running: Google) -> None:
         cluster = running.ok("GET", f"{ZONE}/clusters/c")
         assert cluster["endpoint"] == "127.0.0.1:6443"
         assert cluster["masterAuth"]["clusterCaCertificate"] == _base64(CA)
@@ -72,7 +72,7 @@ class TestCreation:
         assert cluster["initialNodeCount"] == 4
         assert cluster["currentNodeCount"] == 4
 
-    def test_answer_fills_in_what_was_not_said(self, running: Google) -> None:
+    def test_answer_has_defaults(self, running: Google) -> None:
         cluster = running.ok("GET", f"{ZONE}/clusters/c")
         nodes = cluster["nodeConfig"]
         assert (nodes["diskType"], nodes["diskSizeGb"]) == ("pd-balanced", 100)
@@ -83,7 +83,7 @@ class TestCreation:
         assert cluster["nodePools"][0]["upgradeSettings"] == {"maxSurge": 1, "strategy": "SURGE"}
         assert cluster["nodePools"][0]["networkConfig"]["podRange"]
 
-    def test_answer_keeps_what_was_said(self, google: Google) -> None:
+    def test_answer_keeps_what_was_sent(self, google: Google) -> None:
         said = {
             "shieldedNodes": {"enabled": False},
             "releaseChannel": {"channel": "UNSPECIFIED"},
@@ -233,7 +233,7 @@ class TestDeletion:
         google.finish(operation)
         google.done("DELETE", f"{ZONE}/clusters/c")
 
-    def test_that_fails_leaves_the_cluster_in_sight(self, running: Google) -> None:
+    def test_that_fails_keeps_the_cluster_listed(self, running: Google) -> None:
         running.fleet.refusals["delete_cluster"] = "A process does not end."
         operation = running.finish(running.ok("DELETE", f"{ZONE}/clusters/c"))
         assert operation["error"]["message"] == "A process does not end."

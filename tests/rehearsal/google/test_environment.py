@@ -13,7 +13,7 @@ from schema.names import CONTAINER_ENDPOINT_VARIABLE, LOGGING_ENDPOINT_VARIABLE,
 from schema.run_records import Rehearsal
 
 
-def test_every_google_client_is_led_to_loopback(tmp_path: Path) -> None:
+def test_every_google_client_uses_loopback(tmp_path: Path) -> None:
     found = environment.google_variables(
         Home(tmp_path), url="http://127.0.0.1:1", logging="127.0.0.1:2"
     )
@@ -55,7 +55,7 @@ def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:
     assert "without its rate limits" in record.note
 
 
-def test_nothing_is_said_of_stand_ins_that_there_are_not() -> None:
+def test_fakes_that_are_not_used_are_not_mentioned() -> None:
     found = environment.rehearsal_variable(Options(1), official={"gcp", "kubernetes"})
     assert "stand-ins" not in found[REHEARSAL_VARIABLE]
     assert environment.debug_providers({}) == {}
@@ -63,9 +63,7 @@ def test_nothing_is_said_of_stand_ins_that_there_are_not() -> None:
     assert environment.debug_providers(ports) == {"PULUMI_DEBUG_PROVIDERS": "gcp:1,kubernetes:2"}
 
 
-def test_loopback_is_asked_past_a_user_s_proxy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loopback_bypasses_a_users_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "corp.example,localhost")
     found = environment.google_variables(Home(tmp_path), url="http://127.0.0.1:1", logging="x")
     assert found["NO_PROXY"] == found["no_proxy"] == "corp.example,localhost,127.0.0.1"

@@ -74,7 +74,7 @@ def test_cluster_reconciles_while_a_pool_starts(running: Google) -> None:
     assert running.ok("GET", CLUSTER)["status"] == "RUNNING"
 
 
-def test_two_pools_can_be_asked_for_at_once(running: Google) -> None:
+def test_two_pools_can_be_created_at_once(running: Google) -> None:
     running.fleet.gate.clear()
     operations = [running.ok("POST", POOLS, pool_body(name)) for name in ("measured", "monitoring")]
     running.fleet.gate.set()
@@ -85,7 +85,7 @@ def test_two_pools_can_be_asked_for_at_once(running: Google) -> None:
     assert names == ["measured", "monitoring"]
 
 
-def test_instance_group_tells_the_present_size(running: Google) -> None:
+def test_instance_group_has_the_present_size(running: Google) -> None:
     running.done("POST", POOLS, pool_body())
     running.done("POST", f"{POOLS}/measured:setSize", {"nodeCount": 2})
     pool = running.ok("GET", f"{POOLS}/measured")
