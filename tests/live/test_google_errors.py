@@ -76,13 +76,13 @@ REFUSED = {
     "conflict": Case(
         "google:status=409,count=0",
         Failure.PROVIDER_ERROR,
-        "something of the same name",
+        "a resource of the same name exists",
         "experiment recover --stack size-4",
     ),
     "throttled": Case(
         "google:status=429,reason=rateLimitExceeded,count=0",
         Failure.PROVIDER_ERROR,
-        "requests are too many",
+        "Google kept rejecting requests as too many",
         "wait some minutes",
     ),
     "unavailable": Case(
@@ -188,7 +188,10 @@ def test_an_operation_that_never_ends_ends_the_command_in_time(
 
 
 DESTROYING = {
-    "permission": ("google:status=403,reason=forbidden,message=no", "the account may not"),
+    "permission": (
+        "google:status=403,reason=forbidden,message=no",
+        "the account has no permission",
+    ),
     "unavailable": ("google:status=503,count=0,message=x", "Google's API was not available"),
 }
 
