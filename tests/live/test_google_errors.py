@@ -70,7 +70,7 @@ REFUSED = {
     "api-off": Case(
         f"google:status=403,reason=accessNotConfigured,message={API_OFF}",
         Failure.API_OFF,
-        "the API container.googleapis.com is switched off in the project p",
+        "the API container.googleapis.com is not enabled in the project p",
         "gcloud services enable container.googleapis.com --project p",
     ),
     "conflict": Case(
