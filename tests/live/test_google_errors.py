@@ -226,9 +226,9 @@ def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(bed: Bed) -> None
     operation = bed.google.ok("POST", f"{place}/clusters", body)
     url = f"{place}/operations/{operation['name']}"
     wait_for(lambda: bed.google.ok("GET", url)["status"] == "DONE")
-    with pytest.raises(PreflightError, match="labels are not of this program"):
+    with pytest.raises(PreflightError, match="but not its labels"):
         bed.cluster().recover(resumed=False)
-    with pytest.raises(PreflightError, match="labels are not of this program"):
+    with pytest.raises(PreflightError, match="but not its labels"):
         bed.cluster().teardown()
     assert len(bed.resources()) == 1
     bed.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
