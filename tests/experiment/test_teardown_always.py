@@ -225,7 +225,9 @@ def standard_streams(
 
 
 @pytest.mark.parametrize(
-    "view", [Broken, JsonView, lambda: PlainView(PatientConsole(width=80))], ids=str
+    "view",
+    [Broken, JsonView, lambda: PlainView(PatientConsole(width=80))],
+    ids=["broken", "JSON", "plain"],
 )
 def test_a_terminal_that_fails_does_not_end_a_run(
     view: Callable[[], Any],

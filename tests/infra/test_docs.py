@@ -19,7 +19,9 @@ def test_links_lead_to_files() -> None:
     assert all((PAGE.parent / link).exists() for link in links)
 
 
-@pytest.mark.parametrize("key", set(re.findall(r"pull-study:([a-z]+[A-Za-z]*)", TEXT)) - {"KEY"})
+@pytest.mark.parametrize(
+    "key", sorted({*re.findall(r"pull-study:([a-z]+[A-Za-z]*)", TEXT)} - {"KEY"})
+)
 def test_keys_in_commands_exist(key: str) -> None:
     assert f"pull-study:{key}:" in (ROOT / "Pulumi.yaml").read_text(encoding="utf-8")
 
