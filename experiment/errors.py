@@ -52,12 +52,12 @@ CATALOGUE: Mapping[Failure, Entry] = {
         ExitCode.QUOTA,
         "Google's quota for the region is too small for the stack.",
         "never: preflight compares quotas and needs, and Google's refusal is final",
-        "ask for more under IAM & Admin, Quotas, or choose a smaller stack or another zone",
+        "request more under IAM & Admin, Quotas, or choose a smaller stack or another zone",
     ),
     Failure.NO_CAPACITY: Entry(
         ExitCode.NO_CAPACITY,
         "The zone has no such machines at the moment, though the quota allows them.",
-        "never: a second `up` can report the broken cluster as sound; it is taken down",
+        "never: a second `up` can report the broken cluster as healthy; it is taken down",
         "try later, or: pulumi config set pull-study:zone ZONE",
     ),
     Failure.PERMISSION: Entry(
@@ -112,7 +112,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
     ),
     Failure.DEADLINE: Entry(
         ExitCode.DEADLINE,
-        "A trial exceeded its timeout: 180 s and its bytes at 20 MB/s.",
+        "A trial exceeded its timeout: 180 s plus its bytes at 20 MB/s.",
         "never within a run",
         _AGAIN,
     ),

@@ -105,7 +105,7 @@ class RunFolder:
             path.mkdir(parents=True)
         except FileExistsError as error:
             raise PlanError(
-                f"The run {run_id} exists already in {root}; runs are never overwritten.",
+                f"The run {run_id} already exists in {root}; runs are never overwritten.",
                 f"choose another --run-id, or continue it: --resume {run_id}",
             ) from error
         except OSError as error:

@@ -61,7 +61,7 @@ def build(
     ] = False,
     study: Annotated[Path | None, typer.Option(help="Build all images of this study.")] = None,
     mirror: Annotated[
-        str, typer.Option(help="Registry to build a study's images in, instead of its own.")
+        str, typer.Option(help="Registry to build in, instead of the study's own.")
     ] = "",
     scale: Annotated[
         float, typer.Option(help="Real size as a fraction of the tag's; the tag does not change.")

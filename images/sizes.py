@@ -78,11 +78,12 @@ def quantiles(
         PlanError: the sample is empty or a share is not from 0 to 1.
     """
     if not sample:
-        raise PlanError("There are no images to take quantiles of.", "name some, one per line")
+        raise PlanError("The sample has no images.", "list images, one per line")
     bad = [share for share in shares if not 0 <= share <= 1]
     if bad or not 0 <= compressibility < 1:
         raise PlanError(
-            f"{bad[0] if bad else compressibility} is not a share.", "give one from 0 to 1"
+            f"{bad[0] if bad else compressibility} is not between 0 and 1.",
+            "give a number from 0 to 1",
         )
     layer_counts = np.quantile([x.layers for x in sample], shares, method="inverted_cdf")
     sizes = np.quantile([x.compressed for x in sample], shares, method="inverted_cdf")

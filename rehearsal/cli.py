@@ -76,7 +76,7 @@ def shell(
     """Run a command against a local Google, and exit with its code."""
     program = command or [os.environ.get("SHELL", "/bin/sh")]
     if nodes not in KINDS:
-        raise UserError(f"There are no {nodes} nodes, only {' and '.join(KINDS)} ones.")
+        raise UserError(f"--nodes must be {' or '.join(KINDS)}, not {nodes}.")
     with session(
         scale, keep=keep, nodes=nodes, speed=speed, rate_limits=rate_limits, faults=fault or ()
     ):
@@ -106,7 +106,7 @@ def down() -> None:
     """End the rehearsal of this folder, or remove what a killed one left."""
     home = default_home()
     found = end(home)
-    typer.echo(f"removed {home.folder}" if found else f"there was nothing in {home.folder}")
+    typer.echo(f"removed {home.folder}" if found else f"nothing to remove in {home.folder}")
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     TEARDOWN = 7
     """The cluster may still exist and cost money; the message says how to remove it."""
     DIFFERENT = 8
-    """Two recordings differ in a way that the comparison was to fail for."""
+    """Two recordings differ by more than --fail-if allows."""
     BUDGET = 9
     """The next trial would have cost more than the budget; torn down, measured cells kept."""
     QUOTA = 10

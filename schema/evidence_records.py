@@ -15,9 +15,9 @@ class SourceCount(BaseModel):
     seen: int
     """Events, each counted once."""
     lost: int
-    """Events that another source saw and this one should have seen too."""
+    """Events that another source saw and this one missed."""
     repeated: int
-    """Records of an update that this source had given before."""
+    """Records of an update that this source had already returned."""
     gaps: int
 
 

@@ -44,8 +44,8 @@ def parse_tag(tag: str) -> ImageTag:
     match = _FORM.fullmatch(tag)
     if match is None:
         raise UnknownTagError(
-            f"The tag {tag!r} does not say layers and size, so this image cannot be made or placed "
-            "on a plot by size.",
+            f"The tag {tag!r} does not state layers and size, so this image can neither "
+            "be built nor plotted by size.",
             "name tags in the form LAYERS-layers-size-BYTES-bytes, "
             "for example 9-layers-size-1176249324-bytes",
         )

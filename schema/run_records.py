@@ -41,7 +41,7 @@ class Status(StrEnum):
     REPEATED = "repeated"
     """More than one pull of the image on this node."""
     MISSING_EVENTS = "missing-events"
-    """The events that would prove the pull are not there."""
+    """The events that would prove the pull are missing."""
     RETRIED = "retried"
     """The pull failed first and succeeded later."""
     FAILED = "failed"
@@ -198,7 +198,7 @@ class PhaseRecord(_Record):
     error: str | None = None
     attempt: int = 1
     steps: tuple[StepRecord, ...] = ()
-    """In their order; between two steps the runner did something that takes no time to speak of."""
+    """In their order; between two steps the runner did something that takes almost no time."""
 
 
 class TrialPod(_Record):
@@ -217,7 +217,7 @@ class TrialPod(_Record):
     bound_seen: datetime | None = None
     """When the runner saw it bound to its node."""
     over_seen: datetime | None = None
-    """When the runner saw that nothing more was to be expected of it."""
+    """When the runner saw that its outcome was final."""
     deleted_seen: datetime | None = None
     """When the runner saw it deleted; None if the run ended before."""
     pull_policy: str = "IfNotPresent"
@@ -287,7 +287,7 @@ class NodeRecord(_Record):
     uid: str
     at: datetime
     ready: bool
-    """False also when its kubelet is not heard of any more."""
+    """False also when its kubelet no longer reports."""
     pressures: tuple[str, ...] = ()
     """Conditions that are True: DiskPressure, MemoryPressure, PIDPressure, and any but Ready."""
     deleted: bool = False
@@ -337,7 +337,7 @@ class RemovalRecord(_Record):
     """Neither the image nor a layer of it that no other image of the run has is on the node."""
     detail: str = ""
     left_bytes: int = 0
-    """Compressed bytes of the image's layers that are on the node all the same: other images'."""
+    """Compressed bytes of the image's layers that are still on the node: other images use them."""
 
 
 class EventRecord(_Record):

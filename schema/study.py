@@ -86,7 +86,7 @@ class Study(BaseModel):
         twice = sorted({name for name in references if references.count(name) > 1})
         if twice:
             raise ValueError(
-                f"image {twice[0]} is named twice; its second pull would find the first one's "
+                f"image {twice[0]} is listed twice; its second pull would find the first one's "
                 "layers (for more pulls of an image set repetitions)"
             )
         return self
@@ -136,7 +136,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise StudyError(
             f"There is no study at {path}, so nothing can be run.",
-            "ls studies/ shows those at hand",
+            "ls studies/ lists the study files",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The study {path} cannot be read: {error}.", f"ls -l {path}") from None

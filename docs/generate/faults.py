@@ -10,8 +10,8 @@ PAGE = Path(__file__).parents[1] / "faults.md"
 _HEAD = """\
 # Faults on demand
 
-Whatever can go wrong with a study can be made to go wrong in a rehearsal, by name, to see that the
-ledger finds it. Written by `make docs` from `rehearsal/faults/catalogue.py`; a test finds it stale.
+Faults that can be injected into a rehearsal, to check that the ledger reports them. Written by
+`make docs` from `rehearsal/faults/catalogue.py`; a test fails if this page is out of date.
 
 ```console
 .venv/bin/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse \\
@@ -20,8 +20,8 @@ ledger finds it. Written by `make docs` from `rehearsal/faults/catalogue.py`; a 
 ```
 
 A fault is `NAME` or `NAME:KEY=VALUE,...`. `--fault` may be given several times; `--faults FILE`
-reads one a line, with `#` before comments. Arguments that are left out have the value in the table,
-and `how` its first word. Draws (`share`) are the same for the same `seed`.
+reads one per line; `#` starts a comment. Omitted arguments have the value in the table; `how` has
+the first of its values. Random choices (`share`) are the same for the same `seed`.
 
 Each injection is a line of a file beside the rehearsal's folder, such as
 `/var/lib/pull-study/rehearsal.injected.jsonl`: the fault, the time, the trial, the node, and what

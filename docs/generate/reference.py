@@ -22,7 +22,7 @@ _PROGRAMS = {
 _HEAD = """\
 # Reference
 
-Every command, option, exit code and failure. Written by `make docs`; a test finds it stale.
+Every command, option, exit code and failure. Written by `make docs`; a test fails if it is stale.
 
 """
 
@@ -67,8 +67,8 @@ def _failures() -> str:
     """A table of experiment.errors.CATALOGUE."""
     rows = [
         "## Failures\n",
-        "What can go wrong by name, in the message and by its exit code.\n",
-        "| failure | exit code | meaning | tried again | fix |",
+        "Each failure has a name, which the error message shows, and an exit code.\n",
+        "| failure | exit code | meaning | retried | fix |",
         "|---|---|---|---|---|",
         *(
             f"| {failure} | {entry.exit_code.value} | {entry.meaning} | {entry.retried} | "

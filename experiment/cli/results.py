@@ -213,7 +213,7 @@ def _source_lines(folder: RunFolder) -> list[str]:
             if abs(seconds) >= _CLOCK_SHOWN_S
         ]
     lines += [
-        f"Gap of the {gap.source} of {(gap.until - gap.since).total_seconds():.1f} s at "
+        f"Gap of {(gap.until - gap.since).total_seconds():.1f} s in the source {gap.source} at "
         f"{gap.since:%H:%M:%S}: {gap.reason}."
         for gap in folder.gaps()
     ]

@@ -118,7 +118,7 @@ def _names(api: GoogleApi, bucket: str, prefix: str) -> Iterator[str]:
         page = api.get("STORAGE", f"b/{bucket}/o", **params)
         if page is None:
             raise PlanError(
-                f"The archive gs://{bucket} of the run's events does not exist any more.",
+                f"The archive gs://{bucket} of the run's events no longer exists.",
                 f"gcloud storage buckets list --project {api.project}",
             )
         yield from (str(item["name"]) for item in page.get("items", []))
@@ -166,8 +166,8 @@ def _nothing(record: RunRecord, outputs: StackOutputs, window: _Window) -> Measu
     due = window.until.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1) + _DELAY
     late = now() < due
     return MeasureError(
-        f"The archive gs://{outputs.archive_bucket} holds nothing of the run {record.run_id}"
-        + (" yet: Google fills it by the hour, two to three hours late." if late else "."),
+        f"The archive gs://{outputs.archive_bucket} has no events of the run {record.run_id}"
+        + (" yet: Google fills it hourly, two to three hours late." if late else "."),
         f"again after {due:%Y-%m-%dT%H:%MZ}: python -m experiment collect {record.run_id} "
         "--from-archive"
         if late

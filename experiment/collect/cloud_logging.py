@@ -118,7 +118,7 @@ class LogReader:
 
     def _refused(self, error: exceptions.GoogleAPICallError) -> MeasureError:
         return MeasureError(
-            f"Cloud Logging did not give the events of {self._project}: {error.message}.",
+            f"Cloud Logging did not return the events of {self._project}: {error.message}.",
             f"gcloud logging read '{self._filter}' --limit 1 --project "
             f"{self._project.removeprefix('projects/')}",
         )

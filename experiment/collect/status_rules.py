@@ -106,7 +106,7 @@ def _node_lost(cell: CellEvidence) -> str:
     if begin and states:
         known = [state for state in states if end is None or state.at <= end + _SLACK]
         if known and known[-1].uid != states[0].uid:
-            return "the node was replaced by another of its name"
+            return "the node was replaced by another with its name"
         earlier = [state for state in known if state.at <= begin]
         if any(not state.ready for state in [*earlier[-1:], *known[len(earlier) :]]):
             return "the node was not ready while it pulled"
@@ -135,7 +135,7 @@ def _failed(cell: CellEvidence) -> str:
 
 def _aborted(cell: CellEvidence) -> str:
     if cell.pod is None:
-        return f"this node had no pod: {cell.trial.error or 'no reason known'}"
+        return f"this node had no pod: {cell.trial.error or 'unknown reason'}"
     if cell.pod.node != cell.node:
         return (
             f"the pod ran on {cell.pod.node} and not here"
@@ -143,7 +143,7 @@ def _aborted(cell: CellEvidence) -> str:
             else "the pod was never bound to this node"
         )
     if cell.pod.phase != "Succeeded":
-        return f"the trial ended before the pod did: {cell.trial.error or 'no reason known'}"
+        return f"the trial ended before the pod did: {cell.trial.error or 'unknown reason'}"
     return ""
 
 

@@ -62,9 +62,9 @@ def read_answer(message: str, images: int) -> list[Left]:
             for each in answer
         ]
     except (TypeError, KeyError) as error:
-        raise ValueError(f"not an answer of a removal: {message[:100]!r}") from error
+        raise ValueError(f"not the message of a removal: {message[:100]!r}") from error
     if len(left) != images:
-        raise ValueError(f"an answer for {len(left)} images, not {images}: {message[:100]!r}")
+        raise ValueError(f"a message about {len(left)} images, not {images}: {message[:100]!r}")
     return left
 
 
@@ -81,11 +81,11 @@ def read_proof(image: PlannedImage, left: Left, others: Iterable[PlannedImage]) 
     odd = [layer.digest for layer in kept if layer.diff_id not in theirs]
     bytes_left = sum(layer.size_bytes for layer in kept)
     if left.known:
-        return "containerd still knows the image", bytes_left
+        return "containerd still has the image", bytes_left
     if odd:
         return f"layer {odd[0]} is on the node and no image of the run accounts for it", bytes_left
     if left.partial:
-        return f"{left.partial} of its layers are on the node half fetched", bytes_left
+        return f"{left.partial} of its layers are partly fetched", bytes_left
     return "", bytes_left
 
 
@@ -166,7 +166,7 @@ def _judge(
     image: PlannedImage, pod: PodState | None, others: Sequence[PlannedImage]
 ) -> tuple[str, int]:
     if pod is None or pod.phase != "Succeeded":
-        return f"the removing pod did not succeed: {pod.failure if pod else 'it is missing'}", 0
+        return f"the removal pod did not succeed: {pod.failure if pod else 'it is missing'}", 0
     try:
         (left,) = read_answer(pod.message, 1)
     except ValueError as error:

@@ -103,7 +103,7 @@ class NodeStates:
         if record.deleted:
             return "the node was deleted"
         if record.uid != self._first[record.node]:
-            return "the node was replaced by another of its name"
+            return "the node was replaced by another with its name"
         return "" if record.ready else "the node is not ready"
 
 

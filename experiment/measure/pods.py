@@ -133,7 +133,7 @@ def display_status(pod: PodState) -> str:
 
 
 _GATHER_S = 0.01
-"""Pause between two looks at a Job's pods: of many nodes some hundred change in a second."""
+"""Pause between two checks of a Job's pods: on many nodes hundreds change in a second."""
 
 
 class PodStates:

@@ -89,11 +89,11 @@ class Reflector:
 
     @property
     def trouble(self) -> str:
-        """Why the server is not heard at the moment, in brackets; empty if it is."""
+        """Why the server does not answer at the moment, in brackets; empty if it is."""
         return f" ({self._gap})" if self._gap else ""
 
     def close(self) -> None:
-        """Stop; what comes later is not reported."""
+        """Stop; later changes are not reported."""
         self._closing.set()
         with self._handling:  # the thread itself ends with its connection
             pass

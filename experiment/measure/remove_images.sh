@@ -6,8 +6,8 @@
 # Each argument is one image: its digest on the first line, then a line a layer, in the manifest's
 # order: the layer's digest and its chain id, by which snapshots are named.
 #
-# The answer is a JSON list, one entry an argument: whether containerd still knows the image, the
-# indexes of its layers that are on the node all the same, and how many of them are half fetched.
+# The answer is a JSON list, one entry an argument: whether containerd still has the image, the
+# indexes of its layers that are on the node all the same, and how many of them are partly fetched.
 set -eu
 cd /tmp
 

@@ -37,7 +37,7 @@ class Measurement:
     record: RunRecord
     progress: Progress
     steps: Steps
-    """Time what is waited for."""
+    """Measures the time of each wait."""
     since: datetime
     """When connecting started."""
     versions: dict[str, str]

@@ -88,7 +88,7 @@ class TrialRunner:
         trial.staged_at = staged_at
 
     def release(self, trial: Trial) -> None:
-        """Let all pods go at once, and wait until all are bound.
+        """Release all pods at once, and wait until all are bound.
 
         Raises:
             MeasureError: the Job's pods were not all created.

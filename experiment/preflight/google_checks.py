@@ -155,7 +155,7 @@ def clock_finding(ahead: timedelta | None) -> Iterator[Finding]:
         yield stop(
             "clock",
             f"This machine's clock is {seconds} Google's, so tokens would be refused and events "
-            "searched for in a wrong period.",
+            "searched for in the wrong period.",
             "timedatectl set-ntp true",
         )
     elif abs(ahead) > _CLOCK_WARNS:

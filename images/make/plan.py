@@ -139,8 +139,8 @@ def plan_image(
     _check(tag, own, scale, compressibility)
     if variant.changed > own:
         raise PlanError(
-            f"{variant.changed} layers cannot change of the {own} that {tag} has.",
-            f"let 1 to {own} layers change",
+            f"{variant.changed} layers cannot change, since {tag} has {own}.",
+            f"change 1 to {own} layers",
         )
     size = _real_size(tag, own * variant.files, scale)
     # The seed has everything that shapes the content, so images that differ in it share nothing.
@@ -191,7 +191,7 @@ def _check(tag: ImageTag, own: int, scale: float, compressibility: float) -> Non
         raise PlanError(f"The scale {scale} is not above 0.", "use for example --scale 0.01")
     if not 0 <= compressibility <= 1:
         raise PlanError(
-            f"The compressibility {compressibility} is not a share.", "give one from 0 to 1"
+            f"The compressibility {compressibility} is not between 0 and 1.", "give one from 0 to 1"
         )
 
 

@@ -22,26 +22,26 @@ ARGUMENTS: Mapping[str, str] = {
     "factor": "how many times longer a pull takes",
     "how": "what goes wrong",
     "message": "Google's sentence, in place of the usual one; the last argument, may hold commas",
-    "method": "of the call: GET, POST, PUT, PATCH, DELETE; empty for any",
+    "method": "HTTP method of the call: GET, POST, PUT, PATCH, DELETE; empty for any",
     "ms": "milliseconds that each request is delayed, with how=slow",
     "node": "number at the end of the measured node's name; 0 for any",
     "page": "entries on a page at most, with how=token",
     "path": "end of the call's path; empty for any",
     "process": "which process",
-    "reason": "of the event: Scheduled, Pulling, Pulled ..., empty for any; or of Google's error",
+    "reason": "of the event (Scheduled, Pulling, Pulled ...) or of Google's error; empty for any",
     "replaced": "1: an empty node of the same name takes its place",
     "resource": "part of the request's path, such as pods, jobs, events; empty for any",
     "s": "seconds",
-    "seed": "of the draws",
-    "share": "of what it could affect, drawn by seed",
+    "seed": "of the random choices",
+    "share": "fraction of what it could affect, chosen at random by seed",
     "source": "whose copy of the event: the runner's watch, the exporter, both; logging: Cloud "
     "Logging shows late (or never) what the exporter printed in time",
-    "status": "of HTTP, with how=error",
+    "status": "HTTP status, with how=error",
     "to": "number of the node that gets the pod",
     "tries": "attempts of a pull that fail; 0 for all, as always with how=404",
     "trial": "number of the trial in the plan; 0 for any",
-    "type": "of the operation, as GKE names it",
-    "verb": "of HTTP; empty for any",
+    "type": "type of the operation, as GKE names it",
+    "verb": "HTTP verb; empty for any",
 }
 """What each argument means, whatever kind it belongs to."""
 
@@ -140,7 +140,7 @@ KINDS: Mapping[str, Kind] = {
         },
     ),
     "pull": Kind(
-        "The registry answers a node's pull 404 or 429, or does not accept its connections.",
+        "The registry answers a node's pull with 404 or 429, or does not accept its connections.",
         "failed, or retried if a later attempt succeeded",
         {"how": ("404", "429", "down"), **_CELL, "node": 0, "tries": 1},
     ),
@@ -172,7 +172,7 @@ KINDS: Mapping[str, Kind] = {
         True,
     ),
     "two-pods": Kind(
-        "The pod of one node is sent to another, which so gets two.",
+        "The pod of one node is sent to another, which then has two.",
         "aborted on the node without a pod, repeated on the node with two",
         {"trial": 1, "node": 1, "to": 2},
     ),
@@ -183,7 +183,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "process-killed": Kind(
         "A process is killed by SIGKILL after the trial's release.",
-        "runner: `--resume` measures what is missing; others: as far as they are needed",
+        "runner: `--resume` measures what is missing; others: trials that need the process fail",
         {**_MOMENT, "process": ("runner", "kube-scheduler", "kube-controller-manager")},
     ),
 }

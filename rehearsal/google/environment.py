@@ -66,7 +66,7 @@ def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str
     """Return the variable that describes the rehearsal for the records of runs."""
     kind = {
         "real": "real nodes (kubelet and containerd) that share one machine",
-        "simulated": "simulated nodes: a model made every pull's time, nothing was pulled",
+        "simulated": "simulated nodes: a model computed every pull time; nothing was pulled",
     }
     stand_ins = sorted(set(PROVIDERS) - official)
     note = f"{kind[options.nodes]}; a local Google; images of {options.scale:.3g} x the bytes"
@@ -75,7 +75,7 @@ def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str
     if not options.rate_limits:
         note += "; a control plane without its rate limits"
     if stand_ins:
-        note += f"; stand-ins of Pulumi's providers {' and '.join(stand_ins)}"
+        note += f"; fakes of Pulumi's providers {' and '.join(stand_ins)}"
     record = Rehearsal(
         nodes=options.nodes,
         scale=options.scale,

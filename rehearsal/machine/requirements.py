@@ -47,13 +47,11 @@ class Obstacle:
 def obstacles(home: Path) -> list[Obstacle]:
     """Return everything that keeps real nodes from running here."""
     if sys.platform != "linux":
-        return [
-            Obstacle(f"Real nodes need Linux, and this is {sys.platform}.", "--nodes simulated")
-        ]
+        return [Obstacle(f"Real nodes need Linux, not {sys.platform}.", "--nodes simulated")]
     if os.geteuid() != 0:
         return [
             Obstacle(
-                "Real nodes need root, and this is a user.",
+                "Real nodes need root.",
                 "run it with sudo -E, or --nodes simulated",
             )
         ]

@@ -195,7 +195,7 @@ def test_sizes_reads_images_and_numbers(cli: Cli, registry: LocalRegistry, tmp_p
 
 @pytest.mark.parametrize(
     ("text", "option", "reason"),
-    [("", "0.5", "no images to take quantiles of"), ("1,2\n", "1.5", "1.5 is not a share")],
+    [("", "0.5", "sample has no images"), ("1,2\n", "1.5", "1.5 is not between 0 and 1")],
 )
 def test_sizes_refuses_what_has_no_quantiles(
     cli: Cli,

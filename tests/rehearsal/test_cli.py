@@ -40,7 +40,7 @@ def test_findings_are_of_programs_plugins_and_the_machine(
     monkeypatch.setattr(programs, "report", lambda: (missing,))
     monkeypatch.setattr(packages, "report", tuple)
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
-    obstacle = Obstacle("Real nodes need root, and this is a user.", "sudo -E")
+    obstacle = Obstacle("Real nodes need root.", "sudo -E")
     monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
     found = requirements.examine(Home(tmp_path))
     assert [each.name for each in found if each.state == "missing"] == ["kwok", "real nodes"]
@@ -52,7 +52,7 @@ def test_findings_are_of_programs_plugins_and_the_machine(
 
 def test_down_of_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
-    assert run("down") == (0, f"there was nothing in {tmp_path / 'none'}\n")
+    assert run("down") == (0, f"nothing to remove in {tmp_path / 'none'}\n")
 
 
 def test_down_leaves_a_folder_that_no_rehearsal_made(

@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 def test_a_machine_that_cannot_run_nodes_is_refused_before_anything_starts(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    obstacle = Obstacle("Real nodes need root, and this is a user.", "run it with sudo -E")
+    obstacle = Obstacle("Real nodes need root.", "run it with sudo -E")
     monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
     with pytest.raises(RehearsalError, match="need root") as refused, session():
         pass

@@ -14,5 +14,5 @@ def test_what_is_written_is_read_back(layers: int, size: int, salt: str) -> None
 @pytest.mark.parametrize("tag", ["latest", "0-layers-size-5-bytes", "9-layers-size-x-bytes", ""])
 def test_other_tags_claim_nothing(tag: str) -> None:
     assert find_tag(tag) is None
-    with pytest.raises(UnknownTagError, match="does not say layers and size"):
+    with pytest.raises(UnknownTagError, match="does not state layers and size"):
         parse_tag(tag)

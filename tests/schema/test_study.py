@@ -71,7 +71,7 @@ def test_the_original_studies_are_read_as_they_were_published() -> None:
         (GOOD + "orders: x", "is not valid at orders"),
         (GOOD.replace("name: s", "name: S!"), "is not valid at name"),
         (GOOD.replace("ghcr.io/a/b", "GHCR.io"), "is not valid at images.0.repository"),
-        (GOOD.replace("5-bytes]", "5-bytes, 1-layers-size-5-bytes]"), "is named twice"),
+        (GOOD.replace("5-bytes]", "5-bytes, 1-layers-size-5-bytes]"), "is listed twice"),
         (GOOD + "order: random", "is not valid at order"),
         (GOOD + "repetitions: 0", "is not valid at repetitions"),
     ],

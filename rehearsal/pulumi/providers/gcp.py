@@ -104,7 +104,7 @@ class GcpSession:
     def _existing(self, kind: Kind, api: GoogleApi, resource_id: str, inputs: Props) -> Props:
         outputs = self._outputs(kind, api, resource_id, inputs)
         if outputs is None:
-            raise ProviderError(f"{resource_id} does not exist any more; refresh the stack.")
+            raise ProviderError(f"{resource_id} no longer exists; refresh the stack.")
         return outputs
 
     def _outputs(self, kind: Kind, api: GoogleApi, resource_id: str, inputs: Props) -> Props | None:

@@ -127,7 +127,7 @@ def test_lost_events_of_each_source_and_every_gap_are_shown(folder: RunFolder) -
         "Events: watch saw 120 and lost 0; exporter saw 3 and lost 117, 1 of them twice; 3 seen by "
         "several sources, 117 by one, 0 by none; Cloud Logging was not complete in time.\n"
         "The clock of node-1 is 180 s behind.\n"
-        "Gap of the watch of 2.5 s at 12:01:50: 410 Gone.\n"
+        "Gap of 2.5 s in the source watch at 12:01:50: 410 Gone.\n"
     ) in output
     assert "node-2" not in output
 

@@ -150,14 +150,14 @@ def test_an_unreadable_line_is_ignored_and_logged(google: Google, folder: RunFol
 def test_an_empty_archive_is_reported_with_when_to_retry(folder: RunFolder) -> None:
     with pytest.raises(MeasureError) as caught:
         collect_archive(folder, record())
-    assert "holds nothing of the run a-run" in caught.value.problem
+    assert "has no events of the run a-run" in caught.value.problem
     assert caught.value.fix
 
 
 @pytest.mark.usefixtures("google")
 def test_a_missing_bucket_and_a_run_without_one_are_reported(folder: RunFolder) -> None:
     gone = OUTPUTS.model_copy(update={"archive_bucket": "gone"})
-    with pytest.raises(PlanError, match="gs://gone of the run's events does not exist"):
+    with pytest.raises(PlanError, match="gs://gone of the run's events no longer exists"):
         collect_archive(folder, record(outputs=gone))
     with pytest.raises(PlanError, match="its stack never came up"):
         collect_archive(folder, record(outputs=None))

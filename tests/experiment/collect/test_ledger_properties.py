@@ -166,7 +166,7 @@ def pulled_before(story: Story) -> RunHistory:
         reference=story.reference,
         at=START - timedelta(seconds=5),
         absent=False,
-        detail="containerd still knows the image",
+        detail="containerd still has the image",
     )
     return RunHistory(trials=[story.trial.model_copy(update=past), story.trial], removals=[removal])
 

@@ -74,9 +74,9 @@ def test_snapshots_are_named_by_the_chain_of_layers() -> None:
 @pytest.mark.parametrize(
     ("left", "why", "kept"),
     [
-        (Left(known=True, layers=(), partial=0), "still knows", 0),
+        (Left(known=True, layers=(), partial=0), "still has", 0),
         (Left(known=False, layers=(1,), partial=0), "sha256:a-x", 100),
-        (Left(known=False, layers=(), partial=2), "half fetched", 0),
+        (Left(known=False, layers=(), partial=2), "partly fetched", 0),
         (Left(known=False, layers=(0,), partial=0), "", 100),  # another image has it
     ],
 )

@@ -40,9 +40,9 @@ def test_shares_sum_to_the_total(total: int, parts: int) -> None:
         (ImageTag(2, 1000), {"base_layers": 2}, "no room for content"),
         (ImageTag(2, 1000), {"scale": 0.0}, "not above 0"),
         (ImageTag(2, 1000), {"scale": float("nan")}, "not above 0"),
-        (ImageTag(2, 1000), {"compressibility": 1.5}, "not a share"),
+        (ImageTag(2, 1000), {"compressibility": 1.5}, "not between 0 and 1"),
         (ImageTag(2, 1000, "gzip13"), {}, "gzip has no level 13, only 1 to 12"),
-        (ImageTag(2, 1000, "v2x3"), {}, "3 layers cannot change of the 2"),
+        (ImageTag(2, 1000, "v2x3"), {}, "3 layers cannot change, since"),
         (ImageTag(2, 1000, "zstd99"), {}, "zstd has no level 99"),
     ],
 )

@@ -62,7 +62,7 @@ def test_lost_events_come_back_from_the_archive(simulated: Place, folder: RunFol
     assert exported
     lose(folder, WATCHED, LOGGED)
     with simulated.entered():
-        with pytest.raises(MeasureError, match="holds nothing of the run r-size-4 yet") as early:
+        with pytest.raises(MeasureError, match="has no events of the run r-size-4 yet") as early:
             collect_archive(folder, record)
         assert "two to three hours late" in early.value.problem
         assert "again after" in early.value.fix

@@ -43,8 +43,8 @@ def without_runc(package: packages.Package) -> str:
 @pytest.mark.parametrize(
     ("change", "problem", "fix"),
     [
-        ((sys, "platform", "darwin"), "Real nodes need Linux, and this is darwin.", "simulated"),
-        ((os, "geteuid", lambda: 1000), "Real nodes need root, and this is a user.", "sudo -E"),
+        ((sys, "platform", "darwin"), "Real nodes need Linux, not darwin.", "simulated"),
+        ((os, "geteuid", lambda: 1000), "Real nodes need root.", "sudo -E"),
         ((packages.Package, "path", without_runc), "Real nodes need runc.", "apt-get install"),
         (
             (subprocess, "run", lambda *_, **__: REFUSED),
