@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
+from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import judge
 from experiment.errors import (
     FolderError,
@@ -30,7 +31,6 @@ from schema.errors import UserError
 from schema.names import REMOVER_IMAGE
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
 
-_LATE_ENTRIES_S = 120.0
 _AFTER_FAILURE_S = 5.0
 
 
@@ -102,7 +102,7 @@ class StudyRun:
         if problem is not None:
             return problem
         problem = self._try(Phase.MEASURE, self._measure)
-        patience = _AFTER_FAILURE_S if problem else _LATE_ENTRIES_S
+        patience = _AFTER_FAILURE_S if problem else LATE_ENTRIES_S
         lost = self._try(Phase.COLLECT, lambda: self._collect(patience))
         return problem or lost
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -290,9 +290,10 @@ class LocalFleet:
 
     def _shrink(self, cluster: _Cluster, pool: _Pool, node_count: int) -> None:
         names = list(pool.nodes)[node_count:]
-        for node in [pool.nodes.pop(name) for name in names]:
-            if node:
-                node.stop()
+        with ExitStack() as stops:  # one that fails does not keep the others up
+            for node in [pool.nodes.pop(name) for name in names]:
+                if node:
+                    stops.callback(node.stop)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             list(threads.map(cluster.admin.remove_node, names))
 

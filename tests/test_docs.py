@@ -25,7 +25,7 @@ def test_every_exit_code_is_explained() -> None:
         assert f"| {code.value} | {code.name} |" in text
 
 
-def test_every_failure_is_in_the_reference_with_its_code_and_its_cure() -> None:
+def test_every_failure_is_in_the_reference_with_its_code_and_its_fix() -> None:
     text = PAGE.read_text("utf-8")
     assert set(CATALOGUE) == set(Failure)
     for failure, entry in CATALOGUE.items():
@@ -38,6 +38,16 @@ def test_every_failure_is_in_the_reference_with_its_code_and_its_cure() -> None:
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     for target in LINK.findall(document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+def test_every_path_of_the_project_that_is_named_exists(document: str) -> None:
+    packages = (
+        "infra|experiment|analysis|images|rehearsal|schema|studies|tools|benchmarks|tests|docs"
+    )
+    named = re.findall(rf"`((?:{packages})/[\w./]*)`", (ROOT / document).read_text("utf-8"))
+    assert len(named) > 5
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_the_make_targets_that_the_readme_names_exist() -> None:

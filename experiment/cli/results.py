@@ -13,6 +13,7 @@ from rich.text import Text
 
 from analysis.judge.wall_time import lines, run_wall_time
 from experiment.collect.archive import collect_archive
+from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import collect_late, judge_all
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.plan.request import RUNS
@@ -23,7 +24,6 @@ from schema.run_records import CellRecord, RunRecord, Status
 
 _LABEL_WIDTH = 34
 _LONGEST_REASON = 400
-_LATE_S = 60.0
 _CLOCK_SHOWN_S = 2.0
 
 
@@ -173,7 +173,7 @@ def _collect_again(folder: RunFolder, *, from_archive: bool) -> None:
         judge_all(folder, record, complete=_was_complete(folder))
     else:
         before = len(folder.events())
-        complete = collect_late(folder, record, _LATE_S, _show_collected)
+        complete = collect_late(folder, record, LATE_ENTRIES_S, _show_collected)
         new = len(folder.events()) - before
         typer.echo(
             f"{new} new events; Cloud Logging "

@@ -25,6 +25,9 @@ from schema.names import JOB_NAMESPACE, LOGGING_ENDPOINT_VARIABLE
 from schema.run_records import EventRecord, GapRecord, Source
 from schema.stack_outputs import StackOutputs
 
+LATE_ENTRIES_S = 120.0
+"""How long a run, and `collect` afterwards, wait for log entries that come late, in seconds."""
+
 _PAGE = 1000
 _RESTARTS = 5
 _RESTARTED = "Some events may have been lost"

@@ -68,14 +68,14 @@ def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str
         "real": "real nodes (kubelet and containerd) that share one machine",
         "simulated": "simulated nodes: a model computed every pull time; nothing was pulled",
     }
-    stand_ins = sorted(set(PROVIDERS) - official)
+    fakes = sorted(set(PROVIDERS) - official)
     note = f"{kind[options.nodes]}; a local Google; images of {options.scale:.3g} x the bytes"
     if options.speed != 1:
         note += f"; {options.speed:g} times faster than the clock"
     if not options.rate_limits:
         note += "; a control plane without its rate limits"
-    if stand_ins:
-        note += f"; fakes of Pulumi's providers {' and '.join(stand_ins)}"
+    if fakes:
+        note += f"; fake Pulumi providers {' and '.join(fakes)}"
     record = Rehearsal(
         nodes=options.nodes,
         scale=options.scale,

@@ -31,8 +31,9 @@ class GoogleError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.status = status or _REASONS[code][0]
-        self.reason = reason or _REASONS[code][1]
+        usual_status, usual_reason = _REASONS.get(code, ("UNKNOWN", "unknown"))
+        self.status = status or usual_status
+        self.reason = reason or usual_reason
 
     def response(self) -> web.Response:
         """Return it in Google's JSON form."""

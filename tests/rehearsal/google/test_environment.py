@@ -42,7 +42,7 @@ def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
     assert (record.nodes, record.scale) == ("real", 0.01)
     assert "share one machine" in record.note
     assert "images of 0.01 x the bytes" in record.note
-    assert record.note.endswith("fakes of Pulumi's providers gcp")
+    assert record.note.endswith("fake Pulumi providers gcp")
 
 
 def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:

@@ -36,6 +36,7 @@ def start() -> Iterator[Start]:
             "Already exists: projects/p/zones/us-central1-a/clusters/c.",
         ),
         ("google:how=quota", 403, "PERMISSION_DENIED", "Insufficient regional quota to satisfy"),
+        ("google:status=502", 502, "UNKNOWN", ""),
         ("google:status=503", 503, "UNAVAILABLE", "currently unavailable"),
         ("google:status=429,reason=rateLimitExceeded", 429, "RESOURCE_EXHAUSTED", ""),
         (
