@@ -1,6 +1,6 @@
 """The Pulumi program's own time: previews of every stack, and an `up` that finds nothing to do.
 
-By the real engine and the stand-ins of the providers, which answer at once where Google would not:
+By the real engine and the fake providers, which answer at once where Google would not:
 a warm `up` calls neither, so nothing of a cloud's time is in it. The literal command pays for
 loading the SDKs (`infra.program` imported by a fresh interpreter, measured by itself), the runner
 does once a run.
@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks import Figure
 from rehearsal.machine.programs import write_pulumi
-from rehearsal.pulumi.stand_ins import provider_variables
+from rehearsal.pulumi.fake_providers import provider_variables
 from tests.infra.engine import running_engine
 from tools.programs import locate
 

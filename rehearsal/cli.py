@@ -15,7 +15,7 @@ from rehearsal.faults.catalogue import shown
 from rehearsal.machine.home import default_home, end
 from rehearsal.machine.options import DEFAULT_SCALE, KINDS
 from rehearsal.machine.requirements import Finding, examine, is_ready
-from rehearsal.pulumi.stand_ins import provider_variables
+from rehearsal.pulumi.fake_providers import provider_variables
 from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
 

@@ -249,7 +249,7 @@ def _row(event: Event, number: int, file: str, source: str) -> tuple[Any, ...]:
     metadata, involved, labels = event.metadata, event.involved, event.involved.labels
     name = metadata.name or ""
     at_ns, clock = _at(event, name)
-    image, pulled = _said(event)
+    image, pulled = _message_fields(event)
     return (
         number,
         file,
@@ -293,7 +293,7 @@ def _at(event: Event, name: str) -> tuple[int | None, str]:
 _NOTHING: tuple[Any, ...] = (None, None, None, None)
 
 
-def _said(event: Event) -> tuple[str, tuple[Any, ...]]:
+def _message_fields(event: Event) -> tuple[str, tuple[Any, ...]]:
     """Return a message's image and (pull_s, pull_and_wait_s, image_bytes, cached)."""
     message = event.message or ""
     if event.reason == "Pulled":

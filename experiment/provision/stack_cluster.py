@@ -206,7 +206,7 @@ class StackCluster:
         if not self._came_up:
             self._adopt_all()
         self.stack.destroy()
-        self._await_gone()
+        self._await_deletion()
         self.exists = False
         self._came_up = False
 
@@ -264,7 +264,7 @@ class StackCluster:
                 ) from error
             self.say(f"resources missing in the state could not be searched for: {error.problem}")
 
-    def _await_gone(self) -> None:
+    def _await_deletion(self) -> None:
         left = ""
 
         def deleted() -> bool:

@@ -31,7 +31,7 @@ from tests.analysis.recorded import (
 )
 
 
-def asked(query: str) -> list[tuple[object, ...]]:
+def rows(query: str) -> list[tuple[object, ...]]:
     return duckdb.connect().execute(query).fetchall()
 
 
@@ -106,14 +106,14 @@ def test_summary_is_numpys(written: Path) -> None:
 
 def test_parquet_holds_what_csv_holds(written: Path) -> None:
     for name in ("pulls", "cells", "summary"):
-        count = asked(f"SELECT count(*) FROM '{written / name}.parquet'")
+        count = rows(f"SELECT count(*) FROM '{written / name}.parquet'")
         assert count == [(len(rows_of(written / f"{name}.csv")),)]
-    kinds = asked(f"DESCRIBE FROM '{written / 'cells.parquet'}'")
+    kinds = rows(f"DESCRIBE FROM '{written / 'cells.parquet'}'")
     assert {kind[0]: kind[1] for kind in kinds}["pulling_at"] == "TIMESTAMP"
 
 
 def test_events_are_all_there_once(written: Path) -> None:
-    found = asked(f"SELECT count(*), count(DISTINCT uid) FROM '{written / 'events.parquet'}'")
+    found = rows(f"SELECT count(*), count(DISTINCT uid) FROM '{written / 'events.parquet'}'")
     expected = len(study_events(4)) + len(study_events(8))
     assert found == [(expected, expected)]
 
@@ -197,7 +197,7 @@ def test_shuffling_duplicating_and_splitting_files_changes_no_table(
         assert without(rows_of(torn / name)) == without(rows_of(written / name))
     assert (torn / "raw-times.json").read_bytes() == (written / "raw-times.json").read_bytes()
     query = "SELECT * EXCLUDE (file) FROM '{}/events.parquet'"
-    assert asked(query.format(torn)) == asked(query.format(written))
+    assert rows(query.format(torn)) == rows(query.format(written))
 
 
 @pytest.mark.parametrize("folder", ["run1/16", "test/n1-standard-64"])
@@ -234,7 +234,7 @@ def test_millions_of_events_derived_in_parts_give_the_same_tables(
     for name in ("pulls.csv", "cells.csv", "summary.csv", "other_pulls.csv", "raw-times.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     query = "SELECT * FROM '{}/events.parquet'"
-    assert asked(query.format(parts)) == asked(query.format(whole))
+    assert rows(query.format(parts)) == rows(query.format(whole))
 
 
 def test_a_mean_half_way_between_two_nanoseconds_is_rounded_the_same_in_any_order(
@@ -269,18 +269,18 @@ def test_of_an_updated_event_the_last_version_stands(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text(lines([more, ready, ready]))
     out = tables_of([path], tmp_path / "out")
-    assert asked(f"SELECT count, last_at::VARCHAR FROM '{out}/events.parquet'") == [
+    assert rows(f"SELECT count, last_at::VARCHAR FROM '{out}/events.parquet'") == [
         (8, "2024-11-10 06:50:00")
     ]
 
 
 def test_sources_that_saw_an_event_are_joined(tmp_path: Path) -> None:
     out = tables_of([write_run_folder(tmp_path)], tmp_path / "out")
-    found = asked(f"SELECT DISTINCT source FROM '{out}/events.parquet'")
+    found = rows(f"SELECT DISTINCT source FROM '{out}/events.parquet'")
     assert found == [("exporter+watch",)]
 
 
-def test_events_of_cloud_logging_are_told_apart_by_cluster(tmp_path: Path) -> None:
+def test_events_of_cloud_logging_are_separated_by_cluster(tmp_path: Path) -> None:
     entries = [
         {
             "jsonPayload": item,

@@ -16,12 +16,12 @@ _GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultB
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     """What the command ended with."""
 
     exit_code: int
     out: str
-    complaint: str
+    err: str
 
     @property
     def stacks(self) -> dict[str, dict[str, Any]]:
@@ -55,7 +55,7 @@ class Root:
         self.git("checkout", "--quiet", "--", ".")
         self.git("clean", "--quiet", "--force", "--", "*.yaml")
 
-    def preview(self, *arguments: str, variables: dict[str, str] | None = None) -> Said:
+    def preview(self, *arguments: str, variables: dict[str, str] | None = None) -> Result:
         """Run `python -m experiment preview` of the copy."""
         done = subprocess.run(
             [sys.executable, "-m", "experiment", "preview", *arguments],
@@ -66,7 +66,7 @@ class Root:
             timeout=280,
             check=False,
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout, done.stderr)
 
     def git(self, *arguments: str) -> None:
         """Run git in the copy."""

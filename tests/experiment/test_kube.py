@@ -143,7 +143,7 @@ def test_a_watch_is_not_retried(server: ApiServer, kube: Kube) -> None:
         list(kube.watch("/api/v1/events", {}, seconds=10))
 
 
-def test_no_server_is_said_in_one_line(kube: Kube, server: ApiServer) -> None:
+def test_no_server_is_reported_in_one_line(kube: Kube, server: ApiServer) -> None:
     server.server_close()
     with pytest.raises(Refused) as raised:
         list(kube.watch("/api/v1/events", {}, seconds=10))

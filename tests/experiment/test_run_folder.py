@@ -78,7 +78,7 @@ def test_a_run_is_locked_until_its_process_ends_even_by_kill_9(tmp_path: Path) -
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, "run-1")
-    with pytest.raises(PlanError, match="run-1 exists already"):
+    with pytest.raises(PlanError, match="run-1 already exists"):
         RunFolder.create(tmp_path, "run-1")
 
 
@@ -88,12 +88,12 @@ def test_ids_that_cannot_name_objects_are_refused(tmp_path: Path, run_id: str) -
         RunFolder.create(tmp_path, run_id)
 
 
-def test_an_unknown_run_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unknown_run_is_reported_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="There is no run 'x'"):
         RunFolder.open(tmp_path, "x")
 
 
-def test_a_malformed_record_of_a_run_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_malformed_record_of_a_run_is_reported_in_a_sentence(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run-1")
     (folder.path / "run.json").write_text("{}")
     with pytest.raises(PlanError, match="is not a record of a run"):

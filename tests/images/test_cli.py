@@ -92,7 +92,7 @@ def test_a_study_is_built_in_a_mirror_under_its_own_names(cli: Cli, tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_study_at_hand_can_be_built(path: Path) -> None:
+def test_every_study_of_the_repository_can_be_built(path: Path) -> None:
     assert orders_of_study(load_study(path), "127.0.0.1:5000")
 
 

@@ -19,7 +19,7 @@ from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES, until
-from tests.live.recovery_bed import Bed, recovery_bed
+from tests.live.rig import Rig, open_rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 full = pytest.mark.full
@@ -29,18 +29,21 @@ JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pul
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed, bed.patient_providers(5):
-        yield bed
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with (
+        open_rig(tmp_path_factory.mktemp("rig")) as rig,
+        rig.patient_providers(5),
+    ):
+        yield rig
 
 
 @pytest.fixture
-def up(bed: Bed) -> Iterator[Bed]:
+def up(rig: Rig) -> Iterator[Rig]:
     """With the stack up; nothing of it is left afterwards."""
-    bed.cluster().provision()
-    yield bed
-    bed.cluster().teardown()
-    assert bed.resources() == []
+    rig.cluster().provision()
+    yield rig
+    rig.cluster().teardown()
+    assert rig.resources() == []
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -58,22 +61,22 @@ def command(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def expires(bed: Bed) -> datetime:
+def expires(rig: Rig) -> datetime:
     """The deadline in the cluster's label."""
-    (record,) = bed.google.state.find(Kind.CLUSTER)
+    (record,) = rig.google.state.find(Kind.CLUSTER)
     label = record["body"]["resourceLabels"]["expires"]
     return datetime.strptime(label, "%Y-%m-%dt%H-%Mz").replace(tzinfo=UTC)
 
 
-def foreign(bed: Bed, name: str, location: str, **labels: str) -> None:
+def foreign(rig: Rig, name: str, location: str, **labels: str) -> None:
     """A cluster made by somebody else."""
     body = {"name": name, "initialNodeCount": 1, "resourceLabels": labels}
-    operation = bed.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
+    operation = rig.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
     path = f"{PLACE}/{location}/operations/{operation['name']}"
-    until(lambda: bed.google.ok("GET", path)["status"] == "DONE")
+    until(lambda: rig.google.ok("GET", path)["status"] == "DONE")
 
 
-def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
+def test_the_life_of_a_cluster_by_commands(up: Rig) -> None:
     code, told = command("list")
     assert code == 0
     assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h, 0\.\d\d USD so far", told)
@@ -112,7 +115,7 @@ def test_the_life_of_a_cluster_by_commands(up: Bed) -> None:
 
 @full
 def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
-    up: Bed, monkeypatch: pytest.MonkeyPatch
+    up: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of_other_nodes(stack: str, work: Path) -> None:
         copy_stack_files(stack, work)
@@ -128,7 +131,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
 
 
 @full
-def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
+def test_a_life_of_more_than_thirty_days_is_refused(up: Rig) -> None:
     code, told = command("extend", "--stack", "size-4", "--hours", "719")
     assert code == ExitCode.USAGE
     assert "the maximum is 30 days from now" in told
@@ -136,14 +139,14 @@ def test_a_life_of_more_than_thirty_days_is_refused(up: Bed) -> None:
 
 
 @full
-def test_what_is_not_up_has_no_deadline(bed: Bed) -> None:
+def test_what_is_not_up_has_no_deadline(rig: Rig) -> None:
     code, told = command("extend", "--stack", "size-4", "--hours", "1")
     assert code == ExitCode.PREFLIGHT
     assert "is not up" in told
-    assert bed.resources() == []
+    assert rig.resources() == []
 
 
-def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> None:
+def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Rig) -> None:
     past = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dt%H-%Mz}"
     ours = {"project": "pull-study", "expires": past}
     foreign(up, "pull-study-size-8", "europe-west4-b", stack="size-8", **ours)
@@ -168,7 +171,7 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Bed) -> No
 
 
 @full
-def test_a_swept_stack_comes_up_again(up: Bed) -> None:
+def test_a_swept_stack_comes_up_again(up: Rig) -> None:
     """The state still thinks that the cluster is there."""
     labels = {"project": "pull-study", "stack": "size-4", "expires": "2020-01-01t00-00z"}
     cluster = f"{PLACE}/us-central1-a/clusters/pull-study-size-4"
@@ -187,20 +190,20 @@ def test_a_swept_stack_comes_up_again(up: Bed) -> None:
 
 
 @full
-def test_sweep_says_which_cluster_it_could_not_delete(bed: Bed) -> None:
+def test_sweep_says_which_cluster_it_could_not_delete(rig: Rig) -> None:
     labels = {"project": "pull-study", "stack": "size-8", "expires": "2020-01-01t00-00z"}
-    foreign(bed, "pull-study-size-8", "us-central1-a", **labels)
-    bed.suffer("google:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
+    foreign(rig, "pull-study-size-8", "us-central1-a", **labels)
+    rig.inject("google:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
     code, told = command("sweep", "--yes")
     assert code == ExitCode.TEARDOWN
     assert "Google refused DELETE" in told
-    bed.suffer()
+    rig.inject()
     code, _ = command("sweep", "--yes")
     assert code == 0
-    assert bed.fleet.clusters == {}
+    assert rig.fleet.clusters == {}
 
 
-def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
+def test_a_stack_whose_state_was_lost_is_destroyed(up: Rig) -> None:
     stack: StudyStack = up.cluster().stack
     stack._stack.workspace.remove_stack("size-4", force=True, preserve_config=True)
     assert len(up.fleet.clusters) == 1
@@ -211,9 +214,9 @@ def test_a_stack_whose_state_was_lost_is_destroyed(up: Bed) -> None:
 
 
 @full
-def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
+def test_a_stack_that_is_in_use_is_left_alone(up: Rig) -> None:
     maker = up.maker("destroy")
-    up.suffer("operation:how=stuck,type=DELETE_CLUSTER,s=8")
+    up.inject("operation:how=stuck,type=DELETE_CLUSTER,s=8")
     assert maker.stdin is not None
     maker.stdin.write("go\n")
     maker.stdin.close()
@@ -226,7 +229,7 @@ def test_a_stack_that_is_in_use_is_left_alone(up: Bed) -> None:
 
 
 @full
-def test_what_cannot_be_is_told_at_once() -> None:
+def test_impossible_requests_are_refused_at_once() -> None:
     for arguments, told in (
         (("destroy", "--stack", "size-5"), "There is no stack 'size-5'"),
         (("extend", "--stack", "size-4", "--hours", "0"), "--hours"),

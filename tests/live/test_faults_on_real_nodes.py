@@ -29,7 +29,7 @@ from rehearsal.real_nodes import registry
 from rehearsal.session import session
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from schema.run_records import CellRecord, Phase, Source, Status, TrialRecord
-from tests.live.node_hands import (
+from tests.live.node_failures import (
     Nodes,
     fill,
     hidden,

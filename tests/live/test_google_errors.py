@@ -13,7 +13,7 @@ import infra.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
 from experiment.provision.stack_cluster import Presence
 from schema.errors import ExitCode
-from tests.live.recovery_bed import Bed, recovery_bed
+from tests.live.rig import Rig, open_rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 full = pytest.mark.full
@@ -27,17 +27,20 @@ TOO_FEW = "[GCE_QUOTA_EXCEEDED]: Instance 'gke-1' creation failed: Quota 'CPUS' 
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed, bed.patient_providers(1.5):
-        yield bed
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with (
+        open_rig(tmp_path_factory.mktemp("rig")) as rig,
+        rig.patient_providers(1.5),
+    ):
+        yield rig
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(bed: Bed) -> Iterator[None]:
+def _nothing_is_left(rig: Rig) -> Iterator[None]:
     yield
-    bed.suffer()
-    bed.cluster().teardown()
-    assert bed.resources() == []
+    rig.inject()
+    rig.cluster().teardown()
+    assert rig.resources() == []
 
 
 def wait_for(reached: Callable[[], bool]) -> None:
@@ -53,7 +56,7 @@ class Case:
 
     fault: str
     failure: Failure
-    told: str
+    message: str
     fix: str
 
 
@@ -117,26 +120,26 @@ CI = {"quota", "permission", "conflict", "stock-out-of-a-pool"}
         for name, case in REFUSED.items()
     ],
 )
-def test_up_ends_in_a_sentence_with_cause_and_fix(bed: Bed, case: Case) -> None:
-    bed.suffer(case.fault)
+def test_up_ends_in_a_sentence_with_cause_and_fix(rig: Rig, case: Case) -> None:
+    rig.inject(case.fault)
     with pytest.raises(ProvisionError) as caught:
-        bed.cluster().provision()
+        rig.cluster().provision()
     assert caught.value.failure is case.failure
-    assert case.told in caught.value.problem
+    assert case.message in caught.value.problem
     assert case.fix in caught.value.fix
     assert "\n" not in caught.value.problem
 
 
 @full
-def test_a_run_after_a_stock_out_removes_what_is_there_and_starts_again(bed: Bed) -> None:
-    bed.suffer("operation:how=failed,type=CREATE_NODE_POOL")
+def test_a_run_after_a_stock_out_removes_what_is_there_and_starts_again(rig: Rig) -> None:
+    rig.inject("operation:how=failed,type=CREATE_NODE_POOL")
     with pytest.raises(ProvisionError):
-        bed.cluster().provision()
-    again = bed.cluster()
+        rig.cluster().provision()
+    again = rig.cluster()
     again.recover(resumed=False)
-    assert bed.fleet.clusters == {}
+    assert rig.fleet.clusters == {}
     again.provision()
-    assert bed.cluster().repair() is Presence.WHOLE
+    assert rig.cluster().repair() is Presence.WHOLE
 
 
 @pytest.mark.parametrize(
@@ -146,21 +149,21 @@ def test_a_run_after_a_stock_out_removes_what_is_there_and_starts_again(bed: Bed
         pytest.param("google:status=429,count=2,reason=x", marks=full),
     ],
 )
-def test_a_call_that_google_refuses_for_a_moment_is_retried(bed: Bed, fault: str) -> None:
-    bed.suffer(fault)
-    bed.cluster().provision()
+def test_a_call_that_google_refuses_for_a_moment_is_retried(rig: Rig, fault: str) -> None:
+    rig.inject(fault)
+    rig.cluster().provision()
 
 
 @pytest.mark.parametrize(
     "operation", [pytest.param("CREATE_CLUSTER", marks=full), "CREATE_NODE_POOL"]
 )
-def test_after_a_stock_out_the_next_up_is_not_believed(bed: Bed, operation: str) -> None:
+def test_after_a_stock_out_the_next_up_is_not_believed(rig: Rig, operation: str) -> None:
     """Pulumi's state keeps the broken thing, and its next `up` reports success."""
-    bed.suffer(f"operation:how=failed,type={operation}")
+    rig.inject(f"operation:how=failed,type={operation}")
     with pytest.raises(ProvisionError):
-        bed.cluster().provision()
+        rig.cluster().provision()
     with pytest.raises(ProvisionError) as caught:
-        bed.cluster().provision()
+        rig.cluster().provision()
     assert caught.value.exit_code is ExitCode.NO_CAPACITY
     assert "GKE reports the cluster pull-study-size-4" in caught.value.problem
     assert "Traceback" not in caught.value.problem
@@ -169,12 +172,12 @@ def test_after_a_stock_out_the_next_up_is_not_believed(bed: Bed, operation: str)
 
 
 def test_an_operation_that_never_ends_ends_the_command_in_time(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = pulumi.CustomTimeouts(create="3s", update="3s", delete="3s")
     monkeypatch.setattr(infra.cluster, "_TIMEOUTS", short)
-    bed.suffer("operation:how=stuck,s=6")
-    cluster = bed.cluster()
+    rig.inject("operation:how=stuck,s=6")
+    cluster = rig.cluster()
     with pytest.raises(ProvisionError) as caught:
         cluster.provision()
     assert caught.value.failure is Failure.PROVIDER_ERROR
@@ -184,7 +187,7 @@ def test_an_operation_that_never_ends_ends_the_command_in_time(
     assert found.status == "PROVISIONING"
     monkeypatch.undo()
     cluster.teardown()
-    assert bed.fleet.clusters == {}
+    assert rig.fleet.clusters == {}
 
 
 DESTROYING = {
@@ -197,51 +200,51 @@ DESTROYING = {
 
 
 @pytest.mark.parametrize("name", ["permission", pytest.param("unavailable", marks=full)])
-def test_destroy_that_is_refused_says_that_the_cluster_costs_money(bed: Bed, name: str) -> None:
-    bed.cluster().provision()
-    fault, told = DESTROYING[name]
+def test_a_refused_destroy_says_that_the_cluster_costs_money(rig: Rig, name: str) -> None:
+    rig.cluster().provision()
+    fault, message = DESTROYING[name]
     head, _, tail = fault.partition(":")
-    bed.suffer(f"{head}:method=DELETE,path=clusters/pull-study-size-4,{tail}")
+    rig.inject(f"{head}:method=DELETE,path=clusters/pull-study-size-4,{tail}")
     with pytest.raises(TeardownError) as caught:
-        bed.cluster().teardown()
-    assert told in caught.value.problem
+        rig.cluster().teardown()
+    assert message in caught.value.problem
     assert "costs money" in caught.value.problem
     assert caught.value.exit_code is ExitCode.TEARDOWN
 
 
 @full
-def test_an_operation_of_a_deletion_that_fails_is_retried_by_the_next(bed: Bed) -> None:
-    bed.cluster().provision()
-    bed.suffer("operation:how=failed,type=DELETE_CLUSTER,message=Internal error.")
+def test_an_operation_of_a_deletion_that_fails_is_retried_by_the_next(rig: Rig) -> None:
+    rig.cluster().provision()
+    rig.inject("operation:how=failed,type=DELETE_CLUSTER,message=Internal error.")
     with pytest.raises(TeardownError):
-        bed.cluster().teardown()
-    bed.cluster().teardown()
-    assert bed.resources() == []
+        rig.cluster().teardown()
+    rig.cluster().teardown()
+    assert rig.resources() == []
 
 
 @full
-def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(bed: Bed) -> None:
+def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(rig: Rig) -> None:
     place = "container/v1beta1/projects/pull-study-rehearsal/locations/us-central1-a"
     body = {"cluster": {"name": "pull-study-size-4", "initialNodeCount": 1}}
-    operation = bed.google.ok("POST", f"{place}/clusters", body)
+    operation = rig.google.ok("POST", f"{place}/clusters", body)
     url = f"{place}/operations/{operation['name']}"
-    wait_for(lambda: bed.google.ok("GET", url)["status"] == "DONE")
+    wait_for(lambda: rig.google.ok("GET", url)["status"] == "DONE")
     with pytest.raises(PreflightError, match="but not its labels"):
-        bed.cluster().recover(resumed=False)
+        rig.cluster().recover(resumed=False)
     with pytest.raises(PreflightError, match="but not its labels"):
-        bed.cluster().teardown()
-    assert len(bed.resources()) == 1
-    bed.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
-    wait_for(lambda: not bed.resources())
+        rig.cluster().teardown()
+    assert len(rig.resources()) == 1
+    rig.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
+    wait_for(lambda: not rig.resources())
 
 
 @full
-def test_an_api_that_is_off_is_named_before_anything_is_made(bed: Bed) -> None:
+def test_an_api_that_is_off_is_named_before_anything_is_made(rig: Rig) -> None:
     services = "serviceusage/v1beta1/projects/pull-study-rehearsal/services"
-    bed.google.ok("POST", f"{services}/container.googleapis.com:disable", {})
+    rig.google.ok("POST", f"{services}/container.googleapis.com:disable", {})
     try:
         with pytest.raises(RunError) as caught:
-            bed.cluster().recover(resumed=False)
+            rig.cluster().recover(resumed=False)
         assert caught.value.exit_code is ExitCode.API_OFF
     finally:
-        bed.google.ok("POST", f"{services}/container.googleapis.com:enable", {})
+        rig.google.ok("POST", f"{services}/container.googleapis.com:enable", {})

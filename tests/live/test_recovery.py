@@ -17,7 +17,7 @@ import pytest
 
 from experiment.provision.stack_cluster import Presence
 from tests.live.harness import await_exit, children, kill
-from tests.live.recovery_bed import LONGEST_S, Bed, recovery_bed
+from tests.live.rig import LONGEST_S, Rig, open_rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
@@ -77,30 +77,30 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    with recovery_bed(tmp_path_factory.mktemp("bed")) as bed:
-        yield bed
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with open_rig(tmp_path_factory.mktemp("rig")) as rig:
+        yield rig
 
 
 @pytest.fixture(scope="module")
-def recorded(bed: Bed) -> Recorded:
-    bed.providers()
-    cluster = bed.cluster()
-    bed.calls.forget()
+def recorded(rig: Rig) -> Recorded:
+    rig.providers()
+    cluster = rig.cluster()
+    rig.calls.forget()
     cluster.provision()
-    calls = {"up": len(bed.calls.calls)}
-    resources = bed.resources()
-    bed.calls.forget()
+    calls = {"up": len(rig.calls.calls)}
+    resources = rig.resources()
+    rig.calls.forget()
     cluster.teardown()
-    return Recorded(resources, {**calls, "destroy": len(bed.calls.calls)})
+    return Recorded(resources, {**calls, "destroy": len(rig.calls.calls)})
 
 
-def _die(bed: Bed, moment: Moment, calls: int) -> None:
+def _die(rig: Rig, moment: Moment, calls: int) -> None:
     """Start the action, and kill its victim at the moment."""
-    providers = bed.providers()
-    maker = bed.maker(moment.action)
+    providers = rig.providers()
+    maker = rig.maker(moment.action)
     if moment.action == "destroy":
-        bed.cluster().provision()
+        rig.cluster().provision()
     cli: list[int] = []
 
     def happen() -> None:
@@ -110,54 +110,54 @@ def _die(bed: Bed, moment: Moment, calls: int) -> None:
         for pid in victims[moment.victim]:
             kill(pid)
 
-    bed.calls.forget()
+    rig.calls.forget()
     # the first call of a destroy is the runner's own, before there is a CLI
     at = 2 + round(moment.fraction * (calls - 2))
-    bed.calls.happen, bed.calls.after, bed.calls.at = happen, moment.after, at
+    rig.calls.happen, rig.calls.after, rig.calls.at = happen, moment.after, at
     assert maker.stdin is not None
     maker.stdin.write("go\n")
     maker.stdin.close()
     maker.wait(timeout=LONGEST_S)
-    assert cli, f"no process was killed within {len(bed.calls.calls)} calls"
+    assert cli, f"no process was killed within {len(rig.calls.calls)} calls"
     for pid in cli:
         await_exit(pid)
     if moment.victim in {"provider", "all"}:
         providers.wait(timeout=20)
-    bed.calls.forget()
+    rig.calls.forget()
 
 
-def _expect_recovery(bed: Bed, recorded: Recorded, moment: Moment) -> None:
-    _die(bed, moment, recorded.calls[moment.action])
-    bed.providers()
+def _expect_recovery(rig: Rig, recorded: Recorded, moment: Moment) -> None:
+    _die(rig, moment, recorded.calls[moment.action])
+    rig.providers()
     progress: list[str] = []
-    cluster = bed.cluster(progress)
+    cluster = rig.cluster(progress)
     if moment.then == "run":
         cluster.recover(resumed=False)
         cluster.provision()
-        assert bed.resources() == recorded.resources, progress
+        assert rig.resources() == recorded.resources, progress
     elif moment.then == "recover":
         presence = cluster.repair()
         found = cluster.find()
         assert (found is not None) == cluster.stack.knows_cluster()
         assert presence is not Presence.NOTHING or found is None
-    bed.cluster(progress).teardown()
-    assert bed.resources() == [], progress
-    assert bed.fleet.clusters == {}
+    rig.cluster(progress).teardown()
+    assert rig.resources() == [], progress
+    assert rig.fleet.clusters == {}
 
 
 @pytest.mark.parametrize("moment", FIXED, ids=str)
 def test_after_a_kill_the_next_command_leaves_no_orphan(
-    bed: Bed, recorded: Recorded, moment: Moment
+    rig: Rig, recorded: Recorded, moment: Moment
 ) -> None:
-    _expect_recovery(bed, recorded, moment)
+    _expect_recovery(rig, recorded, moment)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("number", range(RANDOM))
 def test_after_a_kill_at_a_random_moment_the_next_command_leaves_no_orphan(
-    bed: Bed, recorded: Recorded, number: int
+    rig: Rig, recorded: Recorded, number: int
 ) -> None:
     seed = int(os.environ.get("PULL_STUDY_SEED") or random.SystemRandom().randrange(10**6))
     moment = draw(number, seed)
     print(f"PULL_STUDY_SEED={seed}: {moment}")
-    _expect_recovery(bed, recorded, moment)
+    _expect_recovery(rig, recorded, moment)

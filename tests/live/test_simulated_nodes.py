@@ -133,7 +133,7 @@ def pod_on(
     }
 
 
-def said(events: list[dict[str, Any]], reason: str) -> list[str]:
+def texts(events: list[dict[str, Any]], reason: str) -> list[str]:
     return [event["message"] for event in events if event["reason"] == reason]
 
 
@@ -157,7 +157,7 @@ def test_a_pull_is_recorded_as_a_kubelet_records_it(local: Cluster) -> None:
     name = pod["metadata"]["name"]
     events = local.events(name, at_least=4)
     assert [event["reason"] for event in events] == ["Pulling", "Pulled", "Created", "Started"]
-    message = parse_pulled(said(events, "Pulled")[0])
+    message = parse_pulled(texts(events, "Pulled")[0])
     assert message is not None
     assert message.image == LARGE
     assert message.pull_s == message.pull_and_wait_s
@@ -175,8 +175,8 @@ def test_a_pull_is_recorded_as_a_kubelet_records_it(local: Cluster) -> None:
         assert event["reportingInstance"] == local.nodes[0]
         assert event["involvedObject"]["fieldPath"] == "spec.containers{pull}"
         assert event["metadata"]["annotations"] == {"rehearsal.pull-study/simulated": "true"}
-    assert said(events, "Created") == ["Created container: pull"]
-    assert said(events, "Started") == ["Started container pull"]
+    assert texts(events, "Created") == ["Created container: pull"]
+    assert texts(events, "Started") == ["Started container pull"]
 
 
 def test_a_pod_s_status_goes_through_its_states(local: Cluster) -> None:
@@ -201,10 +201,10 @@ def test_an_image_that_is_there_is_pulled_only_with_the_policy_always(local: Clu
     again = local.end(local.start(2, SMALL))["metadata"]["name"]
     events = local.events(again, at_least=3)
     assert [event["reason"] for event in events] == ["Pulled", "Created", "Started"]
-    assert said(events, "Pulled") == [f'Container image "{SMALL}" already present on machine']
+    assert texts(events, "Pulled") == [f'Container image "{SMALL}" already present on machine']
     always = local.end(local.start(2, SMALL, policy="Always"))["metadata"]["name"]
     events = local.events(always, at_least=4)
-    message = parse_pulled(said(events, "Pulled")[0])
+    message = parse_pulled(texts(events, "Pulled")[0])
     assert message is not None
     assert message.pull_s is not None
     assert message.pull_s < 1
@@ -219,7 +219,7 @@ def test_pulls_wait_for_one_another(local: Cluster) -> None:
     messages = []
     for pod in pods:
         local.end(pod)
-        messages.append(parse_pulled(said(local.events(pod, at_least=4), "Pulled")[0]))
+        messages.append(parse_pulled(texts(local.events(pod, at_least=4), "Pulled")[0]))
     waits = sorted(
         message.pull_and_wait_s - message.pull_s
         for message in messages
@@ -245,8 +245,8 @@ def test_an_image_that_the_registry_does_not_have_gets_back_off(local: Cluster) 
     (container,) = local.pod(name)["status"]["containerStatuses"]
     assert container["state"]["waiting"]["message"].startswith(f'Back-off pulling image "{image}"')
     events = local.events(name, at_least=4)
-    assert any("not found" in message for message in said(events, "Failed"))
-    assert "Error: ErrImagePull" in said(events, "Failed")
+    assert any("not found" in message for message in texts(events, "Failed"))
+    assert "Error: ErrImagePull" in texts(events, "Failed")
     until(lambda: any(event["count"] > 1 for event in local.events(name)))
     assert local.pod(name)["status"]["phase"] == "Pending"
     local.admin._call("DELETE", f"{POD}/{name}", {"gracePeriodSeconds": 0})
@@ -279,7 +279,7 @@ def test_an_image_is_removed_and_is_cold_again(local: Cluster) -> None:
     message = container["state"]["terminated"]["message"]
     assert json.loads(message) == [{"image": False, "layers": [], "partial": 0}]
     again = local.end(local.start(1, image))["metadata"]["name"]
-    assert said(local.events(again, at_least=4), "Pulling")
+    assert texts(local.events(again, at_least=4), "Pulling")
 
 
 def test_the_api_server_gets_the_kubelet_s_figures(local: Cluster) -> None:

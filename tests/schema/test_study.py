@@ -76,7 +76,7 @@ def test_the_original_studies_are_read_as_they_were_published() -> None:
         (GOOD + "repetitions: 0", "is not valid at repetitions"),
     ],
 )
-def test_malformed_studies_are_said_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_malformed_studies_are_reported(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(StudyError) as caught:
@@ -85,6 +85,6 @@ def test_malformed_studies_are_said_in_a_sentence(tmp_path: Path, text: str, sen
     assert caught.value.fix
 
 
-def test_a_missing_study_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_study_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="There is no study at"):
         load_study(tmp_path / "x.yaml")

@@ -17,7 +17,7 @@ def clusters_of(*inputs: Path) -> list[Cluster]:
         return load_clusters(tables)
 
 
-def asked(clusters: list[Cluster], word: str) -> Answer:
+def answer_with(clusters: list[Cluster], word: str) -> Answer:
     return next(answer for answer in all_answers(clusters) if word in answer.question)
 
 
@@ -27,25 +27,25 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> list[Cluster]:
 
 
 def test_cluster_size(clusters: list[Cluster]) -> None:
-    answer = asked(clusters, "size of the cluster")
+    answer = answer_with(clusters, "size of the cluster")
     assert answer.answered
     assert "per doubling of the nodes" in answer.fact
     assert "4, 8 and 16 nodes" in answer.detail
 
 
 def test_one_layer_count_cannot_separate_layers_from_size(clusters: list[Cluster]) -> None:
-    answer = asked(clusters, "layers matter")
+    answer = answer_with(clusters, "layers matter")
     assert (answer.fact, answer.answered) == (NOT_TESTED, False)
     assert "All images have 9 layers. Each GB takes 6." in answer.detail
 
 
 def test_limits(clusters: list[Cluster]) -> None:
-    answer = asked(clusters, "What limits a pull")
+    answer = answer_with(clusters, "What limits a pull")
     assert answer.fact.startswith("The disk: at its limit it alone would take")
 
 
 def test_what_is_not_pulling(clusters: list[Cluster]) -> None:
-    answer = asked(clusters, "not pulling")
+    answer = answer_with(clusters, "not pulling")
     assert answer.answered
     assert "of the trials' time" in answer.fact
     assert "From 4 to 16 nodes, the total time of the same 3 images changes by" in answer.detail
@@ -53,7 +53,7 @@ def test_what_is_not_pulling(clusters: list[Cluster]) -> None:
 
 @pytest.mark.parametrize("word", ["faster machine", "registry", "streaming"])
 def test_what_was_not_varied_has_no_answer(clusters: list[Cluster], word: str) -> None:
-    assert not asked(clusters, word).answered
+    assert not answer_with(clusters, word).answered
 
 
 def write(folder: Path, events: list[Json]) -> None:
@@ -65,7 +65,7 @@ def test_two_machine_types(tmp_path: Path) -> None:
     slow = study_events(8)
     write(tmp_path / "test" / "n1-standard-16", slow)
     write(tmp_path / "test" / "n1-standard-64", study_events(8, IMAGES))
-    answer = asked(clusters_of(tmp_path), "faster machine")
+    answer = answer_with(clusters_of(tmp_path), "faster machine")
     assert answer.answered
     assert "n1-standard-64 is 1 times as fast as n1-standard-16" in answer.fact
     assert "costs 3.99 times as much" in answer.fact
@@ -75,7 +75,7 @@ def test_two_registries(tmp_path: Path) -> None:
     other = tuple(image.replace("ghcr.io", "us-docker.pkg.dev") for image in IMAGES)
     write(tmp_path / "ghcr" / "8", study_events(8))
     write(tmp_path / "pkg" / "8", study_events(8, other))
-    answer = asked(clusters_of(tmp_path), "registry")
+    answer = answer_with(clusters_of(tmp_path), "registry")
     assert answer.answered
     assert "A pull from ghcr.io takes 1 times" in answer.fact
 
@@ -99,7 +99,7 @@ def test_streaming_by_pull_time_and_by_job_time(tmp_path: Path) -> None:
     note["metadata"] = note["metadata"] | {"uid": "streaming"}
     write(tmp_path / "streaming" / "8", [*streamed, note])
     write(tmp_path / "without" / "8", plain)
-    answer = asked(clusters_of(tmp_path), "streaming")
+    answer = answer_with(clusters_of(tmp_path), "streaming")
     assert answer.answered
     assert "Pull times are" in answer.fact
     assert "; Job times" in answer.fact
@@ -138,14 +138,14 @@ def test_efficiency_of_the_original_study(chonks: Path) -> None:
 def test_the_dearer_machine_of_the_original_study(chonks: Path) -> None:
     # By its own stopwatch 1.0285 times faster and 3.87 times dearer: that counted a loop on the
     # cheaper machine in which six of the 71 images were on the nodes already.
-    answer = asked(clusters_of(chonks / "pulling-test" / "test"), "faster machine")
+    answer = answer_with(clusters_of(chonks / "pulling-test" / "test"), "faster machine")
     assert "1.07 times as fast" in answer.fact
     assert "costs 3.72 times as much" in answer.fact
     assert "the same 71 images" in answer.detail
 
 
 def test_layers_in_the_original_study(chonks: Path) -> None:
-    answer = asked(clusters_of(chonks / "pulling-test" / "run1"), "layers matter")
+    answer = answer_with(clusters_of(chonks / "pulling-test" / "run1"), "layers matter")
     assert answer.answered
     assert "Each GB takes 7.60 (7.43 … 7.94) s" in answer.fact
     assert "Fitted to medians of valid cells" in answer.detail

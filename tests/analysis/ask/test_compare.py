@@ -117,7 +117,7 @@ def test_two_registries_in_one_recording(tmp_path: Path) -> None:
     assert found.name_a == "run/8 (^ghcr)"
 
 
-def test_measured_and_simulated_are_compared_only_if_asked(tmp_path: Path) -> None:
+def test_measured_and_simulated_are_compared_only_with_mixed(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", rehearsal=Rehearsal(nodes="simulated", scale=1))
     measured = clusters_of(write_study(tmp_path / "m", (4,)))
     with pytest.raises(CompareError, match=r"are measured and simulated nodes.*\n.*--mixed"):

@@ -76,7 +76,7 @@ def test_what_grows_with_the_cluster_is_named() -> None:
     )
 
 
-def test_clusters_of_one_size_tell_no_growth() -> None:
+def test_clusters_of_one_size_show_no_growth() -> None:
     assert "From" not in not_pulling([cluster(4), cluster(4)]).detail
 
 

@@ -42,7 +42,7 @@ def test_what_is_given_outright_goes_before_what_is_found() -> None:
     assert (found.layers, found.unpacked_bytes, found.wire_bytes) == (3, 5000, 7)
 
 
-def test_a_registry_is_asked_for_any_other_image(
+def test_any_other_image_is_looked_up_in_its_registry(
     registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -110,7 +110,7 @@ def test_outside_the_data_it_refuses_and_says_where(asked: Image, nodes: int, sa
     assert predict(fit(CLUSTERS), asked, nodes, extrapolate=True).pull_s[0] > 0
 
 
-def test_an_unknown_property_is_asked_for() -> None:
+def test_an_unknown_property_is_requested() -> None:
     unknown = Image("r/x:y", "r", "y", None, 1e9, None)
     with pytest.raises(ModelError, match="needs layers of r/x:y"):
         predict(fit(CLUSTERS), unknown, 16)
@@ -128,6 +128,6 @@ def test_too_little_data_is_an_error_with_its_numbers() -> None:
         fit([])
 
 
-def test_without_enough_valid_cells_all_pulls_are_fitted_and_said() -> None:
+def test_without_enough_valid_cells_all_pulls_are_fitted_and_reported() -> None:
     few = to_pulls(8, [("n0", IMAGES[0].name, 3.0)])
     assert fit([cluster(8, IMAGES, valid=few)]).selection == "all successful pulls"

@@ -47,7 +47,7 @@ AFTER = stats(
 )
 
 
-def test_figures_around_one_pull_tell_what_it_moved() -> None:
+def test_figures_around_one_pull_show_what_it_moved() -> None:
     assert moved_bytes([BEFORE, AFTER], [cell(1, 10, 110)]) == {
         (1, 1, "n"): {
             "received_bytes": 100 * MB,
@@ -77,7 +77,7 @@ def test_a_little_of_another_pull_does_no_harm(others: list[CellRecord]) -> None
     ],
     ids=["the next pull too", "begun before", "ended after", "never ended", "no such cell"],
 )
-def test_figures_that_tell_of_more_or_less_than_the_pull_tell_nothing(
+def test_figures_of_more_or_less_than_the_pull_are_not_used(
     cells: list[CellRecord],
 ) -> None:
     assert (1, 1, "n") not in moved_bytes([BEFORE, AFTER], cells)

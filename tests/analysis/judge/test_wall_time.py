@@ -296,7 +296,7 @@ def test_late_collecting_counts_without_the_days_before_it(record: RunRecord) ->
     assert time.parts["collect"] == pytest.approx(5 + 7)
 
 
-def test_trials_of_a_killed_runner_are_told_without_their_phase(record: RunRecord) -> None:
+def test_trials_of_a_killed_runner_are_counted_without_their_phase(record: RunRecord) -> None:
     time = run_wall_time(record, PHASES[:3], TRIALS, CELLS)
 
     assert [t.trial for t in time.trials] == [1, 2]

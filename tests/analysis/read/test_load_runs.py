@@ -64,7 +64,7 @@ def test_a_folder_named_by_machine_type(tmp_path: Path) -> None:
     assert found.machine_type == "n1-standard-64"
 
 
-def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_folders_of_one_name_are_distinguished(tmp_path: Path) -> None:
     write_study(tmp_path / "pulling", (4,))
     write_study(tmp_path / "pulling-test", (8,))
     assert keys(find_recordings([tmp_path])) == [

@@ -25,7 +25,7 @@ def change(kind: str, item: Obj) -> bytes:
 
 
 class Server:
-    """An API server that lists and streams what it is told, one entry a request."""
+    """An API server that lists and streams what it is seen, one entry a request."""
 
     def __init__(self) -> None:
         self.lists: list[list[Obj]] = []
@@ -52,7 +52,7 @@ class Server:
             yield piece
 
 
-class Told:
+class Seen:
     def __init__(self) -> None:
         self.changes: list[tuple[str, str]] = []
         self.gaps: list[tuple[str, bool]] = []
@@ -71,78 +71,78 @@ def server() -> Server:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def seen() -> Seen:
+    return Seen()
 
 
-def follow(server: Server, told: Told, handle: Callable[[str, Obj], None] | None = None) -> Any:
+def follow(server: Server, seen: Seen, handle: Callable[[str, Obj], None] | None = None) -> Any:
     what = ListWatch("things", "/things")
-    reflector = Reflector(server, what, handle or told.handle, told.gap)  # type: ignore[arg-type]
+    reflector = Reflector(server, what, handle or seen.handle, seen.gap)  # type: ignore[arg-type]
     server.idle.wait(10)
     reflector.close()
     return reflector
 
 
-def test_what_is_there_and_what_comes_is_reported(server: Server, told: Told) -> None:
+def test_what_is_there_and_what_comes_is_reported(server: Server, seen: Seen) -> None:
     server.lists = [[thing("a", 5)]]
     server.streams = [[change("ADDED", thing("b", 6)), change("MODIFIED", thing("a", 7))]]
-    follow(server, told)
-    assert told.changes == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a")]
+    follow(server, seen)
+    assert seen.changes == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a")]
 
 
-def test_a_cut_watch_continues_where_it_was_and_misses_nothing(server: Server, told: Told) -> None:
+def test_a_cut_watch_continues_where_it_was_and_misses_nothing(server: Server, seen: Seen) -> None:
     server.lists = [[]]
     server.streams = [
         [change("ADDED", thing("a", 6)), CUT],
         [change("ADDED", thing("b", 7))],
     ]
-    follow(server, told)
+    follow(server, seen)
     assert server.asked[:3] == ["list", "watch from 1", "watch from 6"]
-    assert told.changes == [("ADDED", "a"), ("ADDED", "b")]
-    why, recovered = told.gaps[0]
+    assert seen.changes == [("ADDED", "a"), ("ADDED", "b")]
+    why, recovered = seen.gaps[0]
     assert "closed" in why
     assert recovered
 
 
-def test_a_bookmark_moves_the_version_on_and_is_not_reported(server: Server, told: Told) -> None:
+def test_a_bookmark_moves_the_version_on_and_is_not_reported(server: Server, seen: Seen) -> None:
     server.lists = [[]]
     server.streams = [[change("BOOKMARK", thing("", 90)), CUT]]
-    follow(server, told)
+    follow(server, seen)
     assert server.asked[2] == "watch from 90"
-    assert told.changes == []
+    assert seen.changes == []
 
 
 @pytest.mark.parametrize("how", ["refused", "in the stream"])
-def test_an_expired_version_is_a_gap_and_lists_again(server: Server, told: Told, how: str) -> None:
+def test_an_expired_version_is_a_gap_and_lists_again(server: Server, seen: Seen, how: str) -> None:
     gone = {"code": 410, "message": "too old resource version"}
     server.lists = [[thing("a", 5), thing("b", 5)], [thing("b", 8), thing("c", 9)]]
     server.streams = [[GONE if how == "refused" else change("ERROR", gone)]]
-    follow(server, told)
+    follow(server, seen)
     assert server.asked[:4] == ["list", "watch from 5", "list", "watch from 9"]
-    assert told.changes[2:] == [("DELETED", "a"), ("ADDED", "b"), ("ADDED", "c")]
-    why, recovered = told.gaps[0]
+    assert seen.changes[2:] == [("DELETED", "a"), ("ADDED", "b"), ("ADDED", "c")]
+    why, recovered = seen.gaps[0]
     assert "410" in why
     assert not recovered
 
 
-def test_a_final_refusal_ends_it_with_its_reason(server: Server, told: Told) -> None:
+def test_a_final_refusal_ends_it_with_its_reason(server: Server, seen: Seen) -> None:
     server.lists = [[]]
     server.streams = [[Refused(403, "watching things is forbidden")]]
     server.idle.set()
-    reflector = follow(server, told)
+    reflector = follow(server, seen)
     deadline = time.monotonic() + 5
     while reflector.failure is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "forbidden" in str(reflector.failure)
 
 
-def test_what_a_handler_raises_is_kept(server: Server, told: Told) -> None:
+def test_what_a_handler_raises_is_kept(server: Server, seen: Seen) -> None:
     def full(_kind: str, _item: Obj) -> None:
         raise OSError("no space left on device")
 
     server.lists = [[thing("a", 5)]]
     server.idle.set()
-    reflector = follow(server, told, full)
+    reflector = follow(server, seen, full)
     assert "no space" in str(reflector.failure)
 
 

@@ -63,7 +63,7 @@ class Play:
         return done.returncode, message.read_text() if message.exists() else ""
 
     @property
-    def asked(self) -> list[str]:
+    def commands(self) -> list[str]:
         return (self.folder / "asked").read_text().splitlines()
 
 
@@ -75,9 +75,9 @@ def play(tmp_path: Path) -> Play:
 def test_all_names_of_the_image_go_and_its_ended_containers(play: Play) -> None:
     code, _ = play.run()
     assert code == 0
-    assert "containers rm mine" in play.asked
-    assert "images rm --sync r/i@sha256:d1 sha256:cfg" in play.asked
-    assert not any("theirs" in line or "d2" in line for line in play.asked)
+    assert "containers rm mine" in play.commands
+    assert "images rm --sync r/i@sha256:d1 sha256:cfg" in play.commands
+    assert not any("theirs" in line or "d2" in line for line in play.commands)
 
 
 def test_layers_left_as_blob_or_as_snapshot_are_reported(play: Play) -> None:

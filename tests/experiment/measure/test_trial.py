@@ -15,7 +15,7 @@ from tests.experiment.conftest import NODES, Story
 from tests.experiment.fake_kube import PODS, FakeKube
 
 
-class Bed:
+class Rig:
     """A trial on a cluster, and the nodes that are lost there."""
 
     def __init__(self, story: Story) -> None:
@@ -39,14 +39,14 @@ class Bed:
 
 
 @pytest.fixture
-def bed(story: Story) -> Iterator[Bed]:
-    bed = Bed(story)
-    yield bed
-    bed.jobs.close()
+def rig(story: Story) -> Iterator[Rig]:
+    rig = Rig(story)
+    yield rig
+    rig.jobs.close()
 
 
-def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(bed: Bed) -> None:
-    record = bed.run()
+def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(rig: Rig) -> None:
+    record = rig.run()
     assert [pod.node for pod in record.pods] == list(NODES)
     assert (record.error, record.cluster, record.fresh, record.attempt) == (None, "c", False, 2)
     moments = [
@@ -61,79 +61,79 @@ def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(bed: Bed) ->
     assert known == sorted(known)
     assert len(known) == len(moments)
     assert {pod.pull_policy for pod in record.pods} == {"IfNotPresent"}
-    assert not bed.runner.delete_if_busy(bed.trial, pytest.fail)
+    assert not rig.runner.delete_if_busy(rig.trial, pytest.fail)
 
 
-def test_a_trial_is_staged_once(bed: Bed) -> None:
-    bed.runner.stage(bed.trial)
-    staged_at = bed.trial.staged_at
-    bed.runner.stage(bed.trial)
-    assert bed.trial.staged_at == staged_at
+def test_a_trial_is_staged_once(rig: Rig) -> None:
+    rig.runner.stage(rig.trial)
+    staged_at = rig.trial.staged_at
+    rig.runner.stage(rig.trial)
+    assert rig.trial.staged_at == staged_at
 
 
-def test_a_trial_whose_turn_never_came_has_no_moments(bed: Bed) -> None:
-    record = bed.runner.record(bed.trial, "the run ended before its turn")
+def test_a_trial_whose_turn_never_came_has_no_moments(rig: Rig) -> None:
+    record = rig.runner.record(rig.trial, "the run ended before its turn")
     assert (record.job, record.pods, record.staged_at, record.released_at) == ("", (), None, None)
     assert record.error == "the run ended before its turn"
 
 
-def test_a_pod_that_ran_elsewhere_is_reported(bed: Bed) -> None:
-    bed.kube.astray = {2: "node-a"}
-    assert "not on its own node" in (bed.run().error or "")
+def test_a_pod_that_ran_elsewhere_is_reported(rig: Rig) -> None:
+    rig.kube.astray = {2: "node-a"}
+    assert "not on its own node" in (rig.run().error or "")
 
 
-def test_a_lost_node_is_not_waited_for(bed: Bed) -> None:
-    bed.kube.hanging = {1}
-    bed.lost = {"node-b": "the node is not ready"}
+def test_a_lost_node_is_not_waited_for(rig: Rig) -> None:
+    rig.kube.hanging = {1}
+    rig.lost = {"node-b": "the node is not ready"}
     started = now()
-    record = bed.run()
+    record = rig.run()
     assert now() - started < timedelta(seconds=30)
     assert record.pods[1].failure == "NodeLost: the node is not ready"
     assert record.error is None
 
 
-def test_pods_that_may_still_pull_are_deleted_before_the_next_turn(bed: Bed) -> None:
-    bed.kube.hanging = {3}
-    bed.release()
-    assert bed.runner.delete_if_busy(bed.trial, pytest.fail)
-    assert bed.kube.deleted == [bed.trial.job]
+def test_pods_that_may_still_pull_are_deleted_before_the_next_turn(rig: Rig) -> None:
+    rig.kube.hanging = {3}
+    rig.release()
+    assert rig.runner.delete_if_busy(rig.trial, pytest.fail)
+    assert rig.kube.deleted == [rig.trial.job]
 
 
 def test_pods_that_outlive_their_deletion_are_warned_of(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiment.measure.trial._DELETE_S", 0.01)
-    monkeypatch.setattr(bed.kube, "delete_job", lambda *_: None)
-    bed.kube.hanging = {3}
-    bed.release()
+    monkeypatch.setattr(rig.kube, "delete_job", lambda *_: None)
+    rig.kube.hanging = {3}
+    rig.release()
     warnings: list[str] = []
-    bed.runner.delete_if_busy(bed.trial, warnings.append)
+    rig.runner.delete_if_busy(rig.trial, warnings.append)
     assert "may disturb the next pulls" in warnings[0]
 
 
 def test_a_trial_stopped_while_its_gates_open_counts_as_released(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bed.kube, "patch_pod", interrupted)
+    monkeypatch.setattr(rig.kube, "patch_pod", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bed.release()
-    assert bed.runner.record(bed.trial, "interrupted").released_at is not None
+        rig.release()
+    assert rig.runner.record(rig.trial, "interrupted").released_at is not None
 
 
 def test_pods_that_are_never_created_end_the_measurement(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("experiment.measure.gated_jobs._CREATE_S", 0.05)
-    bed.kube.missing = 1
+    rig.kube.missing = 1
     with pytest.raises(MeasureError, match="Only 3 of the 4 pods"):
-        bed.release()
+        rig.release()
 
 
-def test_what_ends_the_watch_ends_the_wait(bed: Bed) -> None:
-    bed.kube.hanging = {0}
-    threading.Timer(0.05, lambda: bed.states.break_when(lambda: MeasureError("broken"))).start()
+def test_what_ends_the_watch_ends_the_wait(rig: Rig) -> None:
+    rig.kube.hanging = {0}
+    threading.Timer(0.05, lambda: rig.states.break_when(lambda: MeasureError("broken"))).start()
     with pytest.raises(MeasureError, match="broken"):
-        bed.run()
+        rig.run()

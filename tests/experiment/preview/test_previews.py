@@ -9,9 +9,9 @@ from experiment.cli.app import app
 from experiment.errors import PreflightError
 from experiment.preview.base_revision import deleted_stacks
 from experiment.preview.previews import StackPreview, require_sound
-from rehearsal.pulumi.stand_ins import provider_variables
+from rehearsal.pulumi.fake_providers import provider_variables
 from schema.errors import ExitCode, UserError
-from tests.experiment.preview_root import Root, Said
+from tests.experiment.preview_root import Result, Root
 from tests.infra.stack_files import ROOT, committed_checksums
 
 full = [pytest.mark.live, pytest.mark.full]
@@ -31,7 +31,7 @@ def _providers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def compared(root: Root, _providers: None) -> Said:
+def compared(root: Root, _providers: None) -> Result:
     """One change of the program, one of a stack, a new stack and one that is deleted."""
     root.edit("infra/event_exporter.py", '"kubeQPS": 100', '"kubeQPS": 99')
     root.edit("Pulumi.size-4-n1-standard-64.yaml", "n1-standard-64", "n1-standard-96")
@@ -41,7 +41,7 @@ def compared(root: Root, _providers: None) -> Said:
     deleted = deleted_stacks("HEAD", root=root.folder)
     root.restore()
     assert deleted == ["size-8"]
-    assert said.exit_code == ExitCode.OK, said.complaint
+    assert said.exit_code == ExitCode.OK, said.err
     return said
 
 
@@ -49,7 +49,7 @@ class TestAgainstARevision:
     pytestmark = pytest.mark.live
 
     def test_only_changed_resources_are_listed_with_properties_and_prices(
-        self, compared: Said
+        self, compared: Result
     ) -> None:
         stack = compared.stacks["size-4-n1-standard-64"]
         found = {change["name"]: change for change in stack["changes"]}
@@ -60,7 +60,7 @@ class TestAgainstARevision:
         assert (stack["usd_per_hour_before"], stack["usd_per_hour"]) == (12.42, 18.54)
         assert stack["machine_type"] == "n1-standard-96"
 
-    def test_a_stack_that_the_base_lacks_is_new(self, compared: Said) -> None:
+    def test_a_stack_that_the_base_lacks_is_new(self, compared: Result) -> None:
         stack = compared.stacks["eight"]
         assert {change["step"] for change in stack["changes"]} == {"create"}
         assert (stack["unchanged"], stack["usd_per_hour_before"]) == (0, None)
@@ -123,7 +123,7 @@ BREAKS = [
 
 
 @pytest.fixture(scope="module")
-def broken(root: Root, _providers: None) -> Said:
+def broken(root: Root, _providers: None) -> Result:
     """A preview of a program in which every guard is broken at once."""
     for path, old, new, _ in BREAKS:
         root.edit(path, old, new)
@@ -135,13 +135,13 @@ def broken(root: Root, _providers: None) -> Said:
 class TestGuards:
     pytestmark = full
 
-    def test_catch_every_break_of_the_program_and_fail_the_command(self, broken: Said) -> None:
+    def test_catch_every_break_of_the_program_and_fail_the_command(self, broken: Result) -> None:
         for *_, sentence in BREAKS:
             assert f"  size-4: {sentence}\n" in broken.out
         lines = [line for line in broken.out.splitlines() if line.startswith("  size-4: ")]
         assert len(lines) == len(BREAKS) + 1  # the scope is that of both pools
         assert broken.exit_code == ExitCode.GUARD
-        assert "Error: 1 of 1 stacks would break a guard: size-4." in broken.complaint
+        assert "Error: 1 of 1 stacks would break a guard: size-4." in broken.err
 
 
 @pytest.mark.usefixtures("_providers")
@@ -155,9 +155,9 @@ class TestTrouble:
         said = root.preview("--stack", "size-8", "--stack", "size-4", "--format", "json")
         root.restore()
         assert said.exit_code == ExitCode.PREFLIGHT
-        assert "1 of 2 stacks cannot be previewed: size-8." in said.complaint
+        assert "1 of 2 stacks cannot be previewed: size-8." in said.err
         assert "nodeCount" in said.stacks["size-8"]["problem"]
-        assert "Traceback" not in said.complaint + said.stacks["size-8"]["problem"]
+        assert "Traceback" not in said.err + said.stacks["size-8"]["problem"]
         assert said.stacks["size-4"]["problem"] == ""
 
     def test_a_program_that_cannot_be_loaded_is_named(self, root: Root) -> None:
@@ -165,8 +165,8 @@ class TestTrouble:
         said = root.preview("--stack", "size-4")
         root.restore()
         assert said.exit_code == ExitCode.PREFLIGHT
-        assert "its program cannot be loaded: No module named 'infra.clusters'" in said.complaint
-        assert "Traceback" not in said.complaint
+        assert "its program cannot be loaded: No module named 'infra.clusters'" in said.err
+        assert "Traceback" not in said.err
 
     def test_of_every_stack_rewrites_no_committed_file_and_leaves_no_state(
         self, root: Root, tmp_path_factory: pytest.TempPathFactory
@@ -175,7 +175,7 @@ class TestTrouble:
         scratch = tmp_path_factory.mktemp("scratch")
         token = {"GOOGLE_OAUTH_ACCESS_TOKEN": "the-users-own", "TMPDIR": str(scratch)}
         said = root.preview("--all", "--format", "markdown", variables=token)
-        assert said.exit_code == ExitCode.OK, said.complaint
+        assert said.exit_code == ExitCode.OK, said.err
         rows = [line for line in said.out.splitlines() if line.startswith("| size-")]
         assert len(rows) == 11
         assert (committed_checksums(), committed_checksums(root.folder)) == before

@@ -37,11 +37,11 @@ def state(*resources: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"manifest": {}, "resources": [provider, *resources], **more}
 
 
-def wanted(resource_type: str, name: str, /, **inputs: Any) -> Resource:
+def needed(resource_type: str, name: str, /, **inputs: Any) -> Resource:
     return Resource(urn(resource_type, name), resource_type, inputs, provider=f"{PROVIDER}::x")
 
 
-CLUSTER_WANTED = wanted(CLUSTER, "cluster", **CLUSTER_INPUTS)
+NEEDED_CLUSTER = needed(CLUSTER, "cluster", **CLUSTER_INPUTS)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ CLUSTER_WANTED = wanted(CLUSTER, "cluster", **CLUSTER_INPUTS)
 def test_what_may_exist_is_put_in_under_its_id(
     resource_type: str, inputs: dict[str, Any], expected: str
 ) -> None:
-    adoption = adopt(state(), [wanted(resource_type, "it", **inputs)], "p")
+    adoption = adopt(state(), [needed(resource_type, "it", **inputs)], "p")
     entry = entry_of(adoption.deployment, resource_type)
     assert entry is not None
     assert entry["id"] == expected
@@ -95,7 +95,7 @@ def test_what_may_exist_is_put_in_under_its_id(
 
 
 def test_what_has_no_name_yet_is_left_out() -> None:
-    grant = wanted(
+    grant = needed(
         "gcp:projects/iAMMember:IAMMember", "g", role="roles/r", member=UNKNOWN, project="p"
     )
     assert adopt(state(), [grant], "p").declared == {}
@@ -103,15 +103,15 @@ def test_what_has_no_name_yet_is_left_out() -> None:
 
 def test_unknown_values_are_no_inputs() -> None:
     node = {"nodeConfig": {"serviceAccount": UNKNOWN}, "resourceLabels": {"expires": UNKNOWN}}
-    adoption = adopt(state(), [wanted(CLUSTER, "cluster", **{**CLUSTER_INPUTS, **node})], "p")
+    adoption = adopt(state(), [needed(CLUSTER, "cluster", **{**CLUSTER_INPUTS, **node})], "p")
     (inputs,) = adoption.declared.values()
     assert inputs == {"name": "c", "location": "us-central1-a"}
 
 
 def test_what_the_state_knows_stays_as_it_is() -> None:
-    known = {"urn": CLUSTER_WANTED.urn, "type": CLUSTER, "id": "it", "custom": True}
+    known = {"urn": NEEDED_CLUSTER.urn, "type": CLUSTER, "id": "it", "custom": True}
     before = state(known)
-    adoption = adopt(before, [CLUSTER_WANTED], "p")
+    adoption = adopt(before, [NEEDED_CLUSTER], "p")
     assert adoption.declared == {}
     assert adoption.deployment == before
 
@@ -122,7 +122,7 @@ def test_a_state_of_nothing_gets_stack_components_and_provider_too() -> None:
         Resource(STACK, "pulumi:pulumi:Stack", {}, custom=False),
         Resource(PROVIDER, "pulumi:providers:gcp", {"project": "p"}, parent=STACK),
         Resource(component, "pull-study:infra:StudyCluster", {}, parent=STACK, custom=False),
-        Resource(CLUSTER_WANTED.urn, CLUSTER, CLUSTER_INPUTS, component, f"{PROVIDER}::{UNKNOWN}"),
+        Resource(NEEDED_CLUSTER.urn, CLUSTER, CLUSTER_INPUTS, component, f"{PROVIDER}::{UNKNOWN}"),
     ]
     entries = adopt({}, plan, "p").deployment["resources"]
     assert [entry["urn"] for entry in entries] == [each.urn for each in plan]
@@ -132,21 +132,21 @@ def test_a_state_of_nothing_gets_stack_components_and_provider_too() -> None:
 
 
 def test_without_its_provider_nothing_can_be_read() -> None:
-    assert adopt({"resources": []}, [CLUSTER_WANTED], "p").declared == {}
+    assert adopt({"resources": []}, [NEEDED_CLUSTER], "p").declared == {}
 
 
 def test_pending_creations_are_taken_over_and_settled() -> None:
     pending = {
         "type": "creating",
         "resource": {
-            "urn": CLUSTER_WANTED.urn, "type": CLUSTER, "inputs": CLUSTER_INPUTS,
+            "urn": NEEDED_CLUSTER.urn, "type": CLUSTER, "inputs": CLUSTER_INPUTS,
             "provider": f"{PROVIDER}::7", "retainOnDelete": False,
         },
     }  # fmt: skip
     deleting = {"type": "deleting", "resource": {"urn": "x", "type": CLUSTER}}
     before = state(pending_operations=[pending, deleting])
     creates = pending_creates(before)
-    assert [each.urn for each in creates] == [CLUSTER_WANTED.urn]
+    assert [each.urn for each in creates] == [NEEDED_CLUSTER.urn]
     after = adopt(before, creates, "p").deployment
     assert "pending_operations" not in after
     assert entry_of(after, CLUSTER) is not None
@@ -167,11 +167,11 @@ def test_a_bucket_that_outlives_its_stack_goes_on_doing_so() -> None:
 def test_each_comes_after_what_it_depends_on(order: list[int]) -> None:
     """The engine refuses a state in which a dependency follows, and deletes in reverse."""
     everything = [
-        wanted("gcp:serviceaccount/account:Account", "a", accountId="nodes"),
-        wanted("gcp:projects/iAMMember:IAMMember", "g", role="roles/r", member="user:a"),
-        wanted("gcp:cloudscheduler/job:Job", "j", name="j", region="us-central1"),
-        CLUSTER_WANTED,
-        wanted("gcp:container/nodePool:NodePool", "m", name="m", cluster="c", location="z"),
+        needed("gcp:serviceaccount/account:Account", "a", accountId="nodes"),
+        needed("gcp:projects/iAMMember:IAMMember", "g", role="roles/r", member="user:a"),
+        needed("gcp:cloudscheduler/job:Job", "j", name="j", region="us-central1"),
+        NEEDED_CLUSTER,
+        needed("gcp:container/nodePool:NodePool", "m", name="m", cluster="c", location="z"),
     ]
     entries = adopt(state(), [everything[number] for number in order], "p").deployment["resources"]
     seen: set[str] = set()
@@ -184,23 +184,23 @@ def test_each_comes_after_what_it_depends_on(order: list[int]) -> None:
 
 class TestStrangers:
     def refreshed(self, **outputs: Any) -> dict[str, Any]:
-        entry = {"urn": CLUSTER_WANTED.urn, "type": CLUSTER, "id": FULL, "outputs": outputs}
+        entry = {"urn": NEEDED_CLUSTER.urn, "type": CLUSTER, "id": FULL, "outputs": outputs}
         return state(entry)
 
-    wanted: ClassVar = {CLUSTER_WANTED.urn: CLUSTER_INPUTS}
+    declared: ClassVar = {NEEDED_CLUSTER.urn: CLUSTER_INPUTS}
 
     def test_a_cluster_with_our_labels_is_ours(self) -> None:
         deployment = self.refreshed(resourceLabels={**LABELS, "expires": "then", "team": "a"})
-        assert foreign_resources(deployment, self.wanted) == []
-        assert found(deployment, self.wanted) == [CLUSTER_WANTED.urn]
+        assert foreign_resources(deployment, self.declared) == []
+        assert found(deployment, self.declared) == [NEEDED_CLUSTER.urn]
 
     @pytest.mark.parametrize("labels", [None, {}, {"project": "pull-study", "stack": "size-8"}])
     def test_one_without_them_is_not(self, labels: dict[str, str] | None) -> None:
-        assert foreign_resources(self.refreshed(resourceLabels=labels), self.wanted) == [FULL]
+        assert foreign_resources(self.refreshed(resourceLabels=labels), self.declared) == [FULL]
 
     def test_an_account_is_known_by_its_display_name(self) -> None:
         kind = "gcp:serviceaccount/account:Account"
-        account = wanted(kind, "nodes", accountId="nodes", displayName="Nodes of pull-study size-4")
+        account = needed(kind, "nodes", accountId="nodes", displayName="Nodes of pull-study size-4")
         entry = {"urn": account.urn, "type": kind, "id": "it"}
         for name, expected in (("Nodes of pull-study size-4", []), ("Ours", ["it"])):
             deployment = state({**entry, "outputs": {"displayName": name}})

@@ -100,7 +100,7 @@ def build(registry: LocalRegistry, repository: str, tag: ImageTag, **options: ob
 
 
 @pytest.mark.parametrize("compression", list(Compression))
-def test_unpacked_content_is_what_was_asked_for(
+def test_unpacked_content_is_what_was_requested(
     registry: LocalRegistry, node: Node, tmp_path: Path, compression: Compression
 ) -> None:
     tag = ImageTag(5, 12_345_678)

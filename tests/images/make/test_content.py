@@ -23,7 +23,7 @@ def content(seed: str, number: int, size: int, compressibility: float = 0.5) -> 
 
 
 @given(sizes, shares)
-def test_a_file_has_exactly_the_bytes_asked_for(size: int, compressibility: float) -> None:
+def test_a_file_has_exactly_the_requested_bytes(size: int, compressibility: float) -> None:
     assert len(content("s", 0, size, compressibility)) == size
 
 
@@ -54,7 +54,7 @@ def test_the_bytes_are_the_same_on_every_machine() -> None:
         pytest.param(zstandard.ZstdCompressor(level=19).compress, id="zstd-19"),
     ],
 )
-def test_compression_saves_the_share_asked_for(compressibility: float, compress) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def test_compression_saves_the_requested_share(compressibility: float, compress) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
     data = content("ratio", 0, MIB, compressibility)
     assert len(compress(data)) / len(data) == pytest.approx(1 - compressibility, abs=0.02)
 

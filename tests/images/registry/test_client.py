@@ -65,7 +65,7 @@ def test_without_credentials_the_fix_is_docker_login(basic: LocalRegistry) -> No
     assert e.value.fix == f"docker login {basic.name}"
 
 
-def test_wrong_credentials_are_told_apart_from_none(
+def test_wrong_credentials_are_distinguished_from_none(
     basic: LocalRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     log_in(monkeypatch, tmp_path / "login", basic.name, "wrong")

@@ -56,7 +56,7 @@ def test_a_helper_for_the_registry_comes_before_the_store(docker: Path) -> None:
     assert find_credentials("ghcr.io") == Credentials("u", "ghcr.io")
 
 
-def test_the_store_is_asked_last(docker: Path) -> None:
+def test_the_store_is_queried_last(docker: Path) -> None:
     add_helper(docker, "all", """echo '{"Username":"u","Secret":"s"}'""")
     configure(docker, auths={"ghcr.io": {}}, credsStore="all")
     assert find_credentials("ghcr.io") == Credentials("u", "s")

@@ -28,7 +28,7 @@ from tests.live.harness import (
     place_in,
     until,
 )
-from tests.live.recovery_bed import UP
+from tests.live.rig import UP
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -164,7 +164,7 @@ def test_a_stream_is_reset_and_its_client_notices(scene: Scene, client: requests
     wait_for(lambda: rules.ended == rules.streams)
 
 
-def test_a_stream_whose_client_is_gone_ends(scene: Scene) -> None:
+def test_a_stream_ends_when_its_client_disconnects(scene: Scene) -> None:
     rules = LineRules()
     host, _, port = scene.proxy(rules).address.partition(":")
     with socket.create_connection((host, int(port)), 5) as connection:
@@ -231,9 +231,7 @@ def test_a_proxy_with_tls_has_its_own_certificate_and_resets_too(
         client.get(f"{base}/a".replace("https", "http"))
 
 
-def test_a_server_that_is_gone_is_a_reset_for_the_client(
-    scene: Scene, client: requests.Session
-) -> None:
+def test_a_stopped_server_is_a_reset_for_the_client(scene: Scene, client: requests.Session) -> None:
     proxy = scene.proxy()
     scene.server.shutdown()
     scene.server.server_close()

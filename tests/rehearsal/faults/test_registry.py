@@ -18,7 +18,7 @@ def trial_of(digest: str) -> int:
     return 2 if digest == DIGEST else 0
 
 
-def test_a_missing_image_is_not_found_in_any_way() -> None:
+def test_a_missing_image_is_not_found_by_tag_or_digest() -> None:
     requested = Faults.read(["pull:how=404,trial=2,node=1"])
     one = RegistryRules(requested, "n-0001", trial_of)
     for request in (MANIFEST, BLOB, MANIFEST):

@@ -42,7 +42,7 @@ class TestServiceAccounts:
         body["updateMask"] = "email"
         assert account.error("PATCH", f"{ACCOUNTS}/{EMAIL}", body)["code"] == 400
 
-    def test_deleted_account_is_gone(self, account: Google) -> None:
+    def test_deleted_account_does_not_exist(self, account: Google) -> None:
         account.ok("DELETE", f"{ACCOUNTS}/{EMAIL}")
         assert account.error("GET", f"{ACCOUNTS}/{EMAIL}")["code"] == 404
         assert account.error("DELETE", f"{ACCOUNTS}/{EMAIL}")["code"] == 404

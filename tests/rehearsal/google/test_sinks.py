@@ -55,7 +55,7 @@ def test_sink_has_a_writer_of_its_own(google: Google, sink: dict[str, Any]) -> N
     assert shared["writerIdentity"] == "serviceAccount:cloud-logs@system.gserviceaccount.com"
 
 
-def test_sink_changes_and_goes(google: Google, sink: dict[str, Any]) -> None:
+def test_sink_is_updated_and_deleted(google: Google, sink: dict[str, Any]) -> None:
     changed = google.ok("PATCH", f"{SINKS}/size-4", {"filter": 'log_id("stderr")'})
     assert changed["filter"] == 'log_id("stderr")'
     assert changed["writerIdentity"] == sink["writerIdentity"]

@@ -112,7 +112,7 @@ def test_askers_at_the_same_time_get_one_image(front: Front) -> None:
     assert len(front.said) == 1
 
 
-def test_a_tag_that_names_another_image_is_made_anew(front: Front, tmp_path: Path) -> None:
+def test_a_tag_that_names_another_image_is_built_again(front: Front, tmp_path: Path) -> None:
     """A cache of an earlier builder never lies: the tag is compared with what it should name."""
     other = ImageMaker(front.registry, 0.002, lambda _: None)
     other.make(NAME, parse_tag(TAG))

@@ -111,7 +111,7 @@ class Counting:
 
 
 @dataclass
-class Bed:
+class Rig:
     """Everything that a stack's life needs."""
 
     google: Google
@@ -170,7 +170,7 @@ class Bed:
             for _, server, _ in served:
                 server.stop(grace=None).wait(10)
 
-    def suffer(self, *texts: str) -> None:
+    def inject(self, *texts: str) -> None:
         """Inject these faults from now on, and no others."""
         self.faults.current = Faults.read(texts)
 
@@ -203,7 +203,7 @@ class Bed:
 
 
 @contextmanager
-def recovery_bed(folder: Path) -> Iterator[Bed]:
+def open_rig(folder: Path) -> Iterator[Rig]:
     """Set everything up; nothing of it is left afterwards."""
     faults = ReplaceableFaults()
     home = Home(folder / "home")
@@ -223,11 +223,11 @@ def recovery_bed(folder: Path) -> Iterator[Bed]:
         os.environ.update(variables)
         try:
             assert isinstance(google.fleet, LightFleet)
-            bed = Bed(google, calls, google.fleet, faults, folder)
+            rig = Rig(google, calls, google.fleet, faults, folder)
             try:
-                yield bed
+                yield rig
             finally:
-                bed.end_providers()
+                rig.end_providers()
         finally:
             os.environ.clear()
             os.environ.update(before)

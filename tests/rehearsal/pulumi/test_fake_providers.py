@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rehearsal.machine.home import RehearsalError
-from rehearsal.pulumi import stand_ins
-from rehearsal.pulumi.stand_ins import provider_variables
+from rehearsal.pulumi import fake_providers
+from rehearsal.pulumi.fake_providers import provider_variables
 from tests.infra.stack_files import ROOT
 
 pytestmark = pytest.mark.live
@@ -35,13 +35,13 @@ def _listens(port: int) -> bool:
 
 def test_an_official_plugin_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"kubernetes": Path("/plugins/kubernetes")}
-    monkeypatch.setattr(stand_ins, "official_plugin", found.get)
+    monkeypatch.setattr(fake_providers, "official_plugin", found.get)
     with provider_variables() as variables:
         assert set(_ports(variables)) == {"gcp"}
 
 
 def test_with_both_plugins_nothing_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stand_ins, "official_plugin", lambda name: Path("/plugins") / name)
+    monkeypatch.setattr(fake_providers, "official_plugin", lambda name: Path("/plugins") / name)
     with provider_variables() as variables:
         assert set(variables) == {"PATH"}
 
