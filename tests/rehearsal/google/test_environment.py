@@ -57,7 +57,7 @@ def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:
 
 def test_fakes_that_are_not_used_are_not_mentioned() -> None:
     found = environment.rehearsal_variable(Options(1), official={"gcp", "kubernetes"})
-    assert "fakes" not in found[REHEARSAL_VARIABLE]
+    assert "fake" not in found[REHEARSAL_VARIABLE]
     assert environment.debug_providers({}) == {}
     ports = {"kubernetes": 2, "gcp": 1}
     assert environment.debug_providers(ports) == {"PULUMI_DEBUG_PROVIDERS": "gcp:1,kubernetes:2"}
