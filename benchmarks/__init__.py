@@ -15,4 +15,4 @@ class Figure:
     value: float
     unit: str
     target: str = ""
-    """What is aimed at, in words; empty where nothing is."""
+    """The target, in words; empty if there is none."""

@@ -14,7 +14,7 @@ def main(names: list[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         sys.exit(f"There is no benchmark {unknown[0]!r}; there are: {', '.join(known)}.")
-    print("| benchmark | what | measured | aimed at |\n|---|---|---|---|")
+    print("| benchmark | what | measured | target |\n|---|---|---|---|")
     for name in names or known:
         for figure in importlib.import_module(f"benchmarks.{name}").measure():
             shown = f"{figure.value:.3g} {figure.unit}"

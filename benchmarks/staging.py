@@ -40,8 +40,8 @@ def measure() -> list[Figure]:
             gaps[option].append(gap)
     staged, unstaged = medians["--staging"], medians["--no-staging"]
     return [
-        Figure("median pull with staging, middle of 3 runs", statistics.median(staged), "s"),
-        Figure("median pull without, middle of 3 runs", statistics.median(unstaged), "s"),
+        Figure("median pull with staging, median of 3 runs", statistics.median(staged), "s"),
+        Figure("median pull without, median of 3 runs", statistics.median(unstaged), "s"),
         Figure("runs of one kind lie apart by up to", max(map(_spread, medians.values())), "s"),
         Figure(
             "gap between images with staging, median", statistics.median(gaps["--staging"]), "s"
