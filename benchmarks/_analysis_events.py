@@ -28,7 +28,7 @@ _NOISE_PER_POD = 1.7
 
 
 def write_events(path: Path, nodes: int, images: int = len(IMAGES), seed: int = 7) -> int:
-    """Write a study of so many nodes and images; gives the number of lines.
+    """Write a study of this many nodes and images; return the number of lines.
 
     More images than IMAGES has are salted copies of them.
     """

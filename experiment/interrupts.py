@@ -35,7 +35,7 @@ def interrupts_wait(notify: Callable[[], None]) -> Iterator[None]:
 
 
 def _let_go_of_terminal(number: int) -> None:
-    """A terminal that hung up takes no output any more: writing to it would fail, reading too."""
+    """A terminal that hung up accepts no more output: writing and reading would fail."""
     if number == signal.SIGHUP:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""The runner's Kubernetes client: the only module that speaks to the API server.
+"""The runner's Kubernetes client: the only module that calls the API server.
 
 It reads, creates, patches, deletes and streams objects as plain dictionaries; what they mean is
 decided elsewhere. The client library gives credentials and connections; its models are not used:

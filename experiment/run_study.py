@@ -73,7 +73,7 @@ class StudyRun:
         self._measurement: Measurement | None = None
 
     def run(self) -> None:
-        """Go through the phases.
+        """Execute the phases.
 
         Raises:
             UserError: the first problem, after teardown. Cells that are not valid are none: they

@@ -14,10 +14,10 @@ def now() -> datetime:
 
 
 class Clock(Protocol):
-    """What the module `time` has of it."""
+    """The part of the module `time` that waiting needs."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Seconds since an arbitrary moment."""
 
     def sleep(self, seconds: float, /) -> None:
         """Pause."""

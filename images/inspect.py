@@ -156,4 +156,4 @@ def _diff_ids(remote: RemoteImage) -> set[str]:
 
 
 def _where(base_layers: int) -> str:
-    return f"{base_layers} layers of its own" if base_layers else "in the first layer"
+    return f"{base_layers} own layers" if base_layers else "in the first layer"

@@ -1,4 +1,4 @@
-"""Guards: what no stack of this repository may be, whatever its settings and its program say.
+"""Guards: limits that every stack of this repository must keep, whatever its settings and program.
 
 Pure: it checks the resources that a preview plans, as they are sent to the providers. The limits
 are in infra/limits.yaml, so that raising one is a reviewed change. It deliberately repeats what the

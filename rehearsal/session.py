@@ -3,7 +3,7 @@
     with session(scale=0.01): ...
     with session(nodes="simulated", speed=20): ...
 
-The server behind it (rehearsal.server) is a process of its own, so it survives the session when
+The server behind it (rehearsal.server) is a separate process, so it survives the session when
 clusters are to be kept, or when the session is killed; the next session then takes it over. This
 module is light to import, since every run imports it.
 """
@@ -124,12 +124,12 @@ def _running(home: Home, requested: Options) -> dict[str, Any] | None:
     if server["options"] != str(replace(requested, faults=())):
         raise RehearsalError(
             f"The rehearsal that runs in {home.folder} has {server['options']}, not {requested}.",
-            f"the same options, or {_DOWN} first",
+            f"use the same options, or {_DOWN} first",
         )
     if requested.faults and list(requested.faults) != server["faults"]:
         raise RehearsalError(
             f"The rehearsal that runs in {home.folder} has other faults "
-            f"({' '.join(server['faults']) or 'none'}), and takes no more after its start.",
+            f"({' '.join(server['faults']) or 'none'}), and accepts no more after its start.",
             f"leave --fault out, or {_DOWN} first",
         )
     return server

@@ -8,7 +8,7 @@ from schema.run_records import Source
 
 
 class SourceCount(BaseModel):
-    """What one source gave of an attempt's events."""
+    """What one source returned of an attempt's events."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -125,7 +125,7 @@ class PlannedTrial(_Record):
 
 
 class Rehearsal(_Record):
-    """What was not the real thing in a rehearsed run."""
+    """What was not real in a rehearsed run."""
 
     nodes: str
     """'real' (kubelet and containerd on one machine) or 'simulated'."""
@@ -341,7 +341,7 @@ class RemovalRecord(_Record):
 
 
 class EventRecord(_Record):
-    """An event as one source gave it."""
+    """An event as one source returned it."""
 
     source: Source
     received_at: datetime

@@ -1,7 +1,7 @@
 """A study: which images to pull, how often and in which order.
 
 Reads our YAML and the original study's JSON: `{"uri": ..., "tags": [...]}`, and of its applications
-`{nodes: [{"image": ...}]}`, of which it takes the images and not the commands. It resolves nothing:
+`{nodes: [{"image": ...}]}`, whose images it takes, without the commands. It resolves nothing:
 digests and sizes come from the registry when a run is planned.
 """
 
@@ -37,7 +37,7 @@ class StudyError(UserError):
 
 
 class Order(StrEnum):
-    """In which order the images' turns come."""
+    """The order of the images."""
 
     SHUFFLED = "shuffled"
     """By a seed that the run records: size is not confounded with time."""
@@ -53,7 +53,7 @@ class RepeatBy(StrEnum):
     REMOVAL = "removal"
     """It is removed from every node, and its absence proved."""
     COPIES = "copies"
-    """Another image takes its turn, alike but with layers of its own: `...-bytes-r2`."""
+    """Another image takes its turn, equal but with different layers: `...-bytes-r2`."""
 
 
 class ImageSet(BaseModel):

@@ -23,7 +23,7 @@ FEATURES = ("unpacked GB", "layers", "compressed GB", "log2(nodes)")
 LEAST_IMAGES = 3
 LEAST_PULLS = 12
 _COLLINEAR = 0.98
-"""A feature of which the earlier ones explain more than this share is left out."""
+"""A feature is left out if the earlier ones explain more than this share of it."""
 
 _SLACK = 1e-3
 
@@ -181,7 +181,7 @@ def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False
         )
     low, high = np.quantile(np.asarray(model.unseen), [0.025, 0.975])
     few, many = np.quantile(np.asarray(model.unseen_images), [0.025, 0.975])
-    # The expected slowest of so many nodes, by how nodes differ in pulling one image.
+    # The expected slowest of n nodes, by how nodes differ in pulling one image.
     slowest = float(np.quantile(np.asarray(model.spread), (nodes - 0.5) / nodes))
     level, slope, less, more = model.overhead
     overhead = level + slope * features["unpacked GB"]

@@ -167,7 +167,7 @@ def run_wall_time(
 def account(
     turns: Iterable[Moments], *, usd_per_hour: float | None = None, own_s: float = 0.0
 ) -> WallTime:
-    """Account for the time of a foreign recording, of which only the trials are known.
+    """Account for the time of a foreign recording, where only the trials are known.
 
     Args:
         turns: the trials' timestamps.

@@ -1,1 +1,1 @@
-"""Figures and the report. Computes no result of its own."""
+"""Figures and the report. Computes no results."""

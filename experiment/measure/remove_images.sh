@@ -7,7 +7,7 @@
 # order: the layer's digest and its chain id, by which snapshots are named.
 #
 # The answer is a JSON list, one entry an argument: whether containerd still has the image, the
-# indexes of its layers that are on the node all the same, and how many of them are partly fetched.
+# indexes of its layers that are still on the node, and how many of them are partly fetched.
 set -eu
 cd /tmp
 

@@ -1,1 +1,1 @@
-"""What CI shows: what every stack would become and cost. Changes nothing."""
+"""What CI shows: what every stack would create and cost. Changes nothing."""

@@ -1,4 +1,4 @@
-"""What every stack would become: the engine's previews, compared with a base and checked.
+"""What every stack would create: the engine's previews, compared with a base and checked.
 
 Calls no cloud and needs no credential: the engine has a temporary state, and the gcp provider,
 which requires a token to start, gets an invalid one. The base is another revision of this
@@ -37,7 +37,7 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StackPreview:
-    """What one stack would become.
+    """What one stack would create.
 
     Attributes:
         stack: its name.

@@ -1,1 +1,1 @@
-"""What a user sees while a run goes on. Decides nothing."""
+"""What a user sees during a run. Decides nothing."""

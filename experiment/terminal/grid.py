@@ -19,7 +19,7 @@ STAGED, PULLING, PULLED, ENDED, PROBLEM = "staged", "pulling", "pulled", "ended"
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """How a cell of some status is drawn."""
+    """How the cells of a status are drawn."""
 
     sign: str
     plain: str

@@ -1,7 +1,7 @@
 """An image in a registry as the base of another: its layers are copied.
 
 Images on the same base share its layers, so a node that has pulled one of them is warm for the
-others. The busybox base has no layers of its own.
+others. The busybox base adds no layers.
 """
 
 from images.errors import BaseError, NotInRegistryError

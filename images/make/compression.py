@@ -4,7 +4,7 @@ The system's zlib is not used: its output differs between zlib, zlib-ng and othe
 (package `deflate`) and libzstd (package `zstandard`) come with their packages, which are pinned
 exactly, and each gives one output per version and level, whatever the processor.
 
-Each block of about 512 KiB becomes a gzip member or zstd frame of its own, and a layer is their
+Each block of about 512 KiB becomes its own gzip member or zstd frame, and a layer is their
 sequence. Every runtime reads that (eStargz and zstd:chunked layers are made so too). It lets
 several cores work on one layer, and memory does not depend on the layer's size.
 """

@@ -3,7 +3,7 @@
     9-layers-size-1000000-bytes-v2x1        v2 of an upgrade: 1 layer is new, 8 are those of v1
     9-layers-size-1000000-bytes-files1000   1000 files in each layer, not 1
     9-layers-size-1000000-bytes-zstd19      compressed by zstd -19, not gzip -6
-    9-layers-size-1000000-bytes-b           a plain salt: a copy with layers of its own
+    9-layers-size-1000000-bytes-b           a plain salt: a copy with different layers
 
 So a study names a family by its tags alone.
 

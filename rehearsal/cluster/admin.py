@@ -134,7 +134,7 @@ class ClusterAdmin:
             self._call("DELETE", f"/api/v1/nodes/{name}")
 
     def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
-        """Yield all pods but those of Jobs, now and after each change, for so many seconds.
+        """Yield all pods but those of Jobs, now and after each change, for this many seconds.
 
         Ends early when the connection is lost or the resource version is too old.
         """
@@ -150,7 +150,7 @@ class ClusterAdmin:
             yield list(pods.values())
 
     def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
-        """Yield each object of a kind as ADDED, then each change, for so many seconds.
+        """Yield each object of a kind as ADDED, then each change, for this many seconds.
 
         Ends early when the connection is lost or the resource version is too old.
         """

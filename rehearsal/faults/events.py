@@ -90,7 +90,7 @@ class EventFaults:
 
 
 class DelayQueue:
-    """Runs actions later, in a thread of its own; `report` gets a line for one that fails."""
+    """Runs actions later, in its own thread; `report` gets a line for one that fails."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report

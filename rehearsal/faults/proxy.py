@@ -102,7 +102,7 @@ class Rules:
 
 
 class FaultProxy:
-    """A running proxy before the server at host:port, in an event loop and a thread of its own.
+    """A running proxy before the server at host:port, in its own event loop and thread.
 
     `tls` is for its clients, `upstream_tls` for the server behind it; None stands for plain HTTP.
     """

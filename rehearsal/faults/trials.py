@@ -50,7 +50,7 @@ class _Job:
 
 
 class StudyPods:
-    """Watches the pods of one cluster's trials, in a thread of its own.
+    """Watches the pods of one cluster's trials, in its own thread.
 
     `on_moment` is called in that thread, once for each moment of each trial. `report` gets a line
     for each failure; the watch is started again.

@@ -181,7 +181,7 @@ def service_accounts(state: GoogleState) -> Collection:
 
 
 class Roles:
-    """IAM's custom roles. A deleted one keeps its id, as Google's do for weeks; here for good."""
+    """IAM's custom roles. A deleted one keeps its id (at Google for weeks)."""
 
     def __init__(self, state: GoogleState) -> None:
         self._roles = Collection(

@@ -338,7 +338,7 @@ class NodePools:
         return self._start("SET_NODE_POOL_MANAGEMENT", key, name, work, call)
 
     def update(self, call: Call) -> Json:
-        """Change the nodes of a pool by new ones in their place."""
+        """Replace the nodes of a pool by changed ones."""
         key, name = key_of(call), call.path["pool"]
         request = read_message(types.UpdateNodePoolRequest, body_of(call))
         pool = self._idle(key, name)

@@ -1,4 +1,4 @@
-"""What the local Google knows, in memory: resources as JSON, and the contents of objects."""
+"""The state of the local Google, in memory: resources as JSON, and the contents of objects."""
 
 import copy
 import threading
@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 class Kind(StrEnum):
-    """Kinds of resource; a resource's name within its kind is Google's full name of it."""
+    """Kinds of resource; a resource's name within its kind is Google's full name."""
 
     CLUSTER = "cluster"
     OPERATION = "operation"

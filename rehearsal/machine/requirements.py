@@ -60,7 +60,7 @@ def obstacles(home: Path) -> list[Obstacle]:
 
 
 def too_many(nodes: str, count: int | None) -> Obstacle | None:
-    """Return why a cluster of so many measured nodes cannot run here; `count` None is unknown."""
+    """Return why a cluster of `count` measured nodes cannot run here; `count` None is unknown."""
     if count is None:
         return None
     if nodes == "real":

@@ -1,4 +1,4 @@
-"""A web server on loopback, in a thread of its own. Handlers are plain functions and may block."""
+"""A web server on loopback, in its own thread. Handlers are plain functions and may block."""
 
 import asyncio
 import socket

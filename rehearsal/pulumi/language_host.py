@@ -1,6 +1,6 @@
 """A Python language host for a Pulumi CLI that was installed without the official one.
 
-Runs programs for `pulumi preview`, `up`, `refresh` and `destroy`, each in a process of its own; the
+Runs programs for `pulumi preview`, `up`, `refresh` and `destroy`, each in its own process; the
 Automation API's inline programs need no host. Methods that are missing here answer UNIMPLEMENTED,
 which the CLI accepts.
 

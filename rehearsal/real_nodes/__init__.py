@@ -1,1 +1,1 @@
-"""Nodes of kubelet and containerd in namespaces of their own, and the registry they pull from."""
+"""Nodes of kubelet and containerd in their own namespaces, and the registry they pull from."""

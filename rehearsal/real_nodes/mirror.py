@@ -1,4 +1,4 @@
-"""The registry's front for whoever plans a study: makes the study's images when they are asked for.
+"""The registry as planners of a study see it: builds the study's images on first request.
 
 A registry in Google's or GitHub's place has the images; a rehearsal makes each at its scale the
 first time that its tag is looked up, then leads to the local registry, which serves everything.
@@ -45,7 +45,7 @@ class ImageMaker:
         build_pause(parse_target(self._registry.pause_image))
 
     def make(self, repository: str, tag: ImageTag, name: str = "") -> None:
-        """Make sure that a tag names the image that it would name if it were made now."""
+        """Build the image of a tag unless the tag already names that image."""
         key = (repository, tag)
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
@@ -60,7 +60,7 @@ class ImageMaker:
 
 
 def find_claim(repository: str, tag: str) -> ImageTag | None:
-    """What an image is like: by its tag, or by its name if it is one that the runner needs."""
+    """Return an image's claim: from its tag, or from its name if the runner needs it."""
     needed, version = REMOVER_IMAGE
     if (repository, tag) == (needed.partition("/")[2], version):
         return _REMOVER

@@ -1,4 +1,4 @@
-"""A real node on this machine: containerd and kubelet in namespaces of their own.
+"""A real node on this machine: containerd and kubelet in their own namespaces.
 
 A node is one process tree in a mount and a process namespace. What it mounts, and the sockets and
 folders that it makes in /run, /var/lib and /var/log, exist only for itself and vanish with it;

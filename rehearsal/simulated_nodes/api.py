@@ -30,7 +30,7 @@ EVENT_TRIES = 25
 
 
 class LostWriteError(Exception):
-    """A write was refused, or failed as often as it may be tried."""
+    """A write was refused, or failed at every allowed attempt."""
 
 
 class Meta(msgspec.Struct, rename="camel"):

@@ -110,7 +110,7 @@ class ImageStore:
         return [index for index, layer in enumerate(image.layers) if layer.diff_id in there]
 
     def largest(self, most: int = 50) -> list[dict[str, object]]:
-        """Return the images of the node's status, largest first, at most so many."""
+        """Return the images of the node's status, largest first, at most `most`."""
         names: dict[str, list[str]] = {name: [name] for name in self._images}
         for reference, name in sorted(self._references.items()):
             names[name].append(reference)

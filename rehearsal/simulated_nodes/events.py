@@ -2,7 +2,7 @@
 
 Follows k8s.io/client-go 0.34.1, tools/record: EventCorrelator (events_cache.go) with its defaults,
 and a kubelet's eventRecordQPS 50 with eventBurst 100. Similar events are not combined and caches
-are not limited: no pod of a study has so many. Events go out one after another, so a slow API
+are not limited: no pod of a study has that many. Events go out one after another, so a slow API
 server delays those behind. All windows are in the node's own seconds.
 """
 

@@ -23,7 +23,7 @@ ORIGINAL = "converged-computing/container-chonks"
 """Repositories of the original study begin so; what they hold is known from its manifests."""
 _ZEROS = 0.999028
 _BASE_BYTES = 2_220_000
-"""Its images are zeros, of which gzip leaves 0.1 %, on a busybox (run1's six manifests)."""
+"""Its images are zeros, which gzip shrinks to 0.1 %, on a busybox (run1's six manifests)."""
 _MADE = 0.5
 """Of images that are made by this program (images.make.build)."""
 

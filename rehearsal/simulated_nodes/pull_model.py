@@ -124,7 +124,7 @@ def pull_time(
     download_s: float,
     noise: float = 1.0,
 ) -> PullTime:
-    """Return what a pull takes on an idle node whose downloads took so many seconds."""
+    """Return what a pull takes on an idle node whose downloads took this many seconds."""
     total = sum(layer.compressed for layer in layers) or 1
     arrived = done = 0.0
     written = 0.0
@@ -146,7 +146,7 @@ def pull_time(
 class SharedRegistry:
     """The registry's rate, shared equally by the downloads under way; in any one unit of time.
 
-    Each has the least of its own cap and its share. Downloads of one cap progress alike, so one
+    Each has the lower of its own cap and its share. Downloads of one cap progress alike, so one
     sum a cap is the progress of each of them, and a heap has the next to end.
     """
 

@@ -149,7 +149,7 @@ class GcpSession:
         self._kind(resource).delete(self._api.within(resource.timeout_s), resource_id, state)
 
     def cancel(self) -> None:
-        """Do nothing: what was started is waited for, so that the state knows of it."""
+        """Do nothing: operations in progress are awaited, so that the state records them."""
 
 
 def _generated_name(name: str, seed: bytes) -> str:

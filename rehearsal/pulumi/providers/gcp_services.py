@@ -62,7 +62,7 @@ class Bucket(Kind):
 
 
 class ProjectSink(Kind):
-    """A log sink of a project, with a writer identity of its own."""
+    """A log sink of a project, with its own writer identity."""
 
     resource_type: ClassVar = "gcp:logging/projectSink:ProjectSink"
     service: ClassVar = "LOGGING"

@@ -116,7 +116,7 @@ class _Gke:
                 raise
 
     def at_rest(self, path: str) -> str | None:
-        """Wait until a cluster or pool changes no more; its status, None if it does not exist."""
+        """Wait until no operation runs on it; return its status, None if it does not exist."""
         pause = 0.1
         while True:
             body = self._api.find("CONTAINER", path)

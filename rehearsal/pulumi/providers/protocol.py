@@ -1,4 +1,4 @@
-"""What a provider is to the engine, without gRPC.
+"""A provider as the engine sees it, without gRPC.
 
 A `Provider` knows its configuration keys and makes a `Session` for each configuration.
 """
@@ -89,7 +89,7 @@ class Session(Protocol):
         """Delete it and wait; a resource that does not exist is no error."""
 
     def cancel(self) -> None:
-        """Stop waiting where the state does not lose a resource by it."""
+        """Stop waiting, unless the state would lose a resource."""
 
 
 class Provider(Protocol):

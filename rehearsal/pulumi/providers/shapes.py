@@ -1,4 +1,4 @@
-"""What a resource may be given, read off the input classes of the Pulumi SDKs.
+"""The properties that a resource accepts, read from the input classes of the Pulumi SDKs.
 
 The official providers refuse an unknown or mistyped property in preview; so do the fakes. A
 misspelt key in a dict argument reaches the provider, because the SDK does not check dicts.
