@@ -117,7 +117,7 @@ def _running(home: Home, requested: Options) -> dict[str, Any] | None:
     owner = read_json(home.owner_file) or {}
     if not _is_inside() and owner.get("pid") and _lives(owner):
         raise RehearsalError(
-            f"Process {owner['pid']} rehearses in {home.folder}, and a folder holds one rehearsal "
+            f"Process {owner['pid']} runs a rehearsal in {home.folder}, and a folder holds one "
             "at a time.",
             f"wait for it, or {_DOWN}, or set PULL_STUDY_REHEARSAL_HOME to another folder",
         )

@@ -160,7 +160,7 @@ def _missing_right() -> Obstacle | None:
     if done.returncode == 0:
         return None
     return Obstacle(
-        "This machine does not allow root what real nodes need (namespaces, mounts, "
+        "This machine denies root what real nodes need (namespaces, mounts, "
         f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
         "in a container, run it with --privileged; or --nodes simulated",
     )
@@ -172,7 +172,7 @@ def _missing_controller() -> Obstacle | None:
         return None
     return Obstacle(
         f"{cgroups.ROOT} has no controller {', '.join(missing)}, and kubelet does not "
-        "start without.",
+        "start without them.",
         "mount the kernel's cgroups; in a container, run it with --privileged",
     )
 
@@ -244,7 +244,7 @@ def _machine(home: Home) -> list[Finding]:
         detail = f"up to {LARGEST_FLEET}, in {home.folder} ({kind}, {free})"
         nodes = [Finding("real nodes", "ok", detail)]
     storage = programs.cache_root() / "registry"
-    images = f"{_size(storage) / 1e9:.2f} GB in {storage}, removed by hand"
+    images = f"{_size(storage) / 1e9:.2f} GB in {storage}, kept until deleted by hand"
     return [
         *nodes,
         Finding("kernel", "note", f"{platform.system()} {platform.release()}"),

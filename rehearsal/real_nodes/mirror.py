@@ -79,8 +79,8 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[web.RouteD
             return refuse(
                 404,
                 "MANIFEST_UNKNOWN",
-                f"{repository}:{tag} is not in the rehearsal's registry, which makes images whose "
-                "tags are in the form LAYERS-layers-size-BYTES-bytes and no others",
+                f"{repository}:{tag} is not in the rehearsal's registry, which builds only "
+                "images with tags in the form LAYERS-layers-size-BYTES-bytes",
             )
         try:
             if claimed:

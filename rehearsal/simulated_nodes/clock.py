@@ -56,9 +56,9 @@ class Report(BaseModel):
             )
         if self.worst_s > TOLERATED_S:
             found.append(
-                f"this machine does not keep speed {self.speed:g}: the API server received what "
-                f"simulated nodes did up to {self.worst_s:.1f} s late "
-                f"({self.total_s / self.count:.2f} s on average), which stands for "
+                f"this machine cannot keep up with speed {self.speed:g}: the API server received "
+                f"writes of simulated nodes up to {self.worst_s:.1f} s late "
+                f"({self.total_s / self.count:.2f} s on average), which is "
                 f"{self.worst_s * self.speed:.0f} s on a node; use a lower --speed or fewer nodes"
             )
         return found

@@ -84,8 +84,8 @@ def claim_routes(scale: float) -> list[web.RouteDef]:
             return refuse(
                 404,
                 "MANIFEST_UNKNOWN",
-                f"{repository}:{reference} is not in the rehearsal's registry, which answers for "
-                "images whose tags are in the form LAYERS-layers-size-BYTES-bytes and no others",
+                f"{repository}:{reference} is not in the rehearsal's registry, which has only "
+                "images with tags in the form LAYERS-layers-size-BYTES-bytes",
             )
         return _content(blobs[reference], manifest_type(Media.OCI))
 

@@ -69,7 +69,7 @@ def expires(rig: Rig) -> datetime:
 
 
 def foreign(rig: Rig, name: str, location: str, **labels: str) -> None:
-    """A cluster made by somebody else."""
+    """A cluster that another program created."""
     body = {"name": name, "initialNodeCount": 1, "resourceLabels": labels}
     operation = rig.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
     path = f"{PLACE}/{location}/operations/{operation['name']}"

@@ -127,7 +127,7 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_starts(
         ((), (), ""),
         (("two-pods",), (), ""),
         (("two-pods",), ("two-pods",), ""),
-        ((), ("two-pods",), r"has other faults \(none\), and takes no more"),
+        ((), ("two-pods",), r"has other faults \(none\), and accepts no more"),
         (("two-pods",), ("disk-full",), r"has other faults \(two-pods\)"),
     ],
 )

@@ -131,7 +131,7 @@ class KubernetesSession:
             pause = min(pause * 1.3, _LONGEST_S)
             found = self._find(resource, resource_id)
             if found is None:
-                raise ProviderError(f"{kind} {resource_id} was deleted by somebody else.")
+                raise ProviderError(f"{kind} {resource_id} was deleted by another client.")
             body = found
         return _outputs(body)
 

@@ -153,5 +153,5 @@ def _token(user: Mapping[str, Any]) -> str:
         return str(json.loads(done.stdout)["status"]["token"])
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         raise ProviderError(
-            f"{command[0]}, which the kubeconfig names, gave no credential: {error}"
+            f"{command[0]}, which the kubeconfig names, returned no credential: {error}"
         ) from error

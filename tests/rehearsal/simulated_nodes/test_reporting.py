@@ -308,7 +308,7 @@ def test_a_machine_that_is_too_slow_and_what_was_lost_are_warned_of(tmp_path: Pa
     write_report(report_file(tmp_path, "c"), lost)
     write_report(report_file(tmp_path, "d"), Report(speed=1, exit="code 1, KeyError"))
     lateness, losses, exited = clock.warnings(tmp_path)
-    assert "up to 2.5 s late (0.50 s on average), which stands for 50 s" in lateness
+    assert "up to 2.5 s late (0.50 s on average), which is 50 s" in lateness
     assert losses.startswith("3 events or statuses of simulated nodes never reached")
     assert losses.endswith("POST /x: 503")
     assert exited == "the simulated kubelets' process exited: code 1, KeyError"

@@ -313,7 +313,7 @@ class TestClusterApi:
 
     def test_names_a_plugin_that_fails(self, server: tuple[Server, str], tmp_path: Path) -> None:
         api = ClusterApi(kubeconfig(server[0].url, server[1], plugin(tmp_path, "exit 3")))
-        with pytest.raises(ProviderError, match="plugin, which the kubeconfig names, gave no cred"):
+        with pytest.raises(ProviderError, match="which the kubeconfig names, returned no cred"):
             api.find("Namespace", "", "n")
 
     def test_names_a_cluster_that_does_not_answer(
