@@ -151,7 +151,7 @@ class _RunPool:
         if kind in {"line", "result"} and child.started:
             self._show(child, str(line["text"]))
         elif kind == "end":
-            child.text = f"{line['phase']} is over"
+            child.text = f"{line['phase']} has ended"
             self._show(child, f"{line['phase']:<10} {line['seconds']:7.1f} s")
         elif kind in {"begin", "progress"}:
             child.text = f"{line['phase']} {line.get('text', '')}".strip()

@@ -65,7 +65,7 @@ class Reflector:
         kube: the cluster.
         what: to list and watch.
         handle: called with every change.
-        on_gap: called for each stretch without a watch, once it is over.
+        on_gap: called for each stretch without a watch, once it has ended.
     """
 
     def __init__(self, kube: Kube, what: ListWatch, handle: Handler, on_gap: OnGap) -> None:

@@ -67,8 +67,8 @@ def check_disk(trials: Sequence[PlannedTrial], disk_gb: int) -> Iterator[Finding
     if again:
         yield ok(
             "disk",
-            f"the image is removed from every node, and its absence proved, before {len(again)} "
-            "trials",
+            f"before {len(again)} trials the image is removed from every node, and its absence "
+            "proved",
         )
 
 

@@ -1,4 +1,4 @@
-"""A run as a grid of characters, image by node: of the ledger, and of a run under way. Pure.
+"""A run as a grid of characters, image by node: of the ledger, and of a run in progress. Pure.
 
 Where there are more nodes than columns, a column stands for several and shows the worst of them.
 """
@@ -33,16 +33,16 @@ SIGNS: Mapping[str, Sign] = {
     Status.EVICTED: Sign("e", "e", "red", "evicted"),
     Status.NODE_LOST: Sign("l", "l", "red", "node-lost"),
     Status.DISK_PRESSURE: Sign("d", "d", "red", "disk-pressure"),
-    PROBLEM: Sign("!", "!", "red", "a problem"),
+    PROBLEM: Sign("!", "!", "red", "problem"),
     Status.RETRIED: Sign("t", "t", "yellow", "retried"),
     Status.MISSING_EVENTS: Sign("m", "m", "yellow", "missing-events"),
     Status.CACHED: Sign("c", "c", "yellow", "cached"),
     Status.REPEATED: Sign("r", "r", "yellow", "repeated"),
     Status.WARM_LAYERS: Sign("w", "w", "yellow", "warm-layers"),
     Status.ABORTED: Sign("a", "a", "magenta", "aborted"),
-    "": Sign("·", ".", "dim", "not yet"),
-    STAGED: Sign("·", ".", "dim", "waits"),
-    PULLING: Sign("▒", "~", "cyan", "pulls"),
+    "": Sign("·", ".", "dim", "not started"),
+    STAGED: Sign("·", ".", "dim", "waiting"),
+    PULLING: Sign("▒", "~", "cyan", "pulling"),
     PULLED: Sign("▓", "=", "blue", "pulled"),
     ENDED: Sign("█", "#", "green", "ended"),
     Status.VALID: Sign("█", "#", "green", "valid"),

@@ -62,7 +62,7 @@ class View(Protocol):
         """Draw that a phase starts."""
 
     def end(self, state: State, seconds: float) -> None:
-        """Draw that the phase is over."""
+        """Draw that the phase has ended."""
 
     def line(self, text: str, *, result: bool = False) -> None:
         """Draw a line that stays; `result`: also with --quiet."""

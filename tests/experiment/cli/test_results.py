@@ -97,7 +97,7 @@ def test_trials_whose_turn_never_came_are_shown(folder: RunFolder) -> None:
     fill(folder, [cell(1, node) for node in grid(4)])
     _, output = call("ledger", "a-run")
     assert "  2   1 x    127.4 MB              ···· 0/4" in output
-    assert "· not yet, █ valid" in output
+    assert "· not started, █ valid" in output
     assert "4 of 8 cells are valid" in output
 
 

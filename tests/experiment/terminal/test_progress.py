@@ -213,7 +213,7 @@ def test_the_grid_shows_the_trials_around_the_one_under_way() -> None:
         ">image 40                      █▓▒!",
         " image 41                      ····",
         " image 42                      ····",
-        "71 trials; ! a problem, · not yet, ▒ pulls, ▓ pulled, █ ended",
+        "71 trials; ! problem, · not started, ▒ pulling, ▓ pulled, █ ended",
     ]
     assert grid_text(State(turn=40, rows=rows), 80, 1, plain=True)[0].endswith("#=~!")
 
