@@ -254,7 +254,7 @@ class RunFolder:
         return self._read(JobRecord)
 
     def gaps(self) -> list[GapRecord]:
-        """Return all stretches in which a source may have missed events."""
+        """Return all periods in which a source may have missed events."""
         return self._read(GapRecord)
 
     def removals(self) -> list[RemovalRecord]:

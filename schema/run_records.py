@@ -7,7 +7,7 @@ trials.jsonl       TrialRecord, a line when a trial ends
 nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
 nodes.jsonl        NodeRecord, a line a node when it comes, goes, or its condition changes
 jobs.jsonl         JobRecord, a line a trial's Job when the job controller was done with it
-gaps.jsonl         GapRecord, a line a stretch of time in which a source may have missed events
+gaps.jsonl         GapRecord, a line a period in which a source may have missed events
 removals.jsonl     RemovalRecord, a line a node and image whose removal was requested
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
 ledger.jsonl       CellRecord, a line a cell, again when it is judged again: the last line of a cell
@@ -314,7 +314,7 @@ class JobRecord(_Record):
 
 
 class GapRecord(_Record):
-    """A stretch of time in which a source may have missed events."""
+    """A period in which a source may have missed events."""
 
     source: Source
     since: datetime

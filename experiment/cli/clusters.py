@@ -33,7 +33,7 @@ def preview(
 ) -> None:
     """Show what stacks would create and cost, without credentials; fail if one breaks a guard."""
     from experiment.preview.base_revision import deleted_stacks
-    from experiment.preview.previews import preview_stacks, require_sound
+    from experiment.preview.previews import preview_stacks, require_no_problems
     from experiment.preview.report import FORMATS, report
     from experiment.provision.stack_files import stack_names
 
@@ -49,7 +49,7 @@ def preview(
     )
     deleted = deleted_stacks(against) if against else []
     typer.echo(report(previews, against=against, deleted=deleted, form=form), nl=False)
-    require_sound(previews)
+    require_no_problems(previews)
 
 
 @app.command("list")

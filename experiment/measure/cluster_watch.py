@@ -1,7 +1,7 @@
 """The runner's watch of a cluster: events, pods, nodes, Jobs, and the exporter's pod.
 
 What it brings goes into the run's folder as it comes and, for pods and nodes, into the states that
-a trial waits on. A stretch without a watch, and a restart of the exporter, are kept as gaps.
+a trial waits on. A period without a watch, and a restart of the exporter, are kept as gaps.
 """
 
 import time

@@ -31,7 +31,7 @@ Handler = Callable[[str, Obj], None]
 """Called with ADDED, MODIFIED or DELETED and the object, in the reflector's thread."""
 
 OnGap = Callable[[datetime, datetime, str, bool], None]
-"""Called with start, end and reason of a stretch without a watch, and whether it was recovered."""
+"""Called with start, end and reason of a period without a watch, and whether it was recovered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Reflector:
         kube: the cluster.
         what: to list and watch.
         handle: called with every change.
-        on_gap: called for each stretch without a watch, once it has ended.
+        on_gap: called for each period without a watch, once it has ended.
     """
 
     def __init__(self, kube: Kube, what: ListWatch, handle: Handler, on_gap: OnGap) -> None:

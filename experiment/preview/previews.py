@@ -113,7 +113,7 @@ def preview_stacks(
         return previews
 
 
-def require_sound(previews: Sequence[StackPreview]) -> None:
+def require_no_problems(previews: Sequence[StackPreview]) -> None:
     """Refuse what must not be merged.
 
     Raises:

@@ -1,7 +1,7 @@
 """A client of Google's REST APIs: Pulumi's state is not evidence.
 
-After a failed create the state can report a broken cluster as sound, and after a killed provider it
-can lack one that exists. The variables of Pulumi's gcp provider set the endpoints here too. The
+After a failed create the state can report a broken cluster as healthy, and after a killed provider
+it can lack one that exists. The variables of Pulumi's gcp provider set the endpoints here too. The
 only things deleted here are what `sweep` removes without a state: clusters and scheduler jobs.
 """
 
@@ -77,14 +77,14 @@ class ClusterState:
     pools: tuple[PoolState, ...]
 
     @property
-    def sound(self) -> bool:
+    def healthy(self) -> bool:
         """The cluster and its pools run, without the default pool that a killed creation leaves."""
         running = {self.status, *(pool.status for pool in self.pools)} == {"RUNNING"}
         return running and _DEFAULT_POOL not in {pool.name for pool in self.pools}
 
     @property
-    def why_unsound(self) -> str:
-        """What is wrong, as the end of "the cluster is ..."; only if it is not sound."""
+    def why_unhealthy(self) -> str:
+        """What is wrong, as the end of "the cluster is ..."; only if it is not healthy."""
         bad = [
             _with(f"{pool.name} {pool.status}", pool.detail)
             for pool in self.pools

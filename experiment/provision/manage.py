@@ -110,8 +110,8 @@ def show_list(project: str, say: Say) -> None:
         return
     for each in found:
         say(each.line())
-        if not each.cluster.sound:
-            say(f"  GKE reports it as {each.cluster.why_unsound}")
+        if not each.cluster.healthy:
+            say(f"  GKE reports it as {each.cluster.why_unhealthy}")
         for line in _nodes(each.cluster):
             say(f"  {line}")
     total = sum(each.usd_per_hour or 0 for each in found)

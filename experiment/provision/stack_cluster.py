@@ -60,7 +60,7 @@ class Cluster(Protocol):
         """Clean up after a killed run, and refuse a cluster that this run must not use.
 
         Args:
-            resumed: the run measured before; a running cluster is its own and is kept if sound.
+            resumed: the run measured before; a running cluster is its own and is kept if healthy.
 
         Raises:
             UserError: the cluster cannot be used.
@@ -181,7 +181,7 @@ class StackCluster:
         )
 
     def provision(self) -> StackOutputs:
-        """`pulumi up`, then check with the GKE API that cluster and pools are sound."""
+        """`pulumi up`, then check with the GKE API that cluster and pools are healthy."""
         self.exists = True
         try:
             outputs = self._up()
@@ -189,14 +189,14 @@ class StackCluster:
             found = self._found()
             if error.failure is Failure.PROVIDER_ERROR and found and found.status == "ERROR":
                 raise self._broken(
-                    f"The stack {self.name} was not brought up", found.why_unsound
+                    f"The stack {self.name} was not brought up", found.why_unhealthy
                 ) from error
             raise
         found = self.api.find(outputs.location, outputs.cluster_name)
-        if found is None or not found.sound:
+        if found is None or not found.healthy:
             raise self._broken(
                 f"Pulumi reports the stack {self.name} up",
-                found.why_unsound if found else "missing",
+                found.why_unhealthy if found else "missing",
             )
         self._came_up = True
         return outputs
@@ -235,7 +235,7 @@ class StackCluster:
 
     def _is_whole(self, found: ClusterState | None) -> bool:
         """GKE runs it, and the program declares nothing that is missing."""
-        if found is None or not found.sound or self.stack.outputs() is None:
+        if found is None or not found.healthy or self.stack.outputs() is None:
             return False
         return not any(change.op == "create" for change in self.stack.changes())
 

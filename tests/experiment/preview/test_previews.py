@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from experiment.cli.app import app
 from experiment.errors import PreflightError
 from experiment.preview.base_revision import deleted_stacks
-from experiment.preview.previews import StackPreview, require_sound
+from experiment.preview.previews import StackPreview, require_no_problems
 from rehearsal.pulumi.fake_providers import provider_variables
 from schema.errors import ExitCode, UserError
 from tests.experiment.preview_root import Result, Root
@@ -182,6 +182,7 @@ class TestTrouble:
         assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_providers")
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
@@ -216,11 +217,11 @@ class TestVerdict:
     def test_a_stack_that_cannot_be_previewed_outweighs_a_broken_guard(self) -> None:
         previews = [StackPreview("a", broken=("b",)), StackPreview("c", problem="d")]
         with pytest.raises(UserError) as caught:
-            require_sound(previews)
+            require_no_problems(previews)
         assert caught.value.exit_code == ExitCode.PREFLIGHT
 
     def test_sound_stacks_pass(self) -> None:
-        require_sound([StackPreview("a"), StackPreview("b")])
+        require_no_problems([StackPreview("a"), StackPreview("b")])
 
 
 def test_make_preview_is_the_one_command() -> None:
