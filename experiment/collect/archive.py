@@ -49,7 +49,7 @@ class _Window:
             yield day
             day += _DAY
 
-    def meets(self, name: str) -> bool:
+    def overlaps(self, name: str) -> bool:
         """Return whether an object of this name may hold entries of it."""
         match = _HOURS.search(name)
         if match is None:
@@ -85,7 +85,7 @@ def collect_archive(folder: RunFolder, record: RunRecord) -> int:
         for log in _LOGS
         for day in window.days()
         for name in _names(api, outputs.archive_bucket, f"{log}/{day:%Y/%m/%d}/")
-        if window.meets(name)
+        if window.overlaps(name)
     ]
     if not names:
         raise _nothing(record, outputs, window)

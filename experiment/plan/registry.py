@@ -71,7 +71,7 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     )
 
 
-def still_there(image: PlannedImage) -> None:
+def check_digest(image: PlannedImage) -> None:
     """Check that a planned digest is in its registry.
 
     Raises:

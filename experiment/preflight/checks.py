@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiment.errors import Failure, RunError
 from experiment.plan.cost import run_estimate
-from experiment.plan.registry import still_there
+from experiment.plan.registry import check_digest
 from experiment.plan.request import RUNS
 from experiment.preflight.capacity import (
     check_cost,
@@ -180,7 +180,7 @@ def registry_check(trials: Sequence[PlannedTrial], *, reopened: bool) -> Check:
 
 def _missing(image: PlannedImage) -> RunError | None:
     try:
-        still_there(image)
+        check_digest(image)
     except RunError as error:
         return error
     return None

@@ -32,7 +32,7 @@ _DEAD = ("Z", "X")
 _LOCKED_BY = re.compile(r"created by \S+?@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 
 
-class ApartCommand(automation.PulumiCommand):
+class DetachedCommand(automation.PulumiCommand):
     """The CLI on PATH, in its own session.
 
     Args:
@@ -122,7 +122,7 @@ class LockHolder:
     pid: int
 
     @property
-    def may_live(self) -> bool:
+    def may_be_alive(self) -> bool:
         """It is on another machine, or alive on this one."""
         if self.host != socket.gethostname():
             return True

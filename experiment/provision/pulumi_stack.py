@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from experiment.errors import Failure, PreflightError, ProvisionError, TeardownError
 from experiment.provision import state_repair
 from experiment.provision.provider_messages import Explained, explain, is_conflict
-from experiment.provision.pulumi_process import ApartCommand, lock_holders, repair_state_files
+from experiment.provision.pulumi_process import DetachedCommand, lock_holders, repair_state_files
 from experiment.provision.state_repair import Adoption, Deployment, Resource
 from experiment.terminal.progress import Say
 from infra.program import declare
@@ -69,7 +69,7 @@ class StudyStack:
         """Resources of the current operation."""
         self._options = automation.LocalWorkspaceOptions(work_dir=str(work_dir))
         try:
-            self._options.pulumi_command = ApartCommand(self._ask_to_wait)
+            self._options.pulumi_command = DetachedCommand(self._ask_to_wait)
             self._stack = self._opened()
         except FileNotFoundError as error:
             raise PreflightError(
@@ -295,7 +295,7 @@ class StudyStack:
         """Remove the lock of a dead process of this machine, and no other."""
         holders = lock_holders(message)
         for holder in holders:
-            if holder.may_live:
+            if holder.may_be_alive:
                 raise PreflightError(
                     f"The stack {self.name} is in use by process {holder.pid} on {holder.host}.",
                     f"wait for it, or if it has ended: pulumi cancel --stack {self.name}",

@@ -27,7 +27,7 @@ _BAR_WIDTH = 30
 _LABEL_WIDTH = 30
 
 
-class PatientConsole(Console):
+class PipeSafeConsole(Console):
     """A console that survives a closed pipe: rich would end the program, with the cluster up."""
 
     def on_broken_pipe(self) -> None:
@@ -47,7 +47,7 @@ def choose_view(*, quiet: bool = False, json_log: bool = False) -> View:
 
 def make_console() -> Console:
     """Return a console on standard output; without a terminal it is wide enough for tables."""
-    return PatientConsole() if sys.stdout.isatty() else PatientConsole(width=_PLAIN_WIDTH)
+    return PipeSafeConsole() if sys.stdout.isatty() else PipeSafeConsole(width=_PLAIN_WIDTH)
 
 
 class PlainView:

@@ -29,8 +29,8 @@ from rehearsal.google.gke_records import (
     Operations,
     Task,
     answer,
+    busy_error,
     key_of,
-    not_now,
     path_of,
     pool_of,
     pool_spec,
@@ -226,7 +226,7 @@ class Clusters:
         record = self._records.get(key)
         operation = self._operations.running(key)
         if operation is not None:
-            raise not_now("cluster", operation)
+            raise busy_error("cluster", operation)
         return record
 
     def _start_change(self, key: ClusterKey, change: Callable[[Json], None], call: Call) -> Json:
@@ -275,7 +275,7 @@ class NodePools:
         record = self._records.get(key)
         body = record["body"]
         if body["status"] != "RUNNING":
-            raise not_now(f"cluster that is {body['status']}", self._operations.running(key))
+            raise busy_error(f"cluster that is {body['status']}", self._operations.running(key))
         sent = read_message(types.CreateNodePoolRequest, body_of(call)).get("nodePool", {})
         check_version(body["currentNodeVersion"], sent.get("version", ""))
         pool = new_pool(body, key.project, sent)
@@ -384,7 +384,7 @@ class NodePools:
     def _idle(self, key: ClusterKey, name: str) -> Json:
         pool = pool_of(self._records.get(key), name)
         if pool["status"] in BUSY:
-            raise not_now(f"pool that is {pool['status']}", self._operations.running(key))
+            raise busy_error(f"pool that is {pool['status']}", self._operations.running(key))
         return pool
 
     def _start(

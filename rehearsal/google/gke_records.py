@@ -43,7 +43,7 @@ def path_of(key: ClusterKey) -> str:
     return f"{_place(key)}/clusters/{key.name}"
 
 
-def not_now(what: str, operation: Json | None) -> GoogleError:
+def busy_error(what: str, operation: Json | None) -> GoogleError:
     """Return the answer to a call that must wait for an operation, or for a better state."""
     sentence = (
         f"Cluster is running incompatible operation {operation['name']}."

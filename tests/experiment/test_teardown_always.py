@@ -25,7 +25,7 @@ from experiment.interrupts import interrupts_wait
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.progress import Progress
-from experiment.terminal.views import JsonView, PatientConsole, PlainView
+from experiment.terminal.views import JsonView, PipeSafeConsole, PlainView
 from schema.errors import ExitCode, UserError
 from schema.run_records import Phase
 from tests.experiment.cells import run_record
@@ -226,7 +226,7 @@ def standard_streams(
 
 @pytest.mark.parametrize(
     "view",
-    [Broken, JsonView, lambda: PlainView(PatientConsole(width=80))],
+    [Broken, JsonView, lambda: PlainView(PipeSafeConsole(width=80))],
     ids=["broken", "JSON", "plain"],
 )
 def test_a_terminal_that_fails_does_not_end_a_run(

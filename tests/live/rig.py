@@ -157,7 +157,7 @@ class Rig:
             self._providers = None
 
     @contextmanager
-    def patient_providers(self, retry_s: float) -> Iterator[None]:
+    def retrying_providers(self, retry_s: float) -> Iterator[None]:
         """Stand-ins in this process, which ask again for so long what Google refuses for now."""
         before = google_rest._RETRY_S
         google_rest._RETRY_S = retry_s

@@ -32,7 +32,7 @@ JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pul
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with (
         open_rig(tmp_path_factory.mktemp("rig")) as rig,
-        rig.patient_providers(5),
+        rig.retrying_providers(5),
     ):
         yield rig
 

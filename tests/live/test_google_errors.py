@@ -30,7 +30,7 @@ TOO_FEW = "[GCE_QUOTA_EXCEEDED]: Instance 'gke-1' creation failed: Quota 'CPUS' 
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with (
         open_rig(tmp_path_factory.mktemp("rig")) as rig,
-        rig.patient_providers(1.5),
+        rig.retrying_providers(1.5),
     ):
         yield rig
 

@@ -83,7 +83,7 @@ class _Gke:
             if self._api.find("CONTAINER", path) is None:
                 raise
             raise CreatedBrokenError(path, str(error)) from error
-        status = self.at_rest(path)
+        status = self.await_idle(path)
         if status in _BROKEN:
             raise CreatedBrokenError(path, f'{path} was created in the error state "{status}"')
         return path
@@ -107,7 +107,7 @@ class _Gke:
 
     def remove(self, path: str, waited_for: str) -> None:
         """Delete a cluster or pool once no operation runs on it."""
-        if self.at_rest(path) is None:
+        if self.await_idle(path) is None:
             return
         try:
             self.change("DELETE", path, None, waited_for)
@@ -115,7 +115,7 @@ class _Gke:
             if error.status != 404:  # noqa: PLR2004 (HTTP)
                 raise
 
-    def at_rest(self, path: str) -> str | None:
+    def await_idle(self, path: str) -> str | None:
         """Wait until no operation runs on it; return its status, None if it does not exist."""
         pause = 0.1
         while True:
@@ -214,7 +214,7 @@ class Cluster(Kind):
 
     def update(self, api: GoogleApi, resource_id: str, update: Update) -> None:
         gke, tops, new = _Gke(api, resource_id), update.tops, update.new
-        gke.at_rest(resource_id)
+        gke.await_idle(resource_id)
         silent = {"deletionProtection", "removeDefaultNodePool"}
         if "minMasterVersion" not in new:
             silent.add("minMasterVersion")
@@ -345,7 +345,7 @@ class NodePool(Kind):
         gke = _Gke(api, resource_id.partition("/nodePools/")[0])
         new, tops, name = update.new, update.tops, resource_id.rpartition("/")[2]
         body = self.body(new)
-        gke.at_rest(resource_id)
+        gke.await_idle(resource_id)
         nodes = {
             each.path.removeprefix("nodeConfig.").partition(".")[0].partition("[")[0]
             for each in update.changes

@@ -19,7 +19,7 @@ from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress
-from experiment.terminal.views import PatientConsole, PlainView
+from experiment.terminal.views import PipeSafeConsole, PlainView
 from schema.errors import ExitCode
 from schema.run_records import RunRecord
 from tests.experiment.cells import cell, fill, run_record
@@ -71,7 +71,7 @@ def plans(*stacks: str) -> list[Planned]:
 
 def carry_out(planned: list[Planned], parallel: int = 1) -> tuple[int, str]:
     text = io.StringIO()
-    progress = Progress(PlainView(PatientConsole(file=text, width=120)), lambda _line: None)
+    progress = Progress(PlainView(PipeSafeConsole(file=text, width=120)), lambda _line: None)
     code = carry_out_all(planned, RunOptions(parallel=parallel), progress)
     return code, text.getvalue()
 

@@ -15,7 +15,7 @@ import pytest
 from pulumi import automation
 
 from experiment.provision.pulumi_process import (
-    ApartCommand,
+    DetachedCommand,
     LockHolder,
     lock_holders,
     repair_state_files,
@@ -43,8 +43,8 @@ def write(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
-def command() -> ApartCommand:
-    return ApartCommand(lambda: None)
+def command() -> DetachedCommand:
+    return DetachedCommand(lambda: None)
 
 
 def test_what_it_prints_is_heard_line_by_line(pulumi: Path) -> None:
@@ -69,9 +69,9 @@ def test_it_sees_the_variables_that_it_is_given(pulumi: Path) -> None:
 
 RUN = """
 import sys
-from experiment.provision.pulumi_process import ApartCommand
+from experiment.provision.pulumi_process import DetachedCommand
 try:
-    ApartCommand(lambda: print("waiting", flush=True)).run(["up"], ".", {})
+    DetachedCommand(lambda: print("waiting", flush=True)).run(["up"], ".", {})
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
@@ -110,12 +110,12 @@ class TestLocks:
         assert lock_holders("[409] Conflict: Another update is currently in progress.") == []
 
     def test_of_another_machine_may_be_held(self) -> None:
-        assert LockHolder("elsewhere.example", 1).may_live
+        assert LockHolder("elsewhere.example", 1).may_be_alive
 
     def test_of_a_dead_process_is_not_held(self) -> None:
         process = subprocess.Popen(["true"])
         process.wait()
-        assert not LockHolder(socket.gethostname(), process.pid).may_live
+        assert not LockHolder(socket.gethostname(), process.pid).may_be_alive
 
     def test_of_a_zombie_is_not_held(self, pulumi: Path) -> None:
         process = subprocess.Popen([pulumi, "version"], stdout=subprocess.DEVNULL)
@@ -123,16 +123,16 @@ class TestLocks:
         while ") Z " not in Path(f"/proc/{process.pid}/stat").read_text():
             assert time.monotonic() < end
             time.sleep(0.02)
-        assert not LockHolder(socket.gethostname(), process.pid).may_live
+        assert not LockHolder(socket.gethostname(), process.pid).may_be_alive
         process.wait()
 
     def test_of_a_number_that_another_program_has_now_is_not_held(self) -> None:
-        assert not LockHolder(socket.gethostname(), os.getpid()).may_live
+        assert not LockHolder(socket.gethostname(), os.getpid()).may_be_alive
 
     def test_of_a_living_pulumi_is_held(self, pulumi: Path) -> None:
         pulumi.write_bytes(Path("/bin/sleep").read_bytes())
         process = subprocess.Popen([pulumi, "30"])
-        assert LockHolder(socket.gethostname(), process.pid).may_live
+        assert LockHolder(socket.gethostname(), process.pid).may_be_alive
         process.kill()
         process.wait()
 

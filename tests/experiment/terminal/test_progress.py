@@ -13,7 +13,7 @@ from experiment.terminal.progress import Progress, Row, State
 from experiment.terminal.views import (
     JsonView,
     LiveView,
-    PatientConsole,
+    PipeSafeConsole,
     PlainView,
     choose_view,
     draw_grid,
@@ -129,7 +129,7 @@ def test_a_closed_output_does_not_end_a_run() -> None:
             raise BrokenPipeError
 
     log: list[str] = []
-    progress = Progress(PlainView(PatientConsole(file=Closed())), log.append)
+    progress = Progress(PlainView(PipeSafeConsole(file=Closed())), log.append)
     with progress.phase("teardown"):
         progress.say("x")
         progress.table(Table())
