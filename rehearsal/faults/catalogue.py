@@ -173,7 +173,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "two-pods": Kind(
         "The pod of one node is sent to another, which then has two.",
-        "aborted on the node without a pod, repeated on the node with two",
+        "aborted on the node without a pod, repeated or cached on the node with two",
         {"trial": 1, "node": 1, "to": 2},
     ),
     "scheduler-stalled": Kind(
