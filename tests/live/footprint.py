@@ -1,4 +1,4 @@
-"""What a rehearsal could leave on a machine, as far as it can be told from another rehearsal's."""
+"""What a rehearsal could leave on a machine, as far as it differs from another's."""
 
 from __future__ import annotations
 

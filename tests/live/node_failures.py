@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,15 +20,6 @@ from tools import packages
 from tools.programs import locate
 
 _CONTAINERD = "/usr/bin/containerd"
-
-
-def until(what: Callable[[], Any], timeout_s: float, why: str) -> Any:
-    """Wait until something is true; what it is."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {why}"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager
@@ -109,8 +98,8 @@ class Nodes:
         """Nodes that report that their disk is short."""
         condition = "?(@.type=='DiskPressure')"
         form = f"{{range .items[*]}}{{.metadata.name}} {{.status.conditions[{condition}].status}}\n"
-        told = self.kubectl("get", "nodes", "-o", f"jsonpath={form}{{end}}")
-        words = (line.split() for line in told.splitlines())
+        printed = self.kubectl("get", "nodes", "-o", f"jsonpath={form}{{end}}")
+        words = (line.split() for line in printed.splitlines())
         return {line[0] for line in words if line[1:] == ["True"]}
 
     def pull_beforehand(self, node: str, reference: str) -> None:

@@ -77,39 +77,39 @@ def foreign(rig: Rig, name: str, location: str, **labels: str) -> None:
 
 
 def test_the_life_of_a_cluster_by_commands(up: Rig) -> None:
-    code, told = command("list")
+    code, printed = command("list")
     assert code == 0
-    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h, 0\.\d\d USD so far", told)
+    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h, 0\.\d\d USD so far", printed)
 
     before = expires(up)
-    code, told = command("extend", "--stack", "size-4", "--hours", "5")
-    assert code == 0, told
+    code, printed = command("extend", "--stack", "size-4", "--hours", "5")
+    assert code == 0, printed
     after = expires(up)
     assert after == before + timedelta(hours=5)
     job = up.google.ok("GET", JOB)
     assert job["schedule"] == f"{after.minute} {after.hour} {after.day} {after.month} *"
-    assert f"{after:%Y-%m-%dT%H:%MZ}" in told
+    assert f"{after:%Y-%m-%dT%H:%MZ}" in printed
     # The next `up` keeps it: the stack's exports have it.
     assert up.cluster().stack.changes() == []
 
-    code, told = command("recover", "--stack", "size-4")
-    assert (code, "is complete, and its cluster is RUNNING" in told) == (0, True), told
+    code, printed = command("recover", "--stack", "size-4")
+    assert (code, "is complete, and its cluster is RUNNING" in printed) == (0, True), printed
 
-    code, told = command("destroy", "--stack", "size-4")
+    code, printed = command("destroy", "--stack", "size-4")
     assert code == ExitCode.USAGE
-    assert "--yes" in told
+    assert "--yes" in printed
     assert up.fleet.clusters
 
-    code, told = command("destroy", "--stack", "size-4", "--yes")
-    assert code == 0, told
+    code, printed = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, printed
     assert up.resources() == []
-    assert "delete Cluster cluster done" in told
-    code, told = command("destroy", "--stack", "size-4", "--yes")
-    assert code == 0, told
-    code, told = command("recover", "--stack", "size-4")
-    assert (code, "Nothing of the stack size-4 exists" in told) == (0, True), told
-    code, told = command("list")
-    assert (code, "has no cluster of this program" in told) == (0, True)
+    assert "delete Cluster cluster done" in printed
+    code, printed = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, printed
+    code, printed = command("recover", "--stack", "size-4")
+    assert (code, "Nothing of the stack size-4 exists" in printed) == (0, True), printed
+    code, printed = command("list")
+    assert (code, "has no cluster of this program" in printed) == (0, True)
     assert {path: path.read_bytes() for path in STACK_FILES} == STACK_FILES
 
 
@@ -132,17 +132,17 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
 
 @full
 def test_a_life_of_more_than_thirty_days_is_refused(up: Rig) -> None:
-    code, told = command("extend", "--stack", "size-4", "--hours", "719")
+    code, printed = command("extend", "--stack", "size-4", "--hours", "719")
     assert code == ExitCode.USAGE
-    assert "the maximum is 30 days from now" in told
-    assert re.search(r"--hours 70\d", told)
+    assert "the maximum is 30 days from now" in printed
+    assert re.search(r"--hours 70\d", printed)
 
 
 @full
 def test_what_is_not_up_has_no_deadline(rig: Rig) -> None:
-    code, told = command("extend", "--stack", "size-4", "--hours", "1")
+    code, printed = command("extend", "--stack", "size-4", "--hours", "1")
     assert code == ExitCode.PREFLIGHT
-    assert "is not up" in told
+    assert "is not up" in printed
     assert rig.resources() == []
 
 
@@ -152,20 +152,20 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Rig) -> No
     foreign(up, "pull-study-size-8", "europe-west4-b", stack="size-8", **ours)
     foreign(up, "not-ours", "us-central1-a", expires=past)
     foreign(up, "pull-study-odd", "us-east1-b", project="pull-study", stack="odd", expires="soon")
-    code, told = command("sweep")
+    code, printed = command("sweep")
     assert code == ExitCode.USAGE
-    assert "nothing was deleted" in told
+    assert "nothing was deleted" in printed
     assert len(up.google.state.find(Kind.CLUSTER)) == 4
 
-    code, told = command("sweep", "--yes")
-    assert code == 0, told
+    code, printed = command("sweep", "--yes")
+    assert code == 0, printed
     names = {record["body"]["name"] for record in up.google.state.find(Kind.CLUSTER)}
     assert names == {"pull-study-size-4", "not-ours", "pull-study-odd"}
-    assert "pull-study-size-8 is deleted" in told
-    assert "no deadline" in told
+    assert "pull-study-size-8 is deleted" in printed
+    assert "no deadline" in printed
 
-    code, told = command("sweep", "--yes")
-    assert (code, "is past its deadline" in told) == (0, True)
+    code, printed = command("sweep", "--yes")
+    assert (code, "is past its deadline" in printed) == (0, True)
     for location, name in (("us-central1-a", "not-ours"), ("us-east1-b", "pull-study-odd")):
         up.google.ok("DELETE", f"{PLACE}/{location}/clusters/{name}")
 
@@ -179,8 +179,8 @@ def test_a_swept_stack_comes_up_again(up: Rig) -> None:
     body = {"resourceLabels": labels, "labelFingerprint": fingerprint}
     up.google.ok("POST", f"{cluster}:setResourceLabels", body)
     until(lambda: up.google.ok("GET", cluster)["resourceLabels"] == labels)
-    code, told = command("sweep", "--yes")
-    assert code == 0, told
+    code, printed = command("sweep", "--yes")
+    assert code == 0, printed
     assert up.fleet.clusters == {}
     assert up.google.error("GET", JOB)["code"] == 404
     cluster_of_a_run = up.cluster()
@@ -194,9 +194,9 @@ def test_sweep_says_which_cluster_it_could_not_delete(rig: Rig) -> None:
     labels = {"project": "pull-study", "stack": "size-8", "expires": "2020-01-01t00-00z"}
     foreign(rig, "pull-study-size-8", "us-central1-a", **labels)
     rig.inject("google:method=DELETE,path=clusters/pull-study-size-8,status=403,reason=x")
-    code, told = command("sweep", "--yes")
+    code, printed = command("sweep", "--yes")
     assert code == ExitCode.TEARDOWN
-    assert "Google refused DELETE" in told
+    assert "Google refused DELETE" in printed
     rig.inject()
     code, _ = command("sweep", "--yes")
     assert code == 0
@@ -207,9 +207,9 @@ def test_a_stack_whose_state_was_lost_is_destroyed(up: Rig) -> None:
     stack: StudyStack = up.cluster().stack
     stack._stack.workspace.remove_stack("size-4", force=True, preserve_config=True)
     assert len(up.fleet.clusters) == 1
-    code, told = command("destroy", "--stack", "size-4", "--yes")
-    assert code == 0, told
-    assert "adopted cluster, which the state did not have" in told
+    code, printed = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, printed
+    assert "adopted cluster, which the state did not have" in printed
     assert up.resources() == []
 
 
@@ -222,20 +222,20 @@ def test_a_stack_that_is_in_use_is_left_alone(up: Rig) -> None:
     maker.stdin.close()
     until(lambda: any("DELETE" in call and "clusters" in call for call in up.calls.calls))
     assert maker.poll() is None
-    code, told = command("destroy", "--stack", "size-4", "--yes")
-    assert code == ExitCode.PREFLIGHT, told
-    assert "is in use by process" in told
+    code, printed = command("destroy", "--stack", "size-4", "--yes")
+    assert code == ExitCode.PREFLIGHT, printed
+    assert "is in use by process" in printed
     assert maker.wait(60) == 0
 
 
 @full
 def test_impossible_requests_are_refused_at_once() -> None:
-    for arguments, told in (
+    for arguments, printed in (
         (("destroy", "--stack", "size-5"), "There is no stack 'size-5'"),
         (("extend", "--stack", "size-4", "--hours", "0"), "--hours"),
     ):
         code, output = command(*arguments)
-        assert (code, told in output) == (ExitCode.USAGE, True), output
+        assert (code, printed in output) == (ExitCode.USAGE, True), output
 
 
 @full

@@ -29,6 +29,7 @@ from rehearsal.real_nodes import registry
 from rehearsal.session import session
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from schema.run_records import CellRecord, Phase, Source, Status, TrialRecord
+from tests.live.harness import until
 from tests.live.node_failures import (
     Nodes,
     fill,
@@ -36,7 +37,6 @@ from tests.live.node_failures import (
     restart_registry,
     send,
     small_disk,
-    until,
 )
 
 RUN_ID = "faults"
@@ -104,7 +104,7 @@ class FaultyRun:
             assert self.process.poll() is None, self.output
             return bool(what())  # type: ignore[operator]
 
-        until(reached, LONGEST_S, why)
+        until(reached, LONGEST_S, why, every_s=0.02)
 
     def await_phase(self, phase: Phase) -> None:
         path = self.folder.path / "phases.jsonl"
@@ -179,7 +179,9 @@ def inject(run: FaultyRun) -> None:
     stopped = send(signal.SIGSTOP, home.folder, "docker-registry")
     run.await_event("Pulling", DISK_PRESSURE, first, second, third)
     fill(home.folder.parent, leave=PRESSURE_BYTES)
-    until(lambda: nodes.under_pressure() >= {first, second, third}, 30, "disk pressure")
+    until(
+        lambda: nodes.under_pressure() >= {first, second, third}, 30, "disk pressure", every_s=0.02
+    )
     os.kill(stopped, signal.SIGCONT)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pulumi
@@ -13,6 +12,7 @@ import infra.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
 from experiment.provision.stack_cluster import Presence
 from schema.errors import ExitCode
+from tests.live.harness import until
 from tests.live.rig import Rig, open_rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -41,13 +41,6 @@ def _nothing_is_left(rig: Rig) -> Iterator[None]:
     rig.inject()
     rig.cluster().teardown()
     assert rig.resources() == []
-
-
-def wait_for(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -228,14 +221,14 @@ def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(rig: Rig) -> None
     body = {"cluster": {"name": "pull-study-size-4", "initialNodeCount": 1}}
     operation = rig.google.ok("POST", f"{place}/clusters", body)
     url = f"{place}/operations/{operation['name']}"
-    wait_for(lambda: rig.google.ok("GET", url)["status"] == "DONE")
+    until(lambda: rig.google.ok("GET", url)["status"] == "DONE", 60, every_s=0.05)
     with pytest.raises(PreflightError, match="but not its labels"):
         rig.cluster().recover(resumed=False)
     with pytest.raises(PreflightError, match="but not its labels"):
         rig.cluster().teardown()
     assert len(rig.resources()) == 1
     rig.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
-    wait_for(lambda: not rig.resources())
+    until(lambda: not rig.resources(), 60, every_s=0.05)
 
 
 @full

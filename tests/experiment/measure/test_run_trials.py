@@ -73,9 +73,9 @@ def test_trials_run_in_order_and_their_records_name_the_cluster(
     measurement: Connect, folder: RunFolder, kube: FakeKube
 ) -> None:
     run = measurement()
-    begun: list[PlannedTrial] = []
-    run.measure([A, B], begun.append)
-    assert begun == [A, B]
+    started: list[PlannedTrial] = []
+    run.measure([A, B], started.append)
+    assert started == [A, B]
     trials = folder.trials()
     assert [(trial.trial, trial.error, trial.cluster) for trial in trials] == [
         (1, None, "cluster-uid"),
