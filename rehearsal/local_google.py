@@ -14,6 +14,7 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.faults.faults import Faults, injected_file
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.recorder import recorders
 from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import web
 from rehearsal.machine.home import Home
@@ -68,7 +69,8 @@ def local_google(
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
-        stack.enter_context(web.serving([*mirror, *google.routes], listening))
+        routes = [*mirror, *google.routes]
+        stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)
         google.clock.start()

@@ -1,6 +1,7 @@
 """A local Google on a real loopback port, with a fleet that keeps a list instead of clusters."""
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,10 @@ from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSp
 from rehearsal.faults.faults import Faults
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.recorder import recorder
 from rehearsal.google.state import GoogleState
 from rehearsal.machine import web
+from tests.rehearsal.discovery import expect_documented
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
@@ -140,16 +143,20 @@ def serving(
     faults: Faults | None = None,
     middlewares: Iterable[Middleware] = (),
 ) -> Iterator[Google]:
-    """A local Google without anything in it."""
+    """A local Google without anything in it; fails if an exchange is not as Google documents it."""
     fleet, state, logs = fleet or ListFleet(), GoogleState(), LogStore()
     ending = threading.Event()
     google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
     local = LocalGoogle(fleet, state=state, logs=logs, faults=google_faults)
-    with web.serving(local.routes, middlewares=middlewares) as url:
-        google = Google(url, state, fleet, logs)
-        try:
-            yield google
-        finally:
-            ending.set()
-            fleet.gate.set()
-            google.session.close()
+    with tempfile.TemporaryDirectory() as folder:
+        exchanges = Path(folder) / "exchanges.jsonl"
+        record = [*middlewares, recorder(exchanges)]
+        with web.serving(local.routes, middlewares=record) as url:
+            google = Google(url, state, fleet, logs)
+            try:
+                yield google
+            finally:
+                ending.set()
+                fleet.gate.set()
+                google.session.close()
+        expect_documented(exchanges)
