@@ -11,8 +11,8 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost, ExporterSite
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.cluster.relay import Relay
 from rehearsal.cluster.tunnel import KubeletTunnel
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
 from rehearsal.faults.faults import NO_FAULTS, Faults
@@ -59,6 +60,8 @@ class _Cluster:
     admin: ClusterAdmin
     exporters: ExporterHost
     faults: ClusterFaults
+    relay: Relay
+    """Before the API server, for all that reach it by the cluster's endpoint."""
     kubelets: simulated_node.KubeletsProcess | None = None
     """Acts for the kubelets of simulated nodes, once there are such."""
     pools: dict[str, _Pool] = field(default_factory=dict)
@@ -66,6 +69,11 @@ class _Cluster:
     @property
     def folder(self) -> Path:
         return self.plane.folder
+
+    @property
+    def public(self) -> ControlPlane:
+        """What the GKE API reports."""
+        return replace(self.faults.public, endpoint=self.relay.address)
 
     def expect_exit(self) -> None:
         """Mark exits of processes from now on as intended."""
@@ -103,7 +111,7 @@ class LocalFleet:
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         with self._locked(key):
             if key in self._clusters:
-                return self._clusters[key].faults.public
+                return self._clusters[key].public
             self._refuse_if_ending()
             folder = self._home.clusters / _folder_name(key)
             try:
@@ -129,11 +137,13 @@ class LocalFleet:
                     configure=faults.exporter_configuration,
                 )
             )
-            self._clusters[key] = _Cluster(key, plane, admin, exporters, faults)
+            relay = Relay(faults.public.endpoint)
+            cluster = _Cluster(key, plane, admin, exporters, faults, relay)
+            self._clusters[key] = cluster
             exporters.start()
             faults.start(exporters)
             self._say(f"cluster {key.name}: control plane {plane.version} ready")
-            return faults.public
+            return cluster.public
 
     def delete_cluster(self, key: ClusterKey) -> None:
         """Stop nodes and control plane; nothing of them is left. Idempotent."""
@@ -141,6 +151,7 @@ class LocalFleet:
             cluster = self._clusters.pop(key, None)
             if cluster is None:
                 return
+            cluster.relay.stop()
             cluster.faults.stop()
             cluster.exporters.stop()
             nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
@@ -187,6 +198,12 @@ class LocalFleet:
             found = cluster.pools.pop(pool, None) if cluster else None
             if cluster and found:
                 self._shrink(cluster, found, 0)
+
+    def resize_control_plane(self, key: ClusterKey, seconds: float, *, reachable: bool) -> None:
+        relay = self._cluster(key).relay
+        self._say(f"cluster {key.name}: the control plane is made larger, {seconds:g} s")
+        with nullcontext() if reachable else relay.refusing():
+            self._ending.wait(seconds)
 
     def close(self) -> None:
         """Stop every cluster. Idempotent. Operations in progress fail at once, later ones too."""

@@ -103,5 +103,8 @@ class Fleet(Protocol):
     def delete_pool(self, key: ClusterKey, pool: str) -> None:
         """Stop the pool's nodes. Idempotent."""
 
+    def resize_control_plane(self, key: ClusterKey, seconds: float, *, reachable: bool) -> None:
+        """Take so long; unless `reachable`, the control plane's endpoint refuses connections."""
+
     def close(self) -> None:
         """Stop every cluster. Idempotent."""

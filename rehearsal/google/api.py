@@ -15,7 +15,7 @@ from rehearsal.cluster.fleet import ClusterKey, Fleet
 from rehearsal.google.collections import Roles, Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
-from rehearsal.google.gke import Clusters
+from rehearsal.google.gke.clusters import Clusters
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.iam import Iam
 from rehearsal.google.scheduler import Clock, Scheduler
@@ -45,6 +45,7 @@ class LocalGoogle:
     Attributes:
         routes: of a server.
         clock: calls what is due by the clock, once it is started.
+        resize_s: how long GKE takes to make a control plane larger; 0 for no such thing.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class LocalGoogle:
         logs: LogStore | None = None,
         faults: GoogleFaults | None = None,
         base_url: str = "http://localhost/",
+        resize_s: float = 0.0,
     ) -> None:
         state = state or GoogleState()
         faults = faults or GoogleFaults()
-        clusters = Clusters(state, fleet, faults)
+        clusters = Clusters(state, fleet, faults, resize_s)
 
         def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:
             return clusters.delete_by_key(ClusterKey(project, location, name), base_url)

@@ -34,17 +34,22 @@ class ListFleet:
     Attributes:
         clusters: pools by cluster, nodes by pool.
         specs: pools as they were asked for, in their order.
+        resizes: of control planes: location, seconds, and whether they stayed reachable.
         gate: calls wait for it, so that a test can look while an operation runs.
+        resize_gate: the same for resizes of control planes.
         refusals: what to raise, by method.
     """
 
     clusters: dict[ClusterKey, dict[str, int]] = field(default_factory=dict)
     specs: list[PoolSpec] = field(default_factory=list)
+    resizes: list[tuple[str, float, bool]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    resize_gate: threading.Event = field(default_factory=threading.Event)
     refusals: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.resize_gate.set()
 
     def _enter(self, method: str) -> None:
         assert self.gate.wait(20)
@@ -72,6 +77,10 @@ class ListFleet:
     def delete_pool(self, key: ClusterKey, pool: str) -> None:
         self._enter("delete_pool")
         self.clusters[key].pop(pool, None)
+
+    def resize_control_plane(self, key: ClusterKey, seconds: float, *, reachable: bool) -> None:
+        assert self.resize_gate.wait(20)
+        self.resizes.append((key.location, seconds, reachable))
 
     def close(self) -> None:
         self.clusters.clear()
@@ -142,12 +151,13 @@ def serving(
     fleet: ListFleet | None = None,
     faults: Faults | None = None,
     middlewares: Iterable[Middleware] = (),
+    resize_s: float = 0.0,
 ) -> Iterator[Google]:
     """A local Google without anything in it; fails if an exchange is not as Google documents it."""
     fleet, state, logs = fleet or ListFleet(), GoogleState(), LogStore()
     ending = threading.Event()
     google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
-    local = LocalGoogle(fleet, state=state, logs=logs, faults=google_faults)
+    local = LocalGoogle(fleet, state=state, logs=logs, faults=google_faults, resize_s=resize_s)
     with tempfile.TemporaryDirectory() as folder:
         exchanges = Path(folder) / "exchanges.jsonl"
         record = [*middlewares, recorder(exchanges)]
@@ -158,5 +168,6 @@ def serving(
             finally:
                 ending.set()
                 fleet.gate.set()
+                fleet.resize_gate.set()
                 google.session.close()
         expect_documented(exchanges)

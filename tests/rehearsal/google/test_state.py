@@ -5,7 +5,7 @@ import pytest
 
 from rehearsal.cluster.fleet import ClusterKey
 from rehearsal.google.faults import GoogleFaults
-from rehearsal.google.gke_records import Operations
+from rehearsal.google.gke.operations import Operations
 from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
 
 

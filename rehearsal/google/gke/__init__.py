@@ -1,0 +1,1 @@
+"""The GKE API: clusters, node pools, operations."""
