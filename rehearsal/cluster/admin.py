@@ -1,51 +1,36 @@
-"""The rehearsal's Kubernetes client: nodes, and what a kubelet would do in a cluster.
+"""The administrator's client of one cluster, for threads: what a cloud does to nodes and pods.
 
-It sends and receives objects in the API's JSON form. On Google Cloud these things are the cloud's
-own work: they are not what is rehearsed.
+On Google Cloud these things are the cloud's own work: they are not what is rehearsed.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
-from typing import Any
-
-import requests
-from requests.adapters import HTTPAdapter
 
 from rehearsal.cluster.control_plane import VIRTUAL_NODE, LocalControlPlane
 from rehearsal.cluster.fleet import FleetError
-
-Object = dict[str, Any]
-"""A Kubernetes object in the API's JSON form."""
-
-Taint = tuple[str, str, str]
-"""(key, value, effect)."""
-
-STRATEGIC = "application/strategic-merge-patch+json"
-_MERGE = "application/merge-patch+json"
+from rehearsal.cluster.kubernetes import (
+    JSON,
+    MERGE,
+    STRATEGIC,
+    ClusterError,
+    ConflictError,
+    KubernetesClient,
+    NotThereError,
+    Object,
+    pod_path,
+)
+from rehearsal.machine.loop import LoopThread
+from rehearsal.machine.processes import poll
 
 _TIMEOUT_S = 10.0
 _CONNECTIONS = 32
-"""More than threads of the fleet and watches use at once, so that none is opened for a request."""
-_NO_JOB = "!batch.kubernetes.io/job-name"
+"""More than threads of the fleet use at once, so that none is opened for a request."""
+_NO_JOB = {"labelSelector": "!batch.kubernetes.io/job-name"}
 _NOT_READY_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-
-
-class ClusterError(FleetError):
-    """The cluster's API server refused or did not answer."""
-
-
-class ConflictError(ClusterError):
-    """The object has changed since it was read."""
-
-
-class NotThereError(ClusterError):
-    """The object does not exist, or is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +48,33 @@ class ClusterAdmin:
     """
 
     def __init__(self, plane: LocalControlPlane) -> None:
-        self._url = f"https://{plane.public.endpoint}"
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy of the environment for loopback
-        self._session.mount("https://", HTTPAdapter(pool_maxsize=_CONNECTIONS))
-        self._session.verify = str(plane.authority)
-        self._session.cert = (str(plane.admin_certificate), str(plane.admin_key))
+        self._loop = LoopThread("cluster-admin")
+        self._client = self._loop.run(_client(plane))
 
     def close(self) -> None:
-        self._session.close()
+        """End all requests and watches. Idempotent."""
+        with suppress(CancelledError):
+            self._loop.run(self._client.close())
+        self._loop.stop()
 
     def wait_until_ready(
         self, names: set[str], *, timeout_s: float, check: Callable[[], None]
     ) -> None:
         """Wait until all nodes are Ready and without a not-ready taint; `check` may raise."""
-        deadline = time.monotonic() + timeout_s
-        while waiting := names - {
-            _name(each) for each in self.nodes("") if _is_ready(each) and _is_untainted(each)
-        }:
+        waiting = names
+
+        def are_ready() -> bool:
+            nonlocal waiting
             check()
-            if time.monotonic() > deadline:
-                raise FleetError(
-                    f"{len(waiting)} of {len(names)} nodes were not Ready after {timeout_s:.0f} s: "
-                    f"{', '.join(sorted(waiting)[:3])}."
-                )
-            time.sleep(0.1)
+            ready = {_name(e) for e in self.nodes("") if _is_ready(e) and _is_untainted(e)}
+            waiting = names - ready
+            return not waiting
+
+        if not poll(are_ready, timeout_s, 0.1):
+            raise FleetError(
+                f"{len(waiting)} of {len(names)} nodes were not Ready after {timeout_s:.0f} s: "
+                f"{', '.join(sorted(waiting)[:3])}."
+            )
 
     def lift_not_ready(
         self, names: set[str], threads: Executor, *, timeout_s: float, check: Callable[[], None]
@@ -97,14 +84,18 @@ class ClusterAdmin:
         The controller manager does so too, but with its default rate limits takes a minute for 256
         nodes that are added at once, which a cloud's nodes are not.
         """
-        deadline = time.monotonic() + timeout_s
         left = set(names)
-        while left and time.monotonic() < deadline:
+
+        def are_lifted() -> bool:
             check()
             ready = [each for each in self.nodes("") if _name(each) in left and _is_ready(each)]
             lifted = threads.map(self._lift, ready)
-            left -= {_name(node) for node, done in zip(ready, lifted, strict=True) if done}
-            time.sleep(0.1)
+            left.difference_update(
+                _name(node) for node, done in zip(ready, lifted, strict=True) if done
+            )
+            return not left
+
+        poll(are_lifted, timeout_s, 0.1)
 
     def _lift(self, node: Object) -> bool:
         kept = [taint for taint in _taints(node) if taint["key"] not in _NOT_READY_TAINTS]
@@ -113,7 +104,7 @@ class ClusterAdmin:
         version = {"resourceVersion": node["metadata"]["resourceVersion"]}
         body = {"metadata": version, "spec": {"taints": kept}}
         with suppress(ConflictError):
-            self._call("PATCH", f"/api/v1/nodes/{_name(node)}", body, content=_MERGE)
+            self._call("PATCH", f"/api/v1/nodes/{_name(node)}", body, content=MERGE)
             return True
         return False
 
@@ -133,31 +124,25 @@ class ClusterAdmin:
         with suppress(NotThereError):
             self._call("DELETE", f"/api/v1/nodes/{name}")
 
-    def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
-        """Yield all pods but those of Jobs, now and after each change, for this many seconds.
-
-        Ends early when the connection is lost or the resource version is too old.
-        """
-        selector = {"labelSelector": _NO_JOB}
-        listed = self._call("GET", "/api/v1/pods", params=selector)
-        pods = {pod["metadata"]["uid"]: pod for pod in listed["items"]}
-        yield list(pods.values())
-        for kind, pod in self._watch("/api/v1/pods", listed, seconds, selector):
+    def pods_in_motion(self) -> Iterator[list[Object]]:
+        """Yield all pods but those of Jobs, now and after each change, as `changes` does."""
+        pods: dict[str, Object] = {}
+        is_listed = False
+        for kind, pod in self._watch("/api/v1/pods", _NO_JOB):
+            is_listed = is_listed or kind == "LISTED"
             if kind == "DELETED":
                 pods.pop(pod["metadata"]["uid"], None)
-            else:
+            elif pod:
                 pods[pod["metadata"]["uid"]] = pod
-            yield list(pods.values())
+            if is_listed:
+                yield list(pods.values())
 
-    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
-        """Yield each object of a kind as ADDED, then each change, for this many seconds.
+    def changes(self, path: str) -> Iterator[tuple[str, Object]]:
+        """Yield each object of a kind as ADDED, then each change.
 
-        Ends early when the connection is lost or the resource version is too old.
+        Ends when the resource version is too old; raises ClusterError when the connection is lost.
         """
-        listed = self._call("GET", path)
-        for found in listed["items"]:
-            yield "ADDED", found
-        yield from self._watch(path, listed, seconds, {})
+        return ((kind, found) for kind, found in self._watch(path) if found)
 
     def nodes(self, selector: str) -> list[Object]:
         found = self._call("GET", "/api/v1/nodes", params={"labelSelector": selector})
@@ -203,25 +188,17 @@ class ClusterAdmin:
             self._patch(f"{_path_of(pod)}/status", {"status": status})
 
     def _watch(
-        self, path: str, listed: Object, seconds: int, selector: dict[str, str]
+        self, path: str, params: dict[str, str] | None = None
     ) -> Iterator[tuple[str, Object]]:
-        version = listed["metadata"]["resourceVersion"]
-        params = {"watch": "true", "timeoutSeconds": str(seconds), "resourceVersion": version}
-        with suppress(requests.RequestException):
-            answer = self._session.get(
-                self._url + path,
-                params=params | selector,
-                stream=True,
-                timeout=seconds + _TIMEOUT_S,
-            )
-            with answer:
-                if not answer.ok:
-                    raise ClusterError(f"The API server refused to watch {path}: {_short(answer)}.")
-                for line in answer.iter_lines():
-                    kind, found = _parse_change(path, line)
-                    if kind == "ERROR":
-                        return
-                    yield kind, found
+        changes = self._client.watch(path, params)
+        while True:
+            try:
+                kind, text = self._loop.run(_next(changes), None)
+            except StopAsyncIteration:
+                return
+            except CancelledError as error:
+                raise ClusterError(f"The watch of {path} was closed.") from error
+            yield kind, json.loads(text or b"{}")
 
     def _patch(self, path: str, body: Object) -> None:
         self._call("PATCH", path, body, content=STRATEGIC)
@@ -233,49 +210,30 @@ class ClusterAdmin:
         body: Object | None = None,
         *,
         params: dict[str, str] | None = None,
-        content: str = "application/json",
+        content: str = JSON,
     ) -> Object:
+        request = self._client.request(method, path, body, params=params, content=content)
         try:
-            answer = self._session.request(
-                method,
-                self._url + path,
-                params=params,
-                data=json.dumps(body) if body is not None else None,
-                headers={"Content-Type": content},
-                timeout=_TIMEOUT_S,
-            )
-        except requests.RequestException as error:
-            raise ClusterError(
-                f"The API server at {self._url} does not answer: {error}."
-            ) from error
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            raise NotThereError(f"{path} is not in the cluster at {self._url}.")
-        if answer.status_code == HTTPStatus.CONFLICT:
-            raise ConflictError(f"{path} has changed: {_short(answer)}.")
-        if not answer.ok:
-            raise ClusterError(f"The API server refused {method} {path}: {_short(answer)}.")
-        result: Object = answer.json()
+            result: Object = json.loads(self._loop.run(request, None))
+        except CancelledError as error:
+            raise ClusterError(f"{method} {path} was not sent: the client is closed.") from error
+        except ValueError as error:
+            raise ClusterError(f"The answer to {method} {path} is not JSON.") from error
         return result
 
 
-def pod_path(namespace: str, name: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods/{name}"
+async def _client(plane: LocalControlPlane) -> KubernetesClient:
+    """Return a client of the loop in which this runs."""
+    url = f"https://{plane.public.endpoint}"
+    return KubernetesClient(url, plane.tls, connections=_CONNECTIONS, timeout_s=_TIMEOUT_S)
+
+
+async def _next(changes: AsyncIterator[tuple[str, bytes]]) -> tuple[str, bytes]:
+    return await anext(changes)
 
 
 def _path_of(pod: Object) -> str:
     return pod_path(pod["metadata"]["namespace"], pod["metadata"]["name"])
-
-
-def _parse_change(path: str, line: bytes) -> tuple[str, Object]:
-    try:
-        change: Object = json.loads(line)
-        return str(change["type"]), change["object"]
-    except (ValueError, KeyError) as error:
-        raise ClusterError(f"The watch of {path} sent {line[:300]!r}.") from error
-
-
-def _short(answer: requests.Response) -> str:
-    return f"{answer.status_code} {answer.text[:300]}".strip()
 
 
 def _name(node: Object) -> str:

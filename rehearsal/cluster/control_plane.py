@@ -11,11 +11,11 @@ alone. Nodes are not created here.
 import os
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import yaml
 
 from rehearsal.cluster.certificates import Authority, certify_administrator, make_authority
 from rehearsal.cluster.fleet import ControlPlane, FleetError
+from rehearsal.cluster.kubernetes import administrator
 from rehearsal.machine import processes
 from tools.programs import PROGRAMS, MissingProgram, locate
 
@@ -40,6 +41,7 @@ _COMPONENTS = (
     "kwok-controller",
 )
 _NAME = "local"
+_READY = "ready"
 _START_S = 60.0
 
 
@@ -84,6 +86,11 @@ class LocalControlPlane:
     @property
     def admin_key(self) -> Path:
         return self.pki / "admin.key"
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Settings of a client with the administrator's certificate."""
+        return administrator(self.authority, self.admin_certificate, self.admin_key)
 
 
 def start(
@@ -240,28 +247,19 @@ def kubeconfig(server: str, authority: str, user: dict[str, str]) -> str:
 
 
 def _wait_until_ready(plane: LocalControlPlane) -> None:
-    deadline = time.monotonic() + _START_S
-    while not _is_ready(plane):
-        if dead := _dead(plane.folder):
-            raise FleetError(
-                f"The control plane in {plane.folder} did not start, since {dead} ended: "
-                f"{processes.log_tail(_log_of(plane.folder, dead))}."
-            )
-        if time.monotonic() > deadline:
-            raise FleetError(
-                f"The API server of {plane.folder} was not ready after {_START_S:.0f} s: "
-                f"{processes.log_tail(_log_of(plane.folder, 'kube-apiserver'))}."
-            )
-        time.sleep(0.05)
+    found = processes.poll(lambda: _READY if _is_ready(plane) else _dead(plane.folder), _START_S)
+    if found == _READY:
+        return
+    log = processes.log_tail(_log_of(plane.folder, found or "kube-apiserver"))
+    cause = f"since {found} ended" if found else f"within {_START_S:.0f} s"
+    raise FleetError(f"The control plane in {plane.folder} did not start, {cause}: {log}.")
 
 
 def _is_ready(plane: LocalControlPlane) -> bool:
-    context = ssl.create_default_context(cafile=str(plane.authority))
-    context.load_cert_chain(plane.admin_certificate, plane.admin_key)
+    url = f"https://127.0.0.1:{plane.port}/readyz"
     try:
-        url = f"https://127.0.0.1:{plane.port}/readyz"
-        with urllib.request.urlopen(url, context=context, timeout=5) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004
+        with urllib.request.urlopen(url, context=plane.tls, timeout=5) as answer:
+            return bool(answer.status == HTTPStatus.OK)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -18,13 +18,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, NotThereError, Object
+from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane, kubeconfig
 from rehearsal.cluster.fleet import ClusterKey, LogLine, WriteLog
+from rehearsal.cluster.kubernetes import ClusterError, NotThereError, Object
 from rehearsal.machine import processes
 from tools.programs import MissingProgram, locate
 
-_WATCH_S = 60
 _LONGEST_BACK_OFF_S = 300.0
 """As with kubelet."""
 _STEADY_S = 600.0
@@ -84,7 +84,7 @@ class ExporterHost:
     def _follow(self) -> None:
         while not self._ending.is_set():
             try:
-                for pods in self._site.admin.pods_in_motion(_WATCH_S):
+                for pods in self._site.admin.pods_in_motion():
                     with self._guard:
                         if self._ending.is_set():
                             return

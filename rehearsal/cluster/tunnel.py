@@ -8,10 +8,11 @@ loopback, whatever the address. It listens on an abstract socket, which ends wit
 
 import asyncio
 import re
-import threading
 import uuid
 from contextlib import suppress
 from typing import Any
+
+from rehearsal.machine.loop import LoopThread
 
 _CONNECT = re.compile(rb"CONNECT \S+:(?P<port>\d+) HTTP/1\.1\r\n")
 _PIECE = 65536
@@ -24,29 +25,14 @@ class KubeletTunnel:
     def __init__(self) -> None:
         self.name = f"@pull-study-kubelets-{uuid.uuid4().hex}"
         """Of the socket, as Go writes one without a file."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="kubelet-tunnel", daemon=True
-        )
-        self._thread.start()
-        path = f"\0{self.name[1:]}"
-        listening = asyncio.start_unix_server(self._handle, path)
-        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(_TIMEOUT_S)
+        self._loop = LoopThread("kubelet-tunnel")
+        listening = asyncio.start_unix_server(self._handle, f"\0{self.name[1:]}")
+        self._server = self._loop.run(listening)
 
     def close(self) -> None:
         """Stop listening and close all connections. Idempotent."""
-        if not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(_TIMEOUT_S)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_TIMEOUT_S)
-            self._loop.close()
-
-    async def _stop(self) -> None:
-        self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        self._loop.call(self._server.close)
+        self._loop.stop()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -15,10 +15,11 @@ from functools import partial
 import yaml
 
 from rehearsal.cluster import control_plane
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, NotThereError, Object
+from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost
 from rehearsal.cluster.fleet import FleetError, LogLine, WriteLog, json_object
+from rehearsal.cluster.kubernetes import ClusterError, NotThereError, Object
 from rehearsal.faults import api_server
 from rehearsal.faults.api_server import ApiRules
 from rehearsal.faults.events import DelayQueue, EventFaults, faulty_log

@@ -8,8 +8,8 @@ import asyncio
 import socket
 import ssl
 import struct
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
+from rehearsal.machine.loop import LoopThread
+
 _TIMEOUT = ClientTimeout(total=None, sock_read=600)
 _IDLE_S = 600.0
-_STOP_S = 10.0
 _NOT_PASSED = {
     "connection",
     "keep-alive",
@@ -121,24 +122,14 @@ class FaultProxy:
         self._upstream_tls = upstream_tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="fault-proxy", daemon=True)
-        self._thread.start()
-        self._run(self._start(tls))
+        self._loop = LoopThread("fault-proxy")
+        self._loop.run(self._start(tls))
 
     def stop(self) -> None:
         """Close all connections."""
-        with suppress(TimeoutError):
-            self._run(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_S)
-
-    def _run_loop(self) -> None:
-        self._loop.run_forever()
-        self._loop.close()
-
-    def _run(self, coroutine: Coroutine[None, None, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_STOP_S)
+        with suppress(TimeoutError, CancelledError):
+            self._loop.run(self._stop())
+        self._loop.stop()
 
     async def _start(self, tls: ssl.SSLContext | None) -> None:
         connector = TCPConnector(limit=0, ssl=self._upstream_tls or False)
@@ -207,16 +198,12 @@ class FaultProxy:
         due: list[bytes] = []
         more = asyncio.Event()
 
-        def call(action: Callable[..., object], *values: object) -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(action, *values)
-
         def emit(line: bytes) -> None:
             due.append(line)
             if not more.is_set():
-                call(more.set)
+                self._loop.call(more.set)
 
-        stream = Stream(request, emit, lambda: call(_reset, incoming))
+        stream = Stream(request, emit, lambda: self._loop.call(_reset, incoming))
         take = self._rules.open_stream(stream)
         if take is None:
             return False

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, Object
+from rehearsal.cluster.admin import ClusterAdmin
+from rehearsal.cluster.kubernetes import ClusterError, Object
 from schema.names import JOB_NAMESPACE, TRIAL_LABEL
 
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 _PATH = f"/api/v1/namespaces/{JOB_NAMESPACE}/pods"
-_WATCH_S = 60
 _PAUSE_S = 0.5
 _OVER = {"Succeeded", "Failed"}
 
@@ -122,7 +122,7 @@ class StudyPods:
     def _watch(self) -> None:
         while not self._ending.is_set():
             try:
-                for change, pod in self._admin.changes(_PATH, _WATCH_S):
+                for change, pod in self._admin.changes(_PATH):
                     if self._ending.is_set():
                         return
                     self.handle(change, pod)

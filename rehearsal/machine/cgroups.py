@@ -6,10 +6,11 @@ home have its own name, so what is found below it belongs to that home and may b
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from rehearsal.machine.processes import poll
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -36,14 +37,19 @@ def make(group: str, root: Path = ROOT) -> None:
 
 def remove(group: str, root: Path = ROOT) -> None:
     """Remove a cgroup and all below it, and kill what runs in it. Idempotent."""
-    deadline = time.monotonic() + _GONE_S
-    while folders := [folder for top in _tops(root) for folder in _deepest_first(top / group)]:
+    folders: list[Path] = []
+
+    def are_removed() -> bool:
+        nonlocal folders
+        folders = [folder for top in _tops(root) for folder in _deepest_first(top / group)]
         for folder in folders:
             with suppress(OSError):  # still in use: its members are killed below
                 folder.rmdir()
-        if time.monotonic() > deadline:
-            raise ControlGroupError(f"the cgroup {folders[-1]} is still in use")
         _kill_members(folders)
+        return not folders
+
+    if not poll(are_removed, _GONE_S, 0.02):
+        raise ControlGroupError(f"the cgroup {folders[-1]} is still in use")
 
 
 def controllers(root: Path = ROOT) -> set[str]:
@@ -96,4 +102,3 @@ def _kill_members(folders: list[Path]) -> None:
             for pid in (folder / "cgroup.procs").read_text(encoding="utf-8").split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
-    time.sleep(0.02)

@@ -16,8 +16,8 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +105,17 @@ def prepare(home: Home) -> None:
 
 def lock(home: Home) -> int | None:
     """Lock the home for this process; return the descriptor to close, None if it is locked."""
-    deadline = time.monotonic() + _LOCK_S
-    while time.monotonic() < deadline:
-        prepare(home)
-        descriptor = _open(home)
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, home.folder):  # else its owner removed the folder meanwhile
-                return descriptor
-        os.close(descriptor)
-        time.sleep(0.02)
+    return processes.poll(lambda: _try_lock(home), _LOCK_S, 0.02)
+
+
+def _try_lock(home: Home) -> int | None:
+    prepare(home)
+    descriptor = _open(home)
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(descriptor, home.folder):  # else its owner removed the folder meanwhile
+            return descriptor
+    os.close(descriptor)
     return None
 
 
@@ -181,10 +182,8 @@ def end(home: Home) -> bool:
         return False
     server = read_json(home.server_file)
     if server and is_locked(home):
-        processes.terminate(int(server["pid"]), home.folder)
-        deadline = time.monotonic() + STOP_S
-        while processes.running(home.folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        processes.send(int(server["pid"]), home.folder, signal.SIGTERM)
+        processes.poll(lambda: not processes.running(home.folder), STOP_S)
     processes.stop(home.folder)
     if not home.folder.exists():
         return True

@@ -16,9 +16,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 PART_VARIABLE = "PULL_STUDY_REHEARSAL_PART"
 """Environment of the rehearsal's own processes: the folder that they work for."""
@@ -28,8 +29,19 @@ _LOWEST_PORT = 10_000
 _random = random.SystemRandom()  # two processes must not try the same ports in the same order
 
 
+T = TypeVar("T")
+
+
 class StillRunningError(Exception):
     """A process is still running although it was killed."""
+
+
+def poll(condition: Callable[[], T], timeout_s: float, pause_s: float = 0.05) -> T:
+    """Call a condition until it returns something true or the time is over; return that value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(pause_s)
+    return value
 
 
 def start(
@@ -92,28 +104,38 @@ def running(part: Path) -> list[int]:
     ]
 
 
-def stop(part: Path, *, spare: frozenset[int] = frozenset()) -> None:
+def stop(part: Path) -> None:
     """Kill the processes that work for a folder or one below, and wait until they ended.
 
     Raises StillRunningError after 5 s.
     """
-    deadline = time.monotonic() + _GONE_S
-    while pids := [pid for pid in running(part) if pid not in spare]:
-        if time.monotonic() > deadline:
-            raise StillRunningError(f"processes {pids} of {part} did not end")
+    pids: list[int] = []
+
+    def have_ended() -> bool:
+        nonlocal pids
+        pids = running(part)
         for pid in pids:
-            _signal(pid, part, signal.SIGKILL)
-        time.sleep(0.02)
+            send(pid, part, signal.SIGKILL)
+        return not pids
 
-
-def terminate(pid: int, part: Path) -> bool:
-    """Send SIGTERM to a process if it works for a folder or one below; return whether."""
-    return _signal(pid, part, signal.SIGTERM)
+    if not poll(have_ended, _GONE_S, 0.02):
+        raise StillRunningError(f"processes {pids} of {part} did not end")
 
 
 def send(pid: int, part: Path, number: signal.Signals) -> bool:
     """Signal a process if it works for a folder or one below; return whether."""
-    return _signal(pid, part, number)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _works_for(str(pid), part):
+            return False
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def started(pid: int) -> int | None:
@@ -182,18 +204,3 @@ def _part_of(pid: str) -> Iterator[Path]:
         for variable in Path("/proc", pid, "environ").read_bytes().split(b"\0"):
             if variable.startswith(prefix):
                 yield Path(os.fsdecode(variable.removeprefix(prefix)))
-
-
-def _signal(pid: int, part: Path, number: signal.Signals) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if not _works_for(str(pid), part):
-            return False
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, number)
-        return True
-    finally:
-        os.close(descriptor)

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+
+from rehearsal.machine.loop import LoopThread
 
 _THREADS = 32
 _LARGEST_BODY_BYTES = 64 << 20
@@ -75,20 +75,15 @@ def serving(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_S)
     listening = listening or socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    loop = asyncio.new_event_loop()
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "web"))
-    thread = threading.Thread(target=loop.run_forever, name="web", daemon=True)
-    thread.start()
+    loop = LoopThread("web", _THREADS)
 
     async def start() -> None:
         await runner.setup()
         await web.SockSite(runner, listening, ssl_context=tls).start()
 
     try:
-        asyncio.run_coroutine_threadsafe(start(), loop).result(_START_S)
+        loop.run(start(), _START_S)
         yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(_START_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_START_S)
-        loop.close()
+        loop.run(runner.cleanup(), _START_S)
+        loop.stop()

@@ -6,7 +6,6 @@ once. Nodes pull from it directly. skopeo and the like are pointed to the mirror
 """
 
 import http.client
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,18 +88,19 @@ def _configuration(port: int, storage: Path) -> dict[str, object]:
 
 
 def wait_until_up(registry: LocalRegistry) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection(registry.address, timeout=2)
-        try:
-            connection.request("GET", "/v2/")
-            if connection.getresponse().status == http.HTTPStatus.OK:
-                return
-        except OSError:
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    raise RehearsalError(
-        f"docker-registry did not start: {processes.log_tail(registry.log)}.",
-        f"see {registry.log}",
-    )
+    if not processes.poll(lambda: _answers(registry), _START_S):
+        raise RehearsalError(
+            f"docker-registry did not start: {processes.log_tail(registry.log)}.",
+            f"see {registry.log}",
+        )
+
+
+def _answers(registry: LocalRegistry) -> bool:
+    connection = http.client.HTTPConnection(registry.address, timeout=2)
+    try:
+        connection.request("GET", "/v2/")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

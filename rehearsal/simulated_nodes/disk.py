@@ -9,7 +9,7 @@ do not fit sees its pulls fail with `no space left on device`.
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from rehearsal.cluster.admin import Object
+from rehearsal.cluster.kubernetes import Object
 from rehearsal.simulated_nodes import messages
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.events import timestamp

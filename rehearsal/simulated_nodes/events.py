@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rehearsal.cluster.admin import Object
-from rehearsal.simulated_nodes.api import LostWriteError
+from rehearsal.cluster.kubernetes import ClusterError, Object
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.messages import EventText
 
@@ -132,7 +131,7 @@ class Recorder:
                 await self._clock.until(may)
             try:
                 await self._send(result, result["count"] > 1)
-            except LostWriteError as error:
+            except ClusterError as error:
                 self._clock.report.lose(str(error))
             else:
                 self._clock.arrived(instant)

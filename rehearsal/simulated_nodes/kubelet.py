@@ -14,14 +14,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rehearsal.cluster.admin import STRATEGIC, Object, pod_path
+from rehearsal.cluster.kubernetes import (
+    JSON,
+    STRATEGIC,
+    ClusterError,
+    KubernetesClient,
+    Object,
+    pod_path,
+)
 from rehearsal.faults.nodes import Pull, PullFaults
 from rehearsal.simulated_nodes import messages, pull_model
-from rehearsal.simulated_nodes.api import EVENT_TRIES, KubeletApi, LostWriteError, Pod
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions, StoredImage
 from rehearsal.simulated_nodes.events import Recorder
 from rehearsal.simulated_nodes.node import SIMULATED_LABEL
+from rehearsal.simulated_nodes.objects import Pod
 from rehearsal.simulated_nodes.pod_status import PodStatus
 from rehearsal.simulated_nodes.pull_model import LayerSize, Parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry, PullError
@@ -37,6 +44,8 @@ _SYNC_S = 12.0
 _STATUS_LAG_S = (25.0, 32.0)
 """After which a real node's status lists a new image."""
 _DISGUISED_S = 0.04
+_EVENT_TRIES = 25
+"""A minute and a half; client-go's recorder gives up after 12 tries, 10 s apart."""
 _BUSY_BYTES = 3e9
 """Still to be written when a pull has ended, from which on containers are slow to start."""
 
@@ -45,7 +54,7 @@ _BUSY_BYTES = 3e9
 class Site:
     """What the kubelets of a cluster share."""
 
-    api: KubeletApi
+    api: KubernetesClient
     clock: Clock
     registry: NodesRegistry
     parameters: Parameters
@@ -120,10 +129,10 @@ class Kubelet:
     async def _send(self, method: str, path: str, body: Object) -> None:
         """Write once the node is connected; a write that is refused is counted lost."""
         await self.connected.wait()
-        content = STRATEGIC if method == "PATCH" else "application/json"
+        content = STRATEGIC if method == "PATCH" else JSON
         try:
             await self._site.api.send(method, path, body, content)
-        except LostWriteError as error:
+        except ClusterError as error:
             self.clock.report.lose(str(error))
 
     async def _end(self, pod: Pod) -> None:
@@ -340,9 +349,9 @@ class Kubelet:
         if exists:
             name = event["metadata"]["name"]
             change = {key: event[key] for key in ("count", "lastTimestamp", "message")}
-            await send("PATCH", f"{path}/{name}", change, STRATEGIC, tries=EVENT_TRIES)
+            await send("PATCH", f"{path}/{name}", change, STRATEGIC, tries=_EVENT_TRIES)
         else:
-            await send("POST", path, event, tries=EVENT_TRIES)
+            await send("POST", path, event, tries=_EVENT_TRIES)
 
 
 def _reference(pod: Pod) -> Object:

@@ -8,10 +8,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from rehearsal.cluster.admin import STRATEGIC, Object, pod_path
-from rehearsal.simulated_nodes.api import KubeletApi, LostWriteError, Pod
+from rehearsal.cluster.kubernetes import (
+    STRATEGIC,
+    ClusterError,
+    KubernetesClient,
+    Object,
+    pod_path,
+)
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.events import timestamp
+from rehearsal.simulated_nodes.objects import Pod
 
 _HOST = "127.0.0.1"
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -22,7 +28,12 @@ class PodStatus:
     """The status of one pod; `connected` is unset while the node can report nothing."""
 
     def __init__(
-        self, pod: Pod, clock: Clock, api: KubeletApi, connected: asyncio.Event, spawn: Spawn
+        self,
+        pod: Pod,
+        clock: Clock,
+        api: KubernetesClient,
+        connected: asyncio.Event,
+        spawn: Spawn,
     ) -> None:
         self.pod = pod
         self._clock = clock
@@ -116,7 +127,7 @@ class PodStatus:
             body = {"metadata": {"uid": metadata.uid}, "status": status}
             try:
                 await self._api.send("PATCH", path, body, STRATEGIC)
-            except LostWriteError as error:
+            except ClusterError as error:
                 self._clock.report.lose(str(error))
             else:
                 self._clock.arrived(at)

@@ -18,17 +18,27 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from rehearsal.cluster.admin import STRATEGIC, Object
 from rehearsal.cluster.control_plane import JOB_LABEL, VIRTUAL_NODE
+from rehearsal.cluster.kubernetes import (
+    STRATEGIC,
+    ClusterError,
+    KubernetesClient,
+    Object,
+    administrator,
+)
 from rehearsal.faults.nodes import pull_faults
-from rehearsal.simulated_nodes.api import KubeletApi, LostWriteError, Node, Pod
 from rehearsal.simulated_nodes.clock import Clock, write_report
 from rehearsal.simulated_nodes.events import timestamp
 from rehearsal.simulated_nodes.kubelet import Kubelet, Site
 from rehearsal.simulated_nodes.node import PARALLEL_ANNOTATION, SIMULATED_LABEL, KubeletsConfig
+from rehearsal.simulated_nodes.objects import Node, Pod
 from rehearsal.simulated_nodes.pull_model import load_parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry
 
+_CONNECTIONS = 8
+"""Enough for all that an API server on a few cores can do; more would only crowd out the runner's
+and the scheduler's requests, which on a real cluster do not share its cores with the kubelets."""
+_TIMEOUT_S = 60.0
 _INTERVAL_S = 1.0
 """How often the report is written, and faults are checked for silent nodes."""
 _SENT_SHARE = 0.01
@@ -41,11 +51,11 @@ class Kubelets:
     def __init__(self, config: KubeletsConfig, tasks: asyncio.TaskGroup) -> None:
         self._config = config
         self._clock = Clock(config.speed)
-        self._api = KubeletApi(
+        self._api = KubernetesClient(
             config.server,
-            authority=config.authority,
-            certificate=config.certificate,
-            key=config.key,
+            administrator(config.authority, config.certificate, config.key),
+            connections=_CONNECTIONS,
+            timeout_s=_TIMEOUT_S,
         )
         parameters = load_parameters()
         rate = parameters.registry_bytes_per_s
@@ -189,7 +199,7 @@ class Kubelets:
     async def _patch(self, path: str, change: Object) -> None:
         try:
             await self._api.send("PATCH", path, change, STRATEGIC)
-        except LostWriteError as error:
+        except ClusterError as error:
             self._clock.report.lose(str(error))
 
 

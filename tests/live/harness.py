@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import requests
@@ -22,6 +21,7 @@ from rehearsal.machine.home import HOME_VARIABLE, Home, end
 from rehearsal.session import session
 from schema.names import REHEARSAL_VARIABLE
 from tests.live.footprint import Footprint, footprint, processes_of
+from tests.until import until
 
 ROOT = Path(__file__).parents[2]
 STACK_FILES = {path: path.read_bytes() for path in ROOT.glob("Pulumi*.yaml")}
@@ -33,23 +33,6 @@ _OBSTACLES = requirements.obstacles(Path("/var/lib"))
 needs_real_nodes = pytest.mark.skipif(
     bool(_OBSTACLES), reason=" ".join(each.problem for each in _OBSTACLES)
 )
-
-Found = TypeVar("Found")
-
-
-def until(
-    what: Callable[[], Found | None],
-    timeout_s: float = 40,
-    why: str = "it did not happen",
-    *,
-    every_s: float = 0.1,
-) -> Found:
-    """Poll until something is true; return it."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {why}"
-        time.sleep(every_s)
-    return found
 
 
 def expect_same(before: Footprint, home: Path) -> None:

@@ -18,8 +18,9 @@ from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.live.harness import ROOT, STACK_FILES, until
+from tests.live.harness import ROOT, STACK_FILES
 from tests.live.rig import Rig, open_rig
+from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 full = pytest.mark.full

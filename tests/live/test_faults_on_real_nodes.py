@@ -29,7 +29,6 @@ from rehearsal.real_nodes import registry
 from rehearsal.session import session
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
 from schema.run_records import CellRecord, Phase, Source, Status, TrialRecord
-from tests.live.harness import until
 from tests.live.node_failures import (
     Nodes,
     fill,
@@ -38,6 +37,7 @@ from tests.live.node_failures import (
     send,
     small_disk,
 )
+from tests.until import until
 
 RUN_ID = "faults"
 REPOSITORY = "ghcr.io/pull-study/faults"

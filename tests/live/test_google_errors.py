@@ -12,8 +12,8 @@ import infra.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
 from experiment.provision.stack_cluster import Presence
 from schema.errors import ExitCode
-from tests.live.harness import until
 from tests.live.rig import Rig, open_rig
+from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 full = pytest.mark.full

@@ -26,7 +26,8 @@ from rehearsal.real_nodes import registry
 from schema.image_tag import parse_tag
 from schema.names import MEASURED_LABEL
 from tests.live.footprint import footprint, processes_of
-from tests.live.harness import expect_same, needs_real_nodes, until
+from tests.live.harness import expect_same, needs_real_nodes
+from tests.until import until
 
 pytestmark = [
     pytest.mark.live,

@@ -17,7 +17,8 @@ from rehearsal import session
 from rehearsal.machine import processes
 from rehearsal.machine.home import RehearsalError, end, is_locked, read_json
 from schema.names import MEASURED_LABEL, REHEARSAL_VARIABLE
-from tests.live.harness import Place, until
+from tests.live.harness import Place
+from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 full = pytest.mark.full

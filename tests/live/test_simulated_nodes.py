@@ -23,7 +23,7 @@ from rehearsal.simulated_nodes.clock import warnings
 from rehearsal.simulated_nodes.manifests import claim_routes
 from schema.events import name_time
 from schema.names import MEASURED_LABEL
-from tests.live.harness import until
+from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -18,17 +18,9 @@ from experiment.provision.stack_files import PROJECT_DIR, set_deadline
 from experiment.provision.stack_settings import stack_facts
 from rehearsal.google.environment import PROJECT
 from rehearsal.machine import processes
-from tests.live.harness import (
-    ROOT,
-    Place,
-    await_exit,
-    children,
-    kill,
-    needs_real_nodes,
-    place_in,
-    until,
-)
+from tests.live.harness import ROOT, Place, await_exit, children, kill, needs_real_nodes, place_in
 from tests.live.rig import UP
+from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

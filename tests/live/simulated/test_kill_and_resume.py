@@ -18,7 +18,8 @@ import yaml
 
 from experiment.run_folder import RunFolder
 from schema.run_records import Phase, Status
-from tests.live.harness import FAST, LONGEST_S, Place, needs_real_nodes, place_in, until
+from tests.live.harness import FAST, LONGEST_S, Place, needs_real_nodes, place_in
+from tests.until import until
 
 NODES = 4
 IMAGES = {"simulated": 6, "real": 3}

@@ -1,139 +1,157 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, ConflictError, NotThereError
+from rehearsal.cluster import kubernetes
+from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.certificates import certify_administrator, make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.kubernetes import ClusterError, ConflictError, NotThereError
+from rehearsal.machine.web import serving
 
-LIST = {"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"uid": "u"}}]}
-ADDED = {"type": "ADDED", "object": {"metadata": {"uid": "v"}}}
-
-
-class FakeApiServer(ThreadingHTTPServer):
-    """Answers lists with LIST and watches with the given status and lines; counts connections."""
-
-    daemon_threads = True
-    request_queue_size = 64
-    connections = 0
-    status = 200
-    watched = b""
-    barrier = threading.Barrier(1)
+UID = {"metadata": {"uid": "u", "resourceVersion": "8"}}
+LIST = {"metadata": {"resourceVersion": "7"}, "items": [UID]}
+ADDED = {"type": "ADDED", "object": {"metadata": {"uid": "v", "resourceVersion": "9"}}}
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: FakeApiServer
-    protocol_version = "HTTP/1.1"
-
-    def setup(self) -> None:
-        self.server.connections += 1
-        super().setup()
-
-    def do_GET(self) -> None:
-        is_watch = "watch=true" in self.path
-        if not is_watch:
-            self.server.barrier.wait(10)
-        self._answer(*((self.server.status, self.server.watched) if is_watch else (200, LIST)))
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(self.server.status, b"because")
-
-    def _answer(self, status: int, content: Any) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+def lines(*changes: object) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in changes)
 
 
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeApiServer, ClusterAdmin]]:
-    authority = make_authority()
-    server = FakeApiServer(("127.0.0.1", 0), Handler)
-    folder = tmp_path_factory.mktemp("cluster")
-    plane = LocalControlPlane(folder, server.server_port, "v1.34.1", authority)
-    pki: Path = plane.authority.parent
-    pki.mkdir(parents=True)
-    authority.write(pki, "ca")
-    certify_administrator(authority).write(pki, "admin")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(plane.admin_certificate, plane.admin_key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    admin = ClusterAdmin(plane)
-    yield server, admin
-    admin.close()
-    server.shutdown()
-    server.server_close()
+class Api:
+    """Lists have LIST; watches and writes have these answers in turn, the last for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes]] = []
+        self.requests = 0
+        self.connections: set[Any] = set()
+        self.barrier = asyncio.Barrier(1)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method == "GET" and "watch" not in request.query:
+            assert request.transport
+            self.connections.add(request.transport.get_extra_info("peername"))
+            await self.barrier.wait()
+            return web.json_response(LIST)
+        status, body = self.answers[min(self.requests, len(self.answers) - 1)]
+        self.requests += 1
+        return web.Response(status=status, body=body)
 
 
-Plane = tuple[FakeApiServer, ClusterAdmin]
+Scene = tuple[Api, ClusterAdmin]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    authority, api = make_authority(), Api()
+    plane = LocalControlPlane(tmp_path, 0, "v1.34.1", authority)
+    plane.pki.mkdir(parents=True)
+    authority.write(plane.pki, "ca")
+    certify_administrator(authority).write(plane.pki, "admin")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(plane.admin_certificate, plane.admin_key)
+    with serving([web.route("*", "/{path:.*}", api.answer)], tls=tls) as url:
+        port = int(url.rpartition(":")[2])
+        admin = ClusterAdmin(LocalControlPlane(tmp_path, port, "v1.34.1", authority))
+        yield api, admin
+        admin.close()
 
 
 @pytest.mark.parametrize(
     ("status", "watched", "refused"),
     [
-        (429, b"Too many requests, please try again later.", "refused to watch /api/v1/pods: 429"),
-        (410, json.dumps({"kind": "Status", "code": 410}).encode(), "refused to watch"),
-        (200, json.dumps({"kind": "Status", "code": 500}).encode() + b"\n", "The watch of"),
+        (429, b"Too many requests, please try again later.", "refused watch /api/v1/pods: 429"),
+        (410, lines({"kind": "Status", "message": "too old"}), "refused watch .*: 410 too old"),
+        (200, lines({"kind": "Status", "code": 500}), "The watch of"),
         (200, b"not JSON\n", "The watch of"),
     ],
 )
 def test_a_watch_that_is_refused_is_an_error_that_its_thread_handles(
-    plane: Plane, status: int, watched: bytes, refused: str
+    scene: Scene, status: int, watched: bytes, refused: str
 ) -> None:
-    server, admin = plane
-    server.status, server.watched = status, watched
-    for watch in (admin.pods_in_motion(5), admin.changes("/api/v1/pods", 5)):
+    api, admin = scene
+    api.answers = [(status, watched)]
+    watch = admin.changes("/api/v1/pods")
+    next(watch)
+    with pytest.raises(ClusterError, match=refused):
         next(watch)
-        with pytest.raises(ClusterError, match=refused):
-            next(watch)
 
 
-def test_a_watch_gives_changes_and_ends_when_its_version_is_too_old(plane: Plane) -> None:
-    server, admin = plane
-    error = {"type": "ERROR", "object": {"code": 410}}
-    deleted = {"type": "DELETED", "object": {"metadata": {"uid": "u"}}}
-    lines = b"".join(json.dumps(each).encode() + b"\n" for each in (ADDED, deleted, error))
-    server.status, server.watched = 200, lines
-    uids = [[pod["metadata"]["uid"] for pod in pods] for pods in admin.pods_in_motion(5)]
-    assert uids == [["u"], ["u", "v"], ["v"]]
-    kinds = [kind for kind, _ in admin.changes("/api/v1/pods", 5)]
+def test_a_watch_goes_on_where_it_ended_until_its_version_is_too_old(scene: Scene) -> None:
+    api, admin = scene
+    error, deleted = {"type": "ERROR", "object": {"code": 410}}, {"type": "DELETED", "object": UID}
+    api.answers = [(200, lines(ADDED)), (200, lines(deleted, error))]
+    kinds = [kind for kind, _ in admin.changes("/api/v1/pods")]
     assert kinds == ["ADDED", "ADDED", "DELETED"]
+    api.requests = 0
+    uids = [[pod["metadata"]["uid"] for pod in pods] for pods in admin.pods_in_motion()]
+    assert uids == [["u"], ["u", "v"], ["v"]]
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(404, NotThereError), (409, ConflictError), (500, ClusterError)]
+    ("answers", "tries", "error"),
+    [
+        ([503] * 9 + [429, 201], None, None),
+        ([503, 503, 500], 3, ClusterError),
+        ([403], None, ClusterError),
+        ([404], None, NotThereError),
+        ([409], None, ConflictError),
+    ],
 )
-def test_a_refused_write_is_an_error_of_its_kind(
-    plane: Plane, status: int, error: type[ClusterError]
+def test_a_request_is_repeated_while_the_server_is_unavailable(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[int],
+    tries: int | None,
+    error: type[ClusterError] | None,
 ) -> None:
-    server, admin = plane
-    server.status = status
-    with pytest.raises(error):
-        admin.add_node({})
+    monkeypatch.setattr(kubernetes, "_LONGEST_WAIT_S", 0.01)
+    api, admin = scene
+    api.answers = [(status, b"because") for status in answers]
+    problem = f"refused POST /x: {answers[-1]} because"
+    with pytest.raises(error, match=problem) if error else nullcontext():
+        admin._loop.run(admin._client.request("POST", "/x", {}, tries=tries))
+    assert api.requests == len(answers)
 
 
-def test_connections_are_kept_for_all_threads_of_the_fleet(plane: Plane) -> None:
-    server, admin = plane
-    server.barrier, threads = threading.Barrier(20), ThreadPoolExecutor(20)
+@pytest.mark.parametrize("status", [404, 409])
+def test_a_kubelet_s_write_about_a_deleted_or_existing_object_is_no_error(
+    scene: Scene, status: int
+) -> None:
+    api, admin = scene
+    api.answers = [(status, b"")]
+    admin._loop.run(admin._client.send("POST", "/x", {}))
+
+
+def test_connections_are_kept_for_all_threads_of_the_fleet(scene: Scene) -> None:
+    api, admin = scene
+    api.barrier, threads = asyncio.Barrier(20), ThreadPoolExecutor(20)
     with threads:
         for _ in range(2):
-            before = server.connections
             list(threads.map(lambda _: admin.nodes(""), range(20)))
-    server.barrier = threading.Barrier(1)
-    assert server.connections == before
+    assert len(api.connections) == 20
+
+
+def test_a_watch_ends_with_its_client(scene: Scene) -> None:
+    api, admin = scene
+    api.answers = [(200, b"")]
+    watch = admin.changes("/api/v1/pods")
+    next(watch)
+    closing = threading.Timer(0.1, admin.close)
+    closing.start()
+    with pytest.raises(ClusterError):
+        next(watch)
+    closing.join()
+    with pytest.raises(ClusterError, match="closed"):
+        admin.nodes("")

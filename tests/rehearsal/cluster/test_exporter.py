@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rehearsal.cluster import exporter
-from rehearsal.cluster.admin import ClusterAdmin, NotThereError, Object, ServiceAccountToken
+from rehearsal.cluster.admin import ClusterAdmin, ServiceAccountToken
 from rehearsal.cluster.certificates import make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import (
@@ -24,6 +24,7 @@ from rehearsal.cluster.exporter import (
     variables,
 )
 from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.cluster.kubernetes import NotThereError, Object
 from rehearsal.machine import processes
 from tools.programs import Located
 
@@ -41,7 +42,7 @@ class Cluster(ClusterAdmin):
         self.tokens = 0
         self.statuses: list[tuple[str, bool, int]] = []
 
-    def pods_in_motion(self, seconds: int) -> Iterator[list[Object]]:
+    def pods_in_motion(self) -> Iterator[list[Object]]:
         time.sleep(0.02)
         yield list(self.pods)
 

@@ -16,16 +16,18 @@ import pytest
 import yaml
 
 from rehearsal.cluster import control_plane
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, Object
+from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.certificates import certify_administrator, make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost
 from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.cluster.kubernetes import ClusterError, Object
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
 from rehearsal.faults.faults import Faults
 from rehearsal.faults.trials import Moment
 from rehearsal.machine import processes
 from rehearsal.machine.home import Home, write_json
+from tests.until import until
 
 KEY = ClusterKey("p", "us-central1-a", "c")
 
@@ -37,7 +39,7 @@ class Cluster(ClusterAdmin):
         self.done: list[tuple[str, Any]] = []
         self.held: list[Object] = []
 
-    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+    def changes(self, path: str) -> Iterator[tuple[str, Object]]:
         time.sleep(0.05)
         yield from ()
 
@@ -135,6 +137,8 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]
     def start(part: Path) -> subprocess.Popen[bytes]:
         process = processes.start(["sleep", "60"], part, log=tmp_path / "log")
         started.append(process)
+        # a process has no environment for a moment after its start
+        until(lambda: process.pid in processes.running(part))
         return process
 
     yield start

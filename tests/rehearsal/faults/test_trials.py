@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rehearsal.cluster.admin import ClusterAdmin, ClusterError, Object
+from rehearsal.cluster.admin import ClusterAdmin
+from rehearsal.cluster.kubernetes import ClusterError, Object
 from rehearsal.faults.trials import Moment, Place, StudyPods
 
 
@@ -18,7 +19,7 @@ class Cluster(ClusterAdmin):
         self.given = changes
         self.error: Exception = ClusterError("gone")
 
-    def changes(self, path: str, seconds: int) -> Iterator[tuple[str, Object]]:
+    def changes(self, path: str) -> Iterator[tuple[str, Object]]:
         assert path == "/api/v1/namespaces/pull-study/pods"
         given, self.given = self.given, []
         yield from given

@@ -71,14 +71,14 @@ def test_this_process_is_never_among_them(part: Path) -> None:
     assert done.stdout == "[]\n"
 
 
-def test_terminate_signals_only_processes_of_the_folder(part: Path) -> None:
+def test_only_processes_of_the_folder_are_signalled(part: Path) -> None:
     process, stranger = sleep(part), subprocess.Popen(["sleep", "100"])
     try:
-        assert not processes.terminate(stranger.pid, part)
+        assert not processes.send(stranger.pid, part, signal.SIGTERM)
         assert stranger.poll() is None
-        assert processes.terminate(process.pid, part)
+        assert processes.send(process.pid, part, signal.SIGTERM)
         assert process.wait(5) == -signal.SIGTERM
-        assert not processes.terminate(process.pid, part)
+        assert not processes.send(process.pid, part, signal.SIGTERM)
     finally:
         stranger.kill()
         stranger.wait()

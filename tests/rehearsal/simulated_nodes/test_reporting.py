@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.read.pull_message import parse_duration, parse_pulled
-from rehearsal.cluster.certificates import make_authority
+from rehearsal.cluster.kubernetes import ClusterError, KubernetesClient
 from rehearsal.faults.nodes import pull_faults
-from rehearsal.simulated_nodes import api, clock, messages
-from rehearsal.simulated_nodes.api import KubeletApi, LostWriteError
+from rehearsal.simulated_nodes import clock, messages
 from rehearsal.simulated_nodes.clock import Clock, Report, report_file, write_report
 from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions
 from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, timestamp
@@ -168,65 +166,12 @@ def test_an_event_is_named_and_stamped_by_the_node_s_clock() -> None:
 def test_an_event_that_is_refused_is_counted_lost_and_the_next_is_sent() -> None:
     def fail(number: int) -> None:
         if number == 1:
-            raise LostWriteError("POST events: 403 terminating")
+            raise ClusterError("POST events: 403 terminating")
 
     node_clock = Clock(1)
     assert len(record(node_clock, [messages.pulling("i"), messages.RECLAIMING], fail)) == 2
     report = node_clock.report
     assert (report.lost, report.last_lost, report.count) == (1, "POST events: 403 terminating", 1)
-
-
-async def with_api(
-    folder: Path, answers: list[int], use: Callable[[KubeletApi], Awaitable[None]]
-) -> int:
-    """Use a client of a server that gives these answers, the last for ever; return its requests."""
-    requests = 0
-
-    async def answer(_: web.Request) -> web.Response:
-        nonlocal requests
-        requests += 1
-        return web.Response(status=answers[min(requests, len(answers)) - 1], text="because")
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    make_authority().write(folder, "ca")
-    certificate, key = str(folder / "ca.crt"), str(folder / "ca.key")
-    async with TestServer(app) as server:
-        url = str(server.make_url("")).rstrip("/")
-        client = KubeletApi(url, authority=certificate, certificate=certificate, key=key)
-        try:
-            await use(client)
-        finally:
-            await client.close()
-    return requests
-
-
-@pytest.mark.parametrize(
-    ("answers", "tries", "requests", "lost"),
-    [
-        ([503] * 9 + [429, 201], None, 11, None),
-        ([503], 3, 3, "POST /x: 503 because"),
-        ([403], None, 1, "POST /x: 403 because"),
-        ([409], None, 1, None),
-        ([404], None, 1, None),
-    ],
-)
-def test_a_write_is_retried_until_it_arrives_or_is_reported_lost(  # noqa: PLR0917
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    answers: list[int],
-    tries: int | None,
-    requests: int,
-    lost: str | None,
-) -> None:
-    monkeypatch.setattr(api, "_LONGEST_WAIT_S", 0.01)
-
-    async def use(client: KubeletApi) -> None:
-        refused = pytest.raises(LostWriteError, match=lost) if lost else contextlib.nullcontext()
-        with refused:
-            await client.send("POST", "/x", {}, tries=tries)
-
-    assert asyncio.run(with_api(tmp_path, answers, use)) == requests
 
 
 def test_a_recorder_that_fails_ends_the_process(
@@ -237,8 +182,10 @@ def test_a_recorder_that_fails_ends_the_process(
 
     monkeypatch.setattr(Recorder, "run", fail)
 
-    async def use(client: KubeletApi) -> None:
+    async def run() -> None:
         node_clock = Clock(1)
+        tls = ssl.create_default_context()
+        client = KubernetesClient("https://127.0.0.1:1", tls, connections=1, timeout_s=1)
         registry = NodesRegistry("127.0.0.1:1", 1.0, node_clock)
         try:
             async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
@@ -248,9 +195,10 @@ def test_a_recorder_that_fails_ends_the_process(
                 tasks.create_task(asyncio.Event().wait())
         finally:
             await registry.close()
+            await client.close()
 
     with pytest.raises(ExceptionGroup) as failed:
-        asyncio.run(with_api(tmp_path, [200], use))
+        asyncio.run(run())
     assert str(failed.value.exceptions[0]) == "a defect"
 
 
