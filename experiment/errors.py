@@ -58,7 +58,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
         ExitCode.NO_CAPACITY,
         "The zone has no such machines at the moment, though the quota allows them.",
         "never: a second `up` can report the broken cluster as healthy; it is taken down",
-        "try later, or: pulumi config set pull-study:zone ZONE",
+        "try later, or: pulumi config set --path 'pull-study:zones[0]' ZONE",
     ),
     Failure.PERMISSION: Entry(
         ExitCode.PERMISSION,

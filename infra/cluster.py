@@ -120,7 +120,7 @@ class StudyCluster(pulumi.ComponentResource):
             name=settings.cluster_name,
             location=settings.location,
             # A regional cluster would create every pool in three zones: three times N nodes.
-            node_locations=[settings.zone] if settings.control_plane_region else None,
+            node_locations=[settings.zone] if settings.regional else None,
             # Nodes have their own pools, which can change without the cluster.
             remove_default_node_pool=True,
             initial_node_count=1,

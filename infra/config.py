@@ -8,6 +8,7 @@ value, the rule and the `pulumi config set` that fixes it.
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -62,8 +63,8 @@ def parse_settings(
     try:
         settings = Settings.model_validate({**values, "stack": stack, "project": project})
     except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        raise _wrong_value(stack, key, values.get(key)) from error
+        key, *index = error.errors()[0]["loc"]
+        raise _wrong_value(stack, str(key), values.get(str(key)), *index) from error
     violation = first_violation(settings, now)
     if violation is not None:
         raise SettingsError(
@@ -127,21 +128,25 @@ def _check_keys(values: Mapping[str, str], stack: str) -> None:
             )
 
 
-def _wrong_value(stack: str, key: str, value: str | None) -> SettingsError:
+def _wrong_value(stack: str, key: str, value: str | None, index: int | str = 0) -> SettingsError:
     field = next(Settings.model_fields[name] for name in _own_fields() if _alias(name) == key)
     does = (
         f"does not set {NAMESPACE}:{key}" if value is None else f"sets {NAMESPACE}:{key} to {value}"
     )
     example = field.examples[0] if field.examples else field.default
+    path = key
+    if isinstance(example, tuple):
+        path, example = f"{key}[{index}]", example[0]
     return SettingsError(
-        f"Stack {stack} {does}, but it must be {field.description}.", _fix(stack, key, example)
+        f"Stack {stack} {does}, but it must be {field.description}.", _fix(stack, path, example)
     )
 
 
 def _fix(stack: str, key: str, value: object) -> str:
-    """Return the command that sets a key (labels.team: a key in a mapping) or removes it."""
-    path = "--path " if "." in key else ""
+    """Return the command that sets or removes a key, or a part of one: labels.team, zones[1]."""
+    path = "--path " if "." in key or "[" in key else ""
+    name = shlex.quote(f"{NAMESPACE}:{key}")
     if not value and not isinstance(value, (bool, int)):
-        return f"pulumi config rm --stack {stack} {path}{NAMESPACE}:{key}"
+        return f"pulumi config rm --stack {stack} {path}{name}"
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"pulumi config set --stack {stack} {path}{NAMESPACE}:{key} {text}"
+    return f"pulumi config set --stack {stack} {path}{name} {text}"

@@ -16,11 +16,6 @@ from pulumi_kubernetes import apps, core, meta, rbac
 NAME = "event-exporter"
 """Of the Deployment, its container, its service account and its ConfigMap."""
 NAMESPACE = "monitoring"
-IMAGE = (
-    "ghcr.io/resmoio/kubernetes-event-exporter"
-    "@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"
-)
-"""v1.7, as the original study's nodes recorded it in September 2024."""
 CONFIGURATION = yaml.safe_dump(
     {
         "logLevel": "warn",
@@ -52,11 +47,13 @@ class EventExporterArgs:
         cluster: deleting it deletes everything in it, so `destroy` skips its objects.
         node_pool: name of the pool to run on; None for any node.
         pools: must exist before the pod waits for a node.
+        image: of the exporter, with its digest.
     """
 
     cluster: pulumi.Resource
     node_pool: pulumi.Input[str] | None
     pools: Sequence[pulumi.Resource]
+    image: str
 
 
 class EventExporter(pulumi.ComponentResource):
@@ -87,7 +84,7 @@ class EventExporter(pulumi.ComponentResource):
         apps.v1.Deployment(
             "deployment",
             metadata=self._metadata,
-            spec=_deployment(args.node_pool),
+            spec=_deployment(args),
             # Referenced by name only, so the engine cannot see the dependency.
             opts=self._in_cluster(account, configuration, self._binding(), *args.pools),
         )
@@ -121,7 +118,7 @@ class EventExporter(pulumi.ComponentResource):
         )
 
 
-def _deployment(node_pool: pulumi.Input[str] | None) -> apps.v1.DeploymentSpecArgs:
+def _deployment(args: EventExporterArgs) -> apps.v1.DeploymentSpecArgs:
     # A running exporter does not reload its ConfigMap: a changed digest restarts it.
     digest = hashlib.sha256(CONFIGURATION.encode()).hexdigest()
     return apps.v1.DeploymentSpecArgs(
@@ -133,23 +130,24 @@ def _deployment(node_pool: pulumi.Input[str] | None) -> apps.v1.DeploymentSpecAr
             metadata=meta.v1.ObjectMetaArgs(
                 labels=_LABELS, annotations={"pull-study/configuration": digest}
             ),
-            spec=_pod(node_pool),
+            spec=_pod(args),
         ),
     )
 
 
-def _pod(node_pool: pulumi.Input[str] | None) -> core.v1.PodSpecArgs:
+def _pod(args: EventExporterArgs) -> core.v1.PodSpecArgs:
+    pool = args.node_pool
     return core.v1.PodSpecArgs(
         service_account_name=NAME,
         automount_service_account_token=True,
-        node_selector={"cloud.google.com/gke-nodepool": node_pool} if node_pool else None,
+        node_selector={"cloud.google.com/gke-nodepool": pool} if pool else None,
         security_context=core.v1.PodSecurityContextArgs(
             run_as_non_root=True,
             run_as_user=_USER,
             run_as_group=_USER,
             seccomp_profile=core.v1.SeccompProfileArgs(type="RuntimeDefault"),
         ),
-        containers=[_container()],
+        containers=[_container(args.image)],
         volumes=[
             core.v1.VolumeArgs(
                 name="configuration", config_map=core.v1.ConfigMapVolumeSourceArgs(name=NAME)
@@ -158,10 +156,10 @@ def _pod(node_pool: pulumi.Input[str] | None) -> core.v1.PodSpecArgs:
     )
 
 
-def _container() -> core.v1.ContainerArgs:
+def _container(image: str) -> core.v1.ContainerArgs:
     return core.v1.ContainerArgs(
         name=NAME,
-        image=IMAGE,
+        image=image,
         args=[f"-conf={_FOLDER}/config.yaml"],
         ports=[core.v1.ContainerPortArgs(name="metrics", container_port=_PORT)],
         readiness_probe=_probe("/-/ready"),

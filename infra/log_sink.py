@@ -94,9 +94,10 @@ class LogSink(pulumi.ComponentResource):
 def event_filter(
     *, project: str, location: str, cluster: str, namespace: str, container: str
 ) -> str:
-    """Return the Cloud Logging filter of one cluster's events, from both sources.
+    """Return the Cloud Logging filter of one cluster's events.
 
-    The exporter's lines on stdout, and GKE's own log `events`.
+    These are the exporter's lines on stdout, unless `namespace` is empty (no exporter), and GKE's
+    own log `events`.
     """
     exporter = (
         'resource.type="k8s_container"'
@@ -105,11 +106,12 @@ def event_filter(
         f' AND resource.labels.container_name="{container}"'
     )
     native = 'log_id("events") AND resource.type=("k8s_pod" OR "k8s_node" OR "k8s_cluster")'
+    sources = f"(({exporter}) OR ({native}))" if namespace else f"({native})"
     return (
         f'resource.labels.project_id="{project}"'
         f' AND resource.labels.location="{location}"'
         f' AND resource.labels.cluster_name="{cluster}"'
-        f" AND (({exporter}) OR ({native}))"
+        f" AND {sources}"
     )
 
 

@@ -65,17 +65,18 @@ class StackNeeds:
     """What a stack requires.
 
     Attributes:
-        zone: of all nodes.
+        zones: in order of preference.
         region: whose quotas count.
         quotas: by Compute Engine's metric; includes the default pool of the first minutes.
         apis: with .googleapis.com.
         permissions: required of the account that runs Pulumi and the runner.
         deadline_hours: after which the cluster deletes itself.
         private_nodes: all pulls share one NAT address.
-        exporter: the event exporter's configuration.
+        exporter: the event exporter's configuration; empty without one.
+        exporter_image: with its digest; empty for no exporter.
     """
 
-    zone: str
+    zones: tuple[str, ...]
     region: str
     quotas: Mapping[str, int]
     apis: tuple[str, ...]
@@ -83,6 +84,12 @@ class StackNeeds:
     deadline_hours: int
     private_nodes: bool
     exporter: Mapping[str, Any]
+    exporter_image: str
+
+    @property
+    def zone(self) -> str:
+        """Zone of all nodes."""
+        return self.zones[0]
 
 
 def stack_needs(settings: Settings) -> StackNeeds:
@@ -90,14 +97,15 @@ def stack_needs(settings: Settings) -> StackNeeds:
     # The program itself enables containerfilesystem.
     streaming = ("artifactregistry",) if settings.image_streaming else ()
     return StackNeeds(
-        zone=settings.zone,
+        zones=settings.zones,
         region=settings.region,
         quotas=quota_needs(settings),
         apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *streaming)),
         permissions=PERMISSIONS,
         deadline_hours=settings.deadline_hours,
         private_nodes=settings.private_nodes,
-        exporter=dict(yaml.safe_load(CONFIGURATION)),
+        exporter=dict(yaml.safe_load(CONFIGURATION)) if settings.exporter_image else {},
+        exporter_image=settings.exporter_image,
     )
 
 

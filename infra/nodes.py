@@ -32,6 +32,7 @@ def measured_nodes(
         threads_per_core=settings.threads_per_core
     )
     node.gvnic = container.NodePoolNodeConfigGvnicArgs(enabled=settings.gvnic)
+    node.min_cpu_platform = settings.min_cpu_platform or None
     node.spot = settings.spot
     node.disk_type = settings.disk_type
     node.disk_size_gb = settings.disk_size_gb

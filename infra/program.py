@@ -59,18 +59,24 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         ClusterArgs(settings=settings, expires=dead_man.label, dead_man=dead_man.job),
         in_google,
     )
-    EventExporter(
-        "event-exporter",
-        EventExporterArgs(
-            cluster=cluster.cluster, node_pool=cluster.monitoring_pool, pools=cluster.pools
-        ),
-        pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)], depends_on=[before]),
-    )
+    exports = settings.exporter_image != ""
+    if exports:
+        EventExporter(
+            "event-exporter",
+            EventExporterArgs(
+                cluster=cluster.cluster,
+                node_pool=cluster.monitoring_pool,
+                pools=cluster.pools,
+                image=settings.exporter_image,
+            ),
+            pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)], depends_on=[before]),
+        )
+    namespace = event_exporter.NAMESPACE if exports else ""
     log_filter = event_filter(
         project=settings.project,
         location=settings.location,
         cluster=settings.cluster_name,
-        namespace=event_exporter.NAMESPACE,
+        namespace=namespace,
         container=event_exporter.NAME,
     )
     sink = LogSink(
@@ -89,12 +95,13 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
     return {
         "project": settings.project,
         "location": settings.location,
+        "zone": settings.zone,
         "cluster_name": settings.cluster_name,
         "node_count": settings.node_count,
         "machine_type": settings.machine_type,
         "kubeconfig": cluster.kubeconfig,
-        "exporter_namespace": event_exporter.NAMESPACE,
-        "exporter_deployment": event_exporter.NAME,
+        "exporter_namespace": namespace,
+        "exporter_deployment": event_exporter.NAME if exports else "",
         "log_filter": log_filter,
         "archive_bucket": sink.bucket,
         "expires_at": dead_man.expires_at,

@@ -8,11 +8,18 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 NAMESPACE = "pull-study"
 """Of the configuration keys, as in `pull-study:nodeCount`; also the Pulumi project's name."""
+
+EXPORTER = (
+    "ghcr.io/resmoio/kubernetes-event-exporter"
+    "@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"
+)
+"""v1.7, as the original study's nodes recorded it in September 2024."""
+_Zone = Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$")]
 
 
 def _from_json(value: object) -> object:
@@ -43,18 +50,19 @@ class Settings(BaseModel):
     node_count: int = Field(
         ge=1, le=1000, description="a whole number from 1 to 1000", examples=[4]
     )
-    zone: str = Field(
-        default="us-central1-a",
-        pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$",
-        description="a zone of Google Cloud such as us-central1-a",
+    zones: Annotated[tuple[_Zone, ...], BeforeValidator(_from_json)] = Field(
+        default=("us-central1-a",),
+        min_length=1,
+        max_length=10,
+        description="a list of 1 to 10 zones of Google Cloud such as us-central1-a",
     )
-    control_plane_region: str = Field(
-        default="",
-        alias="region",
-        pattern=r"^([a-z]+-[a-z]+\d+)?$",
-        description="a region of Google Cloud such as us-central1, or empty for the zone",
-    )
+    regional: bool = Field(default=False, description="true or false")
     machine_type: str = Field(default="n1-standard-16", description="a priced machine type")
+    min_cpu_platform: str = Field(
+        default="",
+        pattern=r"^([A-Z][A-Za-z]+( [A-Z][A-Za-z0-9]+)+)?$",
+        description="a CPU platform such as Intel Skylake, or empty for any",
+    )
     threads_per_core: int = Field(default=1, ge=1, le=2, description="1 or 2")
     gvnic: bool = Field(default=True, description="true or false")
     spot: bool = Field(default=False, description="true or false")
@@ -92,6 +100,11 @@ class Settings(BaseModel):
     monitoring_machine_type: str = Field(
         default="e2-standard-4", description="a priced machine type"
     )
+    exporter: str = Field(
+        default=EXPORTER,
+        pattern=r"^(none|[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64})$",
+        description="an image with its digest (REPOSITORY@sha256:...), or none",
+    )
     archive_bucket: str = Field(
         default="",
         pattern=r"^([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])?$",
@@ -122,14 +135,24 @@ class Settings(BaseModel):
         return f"pull-study-{self.stack}"
 
     @property
+    def zone(self) -> str:
+        """Zone of all nodes: the first of `zones`."""
+        return self.zones[0]
+
+    @property
     def region(self) -> str:
         """Region of the zone."""
         return self.zone.rpartition("-")[0]
 
     @property
     def location(self) -> str:
-        """Where the control plane is: the zone, or the region that is set."""
-        return self.control_plane_region or self.zone
+        """Where the control plane is: the zone, or its region."""
+        return self.region if self.regional else self.zone
+
+    @property
+    def exporter_image(self) -> str:
+        """The event exporter's image with its digest; empty for no exporter."""
+        return "" if self.exporter == "none" else self.exporter
 
     @property
     def google_labels(self) -> dict[str, str]:

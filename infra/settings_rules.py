@@ -29,7 +29,7 @@ class Violation:
     """A rule that the settings violate.
 
     Attributes:
-        key: which key; labels.team for one key of a mapping.
+        key: which key; labels.team for one key of a mapping, zones[1] for one item of a list.
         value: what it is set to.
         rule: why that is refused, as the end of "KEY is VALUE, but ...".
         fix: a value that satisfies the rule; empty to remove the key.
@@ -55,12 +55,11 @@ def _size_is_in_the_name(settings: Settings) -> Violation | None:
     return Violation("nodeCount", settings.node_count, rule, match[1])
 
 
-def _region_holds_the_zone(settings: Settings) -> Violation | None:
-    region = settings.control_plane_region
-    if not region or region == settings.region:
-        return None
-    rule = f"all nodes are in the zone {settings.zone}: set both to the same region"
-    return Violation("region", region, rule, settings.region)
+def _zones_differ(settings: Settings) -> Violation | None:
+    for index, zone in enumerate(settings.zones):
+        if zone in settings.zones[:index]:
+            return Violation(f"zones[{index}]", zone, "the list has this zone already", "")
+    return None
 
 
 def _machine_types_exist(settings: Settings) -> Violation | None:
@@ -154,7 +153,7 @@ def _one_of(numbers: Iterable[int]) -> str:
 
 _RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _size_is_in_the_name,
-    _region_holds_the_zone,
+    _zones_differ,
     _machine_types_exist,
     _local_ssds_fit,
     _parallel_pulls_are_possible,

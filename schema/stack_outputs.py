@@ -12,6 +12,8 @@ class StackOutputs(BaseModel):
     """Google Cloud project id."""
     location: str
     """Zone (or region) of the cluster, for example us-central1-a."""
+    zone: str = ""
+    """Zone of all nodes; empty if unknown."""
     cluster_name: str
     node_count: int = Field(ge=1, le=1000)
     """Nodes of the measured pool: N of the study."""
@@ -21,6 +23,7 @@ class StackOutputs(BaseModel):
     existing cluster, whose kubeconfig stays the user's file."""
     exporter_namespace: str
     exporter_deployment: str
+    """Of the event exporter; both empty where there is none."""
     log_filter: str
     """Cloud Logging filter of this cluster's exporter and of GKE's native event log."""
     archive_bucket: str

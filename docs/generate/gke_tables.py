@@ -82,7 +82,7 @@ def _settings() -> str:
     for name, schema in declared.items():
         key = name.removeprefix(f"{NAMESPACE}:")
         default = schema.get("default")
-        shown = "" if default in ("", None, {}) else f"`{str(default).lower()}`"
+        shown = "" if default in ("", None, {}) else f"`{json.dumps(default)}`"
         if isinstance(default, str) and default:
             shown = f"`{default}`"
         rows.append((f"`{key}`", schema["type"], shown, schema["description"]))

@@ -115,7 +115,8 @@ def _examine_stack(
         google.close()
     yield from check_registry_limits(trials, cluster.node_count, private_nodes=needs.private_nodes)
     yield from check_disk(trials, cluster.disk_gb)
-    yield from check_exporter(needs.exporter, cluster.node_count)
+    if needs.exporter:
+        yield from check_exporter(needs.exporter, cluster.node_count)
     estimate = run_estimate(trials, cluster.node_count, cluster.usd_per_hour)
     yield from check_cost(estimate, budget_usd, needs.deadline_hours)
 

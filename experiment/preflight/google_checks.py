@@ -110,7 +110,7 @@ class GoogleChecks:
                 "zone",
                 f"Google Cloud has no zone {needs.zone}"
                 + (f"; the region has {listed(sorted(zones))}." if zones else "."),
-                f"pulumi config set pull-study:zone {min(zones, default='ZONE')}",
+                f"pulumi config set --path 'pull-study:zones[0]' {min(zones, default='ZONE')}",
             )
             return
         quotas = {quota["metric"]: quota for quota in (region or {}).get("quotas", [])}

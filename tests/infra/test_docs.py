@@ -27,7 +27,7 @@ def test_keys_in_commands_exist(key: str) -> None:
 
 
 OPTIONAL: tuple[dict[str, object], ...] = (
-    {"region": "us-central1", "kubernetesVersion": "1.34", "privateNodes": True},
+    {"minCpuPlatform": "Intel Skylake", "kubernetesVersion": "1.34", "privateNodes": True},
     {"workloadMetadata": "GKE_METADATA"},
 )
 """Settings, besides those of the committed stacks, with which more is sent."""

@@ -71,9 +71,10 @@ ANOTHER_CLUSTER = INSIDE | POOLS | {"cluster": "replace"}
 ALL_IN_PLACE = dict.fromkeys(("cluster", "measured", "monitoring"), "update")
 CHANGES: list[tuple[str, object, dict[str, str]]] = [
     ("nodeCount", "5", {"measured": "update"}),
-    ("zone", "us-central1-b", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
-    ("region", "us-central1", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
+    ("zones", ["us-central1-b"], ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
+    ("regional", "true", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
     ("machineType", "n1-standard-32", {"measured": "update"}),
+    ("minCpuPlatform", "Intel Skylake", {"measured": "replace"}),
     ("threadsPerCore", "2", {"measured": "replace"}),
     ("gvnic", "false", {"measured": "update"}),
     ("spot", "true", {"measured": "replace"}),
@@ -103,6 +104,8 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
         {"monitoring": "delete", "measured": "update", "deployment": "update"},
     ),
     ("monitoringMachineType", "e2-standard-8", {"monitoring": "update"}),
+    ("exporter", "none", dict.fromkeys(INSIDE, "delete") | {"sink": "update"}),
+    ("exporter", f"mirror.example/exporter@sha256:{'0' * 64}", {"deployment": "update"}),
     ("archiveBucket", "ours", {ARCHIVE: "delete", "sink": "update", "writer": "replace"}),
     ("archiveDays", "30", {ARCHIVE: "update"}),
     ("deadlineHours", "24", {}),
@@ -112,7 +115,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
 ]
 """What a change of one setting does to a stack that is up."""
 IN_CI = {
-    "nodeCount", "region", "machineType", "threadsPerCore", "imageStreaming",
+    "nodeCount", "regional", "machineType", "threadsPerCore", "imageStreaming",
     "maxParallelImagePulls", "shieldedNodes", "monitoringPool", "archiveBucket", "expiresAt",
 }  # fmt: skip
 

@@ -160,6 +160,7 @@ class TestMeasuredNodes:
         ("key", "value", "path", "expected"),
         [
             ("machineType", "n1-standard-64", "machineType", "n1-standard-64"),
+            ("minCpuPlatform", "Intel Skylake", "minCpuPlatform", "Intel Skylake"),
             ("threadsPerCore", 2, "advancedMachineFeatures", {"threadsPerCore": 2}),
             ("gvnic", False, "gvnic", {"enabled": False}),
             ("spot", True, "spot", True),
@@ -229,13 +230,30 @@ class TestMonitoringPool:
         assert declared.only(POOL).urn in deployment.request.dependencies
 
 
+class TestExporter:
+    def test_image_is_the_one_that_is_set(self, declare_stack: Declare) -> None:
+        image = f"us-central1-docker.pkg.dev/a-project/mirror/exporter@sha256:{'0' * 64}"
+        deployment = declare_stack(exporter=image).only(DEPLOYMENT)
+        (container,) = deployment.inputs["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == image
+
+    def test_none_puts_nothing_into_the_cluster(self, declare_stack: Declare) -> None:
+        declared = declare_stack(exporter="none")
+        assert not [found for found in declared.resources if "kubernetes" in found.type]
+        outputs = StackOutputs.model_validate(declared.exports)
+        assert (outputs.exporter_namespace, outputs.exporter_deployment) == ("", "")
+        assert "stdout" not in outputs.log_filter
+        assert 'log_id("events")' in outputs.log_filter
+
+
 class TestControlPlane:
     def test_regional_keeps_all_nodes_in_one_zone(self, declare_stack: Declare) -> None:
-        declared = declare_stack(region="us-east1", zone="us-east1-b")
+        declared = declare_stack(regional=True, zones=["us-east1-b", "us-central1-a"])
         cluster = declared.only(CLUSTER).inputs
         assert (cluster["location"], cluster["nodeLocations"]) == ("us-east1", ["us-east1-b"])
         assert {pool.inputs["location"] for pool in declared.of_type(POOL)} == {"us-east1"}
         assert declared.exports["location"] == "us-east1"
+        assert declared.exports["zone"] == "us-east1-b"
 
     def test_version_is_of_nodes_too(self, declare_stack: Declare) -> None:
         declared = declare_stack(kubernetesVersion="1.34")

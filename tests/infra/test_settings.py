@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import SettingsError, parse_settings
-from infra.settings import Settings
+from infra.settings import EXPORTER, Settings
 from tests.infra.conftest import Declare
 
 NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
 SET = "pulumi config set --stack mine pull-study:"
 REMOVE = "pulumi config rm --stack mine pull-study:"
 
+ZONES = "it must be a list of 1 to 10 zones of Google Cloud such as us-central1-a."
 NODES = SET + "nodeCount 4"
 
 
@@ -32,20 +33,30 @@ REFUSALS = [
     ("threadsPerCore", 7, "to 7, but it must be 1 or 2.", SET + "threadsPerCore 1"),
     ("gvnic", "perhaps", "to perhaps, but it must be true or false.", SET + "gvnic true"),
     (
-        "zone", "us-central1-zz",
-        "to us-central1-zz, but it must be a zone of Google Cloud such as us-central1-a.",
-        SET + "zone us-central1-a",
+        "zones", "us-central1-a",
+        f"to us-central1-a, but {ZONES}",
+        "pulumi config set --stack mine --path 'pull-study:zones[0]' us-central1-a",
     ),
     (
-        "region", "us-central1-a",
-        ("to us-central1-a, but it must be a region of Google Cloud such as us-central1, or empty "
-        "for the zone."),
-        REMOVE + "region",
+        "zones", ["us-east1-b", "us-central1-zz"],
+        f'to ["us-east1-b", "us-central1-zz"], but {ZONES}',
+        "pulumi config set --stack mine --path 'pull-study:zones[1]' us-central1-a",
     ),
     (
-        "region", "us-east1",
-        "to us-east1, but all nodes are in the zone us-central1-a: set both to the same region.",
-        SET + "region us-central1",
+        "zones", [], f"to [], but {ZONES}",
+        "pulumi config set --stack mine --path 'pull-study:zones[0]' us-central1-a",
+    ),
+    ("regional", "us-east1", "to us-east1, but it must be true or false.", SET + "regional false"),
+    (
+        "minCpuPlatform", "skylake",
+        "to skylake, but it must be a CPU platform such as Intel Skylake, or empty for any.",
+        REMOVE + "minCpuPlatform",
+    ),
+    (
+        "exporter", "ghcr.io/resmoio/kubernetes-event-exporter:v1.7",
+        ("to ghcr.io/resmoio/kubernetes-event-exporter:v1.7, but it must be an image with its "
+        "digest (REPOSITORY@sha256:...), or none."),
+        f"{SET}exporter {EXPORTER}",
     ),
     (
         "machineType", "n1-standart-16",
@@ -156,6 +167,20 @@ def test_refusal_names_key_value_rule_and_fix(
 
 
 class TestCombinations:
+    def test_a_zone_twice(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(zones=["us-central1-a", "us-east1-b", "us-central1-a"])
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:zones[2] to us-central1-a, "
+            "but the list has this zone already."
+        )
+        assert caught.value.fix == "pulumi config rm --stack mine --path 'pull-study:zones[2]'"
+
+    def test_more_zones_than_ten(self) -> None:
+        settings(zones=[f"us-central{number}-a" for number in range(10)])
+        with pytest.raises(SettingsError, match="1 to 10 zones"):
+            settings(zones=[f"us-central{number}-a" for number in range(11)])
+
     def test_local_ssds_that_a_machine_type_cannot_take(self) -> None:
         with pytest.raises(SettingsError) as caught:
             settings(machineType="e2-standard-8", localSsdCount=1)

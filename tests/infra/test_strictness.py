@@ -21,6 +21,7 @@ SETTINGS: dict[str, object] = {
     "imageStreaming": True,
     "localSsdCount": 1,
     "maxParallelImagePulls": 5,
+    "minCpuPlatform": "Intel Skylake",
     "kubernetesVersion": "1.34",
     "privateNodes": True,
     "workloadMetadata": "GKE_METADATA",

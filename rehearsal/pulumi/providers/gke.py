@@ -264,7 +264,7 @@ class NodePool(Kind):
         nodeConfig.gcfsConfig.enabled nodeConfig.gvnic.enabled
         nodeConfig.kubeletConfig.maxParallelImagePulls nodeConfig.labels
         nodeConfig.loggingVariant nodeConfig.machineType nodeConfig.metadata
-        nodeConfig.oauthScopes nodeConfig.serviceAccount
+        nodeConfig.minCpuPlatform nodeConfig.oauthScopes nodeConfig.serviceAccount
         nodeConfig.shieldedInstanceConfig.enableIntegrityMonitoring
         nodeConfig.shieldedInstanceConfig.enableSecureBoot nodeConfig.spot
         nodeConfig.taints.effect nodeConfig.taints.key nodeConfig.taints.value
@@ -286,7 +286,7 @@ class NodePool(Kind):
         replace={
             "cluster", "location", "name", "nodeConfig.advancedMachineFeatures",
             "nodeConfig.ephemeralStorageLocalSsdConfig", "nodeConfig.metadata",
-            "nodeConfig.oauthScopes", "nodeConfig.serviceAccount",
+            "nodeConfig.minCpuPlatform", "nodeConfig.oauthScopes", "nodeConfig.serviceAccount",
             "nodeConfig.shieldedInstanceConfig", "nodeConfig.spot",
         },
         computed={

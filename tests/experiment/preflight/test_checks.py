@@ -123,12 +123,12 @@ def test_what_other_clusters_use_of_a_quota_is_not_free(google: Google) -> None:
 def test_a_zone_that_google_does_not_have_stops_with_one_of_the_region(google: Google) -> None:
     del google
     mistyped = facts()
-    needs = replace(mistyped.needs, zone="us-central1-z")
+    needs = replace(mistyped.needs, zones=("us-central1-z",))
     checks = GoogleChecks(replace(mistyped, needs=needs))
     (finding,) = bad(finding for check in checks.all() for finding in check())
     checks.close()
     assert "has no zone us-central1-z; the region has us-central1-a," in finding.text
-    assert finding.fix == "pulumi config set pull-study:zone us-central1-a"
+    assert finding.fix == "pulumi config set --path 'pull-study:zones[0]' us-central1-a"
 
 
 def test_google_that_refuses_is_a_finding_and_not_a_traceback(
