@@ -11,7 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from rehearsal.cloud_logging.entries import LogStore
-from rehearsal.cluster.fleet import ClusterKey, Fleet
+from rehearsal.cluster.fleet import Fleet
 from rehearsal.google.collections import Roles, Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
@@ -62,11 +62,8 @@ class LocalGoogle:
         faults = faults or GoogleFaults()
         clusters = Clusters(state, fleet, faults, resize_s)
 
-        def delete_cluster(project: str, location: str, name: str, base_url: str) -> Json:
-            return clusters.delete_by_key(ClusterKey(project, location, name), base_url)
-
         sinks = Sinks(state, logs or LogStore())
-        scheduler = Scheduler(state, delete_cluster, base_url)
+        scheduler = Scheduler(state, clusters.delete_by_key, base_url)
         self.clock = Clock(sinks.tick, scheduler.tick)
         apis: tuple[_Api, ...] = (
             clusters,

@@ -1,8 +1,8 @@
 """IAM: policies of resources, tokens, and the project itself.
 
-Policies are kept and their etags checked. They are enforced where a missing grant would otherwise
-be noticed too late: for the writer of a log sink and for the account of a scheduled job. Callers
-may do anything: any bearer token is accepted; a request without one is rejected. To deny
+Policies are kept, their etags and versions checked. They are enforced where a missing grant would
+otherwise be noticed too late: for the writer of a log sink and for the account of a scheduled job.
+Callers may do anything: any bearer token is accepted; a request without one is rejected. To deny
 permissions, put a DENIED_PERMISSIONS resource named `projects/P` with a key for each into the
 state.
 """
@@ -11,9 +11,11 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 from rehearsal.google.collections import project_number
+from rehearsal.google.conditions import check_condition, holds
 from rehearsal.google.http import Endpoint, GoogleError, body_of
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
@@ -35,30 +37,53 @@ _PREDEFINED = {
 }
 """Predefined roles by the permissions that this server checks."""
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_BASIC = {"roles/editor", "roles/owner", "roles/viewer"}
+_WITH_CONDITIONS = 3
+"""Version of a policy that has conditional bindings, and of the requests that see them."""
 _NO_POLICY: Json = {"version": 1, "bindings": []}
 _HOUR_S = 3600
 
 
-def read_policy(state: GoogleState, resource: str) -> Json:
-    """Return the policy of a resource, with its etag."""
+def read_policy(state: GoogleState, resource: str, version: int = _WITH_CONDITIONS) -> Json:
+    """Return the policy of a resource, with its etag.
+
+    Below version 3 it shows no conditions, but names of roles that cannot be written back:
+    https://docs.cloud.google.com/iam/docs/troubleshooting-withcond
+    """
     policy = state.get(Kind.POLICY, resource) or _NO_POLICY
-    return {**policy, "etag": _etag(policy)}
+    _check_version(version)
+    shown = policy
+    if version < policy["version"]:
+        bindings = [_without_condition(binding) for binding in policy["bindings"]]
+        shown = {"version": 1, "bindings": bindings}
+    return {**shown, "etag": _etag(policy)}
 
 
 def write_policy(state: GoogleState, resource: str, policy: Json, stale: GoogleError) -> Json:
     """Replace the policy of a resource; raise `stale` if the policy's etag is an older one's.
 
     Raises:
-        GoogleError: `stale`, or a binding names no existing role or member.
+        GoogleError: `stale`, or a binding names no existing role or member, or has a condition
+            that is wrong or needs version 3.
     """
     bindings = policy.get("bindings", [])
+    version = policy.get("version") or 1
+    _check_version(version)
     for binding in bindings:
-        _check_binding(state, binding)
-    new = {"version": policy.get("version") or 1, "bindings": bindings}
+        _check_binding(state, binding, version)
+    conditional = any("condition" in binding for binding in bindings)
+    new = {"version": _WITH_CONDITIONS if conditional else 1, "bindings": bindings}
 
     def change(present: Json) -> None:
         if policy.get("etag") not in {None, "", _etag(present)}:
             raise stale
+        if policy.get("etag") and version < present["version"]:
+            # https://github.com/hashicorp/vault-plugin-secrets-gcp/issues/88
+            sentence = (
+                f"Specified policy version ({version}) cannot be less than the existing policy "
+                f"version ({present['version']})."
+            )
+            raise GoogleError(400, sentence)
         present.clear()
         present.update(new)
 
@@ -66,10 +91,17 @@ def write_policy(state: GoogleState, resource: str, policy: Json, stale: GoogleE
     return read_policy(state, resource)
 
 
-def may(state: GoogleState, resource: str, member: str, permission: str) -> bool:
+def may(
+    state: GoogleState,
+    resource: str,
+    member: str,
+    permission: str,
+    attributes: Mapping[str, str] | None = None,
+) -> bool:
     """Return whether a member, such as `serviceAccount:E-MAIL`, holds a permission on a resource.
 
-    By a predefined or a custom role; `permission` is one of those that this server checks.
+    By a predefined or a custom role; `permission` is one of those that this server checks. Grants
+    with a condition count if it is true of these attributes.
     """
     roles = _PREDEFINED[permission] | {
         role["name"]
@@ -78,7 +110,10 @@ def may(state: GoogleState, resource: str, member: str, permission: str) -> bool
     }
     bindings = read_policy(state, resource)["bindings"]
     return any(
-        binding["role"] in roles and member in binding.get("members", []) for binding in bindings
+        binding["role"] in roles
+        and member in binding.get("members", [])
+        and ("condition" not in binding or holds(binding["condition"], attributes or {}))
+        for binding in bindings
     )
 
 
@@ -111,7 +146,9 @@ class Iam:
         ]
 
     def _read_policy(self, call: Call) -> Json:
-        return read_policy(self._state, f"projects/{call.path['project']}")
+        options = body_of(call).get("options", {})
+        version = int(options.get("requestedPolicyVersion", 1))
+        return read_policy(self._state, f"projects/{call.path['project']}", version)
 
     def _write_policy(self, call: Call) -> Json:
         stale = GoogleError(
@@ -157,10 +194,29 @@ class Iam:
         }
 
 
-def _check_binding(state: GoogleState, binding: Json) -> None:
+def _check_version(version: int) -> None:
+    if version not in {0, 1, _WITH_CONDITIONS}:
+        raise GoogleError(400, f"Invalid policy version {version}: it must be 0, 1 or 3.")
+
+
+def _without_condition(binding: Json) -> Json:
+    if "condition" not in binding:
+        return binding
+    digest = hashlib.sha256(repr(binding["condition"]).encode()).hexdigest()[:20]
+    return {"role": f"{binding['role']}_withcond_{digest}", "members": binding["members"]}
+
+
+def _check_binding(state: GoogleState, binding: Json, version: int) -> None:
     role = binding.get("role", "")
+    if "condition" in binding:
+        if version != _WITH_CONDITIONS:
+            raise GoogleError(400, "A policy with conditional role bindings must have version 3.")
+        if role in _BASIC:  # https://github.com/hashicorp/terraform-provider-google/issues/7833
+            raise GoogleError(400, f"Conditions can't be set on the basic role {role}.")
+        check_condition(binding["condition"])
     custom = state.get(Kind.ROLE, role) if role.startswith("projects/") else {}
-    if not _ROLE.fullmatch(role) or custom is None or custom.get("deleted"):
+    known = _ROLE.fullmatch(role) and "_withcond_" not in role
+    if not known or custom is None or custom.get("deleted"):
         raise GoogleError(400, f"Role {role} is not supported for this resource.")
     for member in binding.get("members", []):
         kind, _, email = member.partition(":")

@@ -2,7 +2,7 @@
 
 Jobs run by the clock and on `:run`; a failed one is retried as its retryConfig says. A job's
 request is carried out only if it deletes a cluster, with the rights of its service account.
-Schedules are read as far as the study writes them: numbers and `*`, in UTC.
+Schedules are unix-cron with numbers, in UTC; names of days and months are not read.
 """
 
 import logging
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+from rehearsal.cluster.fleet import ClusterKey
 from rehearsal.google.collections import Collection
 from rehearsal.google.compute import region_of
+from rehearsal.google.conditions import attributes_of
 from rehearsal.google.http import Endpoint, GoogleError, body_of, now, required
 from rehearsal.google.iam import check_account, may
 from rehearsal.google.state import GoogleState, Json, Kind, MissingError
@@ -25,12 +27,14 @@ _PAUSE_S = 1.0
 
 Act = Callable[[datetime], None]
 """Callback, called every second with the UTC time; must not block."""
-DeleteCluster = Callable[[str, str, str, str], Json]
-"""Deletes (project, location, name), given the base URL of links; raises GoogleError."""
+DeleteCluster = Callable[[ClusterKey, str], Json]
+"""Deletes a cluster, given the base URL of links; raises GoogleError."""
 
 _CLUSTER = re.compile(r"projects/([^/]+)/(?:locations|zones)/([^/]+)/clusters/([^/]+)$")
-_FIELD = re.compile(r"\*|\d{1,2}")
-_FIELDS = 5
+_PART = re.compile(r"(?:\*|(?P<first>\d{1,2})(?:-(?P<last>\d{1,2}))?)(?:/(?P<step>[1-9]\d?))?")
+_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+"""Of minute, hour, day, month and day of the week, in which both 0 and 7 are Sunday."""
+_MOST_RETRIES = 5
 _UTC = ("", "UTC", "Etc/UTC")
 _MINUTE = timedelta(minutes=1)
 _FAILED = {400: 9, 403: 7, 404: 5, 409: 6}
@@ -134,6 +138,8 @@ class Scheduler:
 
     def _checked(self, job: Json) -> Json:
         _check_schedule(job)
+        if int(job.get("retryConfig", {}).get("retryCount", 0)) > _MOST_RETRIES:
+            raise GoogleError(400, f"retry_count must be {_MOST_RETRIES} or less.")
         token = job.get("httpTarget", {}).get("oauthToken", {})
         check_account(self._state, token.get("serviceAccountEmail", ""))
         return job
@@ -150,10 +156,11 @@ class Scheduler:
         self._retries.pop(name, None)
 
     def _is_due(self, job: Json, at: datetime, minutes: list[datetime]) -> bool:
+        if any(_meets(job["schedule"], minute) for minute in minutes):
+            self._forget(job["name"])  # Google retries until the next time of the schedule
+            return True
         retry = self._retries.get(job["name"])
-        if retry is not None:
-            return retry.at <= at
-        return any(_meets(job["schedule"], minute) for minute in minutes)
+        return retry is not None and retry.at <= at
 
     def _attempt(self, job: Json, at: datetime) -> None:
         status: Json = {}
@@ -178,26 +185,46 @@ class Scheduler:
         if target.get("httpMethod") != "DELETE" or match is None:
             raise GoogleError(501, "The local Google runs jobs that delete a cluster, no others.")
         email = target.get("oauthToken", {}).get("serviceAccountEmail", "")
-        project, location, name = match.groups()
-        member = f"serviceAccount:{email}"
-        if not may(self._state, f"projects/{project}", member, "container.clusters.delete"):
-            sentence = f'{email or "The job"} has no "container.clusters.delete" permission'
-            raise GoogleError(403, f'{sentence} for "{match[0]}".')
-        self._delete_cluster(project, location, name, base_url)
+        key = ClusterKey(*match.groups())
+        member, permission = f"serviceAccount:{email}", "container.clusters.delete"
+        if not may(self._state, f"projects/{key.project}", member, permission, attributes_of(key)):
+            sentence = f'{email or "The job"} has no "{permission}" permission for "{match[0]}".'
+            raise GoogleError(403, sentence)
+        self._delete_cluster(key, base_url)
 
 
 def _check_schedule(job: Json) -> None:
     """Refuse what Google would refuse, and what is not read here."""
     if "schedule" in job:
-        fields = job["schedule"].split()
-        if len(fields) != _FIELDS:
-            raise GoogleError(400, f"Schedule or time zone is invalid: {job['schedule']}")
-        if not all(_FIELD.fullmatch(field) for field in fields):
-            raise GoogleError(
-                501, f"The local Google reads numbers and * in schedules: {job['schedule']}"
-            )
+        _fields(job["schedule"])
     if job.get("timeZone", "") not in _UTC:
         raise GoogleError(501, f"The local Google's jobs run in UTC, not in {job['timeZone']}.")
+
+
+def _fields(schedule: str) -> list[set[int]]:
+    """Return the numbers that each field of a unix-cron schedule allows; 400 if it is none."""
+    texts = schedule.split()
+    if len(texts) != len(_BOUNDS):
+        raise _invalid(schedule)
+    return [
+        {value for part in text.split(",") for value in _values(part, bounds, schedule)}
+        for text, bounds in zip(texts, _BOUNDS, strict=True)
+    ]
+
+
+def _values(part: str, bounds: tuple[int, int], schedule: str) -> range:
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise _invalid(schedule)
+    first = int(match["first"] or bounds[0])
+    last = int(match["last"] or match["first"] or bounds[1])
+    if not bounds[0] <= first <= last <= bounds[1]:
+        raise _invalid(schedule)
+    return range(first, last + 1, int(match["step"] or 1))
+
+
+def _invalid(schedule: str) -> GoogleError:
+    return GoogleError(400, f"Schedule or time zone is invalid: {schedule}")
 
 
 def _meets(schedule: str, at: datetime) -> bool:
@@ -205,16 +232,12 @@ def _meets(schedule: str, at: datetime) -> bool:
 
     https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
     """
-    minute, hour, day, month, weekday = schedule.split()
-    fixed = ((minute, at.minute), (hour, at.hour), (month, at.month))
-    if not all(_is(field, value) for field, value in fixed):
+    minutes, hours, days, months, weekdays = _fields(schedule)
+    if at.minute not in minutes or at.hour not in hours or at.month not in months:
         return False
-    days = [_is(day, at.day), _is(weekday, at.isoweekday() % 7)]
-    return any(days) if "*" not in {day, weekday} else all(days)
-
-
-def _is(field: str, value: int) -> bool:
-    return field == "*" or int(field) == value
+    right = [at.day in days, bool({at.isoweekday(), at.isoweekday() % 7} & weekdays)]
+    _, _, day, _, weekday = schedule.split()
+    return all(right) if "*" in {day, weekday} else any(right)
 
 
 def _backoff(config: Json, tries: int) -> timedelta:

@@ -1,3 +1,5 @@
+from typing import Any, ClassVar
+
 import pytest
 
 from tests.rehearsal.local_google import Google
@@ -90,6 +92,58 @@ class TestProjectPolicy:
         project = google.ok("GET", PROJECT)
         assert project["lifecycleState"] == "ACTIVE"
         assert len(project["projectNumber"]) == 12
+
+
+class TestConditions:
+    CONDITION: ClassVar = {"title": "one cluster", "expression": 'resource.name == "n"'}
+    BINDING: ClassVar = {
+        "role": "roles/container.clusterAdmin",
+        "members": ["user:a@example.org"],
+        "condition": CONDITION,
+    }
+
+    def write(self, google: Google, version: int, **fields: Any) -> dict[str, Any]:
+        policy = {"version": version, "bindings": [{**self.BINDING, **fields}]}
+        return google.ok("POST", f"{PROJECT}:setIamPolicy", {"policy": policy})
+
+    def read(self, google: Google, version: int) -> dict[str, Any]:
+        options = {"options": {"requestedPolicyVersion": version}}
+        return google.ok("POST", f"{PROJECT}:getIamPolicy", options)
+
+    def test_are_shown_to_requests_of_version_3(self, google: Google) -> None:
+        written = self.write(google, 3)
+        assert written["version"] == 3
+        assert self.read(google, 3) == written
+        old = self.read(google, 1)
+        assert (old["version"], old["etag"]) == (1, written["etag"])
+        (binding,) = old["bindings"]
+        assert binding["role"].startswith("roles/container.clusterAdmin_withcond_")
+        assert "condition" not in binding
+
+    def test_are_not_lost_by_an_older_write(self, google: Google) -> None:
+        etag = self.write(google, 3)["etag"]
+        policy = {"version": 1, "etag": etag, "bindings": []}
+        error = google.error("POST", f"{PROJECT}:setIamPolicy", {"policy": policy})
+        assert "version (1) cannot be less than the existing policy version (3)" in error["message"]
+
+    @pytest.mark.parametrize(
+        ("version", "fields", "code"),
+        [
+            (1, {}, 400),
+            (2, {}, 400),
+            (3, {"role": "roles/editor"}, 400),
+            (3, {"condition": {"expression": 'resource.name == "n"'}}, 400),
+            (3, {"condition": {"title": "t", "expression": "request.time < x"}}, 501),
+            (3, {"condition": {"title": "t", "expression": 'resource.name.endsWith("n"'}}, 501),
+            (3, {"role": "roles/viewer_withcond_0123456789abcdef0123"}, 400),
+        ],
+    )
+    def test_that_are_wrong_are_refused(
+        self, google: Google, version: int, fields: dict[str, Any], code: int
+    ) -> None:
+        policy = {"version": version, "bindings": [{**self.BINDING, **fields}]}
+        body = {"policy": policy}
+        assert google.error("POST", f"{PROJECT}:setIamPolicy", body)["code"] == code
 
 
 class TestCustomRoles:

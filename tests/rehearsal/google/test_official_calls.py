@@ -16,6 +16,11 @@ def test_every_recorded_call_gets_its_recorded_status(google: Google) -> None:
         if path.endswith(":setResourceLabels"):
             cluster = google.ok("GET", path.rpartition(":")[0])
             body["labelFingerprint"] = cluster["labelFingerprint"]
+        if path.endswith(":setIamPolicy"):
+            policy = google.ok("POST", f"{path.rpartition(':')[0]}:getIamPolicy", {})
+            body["policy"]["etag"] = policy["etag"]
+        if path.endswith("/iam") and body:
+            body["etag"] = google.ok("GET", path)["etag"]
         params = dict(pair.replace("%2C", ",").split("=", 1) for pair in call["query"])
         answer = google.call(call["method"], path, body, **params)
         assert answer.status_code == call["status"], (text, answer.text)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from rehearsal.cluster.fleet import ClusterKey
 from rehearsal.google.http import GoogleError
 from rehearsal.google.scheduler import Clock, Scheduler
 from rehearsal.google.state import Kind
@@ -85,6 +86,35 @@ def test_run_deletes_the_cluster_with_the_accounts_rights(account: Google, role:
     assert account.error("POST", f"{JOBS}/c:run", {})["code"] == 404
 
 
+ZONAL = "projects/p/zones/us-central1-a/clusters/c"
+
+
+@pytest.mark.parametrize(
+    ("expression", "code"),
+    [
+        (f'resource.name == "{ZONAL}"', 404),
+        (f'resource.name == "x" || resource.name == "{ZONAL}"', 404),
+        ('resource.name == "projects/p/locations/us-central1-a/clusters/c"', 403),
+        (f'resource.name == "{ZONAL}2"', 403),
+        (f'resource.type == "container.googleapis.com/Cluster" && resource.name != "{ZONAL}"', 403),
+        ("resource.name.endsWith('/clusters/c')", 404),
+        ('resource.service == "storage.googleapis.com"', 403),
+    ],
+)
+def test_condition_of_the_accounts_grant_decides(
+    account: Google, expression: str, code: int
+) -> None:
+    binding = {
+        "role": "roles/container.clusterAdmin",
+        "members": [f"serviceAccount:{EMAIL}"],
+        "condition": {"title": "one cluster", "expression": expression},
+    }
+    policy = {"version": 3, "bindings": [binding]}
+    account.ok("POST", "crm/v1/projects/p:setIamPolicy", {"policy": policy})
+    account.ok("POST", JOBS, job())
+    assert account.error("POST", f"{JOBS}/c:run", {})["code"] == code  # 404: there is no cluster
+
+
 URL = "http://localhost/"
 DUE = datetime(2026, 11, 24, 3, 5, 12, tzinfo=UTC)
 DEAD_MAN = "5 3 24 11 *"
@@ -97,8 +127,8 @@ class Deletions:
         self.names: list[str] = []
         self.refusals = refusals
 
-    def __call__(self, project: str, location: str, name: str, base_url: str) -> dict[str, Any]:
-        self.names.append(name)
+    def __call__(self, key: ClusterKey, base_url: str) -> dict[str, Any]:
+        self.names.append(key.name)
         if len(self.names) <= self.refusals:
             raise GoogleError(400, "Cluster is running incompatible operation operation-1.")
         return {}
@@ -170,6 +200,14 @@ def test_one_failing_callback_of_the_clock_stops_no_other() -> None:
         ("5 3 * * 2", True),
         ("5 3 * * 3", False),
         ("5 3 1 * 2", True),
+        ("5 3-23 24 11 *", True),
+        ("5 4-23 24 11 *", False),
+        ("*/5 * 24 11 *", True),
+        ("*/2 * 24 11 *", False),
+        ("0,5 1,3 * * *", True),
+        ("0,6 * * * *", False),
+        ("1-9/4 3 * * *", True),
+        ("5 3 * * 1-5", True),
     ],
 )
 def test_schedule_is_unix_cron(account: Google, schedule: str, due: bool) -> None:
@@ -193,6 +231,22 @@ def test_job_that_failed_is_tried_again_after_a_growing_pause(dead_man: Google) 
     assert (status["code"], "incompatible operation" in status["message"]) == (9, True)
 
 
+def test_the_next_time_of_the_schedule_ends_the_retries_of_the_last(dead_man: Google) -> None:
+    dead_man.ok(
+        "PATCH",
+        f"{JOBS}/c",
+        job(schedule="5-7 3 24 11 *", retryConfig={"retryCount": 5, "minBackoffDuration": "90s"}),
+    )
+    deletions = Deletions(refusals=9)
+    scheduler = Scheduler(dead_man.state, deletions, URL)
+    tried = []
+    for seconds in range(0, 230, 10):
+        before = len(deletions.names)
+        scheduler.tick(DUE + timedelta(seconds=seconds))
+        tried += [seconds] * (len(deletions.names) - before)
+    assert tried == [0, 50, 110, 200]
+
+
 def test_paused_job_and_job_without_rights_delete_nothing(dead_man: Google) -> None:
     deletions = Deletions()
     dead_man.ok("POST", f"{JOBS}/c:pause", {})
@@ -209,11 +263,15 @@ def test_paused_job_and_job_without_rights_delete_nothing(dead_man: Google) -> N
     ("field", "value", "code"),
     [
         ("schedule", "every 5 minutes", 400),
-        ("schedule", "*/5 * * * *", 501),
+        ("schedule", "60 * * * *", 400),
+        ("schedule", "5 9-3 * * *", 400),
+        ("schedule", "*/0 * * * *", 400),
+        ("schedule", "5 3 * NOV *", 400),
+        ("retryConfig", {"retryCount": 6}, 400),
         ("timeZone", "Europe/Berlin", 501),
     ],
 )
 def test_schedules_that_are_not_read_are_refused(
-    account: Google, field: str, value: str, code: int
+    account: Google, field: str, value: object, code: int
 ) -> None:
     assert account.error("POST", JOBS, job(**{field: value}))["code"] == code
