@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -24,6 +24,9 @@ from analysis.read.event_table import Progress, open_event_table
 from analysis.read.load_runs import Recording, find_recordings
 from analysis.read.read_events import Notes
 from schema.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")
 
@@ -207,6 +210,10 @@ class Tables:
         result = self.database.execute(query)
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
+
+    def frame(self, name: str, limit: int | None = None) -> "pd.DataFrame":
+        """Return a view as a DataFrame as DuckDB makes it; frames.py gives it its dtypes."""
+        return self.database.execute(f"FROM {name} LIMIT {'ALL' if limit is None else limit}").df()
 
 
 @contextmanager

@@ -56,6 +56,23 @@ class RepeatBy(StrEnum):
     """Another image takes its turn, equal but with different layers: `...-bytes-r2`."""
 
 
+class Contrast(StrEnum):
+    """What a study varies to answer a question; everything else is held."""
+
+    SIZE = "size"
+    LAYERS = "layers"
+    REGISTRY = "registry"
+    COMPRESSION = "compression"
+    FILES = "files"
+    UPGRADE = "upgrade"
+    """Layers of an earlier version are on the node by intent."""
+    CLUSTER_SIZE = "cluster-size"
+    MACHINE = "machine"
+    DISK = "disk"
+    STREAMING = "streaming"
+    ZONE = "zone"
+
+
 class ImageSet(BaseModel):
     """Images of one repository."""
 
@@ -74,6 +91,8 @@ class Study(BaseModel):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
     description: str = ""
     images: tuple[ImageSet, ...] = Field(min_length=1)
+    contrasts: tuple[Contrast, ...] = ()
+    """What the study varies: its report has a card for each."""
     order: Order = Order.SHUFFLED
     repetitions: int = Field(default=1, ge=1, le=100)
     repeat_by: RepeatBy = RepeatBy.REMOVAL

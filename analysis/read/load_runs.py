@@ -29,6 +29,13 @@ _MACHINE = re.compile(r"[a-z]+\d+[a-z]*-[a-z]+(-\d+)?|[a-z]\d[a-z]*\.\w+")
 _STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_MACHINE.pattern}")
 _SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
 
+_BOOT_DISK = "cloud.google.com/gke-boot-disk"
+_LOCAL_SSD = {
+    "cloud.google.com/gke-ephemeral-storage-local-ssd",
+    "cloud.google.com/gke-local-nvme-ssd",
+}
+"""GKE's labels of nodes (https://cloud.google.com/kubernetes-engine/docs/concepts/local-ssd)."""
+
 _SCALE = re.compile(r"images at ([\d.e-]+) of their size")
 _SPEED = re.compile(r"([\d.e+-]+) times as fast as the clock")
 _DEEPEST = 32
@@ -45,6 +52,8 @@ class NodeInfo:
     name: str
     machine_type: str
     zone: str = ""
+    disk: str = ""
+    """What holds its images: `local-ssd`, or the type of its boot disk; empty if unknown."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +263,8 @@ def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
                     "beta.kubernetes.io/instance-type", ""
                 )
                 zone = labels.get("topology.kubernetes.io/zone", "")
-                nodes[name] = NodeInfo(name, str(machine), str(zone))
+                disk = "local-ssd" if _LOCAL_SSD & labels.keys() else labels.get(_BOOT_DISK, "")
+                nodes[name] = NodeInfo(name, str(machine), str(zone), str(disk))
     return tuple(nodes[name] for name in sorted(nodes))
 
 

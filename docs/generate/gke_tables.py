@@ -1,13 +1,13 @@
 """The tables of docs/running-on-gke.md that are facts of the code."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from docs.generate.markdown import filled, table
 from infra.config import parse_settings
 from infra.needs import quota_needs
 from infra.program import cluster_usd_per_hour
@@ -37,17 +37,11 @@ def tables() -> dict[str, str]:
 
 def updated(page: str) -> str:
     """Return the page with its tables as the code says."""
-    for name, table in tables().items():
-        before, start, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not start or not end:
-            raise ValueError(f"the page has no place for the table {name}")
-        page = before + start + table + end + after
-    return page
+    return filled(page, tables())
 
 
 def _stacks() -> str:
-    return _table(
+    return table(
         ("stack", "nodes", "machine type", "USD an hour", "run1 takes", "run1 costs, USD"),
         (_stack_row(stack, settings_of(stack)) for stack in _by_size()),
     )
@@ -63,7 +57,7 @@ def _stack_row(stack: str, settings: Settings) -> tuple[str, ...]:
 
 
 def _quotas() -> str:
-    return _table(
+    return table(
         ("stack", "`CPUS`", "`SSD_TOTAL_GB`", "`LOCAL_SSD_TOTAL_GB`", "`IN_USE_ADDRESSES`"),
         (_quota_row(stack, settings_of(stack)) for stack in _by_size()),
     )
@@ -86,14 +80,9 @@ def _settings() -> str:
         if isinstance(default, str) and default:
             shown = f"`{default}`"
         rows.append((f"`{key}`", schema["type"], shown, schema["description"]))
-    return _table(("key", "type", "default", "what it is"), rows)
+    return table(("key", "type", "default", "what it is"), rows)
 
 
 def _by_size() -> list[str]:
     stacks = (path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml"))
     return sorted(stacks, key=lambda stack: (settings_of(stack).node_count, stack))
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
