@@ -131,7 +131,8 @@ CATALOGUE: Mapping[Failure, Entry] = {
     Failure.PROVIDER_ERROR: Entry(
         ExitCode.PROVIDER_ERROR,
         "Pulumi, one of its providers, or an API behind them failed in another way.",
-        "429 and 503 of Google's APIs: by the provider; 429 and 5xx of the cluster's: 6 times",
+        "429 and 503 of Google's APIs: by the provider; no answer, 429 and 5xx of the cluster's "
+        "API server: for six minutes",
         "pulumi preview --stack STACK shows the plan; the run's run.log has the steps",
     ),
 }
@@ -268,6 +269,11 @@ class Interrupted(RunError):
 
     def __init__(self, problem: str, fix: str = "") -> None:
         super().__init__(problem, fix, failure=Failure.INTERRUPTED)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def print_error(text: str) -> None:

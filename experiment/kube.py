@@ -5,101 +5,89 @@ decided elsewhere. The client library gives credentials and connections; its mod
 at 256 nodes they alone would take longer than binding the pods.
 """
 
-import threading
+import random
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import urllib3
-import yaml
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.util import Retry, Timeout
 
-from experiment.errors import MeasureError, PlanError
+from experiment.errors import one_line
+from experiment.kubeconfig import load_kubeconfig
+from experiment.outage import AWAY, PATIENCE_S, Outage, Refused
+from experiment.tokens import TokenError
+from experiment.waiting import Clock
 from schema.run_records import ExistingCluster
 
 Obj = dict[str, Any]
 
 _CONNECT_S = 10
 _READ_S = 60
-_SILENCE_S = 150
+SILENCE_S = 90
 """A watch without data, not even a bookmark, for this long is cut: bookmarks come each minute."""
 _CONNECTIONS = 64
-_RETRY = Retry(
-    total=5,
-    allowed_methods=None,  # each request can be sent twice: see create_job, patch_pod, delete_job
-    status_forcelist={429, 500, 502, 503, 504},
-    raise_on_status=False,
-    backoff_factor=0.2,  # 6 s in all
-    retry_after_max=60,
-)
-_BAD_FILE = (config.ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError, ValueError)
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+_LONGEST_RETRY_AFTER_S = 60.0
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
 
 
-class Refused(Exception):
-    """A request that failed.
-
-    Args:
-        status: the server's HTTP status; 0 where there was no answer.
-        reason: in the server's words.
-        retried: it was sent more than once, so an earlier try may have had its effect.
-    """
-
-    def __init__(self, status: int, reason: str, *, retried: bool = False) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.retried = retried
-
-    def as_error(self) -> MeasureError:
-        """Return the error to show to the user."""
-        if not self.status:
-            return MeasureError(
-                f"The cluster's API server does not answer: {self.reason}.", "kubectl get nodes"
-            )
-        return MeasureError(
-            f"The cluster's API server refused a request ({self.status}): {self.reason}.",
-            "kubectl auth can-i --list shows what you may do on this cluster",
-        )
-
-
 class Kube:
     """A connection to one cluster, for several threads.
 
-    Every request but a watch is retried on 429, 5xx and a broken connection, as Retry-After says.
+    A request that gets no answer, 429 or 5xx is repeated until the patience is over, no sooner than
+    Retry-After says. So each can be sent twice: see create_job, patch_pod, delete_job. After a 401
+    it is repeated once with a new token.
 
     Args:
         cluster: kubeconfig as YAML text, or the path and context of the user's own file.
+        say: shows a line when the API server is away, and when it is back.
+        patience_s: how long a request is repeated.
+        clock: measures it.
 
     Raises:
         PlanError: the user's kubeconfig has no such context.
         MeasureError: from every method but `watch` and `list`, when the API server refuses or
-            cannot be reached.
+            cannot be reached; from the constructor, when the credential plugin fails.
     """
 
-    def __init__(self, cluster: str | ExistingCluster) -> None:
+    def __init__(
+        self,
+        cluster: str | ExistingCluster,
+        say: Callable[[str], None] = lambda _line: None,
+        *,
+        patience_s: float = PATIENCE_S,
+        clock: Clock = time,
+    ) -> None:
         settings = client.Configuration()
         settings.connection_pool_maxsize = _CONNECTIONS
-        if isinstance(cluster, str):
-            content = yaml.safe_load(cluster)
-            config.load_kube_config_from_dict(content, client_configuration=settings)
-        else:
-            _load_user_file(cluster, settings)
+        settings.keep_alive = True  # a watch whose peer has vanished ends
+        self.patience_s = patience_s
+        self._clock = clock
+        self._token = load_kubeconfig(cluster, settings)
         self._api = client.ApiClient(settings)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
-        self._lock = threading.Lock()
-        self.repeated: Counter[str] = Counter()
+        self._outage = Outage(say, clock)
+        self._closed = False
+
+    @property
+    def repeated(self) -> Counter[str]:
         """Number of retries, by HTTP status or `no answer`."""
+        return self._outage.repeated
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; requests that wait to be repeated fail."""
+        self._closed = True
+        if self._token:
+            self._token.close()
         self._api.close()
 
     def server_version(self) -> str:
@@ -132,8 +120,11 @@ class Kube:
         return bool(_decoded(self._call_or_raise("POST", path, body=body))["status"]["allowed"])
 
     def node_stats(self, node: str) -> Obj:
-        """Return the kubelet's stats/summary of a node, through the API server."""
-        return self._get(f"/api/v1/nodes/{node}/proxy/stats/summary")
+        """Return the kubelet's stats/summary of a node, through the API server; tried once."""
+        try:  # 5xx is mostly the node's: no outage of the API server
+            return _decoded(self._send("GET", f"/api/v1/nodes/{node}/proxy/stats/summary").data)
+        except Refused as refused:
+            raise refused.as_error() from refused
 
     def ensure_namespace(self, name: str) -> None:
         """Create a namespace unless it exists."""
@@ -172,28 +163,31 @@ class Kube:
                 raise refused.as_error() from refused
 
     def list(self, path: str, query: Mapping[str, str]) -> Obj:
-        """Return one page of a list.
+        """Return one page of a list; tried once.
 
         Raises:
             Refused: as the server says.
         """
-        return _decoded(self._call("GET", path, query=query))
+        with self._outage.noted():
+            return _decoded(self._send("GET", path, query=query).data)
 
-    def watch(self, path: str, query: Mapping[str, str], *, seconds: int) -> Iterator[bytes]:
-        """Stream a watch, in pieces as they come, until the server ends it after this time.
+    def watch(
+        self, path: str, query: Mapping[str, str], *, seconds: int, silence_s: float = SILENCE_S
+    ) -> Iterator[bytes]:
+        """Open a watch; return its stream, in pieces as they come, until the server ends it.
+
+        Args:
+            path: of the list.
+            query: selectors and resource version.
+            seconds: after which the server is asked to end it.
+            silence_s: cut it when nothing comes for this long.
 
         Raises:
-            Refused: as the server says, or when the connection is cut or silent.
+            Refused: as the server says; from the stream, when it is cut or silent.
         """
         query = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
-        answer = self._send("GET", path, query=query, stream=True)
-        try:
-            yield from answer.stream()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refused(0, _one_line(error)) from error
-        finally:
-            answer.close()
-            answer.release_conn()
+        with self._outage.noted():
+            return _pieces(self._send("GET", path, query=query, stream_s=silence_s))
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Obj:
         return _decoded(self._call_or_raise("GET", path, query=query))
@@ -216,17 +210,46 @@ class Kube:
             raise refused.as_error() from refused
 
     def _call(self, verb: str, path: str, **options: Any) -> bytes:
-        return self._send(verb, path, **options).data
+        """Send a request until it is answered, refused, or the patience is over."""
+        started, pause, retried = self._clock.monotonic(), _FIRST_PAUSE_S, False
+        while True:
+            try:
+                with self._outage.noted():
+                    return self._send(verb, path, **options).data
+            except Refused as refused:
+                refused.retried = retried
+                least = min(refused.retry_after_s, _LONGEST_RETRY_AFTER_S)
+                wait = max(least, pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
+                passed = self._clock.monotonic() - started
+                if refused.status not in AWAY or self._closed or passed + wait > self.patience_s:
+                    raise
+                self._outage.count(refused)
+            self._clock.sleep(wait)
+            pause, retried = min(pause * 2, _LONGEST_PAUSE_S), True
 
-    def _send(
+    def _send(self, verb: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Send a request; once more with a new token, if the server no longer accepts this one."""
+        try:
+            token = self._token.value() if self._token else ""
+            try:
+                return self._send_with(token, verb, path, **options)
+            except Refused as refused:
+                if refused.status != HTTPStatus.UNAUTHORIZED or self._token is None:
+                    raise
+                return self._send_with(self._token.after(token), verb, path, **options)
+        except TokenError as error:  # as an API server that is away: a plugin needs the network too
+            raise Refused(0, str(error)) from error
+
+    def _send_with(
         self,
+        token: str,
         verb: str,
         path: str,
         *,
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content: str = _JSON,
-        stream: bool = False,
+        stream_s: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
         _, url, headers, *_ = self._api.param_serialize(
             verb,
@@ -235,24 +258,33 @@ class Kube:
             header_params={"Accept": _JSON, "Content-Type": content},
             auth_settings=["BearerToken"],
         )
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         try:
             answer = self._pool.request(
                 verb,
                 url,
                 headers=headers,
                 body=None if body is None else msgspec.json.encode(body),
-                timeout=Timeout(connect=_CONNECT_S, read=_SILENCE_S if stream else _READ_S),
-                retries=False if stream else _RETRY,
-                preload_content=not stream,
+                timeout=Timeout(connect=_CONNECT_S, read=stream_s or _READ_S),
+                retries=False,
+                preload_content=stream_s is None,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refused(0, _one_line(error), retried=not stream) from error
-        retries = answer.retries.history if answer.retries else ()
-        with self._lock:
-            self.repeated.update(str(retry.status or "no answer") for retry in retries)
+            raise Refused(0, one_line(error)) from error
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise Refused(answer.status, _reason(answer), retried=bool(retries))
+            raise Refused(answer.status, _reason(answer), retry_after_s=_retry_after_s(answer))
         return answer
+
+
+def _pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from answer.stream()
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Refused(0, one_line(error)) from error
+    finally:
+        answer.close()
+        answer.release_conn()
 
 
 def _decoded(data: bytes) -> Obj:
@@ -270,45 +302,15 @@ def bytes_of(quantity: str) -> int:
     return int(parse_quantity(quantity))
 
 
-def context_name(cluster: ExistingCluster) -> str:
-    """Return the context that a user's kubeconfig is used with; "" if it has no current one.
-
-    Raises:
-        PlanError: the file is not a kubeconfig.
-    """
-    return cluster.context or _contexts(cluster.kubeconfig)[1]
-
-
-def _load_user_file(cluster: ExistingCluster, settings: client.Configuration) -> None:
-    name = context_name(cluster)
-    try:
-        config.load_kube_config(
-            cluster.kubeconfig, name, client_configuration=settings, persist_config=False
-        )
-    except (*_BAD_FILE, KeyError) as error:
-        known = ", ".join(_contexts(cluster.kubeconfig)[0]) or "none"
-        raise PlanError(
-            f"The context {name!r} of the kubeconfig {cluster.kubeconfig} cannot be used: "
-            f"{_one_line(error)}.",
-            f"--context, one of: {known}",
-        ) from error
-
-
-def _contexts(path: str) -> tuple[list[str], str]:
-    """Return the names of a kubeconfig's contexts, and of its current one."""
-    try:
-        found = yaml.safe_load(Path(path).read_text("utf-8"))
-        names = [str(each["name"]) for each in found["contexts"]]
-        return names, str(found.get("current-context") or "")
-    except (*_BAD_FILE, KeyError) as error:
-        raise PlanError(
-            f"The file {path} is not a kubeconfig: {_one_line(error)}.",
-            f"kubectl --kubeconfig {path} config get-contexts",
-        ) from error
-
-
 def _jobs(namespace: str) -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _retry_after_s(answer: urllib3.BaseHTTPResponse) -> float:
+    try:
+        return Retry().get_retry_after(answer) or 0.0
+    except urllib3.exceptions.InvalidHeader:
+        return 0.0
 
 
 def _reason(answer: urllib3.BaseHTTPResponse) -> str:
@@ -316,9 +318,3 @@ def _reason(answer: urllib3.BaseHTTPResponse) -> str:
         return str(msgspec.json.decode(answer.data)["message"])
     except (msgspec.DecodeError, KeyError, TypeError, urllib3.exceptions.HTTPError, OSError):
         return str(answer.reason)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
-        error = error.reason
-    return (str(error) or type(error).__name__).splitlines()[0]

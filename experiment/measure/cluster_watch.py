@@ -12,6 +12,7 @@ from experiment.kube import Kube, Obj
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
 from experiment.measure.reflector import Handler, ListWatch, Reflector
+from experiment.outage import PATIENCE_S
 from experiment.run_folder import RunFolder
 from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
@@ -51,9 +52,9 @@ class ClusterWatch:
         ours = f"/api/v1/namespaces/{JOB_NAMESPACE}"
         about_nodes = {"fieldSelector": "involvedObject.kind=Node"}
         watched: list[tuple[ListWatch, Handler]] = [
-            (ListWatch("events", f"{ours}/events", report_deletions=False), self._keep_event),
+            (ListWatch("events", f"{ours}/events", events=True), self._keep_event),
             (
-                ListWatch("nodes' events", "/api/v1/events", about_nodes, report_deletions=False),
+                ListWatch("nodes' events", "/api/v1/events", about_nodes, events=True),
                 self._keep_event,
             ),
             (ListWatch("pods", f"{ours}/pods"), pods.handle),
@@ -64,7 +65,7 @@ class ClusterWatch:
             path = f"/api/v1/namespaces/{exporter_namespace}/pods"
             watched.append((ListWatch("the exporter", path), self._see_exporter))
         self._reflectors = [Reflector(kube, what, handle, self._on_gap) for what, handle in watched]
-        pods.break_when(self.failure)
+        pods.break_when(self.failure, self._pods_away_s)
 
     def await_lists(self, timeout_s: float = _FIRST_LIST_S) -> None:
         """Wait until each kind was listed once, so that nothing is missed from now on.
@@ -86,14 +87,26 @@ class ClusterWatch:
                 )
 
     def failure(self) -> Exception | None:
-        """Return why one of the watches has ended; None while all run."""
-        failures = (reflector.failure for reflector in self._reflectors)
-        return next((failure for failure in failures if failure), None)
+        """Return why one of the watches has ended or found no API server for too long."""
+        for reflector in self._reflectors:
+            if reflector.failure:
+                return reflector.failure
+            if reflector.away_s > PATIENCE_S:
+                return MeasureError(
+                    f"The cluster's API server has been away for {reflector.away_s:.0f} s"
+                    f"{reflector.trouble}, so no trial can be watched.",
+                    "kubectl get nodes",
+                )
+        return None
 
     def close(self) -> None:
         """Stop watching."""
         for reflector in self._reflectors:
             reflector.close()
+
+    def _pods_away_s(self) -> float:
+        """For how long in all no change of a pod could be seen."""
+        return max(each.all_away_s for each in self._reflectors if each.name == "pods")
 
     def _keep_event(self, change: str, event: Obj) -> None:
         if change == "DELETED":

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiment.measure.job_manifest import INDEX_ANNOTATION
 from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED
-from experiment.waiting import now
+from experiment.waiting import Clock, now
 from schema.run_records import TrialPod
 
 FATAL_WAITING = frozenset(
@@ -137,17 +137,30 @@ _GATHER_S = 0.01
 
 
 class PodStates:
-    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's."""
+    """The pods of all Jobs of a run, by Job; safe for the watch's thread and the runner's.
 
-    def __init__(self) -> None:
+    Args:
+        clock: measures how long is waited.
+    """
+
+    def __init__(self, clock: Clock = time) -> None:
+        self._clock = clock
         self._changed = threading.Condition()
         self._jobs: dict[str, dict[int, PodState]] = {}
         self._changes = 0
         self._broken: Callable[[], Exception | None] = lambda: None
+        self._away_s: Callable[[], float] = lambda: 0.0
 
-    def break_when(self, broken: Callable[[], Exception | None]) -> None:
-        """Let `wait` raise what this returns: why the states are no longer kept up to date."""
-        self._broken = broken
+    def break_when(
+        self, broken: Callable[[], Exception | None], away_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """Let `wait` know how well the states are kept up to date.
+
+        Args:
+            broken: returns why they no longer are, which `wait` raises.
+            away_s: returns for how long in all they were not: time that `wait` does not count.
+        """
+        self._broken, self._away_s = broken, away_s
 
     def handle(self, change: str, pod: Mapping[str, Any]) -> None:
         """Handle one change of the watch.
@@ -195,12 +208,13 @@ class PodStates:
         """Wait until `done` holds for a Job's pods; return them, or None at the timeout.
 
         It returns within 10 ms of the change, and checks each second too: `done` may depend on more
-        than the pods, and signals are handled between two checks.
+        than the pods, and signals are handled between two checks. Time in which the API server was
+        away does not count: pods go on without it, and what they did shows afterwards.
 
         Raises:
             Exception: what ended the watch of the pods.
         """
-        end = time.monotonic() + timeout_s
+        end, away = self._clock.monotonic() + timeout_s, self._away_s()
         while True:
             seen = self._changes
             states = self.pods(job)
@@ -208,12 +222,12 @@ class PodStates:
                 return states
             if error := self._broken():
                 raise error
-            left = end - time.monotonic()
+            left = end + self._away_s() - away - self._clock.monotonic()
             if left <= 0:
                 return None
             with self._changed:
                 self._changed.wait_for(partial(self._has_changed, seen), min(left, 1.0))
-            time.sleep(_GATHER_S)
+            self._clock.sleep(_GATHER_S)
 
     def _has_changed(self, since: int) -> bool:
         return self._changes != since

@@ -61,7 +61,9 @@ def connect(
     """
     since = now()
     with ExitStack() as opened:
-        kube = opened.enter_context(closing(Kube(record.existing or outputs.kubeconfig)))
+        kube = opened.enter_context(
+            closing(Kube(record.existing or outputs.kubeconfig, progress.say))
+        )
         with steps.step("nodes ready"):
             ready = ready_nodes(kube, outputs.node_count, progress.ready)
         folder.write_nodes(ready, attempt)

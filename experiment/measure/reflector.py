@@ -1,10 +1,16 @@
 """Reflects one kind of object: lists it once, then watches it until it is closed.
 
-A cut, silent or expired watch is resumed at the version that was seen last, so the server sends
-what happened meanwhile and nothing is missed. Where it does not remember that version any more
-(410 Gone) the kind is listed again; objects that existed only in between, and changes that were
-overwritten, may be missing. Both are reported as gaps, the first as one that was recovered.
-Bookmarks keep the version young while nothing happens.
+A cut or expired watch is resumed at the version that was seen last, so the server sends what
+happened meanwhile and nothing is missed: a gap that was recovered. Bookmarks keep the version young
+while nothing happens. Where the server does not remember it any more (410 Gone) the kind is listed
+again; objects that existed only in between may be missing: a gap.
+
+Events are different. The API server keeps no cache of them and sends no bookmarks, so after some
+quiet minutes their version is always too old (kube-apiserver compacts etcd every five). But it
+keeps each for an hour: a list within that time has all that happened, so nothing is missed. Only
+what is newer than the last version is reported; of an event's updates the latest is there.
+(k8s.io/kubernetes, default_storage_factory_builder.go, DefaultWatchCacheSizes; k8s.io/apiserver,
+storage/etcd3/watcher.go.)
 """
 
 import random
@@ -12,13 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import msgspec
 
-from experiment.kube import Kube, Obj, Refused
-from experiment.waiting import now
+from experiment.kube import SILENCE_S, Kube, Obj
+from experiment.outage import Refused
+from experiment.waiting import Clock, now
 
 _WATCH_S = (240, 300)
 _EARLY_S = 5
@@ -26,6 +33,8 @@ _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _FINAL = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 _PAGE = "500"
+_EVENTS_LAST = timedelta(minutes=55)
+"""The API server keeps events for an hour (kube-apiserver --event-ttl; GKE's default too)."""
 
 Handler = Callable[[str, Obj], None]
 """Called with ADDED, MODIFIED or DELETED and the object, in the reflector's thread."""
@@ -43,8 +52,8 @@ class ListWatch:
     """Of the list."""
     selectors: dict[str, str] = field(default_factory=dict)
     """labelSelector, fieldSelector."""
-    report_deletions: bool = True
-    """After a new list, report missing objects as DELETED; False for events, which expire."""
+    events: bool = False
+    """It has no bookmarks, and its objects expire after an hour."""
 
 
 def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -59,16 +68,20 @@ class Reflector:
     """A thread that reflects one kind of object until it is closed.
 
     After a new list every object is reported as ADDED, and a missing one as DELETED, as it was seen
-    last. What a handler raises, or a final refusal (400, 403, 404), ends it; `failure` holds it.
+    last; of events only new ones are. What a handler raises, or a final refusal (400, 403, 404),
+    ends it; `failure` holds it.
 
     Args:
         kube: the cluster.
         what: to list and watch.
         handle: called with every change.
         on_gap: called for each period without a watch, once it has ended.
+        clock: measures how long the API server is away.
     """
 
-    def __init__(self, kube: Kube, what: ListWatch, handle: Handler, on_gap: OnGap) -> None:
+    def __init__(
+        self, kube: Kube, what: ListWatch, handle: Handler, on_gap: OnGap, clock: Clock = time
+    ) -> None:
         self.name = what.name
         self.listed = threading.Event()
         """Set after the first list, and when reflecting has ended."""
@@ -80,12 +93,29 @@ class Reflector:
         self._on_gap = on_gap
         self._closing = threading.Event()
         self._handling = threading.Lock()
+        self._clock = clock
+        self._heard = clock.monotonic()
+        self._away_since: float | None = None
+        self._was_away_s = 0.0
         self._version = ""
+        self._newest = 0
+        """Latest version seen."""
         self._gap = ""
         self._pause_s = _PAUSE_S
         self._heard_at = now()
         self._known: dict[str, Obj] = {}
         threading.Thread(target=self._run, name=f"reflect-{what.name}", daemon=True).start()
+
+    @property
+    def away_s(self) -> float:
+        """For how long the API server has been away; 0 while it answers."""
+        since = self._away_since
+        return self._clock.monotonic() - since if since is not None else 0.0
+
+    @property
+    def all_away_s(self) -> float:
+        """For how long it has been away in all."""
+        return self._was_away_s + self.away_s
 
     @property
     def trouble(self) -> str:
@@ -116,13 +146,21 @@ class Reflector:
         if refused.status in _FINAL:
             self.failure = refused.as_error()
             return
-        status = f" ({refused.status})" if refused.status else ""
-        why = f"the watch of {self._what.name} was closed: {refused.reason}{status}"
-        self._gap = self._gap or why
-        self._closing.wait(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
         if refused.status == HTTPStatus.GONE:
             self._version = ""
+        elif self._away_since is None:
+            self._away_since = self._heard
+        if not (refused.status == HTTPStatus.GONE and self._lasting):
+            status = f" ({refused.status})" if refused.status else ""
+            why = f"the watch of {self._what.name} was closed: {refused.reason}{status}"
+            self._gap = self._gap or why
+        self._closing.wait(max(self._pause_s, refused.retry_after_s))
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+    @property
+    def _lasting(self) -> bool:
+        """Whether a list has all that happened since the server was last heard."""
+        return self._what.events and now() - self._heard_at < _EVENTS_LAST
 
     def _list(self) -> None:
         listed: dict[str, Obj] = {}
@@ -137,9 +175,11 @@ class Reflector:
         for item in missing:
             self._report("DELETED", item)
         for item in listed.values():
-            self._report("ADDED", item)
-        self._version = str(page["metadata"]["resourceVersion"])
-        self._hear(recovered=False)
+            if not (self._what.events and 0 < _version(item) <= self._newest):
+                self._report("ADDED", item)
+        self._is_back()
+        self._take_version(page)
+        self._hear(recovered=self._lasting)
         self.listed.set()
 
     def _watch(self) -> None:
@@ -149,8 +189,11 @@ class Reflector:
             "allowWatchBookmarks": "true",
         }
         seconds = random.randint(*_WATCH_S)  # noqa: S311 (so that watches do not end together)
-        started = time.monotonic()
-        for line in lines_of(self._kube.watch(self._what.path, query, seconds=seconds)):
+        started = self._clock.monotonic()
+        silence_s = seconds + _EARLY_S if self._what.events else SILENCE_S
+        stream = self._kube.watch(self._what.path, query, seconds=seconds, silence_s=silence_s)
+        self._is_back()
+        for line in lines_of(stream):
             if self._closing.is_set():
                 return
             change = msgspec.json.decode(line)
@@ -159,12 +202,24 @@ class Reflector:
                 raise Refused(int(item.get("code") or 0), str(item.get("message") or "an error"))
             if change["type"] != "BOOKMARK":
                 self._report(change["type"], item)
-            self._version = str(item["metadata"]["resourceVersion"])
+            self._take_version(item)
             self._hear(recovered=True)
-        if time.monotonic() - started < seconds - _EARLY_S:
+        if self._clock.monotonic() - started < seconds - _EARLY_S:
             raise Refused(0, "the API server ended it early")
+        self._hear(recovered=True)  # silence until the end that was asked for: nothing happened
+
+    def _take_version(self, said: Obj) -> None:
+        """Resume at the version of a list, an object or a bookmark."""
+        self._version = str(said["metadata"]["resourceVersion"])
+        self._newest = max(self._newest, _version(said))
+
+    def _is_back(self) -> None:
+        self._was_away_s += self.away_s
+        self._away_since = None
 
     def _hear(self, *, recovered: bool) -> None:
+        """Note that nothing is missed until now, unless it was lost in a gap that ends here."""
+        self._heard = self._clock.monotonic()
         before, self._heard_at = self._heard_at, now()
         self._pause_s = _PAUSE_S
         if self._gap:
@@ -175,8 +230,14 @@ class Reflector:
         uid = str(item["metadata"]["uid"])
         if change == "DELETED":
             self._known.pop(uid, None)
-        elif self._what.report_deletions:
+        elif not self._what.events:
             self._known[uid] = item
         with self._handling:
             if not self._closing.is_set():
                 self._handle(change, item)
+
+
+def _version(said: Obj) -> int:
+    """Return a version as a number: they are etcd's revisions, and comparable."""
+    version = str(said["metadata"]["resourceVersion"])
+    return int(version) if version.isdigit() else 0

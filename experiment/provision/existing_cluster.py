@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from experiment.errors import PlanError
-from experiment.kube import Kube, Obj, bytes_of, context_name, is_ready
+from experiment.kube import Kube, Obj, bytes_of, is_ready
+from experiment.kubeconfig import context_name
+from experiment.outage import PATIENCE_S
 from experiment.terminal.progress import Say, silent
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 from schema.run_records import ExistingCluster as Choice
@@ -18,6 +20,8 @@ from schema.stack_outputs import StackOutputs
 
 BORROWED_LABEL = "pull-study/borrowed"
 """On nodes that the runner gave MEASURED_LABEL to, so that it removes it from these alone."""
+_FIRST_PATIENCE_S = 10.0
+"""For the first request: a wrong address is no outage."""
 MACHINE_LABEL = "node.kubernetes.io/instance-type"
 
 
@@ -39,8 +43,13 @@ class ExistingCluster:
         self.name = context_name(choice)
         self.choice = choice.model_copy(update={"context": self.name})
         """With the context's name, since the file's current one may change before a resume."""
-        self.kube = Kube(self.choice)
+        self.kube = Kube(
+            self.choice,
+            lambda line: self.say(line),  # noqa: PLW0108 (it is set later)
+            patience_s=_FIRST_PATIENCE_S,
+        )
         self.nodes = measurable(self.kube.nodes(choice.selector))
+        self.kube.patience_s = PATIENCE_S
         if not self.nodes:
             selected = f" with the labels {choice.selector}" if choice.selector else ""
             raise PlanError(

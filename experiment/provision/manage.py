@@ -30,6 +30,7 @@ from experiment.terminal.progress import Say
 from schema.errors import UserError
 from schema.names import PROJECT_LABEL, PROJECT_VARIABLE
 
+_PATIENCE_S = 10.0
 _POOL_LABEL = "cloud.google.com/gke-nodepool"
 _LONGEST_LIFE = timedelta(days=30)
 _HOUR = timedelta(hours=1)
@@ -243,7 +244,7 @@ def _nodes(found: ClusterState) -> Iterator[str]:
     """A line for each pool: how many of its nodes are Ready."""
     if not found.endpoint:
         return
-    kube = Kube(cluster_kubeconfig(found))
+    kube = Kube(cluster_kubeconfig(found), patience_s=_PATIENCE_S)
     try:
         nodes = kube.nodes("")
     except UserError as error:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from experiment.kube import Obj, Refused
+from experiment.kube import Obj
+from experiment.outage import Refused
 from schema.names import JOB_NAMESPACE
 from tests.experiment.conftest import NODES
 
@@ -50,6 +51,8 @@ class FakeKube:
         self.message = ""
         """Termination message of every container."""
         self.leftovers = 0
+        self.away = False
+        """Watches are cut, and no new ones open."""
         self.refused: dict[str, Refused] = {}
         """Raised by lists of these paths."""
         self.handlers: dict[str, Callable[[str, Obj], None]] = {}
@@ -82,10 +85,14 @@ class FakeKube:
             items = list(self._objects.get(path, {}).values())
             return {"items": items, "metadata": {"resourceVersion": str(len(self._log))}}
 
-    def watch(self, path: str, query: Mapping[str, str], *, seconds: int) -> Iterator[bytes]:
-        del seconds
+    def watch(
+        self, path: str, query: Mapping[str, str], *, seconds: int, silence_s: float
+    ) -> Iterator[bytes]:
+        del seconds, silence_s
         at = int(query["resourceVersion"])
         while not self.closed:
+            if self.away:
+                raise Refused(0, "connection refused")
             with self._changed:
                 self._changed.wait(0.05)
                 new, at = self._log[at:], len(self._log)

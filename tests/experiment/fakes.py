@@ -23,6 +23,23 @@ OUTPUTS = StackOutputs(
 )
 
 
+class FakeClock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+        self.on_sleep()
+
+
 class _Fake:
     """Notes what is done; a hook is called and an error raised where one is set for it."""
 

@@ -2,15 +2,21 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from experiment.errors import MeasureError
-from experiment.kube import _RETRY, Kube, Refused
+from experiment.kube import Kube
+from experiment.outage import PATIENCE_S, Refused
+from schema.errors import ExitCode
+from tests.experiment.fakes import FakeClock
 
 Answer = tuple[int, Any, dict[str, str]]
 SOON = {"Retry-After": "0"}
@@ -26,6 +32,8 @@ class ApiServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[Answer] = []
+        self.always: Callable[[], Answer] | None = None
+        self.by_token: dict[str, Answer] = {}
         self.requests: list[tuple[str, str, Any]] = []
 
 
@@ -36,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         self.server.requests.append((self.command, self.path, body))
-        status, answer, headers = self.server.answers.pop(0)
+        status, answer, headers = self.answer()
         if not status:
             return  # closes the connection
         content = json.dumps(answer).encode()
@@ -45,6 +53,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    def answer(self) -> Answer:
+        if self.server.by_token:
+            return self.server.by_token[self.headers["Authorization"]]
+        return self.server.always() if self.server.always else self.server.answers.pop(0)
 
     do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
@@ -62,21 +75,33 @@ def server() -> Iterator[ApiServer]:
         thread.join()
 
 
-@pytest.fixture
-def kube(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.setattr("experiment.kube._RETRY", _RETRY.new(backoff_factor=0))
+def kubeconfig(server: ApiServer, user: dict[str, Any]) -> str:
     named = {"cluster": "c", "user": "u"}
     config = {
         "clusters": [
             {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
         ],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "x", "context": named}],
         "current-context": "x",
     }
-    kube = Kube(yaml.safe_dump(config))
-    yield kube
-    kube.close()
+    return yaml.safe_dump(config)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def kube(server: ApiServer, clock: FakeClock, said: list[str]) -> Iterator[Kube]:
+    with closing(Kube(kubeconfig(server, {"token": "secret"}), said.append, clock=clock)) as kube:
+        yield kube
 
 
 @pytest.mark.parametrize("failure", [BUSY, (503, {}, SOON), CUT])
@@ -96,11 +121,110 @@ def test_a_body_that_is_cut_is_fetched_again(server: ApiServer, kube: Kube) -> N
     assert kube.server_version() == "v1.34.1"
 
 
-def test_a_server_that_stays_busy_ends_in_a_sentence(server: ApiServer, kube: Kube) -> None:
-    server.answers = [BUSY] * 6
-    with pytest.raises(MeasureError, match=r"refused a request \(429\): too many requests"):
+@pytest.mark.parametrize("failure", [(503, {"message": "starting"}, {}), CUT])
+def test_an_api_server_that_is_away_for_five_minutes_is_waited_for_and_reported_once(
+    server: ApiServer, kube: Kube, clock: FakeClock, said: list[str], failure: Answer
+) -> None:
+    server.always = lambda: failure if clock.now < 300 else (200, {"gitVersion": "v1.34.1"}, {})
+    assert kube.server_version() == "v1.34.1"
+    assert 300 <= clock.now < 320
+    away, back = said
+    assert away.startswith("The cluster's API server is away")
+    assert back.startswith("The API server is back after 30")
+
+
+def test_a_server_that_stays_away_ends_in_a_sentence(
+    server: ApiServer, kube: Kube, clock: FakeClock
+) -> None:
+    server.always = lambda: (503, {"message": "starting"}, {})
+    with pytest.raises(MeasureError, match=r"refused a request \(503\): starting"):
         kube.server_version()
-    assert len(server.requests) == 6
+    assert 300 < clock.now <= PATIENCE_S
+
+
+def test_a_request_is_repeated_no_sooner_than_the_server_asks(
+    server: ApiServer, kube: Kube, clock: FakeClock
+) -> None:
+    server.answers = [(429, {}, {"Retry-After": "7"}), (200, {"gitVersion": "v"}, {})]
+    kube.server_version()
+    assert clock.now >= 7
+
+
+def test_a_request_that_waits_to_be_repeated_ends_when_the_client_is_closed(
+    server: ApiServer, kube: Kube, clock: FakeClock
+) -> None:
+    server.always = lambda: BUSY
+    clock.on_sleep = kube.close
+    with pytest.raises(MeasureError):
+        kube.server_version()
+    assert len(server.requests) == 2
+
+
+def test_a_nodes_figures_are_requested_once(server: ApiServer, kube: Kube) -> None:
+    server.answers = [(502, {"message": "no route to the node"}, {})]
+    with pytest.raises(MeasureError, match="no route"):
+        kube.node_stats("n")
+
+
+class Plugin:
+    """A credential plugin that prints its answers in turn, the last one for ever."""
+
+    def __init__(self, folder: Path, *tokens: str) -> None:
+        for number, token in enumerate(tokens):
+            (folder / f"{number}").write_text(json.dumps({"status": {"token": token}}))
+        self._runs = folder / "runs"
+        last = len(tokens) - 1
+        script = folder / "plugin"
+        script.write_text(
+            f"#!/bin/sh\ncd {folder}\nn=$(($(wc -l < runs) + 0))\necho >> runs\n"
+            f"[ $n -gt {last} ] && n={last}\ncat $n\n"
+        )
+        script.chmod(0o700)
+        self._runs.touch()
+        self.user = {
+            "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}
+        }
+
+    @property
+    def runs(self) -> int:
+        return len(self._runs.read_text())
+
+
+def test_after_a_401_the_plugin_runs_once_for_all_threads_and_each_request_is_repeated(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    plugin = Plugin(tmp_path, "old", "new")
+    accepted: Answer = (200, {"gitVersion": "v1.34.1"}, {})
+    server.by_token = {"Bearer old": (401, {"message": "Unauthorized"}, {}), "Bearer new": accepted}
+    with closing(Kube(kubeconfig(server, plugin.user))) as kube, ThreadPoolExecutor(16) as pool:
+        versions = {each.result() for each in [pool.submit(kube.server_version) for _ in range(48)]}
+    assert versions == {"v1.34.1"}
+    assert plugin.runs == 2
+
+
+def test_a_login_that_is_refused_twice_ends_with_the_command_to_log_in(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    plugin = Plugin(tmp_path, "old")
+    server.answers = [(401, {"message": "Unauthorized"}, {})] * 2
+    with (
+        closing(Kube(kubeconfig(server, plugin.user))) as kube,
+        pytest.raises(MeasureError, match="does not accept the login") as raised,
+    ):
+        kube.server_version()
+    assert "gcloud auth application-default login" in raised.value.fix
+    assert raised.value.exit_code is ExitCode.PERMISSION
+
+
+def test_a_plugin_that_fails_at_the_start_is_reported_with_its_own_words(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    script = tmp_path / "plugin"
+    script.write_text("#!/bin/sh\necho no active account >&2\nexit 3\n")
+    script.chmod(0o700)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}}
+    with pytest.raises(MeasureError, match="exited with 3: no active account"):
+        Kube(kubeconfig(server, user))
 
 
 def test_a_refusal_is_not_retried(server: ApiServer, kube: Kube) -> None:

@@ -1,19 +1,5 @@
 from experiment.waiting import wait_until
-
-
-class FakeClock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses.append(seconds)
+from tests.experiment.fakes import FakeClock
 
 
 def test_what_holds_already_is_not_waited_for() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from experiment.measure.pods import PodStates
+from tests.experiment.fakes import FakeClock
 
 
 def pod(index: int = 0, uid: str = "u", **status: Any) -> dict[str, Any]:
@@ -37,6 +38,22 @@ def test_waits_until_the_condition_holds(states: PodStates) -> None:
 
 def test_gives_up_when_time_is_over(states: PodStates) -> None:
     assert states.wait("job", bool, 0.01) is None
+
+
+def test_time_without_an_api_server_is_not_counted() -> None:
+    clock = FakeClock()
+    states = PodStates(clock)
+    states.break_when(lambda: None, lambda: clock.now - 5 if clock.now > 5 else 0.0)
+
+    def back(_pods: object) -> bool:
+        clock.now += 30
+        states.handle("MODIFIED", pod(phase="Succeeded"))  # so that the next look is at once
+        return clock.now > 300
+
+    assert states.wait("job", back, 60) is not None
+    clock.now = 0
+    states.break_when(lambda: None)
+    assert states.wait("job", back, 60) is None
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])

@@ -2,15 +2,18 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.kube import Obj, Refused
-from experiment.measure.reflector import ListWatch, Reflector, lines_of
+from experiment.kube import Obj
+from experiment.measure.reflector import _WATCH_S, ListWatch, Reflector, lines_of
+from experiment.outage import Refused
+from experiment.waiting import Clock
+from tests.experiment.fakes import FakeClock
 
 GONE = Refused(410, "too old resource version")
 CUT = Refused(0, "connection reset")
@@ -29,8 +32,9 @@ class Server:
 
     def __init__(self) -> None:
         self.lists: list[list[Obj]] = []
-        self.streams: list[list[bytes | Refused]] = []
+        self.streams: list[list[bytes | Refused | Callable[[], None]]] = []
         self.asked: list[str] = []
+        self.silences: list[float] = []
         self.idle = threading.Event()
 
     def list(self, _path: str, query: Mapping[str, str]) -> Obj:
@@ -39,7 +43,10 @@ class Server:
         version = max((int(i["metadata"]["resourceVersion"]) for i in items), default=1)
         return {"items": items, "metadata": {"resourceVersion": str(version)}}
 
-    def watch(self, _path: str, query: Mapping[str, str], *, seconds: int) -> Iterator[bytes]:
+    def watch(
+        self, _path: str, query: Mapping[str, str], *, seconds: int, silence_s: float
+    ) -> Iterator[bytes]:
+        self.silences.append(silence_s)
         assert query["allowWatchBookmarks"] == "true"
         self.asked.append(f"watch from {query['resourceVersion']}")
         if not self.streams:
@@ -47,6 +54,9 @@ class Server:
             time.sleep(0.2)
             raise CUT
         for piece in self.streams.pop(0):
+            if callable(piece):
+                piece()
+                continue
             if isinstance(piece, Refused):
                 raise piece
             yield piece
@@ -75,9 +85,16 @@ def seen() -> Seen:
     return Seen()
 
 
-def follow(server: Server, seen: Seen, handle: Callable[[str, Obj], None] | None = None) -> Any:
-    what = ListWatch("things", "/things")
-    reflector = Reflector(server, what, handle or seen.handle, seen.gap)  # type: ignore[arg-type]
+def follow(
+    server: Server,
+    seen: Seen,
+    handle: Callable[[str, Obj], None] | None = None,
+    *,
+    events: bool = False,
+    clock: Clock = time,
+) -> Any:
+    what = ListWatch("things", "/things", events=events)
+    reflector = Reflector(server, what, handle or seen.handle, seen.gap, clock)  # type: ignore[arg-type]
     server.idle.wait(10)
     reflector.close()
     return reflector
@@ -123,6 +140,61 @@ def test_an_expired_version_is_a_gap_and_lists_again(server: Server, seen: Seen,
     why, recovered = seen.gaps[0]
     assert "410" in why
     assert not recovered
+
+
+@pytest.mark.parametrize("how", ["refused", "in the stream"])
+def test_events_are_listed_again_within_their_hour_without_a_gap_and_only_new_ones_are_reported(
+    server: Server, seen: Seen, how: str
+) -> None:
+    gone = {"code": 410, "message": "too old resource version"}
+    server.lists = [[thing("a", 5), thing("b", 6)], [thing("a", 5), thing("b", 8), thing("c", 9)]]
+    server.streams = [[GONE if how == "refused" else change("ERROR", gone)]]
+    follow(server, seen, events=True)
+    assert server.asked[:4] == ["list", "watch from 6", "list", "watch from 9"]
+    assert seen.changes == [("ADDED", "a"), ("ADDED", "b"), ("ADDED", "b"), ("ADDED", "c")]
+    assert seen.gaps == []
+
+
+def test_events_that_are_listed_again_after_more_than_their_hour_are_a_gap(
+    server: Server, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiment.measure.reflector._EVENTS_LAST", timedelta(0))
+    server.lists = [[thing("a", 5)], []]
+    server.streams = [[GONE]]
+    follow(server, seen, events=True)
+    ((why, recovered),) = seen.gaps
+    assert "410" in why
+    assert not recovered
+
+
+def test_a_watch_of_events_may_be_silent_until_its_end(server: Server, seen: Seen) -> None:
+    server.lists = [[]]
+    follow(server, seen, events=True)
+    assert min(server.silences) > _WATCH_S[0]
+
+
+def test_a_quiet_watch_that_ends_as_asked_is_continued_without_a_gap(
+    server: Server, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiment.measure.reflector._WATCH_S", (0, 0))
+    server.lists = [[]]
+    server.streams = [[], []]
+    follow(server, seen, events=True)
+    assert server.asked == ["list"] + 3 * ["watch from 1"]
+    assert seen.gaps == []
+
+
+def test_the_time_without_an_api_server_is_measured_from_its_last_word(
+    server: Server, seen: Seen
+) -> None:
+    clock = FakeClock()
+    server.lists = [[]]
+    server.streams = [
+        [lambda: clock.sleep(40), change("ADDED", thing("a", 5)), lambda: clock.sleep(30), CUT],
+    ]
+    reflector = follow(server, seen, clock=clock)
+    assert server.asked[2] == "watch from 5"
+    assert reflector.all_away_s == 30
 
 
 def test_a_final_refusal_ends_it_with_its_reason(server: Server, seen: Seen) -> None:

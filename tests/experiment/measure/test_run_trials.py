@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from experiment.errors import BudgetError, FolderError, MeasureError, ProvisionError
-from experiment.kube import Refused
 from experiment.measure import prepare
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
+from experiment.outage import Refused
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from schema.run_records import NodeStatsRecord, PlannedTrial, RunRecord
@@ -32,7 +32,7 @@ class NoView:
 @pytest.fixture
 def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     kube = FakeKube()
-    monkeypatch.setattr(prepare, "Kube", lambda _config: kube)
+    monkeypatch.setattr(prepare, "Kube", lambda *_: kube)
     monkeypatch.setattr("experiment.measure.run_trials._COMPLETE_S", 0.2)
     return kube
 
@@ -198,6 +198,17 @@ def test_a_watch_that_breaks_ends_measuring(
     with pytest.raises(OSError, match="disk full"):
         run.measure([A], lambda _trial: None)
     assert folder.trials()[0].error == "disk full"
+
+
+def test_an_api_server_that_stays_away_ends_measuring(
+    measurement: Connect, kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = measurement()
+    kube.hanging = {0}
+    monkeypatch.setattr("experiment.measure.cluster_watch.PATIENCE_S", 0.1)
+    kube.away = True
+    with pytest.raises(MeasureError, match=r"has been away for \d s"):
+        run.measure([A], lambda _trial: None)
 
 
 def test_retried_requests_are_logged_when_it_closes(

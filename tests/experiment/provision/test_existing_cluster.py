@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from experiment.errors import PlanError
-from experiment.kube import Kube, context_name
+from experiment.kube import Kube
+from experiment.kubeconfig import context_name
 from experiment.preflight.checks import images_present
 from experiment.provision.existing_cluster import BORROWED_LABEL, ExistingCluster, measurable
 from schema.names import MEASURED_LABEL
@@ -77,7 +78,7 @@ class FakeKube:
 def nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     nodes = [node("a"), node("b")]
     monkeypatch.setattr(
-        "experiment.provision.existing_cluster.Kube", lambda _choice: FakeKube(nodes)
+        "experiment.provision.existing_cluster.Kube", lambda *_, **__: FakeKube(nodes)
     )
     return nodes
 
