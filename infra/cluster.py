@@ -21,6 +21,10 @@ NODE_ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregist
 """Google's minimal role of a node (write logs and metrics), and pulls from Artifact Registry."""
 STREAMING_ROLE = "roles/serviceusage.serviceUsageConsumer"
 """Required by image streaming of a node account that is not the default one, besides its API."""
+AUTH_PLUGIN_HINT = (
+    "gcloud components install gke-gcloud-auth-plugin, or, where gcloud came by apt: "
+    "apt-get install google-cloud-cli-gke-gcloud-auth-plugin"
+)
 _TIMEOUTS = pulumi.CustomTimeouts(create="40m", update="60m", delete="40m")
 """Limits of an `up` that hangs; the provider's own defaults differ by resource."""
 
@@ -164,7 +168,8 @@ class StudyCluster(pulumi.ComponentResource):
 def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:
     """Return a kubeconfig that gets its credentials from gke-gcloud-auth-plugin.
 
-    A token would expire in an hour and be stored, readable, in the state.
+    The plugin uses the application-default credentials, as Pulumi and the runner do. A token would
+    expire in an hour and be stored, readable, in the state.
 
     Args:
         cluster: name of cluster, user and context.
@@ -177,7 +182,9 @@ def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:
     login = {
         "apiVersion": "client.authentication.k8s.io/v1beta1",
         "command": "gke-gcloud-auth-plugin",
-        "installHint": "gcloud components install gke-gcloud-auth-plugin",
+        # By default the plugin takes gcloud's own login, which can be another account, or none.
+        "args": ["--use_application_default_credentials"],
+        "installHint": AUTH_PLUGIN_HINT,
         "interactiveMode": "Never",
         "provideClusterInfo": True,
     }

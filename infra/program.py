@@ -110,13 +110,20 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
 
 
 def cluster_usd_per_hour(settings: Settings) -> float:
-    """Return the list price of a cluster in US dollars an hour (infra.prices)."""
+    """Return the list price of a cluster in US dollars an hour, without Cloud NAT."""
+    private = settings.private_nodes
     measured = usd_per_hour(
         settings.machine_type,
         nodes=settings.node_count,
         disk_type=settings.disk_type,
         disk_gb=settings.disk_size_gb,
         ssds=settings.local_ssd_count,
+        spot=settings.spot,
+        private=private,
     )
-    monitoring = usd_per_hour(settings.monitoring_machine_type) if settings.monitoring_pool else 0.0
+    monitoring = (
+        usd_per_hour(settings.monitoring_machine_type, private=private)
+        if settings.monitoring_pool
+        else 0.0
+    )
     return round(CLUSTER_USD_PER_HOUR + measured + monitoring, 2)

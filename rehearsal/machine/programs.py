@@ -83,6 +83,11 @@ AUTH_PLUGIN = "gke-gcloud-auth-plugin"
 
 _AUTH_SCRIPT = """\
 #!/bin/sh
+# Without this argument the real plugin uses gcloud's own login, which a rehearsal does not have.
+if [ "$*" != --use_application_default_credentials ]; then
+    echo 'print credential failed with error: no gcloud account is logged in' >&2
+    exit 1
+fi
 # Answers in the version of the ExecCredential API that is requested (client-go, plugin/exec).
 case "$KUBERNETES_EXEC_INFO" in
 *'client.authentication.k8s.io/v1"'*) version=v1 ;;

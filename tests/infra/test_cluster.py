@@ -1,20 +1,21 @@
 import yaml
 
-from infra.cluster import kubeconfig
+from infra.cluster import AUTH_PLUGIN_HINT, kubeconfig
 
 
 class TestKubeconfig:
     def test_holds_no_credential(self) -> None:
         (user,) = yaml.safe_load(kubeconfig("c", "203.0.113.7", "Q0E="))["users"]
         assert set(user["user"]) == {"exec"}
-        assert not {"token", "args", "env"} & set(user["user"]["exec"])
+        assert not {"token", "env"} & set(user["user"]["exec"])
 
-    def test_asks_googles_plugin_and_never_the_user(self) -> None:
+    def test_asks_googles_plugin_for_the_identity_of_pulumi_and_never_the_user(self) -> None:
         (user,) = yaml.safe_load(kubeconfig("c", "203.0.113.7", "Q0E="))["users"]
         assert user["user"]["exec"] == {
             "apiVersion": "client.authentication.k8s.io/v1beta1",
             "command": "gke-gcloud-auth-plugin",
-            "installHint": "gcloud components install gke-gcloud-auth-plugin",
+            "args": ["--use_application_default_credentials"],
+            "installHint": AUTH_PLUGIN_HINT,
             "interactiveMode": "Never",
             "provideClusterInfo": True,
         }

@@ -37,7 +37,7 @@ class TestExports:
 
     def test_price_is_of_all_nodes_disks_and_the_control_plane(self, declared: Declared) -> None:
         disk = 100 * 0.10 / 730
-        expected = 0.10 + 4 * (0.76 + disk) + 0.134 + disk
+        expected = 0.10 + 4 * (0.76 + disk) + 0.134 + disk + 5 * 0.005
         assert declared.exports["usd_per_hour"] == pytest.approx(expected, abs=0.005)
 
 

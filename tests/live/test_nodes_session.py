@@ -221,6 +221,7 @@ def test_skopeo_resolves_images_and_the_kubeconfig_of_gke_reaches_the_cluster(
         plugin = {
             "apiVersion": "client.authentication.k8s.io/v1beta1",
             "command": "gke-gcloud-auth-plugin",
+            "args": ["--use_application_default_credentials"],
             "provideClusterInfo": True,
         }
         kubeconfig = {

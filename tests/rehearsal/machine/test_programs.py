@@ -89,7 +89,7 @@ def test_the_auth_plugin_answers_in_the_requested_version(tmp_path: Path, api_ve
         {"kind": "ExecCredential", "apiVersion": api, "spec": {}}, separators=(",", ":")
     )
     done = subprocess.run(
-        [home.programs / programs.AUTH_PLUGIN],
+        [home.programs / programs.AUTH_PLUGIN, "--use_application_default_credentials"],
         env={"KUBERNETES_EXEC_INFO": request},
         capture_output=True,
         check=True,
@@ -98,6 +98,16 @@ def test_the_auth_plugin_answers_in_the_requested_version(tmp_path: Path, api_ve
     assert (answer["kind"], answer["apiVersion"]) == ("ExecCredential", api)
     ((token, _, _, groups),) = csv.reader(home.token_file.open())
     assert (answer["status"]["token"], groups) == (token, "system:masters")
+
+
+def test_the_auth_plugin_without_its_argument_has_no_login(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    programs.write_plugin(home)
+    done = subprocess.run(
+        [home.programs / programs.AUTH_PLUGIN], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no gcloud account is logged in" in done.stderr
 
 
 def test_the_token_is_new_each_time_and_only_this_user_reads_it(tmp_path: Path) -> None:
