@@ -22,6 +22,8 @@ from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost, ExporterSite
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.cluster.kubernetes import Object
+from rehearsal.cluster.native_events import NativeEvents
 from rehearsal.cluster.relay import Relay
 from rehearsal.cluster.tunnel import KubeletTunnel
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
@@ -60,6 +62,7 @@ class _Cluster:
     admin: ClusterAdmin
     exporters: ExporterHost
     faults: ClusterFaults
+    events: NativeEvents
     relay: Relay
     """Before the API server, for all that reach it by the cluster's endpoint."""
     kubelets: simulated_node.KubeletsProcess | None = None
@@ -91,6 +94,7 @@ class LocalFleet:
         images: LocalRegistry | None,
         mirror: str,
         write_log: WriteLog,
+        write_event: Callable[[ClusterKey, Object | None], None] = lambda _key, _event: None,
         options: Options,
         faults: Faults = NO_FAULTS,
         say: Callable[[str], None] = lambda _: None,
@@ -100,6 +104,7 @@ class LocalFleet:
         self._images = images
         self._mirror = mirror
         self._write_log = write_log
+        self._write_event = write_event
         self._options = options
         self._say = say
         self._tunnel = KubeletTunnel()
@@ -125,7 +130,8 @@ class LocalFleet:
                 _remove(folder)
                 raise
             admin = ClusterAdmin(plane)
-            site = FaultSite(self._home, plane, admin, self._write_log, self._say)
+            write_event = partial(self._write_event, key)
+            site = FaultSite(self._home, plane, admin, self._write_log, write_event, self._say)
             faults = ClusterFaults(self._faults, site)
             exporters = ExporterHost(
                 ExporterSite(
@@ -137,10 +143,12 @@ class LocalFleet:
                     configure=faults.exporter_configuration,
                 )
             )
+            events = NativeEvents(admin, faults.write_event)
             relay = Relay(faults.public.endpoint)
-            cluster = _Cluster(key, plane, admin, exporters, faults, relay)
+            cluster = _Cluster(key, plane, admin, exporters, faults, events, relay)
             self._clusters[key] = cluster
             exporters.start()
+            events.start()
             faults.start(exporters)
             self._say(f"cluster {key.name}: control plane {plane.version} ready")
             return cluster.public
@@ -154,6 +162,7 @@ class LocalFleet:
             cluster.relay.stop()
             cluster.faults.stop()
             cluster.exporters.stop()
+            cluster.events.stop()
             nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
             cluster.expect_exit()
             processes.stop(cluster.folder)

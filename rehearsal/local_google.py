@@ -60,6 +60,7 @@ def local_google(
             images=images,
             mirror=host,
             write_log=logs.append,
+            write_event=logs.append_event,
             options=options,
             faults=faults,
             say=say,

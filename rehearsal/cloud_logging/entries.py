@@ -3,6 +3,8 @@
 Lines that containers print become entries as GKE's log agent makes them: a line that is a JSON
 object becomes jsonPayload and its `severity` the entry's. The agent's other special fields are not
 handled. https://cloud.google.com/logging/docs/structured-logging
+Events become entries of the log `events` as GKE's own exporter makes them:
+https://github.com/GoogleCloudPlatform/k8s-stackdriver/tree/master/event-exporter/sinks/stackdriver
 """
 
 import bisect
@@ -16,7 +18,7 @@ from typing import Any
 from google.cloud.logging_v2.types import LogEntry
 from google.protobuf.json_format import ParseDict
 
-from rehearsal.cluster.fleet import LogLine, json_object
+from rehearsal.cluster.fleet import ClusterKey, LogLine, json_object
 
 Json = dict[str, Any]
 Key = tuple[int, str, str]
@@ -30,6 +32,11 @@ _TIME = re.compile(
     r"(?P<zone>[Zz]|[+-]\d\d:\d\d)"
 )
 _BILLION = 10**9
+_LEFT_OUT = {"count", "firstTimestamp", "lastTimestamp"}
+"""Of an event, in GKE's own log: log_entry_factory.go, fieldBlacklist."""
+_NODE_NAMESPACES = {"default", "kube-node-lease", "kube-system"}
+"""Of events that are attributed to a node: monitored_resource_factory.go."""
+_STARTED = "Event exporter started watching. Some events may have been lost up to this point."
 
 
 class Entry:
@@ -60,6 +67,10 @@ class LogStore:
     def append(self, line: LogLine) -> None:
         """Add a line that a container printed."""
         self.append_entry(entry_of_line(line))
+
+    def append_event(self, cluster: ClusterKey, event: Json | None) -> None:
+        """Add an event to GKE's own log of a cluster's events; None as that log begins."""
+        self.append_entry(entry_of_event(cluster, event) if event else entry_of_start(cluster))
 
     def append_entry(self, entry: Json) -> None:
         """Add an entry of any log, unless there is one of its log name, time and insertId.
@@ -140,3 +151,41 @@ def entry_of_line(line: LogLine) -> Json:
         entry["severity"] = severity
         del payload["severity"]
     return entry | {"jsonPayload": payload}
+
+
+def entry_of_event(cluster: ClusterKey, event: Json) -> Json:
+    """Return the entry of a core/v1 Event, without insertId and receiveTimestamp.
+
+    One without a time of its own has the time of its receipt.
+    """
+    about, namespace = event["involvedObject"], event["metadata"].get("namespace")
+    kind, labels = "k8s_cluster", {}
+    if about.get("kind") == "Pod" and about.get("namespace") == namespace:
+        kind, labels = "k8s_pod", {"pod_name": about["name"], "namespace_name": namespace}
+    elif about.get("kind") == "Node" and namespace in _NODE_NAMESPACES:
+        kind, labels = "k8s_node", {"node_name": about["name"]}
+    last = event.get("lastTimestamp") or (event.get("series") or {}).get("lastObservedTime")
+    return {
+        **_native(cluster, kind, labels),
+        "severity": "WARNING" if event.get("type") == "Warning" else "INFO",
+        "jsonPayload": {key: value for key, value in event.items() if key not in _LEFT_OUT},
+        **({"timestamp": last} if last else {}),
+    }
+
+
+def entry_of_start(cluster: ClusterKey) -> Json:
+    """Return the entry that says that earlier events may be missing."""
+    native = _native(cluster, "k8s_cluster", {})
+    return {**native, "severity": "WARNING", "textPayload": _STARTED}
+
+
+def _native(cluster: ClusterKey, kind: str, labels: dict[str, str]) -> Json:
+    place = {
+        "project_id": cluster.project,
+        "location": cluster.location,
+        "cluster_name": cluster.name,
+    }
+    return {
+        "logName": f"projects/{cluster.project}/logs/events",
+        "resource": {"type": kind, "labels": {**place, **labels}},
+    }

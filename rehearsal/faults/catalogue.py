@@ -34,8 +34,8 @@ ARGUMENTS: Mapping[str, str] = {
     "s": "seconds",
     "seed": "of the random choices",
     "share": "fraction of what it could affect, chosen at random by seed",
-    "source": "whose copy of the event: the runner's watch, the exporter, both; logging: Cloud "
-    "Logging shows late (or never) what the exporter printed in time",
+    "source": "whose copy of the event: the runner's watch, the exporter, both and GKE's own log; "
+    "logging: Cloud Logging shows late (or never) what exporter and GKE wrote in time",
     "status": "HTTP status, with how=error",
     "to": "number of the node that gets the pod",
     "tries": "attempts of a pull that fail; 0 for all, as always with how=404",

@@ -20,9 +20,10 @@ from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost
 from rehearsal.cluster.fleet import FleetError, LogLine, WriteLog, json_object
 from rehearsal.cluster.kubernetes import ClusterError, NotThereError, Object
+from rehearsal.cluster.native_events import WriteEvent
 from rehearsal.faults import api_server
 from rehearsal.faults.api_server import ApiRules
-from rehearsal.faults.events import DelayQueue, EventFaults, faulty_log
+from rehearsal.faults.events import DelayQueue, EventFaults, faulty_events, faulty_log
 from rehearsal.faults.faults import Fault, Faults, node_number
 from rehearsal.faults.proxy import FaultProxy
 from rehearsal.faults.registry import RegistryRules
@@ -45,14 +46,15 @@ class FaultSite:
     plane: LocalControlPlane
     admin: ClusterAdmin
     write_log: WriteLog
+    write_event: WriteEvent
     say: Callable[[str], None]
 
 
 class ClusterFaults:
     """The faults of one cluster; `start` once its exporters exist.
 
-    `write_log` is what the exporters print to, `public` what the GKE API returns of the control
-    plane.
+    `write_log` is what the exporters print to, `write_event` GKE's own log of events, `public` what
+    the GKE API returns of the control plane.
     """
 
     def __init__(self, faults: Faults, site: FaultSite) -> None:
@@ -68,6 +70,9 @@ class ClusterFaults:
         self._study = StudyPods(site.admin, self._on_moment, site.say)
         events = EventFaults(faults, self._study.place)
         self.write_log = faulty_log(self._count, events, self._delays) if faults else site.write_log
+        self.write_event = (
+            faulty_events(site.write_event, events, self._delays) if faults else site.write_event
+        )
         self._rules = ApiRules(faults, self._study, events, self._delays)
         self.public = site.plane.public
         watched = any(fault.word("source") in {"both", "watch"} for fault in faults.of("event"))

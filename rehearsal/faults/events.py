@@ -1,6 +1,6 @@
 """Faults of events on their way to the runner: lost, twice or late, on its watch or in the log.
 
-Both ways share one decision per event, so that a fault of `both` affects the same events on each.
+All ways share one decision per event, so that a fault of `both` affects the same events on each.
 Only events of the trials' pods are affected: the canary and the cluster's own pass.
 """
 
@@ -14,12 +14,17 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from rehearsal.cluster.fleet import LogLine, WriteLog, json_object
+from rehearsal.cluster.native_events import WriteEvent
 from rehearsal.faults.faults import Fault, Faults
 from rehearsal.faults.trials import Place
 from schema.names import JOB_NAMESPACE
 
-WATCH, EXPORTER = "watch", "exporter"
-_SOURCES = {WATCH: {"both", "watch"}, EXPORTER: {"both", "exporter", "logging"}}
+WATCH, EXPORTER, NATIVE = "watch", "exporter", "native"
+_SOURCES = {
+    WATCH: {"both", "watch"},
+    EXPORTER: {"both", "exporter", "logging"},
+    NATIVE: {"both", "logging"},
+}
 T = TypeVar("T")
 
 
@@ -144,6 +149,17 @@ def deliver(item: T, verdict: Verdict, emit: Callable[[T], None], delays: DelayQ
         delays.put(verdict.late_s, send)
     else:
         send()
+
+
+def faulty_events(write: WriteEvent, faults: EventFaults, delays: DelayQueue) -> WriteEvent:
+    """Return a writer that delivers GKE's own log of events to Cloud Logging as the faults say."""
+
+    def write_event(event: dict[str, Any] | None) -> None:
+        verdict = faults.verdict(event, NATIVE) if event else Verdict()
+        late_s = max(verdict.late_s, verdict.shown_late_s)
+        deliver(event, replace(verdict, late_s=late_s), write, delays)
+
+    return write_event
 
 
 def faulty_log(write_log: WriteLog, faults: EventFaults, delays: DelayQueue) -> WriteLog:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rehearsal.cloud_logging.entries import Entry, LogStore, parse_time
+from rehearsal.cloud_logging.entries import Entry, LogStore, entry_of_event, parse_time
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 
 KEY = ClusterKey("p", "us-central1-a", "size-4")
@@ -116,6 +116,65 @@ def test_lines_of_many_threads_are_all_kept() -> None:
     for thread in threads:
         thread.join(60)
     assert len({entry.data["insertId"] for entry in store.entries()}) == 1000
+
+
+EVENT = {
+    "kind": "Event",
+    "apiVersion": "v1",
+    "metadata": {"name": "p.17", "namespace": "pull-study", "uid": "u"},
+    "involvedObject": {"kind": "Pod", "name": "p", "namespace": "pull-study"},
+    "type": "Normal",
+    "reason": "Pulled",
+}
+TIMES = {
+    "count": 3,
+    "firstTimestamp": "2020-11-24T11:59:00Z",
+    "lastTimestamp": "2020-11-24T12:00:00Z",
+}
+
+
+def test_event_becomes_the_entry_that_gkes_exporter_makes_of_it() -> None:
+    store = LogStore()
+    store.append_event(KEY, {**EVENT, **TIMES})
+    (entry,) = store.entries()
+    labels = {"project_id": "p", "location": "us-central1-a", "cluster_name": "size-4"}
+    pod = {"pod_name": "p", "namespace_name": "pull-study"}
+    assert entry.data == {
+        "logName": "projects/p/logs/events",
+        "resource": {"type": "k8s_pod", "labels": {**labels, **pod}},
+        "severity": "INFO",
+        "jsonPayload": EVENT,
+        "timestamp": "2020-11-24T12:00:00Z",
+        "insertId": entry.data["insertId"],
+        "receiveTimestamp": entry.data["receiveTimestamp"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "namespace", "resource"),
+    [
+        ("Pod", "other", "k8s_cluster"),
+        ("Node", "default", "k8s_node"),
+        ("Node", "pull-study", "k8s_cluster"),
+        ("Job", "pull-study", "k8s_cluster"),
+    ],
+)
+def test_event_is_attributed_to_a_pod_or_node_in_its_own_namespace(
+    kind: str, namespace: str, resource: str
+) -> None:
+    about = {"kind": kind, "name": "n", "namespace": "pull-study"}
+    metadata = {"metadata": {"name": "n.17", "namespace": namespace}}
+    entry = entry_of_event(KEY, {**EVENT, **metadata, "involvedObject": about, "type": "Warning"})
+    assert (entry["resource"]["type"], entry["severity"]) == (resource, "WARNING")
+    assert "timestamp" not in entry  # that of its receipt
+
+
+def test_gkes_log_of_events_begins_with_a_warning() -> None:
+    store = LogStore()
+    store.append_event(KEY, None)
+    (entry,) = store.entries()
+    assert entry.data["textPayload"].startswith("Event exporter started watching. Some events may")
+    assert entry.data["resource"]["type"] == "k8s_cluster"
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,16 @@ class Scene:
         self.cluster, self.exporters = Cluster(), Exporters()
         self.said: list[str] = []
         self.lines: list[LogLine] = []
+        self.events: list[dict[str, Any] | None] = []
         self.requested = Faults.read(texts)
-        site = FaultSite(self.home, self.plane, self.cluster, self.lines.append, self.said.append)
+        site = FaultSite(
+            self.home,
+            self.plane,
+            self.cluster,
+            self.lines.append,
+            self.events.append,
+            self.said.append,
+        )
         self.faults = ClusterFaults(self.requested, site)
         self.faults.start(self.exporters)
 

@@ -11,11 +11,13 @@ import pytest
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.faults.events import (
     EXPORTER,
+    NATIVE,
     WATCH,
     DelayQueue,
     EventFaults,
     Verdict,
     deliver,
+    faulty_events,
     faulty_log,
 )
 from rehearsal.faults.faults import Faults
@@ -67,11 +69,28 @@ def test_a_fault_of_both_sources_affects_the_same_events_on_each_and_is_recorded
 
 
 @pytest.mark.parametrize(
-    ("source", "lost"), [("watch", WATCH), ("exporter", EXPORTER), ("logging", EXPORTER)]
+    ("source", "lost"),
+    [
+        ("both", [WATCH, EXPORTER, NATIVE]),
+        ("watch", [WATCH]),
+        ("exporter", [EXPORTER]),
+        ("logging", [EXPORTER, NATIVE]),
+    ],
 )
-def test_a_fault_of_one_source_leaves_the_other_alone(source: str, lost: str) -> None:
+def test_a_fault_of_one_source_leaves_the_others_alone(source: str, lost: list[str]) -> None:
     events, _ = faults(f"event:how=lost,source={source}")
-    assert [way for way in (WATCH, EXPORTER) if events.verdict(event(), way).lost] == [lost]
+    assert [way for way in (WATCH, EXPORTER, NATIVE) if events.verdict(event(), way).lost] == lost
+
+
+def test_gkes_own_log_shows_events_as_the_faults_say(delays: DelayQueue) -> None:
+    events, _ = faults("event:how=lost,reason=Pulled", "event:how=late,source=logging,s=0.05")
+    written: list[Any] = []
+    write = faulty_events(written.append, events, delays)
+    write(None)
+    write(event())
+    write(late := event(2, "Pulling"))
+    assert written == [None]
+    wait_for(lambda: written == [None, late])
 
 
 @pytest.mark.parametrize(
