@@ -219,7 +219,9 @@ class Collection:
             if record.source is Source.NATIVE
         )
         for until in sorted(self._reader.restarts_at - known):
-            since = max((at for at in native if at < until), default=until)
+            since = max((at for at in native if at < until), default=None)
+            if since is None:  # the log of a new cluster begins so
+                continue
             reason = "GKE's event log restarted and reports that events may be lost"
             gap = GapRecord(source=Source.NATIVE, since=since, until=until, reason=reason)
             self._folder.add(gap)

@@ -125,17 +125,14 @@ def test_too_many_reads_a_minute_are_waited_out(
     assert collected(folder, reader)
 
 
-def test_a_native_log_that_restarted_is_a_gap(
-    store: LogStore, reader: LogReader, folder: RunFolder
+def test_a_native_log_that_restarted_is_a_gap_and_its_beginning_is_none(
+    store: LogStore, reader: LogReader, folder: RunFolder, story: Story
 ) -> None:
-    text = "Event exporter started watching. Some events may have been lost up to this point."
-    entry = {
-        "logName": "projects/p/logs/events",
-        "resource": {"type": "k8s_cluster", "labels": {"cluster_name": "size-4"}},
-        "timestamp": (START + timedelta(seconds=2)).isoformat(),
-        "textPayload": text,
-    }
-    store.append_entry(entry)
+    store.append_event(KEY, None)
+    collected(folder, reader)
+    assert list(folder.gaps()) == []
+    store.append_event(KEY, story.events[0].event)
+    store.append_event(KEY, None)
     collected(folder, reader)
     collected(folder, reader)
     (gap,) = folder.gaps()
