@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from experiment.collect.cloud_logging import identity
+from experiment.collect.cloud_logging import identity, with_last_time
 from experiment.errors import MeasureError, PlanError
 from experiment.provision.google_api import GoogleApi
 from experiment.run_folder import RunFolder
@@ -154,8 +154,11 @@ def _event(entry: dict[str, Any], outputs: StackOutputs, window: _Window) -> Eve
         return None
     if "involvedObject" not in payload or not window.since <= at <= window.until:
         return None
+    source = _LOGS.get(entry["logName"].rpartition("/")[2], Source.EXPORTER)
+    if source is Source.NATIVE:
+        payload = with_last_time(payload, at)
     return EventRecord(
-        source=_LOGS.get(entry["logName"].rpartition("/")[2], Source.EXPORTER),
+        source=source,
         received_at=entry["receiveTimestamp"],
         insert_id=entry["insertId"],
         event=payload,

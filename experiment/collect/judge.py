@@ -5,6 +5,7 @@ that come late, or from the archive, can still make an excluded cell valid, or a
 """
 
 from collections.abc import Callable
+from contextlib import closing
 
 from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.collect.ledger import RunHistory, make_ledger
@@ -65,7 +66,7 @@ def judge(
         history=history,
     )
     folder.add(*cells)
-    exporter = bool(record.outputs and record.outputs.exporter_namespace)
+    exporter = bool(record.outputs and record.outputs.exporter_deployment)
     reconciled = reconcile(records, trials, gaps, exporter=exporter)
     folder.add(
         EvidenceRecord(
@@ -112,14 +113,15 @@ def collect_late(
         PreflightError: there are no Google credentials.
         MeasureError: Cloud Logging refused.
     """
-    complete = True
-    if record.outputs and record.outputs.log_filter:
-        reader = LogReader(record.outputs, record.started_at)
-        try:
+    if not (record.outputs and record.outputs.log_filter):
+        judge_all(folder, record, complete=True)
+        return True
+    complete = False
+    try:
+        with closing(LogReader(record.outputs, record.started_at)) as reader:
             complete = Collection(folder, reader).run(timeout_s, progress)
-        finally:
-            reader.close()
-    judge_all(folder, record, complete=complete)
+    finally:  # also what was read before a refusal counts
+        judge_all(folder, record, complete=complete)
     return complete
 
 

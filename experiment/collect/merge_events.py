@@ -34,11 +34,13 @@ class SeenEvent:
 def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
     """Merge the sources on the event's uid; keep the latest update of each event.
 
-    Records that are not events are ignored.
+    Its count is the highest that any source has: GKE's own log has none. Records that are not
+    events are ignored.
     """
     latest: dict[str, KubeEvent] = {}
     sources: dict[str, set[Source]] = defaultdict(set)
     seen_at: dict[str, datetime] = {}
+    counts: dict[str, int] = {}
     for record in records:
         event = _parsed(record)
         if event is None:
@@ -50,8 +52,14 @@ def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
         known = latest.get(uid)
         if known is None or _version(event) > _version(known):
             latest[uid] = event
+        if event.count:
+            counts[uid] = max(event.count, counts.get(uid, 0))
     return [
-        SeenEvent(event, tuple(sorted(sources[uid])), seen_at.get(uid))
+        SeenEvent(
+            event.model_copy(update={"count": counts.get(uid)}),
+            tuple(sorted(sources[uid])),
+            seen_at.get(uid),
+        )
         for uid, event in latest.items()
     ]
 
@@ -65,13 +73,13 @@ def _parsed(record: EventRecord) -> KubeEvent | None:
 
 
 def _version(event: KubeEvent) -> tuple[int, int]:
-    """Return a key to sort an event's updates: a source may omit count or version."""
+    """Return a key to sort an event's updates: a source may omit version or count."""
     version = event.metadata.resourceVersion
-    return event.count or 1, int(version) if version.isdigit() else 0
+    return int(version) if version.isdigit() else 0, event.count or 1
 
 
-def clock_offsets(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
-    """Return for each reporter whose clock is off: the runner's clock minus its own.
+def clock_differences(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
+    """Return for each reporter the runner's clock minus its own.
 
     An event's own time is by the reporter's clock, the time at which the watch saw it by the
     runner's; the median of their differences is the offset plus the delay of events. Only events
@@ -83,12 +91,7 @@ def clock_offsets(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
         ours = event.involved.kind == "Pod" and event.involved.namespace == JOB_NAMESPACE
         if ours and event.node and event.at and seen.seen_at and (event.count or 1) == 1:
             differences[event.node].append((seen.seen_at - event.at).total_seconds())
-    offsets = {node: median(values) for node, values in differences.items()}
-    return {
-        node: timedelta(seconds=offset)
-        for node, offset in offsets.items()
-        if abs(offset) > CLOCK_OFF_S
-    }
+    return {node: timedelta(seconds=median(values)) for node, values in differences.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +104,20 @@ class EventIndex:
     """About nodes, by the node's name."""
     streaming: bool = False
     """Images are streamed: a pull ends before all its bytes are there."""
-    offsets: Mapping[str, timedelta] = field(default_factory=dict)
-    """See `clock_offsets`."""
+    differences: Mapping[str, timedelta] = field(default_factory=dict)
+    """See `clock_differences`."""
+
+    @property
+    def offsets(self) -> dict[str, timedelta]:
+        """Of the reporters whose clock is off: more than events are late."""
+        off = timedelta(seconds=CLOCK_OFF_S)
+        return {node: each for node, each in self.differences.items() if abs(each) > off}
 
     def on_runners_clock(self, seen: SeenEvent) -> datetime | None:
         """Return when an event last happened, by the runner's clock."""
         event = seen.event
         at = event.last_timestamp or event.at
-        offset = self.offsets.get(event.node)
-        return at + offset if at and offset else at
+        return at + self.differences.get(event.node, timedelta(0)) if at else None
 
 
 def index_events(events: Sequence[SeenEvent]) -> EventIndex:
@@ -122,7 +130,7 @@ def index_events(events: Sequence[SeenEvent]) -> EventIndex:
         if event.involved.kind == "Node":
             by_node[event.involved.name].append(seen)
     streaming = any(seen.event.reason == "ImageStreaming" for seen in events)
-    return EventIndex(by_object, by_node, streaming, clock_offsets(events))
+    return EventIndex(by_object, by_node, streaming, clock_differences(events))
 
 
 @dataclass(frozen=True, slots=True)

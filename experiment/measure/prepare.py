@@ -26,7 +26,8 @@ from schema.stack_outputs import StackOutputs
 
 _MEASURED = f"{MEASURED_LABEL}=true"
 _READY_S = 300
-_CANARY_S = 120
+_CANARY_S = 300
+"""The log agent of a new cluster needs some minutes to send its first lines."""
 _CLEAR_S = 120
 
 
@@ -75,6 +76,7 @@ def connect(
         reader = None
         if outputs.log_filter:
             reader = opened.enter_context(closing(LogReader(outputs, record.started_at)))
+        if reader and outputs.exporter_deployment:
             progress.now("waiting for a first event to arrive in Cloud Logging")
             with steps.step("first event in Cloud Logging"):
                 await_canary(kube, reader, record.run_id, outputs)
@@ -163,7 +165,7 @@ def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time)
 
 
 def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutputs) -> None:
-    """Create an event, and wait until it is in Cloud Logging.
+    """Create an event, and wait until the exporter has sent it to Cloud Logging.
 
     Raises:
         MeasureError: it does not arrive.
@@ -173,8 +175,8 @@ def await_canary(kube: Kube, reader: LogReader, run_id: str, outputs: StackOutpu
     kube.create_event(canary_event(run_id, name, at))
     if not reader.await_event(name, _CANARY_S):
         raise MeasureError(
-            f"An event created on the cluster did not arrive in Cloud Logging within {_CANARY_S} "
-            "s, so the pulls' events would be lost too.",
+            f"The event exporter did not send an event of the cluster to Cloud Logging within "
+            f"{_CANARY_S} s, so the pulls' events would be lost too.",
             f"kubectl -n {outputs.exporter_namespace} logs "
             f"deployment/{outputs.exporter_deployment}",
             failure=Failure.EVENT_SOURCE_DOWN,

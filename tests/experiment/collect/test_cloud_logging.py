@@ -9,16 +9,20 @@ import pytest
 
 from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.collect.judge import collect_late
+from experiment.errors import MeasureError
 from experiment.run_folder import RunFolder
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cloud_logging.service import serve
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.faults.faults import Faults
+from schema.errors import ExitCode
+from schema.events import parse_event
 from schema.names import LOGGING_ENDPOINT_VARIABLE
 from schema.run_records import RunRecord, Source, Status
 from schema.stack_outputs import StackOutputs
 from schema.study import ImageSet, Study
 from tests.experiment.conftest import NODES, START, TAG, Story
+from tests.experiment.fakes import FakeClock
 
 KEY = ClusterKey("p", "us-central1-a", "size-4")
 OUTPUTS = StackOutputs(
@@ -70,6 +74,20 @@ def export(store: LogStore, story: Story, skip: int = 0) -> None:
         at = START + timedelta(milliseconds=number)
         text = json.dumps(record.event)
         store.append(LogLine(KEY, "monitoring", "pod", "event-exporter", "stdout", text, at))
+
+
+def recorded(story: Story) -> RunRecord:
+    """The record of a run of one trial."""
+    return RunRecord(
+        run_id="run",
+        started_at=START,
+        stack="size-4",
+        study=Study(name="s", images=(ImageSet(repository="ghcr.io/owner/images", tags=(TAG,)),)),
+        study_file="s.yaml",
+        seed=1,
+        trials=(story.planned,),
+        outputs=OUTPUTS,
+    )
 
 
 def collected(folder: RunFolder, reader: LogReader, since: datetime | None = None) -> bool:
@@ -125,6 +143,71 @@ def test_too_many_reads_a_minute_are_waited_out(
     assert collected(folder, reader)
 
 
+@pytest.mark.parametrize("faults", [["logging:how=429,count=0"]], indirect=True)
+def test_reads_that_are_refused_for_good_end_at_the_deadline_and_leave_the_cells_of_the_watch_valid(
+    store: LogStore,
+    reader: LogReader,
+    folder: RunFolder,
+    story: Story,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del reader  # its server is the one that refuses
+    monkeypatch.setattr("experiment.collect.cloud_logging._REFUSED_S", 0.1)
+    export(store, story)
+    record = recorded(story)
+    with pytest.raises(MeasureError, match=r"Quota exceeded .* 0 of the 20 events") as raised:
+        collect_late(folder, record, 0.0, lambda _found, _wanted: None)
+    assert raised.value.exit_code is ExitCode.EVENT_SOURCE_DOWN
+    assert "experiment collect" in raised.value.fix
+    assert {cell.status for cell in folder.cells()} == {Status.VALID}
+    assert not folder.evidence()[-1].complete
+
+
+def test_reading_keeps_to_the_quota_of_reads_a_minute(
+    store: LogStore, reader: LogReader, story: Story
+) -> None:
+    export(store, story)
+    clock = reader.clock = FakeClock()
+    for _ in range(130):
+        list(reader.read())
+    assert clock.now == 2 * 60
+
+
+def test_waiting_for_late_entries_begins_after_the_first_reading_and_grows_with_the_events(
+    store: LogStore,
+    reader: LogReader,
+    folder: RunFolder,
+    story: Story,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("experiment.collect.cloud_logging._PAGE", 10)
+    export(store, story, skip=3)
+    clock = reader.clock = FakeClock()
+    assert not Collection(folder, reader).run(20.0, lambda _found, _wanted: None)
+    assert clock.now == pytest.approx(20.0 + 2 * len(story.events) / 10 * 10)
+
+
+def test_only_the_exporters_entry_of_an_event_proves_that_the_exporter_works(
+    store: LogStore, reader: LogReader, story: Story
+) -> None:
+    event = story.events[0].event
+    store.append_event(KEY, event)
+    reader.clock = FakeClock()
+    assert not reader.await_event(event["metadata"]["name"], 10)
+    export(store, story)
+    assert reader.await_event(event["metadata"]["name"], 10)
+
+
+def test_the_last_time_of_a_native_event_is_its_entrys(
+    store: LogStore, reader: LogReader, folder: RunFolder, story: Story
+) -> None:
+    again = START + timedelta(minutes=7)
+    store.append_event(KEY, {**story.events[0].event, "lastTimestamp": again.isoformat()})
+    collected(folder, reader)
+    (record,) = (each for each in folder.events() if each.source is Source.NATIVE)
+    assert parse_event(record.event).last_timestamp == again
+
+
 def test_a_native_log_that_restarted_is_a_gap_and_its_beginning_is_none(
     store: LogStore, reader: LogReader, folder: RunFolder, story: Story
 ) -> None:
@@ -150,16 +233,7 @@ def test_entries_that_come_late_make_an_excluded_cell_valid(
     folder.write_nodes([{"metadata": {"name": node}} for node in NODES], 1)
     folder.add(*(record for record in story.events if record.event["reason"] != "Pulled"))
     folder.add(story.trial)
-    record = RunRecord(
-        run_id="run",
-        started_at=START,
-        stack="size-4",
-        study=Study(name="s", images=(ImageSet(repository="ghcr.io/owner/images", tags=(TAG,)),)),
-        study_file="s.yaml",
-        seed=1,
-        trials=(story.planned,),
-        outputs=OUTPUTS,
-    )
+    record = recorded(story)
     assert collect_late(folder, record, 0.0, lambda _found, _wanted: None)
     assert {cell.status for cell in folder.cells()} == {Status.VALID}
     counts = folder.evidence()[-1].sources

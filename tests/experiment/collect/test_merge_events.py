@@ -1,7 +1,9 @@
 from datetime import timedelta
 
+import pytest
+
 from experiment.collect.ledger import RunHistory
-from experiment.collect.merge_events import clock_offsets, index_events, merge_events, reconcile
+from experiment.collect.merge_events import index_events, merge_events, reconcile
 from schema.run_records import CellRecord, EventRecord, GapRecord, Source, Status
 from tests.experiment.conftest import START, Story
 
@@ -30,6 +32,17 @@ def test_of_an_events_updates_the_latest_counts_in_any_order(story: Story) -> No
         assert seen.seen_at == first.received_at
 
 
+def test_an_update_that_only_gkes_own_log_has_keeps_the_count_of_the_others(story: Story) -> None:
+    counted = story.of(0, "Pulling").model_copy(deep=True)
+    counted.event["count"] = 3
+    native = counted.model_copy(deep=True, update={"source": Source.NATIVE})
+    del native.event["count"]
+    native.event["metadata"]["resourceVersion"] = "99"
+    native.event["message"] = "later"
+    (seen,) = merge_events([counted, native])
+    assert (seen.event.message, seen.event.count) == ("later", 3)
+
+
 def test_an_update_given_twice_by_a_source_is_counted_as_repeated(story: Story) -> None:
     again = story.of(0, "Pulled")
     found = reconcile([*story.events, again], [story.trial], [], exporter=False)
@@ -45,7 +58,7 @@ def test_a_source_that_should_be_there_and_is_not_lost_everything(story: Story) 
 
 def test_a_clock_that_is_minutes_off_is_named_and_spoils_nothing(story: Story) -> None:
     behind(story, "node-a", timedelta(minutes=3))
-    offsets = clock_offsets(merge_events(story.events))
+    offsets = index_events(merge_events(story.events)).offsets
     assert {node: offset.total_seconds() for node, offset in offsets.items()} == {"node-a": 180}
     cells = ledger(story)
     assert [cell.status for cell in cells] == [Status.VALID] * 4
@@ -53,11 +66,14 @@ def test_a_clock_that_is_minutes_off_is_named_and_spoils_nothing(story: Story) -
     assert cells[1].marks == ()
 
 
-def test_what_happened_to_a_node_is_placed_by_the_runners_clock(story: Story) -> None:
-    """Its clock is three minutes behind, so by its own time the trouble was long before."""
+@pytest.mark.parametrize("offset_s", [4, 180])
+def test_what_happened_to_a_node_is_placed_by_the_runners_clock(
+    story: Story, offset_s: float
+) -> None:
+    """Its clock is behind, so by its own time the trouble was before the trial."""
     node = {"kind": "Node", "name": "node-a", "uid": "node-a"}
-    at = START + timedelta(seconds=1) - timedelta(minutes=3)
-    behind(story, "node-a", timedelta(minutes=3))
+    at = START + timedelta(seconds=1) - timedelta(seconds=offset_s)
+    behind(story, "node-a", timedelta(seconds=offset_s))
     story.event(node, "NodeHasDiskPressure", at, "short of disk", "node-a")
     assert ledger(story)[0].status is Status.DISK_PRESSURE
 
