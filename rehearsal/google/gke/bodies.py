@@ -91,6 +91,7 @@ def new_cluster(project: str, location: str, sent: Json) -> Json:
         "subnetwork": "default",
         "zone": location,
         **sent,
+        "maintenancePolicy": maintenance(sent.get("maintenancePolicy", {})),
         **_networks(project, region, sent),
     }
     cluster["id"] = f"rehearsal-{fingerprint(project, location, sent['name'])}"
@@ -98,6 +99,11 @@ def new_cluster(project: str, location: str, sent: Json) -> Json:
     cluster["initialNodeCount"] = cluster["nodePools"][0]["initialNodeCount"]
     cluster.pop("nodeConfig", None)
     return cluster
+
+
+def maintenance(policy: Json) -> Json:
+    """Return a maintenance policy with the version by which a change of it names it."""
+    return {**policy, "resourceVersion": fingerprint(policy.get("window"))}
 
 
 def new_pool(cluster: Json, project: str, sent: Json) -> Json:

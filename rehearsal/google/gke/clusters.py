@@ -12,7 +12,13 @@ from google.cloud.container_v1beta1 import types
 
 from rehearsal.cluster.fleet import ClusterKey, Fleet
 from rehearsal.google.faults import GoogleFaults
-from rehearsal.google.gke.bodies import check_version, fingerprint, new_cluster, read_message
+from rehearsal.google.gke.bodies import (
+    check_version,
+    fingerprint,
+    maintenance,
+    new_cluster,
+    read_message,
+)
 from rehearsal.google.gke.control_planes import ControlPlanes, plane_size
 from rehearsal.google.gke.node_pools import NodePools
 from rehearsal.google.gke.operations import Operations, Task
@@ -60,6 +66,7 @@ class Clusters:
         return [
             *self._pools.routes(cluster),
             Endpoint("POST", f"{cluster}:setResourceLabels", self.set_labels),
+            Endpoint("POST", f"{cluster}:setMaintenancePolicy", self.set_maintenance),
             Endpoint("POST", f"{place}/clusters", self.create),
             Endpoint("GET", f"{place}/clusters", self.list_clusters),
             Endpoint("GET", cluster, self.get),
@@ -146,6 +153,20 @@ class Clusters:
         def change(record: Json) -> None:
             record["body"]["resourceLabels"] = labels
             record["body"]["labelFingerprint"] = fingerprint(labels)
+
+        return self._start_change(key, change, call)
+
+    def set_maintenance(self, call: Call) -> Json:
+        """Replace a cluster's windows and exclusions, unless they changed since they were read."""
+        key = key_of(call)
+        request = read_message(types.SetMaintenancePolicyRequest, body_of(call))
+        policy = request.get("maintenancePolicy", {})
+        present = self._idle(key)["body"]["maintenancePolicy"]["resourceVersion"]
+        if policy.get("resourceVersion") not in {None, present}:
+            raise GoogleError(412, "The maintenance policy changed since it was read.")
+
+        def change(record: Json) -> None:
+            record["body"]["maintenancePolicy"] = maintenance(policy)
 
         return self._start_change(key, change, call)
 

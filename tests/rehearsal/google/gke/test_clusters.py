@@ -240,6 +240,20 @@ class TestDeletion:
         assert running.ok("GET", f"{ZONE}/clusters/c")["status"] == "ERROR"
 
 
+class TestMaintenance:
+    def test_is_replaced_by_the_version_that_was_read(self, running: Google) -> None:
+        path = f"{ZONE}/clusters/c"
+        first = running.ok("GET", path)["maintenancePolicy"]
+        times = {"startTime": "2026-11-27T10:00:00Z", "endTime": "2026-11-28T10:00:00Z"}
+        exclusion = {**times, "maintenanceExclusionOptions": {"scope": "NO_MINOR_UPGRADES"}}
+        window = {"maintenanceExclusions": {"run": exclusion}}
+        body = {"maintenancePolicy": {**first, "window": window}}
+        running.done("POST", f"{path}:setMaintenancePolicy", body)
+        found = running.ok("GET", path)["maintenancePolicy"]
+        assert found["window"] == window
+        assert running.error("POST", f"{path}:setMaintenancePolicy", body)["code"] == 412
+
+
 class TestList:
     def test_has_all_locations_of_the_project(self, running: Google) -> None:
         anywhere = ZONE.replace("us-central1-a", "-")
