@@ -219,6 +219,10 @@ class PreflightError(RunError):
     exit_code = ExitCode.PREFLIGHT
 
 
+class OwnershipError(PreflightError):
+    """Something belongs to another program or is in use by another process; it is left alone."""
+
+
 class GuardError(RunError):
     """A stack would break a guard of infra/policy.py."""
 

@@ -90,9 +90,10 @@ class StudyRun:
             finally:
                 left = self._end()
         if problem and isinstance(left, TeardownError):
-            raise TeardownError(
-                f"{left.problem}\n  The run had failed before: {problem.problem}", left.fix
-            ) from problem
+            left.add_note(f"The run had failed before: {problem.problem}")
+            raise left from problem
+        if problem and left:
+            problem.add_note(f"The teardown failed too: {left.problem} Fix: {left.fix}")
         if problem or left:
             raise problem or left  # type: ignore[misc]  # one of them is not None
 
@@ -180,8 +181,12 @@ class StudyRun:
         )
 
     def _preflight(self) -> None:
+        resumed = self._attempt > 1
+        if resumed:  # first, so that a cluster that is up is taken down whatever check fails
+            self._cluster.recover(resumed=True)
         self._checks()
-        self._cluster.recover(resumed=self._attempt > 1)
+        if not resumed:
+            self._cluster.recover(resumed=False)
         self._resolve_remover()
 
     def _resolve_remover(self) -> None:

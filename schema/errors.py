@@ -61,7 +61,7 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """An error that the user can fix.
+    """An error that the user can fix; notes (`add_note`) are printed between problem and fix.
 
     Args:
         problem: one sentence: what is wrong, where, and why it matters.
@@ -76,4 +76,6 @@ class UserError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.problem}\n  Fix: {self.fix}" if self.fix else self.problem
+        notes: list[str] = getattr(self, "__notes__", [])
+        fix = [f"Fix: {self.fix}"] if self.fix else []
+        return "\n  ".join([self.problem, *notes, *fix])

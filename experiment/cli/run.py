@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from analysis.show.report import write_report
 from experiment.cli.several_runs import carry_out_all
-from experiment.errors import InternalError, ledger_exit_code
+from experiment.errors import InternalError, TeardownError, ledger_exit_code
 from experiment.plan.cost import Budget, Estimate, expected_trial_s, run_estimate
 from experiment.plan.open_run import Planned, begin, reopen
 from experiment.plan.request import NewRuns, RunOptions
@@ -55,10 +55,25 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     """Measure what has no valid cell yet, and show the result; return the exit code.
 
     Raises:
-        UserError: another process works on the run; or its first problem, after the report.
+        UserError: another process works on the run; or its first problem, after the report. Of a
+            resumed run it says what is up.
     """
     with planned.folder.lock():
-        return _carry_out(planned, options, view)
+        try:
+            return _carry_out(planned, options, view)
+        except UserError as error:
+            # An earlier attempt's cluster may be up however early this one failed.
+            resumed = planned.attempt > 1 and not isinstance(error, TeardownError)
+            if resumed and (note := _standing(planned)):
+                error.add_note(note)
+            raise
+
+
+def _standing(planned: Planned) -> str:
+    try:
+        return planned.cluster.standing()
+    except UserError as error:  # without credentials for example, which is the error itself
+        return f"Whether its cluster is up is unknown: {error.problem}"
 
 
 def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:

@@ -31,6 +31,11 @@ from schema.run_records import Status
 REPORTS = RUNS.parent / "reports"
 """Folder of the reports over several runs."""
 
+_MOST_TEARDOWNS = 3
+"""Clusters that could not be deleted, after which no further one is created."""
+_NOT_STARTED = (
+    f"Not started, since {_MOST_TEARDOWNS} clusters before could not be deleted and cost money."
+)
 _BAR = 50
 _ERROR = re.compile(r"\AError( \([^)]*\))?: ")
 """How experiment.cli.app starts the message that a run ends with."""
@@ -110,6 +115,9 @@ class _RunPool:
     def _carry(self, child: _Child) -> None:
         if self._stopping:
             child.code, child.error = ExitCode.INTERRUPTED, "Interrupted before it started."
+            return
+        if sum(each.code == ExitCode.TEARDOWN for each in self._children) >= _MOST_TEARDOWNS:
+            child.code, child.error = ExitCode.PREFLIGHT, _NOT_STARTED
             return
         command = [sys.executable, "-m", "experiment", "run"]
         command += ["--resume", child.planned.record.run_id, *self._options.child_arguments()]

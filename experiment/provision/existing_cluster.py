@@ -109,6 +109,10 @@ class ExistingCluster:
             f"{MEASURED_LABEL}- {BORROWED_LABEL}-"
         )
 
+    def standing(self) -> str:
+        """Return nothing: the cluster is its owner's."""
+        return ""
+
     def _unlabel(self) -> None:
         nodes = self.kube.nodes(f"{BORROWED_LABEL}=true")
         for node in nodes:

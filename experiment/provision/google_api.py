@@ -6,12 +6,11 @@ only things deleted here are what `sweep` removes without a state: clusters and 
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import google.auth
 import google.auth.exceptions
@@ -21,10 +20,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from experiment.errors import Failure, PreflightError, RunError
+from experiment.provision.cluster_state import ClusterState, Json, read_cluster
 from experiment.provision.provider_messages import failure_of
-from experiment.waiting import wait_until
-
-Json = dict[str, Any]
+from experiment.waiting import Clock, wait_until
 
 _ENDPOINTS = {
     "CLOUD_SCHEDULER": "https://cloudscheduler.googleapis.com/v1/",
@@ -41,58 +39,6 @@ _NOT_FOUND = 404
 _CHUNK = 1 << 16
 _RETRIED = (429, 500, 502, 503, 504)
 _DELETE_S = 1200.0
-_DEFAULT_POOL = "default-pool"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolState:
-    """A node pool as the API reports it."""
-
-    name: str
-    status: str
-    detail: str
-    node_count: int
-    """At creation: a later resize shows only in its instance groups."""
-    machine_type: str
-    disk_type: str
-    disk_gb: int
-    local_ssds: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterState:
-    """A cluster as the API reports it."""
-
-    name: str
-    location: str
-    status: str
-    """RUNNING, PROVISIONING, RECONCILING, STOPPING, ERROR or DEGRADED."""
-    detail: str
-    labels: dict[str, str]
-    created_at: datetime | None
-    endpoint: str
-    """Address of the control plane; empty until it has one."""
-    authority: str
-    """Certificate authority, PEM in base64."""
-    pools: tuple[PoolState, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """The cluster and its pools run, without the default pool that a killed creation leaves."""
-        running = {self.status, *(pool.status for pool in self.pools)} == {"RUNNING"}
-        return running and _DEFAULT_POOL not in {pool.name for pool in self.pools}
-
-    @property
-    def why_unhealthy(self) -> str:
-        """What is wrong, as the end of "the cluster is ..."; only if it is not healthy."""
-        bad = [
-            _with(f"{pool.name} {pool.status}", pool.detail)
-            for pool in self.pools
-            if pool.status != "RUNNING"
-        ]
-        bad += ["default-pool not removed" for pool in self.pools if pool.name == _DEFAULT_POOL]
-        whole = _with(self.status, self.detail)
-        return f"{whole}, with node pools {', '.join(bad)}" if bad else whole
 
 
 class GoogleApi:
@@ -188,7 +134,7 @@ class GoogleApi:
         """
         path = f"projects/{self.project}/locations/{location}/clusters/{name}"
         found = self.get("CONTAINER", path)
-        return None if found is None else _cluster(found)
+        return None if found is None else read_cluster(found)
 
     def clusters(self) -> list[ClusterState]:
         """Return all clusters of the project, in every location, sorted by name.
@@ -197,8 +143,22 @@ class GoogleApi:
             RunError: as `get`.
         """
         answer = self.get("CONTAINER", f"projects/{self.project}/locations/-/clusters") or {}
-        found = [_cluster(cluster) for cluster in answer.get("clusters", [])]
+        found = [read_cluster(cluster) for cluster in answer.get("clusters", [])]
         return sorted(found, key=lambda cluster: (cluster.name, cluster.location))
+
+    def running_operations(self, location: str, name: str) -> list[str]:
+        """Return the types of the operations that GKE carries out on a cluster and its pools.
+
+        Raises:
+            RunError: as `get`.
+        """
+        answer = self.get("CONTAINER", f"projects/{self.project}/locations/{location}/operations")
+        return sorted(
+            str(operation.get("operationType", "an operation"))
+            for operation in (answer or {}).get("operations", [])
+            if operation.get("status") != "DONE"
+            and f"{operation.get('targetLink', '')}/".partition(f"/clusters/{name}/")[1]
+        )
 
     def begin_deletion(self, location: str, name: str) -> None:
         """Start the deletion of a cluster with all its nodes.
@@ -208,14 +168,14 @@ class GoogleApi:
         """
         self.delete("CONTAINER", f"projects/{self.project}/locations/{location}/clusters/{name}")
 
-    def await_deletion(self, location: str, name: str) -> None:
+    def await_deletion(self, location: str, name: str, clock: Clock = time) -> None:
         """Wait until a cluster is deleted.
 
         Raises:
             RunError: as `get`, or it still exists after 20 minutes.
         """
         deleted = wait_until(
-            lambda: self.find(location, name) is None, _DELETE_S, 0.25, longest_pause_s=10.0
+            lambda: self.find(location, name) is None, _DELETE_S, 0.25, clock, longest_pause_s=10.0
         )
         if not deleted:
             raise RunError(
@@ -283,37 +243,3 @@ def _message(answer: requests.Response) -> str:
         return f"{error['message']} ({', '.join(sorted(reasons)) or error.get('status', '')})"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{answer.status_code} {answer.reason}"
-
-
-def _with(status: str, detail: str) -> str:
-    return f"{status} ({detail.rstrip('.')})" if detail else status
-
-
-def _cluster(found: Json) -> ClusterState:
-    created = found.get("createTime")
-    return ClusterState(
-        name=found["name"],
-        location=found["location"],
-        status=found.get("status", "UNKNOWN"),
-        detail=found.get("statusMessage", ""),
-        labels=dict(found.get("resourceLabels", {})),
-        created_at=datetime.fromisoformat(created) if created else None,
-        endpoint=found.get("endpoint", ""),
-        authority=found.get("masterAuth", {}).get("clusterCaCertificate", ""),
-        pools=tuple(_pool(pool) for pool in found.get("nodePools", [])),
-    )
-
-
-def _pool(found: Json) -> PoolState:
-    config = found.get("config", {})
-    local = config.get("ephemeralStorageLocalSsdConfig", {}).get("localSsdCount", 0)
-    return PoolState(
-        name=found["name"],
-        status=found.get("status", "UNKNOWN"),
-        detail=found.get("statusMessage", ""),
-        node_count=int(found.get("initialNodeCount", 0)) * max(len(found.get("locations", [])), 1),
-        machine_type=config.get("machineType", ""),
-        disk_type=config.get("diskType", ""),
-        disk_gb=int(config.get("diskSizeGb", 0)),
-        local_ssds=int(local or config.get("localSsdCount", 0)),
-    )

@@ -15,7 +15,8 @@ from pathlib import Path
 from experiment.errors import PlanError, PreflightError, RunError, TeardownError
 from experiment.interrupts import signals_interrupt
 from experiment.kube import Kube, is_ready
-from experiment.provision.google_api import ClusterState, GoogleApi
+from experiment.provision.cluster_state import ClusterState
+from experiment.provision.google_api import GoogleApi
 from experiment.provision.pulumi_stack import Change
 from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import copy_stack_files, set_deadline

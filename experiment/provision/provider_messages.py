@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from experiment.errors import CATALOGUE, Failure
 
 _LONGEST = 400
+_CALL_SITE = r"sdk-v2/provider\d*\.go:\d+: sdk\.helper_schema: |: provider=google(?:-beta)?@[\d.]+"
+"""Where in the official provider's source an error was printed, and by which version."""
 _CONFLICT = r"already ?exists|Error 409|^409 "
+_NOT_YET_KNOWN = (
+    r"service account \S+ does not exist"
+    r"|actAs['\"]? denied on service account|lacks IAM permission ['\"]iam\.serviceAccounts\.actAs"
+    r"|does not have access to service account"
+)
+"""400 and 403 of services that do not know an account or a grant of some seconds ago (for example
+GoogleCloudPlatform/genai-for-marketing issue 139, privacysandbox/aggregation-service issue 47)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,12 @@ _SIGNS: Sequence[_Sign] = (
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
+        r"the Pulumi CLI was killed",
+        "its operations were not finished",
+        "python -m experiment recover --stack STACK, then repeat the command",
+    ),
+    _Sign(
+        Failure.PROVIDER_ERROR,
         r"timeout while waiting|timed out|context deadline exceeded|DEADLINE_EXCEEDED",
         "Google did not finish in time",
         "python -m experiment recover --stack STACK shows what exists",
@@ -144,9 +159,15 @@ def is_conflict(text: str) -> bool:
     return re.search(_CONFLICT, _plain(text), re.IGNORECASE) is not None
 
 
+def is_not_yet_known(text: str) -> bool:
+    """Return whether a message is what a service says of an account that was just created."""
+    return re.search(_NOT_YET_KNOWN, _plain(text), re.IGNORECASE) is not None
+
+
 def _plain(text: str) -> str:
-    """One line, without Pulumi's colour codes and Python's tracebacks."""
-    plain = re.sub(r"<\{%[^%]*%\}>", "", text).partition("Traceback (most recent call")[0]
+    """One line, without Pulumi's colour codes, the provider's call site and Python's tracebacks."""
+    plain = re.sub(rf"<\{{%[^%]*%\}}>|{_CALL_SITE}", "", text)
+    plain = plain.partition("Traceback (most recent call")[0]
     return " ".join(plain.split())
 
 

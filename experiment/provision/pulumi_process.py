@@ -82,7 +82,8 @@ class DetachedCommand(automation.PulumiCommand):
                 process.wait()
             raise
         code = process.wait()
-        result = automation.CommandResult(stdout=out.text, stderr=err.text, code=code)
+        killed = f"\nerror: the Pulumi CLI was killed by signal {-code}" if code < 0 else ""
+        result = automation.CommandResult(stdout=out.text, stderr=err.text + killed, code=code)
         if code != 0:
             raise create_command_error(result)
         return result

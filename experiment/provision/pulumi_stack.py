@@ -5,6 +5,7 @@ by `pulumi config set`. experiment.provision.stack_cluster checks the results wi
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from pulumi import automation
 from pulumi.automation.events import EngineEvent, OpType
 from pydantic import ValidationError
 
-from experiment.errors import Failure, PreflightError, ProvisionError, TeardownError
+from experiment.errors import Failure, OwnershipError, PreflightError, ProvisionError
 from experiment.provision import state_repair
-from experiment.provision.provider_messages import Explained, explain, is_conflict
+from experiment.provision.provider_messages import Explained, explain, is_conflict, is_not_yet_known
 from experiment.provision.pulumi_process import DetachedCommand, lock_holders, repair_state_files
 from experiment.provision.state_repair import Adoption, Deployment, Resource
 from experiment.terminal.progress import Say
@@ -30,6 +31,8 @@ _ROUNDS = 3
 
 # grpc would print a traceback when a failed engine closes the connection to its program.
 logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+# A killed CLI breaks its stream of events; the error that it ends with says so.
+warnings.filterwarnings("ignore", "Error in event stream", UserWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +162,14 @@ class StudyStack:
     def _import_and_refresh(self, adoption: Adoption) -> list[str]:
         """Import a state and refresh it; return the URNs of added resources that exist."""
         self._import(adoption.deployment)
-        self._run("refreshed", self._stack.refresh)
+        # Its steps are not shown: dropping an entry that does not exist looks like a deletion.
+        self._run("refreshed", lambda **_: self._stack.refresh(on_event=self._note_error))
         deployment = self._export()
         existing = state_repair.found(deployment, adoption.declared)
         if foreign := state_repair.foreign_resources(deployment, adoption.declared):
             urns = {entry["urn"] for entry in deployment["resources"] if entry["id"] in foreign}
             self._import(state_repair.without(deployment, urns))
-            raise PreflightError(
+            raise OwnershipError(
                 f"{' and '.join(foreign)} has a name that the stack {self.name} needs, but does "
                 "not belong to this program; it was left alone.",
                 "remove or rename it, or use another project",
@@ -230,19 +234,18 @@ class StudyStack:
         """The last operation failed because a resource of the same name exists."""
         return any(map(is_conflict, self._errors))
 
+    @property
+    def met_new_account(self) -> bool:
+        """The last operation failed because a service did not know a new account or grant yet."""
+        return any(map(is_not_yet_known, self._errors))
+
     def destroy(self) -> None:
         """Take the cluster down; the archive bucket stays.
 
         Raises:
-            TeardownError: something may be left.
+            ProvisionError: something may be left.
         """
-        try:
-            self._run("taken down", self._stack.destroy)
-        except ProvisionError as error:
-            raise TeardownError(
-                f"{error.problem.rstrip('.')}; its cluster costs money while it exists.",
-                error.fix,
-            ) from error
+        self._run("taken down", self._stack.destroy)
 
     def _ask_to_wait(self) -> None:
         self._say(
@@ -296,12 +299,12 @@ class StudyStack:
         holders = lock_holders(message)
         for holder in holders:
             if holder.may_be_alive:
-                raise PreflightError(
+                raise OwnershipError(
                     f"The stack {self.name} is in use by process {holder.pid} on {holder.host}.",
                     f"wait for it, or if it has ended: pulumi cancel --stack {self.name}",
                 )
         if not holders:
-            raise PreflightError(
+            raise OwnershipError(
                 f"Another update of the stack {self.name} is in progress.",
                 f"wait for it, or if it has ended: pulumi cancel --stack {self.name}",
             )

@@ -4,22 +4,37 @@ StudyRun decides when a cluster is created and deleted; a class here does it and
 report is no evidence, so the GKE API is asked after each step.
 """
 
+import time
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
-from experiment.provision.google_api import ClusterState, GoogleApi
+from experiment.errors import (
+    Failure,
+    InternalError,
+    PreflightError,
+    ProvisionError,
+    RunError,
+    TeardownError,
+)
+from experiment.provision.cluster_state import ClusterState, PoolState
+from experiment.provision.gke_cluster import GkeCluster, persist
+from experiment.provision.google_api import GoogleApi
 from experiment.provision.provider_messages import failure_of
 from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_settings import StackFacts, stack_facts
 from experiment.terminal.progress import Say, silent
-from experiment.waiting import wait_until
-from schema.names import PROJECT_LABEL
+from experiment.waiting import Clock, wait_until
+from schema.errors import UserError
 from schema.stack_outputs import StackOutputs
 
-_GONE_S = 60
+_GONE_S = 300
+_TEARDOWN_S = 1800.0
+"""How long a failed `pulumi destroy` is tried again before GKE is asked to delete the cluster."""
+_NEW_ACCOUNT_S = 30.0
+"""Pause until services know an account or grant that was just created: seconds, now and then a
+minute (https://cloud.google.com/iam/docs/access-change-propagation)."""
 
 
 class Presence(StrEnum):
@@ -83,6 +98,9 @@ class Cluster(Protocol):
     def kept(self) -> str:
         """Return what a kept cluster costs, and how to delete it."""
 
+    def standing(self) -> str:
+        """Return what exists now, its cost and how to delete it; empty if nothing does."""
+
 
 class StackCluster:
     """The cluster of a Pulumi stack (a Cluster).
@@ -92,18 +110,25 @@ class StackCluster:
         work_dir: holds the Pulumi files, or the run's copies of them.
         facts: the stack's settings; by default read from work_dir.
         say: shows progress.
+        clock: for waits.
 
     Raises:
         UserError: the stack's file or one of its settings is not valid.
     """
 
     def __init__(
-        self, stack: str, work_dir: Path, facts: StackFacts | None = None, say: Say = silent
+        self,
+        stack: str,
+        work_dir: Path,
+        facts: StackFacts | None = None,
+        say: Say = silent,
+        clock: Clock = time,
     ) -> None:
         self.name = stack
         self.work_dir = work_dir
         self.facts = facts = facts or stack_facts(stack, work_dir)
         self.say = say
+        self._clock = clock
         self._came_up = False
         self.node_count = facts.node_count
         self.machine_type = facts.machine_type
@@ -129,6 +154,29 @@ class StackCluster:
         """The client of Google's APIs, opened when first needed."""
         return GoogleApi(self.facts.project)
 
+    @property
+    def gke(self) -> GkeCluster:
+        """The cluster as GKE has it."""
+        return GkeCluster(
+            self.api,
+            self.name,
+            self.facts.cluster_name,
+            self.facts.location,
+            self.facts.usd_per_hour,
+            lambda line: self.say(line),  # noqa: PLW0108 (the owner sets `say` later)
+            self._clock,
+        )
+
+    @property
+    def held(self) -> tuple[PoolState, ...]:
+        """Node pools that the stack has now: they are part of the usage that quotas count.
+
+        Raises:
+            RunError: Google refused or did not answer.
+        """
+        found = self.gke.find()
+        return found.pools if found else ()
+
     def recover(self, *, resumed: bool) -> None:
         """Clean up after a killed command; a resumed run keeps its cluster if that is whole."""
         presence = self.repair()
@@ -138,7 +186,7 @@ class StackCluster:
             raise PreflightError(
                 f"The stack {self.name} is already up; its nodes may hold images, so pulls would "
                 "not be cold.",
-                f"python -m experiment destroy --stack {self.name}",
+                self._destroy_command(),
             )
         if presence is Presence.WHOLE:
             self.fresh = False
@@ -150,35 +198,37 @@ class StackCluster:
     def repair(self) -> Presence:
         """Make the state match the cloud after a command was killed at any moment.
 
-        Stale locks are removed, pending operations settled, missing resources adopted.
+        Stale locks are removed, pending operations settled, missing resources adopted. While GKE
+        works on the cluster, it is waited for.
 
         Raises:
-            UserError: the stack is in use, or a cluster of this name is not of this program.
+            UserError: the stack is in use, GKE works on the cluster for more than 20 minutes, or a
+                cluster of this name is not of this program.
         """
-        found = self.find()
+        found = self.gke.settled()
         self.stack.recover()
         if found is not None and not self.stack.knows_cluster():
             self.say(f"the cluster {found.name} is missing in the state and is adopted")
             self.stack.adopt()
         if found is None and not self.stack.is_up():
             return Presence.NOTHING
+        if found is not None and found.changing:
+            raise PreflightError(
+                f"GKE is still working on the cluster {found.name} ({found.why_unhealthy}), so it "
+                "was left as it is.",
+                "repeat the command later; gcloud container operations list "
+                f"--project {self.facts.project} shows what runs",
+                failure=Failure.PROVIDER_ERROR,
+            )
         return Presence.WHOLE if self._is_whole(found) else Presence.PARTS
 
     def find(self) -> ClusterState | None:
         """Return the cluster as GKE reports it.
 
         Raises:
-            PreflightError: a cluster of this name is not of this program.
+            OwnershipError: a cluster of this name is not of this program.
         """
-        found = self.api.find(self.facts.location, self.facts.cluster_name)
-        labels = {"project": PROJECT_LABEL, "stack": self.name}
-        if found is None or labels.items() <= found.labels.items():
-            return found
-        raise PreflightError(
-            f"The cluster {found.name} in {found.location} has the name that the stack {self.name} "
-            "needs, but not its labels; it was left alone.",
-            f"use another project or zone, or {self._delete_command()}",
-        )
+        return self.gke.find()
 
     def provision(self) -> StackOutputs:
         """`pulumi up`, then check with the GKE API that cluster and pools are healthy."""
@@ -187,12 +237,13 @@ class StackCluster:
             outputs = self._up()
         except ProvisionError as error:
             found = self._found()
-            if error.failure is Failure.PROVIDER_ERROR and found and found.status == "ERROR":
+            # The official provider says of a pool without nodes only that it is in error.
+            if error.failure is Failure.PROVIDER_ERROR and found and found.broken:
                 raise self._broken(
                     f"The stack {self.name} was not brought up", found.why_unhealthy
                 ) from error
             raise
-        found = self.api.find(outputs.location, outputs.cluster_name)
+        found = self.gke.settled()
         if found is None or not found.healthy:
             raise self._broken(
                 f"Pulumi reports the stack {self.name} up",
@@ -202,21 +253,30 @@ class StackCluster:
         return outputs
 
     def teardown(self) -> None:
-        """`pulumi destroy` of everything, then check with the GKE API that it is deleted."""
-        if not self._came_up:
-            self._adopt_all()
-        self.stack.destroy()
-        self._await_deletion()
+        """`pulumi destroy` of everything, proved by the GKE API; tried for half an hour.
+
+        What fails then is left to GKE's own deletion of the cluster, which alone costs money.
+
+        Raises:
+            TeardownError: the cluster exists, or may exist.
+            RunError: the cluster is deleted, but other resources of the stack may be left.
+        """
+        problem = persist(self._destroy, _TEARDOWN_S, self.say, self._clock)
+        if problem is not None:
+            self._delete_by_gke(problem)
         self.exists = False
-        self._came_up = False
 
     def kept(self) -> str:
         """Return what a kept cluster costs an hour, and the command that deletes it."""
         return (
             f"The cluster {self.facts.cluster_name} is kept and costs about "
-            f"{self.facts.usd_per_hour:.2f} USD an hour; to delete it: "
-            f"python -m experiment destroy --stack {self.name}"
+            f"{self.facts.usd_per_hour:.2f} USD an hour; to delete it: {self._destroy_command()}"
         )
+
+    def standing(self) -> str:
+        """Return what exists by GKE, what it costs an hour, and the command that deletes it."""
+        left = self.gke.left()
+        return f"Note: {left}; to delete it: {self._destroy_command()}" if left else ""
 
     def _broken(self, pulumi: str, shown: str) -> ProvisionError:
         return ProvisionError(
@@ -229,7 +289,7 @@ class StackCluster:
     def _found(self) -> ClusterState | None:
         """The cluster as GKE reports it; None also if GKE does not answer."""
         try:
-            return self.api.find(self.facts.location, self.facts.cluster_name)
+            return self.gke.find()
         except RunError:
             return None
 
@@ -243,11 +303,39 @@ class StackCluster:
         try:
             return self.stack.up()
         except ProvisionError:
-            # What a killed provider created is missing in the state; `recover` finds clusters only.
-            # Creating another resource of the same name is refused.
-            if not self.stack.met_conflict or not self.stack.adopt():
+            if not self._may_succeed_now():
                 raise
         return self.stack.up()
+
+    def _may_succeed_now(self) -> bool:
+        """Whether what made `up` fail is over: a conflict, a new account, a busy control plane."""
+        if self.stack.met_conflict:
+            # What a killed provider created is missing in the state; `recover` finds clusters only.
+            # Creating another resource of the same name is refused.
+            return bool(self.stack.adopt())
+        if self.stack.met_new_account:
+            self.say("a service does not know an account yet that was just created; trying again")
+            self._clock.sleep(_NEW_ACCOUNT_S)
+            return True
+        found = self._found()
+        if found is None or found.status != "RECONCILING":
+            return False
+        # A zonal API server does not answer while GKE resizes it for the nodes that were added.
+        found = self.gke.settled()
+        return found is not None and found.healthy
+
+    def _destroy(self) -> None:
+        try:
+            if not self._came_up:
+                self._adopt_all()
+            self.stack.destroy()
+        except UserError:
+            raise
+        except Exception as error:  # (the cluster must come down whatever happened)
+            raise InternalError(f"Internal error in the teardown: {error!r}.") from error
+        finally:
+            self._came_up = False  # another try adopts what this one left
+        self._await_deletion()
 
     def _adopt_all(self) -> None:
         """Adopt everything that exists, so that destroying leaves nothing behind."""
@@ -257,10 +345,11 @@ class StackCluster:
             self.stack.adopt()
         except ProvisionError as error:
             if found is not None and not self.stack.knows_cluster():
-                raise TeardownError(
+                raise ProvisionError(
                     f"The cluster {found.name} is missing in the state of {self.name} and could "
                     f"not be adopted: {error.problem}",
-                    self._delete_command(),
+                    self.gke.delete_command(),
+                    failure=error.failure,
                 ) from error
             self.say(f"resources missing in the state could not be searched for: {error.problem}")
 
@@ -269,28 +358,41 @@ class StackCluster:
 
         def deleted() -> bool:
             nonlocal left
-            left = self._left()
+            left = self.gke.left()
             return not left
 
-        if not wait_until(deleted, _GONE_S, 1):
-            raise TeardownError(
+        if not wait_until(deleted, _GONE_S, 1, self._clock, longest_pause_s=10):
+            raise ProvisionError(
                 f"Pulumi reports the stack {self.name} destroyed, but {left}.",
-                self._delete_command(),
+                self.gke.delete_command(),
+                failure=Failure.PROVIDER_ERROR,
             )
 
-    def _left(self) -> str:
-        """What still exists, as the end of a sentence; empty for nothing."""
-        try:
-            left = self.api.find(self.facts.location, self.facts.cluster_name)
-        except RunError as error:
-            return f"whether its cluster is deleted is unknown: {error.problem.rstrip('.')}"
-        if left is None:
-            return ""
-        return f"the cluster {left.name} still exists ({left.status}) and costs money"
+    def _delete_by_gke(self, problem: RunError) -> None:
+        """Delete what costs money where Pulumi cannot; raise what is left.
 
-    def _delete_command(self) -> str:
-        facts = self.facts
-        return (
-            f"gcloud container clusters delete {facts.cluster_name} --location {facts.location} "
-            f"--project {facts.project}"
-        )
+        Raises:
+            TeardownError: the cluster exists, or may exist.
+            RunError: only what costs nothing may be left.
+        """
+        self.say("Pulumi could not delete the stack; GKE is asked to delete its cluster")
+        try:
+            self.gke.delete()
+        except RunError as error:
+            self.say(error.problem)
+        why = problem.problem
+        if left := self.gke.left():
+            raise TeardownError(
+                f"The stack {self.name} was not deleted, and {left}: {why}",
+                f"{self.gke.delete_command()}, then {self._destroy_command()}",
+            ) from problem
+        self.exists = False
+        raise RunError(
+            f"The cluster of the stack {self.name} is deleted, but Pulumi could not delete the "
+            f"rest of the stack (accounts, grants, scheduler jobs): {why}",
+            self._destroy_command(),
+            failure=problem.failure or Failure.PROVIDER_ERROR,
+        ) from problem
+
+    def _destroy_command(self) -> str:
+        return f"python -m experiment destroy --stack {self.name}"

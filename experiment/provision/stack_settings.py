@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from experiment.errors import PlanError
-from experiment.provision.google_api import ClusterState
+from experiment.provision.cluster_state import ClusterState
 from infra.cluster import kubeconfig
 from infra.config import parse_settings
 from infra.expiry import EXPORT_FORMAT, LABEL_FORMAT

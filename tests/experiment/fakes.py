@@ -90,6 +90,9 @@ class FakeCluster(_Fake):
     def kept(self) -> str:
         return "kept"
 
+    def standing(self) -> str:
+        return "Note: it is up." if self.exists else ""
+
 
 class FakeMeasurement(_Fake):
     """A measurement that logs a line in each of its phases."""

@@ -1,12 +1,13 @@
-"""What a run does about its cluster where nothing is left to measure."""
+"""What a resumed run does about the cluster of an earlier attempt."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from experiment.errors import TeardownError
+from experiment.errors import PreflightError, TeardownError
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.progress import Progress
@@ -31,18 +32,23 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def end_leftovers(folder: RunFolder, cluster: FakeCluster, *, keep_cluster: bool = False) -> str:
-    """What is told meanwhile."""
-    output = io.StringIO()
-    run = StudyRun(
+def resumed(
+    folder: RunFolder, cluster: FakeCluster, output: io.StringIO, **options: Any
+) -> StudyRun:
+    return StudyRun(
         folder,
         folder.read_run(),
         cluster,
         2,
         Progress(PlainView(Console(file=output)), lambda _line: None),
-        preflight=lambda: None,
-        keep_cluster=keep_cluster,
+        **({"preflight": lambda: None} | options),
     )
+
+
+def end_leftovers(folder: RunFolder, cluster: FakeCluster, *, keep_cluster: bool = False) -> str:
+    """What is told meanwhile."""
+    output = io.StringIO()
+    run = resumed(folder, cluster, output, keep_cluster=keep_cluster)
     run.end_leftovers()
     return output.getvalue()
 
@@ -77,3 +83,15 @@ def test_a_cluster_that_is_to_be_kept_is_kept_and_its_price_shown(
 ) -> None:
     assert "kept" in end_leftovers(folder, cluster, keep_cluster=True)
     assert cluster.done == ["recover"]
+
+
+def test_a_resume_that_fails_its_checks_takes_the_cluster_down(
+    folder: RunFolder, cluster: FakeCluster
+) -> None:
+    def refuse() -> None:
+        assert cluster.done == ["recover"], "the checks know what the run holds"
+        raise PreflightError("The quota is too small.")
+
+    with pytest.raises(PreflightError, match="quota"):
+        resumed(folder, cluster, io.StringIO(), preflight=refuse).run()
+    assert cluster.done == ["recover", "teardown"]

@@ -18,6 +18,7 @@ from experiment.errors import (
     InternalError,
     Interrupted,
     MeasureError,
+    RunError,
     TeardownError,
     print_error,
 )
@@ -171,10 +172,24 @@ def test_the_first_problem_is_shown_although_teardown_failed_too(
     measurement.errors[Phase.MEASURE] = MeasureError("The trial failed.", "try again")
     cluster.errors["teardown"] = TeardownError("It is still there.", "delete it")
     problem = problem_of(study_run(folder, cluster))
-    assert problem.problem.startswith("It is still there.")
-    assert "The trial failed." in problem.problem
+    assert problem.problem == "It is still there."
+    assert "The run had failed before: The trial failed." in str(problem)
     assert (problem.exit_code, problem.fix) == (ExitCode.TEARDOWN, "delete it")
     assert isinstance(problem.__cause__, MeasureError)
+
+
+def test_what_teardown_left_at_no_cost_is_shown_beside_the_first_problem(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    def leave() -> None:
+        cluster.exists = False
+
+    measurement.errors[Phase.MEASURE] = MeasureError("The trial failed.", "try again")
+    cluster.hooks["teardown"] = leave
+    cluster.errors["teardown"] = RunError("Accounts are left.", "destroy")
+    problem = problem_of(study_run(folder, cluster))
+    assert isinstance(problem, MeasureError)
+    assert "The teardown failed too: Accounts are left. Fix: destroy" in str(problem)
 
 
 def test_a_teardown_that_fails_in_any_way_is_a_teardown_error(

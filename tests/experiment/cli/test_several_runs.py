@@ -103,6 +103,17 @@ def test_a_run_that_is_killed_is_reported_as_such(monkeypatch: pytest.MonkeyPatc
     assert "died: The run was killed by signal 9." in output
 
 
+def test_three_clusters_that_could_not_be_deleted_are_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each_run_does(monkeypatch, 'sys.stderr.write("Error: It is still there.\\n"); sys.exit(7)')
+    code, output = carry_out(plans("size-4", "size-8", "size-16", "size-32"))
+    assert code == ExitCode.TEARDOWN
+    assert Path("size-16.begun").exists()
+    assert not Path("size-32.begun").exists()
+    assert "size-32: Not started, since 3 clusters before could not be deleted" in output
+
+
 def test_runs_go_in_order_unless_several_are_requested_in_parallel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

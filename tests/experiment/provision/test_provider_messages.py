@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiment.errors import CATALOGUE, Failure
-from experiment.provision.provider_messages import explain, failure_of, is_conflict
+from experiment.provision.provider_messages import (
+    explain,
+    failure_of,
+    is_conflict,
+    is_not_yet_known,
+)
 
 MESSAGES = [
     # https://github.com/GoogleCloudPlatform/cloud-ops-sandbox/issues/44
@@ -177,6 +182,42 @@ def test_tracebacks_and_marks_of_colour_are_left_out() -> None:
         "call last):\n  File x"
     )
     assert explain(said).why == "python inline source runtime error: no"
+
+
+def test_call_site_and_version_of_the_official_provider_are_left_out() -> None:
+    said = (
+        "sdk-v2/provider2.go:571: sdk.helper_schema: Error creating NodePool: googleapi: Error "
+        "409: Already exists: c.: provider=google-beta@10.2.0"
+    )
+    why = explain(said).why
+    assert "(Error creating NodePool: googleapi: Error 409: Already exists: c)" in why
+
+
+def test_a_killed_cli_is_named() -> None:
+    explained = explain("error: the Pulumi CLI was killed by signal 9", "size-4")
+    assert "were not finished (error: the Pulumi CLI was killed by signal 9)" in explained.why
+    assert explained.fix.startswith("python -m experiment recover --stack size-4")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        # https://github.com/GoogleCloudPlatform/genai-for-marketing/issues/139
+        "googleapi: Error 400: Service account 7-compute@x.iam.gserviceaccount.com does not exist.",
+        # https://github.com/privacysandbox/aggregation-service/issues/47
+        (
+            "Error 403: Permission 'iam.serviceaccounts.actAs' denied on service account a@b (or "
+            "it may not exist)."
+        ),
+        (
+            "Error 403: The principal (user or service account) lacks IAM permission "
+            '"iam.serviceAccounts.actAs" for the resource "x"'
+        ),
+    ],
+)
+def test_an_account_that_a_service_does_not_know_yet_is_recognised(message: str) -> None:
+    assert is_not_yet_known(message)
+    assert not is_not_yet_known('Error 403: Required "container.clusters.create" permission(s).')
 
 
 @given(st.text(max_size=2000), st.sampled_from(MESSAGES), st.text(max_size=200))
