@@ -13,7 +13,7 @@ from tests.chaos.outcome import Injection, Outcome
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
 ELSEWHERE = {("google", "quota"), ("operation", "failed")}
-"""Of tests/live/test_google_errors.py."""
+"""Of tests/live/stack/test_google_errors.py."""
 PULL = "pull:how=404,trial=1,node=1"
 
 

@@ -67,9 +67,3 @@ def test_down_leaves_a_folder_that_no_rehearsal_made(
     assert "no rehearsal made" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "thesis.txt").exists()
-
-
-def test_a_scale_beyond_the_real_size_is_refused() -> None:
-    code, output = run("shell", "--scale", "2", "--", "true")
-    assert code == 2
-    assert "--scale" in output

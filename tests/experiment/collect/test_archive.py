@@ -1,4 +1,4 @@
-"""Reading the archive, against a local Google; a whole run's: tests/live/test_archive.py."""
+"""Reading the archive, against a local Google; of a whole run: tests/live/simulated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs of a state, without an engine; with one: tests/live/test_recovery.py."""
+"""Repairs of a state, without an engine; with one: tests/live/stack/test_recovery.py."""
 
 from __future__ import annotations
 

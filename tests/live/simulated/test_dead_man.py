@@ -5,21 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_cluster import Presence, StackCluster
-from experiment.provision.stack_files import PROJECT_DIR, set_deadline
+from experiment.provision.stack_files import PROJECT_DIR
 from experiment.provision.stack_settings import stack_facts
 from rehearsal.google.environment import PROJECT
 from rehearsal.machine import processes
-from tests.live.harness import ROOT, Place, await_exit, children, kill, needs_real_nodes, place_in
-from tests.live.rig import UP
+from tests.live.harness import ROOT, Place, await_exit, children, kill, needs_real_nodes
+from tests.live.stack.rig import UP
 from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -47,9 +44,9 @@ class OneNode:
         (work / f"Pulumi.{STACK}.yaml").write_text(SETTINGS)
         return work
 
-    def cluster(self, work: Path | None = None) -> StackCluster:
+    def cluster(self) -> StackCluster:
         """The stack's cluster, in this process."""
-        work = work or self.work_dir()
+        work = self.work_dir()
         return StackCluster(STACK, work, stack_facts(STACK, work), lambda _line: None)
 
     def resources(self) -> list[str]:
@@ -91,66 +88,32 @@ def test_the_schedulers_job_deletes_the_cluster_with_its_control_plane(simulated
         one.expect_deleted()
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
-    """On a real node."""
-    with (
-        place_in(tmp_path_factory.mktemp("dead-man")) as outside,
-        outside.session() as place,
-        place.entered(),
-    ):
-        yield OneNode(place)
-
-
 @pytest.mark.full
 @needs_real_nodes
-def test_a_real_cluster_is_deleted_at_its_deadline(one: OneNode) -> None:
-    work = one.work_dir()
-    deadline = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=3)
-    set_deadline(STACK, work, f"{deadline:%Y-%m-%dT%H:%MZ}")
-    outputs = one.cluster(work).provision()
-    assert outputs.expires_at == f"{deadline:%Y-%m-%dT%H:%M:00Z}"
-    names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in one.processes()}
-    assert {"kube-apiserver", "etcd", "kubelet", "containerd"} <= names
-
-    api = GoogleApi(PROJECT)
-    wait_s = (deadline - datetime.now(UTC)).total_seconds() + 60
-    until(lambda: not api.clusters(), wait_s, "the cluster is deleted", every_s=0.5)
-    assert datetime.now(UTC) >= deadline, "it was deleted too early"
-    one.expect_deleted()
-
-
-@pytest.mark.full
-@needs_real_nodes
-@pytest.mark.parametrize(
-    "line",
-    ["create Cluster cluster ...", "create NodePool measured ...", "create Deployment deployment"],
-)
-def test_a_runner_killed_while_it_brings_a_real_cluster_up_leaves_no_orphan(
-    one: OneNode, line: str
-) -> None:
-    maker = subprocess.Popen(
-        [sys.executable, "-c", UP, str(one.work_dir()), STACK, "up"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert maker.stdin is not None
-    assert maker.stdout is not None
-    with maker.stdin, maker.stdout:
-        maker.stdin.write("go\n")
-        maker.stdin.flush()
-        for progress in maker.stdout:
-            if line in progress:
-                break
-        cli = children(maker.pid)
-        kill(maker.pid)
-        maker.wait(20)
-    assert cli
-    for pid in cli:
-        await_exit(pid)
-    assert one.resources()
-    one.cluster().recover(resumed=False)
-    assert one.resources() == []
-    assert one.processes() == []
+def test_a_runner_killed_while_it_brings_real_nodes_up_leaves_no_orphan(place: Place) -> None:
+    with place.session() as inside, inside.entered():
+        one = OneNode(inside)
+        maker = subprocess.Popen(
+            [sys.executable, "-c", UP, str(one.work_dir()), STACK, "up"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert maker.stdin
+        assert maker.stdout
+        with maker.stdin, maker.stdout:
+            maker.stdin.write("go\n")
+            maker.stdin.flush()
+            next(line for line in maker.stdout if "create NodePool measured ..." in line)
+            cli = children(maker.pid)
+            kill(maker.pid)
+            maker.wait(20)
+        assert cli
+        for pid in cli:
+            await_exit(pid)
+        assert one.resources()
+        one.cluster().recover(resumed=False)
+        assert one.resources() == []
+        assert one.processes() == []
+    place.expect_nothing_left()

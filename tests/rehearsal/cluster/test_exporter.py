@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rehearsal.cluster import exporter
 from rehearsal.cluster.admin import ClusterAdmin, ServiceAccountToken
@@ -20,12 +19,12 @@ from rehearsal.cluster.exporter import (
     ExporterSite,
     exporter_container,
     map_path,
-    program_arguments,
     variables,
 )
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.cluster.kubernetes import NotThereError, Object
 from rehearsal.machine import processes
+from tests.until import until
 from tools.programs import Located
 
 KEY = ClusterKey("p", "us-central1-a", "c")
@@ -134,14 +133,6 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     processes.stop(tmp_path)
 
 
-def until(what: Callable[[], Any], timeout_s: float = 10.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
-
-
 def test_every_line_is_forwarded_with_the_pod_s_names(play: Play) -> None:
     scene = play("echo out; echo err >&2; printf 'caf\\303\\251'; exec sleep 100", pod())
     until(lambda: scene.texts() and scene.texts("stderr"))
@@ -153,17 +144,6 @@ def test_every_line_is_forwarded_with_the_pod_s_names(play: Play) -> None:
 
 
 PRINT = 'for each; do case $each in -conf=*) cat "${each#-conf=}";; *) echo "$each";; esac; done'
-
-
-def test_the_configuration_is_the_pod_s(play: Play) -> None:
-    scene = play(f"{PRINT}; exec sleep 100", pod())
-    until(lambda: len(scene.texts()) >= 3)
-    config, metrics, kubeconfig = scene.texts()[:3]
-    assert (config, metrics) == ("logLevel: info", "-metrics-address=127.0.0.1:0")
-    found = yaml.safe_load(Path(kubeconfig.removeprefix("-kubeconfig=")).read_text())
-    token = Path(found["users"][0]["user"]["tokenFile"])
-    assert token.read_text() == "token-1"
-    assert token.stat().st_mode & 0o077 == 0
 
 
 def test_a_pod_without_a_token_gets_none_and_its_configuration_can_be_changed(play: Play) -> None:
@@ -218,18 +198,6 @@ def test_a_process_ends_with_its_pod_and_leaves_no_file(play: Play) -> None:
     assert {line.pod_name for line in scene.lines} == {"exporter-one", "exporter-other"}
 
 
-def test_a_killed_process_restarts_and_a_renewed_one_without_back_off(play: Play) -> None:
-    scene = play("echo up; exec sleep 100", pod())
-    until(lambda: len(scene.texts()) == 1)
-    scene.host.renew()
-    until(lambda: len(scene.texts()) == 2)
-    assert scene.cluster.statuses == []
-    assert len(processes.running(scene.folder / "exporters" / "u")) == 1
-    assert scene.host.kill() == 1
-    until(lambda: len(scene.texts()) == 3)
-    assert "it ended with code -9" in "".join(scene.said)
-
-
 def test_the_exporter_s_container_is_that_of_a_bound_pod_that_is_not_deleted() -> None:
     other = {"name": "other", "image": "x"}
     found = pod()
@@ -239,12 +207,6 @@ def test_the_exporter_s_container_is_that_of_a_bound_pod_that_is_not_deleted() -
     without["spec"]["containers"] = [other]
     deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert [exporter_container(each) for each in (without, deleted, unbound)] == [None] * 3
-
-
-def test_arguments_follow_the_command() -> None:
-    container = {"command": ["/exporter", "-v"], "args": ["-conf=/c"]}
-    assert program_arguments(container) == ["-v", "-conf=/c"]
-    assert program_arguments({}) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from rehearsal.faults.api_server import ApiRules
 from rehearsal.faults.events import DelayQueue, EventFaults
 from rehearsal.faults.faults import Faults
-from rehearsal.faults.proxy import Answer, ConnectionReset, Request, Stream
+from rehearsal.faults.proxy import Answer, Request, Stream
 from rehearsal.faults.trials import Place, StudyPods
 
 PODS = "/api/v1/namespaces/pull-study/pods"
@@ -90,19 +90,6 @@ def test_the_api_server_refuses_for_a_while(play: Play, code: int, reason: str) 
     assert len(scene.faults.injected) == 2
 
 
-def test_a_connection_is_reset(play: Play) -> None:
-    scene = play("api:how=reset,count=1,verb=POST")
-    assert scene.rules.before(get(JOBS)) == get(JOBS)
-    with pytest.raises(ConnectionReset):
-        scene.rules.before(Request("POST", JOBS, b"{}"))
-    assert len(scene.faults.injected) == 1
-
-
-def test_answers_are_delayed(play: Play) -> None:
-    scene = play("api:how=slow,ms=50,count=1")
-    assert [scene.rules.delay_s(get(PODS)) for _ in range(2)] == [0.05, 0]
-
-
 def test_nothing_is_injected_while_no_trial_or_another_one_runs(play: Play) -> None:
     scene = play("api:status=500,trial=2", "api:status=500,trial=3,count=1")
     scene.study.at = 0
@@ -117,18 +104,6 @@ def test_watches_have_faults_of_their_own(play: Play) -> None:
     scene = play("api:count=0")
     request = get(f"{EVENTS}?watch=True&resourceVersion=7")
     assert scene.rules.before(request) == request
-
-
-def test_a_pod_is_sent_to_another_node(play: Play) -> None:
-    scene = play("two-pods:trial=2,node=1,to=12")
-    untouched = release("gke-c-pool-0003")
-    assert scene.rules.before(untouched) == untouched
-    sent = scene.rules.before(release("gke-c-pool-0001"))
-    assert isinstance(sent, Request)
-    assert sent.body == release("gke-c-pool-0012").body
-    assert [(line["node"], line["pod"]) for line in scene.faults.injected] == [
-        ("gke-c-pool-0001", "pod-1")
-    ]
 
 
 def test_watches_are_closed_and_refused_until_the_time_is_over(
@@ -148,15 +123,6 @@ def test_watches_are_closed_and_refused_until_the_time_is_over(
     assert answer.body == b""
     assert isinstance(scene.rules.before(watch(PODS)), Request)
     now[0] += 2
-    assert isinstance(scene.rules.before(watch(EVENTS)), Request)
-
-
-def test_an_open_watch_ends_with_410(play: Play) -> None:
-    scene = play("watch:how=410")
-    lines: list[bytes] = []
-    scene.rules.open_stream(Stream(watch(EVENTS), lines.append, lambda: None))
-    assert scene.rules.end_watches(scene.faults.of("watch")[0]) == 1
-    assert json.loads(lines[0])["object"]["code"] == 410
     assert isinstance(scene.rules.before(watch(EVENTS)), Request)
 
 
@@ -193,11 +159,6 @@ def test_lost_events_are_neither_watched_nor_listed(play: Play) -> None:
     assert [each["reason"] for each in json.loads(edit(listed))["items"]] == ["Pulling"]
     assert edit(b"an error") == b"an error"
     assert scene.rules.editor(get(PODS)) is None
-
-
-def test_only_watches_are_read_by_lines(play: Play) -> None:
-    stream = Stream(get(EVENTS), lambda _: None, lambda: None)
-    assert play().rules.open_stream(stream) is None
 
 
 def test_a_request_about_a_pod_belongs_to_the_pods_trial(play: Play) -> None:

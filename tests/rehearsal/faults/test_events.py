@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +15,12 @@ from rehearsal.faults.events import (
     DelayQueue,
     EventFaults,
     Verdict,
-    deliver,
     faulty_events,
     faulty_log,
 )
 from rehearsal.faults.faults import Faults
 from rehearsal.faults.trials import Place
+from tests.until import until
 
 KEY = ClusterKey("p", "us-central1-a", "c")
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,13 +47,6 @@ def delays() -> Iterator[DelayQueue]:
     one = DelayQueue(lambda _: None)
     yield one
     one.stop()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_fault_of_both_sources_affects_the_same_events_on_each_and_is_recorded_once() -> None:
@@ -90,7 +82,7 @@ def test_gkes_own_log_shows_events_as_the_faults_say(delays: DelayQueue) -> None
     write(event())
     write(late := event(2, "Pulling"))
     assert written == [None]
-    wait_for(lambda: written == [None, late])
+    until(lambda: written == [None, late])
 
 
 @pytest.mark.parametrize(
@@ -111,36 +103,15 @@ def test_other_events_pass_untouched(other: Any) -> None:
     assert requested.injected == []
 
 
-def test_events_arrive_twice_late_or_not_at_all(delays: DelayQueue) -> None:
-    arrived: list[str] = []
-    for item, verdict in (
-        ("late", Verdict(late_s=0.05)),
-        ("twice", Verdict(copies=2)),
-        ("lost", Verdict(lost=True)),
-        ("plain", Verdict()),
-    ):
-        deliver(item, verdict, arrived.append, delays)
-    assert arrived == ["twice", "twice", "plain"]
-    wait_for(lambda: arrived[-1] == "late")
-
-
 def test_an_action_that_fails_is_reported_and_the_next_one_runs() -> None:
     reports: list[str] = []
     done: list[int] = []
     queue = DelayQueue(reports.append)
     queue.put(0, lambda: done.append(1 // 0))
     queue.put(0.01, lambda: done.append(2))
-    wait_for(lambda: done == [2])
+    until(lambda: done == [2])
     queue.stop()
     assert "ZeroDivisionError" in reports[0]
-
-
-def test_actions_run_in_the_order_of_their_times(delays: DelayQueue) -> None:
-    done: list[int] = []
-    for at in (3, 1, 2):
-        delays.put(at / 50, lambda at=at: done.append(at))  # type: ignore[misc]
-    wait_for(lambda: len(done) == 3)
-    assert done == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +127,7 @@ def test_a_late_event_was_printed_late_and_a_late_entry_in_time(
     write(line(event()))
     write(line("a message of the exporter"))
     assert [each.text for each in lines] == ["a message of the exporter"]
-    wait_for(lambda: len(lines) == 2)
+    until(lambda: len(lines) == 2)
     assert (lines[1].at == THEN) == in_time
 
 

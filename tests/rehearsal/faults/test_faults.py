@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from docs.generate.faults import PAGE, updated
-from rehearsal import cli
 from rehearsal.faults.catalogue import ARGUMENTS, KINDS, shown
 from rehearsal.faults.faults import (
     FaultError,
     Faults,
-    node_number,
     parse_fault,
     parse_faults,
     refuse_simulated,
@@ -32,11 +29,6 @@ def test_every_kind_is_read_with_its_defaults_and_says_what_it_does(name: str) -
     assert KINDS[name].does.endswith(".")
     assert KINDS[name].shows
     assert set(fault.values) <= set(ARGUMENTS)
-
-
-def test_arguments_have_the_type_of_their_default() -> None:
-    fault = parse_fault("event: how=late,trial=2, reason=Pulled ,s=1.5")
-    assert (fault.values["trial"], fault.word("reason"), fault.number("s")) == (2, "Pulled", 1.5)
 
 
 def test_a_message_is_the_last_argument_and_may_hold_commas() -> None:
@@ -129,12 +121,6 @@ def test_injections_are_lines_of_a_file_that_several_append_to(tmp_path: Path) -
     assert lines[0]["at"] <= lines[1]["at"]
 
 
-def test_a_nodes_number_is_at_the_end_of_its_name() -> None:
-    assert node_number("gke-size-4-measured-0012") == 12
-    assert node_number("node") == 0
-    assert node_number("") == 0
-
-
 def test_the_page_of_faults_is_what_the_catalogue_says() -> None:
     assert PAGE.read_text("utf-8") == updated(), "stale: make docs"
 
@@ -143,9 +129,3 @@ def test_faults_of_simulated_nodes_are_refused_for_real_ones() -> None:
     refuse_simulated(parse_faults(["pull", "event"]))
     with pytest.raises(FaultError, match="node-slow needs simulated nodes"):
         refuse_simulated(parse_faults(["pull", "node-slow"]))
-
-
-def test_the_list_of_faults_has_every_kind() -> None:
-    done = CliRunner().invoke(cli.app, ["faults"])
-    assert done.exit_code == 0
-    assert all(name in done.output for name in KINDS)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rehearsal.faults.faults import Faults
-from rehearsal.faults.proxy import Answer, ConnectionReset, Request
+from rehearsal.faults.proxy import Answer, Request
 from rehearsal.faults.registry import RegistryRules
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -52,9 +52,3 @@ def test_the_first_tries_are_throttled(
         now[0] = at
         answers.append(isinstance(one.before(MANIFEST), Answer))
     assert answers == fails
-
-
-def test_a_registry_that_is_down_resets_connections() -> None:
-    one = RegistryRules(Faults.read(["pull:how=down,trial=2"]), "n-0001", trial_of)
-    with pytest.raises(ConnectionReset):
-        one.before(MANIFEST)

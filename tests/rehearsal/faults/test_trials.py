@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.kubernetes import ClusterError, Object
-from rehearsal.faults.trials import Moment, Place, StudyPods
+from rehearsal.faults.trials import Moment, StudyPods
+from tests.until import until
 
 
 class Cluster(ClusterAdmin):
@@ -72,16 +72,6 @@ def test_each_moment_of_a_trial_is_moments_once(
     assert moments == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
 
 
-def test_a_pods_node_is_known_from_its_release_on(study: StudyPods) -> None:
-    study.handle("ADDED", pod(1, gated=True))
-    assert study.place("pod-1-0") == Place(1, "")
-    study.handle("MODIFIED", pod(1, node="n-7", bound=False))
-    assert study.place("pod-1-0") == Place(1, "n-7")
-    study.handle("MODIFIED", pod(1, node="n-8"))
-    assert study.place("pod-1-0") == Place(1, "n-8")
-    assert study.place("stranger") is None
-
-
 def test_the_trial_that_is_on_is_the_first_that_is_not_over(study: StudyPods) -> None:
     seen = [study.trial]
     for change in (
@@ -112,12 +102,6 @@ def test_a_trial_that_never_ends_is_over_once_a_later_one_is_released(study: Stu
     assert study.trial == 2
 
 
-def test_an_image_is_known_by_its_digest(study: StudyPods) -> None:
-    study.handle("ADDED", pod(3, gated=True))
-    assert study.trial_of_image("sha256:3") == 3
-    assert study.trial_of_image("sha256:4") == 0
-
-
 def test_pods_of_no_trial_are_passed_over(study: StudyPods, moments: list[Any]) -> None:
     study.handle("ADDED", {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {}})
     assert (moments, study.trial) == ([], 0)
@@ -133,16 +117,9 @@ def test_the_watch_goes_on_after_an_error(error: Exception) -> None:
     cluster.error = error
     study = StudyPods(cluster, lambda *moment: moments.append(moment), reports.append)
     study.start()
-    wait_for(lambda: moments)
+    until(lambda: moments)
     cluster.given = [("MODIFIED", pod(1, node="n-1"))]
-    wait_for(lambda: len(moments) == 2)
+    until(lambda: len(moments) == 2)
     study.stop()
     assert moments == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
     assert bool(reports) != isinstance(error, ClusterError)
-
-
-def wait_for(reached: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

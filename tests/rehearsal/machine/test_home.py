@@ -23,11 +23,6 @@ from rehearsal.machine.home import (
 )
 
 
-def test_the_environment_names_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
-    assert default_home() == Home(tmp_path)
-
-
 def test_root_s_home_is_short_and_a_user_s_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -42,12 +37,6 @@ def test_a_folder_with_other_files_is_refused_and_left(tmp_path: Path) -> None:
     with pytest.raises(RehearsalError, match="no rehearsal made"):
         prepare(Home(tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_an_empty_folder_and_an_earlier_home_are_accepted(tmp_path: Path) -> None:
-    prepare(Home(tmp_path))
-    (tmp_path / "clusters").mkdir()
-    prepare(Home(tmp_path))
 
 
 def test_a_home_that_cannot_be_made_is_a_user_s_error(tmp_path: Path) -> None:
@@ -90,12 +79,6 @@ def test_what_is_written_is_read_back_and_has_mode_0600(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("{half")
     assert read_json(path) is None
-
-
-def test_homes_have_control_groups_of_their_own() -> None:
-    one, other = Home(Path("/a")), Home(Path("/b"))
-    assert one.control_group != other.control_group
-    assert one.control_group == Home(Path("/a")).control_group
 
 
 def test_another_user_s_home_is_a_user_s_error(

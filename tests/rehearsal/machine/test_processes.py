@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rehearsal.machine import processes
+from tests.until import until
 
 
 @pytest.fixture
@@ -49,12 +49,6 @@ def test_stop_finds_grandchildren_whose_parents_have_exited(part: Path) -> None:
     assert processes.running(part) == []
 
 
-def test_a_process_that_ignores_sigterm_ends(part: Path) -> None:
-    process = processes.start(["sh", "-c", "trap '' TERM; sleep 100"], part, log=part / "log")
-    processes.stop(part)
-    assert process.wait(1) == -signal.SIGKILL
-
-
 def test_this_process_is_never_among_them(part: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from rehearsal.machine import processes\n"
@@ -88,26 +82,9 @@ def test_a_dead_process_has_no_start_time(part: Path) -> None:
     process = sleep(part)
     assert processes.started(process.pid) == processes.started(process.pid) is not None
     process.kill()
-    deadline = time.monotonic() + 5
-    while processes.started(process.pid) is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert processes.started(process.pid) is None  # a zombie does not live
+    until(lambda: processes.started(process.pid) is None, why="a zombie does not live")
     process.wait()
     assert processes.started(process.pid) is None
-
-
-def test_the_terminal_s_ctrl_c_does_not_reach_a_process(part: Path) -> None:
-    assert os.getsid(sleep(part).pid) != os.getsid(0)
-
-
-def test_a_piped_process_has_the_given_variables_alone(part: Path) -> None:
-    process = processes.start_piped(["/usr/bin/env"], part, environment={"ONE": "1"})
-    assert process.stdout
-    assert process.stderr
-    with process.stdout as out, process.stderr:
-        lines = out.read().decode().splitlines()
-    process.wait()
-    assert sorted(lines) == ["ONE=1", f"{processes.PART_VARIABLE}={part}"]
 
 
 def test_ports_are_reserved_before_their_program_listens(
@@ -124,16 +101,6 @@ def test_ports_are_reserved_before_their_program_listens(
 
     monkeypatch.setattr(processes, "_random", Random())
     assert processes.free_ports(1) == [free]
-
-
-def test_warnings_are_no_part_of_a_piped_output(part: Path) -> None:
-    script = "echo warning >&2; echo ready; exec sleep 100"
-    log = part / "log"
-    process = processes.start(["sh", "-c", script], part, log=log, output=subprocess.PIPE)
-    assert process.stdout
-    with process.stdout:
-        assert processes.first_line(process, 10) == "ready\n"
-    assert log.read_text() == "warning\n"
 
 
 def test_a_process_that_prints_nothing_in_time_is_killed(part: Path) -> None:

@@ -23,7 +23,6 @@ from tests.until import until
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 full = pytest.mark.full
 
-IMAGE = "ghcr.io/owner/container-chonks:2-layers-size-2000000-bytes"
 ANY = {"Authorization": "Bearer any"}
 SLEEPING = (
     "import time; from rehearsal import session\n"
@@ -192,65 +191,3 @@ def test_a_session_inside_another_joins_it_and_one_outside_is_refused(
             owner = f"Process {os.getpid()} "
             with pytest.raises(RehearsalError, match=owner), session(nodes="simulated"):
                 pass
-
-
-@full
-def test_skopeo_resolves_images_and_the_kubeconfig_of_gke_reaches_the_cluster(
-    place: Place,
-) -> None:
-    def inspect(image: str, option: str) -> subprocess.CompletedProcess[str]:
-        command = ["skopeo", "inspect", option, f"docker://{image}"]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-    with session(nodes="simulated") as variables:
-        first = inspect(IMAGE, "--raw")
-        assert first.returncode == 0, first.stderr
-        assert len(json.loads(first.stdout)["layers"]) == 2
-        other = IMAGE.replace("ghcr.io", "us-central1-docker.pkg.dev/project")
-        assert inspect(other, "--config").returncode == 0
-        unknown = inspect("ghcr.io/owner/container-chonks:latest", "--raw")
-        assert unknown.returncode != 0
-        assert "is not in the rehearsal's registry" in unknown.stderr
-
-        cluster = requests.get(create_cluster(variables), headers=ANY, timeout=10).json()
-        authority = cluster["masterAuth"]["clusterCaCertificate"]
-        server = {
-            "server": f"https://{cluster['endpoint']}",
-            "certificate-authority-data": authority,
-        }
-        plugin = {
-            "apiVersion": "client.authentication.k8s.io/v1beta1",
-            "command": "gke-gcloud-auth-plugin",
-            "args": ["--use_application_default_credentials"],
-            "provideClusterInfo": True,
-        }
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": server}],
-            "users": [{"name": "u", "user": {"exec": plugin}}],
-        }
-        path = place.folder / "kubeconfig"
-        path.write_text(json.dumps(kubeconfig))
-        code = (
-            "import sys; from kubernetes import client, config\n"
-            "api = client.CoreV1Api(config.new_client_from_config(sys.argv[1]))\n"
-            "print([node.metadata.name for node in api.list_node().items])"
-        )
-        command = [sys.executable, "-c", code, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.stdout.strip() == "['gke-study-measured-0001']", done.stderr
-
-
-@full
-def test_a_folder_that_no_rehearsal_made_is_refused(place: Place) -> None:
-    place.home.folder.mkdir()
-    foreign = place.home.folder / "thesis.txt"
-    foreign.write_text("mine")
-    with pytest.raises(RehearsalError, match="no rehearsal made"), session(nodes="simulated"):
-        pass
-    assert foreign.read_text() == "mine"
-    foreign.unlink()
-    place.home.folder.rmdir()

@@ -17,7 +17,7 @@ import pytest
 
 from experiment.provision.stack_cluster import Presence
 from tests.live.harness import await_exit, children, kill
-from tests.live.rig import LONGEST_S, Rig, open_rig
+from tests.live.stack.rig import LONGEST_S, Rig, open_rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 

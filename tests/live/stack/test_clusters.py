@@ -19,7 +19,7 @@ from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES
-from tests.live.rig import Rig, open_rig
+from tests.live.stack.rig import Rig, open_rig
 from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
@@ -227,16 +227,6 @@ def test_a_stack_that_is_in_use_is_left_alone(up: Rig) -> None:
     assert code == ExitCode.PREFLIGHT, printed
     assert "is in use by process" in printed
     assert maker.wait(60) == 0
-
-
-@full
-def test_impossible_requests_are_refused_at_once() -> None:
-    for arguments, printed in (
-        (("destroy", "--stack", "size-5"), "There is no stack 'size-5'"),
-        (("extend", "--stack", "size-4", "--hours", "0"), "--hours"),
-    ):
-        code, output = command(*arguments)
-        assert (code, printed in output) == (ExitCode.USAGE, True), output
 
 
 @full
