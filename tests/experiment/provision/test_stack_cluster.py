@@ -342,7 +342,7 @@ def test_what_cannot_be_deleted_is_named_with_its_cost_and_the_command(rig: Rig)
     with pytest.raises(TeardownError) as caught:
         rig.cluster.teardown()
     assert rig.cluster.exists
-    assert "exists (RUNNING) and costs about 3.34 USD an hour: no network." in caught.value.problem
+    assert "exists (RUNNING) and costs about 3.37 USD an hour: no network." in caught.value.problem
     assert caught.value.fix.startswith(
         "gcloud container clusters delete pull-study-size-4 --location us-central1-a"
     )
@@ -378,7 +378,7 @@ def test_whether_a_cluster_is_left_is_unknown_where_google_does_not_answer(rig: 
     rig.api.at[100] = lambda: setattr(rig.api, "error", IN_PROGRESS)
     rig.api.refusal = IN_PROGRESS
     with pytest.raises(
-        TeardownError, match=r"exists is unknown .* 3\.34 USD an hour while it does"
+        TeardownError, match=r"exists is unknown .* 3\.37 USD an hour while it does"
     ):
         rig.cluster.teardown()
 
@@ -388,7 +388,7 @@ def test_a_resume_is_told_what_is_up(rig: Rig) -> None:
     rig.up()
     assert rig.cluster.standing() == (
         "Note: the cluster pull-study-size-4 in us-central1-a exists (RUNNING) and costs about "
-        "3.34 USD an hour; to delete it: python -m experiment destroy --stack size-4"
+        "3.37 USD an hour; to delete it: python -m experiment destroy --stack size-4"
     )
     assert [pool.name for pool in rig.cluster.held] == ["measured"]
 

@@ -80,7 +80,7 @@ def foreign(rig: Rig, name: str, location: str, **labels: str) -> None:
 def test_the_life_of_a_cluster_by_commands(up: Rig) -> None:
     code, printed = command("list")
     assert code == 0
-    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.34 USD/h, 0\.\d\d USD so far", printed)
+    assert re.search(r"size-4 +RUNNING +us-central1-a .* 3\.37 USD/h, 0\.\d\d USD so far", printed)
 
     before = expires(up)
     code, printed = command("extend", "--stack", "size-4", "--hours", "5")

@@ -154,7 +154,7 @@ def test_a_refused_destroy_says_what_the_cluster_costs(rig: Rig, fault: str) -> 
     rig.inject(f"google:method=DELETE,path=clusters/pull-study-size-4,count=0,{fault}")
     with pytest.raises(TeardownError) as caught:
         rig.cluster().teardown()
-    assert "exists (RUNNING) and costs about 3.34 USD an hour" in caught.value.problem
+    assert "exists (RUNNING) and costs about 3.37 USD an hour" in caught.value.problem
     assert "gcloud container clusters delete pull-study-size-4" in caught.value.fix
     assert caught.value.exit_code is ExitCode.TEARDOWN
 
