@@ -49,6 +49,8 @@ machine_type name of the nodes; empty if unknown
 provenance name `measured`, or what was not real
 """
 
+_ZONE = "zone name of the nodes; empty if unknown"
+
 _IMAGE = """
 image name as the events name it
 tag name of the image
@@ -78,6 +80,7 @@ disk_bytes whole growth of the node's image disk during the trial
 COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "pulls": _declared(
         f"""{_ORIGIN.strip()}
+{_ZONE}
 file name file with the event
 {_IMAGE.strip()}
 node name where it ran
@@ -94,6 +97,7 @@ reason text why the cell is excluded; empty if it is valid"""
     ),
     "cells": _declared(
         f"""{_ORIGIN.strip()}
+{_ZONE}
 trial whole number of the trial, from 1
 repetition whole of the image
 {_IMAGE.strip()}
@@ -124,6 +128,7 @@ usd number the cell's share of it
     ),
     "summary": _declared(
         f"""{_ORIGIN.strip()}
+{_ZONE}
 {_IMAGE.strip()}
 warm_bytes whole median over cells
 n whole successful pulls
@@ -250,7 +255,7 @@ def typed(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
 
 
 _LABEL = """
-SELECT rec, run, stack, nodes, machine_type, provenance,
+SELECT rec, run, stack, nodes, machine_type, zone, provenance,
     nodes || CASE WHEN nodes = 1 THEN ' node' ELSE ' nodes' END
         || CASE WHEN count(*) OVER (PARTITION BY run, nodes) > 1 THEN ' · ' || stack ELSE '' END
         || CASE WHEN (SELECT count(DISTINCT run) > 1 AND count(*) > count(DISTINCT nodes)
@@ -282,7 +287,7 @@ def _clusters(tables: Tables) -> pd.DataFrame:
 
 
 _FACTS = (
-    "study", "disk", "zone", "scale", "own", "contrasts", "total_s", "clock_s", "explained"
+    "study", "disk", "scale", "own", "contrasts", "total_s", "clock_s", "explained"
 )  # fmt: skip
 
 
@@ -293,7 +298,6 @@ def _facts(row: Any, recording: Recording | None, time: WallTime) -> tuple[Any, 
     return (
         study.name if study else row.run,
         ",".join(sorted({node.disk for node in listed if node.disk})),
-        ",".join(sorted({node.zone for node in listed if node.zone})),
         recording.scale if recording else 1.0,
         bool(folder and folder.phases),
         tuple(contrast.value for contrast in study.contrasts) if study else (),

@@ -77,8 +77,9 @@ _SPANS = (
 
 _VIEWS = f"""
 CREATE VIEW pulls AS
-SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, p.image, i.tag, i.layers, i.size_bytes,
-    p.image_bytes, p.node, p.pod, p.job, p.repetition, p.outcome, p.pull_s, p.pull_and_wait_s,
+SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, s.zone, p.image, i.tag, i.layers,
+    i.size_bytes, p.image_bytes, p.node, p.pod, p.job, p.repetition, p.outcome, p.pull_s,
+    p.pull_and_wait_s,
     make_timestamp(p.begun_ns // 1000) AS started_at,
     make_timestamp(p.ended_ns // 1000) AS ended_at,
     CASE p.outcome WHEN 'cached' THEN 'cached' WHEN 'failed' THEN 'failed'
@@ -98,8 +99,8 @@ LEFT JOIN cell AS c ON c.rec = p.rec AND c.image = p.image AND c.node = p.node
 ORDER BY s.run, s.nodes, s.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.object_uid, p.turn;
 
 CREATE VIEW cells AS
-SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, c.image, i.tag, i.layers,
-    i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason, c.marks,
+SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, s.zone, c.image, i.tag,
+    i.layers, i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason, c.marks,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_SPANS)},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,
@@ -170,7 +171,7 @@ WITH spent AS (
     FROM trial_time JOIN (SELECT DISTINCT rec, trial, image FROM cell) USING (rec, trial)
     GROUP BY ALL
 )
-SELECT s.run, s.stack, s.nodes, s.machine_type, i.image, i.tag, i.layers, i.size_bytes,
+SELECT s.run, s.stack, s.nodes, s.machine_type, s.zone, i.image, i.tag, i.layers, i.size_bytes,
     judged.image_bytes, judged.warm_bytes, coalesce(n, 0) AS n,
     coalesce(nodes_pulled, 0) AS nodes_pulled, every.* EXCLUDE (rec, image, n, nodes_pulled),
     judged.cells, judged.cells - valid_n AS excluded,

@@ -23,7 +23,7 @@ from experiment.interrupts import interrupts_wait, signals_interrupt
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
 from experiment.plan.registry import resolve_image
-from experiment.provision.stack_cluster import Cluster
+from experiment.provision.cluster import Cluster
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import now
@@ -199,9 +199,14 @@ class StudyRun:
             self._folder.write_run(self._record)
 
     def _provision(self) -> None:
-        outputs = self._cluster.provision()
-        self._record = self._record.model_copy(update={"outputs": outputs})
-        self._folder.write_run(self._record)
+        before = self._record.zone_attempts
+        try:
+            outputs = self._cluster.provision()
+            self._record = self._record.model_copy(update={"outputs": outputs})
+        finally:
+            attempts = {"zone_attempts": (*before, *self._cluster.zone_attempts)}
+            self._record = self._record.model_copy(update=attempts)
+            self._folder.write_run(self._record)
 
     def _prepare(self) -> None:
         record = self._record

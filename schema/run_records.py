@@ -149,6 +149,16 @@ class ExistingCluster(_Record):
     """Of the measured nodes, by label; empty for all that were Ready and took pods."""
 
 
+class ZoneAttempt(_Record):
+    """One try to create the cluster in one zone."""
+
+    zone: str
+    started_at: datetime
+    ended_at: datetime
+    problem: str = ""
+    """Why it did not come up there; empty for success."""
+
+
 class RunRecord(_Record):
     """A run: one study on one stack."""
 
@@ -166,6 +176,8 @@ class RunRecord(_Record):
     """None for a run on Google Cloud."""
     outputs: StackOutputs | None = None
     """Known once the stack is up."""
+    zone_attempts: tuple[ZoneAttempt, ...] = ()
+    """Zones that were tried, of every attempt of the run; `outputs.zone` is where it measured."""
     existing: ExistingCluster | None = None
     """Where no stack made the cluster; `stack` is then a name for it."""
     staging: bool = True

@@ -125,6 +125,14 @@ class Recording:
             types = [self.stack]
         return ",".join(types)
 
+    @property
+    def zone(self) -> str:
+        """Zone of the nodes; empty if unknown, comma-separated if there are several."""
+        zones = sorted({node.zone for node in self.node_list if node.zone})
+        if not zones and self.folder and self.folder.record.outputs:
+            return self.folder.record.outputs.zone
+        return ",".join(zones)
+
 
 def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
     """Return all recordings in the inputs, each once, in order of their names.

@@ -40,6 +40,7 @@ def run(
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
     staging: opt.Staging = True,
+    zone: opt.Zones = None,
     parallel: opt.Parallel = 1,
     budget_usd: opt.BudgetUsd = None,
     keep_cluster: opt.KeepCluster = False,
@@ -75,6 +76,7 @@ def run(
         order=order,
         seed=seed,
         repeat=repeat,
+        zones=tuple(zone or ()),
         staging=staging,
         budget_usd=budget_usd,
         run_id=run_id,
@@ -112,6 +114,7 @@ def plan(
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
+    zone: opt.Zones = None,
     kubeconfig: opt.Kubeconfig = None,
     context: opt.Context = "",
     node_selector: opt.NodeSelector = "",
@@ -127,6 +130,7 @@ def plan(
         order=order,
         seed=seed,
         repeat=repeat,
+        zones=tuple(zone or ()),
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
     content = request.read_study(new)
@@ -143,6 +147,7 @@ def preflight(
     all_sizes: opt.AllSizes = False,
     study: opt.StudyFile = None,
     repeat: opt.Repeat = None,
+    zone: opt.Zones = None,
     kubeconfig: opt.Kubeconfig = None,
     context: opt.Context = "",
     node_selector: opt.NodeSelector = "",
@@ -156,6 +161,7 @@ def preflight(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
         study=study,
         repeat=repeat,
+        zones=tuple(zone or ()),
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )
     content = request.read_study(new)

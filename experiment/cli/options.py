@@ -58,6 +58,14 @@ Staging = Annotated[
         help="Create each trial's Job while the previous trial pulls.", rich_help_panel=_WHAT
     ),
 ]
+Zones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--zone",
+        help="Zone to try, in this order; repeatable; overrides the stack's zones.",
+        rich_help_panel=_CLUSTER,
+    ),
+]
 Parallel = Annotated[
     int,
     typer.Option(

@@ -19,7 +19,7 @@ from experiment.plan.open_run import clusters, rehearsal_record, resolve_trials
 from experiment.plan.request import NewRuns
 from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
 from experiment.preflight.capacity import IMAGE_GC_SHARE, room_bytes
-from experiment.provision.stack_cluster import Cluster
+from experiment.provision.cluster import Cluster
 from experiment.terminal.grid import short_name
 from experiment.terminal.views import make_console
 from schema.run_records import PlannedTrial

@@ -16,9 +16,11 @@ from experiment.errors import PlanError
 from experiment.plan.registry import resolve_copies, resolve_images
 from experiment.plan.request import RUNS, NewRuns
 from experiment.plan.trial_order import order_trials
+from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
-from experiment.provision.stack_cluster import Cluster, StackCluster
-from experiment.provision.stack_files import PROJECT_DIR, copy_stack_files
+from experiment.provision.stack_cluster import StackCluster
+from experiment.provision.stack_files import PROJECT_DIR, copy_stack_files, set_zones
+from experiment.provision.stack_settings import stack_facts
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress, View
 from schema.names import REHEARSAL_VARIABLE
@@ -76,7 +78,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
             staging=new.staging,
             budget_usd=new.budget_usd,
         )
-        cluster = existing or _copied_stack(name, folder)
+        cluster = existing or _copied_stack(name, folder, new.zones)
         folder.write_run(record)
         return Planned(folder, record, cluster, attempt=1)
 
@@ -86,8 +88,10 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     return [planned(stack) for stack in new.stacks]
 
 
-def _copied_stack(stack: str, folder: RunFolder) -> StackCluster:
+def _copied_stack(stack: str, folder: RunFolder, zones: tuple[str, ...]) -> StackCluster:
     copy_stack_files(stack, folder.pulumi_dir)
+    if zones:
+        set_zones(stack, folder.pulumi_dir, zones)
     return StackCluster(stack, folder.pulumi_dir)
 
 
@@ -105,7 +109,10 @@ def clusters(new: NewRuns) -> dict[str, Cluster]:
     if new.existing:
         existing = ExistingCluster(new.existing)
         return {_plain_name(existing): existing}
-    return {stack: StackCluster(stack, PROJECT_DIR) for stack in new.stacks}
+    return {
+        stack: StackCluster(stack, PROJECT_DIR, stack_facts(stack, PROJECT_DIR, new.zones))
+        for stack in new.stacks
+    }
 
 
 def resolve_trials(study: Study, seed: int) -> tuple[PlannedTrial, ...]:

@@ -30,6 +30,8 @@ class NewRuns:
     seed: int | None = None
     repeat: int | None = None
     staging: bool = True
+    zones: tuple[str, ...] = ()
+    """Override those of the stacks."""
     budget_usd: float | None = None
     run_id: str = ""
     existing: ExistingCluster | None = None
@@ -114,6 +116,11 @@ def read_study(new: NewRuns) -> Study:
             "existing one.",
             "leave one of them out",
         )
+    if new.zones and new.existing:
+        raise PlanError(
+            "--zone and --kubeconfig exclude each other: an existing cluster stays where it is.",
+            "leave one of them out",
+        )
     study = load_study(new.study)
     for stack in new.stacks:
         require_stack(stack)
@@ -127,6 +134,12 @@ def check_resumed(new: NewRuns) -> None:
     Raises:
         PlanError: one is given.
     """
+    if new.zones:
+        raise PlanError(
+            "--resume continues a run in the zone where it measured; it cannot be combined with "
+            "--zone, since pull times of two zones are not comparable.",
+            "leave --zone out, or start a new run",
+        )
     planned = (new.stacks, new.study, new.order, new.repeat, new.run_id, new.existing)
     if any(planned) or new.seed is not None or not new.staging:
         raise PlanError(

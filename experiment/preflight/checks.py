@@ -22,8 +22,9 @@ from experiment.preflight.capacity import (
 )
 from experiment.preflight.findings import Finding, Level, listed, ok, refuse, stop, warning
 from experiment.preflight.google_checks import GoogleChecks
+from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import MACHINE_LABEL, ExistingCluster
-from experiment.provision.stack_cluster import Cluster, StackCluster
+from experiment.provision.stack_cluster import StackCluster
 from experiment.terminal.progress import Progress
 from schema.run_records import PlannedImage, PlannedTrial
 

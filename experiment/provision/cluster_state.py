@@ -41,6 +41,8 @@ class ClusterState:
     """Address of the control plane; empty until it has one."""
     authority: str
     """Certificate authority, PEM in base64."""
+    zones: tuple[str, ...]
+    """Of its nodes."""
     pools: tuple[PoolState, ...]
 
     @property
@@ -101,6 +103,7 @@ def read_cluster(found: Json) -> ClusterState:
         created_at=datetime.fromisoformat(created) if created else None,
         endpoint=found.get("endpoint", ""),
         authority=found.get("masterAuth", {}).get("clusterCaCertificate", ""),
+        zones=tuple(found.get("locations", [])),
         pools=tuple(_pool(pool) for pool in found.get("nodePools", [])),
     )
 

@@ -16,6 +16,7 @@ from experiment.outage import PATIENCE_S
 from experiment.terminal.progress import Say, silent
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 from schema.run_records import ExistingCluster as Choice
+from schema.run_records import ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
 BORROWED_LABEL = "pull-study/borrowed"
@@ -26,7 +27,7 @@ MACHINE_LABEL = "node.kubernetes.io/instance-type"
 
 
 class ExistingCluster:
-    """A cluster that already exists (a Cluster of experiment.provision.stack_cluster).
+    """A cluster that already exists (a Cluster of experiment.provision.cluster).
 
     Args:
         choice: kubeconfig and context, and which nodes to measure.
@@ -37,6 +38,7 @@ class ExistingCluster:
     """
 
     usd_per_hour = 0.0
+    zone_attempts: tuple[ZoneAttempt, ...] = ()
 
     def __init__(self, choice: Choice) -> None:
         self.say: Say = silent

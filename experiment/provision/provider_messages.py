@@ -8,6 +8,7 @@ wrong fix.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from experiment.errors import CATALOGUE, Failure
 
@@ -15,6 +16,7 @@ _LONGEST = 400
 _CALL_SITE = r"sdk-v2/provider\d*\.go:\d+: sdk\.helper_schema: |: provider=google(?:-beta)?@[\d.]+"
 """Where in the official provider's source an error was printed, and by which version."""
 _CONFLICT = r"already ?exists|Error 409|^409 "
+_REGIONAL = r"\bin region\b|regional quota|the region '"
 _NOT_YET_KNOWN = (
     r"service account \S+ does not exist"
     r"|actAs['\"]? denied on service account|lacks IAM permission ['\"]iam\.serviceAccounts\.actAs"
@@ -33,6 +35,14 @@ class Explained:
     """The cause, as the end of "... did not come up: "; without a full stop."""
     fix: str
     """The command or step that fixes it."""
+
+
+class Scope(StrEnum):
+    """Where a lack of machines or of quota holds."""
+
+    ZONE = "zone"
+    REGION = "region"
+    PROJECT = "project"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,37 @@ def failure_of(text: str) -> Failure | None:
     plain = _plain(text)
     found = (sign.failure for sign in _SIGNS if re.search(sign.pattern, plain, re.IGNORECASE))
     return next(found, None)
+
+
+def scope_of(text: str) -> Scope | None:
+    """Return where a lack of machines or quota in a message holds; None for other messages.
+
+    Google says "in region R", "regional quota" and "regions/R" of a region, "globally" of a
+    project; machines lack in a zone unless a region is named.
+    """
+    failure, plain = failure_of(text), _plain(text)
+    regional = re.search(_REGIONAL, plain, re.IGNORECASE) is not None
+    if failure is Failure.NO_CAPACITY:
+        return Scope.REGION if regional else Scope.ZONE
+    if failure is Failure.QUOTA:
+        everywhere = re.search(r"_ALL_REGIONS|globally", plain)
+        return Scope.REGION if regional and not everywhere else Scope.PROJECT
+    return None
+
+
+def remaining(zones: Sequence[str], scope: Scope | None) -> tuple[str, ...]:
+    """Return the zones to try after the first failed for a lack of this scope.
+
+    Args:
+        zones: the one that failed, then those not tried yet.
+        scope: None for a failure that another zone does not avoid.
+    """
+    region = zones[0].rpartition("-")[0]
+    if scope is Scope.ZONE:
+        return tuple(zones[1:])
+    if scope is Scope.REGION:
+        return tuple(zone for zone in zones[1:] if zone.rpartition("-")[0] != region)
+    return ()
 
 
 def is_conflict(text: str) -> bool:

@@ -1,14 +1,14 @@
-"""The cluster that a run measures on: the interface, and the cluster of a Pulumi stack.
+"""The cluster of a Pulumi stack.
 
 StudyRun decides when a cluster is created and deleted; a class here does it and checks it. Pulumi's
 report is no evidence, so the GKE API is asked after each step.
 """
 
 import time
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from experiment.errors import (
     Failure,
@@ -21,12 +21,14 @@ from experiment.errors import (
 from experiment.provision.cluster_state import ClusterState, PoolState
 from experiment.provision.gke_cluster import GkeCluster, persist
 from experiment.provision.google_api import GoogleApi
-from experiment.provision.provider_messages import failure_of
+from experiment.provision.provider_messages import failure_of, remaining, scope_of
 from experiment.provision.pulumi_stack import StudyStack
+from experiment.provision.stack_files import set_zones
 from experiment.provision.stack_settings import StackFacts, stack_facts
 from experiment.terminal.progress import Say, silent
-from experiment.waiting import Clock, wait_until
+from experiment.waiting import Clock, now, wait_until
 from schema.errors import UserError
+from schema.run_records import ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
 _GONE_S = 300
@@ -45,61 +47,6 @@ class Presence(StrEnum):
     """Left by a killed or failed command; can only be destroyed."""
     WHOLE = "whole"
     """Everything that the stack declares, running."""
-
-
-class Cluster(Protocol):
-    """Where a run measures."""
-
-    say: Say
-    """Called with each step; the owner of the run's terminal sets it."""
-    name: str
-    """Of the stack, or of the existing cluster."""
-    node_count: int
-    """Measured nodes: N of the study."""
-    machine_type: str
-    """Of the measured nodes."""
-    disk_gb: int
-    """Of a measured node, where images are unpacked."""
-    usd_per_hour: float
-    """List price of the whole cluster; 0 if unknown."""
-    exists: bool
-    """Something may exist that teardown must delete."""
-    fresh: bool
-    """The nodes can hold no image but their original ones; known after provisioning."""
-
-    @property
-    def description(self) -> str:
-        """Nodes and where they are."""
-
-    def recover(self, *, resumed: bool) -> None:
-        """Clean up after a killed run, and refuse a cluster that this run must not use.
-
-        Args:
-            resumed: the run measured before; a running cluster is its own and is kept if healthy.
-
-        Raises:
-            UserError: the cluster cannot be used.
-        """
-
-    def provision(self) -> StackOutputs:
-        """Bring it up as declared; one that is already up is only confirmed.
-
-        Raises:
-            UserError: it did not come up.
-        """
-
-    def teardown(self) -> None:
-        """Delete it, and verify that it is deleted.
-
-        Raises:
-            UserError: something may be left.
-        """
-
-    def kept(self) -> str:
-        """Return what a kept cluster costs, and how to delete it."""
-
-    def standing(self) -> str:
-        """Return what exists now, its cost and how to delete it; empty if nothing does."""
 
 
 class StackCluster:
@@ -128,6 +75,7 @@ class StackCluster:
         self.work_dir = work_dir
         self.facts = facts = facts or stack_facts(stack, work_dir)
         self.say = say
+        self.zone_attempts: tuple[ZoneAttempt, ...] = ()
         self._clock = clock
         self._came_up = False
         self.node_count = facts.node_count
@@ -142,7 +90,8 @@ class StackCluster:
         """Nodes and where they are."""
         facts = self.facts
         nodes = f"{facts.node_count} x {facts.machine_type}"
-        return f"{nodes} in {facts.location} of project {facts.project}"
+        zones = " or ".join(facts.zones)
+        return f"{nodes} in {zones} of project {facts.project}"
 
     @cached_property
     def stack(self) -> StudyStack:
@@ -179,13 +128,20 @@ class StackCluster:
 
     def recover(self, *, resumed: bool) -> None:
         """Clean up after a killed command; a resumed run keeps its cluster if that is whole."""
+        zones = self.facts.zones
+        try:
+            self._clean_up(zones, resumed=resumed)
+        finally:
+            self._use(zones)
+
+    def _clean_up(self, zones: tuple[str, ...], *, resumed: bool) -> None:
         presence = self.repair()
         self.exists = presence is not Presence.NOTHING
-        if presence is Presence.WHOLE and not resumed:
+        if presence is Presence.WHOLE and not (resumed and self.facts.zones == zones):
             self.exists = False
             raise PreflightError(
-                f"The stack {self.name} is already up; its nodes may hold images, so pulls would "
-                "not be cold.",
+                f"The stack {self.name} is already up in {self.facts.zones[0]}; its nodes may hold "
+                "images, so pulls would not be cold.",
                 self._destroy_command(),
             )
         if presence is Presence.WHOLE:
@@ -206,6 +162,7 @@ class StackCluster:
                 cluster of this name is not of this program.
         """
         found = self.gke.settled()
+        self._follow(found)
         self.stack.recover()
         if found is not None and not self.stack.knows_cluster():
             self.say(f"the cluster {found.name} is missing in the state and is adopted")
@@ -231,6 +188,45 @@ class StackCluster:
         return self.gke.find()
 
     def provision(self) -> StackOutputs:
+        """Bring the cluster up in the first of the stack's zones that has room for it.
+
+        What a zone without room leaves is deleted before the next one is tried. The run's copy of
+        the stack's file then names the zone that was found, so that a resumed run stays there.
+        """
+        zones = left = self.facts.zones
+        self.zone_attempts = tuple[ZoneAttempt, ...]()
+        while True:
+            started_at = now()
+            try:
+                outputs = self._provision_here()
+            except ProvisionError as error:
+                self._note_attempt(started_at, error.problem)
+                if len(zones) == 1:
+                    raise
+                left = remaining(left, scope_of(error.problem))
+                self.say("what was made there is deleted" + (f"; next: {left[0]}" if left else ""))
+                self.teardown()
+                self._use(left or zones)
+                if not left:
+                    tried = [attempt.zone for attempt in self.zone_attempts]
+                    error.add_note(f"Tried: {', '.join(tried)}; nothing is left there.")
+                    raise
+            else:
+                self._note_attempt(started_at, "")
+                self._use(self.facts.zones[:1])
+                return outputs
+
+    def _note_attempt(self, started_at: datetime, problem: str) -> None:
+        attempt = ZoneAttempt(
+            zone=self.facts.zones[0], started_at=started_at, ended_at=now(), problem=problem
+        )
+        self.zone_attempts = (*self.zone_attempts, attempt)
+        if len(self.facts.zones) > 1 or len(self.zone_attempts) > 1:
+            minutes = (attempt.ended_at - started_at).total_seconds() / 60
+            outcome = problem or "the cluster is up"
+            self.say(f"zone {attempt.zone}, after {minutes:.1f} min: {outcome}")
+
+    def _provision_here(self) -> StackOutputs:
         """`pulumi up`, then check with the GKE API that cluster and pools are healthy."""
         self.exists = True
         try:
@@ -286,6 +282,18 @@ class StackCluster:
             failure=failure_of(shown) or Failure.PROVIDER_ERROR,
         )
 
+    def _follow(self, found: ClusterState | None) -> None:
+        """Let the program name the zone in which the cluster is."""
+        if found is not None and found.location != self.facts.location:
+            self.say(f"the cluster {found.name} is in {found.location}")
+            self._use(found.zones[:1] or (found.location,))
+
+    def _use(self, zones: tuple[str, ...]) -> None:
+        """Write the zones into the copy of the stack's file, and read it again."""
+        if zones != self.facts.zones:
+            set_zones(self.name, self.work_dir, zones)
+            self.facts = stack_facts(self.name, self.work_dir)
+
     def _found(self) -> ClusterState | None:
         """The cluster as GKE reports it; None also if GKE does not answer."""
         try:
@@ -340,6 +348,7 @@ class StackCluster:
     def _adopt_all(self) -> None:
         """Adopt everything that exists, so that destroying leaves nothing behind."""
         found = self.find()
+        self._follow(found)
         self.stack.recover()
         try:
             self.stack.adopt()

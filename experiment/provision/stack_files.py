@@ -7,6 +7,7 @@ this module is imported for --help and must not import infra.
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,7 @@ PROJECT_DIR = Path(__file__).parents[2]
 
 DEADLINE_KEY = "pull-study:expiresAt"
 """The key that sets a cluster's deadline."""
+_ZONES_KEY = "pull-study:zones"
 
 
 def stack_names(root: Path = PROJECT_DIR) -> list[str]:
@@ -75,13 +77,32 @@ def set_deadline(stack: str, work_dir: Path, until: str) -> None:
     Raises:
         PlanError: the copy cannot be read.
     """
+    _configure(stack, work_dir, DEADLINE_KEY, until)
+
+
+def set_zones(stack: str, work_dir: Path, zones: Sequence[str]) -> None:
+    """Write the zones into a run's copy of the stack's file; the program uses the first.
+
+    Args:
+        stack: its name.
+        work_dir: holds the copies.
+        zones: in order of preference; not empty.
+
+    Raises:
+        PlanError: the copy cannot be read.
+    """
+    _configure(stack, work_dir, _ZONES_KEY, list(zones))
+
+
+def _configure(stack: str, work_dir: Path, key: str, value: str | list[str]) -> None:
+    """Set a key in a run's copy of the stack's file; remove it for an empty value."""
     path = work_dir / f"Pulumi.{stack}.yaml"
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
         config = content.setdefault("config", {})
-        config.pop(DEADLINE_KEY, None)
-        if until:
-            config[DEADLINE_KEY] = until
+        config.pop(key, None)
+        if value:
+            config[key] = value
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise PlanError(f"The stack file {path} cannot be read: {error}.", f"cat {path}") from error
     path.write_text(yaml.safe_dump(content), "utf-8")

@@ -5,6 +5,7 @@ Reads the copies of experiment.provision.stack_files; calls neither Pulumi nor G
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ class StackFacts:
 
     project: str
     location: str
+    zones: tuple[str, ...]
+    """In order of preference; all nodes are in the first."""
     cluster_name: str
     node_count: int
     machine_type: str
@@ -40,8 +43,13 @@ class StackFacts:
     """What it requires of Google before it can be created."""
 
 
-def stack_facts(stack: str, work_dir: Path) -> StackFacts:
+def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackFacts:
     """Read the settings of a stack's file in a folder.
+
+    Args:
+        stack: its name.
+        work_dir: has the file.
+        zones: override those of the file, if not empty.
 
     Raises:
         infra.config.SettingsError: a setting is not valid.
@@ -58,11 +66,14 @@ def stack_facts(stack: str, work_dir: Path) -> StackFacts:
         for key, value in config.items()
         if key.startswith(prefix)
     }
+    if zones:
+        values["zones"] = json.dumps(list(zones))
     project = str(config.get("gcp:project") or os.environ.get(PROJECT_VARIABLE, ""))
     settings = parse_settings(values, stack=stack, project=project, now=datetime.now(UTC))
     return StackFacts(
         project=settings.project,
         location=settings.location,
+        zones=settings.zones,
         cluster_name=settings.cluster_name,
         node_count=settings.node_count,
         machine_type=settings.machine_type,

@@ -304,6 +304,7 @@ def outputs(nodes: int) -> StackOutputs:
     return StackOutputs.model_construct(
         project="p",
         location="us-central1-a",
+        zone="us-central1-a",
         cluster_name=f"size-{nodes}",
         node_count=nodes,
         machine_type="n1-standard-16",

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Say, silent
-from schema.run_records import Phase
+from schema.run_records import Phase, ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
 OUTPUTS = StackOutputs(
@@ -66,6 +66,7 @@ class FakeCluster(_Fake):
     disk_gb = 100
     usd_per_hour = 3.34
     fresh = True
+    zone_attempts: tuple[ZoneAttempt, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

@@ -101,6 +101,9 @@ def test_a_run_folder(tmp_path: Path) -> None:
     assert found.provenance == "simulated nodes, images at 0.01 of their size"
     assert found.scale == 0.01
     assert found.machine_type == "n1-standard-16"
+    with open_tables([tmp_path]) as tables:
+        for table in ("pulls", "cells", "summary"):
+            assert tables.rows(f"SELECT DISTINCT zone FROM {table}") == [{"zone": "us-central1-a"}]
 
 
 def test_only_a_trials_last_attempt_counts(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from experiment.cli.plan import plan_data, plan_page
 from experiment.plan.trial_order import order_trials
-from experiment.provision.stack_cluster import Cluster, StackCluster
+from experiment.provision.cluster import Cluster
+from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
 from schema.run_records import Layer, PlannedImage, PlannedTrial
 from schema.study import Order, Study

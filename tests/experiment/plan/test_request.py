@@ -16,6 +16,7 @@ from experiment.plan.request import (
     read_study,
     rehearsal_options,
 )
+from schema.run_records import ExistingCluster
 from schema.study import Order
 
 STUDY = Path(__file__).parents[3] / "studies" / "smoke.yaml"
@@ -127,6 +128,14 @@ def test_a_resumed_run_is_not_planned_again(given: dict[str, Any]) -> None:
     check_resumed(NewRuns((), None, budget_usd=5.0))
     with pytest.raises(PlanError, match="cannot be combined"):
         check_resumed(new(**({"stacks": (), "study": None} | given)))
+
+
+def test_a_run_stays_in_its_zone() -> None:
+    with pytest.raises(PlanError, match="in the zone where it measured"):
+        check_resumed(NewRuns((), None, zones=("us-east1-b",)))
+    existing = ExistingCluster(kubeconfig="config", context="", selector="")
+    with pytest.raises(PlanError, match="--zone and --kubeconfig exclude"):
+        read_study(new(stacks=(), zones=("us-east1-b",), existing=existing))
 
 
 def test_options_override_the_study_file() -> None:

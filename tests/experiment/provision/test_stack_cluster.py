@@ -93,9 +93,14 @@ class FakeApi:
 class FakeStack:
     """Pulumi: what is set to go wrong goes wrong, each time once."""
 
-    def __init__(self, api: FakeApi, location: str = PLACE) -> None:
+    def __init__(self, api: FakeApi, place: Callable[[], str]) -> None:
         self.api = api
-        self.location = location
+        self.place = place
+        """The program's present location."""
+        self.location = PLACE
+        """Where the state has it."""
+        self.without_room: dict[str, str] = {}
+        """What GKE says of the pool, by zone."""
         self.failures: list[RunError] = []
         """Of the next operations."""
         self.makes = HEALTHY
@@ -104,16 +109,22 @@ class FakeStack:
         self.missing: list[str] = []
         """Types that the program declares and the state lacks."""
         self.done: list[str] = []
+        self.on_destroy: Callable[[], None] = lambda: None
 
     def _do(self, what: str) -> None:
         self.done.append(what)
+        if what == "destroy":
+            self.on_destroy()
         if self.failures:
             raise self.failures.pop(0)
 
     def up(self) -> StackOutputs:
-        self.known = True
+        self.known, self.location = True, self.place()
         self.api.there[self.location] = replace(self.makes, location=self.location)
         self._do("up")
+        if why := self.without_room.get(self.location):
+            self.api.there[self.location] = replace(with_pool("ERROR", why), location=self.location)
+            raise provider_error("created in the error state")
         return OUTPUTS.model_copy(update={"location": self.location})
 
     def destroy(self) -> None:
@@ -123,7 +134,8 @@ class FakeStack:
 
     def adopt(self) -> list[str]:
         self.done.append("adopt")
-        self.known = bool(self.api.there)
+        self.known = self.place() in self.api.there
+        self.location = self.place()
         return ["urn"]
 
     def recover(self) -> bool:
@@ -148,9 +160,10 @@ class Rig:
         copy_stack_files("size-4", work_dir)
         self.clock = FakeClock()
         self.api = FakeApi(self.clock)
-        self.stack = FakeStack(self.api)
         self.said: list[str] = []
+        self.work_dir = work_dir
         self.cluster = StackCluster("size-4", work_dir, say=self.said.append, clock=self.clock)
+        self.stack = FakeStack(self.api, lambda: self.cluster.facts.location)
         self.cluster.api = cast("GoogleApi", self.api)
         self.cluster.stack = cast("StudyStack", self.stack)
 
@@ -415,3 +428,114 @@ def test_the_deletion_by_gke_waits_for_its_other_operations(rig: Rig) -> None:
     rig.api.begin_deletion = asked  # type: ignore[method-assign]
     rig.cluster.gke.delete()
     assert rig.api.there == {}
+
+
+# Zones.
+
+ZONES = ("us-central1-a", "us-central1-b", "us-east1-b", "europe-west4-a")
+NO_ROOM = "[ZONE_RESOURCE_POOL_EXHAUSTED]: The zone does not have enough resources available"
+REGION_FULL = "The region 'projects/p/regions/us-central1' does not have enough resources available"
+REGION_QUOTA = "[GCE_QUOTA_EXCEEDED]: Quota 'CPUS' exceeded.  Limit: 24.0 in region us-central1."
+PROJECT_QUOTA = "[GCE_QUOTA_EXCEEDED]: Quota 'CPUS_ALL_REGIONS' exceeded.  Limit: 12.0 globally."
+
+
+@pytest.fixture
+def zonal(rig: Rig) -> Rig:
+    """A rig whose stack may use four zones."""
+    rig.cluster._use(ZONES)
+    return rig
+
+
+def test_three_zones_without_room_in_a_row_are_survived(zonal: Rig) -> None:
+    zonal.stack.without_room = dict.fromkeys(ZONES[:3], NO_ROOM)
+    outputs = zonal.cluster.provision()
+    assert outputs.location == "europe-west4-a"
+    assert list(zonal.api.there) == ["europe-west4-a"], "nothing is left in the others"
+    assert [attempt.zone for attempt in zonal.cluster.zone_attempts] == list(ZONES)
+    assert [bool(attempt.problem) for attempt in zonal.cluster.zone_attempts] == [1, 1, 1, 0]
+    assert sum(line.startswith("zone us-") and " min: " in line for line in zonal.said) == 3
+
+
+@pytest.mark.parametrize(
+    ("why", "tried"),
+    [
+        (NO_ROOM, ZONES[:2]),
+        (REGION_FULL, (ZONES[0], ZONES[2])),
+        (REGION_QUOTA, (ZONES[0], ZONES[2])),
+        (PROJECT_QUOTA, ZONES[:1]),
+        ("Internal error.", ZONES[:1]),
+    ],
+)
+def test_the_scope_of_an_error_decides_which_zones_are_skipped(
+    zonal: Rig, why: str, tried: tuple[str, ...]
+) -> None:
+    zonal.stack.without_room = {ZONES[0]: why}
+    try:
+        zonal.cluster.provision()
+    except ProvisionError:
+        assert zonal.api.there == {}
+        assert not zonal.cluster.exists
+        assert zonal.cluster.facts.zones == ZONES, "a later attempt starts with the first again"
+    assert tuple(attempt.zone for attempt in zonal.cluster.zone_attempts) == tried
+
+
+def test_where_no_zone_has_room_the_zones_are_named(zonal: Rig) -> None:
+    zonal.stack.without_room = dict.fromkeys(ZONES, NO_ROOM)
+    with pytest.raises(ProvisionError) as caught:
+        zonal.cluster.provision()
+    assert caught.value.exit_code is ExitCode.NO_CAPACITY
+    assert f"Tried: {', '.join(ZONES)}; nothing is left there." in str(caught.value)
+
+
+def test_no_other_zone_is_tried_while_something_may_be_left(zonal: Rig) -> None:
+    zonal.stack.without_room = {ZONES[0]: NO_ROOM}
+
+    def fail() -> None:
+        zonal.stack.failures = [provider_error("no network")] * 99
+
+    zonal.stack.on_destroy = fail
+    zonal.api.refusal = IN_PROGRESS
+    with pytest.raises(TeardownError):
+        zonal.cluster.provision()
+    assert [attempt.zone for attempt in zonal.cluster.zone_attempts] == [ZONES[0]]
+    assert zonal.cluster.exists
+
+
+def test_a_resumed_run_stays_in_its_zone(zonal: Rig) -> None:
+    zonal.stack.without_room = {ZONES[0]: NO_ROOM}
+    zonal.cluster.provision()
+    zonal.cluster.teardown()
+    again = StackCluster("size-4", zonal.work_dir)
+    assert again.facts.zones == (ZONES[1],)
+    assert again.description.endswith("in us-central1-b of project my-project")
+
+
+def test_a_cluster_in_another_zone_is_found_and_deleted_there(rig: Rig) -> None:
+    rig.api.there["us-east1-b"] = replace(HEALTHY, location="us-east1-b", zones=("us-east1-b",))
+    rig.cluster.teardown()
+    assert rig.api.there == {}
+    assert "the cluster pull-study-size-4 is in us-east1-b" in rig.said
+
+
+def test_parts_in_another_zone_are_removed_and_the_run_stays_in_its_own(rig: Rig) -> None:
+    broken = replace(with_pool("ERROR"), location="us-east1-b", zones=("us-east1-b",))
+    rig.api.there["us-east1-b"] = broken
+    rig.cluster.recover(resumed=False)
+    assert rig.api.there == {}
+    assert rig.cluster.facts.zones == (PLACE,)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_whole_cluster_in_another_zone_is_another_runs(rig: Rig, resumed: bool) -> None:
+    rig.stack.known = True
+    rig.api.there["us-east1-b"] = replace(HEALTHY, location="us-east1-b", zones=("us-east1-b",))
+    with pytest.raises(PreflightError, match="already up in us-east1-b"):
+        rig.cluster.recover(resumed=resumed)
+    assert not rig.cluster.exists
+    assert rig.cluster.facts.zones == (PLACE,)
+
+
+def test_a_regional_cluster_is_followed_to_the_zone_of_its_nodes(rig: Rig) -> None:
+    rig.api.there["us-east1"] = replace(HEALTHY, location="us-east1", zones=("us-east1-c",))
+    rig.cluster._follow(rig.cluster.find())
+    assert rig.cluster.facts.zones == ("us-east1-c",)

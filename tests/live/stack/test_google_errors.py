@@ -10,9 +10,11 @@ import pytest
 
 import infra.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
-from experiment.provision.stack_cluster import Presence
+from experiment.provision.stack_cluster import Presence, StackCluster
+from experiment.provision.stack_files import set_zones
+from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.live.stack.rig import Rig, open_rig
+from tests.live.stack.rig import STACK, FastClock, Rig, open_rig
 from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -83,6 +85,22 @@ def test_up_ends_in_a_sentence_with_cause_and_fix(rig: Rig, case: Case) -> None:
     assert case.message in caught.value.problem
     assert case.fix in caught.value.fix
     assert "\n" not in caught.value.problem
+
+
+def test_three_zones_without_room_in_a_row_are_survived(rig: Rig) -> None:
+    cluster = rig.cluster()
+    zones = ("us-central1-a", "us-central1-b", "us-east1-b", "europe-west4-a")
+    set_zones(STACK, cluster.work_dir, zones)
+    cluster = StackCluster(STACK, cluster.work_dir, clock=FastClock())
+    rig.inject("operation:how=failed,type=CREATE_NODE_POOL,count=3")
+    outputs = cluster.provision()
+    assert [attempt.zone for attempt in cluster.zone_attempts] == list(zones)
+    assert outputs.zone == "europe-west4-a"
+    assert [key.location for key in rig.fleet.clusters] == ["europe-west4-a"]
+    jobs = rig.google.state.find(Kind.SCHEDULER_JOB)
+    assert {job["name"].split("/")[3] for job in jobs} == {"europe-west4"}
+    # A command without the run finds it there; the fixture's teardown too.
+    assert rig.cluster().repair() is Presence.WHOLE
 
 
 @full
