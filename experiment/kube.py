@@ -147,6 +147,11 @@ class Kube:
         """Delete all Jobs of a namespace and their pods in the background."""
         self._delete(_jobs(namespace))
 
+    def waiting_pods(self, namespace: str) -> list[Obj]:
+        """Return the pods of a namespace that neither run nor have succeeded."""
+        query = {"fieldSelector": "status.phase!=Running,status.phase!=Succeeded"}
+        return [*self._get(f"/api/v1/namespaces/{namespace}/pods", query)["items"]]
+
     def pod_count(self, namespace: str) -> int:
         """Return the number of pods of a namespace."""
         found = self._get(f"/api/v1/namespaces/{namespace}/pods", {"limit": "1"})

@@ -221,7 +221,8 @@ class StudyRun:
             fresh=self._cluster.fresh,
         )
         versions = record.versions | self._measurement.versions
-        self._record = record.model_copy(update={"versions": versions})
+        warnings = tuple(dict.fromkeys([*record.warnings, *self._measurement.warnings]))
+        self._record = record.model_copy(update={"versions": versions, "warnings": warnings})
         self._folder.write_run(self._record)
 
     def _measure(self) -> None:

@@ -21,7 +21,14 @@ from rehearsal.cluster import control_plane
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.exporter import ExporterHost, ExporterSite
-from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec, WriteLog
+from rehearsal.cluster.fleet import (
+    ClusterKey,
+    ControlPlane,
+    FleetError,
+    PoolSpec,
+    WriteLog,
+    node_name,
+)
 from rehearsal.cluster.kubernetes import Object
 from rehearsal.cluster.native_events import NativeEvents
 from rehearsal.cluster.relay import Relay
@@ -40,7 +47,6 @@ from schema.names import MEASURED_LABEL
 
 _READY_S = 90.0
 _REQUESTS_AT_ONCE = 16
-_LONGEST_PART = 24
 """Of a cluster's or pool's name within a node's name, so that this fits a label (63)."""
 
 
@@ -339,9 +345,10 @@ class LocalFleet:
 
 def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:
     """Return the next free names, in GKE's form."""
-    stem = f"gke-{_short(key.name)}-{_short(pool.spec.name)}"
+    name, spec = key.name, pool.spec
     taken = set(pool.nodes)
-    free = (name for number in itertools.count(1) if (name := f"{stem}-{number:04d}") not in taken)
+    names = (node_name(name, spec.name, number) for number in itertools.count(1))
+    free = (each for each in names if each not in taken)
     return list(itertools.islice(free, max(count, 0)))
 
 
@@ -355,12 +362,6 @@ def _labels(key: ClusterKey, pool: PoolSpec) -> dict[str, str]:
         "topology.kubernetes.io/zone": key.location if key.location != region else f"{region}-a",
         **pool.labels,
     }
-
-
-def _short(name: str) -> str:
-    if len(name) <= _LONGEST_PART:
-        return name
-    return f"{name[: _LONGEST_PART - 7].rstrip('-')}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _folder_name(key: ClusterKey) -> str:

@@ -3,6 +3,9 @@
 MEASURED_LABEL = "pull-study/measured"
 """Label and NoSchedule taint (value 'true') of the nodes whose pulls are measured."""
 
+CPU_PLATFORM_LABEL = "pull-study/cpu-platform"
+"""Label in nodes.json: the CPU platform of the node's machine, such as Intel Skylake."""
+
 PROJECT_LABEL = "pull-study"
 """Value of the label `project` of everything of this program in Google Cloud."""
 

@@ -184,8 +184,22 @@ class RunRecord(_Record):
     """Whether each trial's Job was made while the one before pulled."""
     remover: PlannedImage | None = None
     """Image of the Jobs that remove images from nodes; None where nothing is to be removed."""
+    warnings: tuple[str, ...] = ()
+    """What may have disturbed the pulls, as found on the nodes before the first trial."""
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
+
+    @property
+    def sources_note(self) -> str:
+        """What the events come from, where the cluster has no exporter; empty where it has one."""
+        if self.outputs is None or self.outputs.exporter_deployment:
+            return ""
+        if self.outputs.log_filter:
+            return (
+                "The cluster has no event exporter: events come from the runner's watch and GKE's "
+                "own event log."
+            )
+        return "There is no Cloud Logging: the runner's watch is the only source of events."
 
     @property
     def speed(self) -> float:

@@ -86,7 +86,7 @@ def audited(draft: Draft, audits: list[Audit], *, in_full: bool = False) -> Sect
     return Section(
         "audit",
         "Quality of the recordings",
-        [GRADE_RULE, *_several_clusters(draft)],
+        [GRADE_RULE, *_several_clusters(draft), *_notes(draft)],
         tables=[table for table in shown if table.rows],
     )
 
@@ -98,6 +98,17 @@ def _several_clusters(draft: Draft) -> list[str]:
         "the run was resumed: differences between its trials may be differences between clusters."
         for recording in draft.tables.recordings
         if recording.folder and len(recording.folder.clusters) > 1
+    ]
+
+
+def _notes(draft: Draft) -> list[str]:
+    """Report runs without an exporter, and what the runner warned of."""
+    records = [each.folder.record for each in draft.tables.recordings if each.folder]
+    return [
+        f"{record.run_id}: {note}"
+        for record in records
+        for note in (record.sources_note, *record.warnings)
+        if note
     ]
 
 

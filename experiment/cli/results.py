@@ -46,7 +46,7 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
     else:
         console = make_console()
         _print_grid(console, record, cells)
-        for line in _source_lines(folder):
+        for line in _source_lines(folder, record):
             console.print(escape(line), highlight=False, soft_wrap=True)
     return ledger_exit_code(cells)
 
@@ -61,6 +61,8 @@ def _print_json(folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord
                 "cells": len(cells),
                 "valid": valid,
                 "excluded": [asdict(reason) for reason in reasons(cells)],
+                "sources_note": record.sources_note,
+                "warnings": record.warnings,
                 "evidence": [each.model_dump(mode="json") for each in folder.evidence()],
                 "gaps": [gap.model_dump(mode="json") for gap in folder.gaps()],
                 "grid": [
@@ -191,10 +193,11 @@ def _was_complete(folder: RunFolder) -> bool:
     return bool(evidence) and evidence[-1].complete
 
 
-def _source_lines(folder: RunFolder) -> list[str]:
-    """What each source saw and lost, by attempt as last judged."""
+def _source_lines(folder: RunFolder, record: RunRecord) -> list[str]:
+    """What each source saw and lost, by attempt as last judged, and warnings."""
     last = {evidence.attempt: evidence for evidence in folder.evidence()}
-    lines = []
+    lines = [record.sources_note] if record.sources_note else []
+    lines += [f"Warning: {warning}" for warning in record.warnings]
     for attempt, evidence in sorted(last.items()):
         counts = "; ".join(
             f"{source} saw {count.seen} and lost {count.lost}"

@@ -12,11 +12,13 @@ from experiment.measure.cluster_watch import ClusterWatch
 from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
+from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
 from experiment.measure.run_trials import Measurement
 from experiment.measure.trial import TrialRunner
+from experiment.provision.google_api import GoogleApi
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import Clock, now, wait_until
@@ -67,6 +69,10 @@ def connect(
         )
         with steps.step("nodes ready"):
             ready = ready_nodes(kube, outputs.node_count, progress.ready)
+        warnings = []
+        if outputs.project:
+            with closing(GoogleApi(outputs.project)) as api:
+                warnings.append(add_cpu_platforms(ready, api))
         folder.write_nodes(ready, attempt)
         names = [str(node["metadata"]["name"]) for node in ready]
         kube.ensure_namespace(JOB_NAMESPACE)
@@ -80,6 +86,11 @@ def connect(
             progress.now("waiting for a first event to arrive in Cloud Logging")
             with steps.step("first event in Cloud Logging"):
                 await_canary(kube, reader, record.run_id, outputs)
+        with steps.step("system pods"):
+            warnings.append(await_system_pods(kube, names, progress.now))
+        found = tuple(filter(None, warnings))
+        for warning in found:
+            progress.say(f"Warning: {warning}")
         digests = {trial.image.digest for trial in record.trials}
         pods, nodes = PodStates(), NodeStates(ready, digests, attempt, folder.add)
         with steps.step("watches"):
@@ -102,6 +113,7 @@ def connect(
             steps=steps,
             since=since,
             versions=versions_of(kube, ready),
+            warnings=found,
             kube=kube,
             reader=reader,
             watch=watch,

@@ -42,6 +42,8 @@ class Measurement:
     """When connecting started."""
     versions: dict[str, str]
     """What runs on the cluster."""
+    warnings: tuple[str, ...]
+    """What may disturb the first trials."""
     kube: Kube
     reader: LogReader | None
     """None where there is no Cloud Logging."""

@@ -7,7 +7,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Protocol
+
+_LONGEST_PART = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,17 @@ def _no_json(constant: str) -> None:
 
 class FleetError(Exception):
     """The machine cannot do what was requested; becomes the operation's error."""
+
+
+def node_name(cluster: str, pool: str, number: int) -> str:
+    """Return the name of a pool's node, in GKE's form; numbers count from 1."""
+    return f"gke-{_short(cluster)}-{_short(pool)}-{number:04d}"
+
+
+def _short(name: str) -> str:
+    if len(name) <= _LONGEST_PART:
+        return name
+    return f"{name[: _LONGEST_PART - 7].rstrip('-')}-{sha256(name.encode()).hexdigest()[:6]}"
 
 
 class Fleet(Protocol):

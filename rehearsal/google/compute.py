@@ -1,4 +1,4 @@
-"""The Compute API, as far as a GKE study calls it: regions with quotas, instance groups of pools.
+"""The Compute API, as far as a GKE study calls it: quotas, instance groups of pools, their nodes.
 
 Limits are generous; put a QUOTA resource named `projects/P/regions/R` of the form {metric: limit}
 into the state to lower one. Usage is that of the clusters. Whether a zone really has a machine
@@ -7,6 +7,7 @@ type, and what it costs, is not known here.
 
 import re
 
+from rehearsal.cluster.fleet import node_name
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
@@ -48,6 +49,7 @@ _LIMITS = {
 }
 _GROUP = re.compile(r"zones/(?P<zone>[^/]+)/instanceGroupManagers/(?P<name>[^/]+)$")
 _LOCAL_SSD_GB = 375
+_PLATFORM = "Intel Skylake"
 
 
 def region_of(location: str) -> str:
@@ -114,6 +116,7 @@ class Compute:
             Endpoint("GET", f"{project}/regions/{{region}}", self._get_region),
             Endpoint("GET", groups, self._list_groups),
             Endpoint("GET", f"{groups}/{{group}}", self._get_group),
+            Endpoint("GET", f"{project}/zones/{{zone}}/instances", self._list_instances),
         ]
 
     def _get_project(self, call: Call) -> Json:
@@ -135,6 +138,19 @@ class Compute:
         if group is None:
             raise _not_found(f"instanceGroupManagers/{call.path['group']}")
         return group
+
+    def _list_instances(self, call: Call) -> Json:
+        """Return the nodes of a zone, all on the platform that their pool asks for at least."""
+        zone = call.path["zone"]
+        items = [
+            {"name": node_name(record["body"]["name"], pool["name"], number), "cpuPlatform": on}
+            for record in self._state.find(Kind.CLUSTER, f"projects/{call.path['project']}/")
+            for pool in record["body"]["nodePools"]
+            if zone in pool["locations"]
+            for on in [pool["config"].get("minCpuPlatform") or _PLATFORM]
+            for number in range(1, record["sizes"][pool["name"]] + 1)
+        ]
+        return {"kind": "compute#instanceList", "items": items}
 
     def _region(self, project: str, region: str) -> Json:
         limits = _limits(self._state, project, region)

@@ -121,6 +121,10 @@ class FakeKube:
     def delete_jobs(self, namespace: str) -> None:
         self.done.append(f"delete Jobs of {namespace}")
 
+    def waiting_pods(self, namespace: str) -> Sequence[Obj]:
+        items = self._objects.get(f"/api/v1/namespaces/{namespace}/pods", {}).values()
+        return [item for item in items if item["status"]["phase"] not in {"Running", "Succeeded"}]
+
     def pod_count(self, _namespace: str) -> int:
         self.leftovers = max(0, self.leftovers - 1)
         return self.leftovers

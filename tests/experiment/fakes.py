@@ -10,7 +10,7 @@ from schema.run_records import Phase, ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
 OUTPUTS = StackOutputs(
-    project="p",
+    project="",
     location="l",
     cluster_name="c",
     node_count=4,
@@ -100,6 +100,7 @@ class FakeMeasurement(_Fake):
 
     nodes = ("a", "b", "c", "d")
     versions: Mapping[str, str] = MappingProxyType({})
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()

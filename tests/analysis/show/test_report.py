@@ -143,8 +143,13 @@ def test_gaps_losses_clocks_and_clusters_are_shown(tmp_path: Path) -> None:
         cell["marks"] = ["its node's clock is 121 s behind"] if number == 5 else []
     ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
 
+    record = json.loads((run / "run.json").read_text())
+    record["warnings"] = ["The measured nodes have different CPU platforms."]
+    (run / "run.json").write_text(json.dumps(record))
+
     text = sane(page_of(run))
 
+    assert "run1-size-4: The measured nodes have different CPU platforms." in text
     assert "watch 2024-11-10 06:48:00 12.0 possible 410 Gone" in text
     assert "no, it resumed where it stopped" in text
     assert "watch 57 3 1 2 yes 0 node-2 -121.5 s" in text

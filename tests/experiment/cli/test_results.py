@@ -15,6 +15,7 @@ from schema.errors import ExitCode, UserError
 from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import GapRecord, Rehearsal, Source, Status
 from tests.experiment.cells import at, cell, fill
+from tests.experiment.fakes import OUTPUTS
 
 
 @pytest.fixture
@@ -130,6 +131,19 @@ def test_lost_events_of_each_source_and_every_gap_are_shown(folder: RunFolder) -
         "Gap of 2.5 s in the source watch at 12:01:50: 410 Gone.\n"
     ) in output
     assert "node-2" not in output
+
+
+@pytest.mark.parametrize(
+    ("log_filter", "note"), [("f", "GKE's own event log"), ("", "the only source of events")]
+)
+def test_a_run_without_an_exporter_says_what_it_relied_on_and_what_was_warned_of(
+    folder: RunFolder, log_filter: str, note: str
+) -> None:
+    outputs = OUTPUTS.model_copy(update={"log_filter": log_filter})
+    fill(folder, [cell(1, "node-1")], outputs=outputs, warnings=("Different CPU platforms.",))
+    _, output = call("ledger", "a-run")
+    assert note in output
+    assert "Warning: Different CPU platforms." in output
 
 
 def test_the_ledger_as_json(folder: RunFolder) -> None:

@@ -57,6 +57,13 @@ class TestCompute:
             "us-east1-d",
         ]
 
+    def test_nodes_are_instances_with_a_platform(self, google: Google) -> None:
+        cluster = {"name": "c", "initialNodeCount": 1}
+        google.done("POST", f"{ZONE}/clusters", {"cluster": cluster})
+        (instance,) = google.ok("GET", f"{COMPUTE}/zones/us-central1-a/instances")["items"]
+        assert instance["name"].endswith("-0001")
+        assert instance["cpuPlatform"] == "Intel Skylake"
+
     def test_place_that_is_none_is_not_found(self, google: Google) -> None:
         assert google.error("GET", f"{COMPUTE}/regions/moon")["code"] == 404
         group = f"{COMPUTE}/zones/us-central1-a/instanceGroupManagers/none"
