@@ -27,11 +27,13 @@ import requests
 
 from benchmarks import Figure
 from images.make.build import build_image
+from images.make.busybox import find_busybox
 from images.make.compression import BLOCK, compressor
 from images.make.content import Piece
 from images.make.layer_tar import gather, layer_tar
 from images.make.plan import Compression, ImagePlan, plan_image
 from images.make.push import push_plan
+from images.make.remote import open_remote
 from images.registry.client import Registry
 from images.registry.reference import Target
 from images.registry.upload import upload_blob
@@ -85,10 +87,10 @@ def _speeds() -> Iterator[Figure]:
                 _compute(plan, tar)
                 stored.result()
                 both = time.perf_counter() - began
-            with _registry() as name, Registry(name) as registry:
+            with _registry() as name:
                 before = _cpu_s()
                 began = time.perf_counter()
-                push_plan(plan, Target(name, "bench", str(tag)), registry)
+                push_plan(plan, [Target(name, "bench", str(tag))], find_busybox())
                 took = time.perf_counter() - began
                 own.append((_cpu_s() - before) / bound_cpu)
             ratios.append(max(computing, storing) / took)
@@ -129,7 +131,10 @@ def _store(name: str, packed: list[bytes], plan: ImagePlan) -> float:
     """Seconds that the registry takes for blobs of the layers' sizes."""
     count = len(plan.layers)
     each = len(packed) // count
-    with Registry(name) as registry, ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
+    with (
+        Registry(name, push=True) as registry,
+        ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool,
+    ):
         began = time.perf_counter()
         parts = [packed[n * each : (n + 1) * each] for n in range(count)]
         list(pool.map(lambda part: upload_blob(registry, "bench", lambda: iter(part)), parts))
@@ -162,7 +167,7 @@ def _matrix() -> Iterator[Figure]:
     if not path.exists():
         return
     tags = [parse_tag(tag) for group in load_study(path).images for tag in group.tags]
-    with _registry() as name, Registry(name) as registry:
+    with _registry() as name:
         target = Target(name, "matrix")
         began = time.perf_counter()
         for tag in tags:
@@ -171,13 +176,12 @@ def _matrix() -> Iterator[Figure]:
         what = f"the original's {len(tags)} images at scale {_MATRIX_SCALE:g}"
         yield Figure(f"{what}: build and push", took, "s", "at most 120 s")
         began = time.perf_counter()
-        faults = [
-            fault
-            for tag in tags
-            for fault in verify_image(registry, target.with_tag(str(tag))).faults
-        ]
+        wrong = 0
+        for tag in tags:
+            with open_remote(target.with_tag(str(tag))) as remote:
+                wrong += any(verify_image(remote).faults)
         yield Figure(f"{what}: verify", time.perf_counter() - began, "s")
-        yield Figure(f"{what}: faults", len(faults), "", "0")
+        yield Figure(f"{what}: images with faults", wrong, "", "0")
 
 
 @contextmanager

@@ -12,16 +12,14 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from images.copy import copy_image
 from images.errors import PlanError, VerifyError
 from images.inspect import Inspection, inspect_image
 from images.make.build import build_image
 from images.make.plan import BUSYBOX, Compression, Media
 from images.make.push import BuiltImage
-from images.make.remote import read_remote
+from images.make.remote import open_remote
 from images.orders import orders_of_matrix, orders_of_study
 from images.progress import show_bytes
-from images.registry.client import Registry
 from images.registry.reference import parse_target
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
@@ -54,7 +52,10 @@ def build(
         str, typer.Option(help="Bytes of all files without the base; separate several by commas.")
     ] = "",
     to: Annotated[
-        list[str] | None, typer.Option(help="REGISTRY/REPOSITORY[:TAG]; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="REGISTRY/REPOSITORY[:TAG]; repeat it to push each image to several at once."
+        ),
     ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Build every layer count with every size.")
@@ -79,7 +80,10 @@ def build(
     ] = Compression.GZIP,
     media: Annotated[Media, typer.Option(help="Media types of the manifest.")] = Media.OCI,
     base: Annotated[
-        str, typer.Option(help="busybox, or a reference to an image with the first layers.")
+        str,
+        typer.Option(
+            help="busybox, or a reference to an image whose files are put into the first layer."
+        ),
     ] = BUSYBOX,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel layers; default: cores + 2, at most 8.")
@@ -104,7 +108,7 @@ def build(
         for order in orders:
             image = build_image(
                 order.tag,
-                order.target,
+                *order.targets,
                 scale=scale,
                 compressibility=compressibility,
                 compression=compression,
@@ -115,7 +119,8 @@ def build(
                 on_bytes=on_bytes,
             )
             built.append(image)
-            typer.echo(f"{image.target}@{image.digest}")
+            for target in image.targets:
+                typer.echo(f"{target}@{image.digest}")
     sent = sum(image.sent for image in built)
     console.print(f"images complete: {len(built)}; sent: {decimal(sent)}", highlight=False)
 
@@ -144,48 +149,27 @@ def verify(
     """Download images and check every digest, size and content byte."""
     wrong = 0
     for reference in references:
-        target = parse_target(reference)
-        with Registry(target.registry) as registry:
-            total = sum(layer.size for layer in read_remote(registry, target).image.layers)
-            with show_bytes(Console(stderr=True), f"verifying {target}", total) as on_bytes:
-                found = verify_image(registry, target, on_bytes=on_bytes)
-        content = sum(layer.content for layer in found.layers)
-        seeds = (
-            f"{content} content bytes match their seed"
-            if found.seeded
+        with open_remote(parse_target(reference)) as remote:
+            total = sum(layer.size for layer in remote.image.layers)
+            with show_bytes(Console(stderr=True), f"verifying {reference}", total) as on_bytes:
+                found = verify_image(remote, on_bytes=on_bytes)
+        content = (
+            f"{found.content} content bytes match their seed"
+            if remote.image.plan
             else "content not checked: not built by this program"
         )
-        for fault in found.faults:
-            typer.echo(f"{target}: {fault}", err=True)
-        if found.faults:
-            wrong += 1
-        else:
-            typer.echo(f"{found.target}: {len(found.layers)} layers correct, {seeds}")
+        faults = [fault for layer in found.faults for fault in layer]
+        for fault in faults:
+            typer.echo(f"{reference}: {fault}", err=True)
+        wrong += bool(faults)
+        if not faults:
+            typer.echo(f"{found.target}: {len(found.faults)} layers correct, {content}")
     if wrong:
         raise VerifyError(
             f"{wrong} of {len(references)} images differ from their manifest or tag, so "
             "measurements with them are not valid.",
             "delete them in the registry and build them again, or build them with another --salt",
         )
-
-
-@app.command()
-def copy(
-    source: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
-    to: Annotated[list[str], typer.Argument(help="REGISTRY/REPOSITORY[:TAG], one or several.")],
-    *,
-    overwrite: Overwrite = False,
-) -> None:
-    """Copy an image to other registries without changing a byte."""
-    origin = parse_target(source)
-    with Registry(origin.registry) as registry:
-        layers = read_remote(registry, origin).image.layers
-    total = sum(layer.size for layer in layers) * len(to)
-    with show_bytes(Console(stderr=True), f"copying {source}", total) as on_bytes:
-        for place in to:
-            target = parse_target(place)
-            copied = copy_image(origin, target, overwrite=overwrite, on_bytes=on_bytes)
-            typer.echo(f"{copied.target}@{copied.digest}")
 
 
 @app.command()
@@ -227,9 +211,9 @@ def _show(found: Inspection) -> None:
     for key, value in found.facts().items():
         console.print(f"{key:>22}  {value}")
     table = Table("layer", "compressed", "tar", "ratio", "digest", "diff id", "also in", box=None)
-    for layer in found.layers:
+    for number, layer in enumerate(found.layers, 1):
         table.add_row(
-            str(layer.number),
+            str(number),
             str(layer.size),
             str(layer.unpacked or "?"),
             f"{layer.size / layer.unpacked:.4f}" if layer.unpacked else "?",

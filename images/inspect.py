@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from images.make.plan import MAX_LAYERS
-from images.make.remote import RemoteImage, read_remote
-from images.registry.client import Registry
+from images.make.remote import RemoteImage, open_remote
 from images.registry.reference import parse_target
-from schema.image_tag import find_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +13,6 @@ class InspectedLayer:
     """A layer.
 
     Attributes:
-        number: 1 for the lowest.
         digest: of the compressed bytes.
         diff_id: of the uncompressed tar; identifies the layer on nodes.
         size: compressed bytes.
@@ -23,7 +20,6 @@ class InspectedLayer:
         shared_with: the other given images that have it.
     """
 
-    number: int
     digest: str
     diff_id: str
     size: int
@@ -33,7 +29,7 @@ class InspectedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """An image.
+    """An image; what only this program knows is 0 or empty for a foreign image.
 
     Attributes:
         image: pinned by digest.
@@ -42,13 +38,10 @@ class Inspection:
         architecture: of the programs.
         command: default command of a container.
         compressed: bytes of all layers in the registry.
-        unpacked: bytes of all tars, 0 if unknown.
-        content: bytes of the content files without the base; 0 for a foreign image.
-        base: busybox or a reference; empty for a foreign image.
-        base_layers: layers that belong only to the base.
-        compression: kind and level; empty for a foreign image.
-        tag_layers: layers that the tag claims, 0 if it claims none.
-        tag_size: bytes that the tag claims.
+        unpacked: bytes of all tars.
+        content: bytes of the content files without the base.
+        base: busybox or a reference.
+        compression: kind and level.
         layers: lowest first.
     """
 
@@ -61,10 +54,7 @@ class Inspection:
     unpacked: int
     content: int
     base: str
-    base_layers: int
     compression: str
-    tag_layers: int
-    tag_size: int
     layers: tuple[InspectedLayer, ...]
 
     def facts(self) -> dict[str, str]:
@@ -78,24 +68,13 @@ class Inspection:
             "layers": f"{len(self.layers)} in the manifest (at most {MAX_LAYERS} can run)",
             "compressed": f"{self.compressed} bytes",
         }
-        if self.unpacked:
+        if self.base:
             ratio = self.compressed / self.unpacked
             facts["uncompressed"] = f"{self.unpacked} bytes of tar, ratio {ratio:.4f}"
-        if self.base:
             facts["content"] = f"{self.content} bytes of files without the base"
-            facts["base"] = f"{self.base}, {_where(self.base_layers)}"
+            facts["base"] = f"{self.base}, in the first layer"
             facts["compression"] = self.compression
-        if self.tag_layers:
-            facts["tag claims"] = f"{self.tag_layers} layers, {self.tag_size} bytes"
-            facts["in the original study"] = self._originally()
         return facts
-
-    def _originally(self) -> str:
-        # Its first matrix (71 images) and run1 (38) counted the layers of a tag differently.
-        ways = [f"{self.tag_layers} files + busybox = {self.tag_layers + 1} layers (first matrix)"]
-        if self.tag_layers > 1:
-            ways.append(f"{self.tag_layers - 1} files + busybox = {self.tag_layers} layers (run1)")
-        return f"bytes of the files only, in {' or '.join(ways)}"
 
 
 def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
@@ -110,13 +89,10 @@ def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
         RegistryError: an image does not exist or is damaged, or the registry fails.
     """
     remote = _read(reference)
-    holders = {name: _diff_ids(_read(name)) for name in others}
-    image, making = remote.image, remote.image.making
-    own = making.unpacked if making else ()
-    base_layers = len(image.layers) - len(own) if making else 0
-    unpacked = (0,) * (len(image.layers) - len(own)) + own
-    claim = find_tag(remote.target.tag)
-    plan = image.plan
+    holders = {name: {layer.diff_id for layer in _read(name).image.layers} for name in others}
+    image, plan = remote.image, remote.image.plan
+    known = image.making.unpacked if image.making else ()
+    unpacked = known if len(known) == len(image.layers) else (0,) * len(image.layers)
     return Inspection(
         image=str(remote.target),
         media_type=remote.media_type,
@@ -124,36 +100,23 @@ def inspect_image(reference: str, others: Sequence[str]) -> Inspection:
         architecture=str(image.config.get("architecture", "")),
         command=image.command,
         compressed=sum(layer.size for layer in image.layers),
-        unpacked=sum(unpacked) if all(unpacked) else 0,
+        unpacked=sum(unpacked),
         content=plan.size if plan else 0,
         base=plan.base if plan else "",
-        base_layers=base_layers,
         compression=f"{plan.compression} {plan.level}" if plan else "",
-        tag_layers=claim.layers if claim else 0,
-        tag_size=claim.size_bytes if claim else 0,
         layers=tuple(
             InspectedLayer(
-                number=number,
                 digest=layer.digest,
                 diff_id=layer.diff_id,
                 size=layer.size,
                 unpacked=tar,
                 shared_with=tuple(n for n, ids in holders.items() if layer.diff_id in ids),
             )
-            for number, (layer, tar) in enumerate(zip(image.layers, unpacked, strict=True), 1)
+            for layer, tar in zip(image.layers, unpacked, strict=True)
         ),
     )
 
 
 def _read(reference: str) -> RemoteImage:
-    target = parse_target(reference)
-    with Registry(target.registry) as registry:
-        return read_remote(registry, target)
-
-
-def _diff_ids(remote: RemoteImage) -> set[str]:
-    return {layer.diff_id for layer in remote.image.layers}
-
-
-def _where(base_layers: int) -> str:
-    return f"{base_layers} own layers" if base_layers else "in the first layer"
+    with open_remote(parse_target(reference)) as remote:
+        return remote

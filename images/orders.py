@@ -12,16 +12,16 @@ from schema.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An image to build and its destination."""
+    """An image to build and its destinations."""
 
     tag: ImageTag
-    target: Target
+    targets: tuple[Target, ...]
 
 
 def orders_of_matrix(
     layers: str, sizes: str, salt: str, places: Iterable[str], *, matrix: bool
 ) -> list[Order]:
-    """Return every layer count with every size, for every place.
+    """Return every layer count with every size, each for all places.
 
     Args:
         layers: numbers, separated by commas.
@@ -50,7 +50,7 @@ def orders_of_matrix(
             f"{tagged[0]} is one name for {len(tags)} images.",
             f"omit the tag: --to {tagged[0].with_tag('')}",
         )
-    return [Order(tag, _named(target, tag)) for tag in tags for target in targets]
+    return [Order(tag, tuple(_named(target, tag) for target in targets)) for tag in tags]
 
 
 def orders_of_study(study: Study, mirror: str) -> list[Order]:
@@ -66,7 +66,7 @@ def orders_of_study(study: Study, mirror: str) -> list[Order]:
     targets = [parse_target(reference) for reference in study.references()]
     registry = parse_target(f"{mirror}/any").registry if mirror else ""
     return [
-        Order(parse_tag(target.tag), replace(target, registry=registry or target.registry))
+        Order(parse_tag(target.tag), (replace(target, registry=registry or target.registry),))
         for target in targets
     ]
 

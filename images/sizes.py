@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from images.errors import PlanError
-from images.make.remote import read_remote
-from images.registry.client import Registry
-from images.registry.reference import Target, parse_target
+from images.make.remote import open_remote
+from images.registry.reference import parse_target
 
 _PARALLEL = 8
 _NUMBERS = re.compile(r"(?P<layers>\d+)\s*[,;\s]\s*(?P<size>\d+)")
@@ -97,7 +96,6 @@ def _measure(line: str) -> Measured:
     numbers = _NUMBERS.fullmatch(line)
     if numbers:
         return Measured(int(numbers["layers"]), int(numbers["size"]))
-    target: Target = parse_target(line)
-    with Registry(target.registry) as registry:
-        layers = read_remote(registry, target).image.layers
+    with open_remote(parse_target(line)) as remote:
+        layers = remote.image.layers
     return Measured(len(layers), sum(layer.size for layer in layers))

@@ -119,7 +119,7 @@ def _docker_hub(host: str, pulls: int) -> Finding:
         return warning(
             "registry limits",
             f"{text}; nodes would be throttled and their cells `failed`.",
-            "copy the images to Artifact Registry: python -m images copy",
+            "copy the images to Artifact Registry: skopeo copy --preserve-digests",
         )
     return ok("registry limits", text)
 

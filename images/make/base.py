@@ -1,48 +1,126 @@
-"""An image in a registry as the base of another: its layers are copied.
+"""The files that an image has beside its content, in its first layer.
 
-Images on the same base share its layers, so a node that has pulled one of them is warm for the
-others. The busybox base adds no layers.
+Of an image in a registry, the files of all layers go into one, so images on the same base share no
+layer with it or with each other, and a node that has pulled one is cold for the others.
 """
 
-from images.errors import BaseError, NotInRegistryError
-from images.make.manifest import Layer
-from images.make.remote import RemoteImage, read_remote
-from images.registry.client import Registry
-from images.registry.reference import Target, parse_target
-from images.registry.upload import mount_blob, upload_blob
+import atexit
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from images.errors import BaseError, DigestError, NotInRegistryError
+from images.make.compression import UnpackError, decompressed
+from images.make.remote import open_remote
+from images.registry.reference import parse_target
+
+_MAX_BYTES = 4 << 30
+_MAX_HEADER = 1 << 20
+_READ = 1 << 20
+_WHITEOUT = ".wh."
 
 
-def find_base(reference: str) -> RemoteImage:
-    """Return the base image; its target is pinned by digest.
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The files and settings of a base.
+
+    Attributes:
+        name: busybox, or a reference with a digest.
+        id: determines the files: busybox's SHA-256, or the reference.
+        architecture: OCI name.
+        tar: yields the files as tar members; may be called repeatedly and from several threads.
+        config: of a container: environment, user etc.
+    """
+
+    name: str
+    id: str
+    architecture: str
+    tar: Callable[[], Iterator[bytes]] = field(repr=False)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def find_base(reference: str) -> Base:
+    """Read an image as a base; its files are kept in an unnamed temporary file.
 
     Raises:
-        BaseError: the image does not exist.
+        BaseError: the image does not exist, is damaged, or cannot be one layer.
         RegistryError: the registry fails.
     """
-    target = parse_target(reference)
+    files = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the base
+    atexit.register(files.close)
     try:
-        with Registry(target.registry) as registry:
-            return read_remote(registry, target)
+        with open_remote(parse_target(reference)) as remote:
+            for layer in remote.image.layers:
+                _append(files, decompressed(remote.open_layer(layer), layer.compression))
     except NotInRegistryError as error:
+        problem = f"The base {reference} does not exist: {error.problem}"
+        raise BaseError(problem, error.fix) from error
+    except (tarfile.TarError, UnpackError, DigestError, _UnsuitableError) as error:
         raise BaseError(
-            f"The base {reference} does not exist: {error.problem}", error.fix
+            f"The base {reference} cannot be put into one layer: {error}.",
+            "use an image of one layer, for example docker.io/library/debian:12-slim",
         ) from error
-
-
-def copy_layer(
-    source: Registry, origin: Target, layer: Layer, to: Registry, repository: str
-) -> int:
-    """Mount a layer in a repository, or stream it there; return the bytes sent.
-
-    Raises:
-        RegistryError: a registry fails.
-        DigestError: the layer is damaged.
-    """
-    if to.has_blob(repository, layer.digest):
-        return 0
-    if source.name == to.name and mount_blob(to, repository, layer.digest, origin.repository):
-        return 0
-    blob = upload_blob(
-        to, repository, lambda: source.open_blob(origin.repository, layer.digest, layer.size)
+    return Base(
+        name=str(remote.target),
+        id=str(remote.target),
+        architecture=str(remote.image.config.get("architecture", "amd64")),
+        tar=lambda: _read_all(files),
+        config=remote.image.config.get("config") or {},
     )
-    return blob.size if blob.sent else 0
+
+
+class _UnsuitableError(Exception):
+    """An image that is no base."""
+
+
+class _Bounded(io.RawIOBase):
+    """A tar on disk, of which no header may be longer than 1 MiB."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not 0 <= size <= _MAX_HEADER:
+            raise _UnsuitableError(f"a header of its tar claims {size} bytes")
+        return self._file.read(size)
+
+
+def _append(files: IO[bytes], blocks: Iterator[bytes]) -> None:
+    """Append the members of a layer's tar, without its end.
+
+    A later member replaces an earlier one of the same path, as later layers do. What a later layer
+    removes would stay.
+    """
+    begin = files.seek(0, os.SEEK_END)
+    for block in blocks:
+        if files.tell() + len(block) > _MAX_BYTES:
+            raise _UnsuitableError(f"it unpacks to more than {_MAX_BYTES} bytes")
+        files.write(block)
+    files.seek(begin)
+    with tarfile.open(fileobj=_Bounded(files), mode="r:") as tar:
+        while member := tar.next():
+            tar.members = []  # type: ignore[attr-defined] # else a list of all that were read
+            if PurePosixPath(member.name).name.startswith(_WHITEOUT):
+                raise _UnsuitableError(f"a layer removes files of another ({member.name})")
+        files.truncate(tar.offset)
+    files.flush()
+
+
+def _read_all(file: IO[bytes]) -> Iterator[bytes]:
+    offset = 0
+    while block := os.pread(file.fileno(), _READ, offset):
+        yield block
+        offset += len(block)

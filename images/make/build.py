@@ -1,22 +1,21 @@
-"""Builds study images directly into a registry: no Docker daemon, no file of an image's size.
+"""Builds study images directly into registries: no Docker daemon, no file of an image's size.
 
 from images.make.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
 """
 
 from images.make.base import find_base
+from images.make.busybox import find_busybox
 from images.make.layer_stream import OnBytes
 from images.make.plan import BUSYBOX, Compression, Media, plan_image
 from images.make.push import BuiltImage, push_plan
-from images.registry.client import Registry
 from images.registry.reference import Target
 from schema.image_tag import ImageTag
 
 
 def build_image(
     tag: ImageTag,
-    target: Target,
-    *,
+    *targets: Target,
     scale: float = 1.0,
     compressibility: float = 0.5,
     compression: Compression = Compression.GZIP,
@@ -26,15 +25,15 @@ def build_image(
     jobs: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> BuiltImage:
-    """Build and push the image that a tag describes.
+    """Build the image that a tag describes, once, and push it to all targets.
 
-    Equal arguments give equal digests. If the tag already names this image, nothing is pushed
+    Equal arguments give equal digests. Where the tag already names this image, nothing is pushed
     (two requests). Calls for different images may overlap.
 
     Args:
-        tag: layers, size and salt or variant (`images.make.variants`); also the name, unless the
+        tag: layers, size and salt or variant (`images.make.variants`); also the name, unless a
             target has a tag.
-        target: destination.
+        targets: destinations.
         scale: the real size is the tag's times this, in whole bytes.
         compressibility: share of the bytes that compression saves, 0 to 1.
         compression: of the layers, unless the tag's variant names one.
@@ -47,23 +46,19 @@ def build_image(
     Raises:
         PlanError: such an image cannot be made.
         TagExistsError: the tag names another image.
-        UserError: the base or the registry fails (classes in `images.errors`).
+        UserError: the base or a registry fails (classes in `images.errors`).
     """
-    found = None if base == BUSYBOX else find_base(base)
+    found = find_busybox() if base == BUSYBOX else find_base(base)
     plan = plan_image(
         tag,
         scale=scale,
         compressibility=compressibility,
         compression=compression,
         media=media,
-        base=str(found.target) if found else BUSYBOX,
-        base_layers=len(found.image.layers) if found else 0,
+        base=found.name,
     )
-    named = target if target.tag else target.with_tag(str(tag))
-    with Registry(target.registry) as registry:
-        return push_plan(
-            plan, named, registry, base=found, overwrite=overwrite, jobs=jobs, on_bytes=on_bytes
-        )
+    named = [target if target.tag else target.with_tag(str(tag)) for target in targets]
+    return push_plan(plan, named, found, overwrite=overwrite, jobs=jobs, on_bytes=on_bytes)
 
 
 def build_pause(target: Target) -> BuiltImage:
@@ -75,6 +70,5 @@ def build_pause(target: Target) -> BuiltImage:
     """
     plan = plan_image(ImageTag(1, 1), compressibility=0)
     named = target if target.tag else target.with_tag("pause")
-    with Registry(target.registry) as registry:
-        command = ("/bin/sleep", "infinity")
-        return push_plan(plan, named, registry, command=command, overwrite=True)
+    command = ("/bin/sleep", "infinity")
+    return push_plan(plan, [named], find_busybox(), command=command, overwrite=True)

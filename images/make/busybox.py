@@ -1,4 +1,4 @@
-"""The files of the default base: this machine's static busybox as a root file system.
+"""The default base: this machine's static busybox as a root file system.
 
 The first layer's digest depends on the version of the installed package. The image's config names
 the binary's SHA-256; the other layers do not depend on it.
@@ -8,11 +8,15 @@ import hashlib
 import shutil
 import struct
 import subprocess
-from dataclasses import dataclass
+import tarfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from images.errors import BaseError
+from images.make.base import Base
+from images.make.layer_tar import padding, tar_header
+from images.make.plan import BUSYBOX
 
 _ELF_MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
 _PT_INTERP = 3
@@ -25,36 +29,9 @@ _FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Busybox:
-    """A static busybox of this machine.
-
-    Attributes:
-        binary: the program.
-        sha256: of the program, hexadecimal.
-        architecture: OCI name: amd64 or arm64.
-        applets: names of its commands.
-    """
-
-    binary: bytes
-    sha256: str
-    architecture: str
-    applets: tuple[str, ...]
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders of the root file system, parents first."""
-        return _FOLDERS
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Small files of the root file system by path."""
-        return _FILES
-
-
 @cache
-def find_busybox() -> Busybox:
-    """Return the static busybox of this machine.
+def find_busybox() -> Base:
+    """Return the static busybox of this machine; the base's `id` is the program's SHA-256.
 
     Raises:
         BaseError: there is none, it is linked dynamically, or its processor is unknown.
@@ -65,8 +42,25 @@ def find_busybox() -> Busybox:
     binary = Path(path).read_bytes()
     architecture = _static_architecture(binary, path)
     listing = subprocess.run([path, "--list"], check=True, capture_output=True, text=True)
-    applets = tuple(sorted(set(listing.stdout.split()) - {"busybox"}))
-    return Busybox(binary, hashlib.sha256(binary).hexdigest(), architecture, applets)
+    applets = sorted(set(listing.stdout.split()) - {"busybox"})
+    return Base(
+        name=BUSYBOX,
+        id=hashlib.sha256(binary).hexdigest(),
+        architecture=architecture,
+        tar=lambda: _root_files(binary, applets),
+    )
+
+
+def _root_files(binary: bytes, applets: list[str]) -> Iterator[bytes]:
+    for folder in _FOLDERS:
+        mode = 0o1777 if folder == "tmp" else 0o755
+        yield tar_header(folder, kind=tarfile.DIRTYPE, mode=mode)
+    for path, text in _FILES.items():
+        yield tar_header(path, size=len(text)) + text + padding(len(text))
+    size = len(binary)
+    yield tar_header("bin/busybox", size=size, mode=0o755) + binary + padding(size)
+    for applet in applets:
+        yield tar_header(f"bin/{applet}", kind=tarfile.SYMTYPE, mode=0o777, link="busybox")
 
 
 def _static_architecture(binary: bytes, path: str) -> str:

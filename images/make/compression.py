@@ -9,7 +9,10 @@ sequence. Every runtime reads that (eStargz and zstd:chunked layers are made so 
 several cores work on one layer, and memory does not depend on the layer's size.
 """
 
-from collections.abc import Callable
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 
@@ -26,6 +29,12 @@ FORMAT = 1
 """Increment whenever the same plan gives other bytes, compressed or not."""
 
 Compress = Callable[[Piece], bytes]
+
+_READ = 1 << 20
+
+
+class UnpackError(Exception):
+    """A layer is not compressed as its media type says."""
 
 
 def compressor(compression: Compression, level: int) -> Compress:
@@ -61,3 +70,42 @@ def _gzip(level: int, block: Piece) -> bytes:
 def _zstd(level: int, block: Piece) -> bytes:
     # A compressor is not thread-safe, and creating one is cheap.
     return zstandard.ZstdCompressor(level=level).compress(block)
+
+
+def decompressed(pieces: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+    """Yield what compressed pieces unpack to, in blocks of at most 1 MiB; reads all pieces.
+
+    Raises:
+        UnpackError: the pieces are not of this compression.
+    """
+    source = io.BufferedReader(_Pieces(pieces), _READ)
+    plain: io.BufferedIOBase | zstandard.ZstdDecompressionReader = source
+    if compression is Compression.GZIP:
+        plain = gzip.GzipFile(fileobj=source)
+    elif compression is Compression.ZSTD:
+        plain = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+    try:
+        while block := plain.read(_READ):
+            yield block
+    except (zstandard.ZstdError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UnpackError(f"not compressed by {compression}: {error}") from error
+    for _ in pieces:  # so that their source checks its digest
+        pass
+
+
+class _Pieces(io.RawIOBase):
+    """An iterator of bytes as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._source = pieces
+        self._held = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._held = self._held or next(self._source, b"")
+        taken = self._held[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._held = self._held[len(taken) :]
+        return len(taken)

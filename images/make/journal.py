@@ -42,18 +42,18 @@ def journal_folder() -> Path:
     return Path(cache) / "pull-study" / "layers"
 
 
-def layer_key(plan: ImagePlan, index: int, busybox_sha256: str) -> str:
+def layer_key(plan: ImagePlan, index: int, base_id: str) -> str:
     """Return a hash of everything that determines a layer's bytes.
 
     Args:
         plan: of the image.
         index: of the layer in the plan.
-        busybox_sha256: of the binary in this layer, empty if it has none.
+        base_id: of the base in this layer, empty if it has none.
     """
     parts = [
         FORMAT,
         plan.layers[index].model_dump(),
-        busybox_sha256,
+        base_id,
         compressor_name(plan.compression),
         plan.level,
     ]

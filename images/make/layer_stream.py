@@ -8,9 +8,9 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from threading import Event
+from threading import Event, Lock
 
-from images.make.busybox import Busybox
+from images.make.base import Base
 from images.make.compression import BLOCK, Compress
 from images.make.layer_tar import gather, layer_tar
 from images.make.plan import LayerPlan
@@ -24,7 +24,7 @@ class Cancelled(Exception):
 
 
 class LayerStream:
-    """Makes one layer's compressed bytes; `pieces` may be called repeatedly.
+    """Makes one layer's compressed bytes; `pieces` may be called repeatedly, also at once.
 
     After `pieces` was read to its end, `diff_id` and `unpacked` describe the uncompressed tar.
     """
@@ -32,7 +32,7 @@ class LayerStream:
     def __init__(
         self,
         plan: LayerPlan,
-        busybox: Busybox | None,
+        base: Base | None,
         compress: Compress,
         pool: Executor,
         *,
@@ -44,7 +44,7 @@ class LayerStream:
 
         Args:
             plan: its content.
-            busybox: for the first layer.
+            base: its files precede the content, in the first layer.
             compress: makes a gzip member, zstd frame or copy of a block.
             pool: runs `compress`.
             ahead: blocks in the pool at a time.
@@ -52,13 +52,14 @@ class LayerStream:
             cancelled: stops the stream when set.
         """
         self._plan = plan
-        self._busybox = busybox
+        self._base = base
         self._compress = compress
         self._pool = pool
         self._ahead = ahead
         self._on_bytes = on_bytes
         self._cancelled = cancelled
         self._reported = 0
+        self._lock = Lock()
         self.diff_id = ""
         self.unpacked = 0
 
@@ -71,7 +72,8 @@ class LayerStream:
         sha, made, done = hashlib.sha256(), 0, 0
         waiting: deque[tuple[int, Future[bytes]]] = deque()
         try:
-            for block in gather(layer_tar(self._plan, self._busybox), BLOCK):
+            base = self._base.tar() if self._base else ()
+            for block in gather(layer_tar(self._plan, base), BLOCK):
                 waiting.append((len(block), self._pool.submit(self._compress, block)))
                 sha.update(block)
                 made += len(block)
@@ -97,7 +99,8 @@ class LayerStream:
     def _report(self, done: int) -> None:
         if self._cancelled is not None and self._cancelled.is_set():
             raise Cancelled
-        done = min(done, self._plan.size)
-        if self._on_bytes is not None and done > self._reported:
-            self._on_bytes(done - self._reported)
-        self._reported = max(done, self._reported)
+        with self._lock:
+            more = min(done, self._plan.size) - self._reported
+            self._reported += max(0, more)
+        if self._on_bytes is not None and more > 0:
+            self._on_bytes(more)

@@ -112,48 +112,45 @@ def plan_image(
     compression: Compression = Compression.GZIP,
     media: Media = Media.OCI,
     base: str = BUSYBOX,
-    base_layers: int = 0,
 ) -> ImagePlan:
     """Return the plan of an image with equal layers that the tag describes.
 
     Args:
-        tag: layers (including those of a base by reference), size, and a salt or a variant
-            (`images.make.variants`), which overrides `compression`.
+        tag: layers, size, and a salt or a variant (`images.make.variants`), which overrides
+            `compression`.
         scale: the real size is the tag's times this, in whole bytes, and at least the bytes that
             make the files distinct.
         compressibility: share of the bytes that compression saves, 0 to 1.
         compression: of the layers, at docker build's level.
         media: OCI's or Docker's media types.
         base: `busybox` or a reference with a digest.
-        base_layers: number of layers of a base by reference.
 
     Raises:
         PlanError: such an image cannot be made.
     """
     variant = read_variant(tag)
-    own = tag.layers - base_layers
     if variant.compression:
         compression, level = Compression(variant.compression), variant.level
     else:
         level = DEFAULT_LEVEL[compression]
-    _check(tag, own, scale, compressibility)
-    if variant.changed > own:
+    _check(tag, scale, compressibility)
+    if variant.changed > tag.layers:
         raise PlanError(
-            f"{variant.changed} layers cannot change, since {tag} has {own}.",
-            f"change 1 to {own} layers",
+            f"{variant.changed} layers cannot change, since {tag} has {tag.layers}.",
+            f"change 1 to {tag.layers} layers",
         )
-    size = _real_size(tag, own * variant.files, scale)
+    size = _real_size(tag, tag.layers * variant.files, scale)
     # The seed has everything that shapes the content, so images that differ in it share nothing.
     seed = f"{variant.content}/{size}/{variant.files}/{compressibility:g}"
     layers = tuple(
         LayerPlan(
-            seed=f"{seed}/v2" if index >= own - variant.changed else seed,
+            seed=f"{seed}/v2" if index >= tag.layers - variant.changed else seed,
             size=layer_size,
             files=variant.files,
             first_file=index * variant.files,
             compressibility=compressibility,
         )
-        for index, layer_size in enumerate(share(size, own))
+        for index, layer_size in enumerate(share(size, tag.layers))
     )
     try:
         return ImagePlan(
@@ -174,18 +171,12 @@ def share(total: int, parts: int) -> list[int]:
     return [each + 1] * more + [each] * (parts - more)
 
 
-def _check(tag: ImageTag, own: int, scale: float, compressibility: float) -> None:
+def _check(tag: ImageTag, scale: float, compressibility: float) -> None:
     if tag.layers > MAX_LAYERS:
         raise PlanError(
             f"{tag.layers} layers are more than the {MAX_LAYERS} that container runtimes mount, "
             "so no node could run the image.",
             f"use at most {MAX_LAYERS} layers",
-        )
-    if own < 1:
-        raise PlanError(
-            f"The base already has {tag.layers - own} layers, so an image of {tag.layers} layers "
-            "has no room for content.",
-            f"use at least {tag.layers - own + 1} layers",
         )
     if not scale > 0:
         raise PlanError(f"The scale {scale} is not above 0.", "use for example --scale 0.01")

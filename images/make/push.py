@@ -1,82 +1,107 @@
-"""Makes and pushes an image's layers in parallel, then the manifest.
+"""Makes an image's layers and pushes them to one or several registries at once.
 
-The manifest is stored last and names everything by digest, so a tag is either absent or complete.
+Layers are made and sent in parallel; the manifest is stored last, so a tag never names an image
+that is not complete. Memory is bounded by the jobs, not by the image.
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from threading import Event
+from typing import TypeVar
 
 from images.errors import BadImageError, DigestError, PlanError, TagExistsError
-from images.make.base import copy_layer
-from images.make.busybox import Busybox, find_busybox
+from images.make.base import Base
 from images.make.compression import compressor, compressor_name
 from images.make.journal import LayerRecord, layer_key, recall, remember
-from images.make.layer_stream import LayerStream, OnBytes
+from images.make.layer_stream import Cancelled, LayerStream, OnBytes
 from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
-from images.make.plan import Compression, ImagePlan, Media
+from images.make.plan import BUSYBOX, Compression, ImagePlan, Media
 from images.make.remote import RemoteImage, find_remote
+from images.make.tee import Tee
 from images.registry.client import Registry
 from images.registry.reference import Target
-from images.registry.upload import mount_blob, upload_blob, upload_bytes
+from images.registry.upload import Blob, mount_blob, upload_blob, upload_bytes
 
 RUN_NOTHING = ("/bin/true",)
 
 _MOST_JOBS = 8
 """Default limit of parallel layers: each takes some MiB of memory and a connection."""
 
+Result = TypeVar("Result")
 Stored = tuple[Layer, int, int]
-"""A layer, the bytes sent for it, and the bytes of its tar (0 for a layer of the base)."""
-
-Task = Callable[[], Stored]
+"""A layer, the bytes sent for it to all places, and the bytes of its tar."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """A complete image in a registry.
+    """A complete image, in one or several places.
 
     Attributes:
-        target: registry, repository and tag.
+        targets: registry, repository and tag of each place.
         digest: of the manifest, `sha256:...`.
         layers: lowest first.
         size: content bytes, without the base.
-        sent: bytes of blobs sent, without those that the registry already had.
+        sent: bytes of blobs sent, without those that the registries already had.
     """
 
-    target: Target
+    targets: tuple[Target, ...]
     digest: str
     layers: tuple[Layer, ...]
     size: int
     sent: int
 
     @property
+    def target(self) -> Target:
+        """The first place."""
+        return self.targets[0]
+
+    @property
     def compressed(self) -> int:
-        """Bytes of all layers in the registry."""
+        """Bytes of all layers in a registry."""
         return sum(layer.size for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A repository to push to."""
+
+    registry: Registry
+    target: Target
+
+    def __str__(self) -> str:
+        return f"{self.target.registry}/{self.target.repository}"
+
+    def has(self, layer: LayerRecord) -> bool:
+        """Whether the layer is there, or could be mounted from a repository beside it."""
+        repository = self.target.repository
+        if self.registry.has_blob(repository, layer.digest):
+            return True
+        for place in layer.places:
+            registry, _, other = place.partition("/")
+            if registry == self.registry.name and other != repository:
+                return mount_blob(self.registry, repository, layer.digest, other)
+        return False
 
 
 def push_plan(
     plan: ImagePlan,
-    target: Target,
-    registry: Registry,
+    targets: Sequence[Target],
+    base: Base,
     *,
-    base: RemoteImage | None = None,
     command: tuple[str, ...] = RUN_NOTHING,
     overwrite: bool = False,
     jobs: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> BuiltImage:
-    """Make and push a plan's layers, then the manifest with the target's tag.
+    """Make and push a plan's layers, then the manifest with each target's tag.
 
     Args:
         plan: the image.
-        target: destination, with a tag.
-        registry: the target's.
-        base: the image that `plan.base` names, None for busybox.
+        targets: destinations, with tags; every layer is made once for all.
+        base: that `plan.base` names.
         command: default command of a container.
         overwrite: replace a tag that names another image.
         jobs: parallel layers; None: two more than this machine's cores, at most 8.
@@ -84,56 +109,56 @@ def push_plan(
 
     Raises:
         PlanError: the media types do not support the compression.
-        TagExistsError: the tag names another image.
-        UserError: the base or the registry fails.
+        TagExistsError: a tag names another image.
+        UserError: a registry fails.
     """
     if plan.media is Media.DOCKER and plan.compression is Compression.ZSTD:
         raise PlanError("Docker's manifests have no media type for zstd.", "use --media oci")
-    busybox = find_busybox() if base is None else None
     origin = Origin(
         plan=plan,
         compressor=compressor_name(plan.compression),
-        busybox=busybox.sha256 if busybox else "",
+        busybox=base.id if base.name == BUSYBOX else "",
     )
-    existing = _existing(registry, target, overwrite=overwrite)
-    if existing is not None and _was_made_from(existing, origin, command):
-        if on_bytes is not None:
-            on_bytes(plan.size)
-        return BuiltImage(target, existing.digest, existing.image.layers, plan.size, 0)
-    if existing is not None and not overwrite:
-        raise TagExistsError(
-            f"{target} already names another image ({existing.digest}); studies that pulled "
-            "it would not notice the change.",
-            "choose another --salt, or replace it with --overwrite",
+    with ExitStack() as stack:
+        found, missing = None, []
+        for target in targets:
+            registry = Registry(target.registry, push=True)
+            place = _Place(stack.enter_context(registry), target)
+            existing = _existing(place, origin, command, overwrite=overwrite)
+            found = found or existing
+            if existing is None:
+                missing.append(place)
+        if found is not None and not missing:
+            if on_bytes is not None:
+                on_bytes(plan.size)
+            return BuiltImage(tuple(targets), found.digest, found.image.layers, plan.size, 0)
+        done = _Push(plan, missing, base, on_bytes).run(jobs)
+        layers = [layer for layer, _, _ in done]
+        config = make_config(
+            architecture=base.architecture,
+            layers=layers,
+            making=Making(origin=origin, unpacked=tuple(tar for _, _, tar in done)),
+            command=command,
+            inherited=base.config,
         )
-    done = _Push(
-        plan=plan, target=target, registry=registry, base=base, busybox=busybox, on_bytes=on_bytes
-    ).run(jobs)
-    layers = [layer for layer, _, _ in done]
-    unpacked = tuple(tar for _, _, tar in done if tar)
-    config = make_config(
-        architecture=busybox.architecture if busybox else _architecture(base),
-        layers=layers,
-        making=Making(origin=origin, unpacked=unpacked),
-        command=command,
-        inherited=base.image.config.get("config") if base else None,
-    )
-    stored = upload_bytes(registry, target.repository, config)
-    manifest = make_manifest(plan.media, stored.digest, stored.size, layers)
-    digest = registry.put_manifest(target, manifest_type(plan.media), manifest)
-    sent = sum(size for _, size, _ in done) + (stored.size if stored.sent else 0)
-    return BuiltImage(target, digest, tuple(layers), plan.size, sent)
+        sent = sum(size for _, size, _ in done)
+        digest = ""
+        for place in missing:
+            blob = upload_bytes(place.registry, place.target.repository, config)
+            sent += blob.size if blob.sent else 0
+            manifest = make_manifest(plan.media, blob.digest, blob.size, layers)
+            kind = manifest_type(plan.media)
+            digest = place.registry.put_manifest(place.target, kind, manifest)
+    return BuiltImage(tuple(targets), digest, tuple(layers), plan.size, sent)
 
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """The push of one image's layers."""
+    """The push of one image's layers to all places that lack the image."""
 
     plan: ImagePlan
-    target: Target
-    registry: Registry
-    base: RemoteImage | None
-    busybox: Busybox | None
+    places: list[_Place]
+    base: Base
     on_bytes: OnBytes | None
     cancelled: Event = field(default_factory=Event)
 
@@ -144,101 +169,109 @@ class _Push:
         # Enough blocks to use all cores: many of one layer, or a few of each of many.
         ahead = max(2, -(-2 * cores // min(jobs, len(self.plan.layers))))
         with (
-            self._source() as source,
             ThreadPoolExecutor(cores, "compress") as pool,
             ThreadPoolExecutor(jobs, "layer") as workers,
         ):
-            tasks = [
-                workers.submit(task)
-                for task in [*self._base_tasks(source), *self._own_tasks(pool, ahead)]
-            ]
+            layers = range(len(self.plan.layers))
+            tasks = [workers.submit(self._layer, index, pool, ahead) for index in layers]
             try:
-                done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
-                return [task.result() for task in tasks]
+                return _results(tasks)
             except BaseException:
                 # A layer failed or the user interrupted: stop the others.
                 self.cancelled.set()
                 workers.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _source(self) -> AbstractContextManager[Registry | None]:
-        return Registry(self.base.target.registry) if self.base else nullcontext()
-
-    def _base_tasks(self, source: Registry | None) -> list[Task]:
-        if self.base is None or source is None:
-            return []
-        origin = self.base.target
-        return [partial(self._copy, source, origin, layer) for layer in self.base.image.layers]
-
-    def _own_tasks(self, pool: Executor, ahead: int) -> list[Task]:
-        return [partial(self._layer, index, pool, ahead) for index in range(len(self.plan.layers))]
-
-    def _copy(self, source: Registry, origin: Target, layer: Layer) -> Stored:
-        sent = copy_layer(source, origin, layer, self.registry, self.target.repository)
-        return layer, sent, 0
-
     def _layer(self, index: int, pool: Executor, ahead: int) -> Stored:
-        busybox = self.busybox if index == 0 else None
-        key = layer_key(self.plan, index, busybox.sha256 if busybox else "")
+        base = self.base if index == 0 else None
+        key = layer_key(self.plan, index, base.id if base else "")
         stream = LayerStream(
             self.plan.layers[index],
-            busybox,
+            base,
             compressor(self.plan.compression, self.plan.level),
             pool,
             ahead=ahead,
             on_bytes=self.on_bytes,
             cancelled=self.cancelled,
         )
-        record, sent = self._store(recall(key), stream)
+        record = recall(key)
+        missing = [place for place in self.places if record is None or not place.has(record)]
+        sent = 0
+        if record is None or missing:
+            blobs = self._upload(missing, stream)
+            sent = sum(blob.size for blob in blobs if blob.sent)
+            places = record.places if record and record.digest == blobs[0].digest else ()
+            record = LayerRecord(
+                digest=blobs[0].digest,
+                size=blobs[0].size,
+                diff_id=stream.diff_id,
+                unpacked=stream.unpacked,
+                places=places,
+            )
         stream.finish_progress()
-        place = f"{self.target.registry}/{self.target.repository}"
-        if place not in record.places:
-            record = record.model_copy(update={"places": (*record.places, place)})
-            remember(key, record)
+        places = tuple(dict.fromkeys([*record.places, *map(str, self.places)]))
+        if places != record.places:
+            remember(key, record.model_copy(update={"places": places}))
         layer = Layer(record.digest, record.size, record.diff_id, self.plan.compression)
         return layer, sent, record.unpacked
 
-    def _store(self, known: LayerRecord | None, stream: LayerStream) -> tuple[LayerRecord, int]:
-        if known is not None and self._exists(known):
-            return known, 0
-        blob = upload_blob(self.registry, self.target.repository, stream.pieces)
-        places = known.places if known is not None and known.digest == blob.digest else ()
-        record = LayerRecord(
-            digest=blob.digest,
-            size=blob.size,
-            diff_id=stream.diff_id,
-            unpacked=stream.unpacked,
-            places=places,
-        )
-        return record, blob.size if blob.sent else 0
+    def _upload(self, places: list[_Place], stream: LayerStream) -> list[Blob]:
+        if len(places) == 1:
+            return [upload_blob(places[0].registry, places[0].target.repository, stream.pieces)]
+        tee = Tee(stream.pieces(), len(places))
 
-    def _exists(self, known: LayerRecord) -> bool:
-        repository = self.target.repository
-        if self.registry.has_blob(repository, known.digest):
-            return True
-        for place in known.places:
-            registry, _, other = place.partition("/")
-            if registry == self.registry.name and other != repository:
-                return mount_blob(self.registry, repository, known.digest, other)
-        return False
+        def upload(number: int, place: _Place) -> Blob:
+            first = iter([tee.read(number)])
+
+            def content() -> Iterator[bytes]:
+                if pieces := next(first, None):
+                    return pieces
+                # A place that needs the bytes again has them made for itself alone.
+                tee.leave(number)
+                return stream.pieces()
+
+            try:
+                return upload_blob(place.registry, place.target.repository, content)
+            except BaseException:
+                self.cancelled.set()
+                raise
+            finally:
+                tee.leave(number)
+
+        with ThreadPoolExecutor(len(places), "place") as pool:
+            return _results([pool.submit(upload, *each) for each in enumerate(places)])
 
 
-def _existing(registry: Registry, target: Target, *, overwrite: bool) -> RemoteImage | None:
+def _results(tasks: list[Future[Result]]) -> list[Result]:
+    """The results in order, or the error that was the cause of the others."""
+    done, others = wait(tasks, return_when=FIRST_EXCEPTION)
+    if not others or all(isinstance(task.exception(), Cancelled | None) for task in done):
+        done, _ = wait(tasks)  # whatever cancelled the first ends soon
+    if errors := [error for task in done if (error := task.exception())]:
+        raise min(errors, key=lambda error: isinstance(error, Cancelled))
+    return [task.result() for task in tasks]
+
+
+def _existing(
+    place: _Place, origin: Origin, command: tuple[str, ...], *, overwrite: bool
+) -> RemoteImage | None:
+    """The image if its tag already names it, None if it has to be pushed."""
     try:
-        return find_remote(registry, target)
+        existing = find_remote(place.registry, place.target)
     except (BadImageError, DigestError):
         # Not an image, or a damaged one: an error unless it may be replaced.
         if overwrite:
             return None
         raise
-
-
-def _was_made_from(existing: RemoteImage, origin: Origin, command: tuple[str, ...]) -> bool:
+    if existing is None:
+        return None
     making = existing.image.making
-    return making is not None and making.origin == origin and existing.image.command == command
-
-
-def _architecture(base: RemoteImage | None) -> str:
-    return str(base.image.config.get("architecture", "amd64")) if base else "amd64"
+    if making is not None and making.origin == origin and existing.image.command == command:
+        return existing
+    if overwrite:
+        return None
+    raise TagExistsError(
+        f"{place.target} already names another image ({existing.digest}); studies that pulled "
+        "it would not notice the change.",
+        "choose another --salt, or replace it with --overwrite",
+    )

@@ -1,11 +1,14 @@
 """Reads an image's manifest and config from a registry, each checked against its digest."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from images.errors import BadImageError, RegistryError
-from images.make.manifest import Image, read_image
-from images.registry.client import INDEX_TYPES, Registry
+from images.errors import BadImageError, NotInRegistryError, RegistryError
+from images.make.manifest import Image, Layer, read_image
+from images.registry.client import INDEX_TYPES, MAX_MANIFEST, Registry
+from images.registry.config import find_sources
 from images.registry.reference import Target
 
 _ARCHITECTURE = "amd64"
@@ -17,24 +20,61 @@ class RemoteImage:
     """An image in a registry.
 
     Attributes:
-        target: its place; the digest is that of the manifest.
-        manifest: bytes as in the registry.
+        target: its name; the digest is that of the manifest.
+        image: manifest and config.
         media_type: of the manifest.
+        registry: that the image is read from: the target's or a mirror.
+        repository: in that registry.
     """
 
     target: Target
     image: Image
-    manifest: bytes
     media_type: str
+    registry: Registry
+    repository: str
 
     @property
     def digest(self) -> str:
         """Digest of the manifest."""
         return self.target.digest
 
+    def open_layer(self, layer: Layer) -> Iterator[bytes]:
+        """Yield a layer's bytes, as `Registry.open_blob`."""
+        return self.registry.open_blob(self.repository, layer.digest, layer.size)
 
-def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
+
+@contextmanager
+def open_remote(target: Target) -> Iterator[RemoteImage]:
+    """Find an image, by the user's mirrors if there are any; it can be read until the block ends.
+
+    Raises:
+        NotInRegistryError: there is none.
+        UserError: as `find_remote`.
+    """
+    *mirrors, last = find_sources(target)
+    for source in [*mirrors, last]:
+        with Registry(source.target.registry, plain_http=source.plain_http) as registry:
+            try:
+                found = find_remote(registry, source.target, target)
+            except RegistryError:
+                if source is last:
+                    raise
+                continue
+            if found is not None:
+                yield found
+                return
+    raise NotInRegistryError(f"There is no image {target}.", "check the reference and its tag")
+
+
+def find_remote(
+    registry: Registry, target: Target, name: Target | None = None
+) -> RemoteImage | None:
     """Return the image with a name, None if there is none.
+
+    Args:
+        registry: that is asked.
+        target: the image in that registry.
+        name: of the image, if the registry is a mirror.
 
     Raises:
         BadImageError: it is not an image for linux/amd64.
@@ -43,44 +83,32 @@ def find_remote(registry: Registry, target: Target) -> RemoteImage | None:
     """
     manifest = registry.find_manifest(target)
     if manifest is not None and manifest.media_type in INDEX_TYPES:
-        return read_remote(registry, _pick(target, manifest.raw))
+        return find_remote(registry, _pick(target, manifest.raw), name)
     if manifest is None:
         return None
     try:
         config = json.loads(manifest.raw)["config"]
         digest, size = str(config["digest"]), int(config["size"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadImageError(f"{target} is not a container image: it has no config.") from error
+    if size > MAX_MANIFEST:
+        raise BadImageError(f"The config of {target} has {size} bytes, which is too large.")
     raw = b"".join(registry.open_blob(target.repository, digest, size))
     image = read_image(str(target), manifest.raw, raw)
-    named = Target(target.registry, target.repository, target.tag, manifest.digest)
-    return RemoteImage(named, image, manifest.raw, manifest.media_type)
-
-
-def read_remote(registry: Registry, target: Target) -> RemoteImage:
-    """Return the image with a name.
-
-    Raises:
-        NotInRegistryError: there is none.
-        UserError: as `find_remote`.
-    """
-    found = find_remote(registry, target)
-    if found is not None:
-        return found
-    registry.get_manifest(target)  # raises the reason
-    raise RegistryError(f"{target} was created just now.", "run the same command again")
+    named = name or target
+    pinned = Target(named.registry, named.repository, named.tag, manifest.digest)
+    return RemoteImage(pinned, image, manifest.media_type, registry, target.repository)
 
 
 def _pick(target: Target, index: bytes) -> Target:
     try:
-        entries = json.loads(index)["manifests"]
         digest = next(
             entry["digest"]
-            for entry in entries
-            if entry["platform"]["architecture"] == _ARCHITECTURE
-            and entry["platform"]["os"] == "linux"
+            for entry in json.loads(index)["manifests"]
+            if (entry["platform"]["os"], entry["platform"]["architecture"])
+            == ("linux", _ARCHITECTURE)
         )
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise BadImageError(
             f"{target} has no image for linux/{_ARCHITECTURE}.", "name another base or image"
         ) from error

@@ -1,25 +1,33 @@
 """A client of a registry's HTTP API: blobs by digest, manifests by name.
 
-Own code on `requests`, because no Python library sends a blob whose digest is unknown before its
-last byte: oras-py and docker's need a file. It authenticates as the registry requests, waits (429
-and Retry-After), and checks every digest. `images.registry.upload` sends layers with it.
+Own code on `requests`, for the reasons in docs/design.md ("Pushing study images"). It
+authenticates as the registry requests, waits (429 and Retry-After), checks every digest, and reads
+no more than a descriptor or a limit allows. Credentials go to the registry and its token server
+alone, and never over a connection that a redirect left without encryption.
+`images.registry.upload` sends layers with it.
 """
 
 import hashlib
+import json
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from http import HTTPStatus
+from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.util import Retry
 
 from images.errors import CredentialsError, DigestError, NotInRegistryError, RegistryError
-from images.registry.credentials import Credentials, find_credentials, login_command
-from images.registry.reference import Target, is_loopback
+from images.registry.credentials import find_credentials, login_command
+from images.registry.reference import Target, base_url, is_loopback, is_same_origin
+from images.registry.tokens import read_challenges, read_token, token_request
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -29,14 +37,35 @@ INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+MAX_MANIFEST = 4 << 20
+"""Bytes of a manifest or config; the limit of the distribution specification for manifests."""
 
 _TIMEOUT = (10, 300)
 """Seconds to connect and to wait for bytes: a registry may hash gigabytes before it answers."""
 _TRIES = 6
 _LONGEST_WAIT = 300
-_MAX_MANIFEST = 4 << 20
-"""Bytes; the limit of the distribution specification."""
+"""Limit in seconds of a wait that the registry requests."""
+_MAX_ANSWER = 1 << 16
+"""Bytes of any other answer, for example a token or an error, that are read."""
+_HOPS = 5
 _READ = 1 << 20
+_DENIED = {401, 403}
+_PATIENCE = Retry(
+    # PATCH is not among them: images.registry.upload first asks how much has arrived.
+    total=_TRIES,
+    connect=3,
+    read=3,
+    backoff_factor=0.5,
+    status_forcelist=(429, 502, 503, 504),
+    allowed_methods=frozenset({"GET", "HEAD", "POST", "PUT"}),
+    respect_retry_after_header=True,
+    retry_after_max=_LONGEST_WAIT,
+    raise_on_status=False,
+)
+
+
+Data = bytes | Iterator[bytes] | None
+"""The body of a request; an iterator can be sent only once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,50 +78,65 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
-    headers: Mapping[str, str] | None
-    data: bytes | Iterator[bytes] | None
-    params: Mapping[str, str] | None
-    stream: bool
+class Answer:
+    """An answer of the registry.
+
+    Attributes:
+        status: HTTP status.
+        headers: by name in any case.
+        body: cut at the limit of the request.
+        url: that answered, after redirects.
+        token: the Authorization header that was sent, empty if none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+    token: str
+
+    @property
+    def location(self) -> str:
+        """The URL in the Location header, empty if there is none."""
+        location = self.headers.get("Location", "")
+        return urljoin(self.url, location) if location else ""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds to wait, as requested in seconds or as a date."""
+        try:
+            seconds = Retry().parse_retry_after(self.headers.get("Retry-After", "0"))
+        except urllib3.exceptions.InvalidHeader:
+            return 0
+        return min(seconds, _LONGEST_WAIT)
 
 
 class Registry:
     """One registry; safe to use from several threads."""
 
-    def __init__(
-        self, name: str, *, connections: int = 16, credentials: Credentials | None = None
-    ) -> None:
-        """Connects lazily; credentials are looked up when the registry requires them."""
+    def __init__(self, name: str, *, push: bool = False, plain_http: bool = False) -> None:
+        """Connects lazily; credentials are looked up whenever the registry requires them.
+
+        Args:
+            name: host and port.
+            push: ask for tokens that allow to push, from the first request on: some registries
+                do not ask again for another token.
+            plain_http: use http though the registry is not on loopback.
+        """
         self.name = name
-        self._base = Target(name, "").base_url
+        self._base = base_url(name, plain_http=plain_http)
+        self._actions = {"pull", "push"} if push else {"pull"}
         self._session = requests.Session()
-        # PATCH is not retried: images.registry.upload first asks how much has arrived.
-        retry = Retry(
-            total=_TRIES,
-            connect=3,
-            read=3,
-            backoff_factor=0.5,
-            status_forcelist=(429, 502, 503, 504),
-            allowed_methods=frozenset({"GET", "HEAD", "POST", "PUT"}),
-            respect_retry_after_header=True,
-            retry_after_max=_LONGEST_WAIT,
-            raise_on_status=False,
-        )
-        adapter = HTTPAdapter(pool_maxsize=connections, max_retries=retry)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._credentials = credentials
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=16, max_retries=_PATIENCE))
         self._tokens: dict[str, str] = {}
+        self._has_credentials = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def request(
@@ -102,87 +146,81 @@ class Registry:
         *,
         repository: str,
         headers: Mapping[str, str] | None = None,
-        data: bytes | Iterator[bytes] | None = None,
-        params: Mapping[str, str] | None = None,
-        stream: bool = False,
-    ) -> requests.Response:
-        """Send a request, with a token if the registry requires one.
+        data: Data = None,
+        limit: int = _MAX_ANSWER,
+    ) -> Answer:
+        """Send a request, with a token if the registry requires one, and follow redirects.
 
-        A body that is an iterator is sent once; the caller then handles a 401 with `authenticate`.
+        A body that is an iterator is sent once; the caller then handles a refusal with
+        `authenticate`, and a redirect.
 
         Raises:
             CredentialsError: the registry denies access.
-            RegistryError: it cannot be reached.
+            RegistryError: it cannot be reached, or leads to an unencrypted place.
         """
-        url = urljoin(self._base, url)
-        body = _Body(headers, data, params, stream)
-        replayable = data is None or isinstance(data, bytes)
-        for second in (False, True):
-            response = self._send(method, url, repository, body)
-            again = replayable and not second
-            if response.status_code != requests.codes.unauthorized or not again:
-                break
-            response.close()
-            self.authenticate(response, repository)
-        if response.status_code in {401, 403} and replayable:
-            raise self._refused(response, repository)
-        return response
+        return self._answer(self._open(method, url, repository, headers, data), limit)
 
-    def authenticate(self, response: requests.Response, repository: str) -> None:
-        """Get the token that a 401 requests; later requests for the repository send it.
+    def authenticate(self, refused: Answer, repository: str) -> None:
+        """Get a token after a refusal; later requests for the repository send it.
+
+        A 403 counts as a refusal too, and one without a challenge: some registries answer so to
+        a token that does not suffice. Credentials are looked up every time, since they expire.
 
         Raises:
             CredentialsError: there are no credentials, or they are not accepted.
         """
-        challenge = response.headers.get("WWW-Authenticate", "")
-        scheme, _, rest = challenge.partition(" ")
-        fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         with self._lock:
-            if self._credentials is None:
-                self._credentials = find_credentials(self.name)
-            known = self._credentials
-        if scheme.lower() == "basic" and known is not None:
-            token = requests.auth._basic_auth_str(known.username, known.secret)  # noqa: SLF001
-        elif scheme.lower() == "bearer" and fields.get("realm"):
-            token = f"Bearer {self._fetch_token(fields, known, repository)}"
-        else:
-            raise self._refused(response, repository)
-        with self._lock:
+            if self._tokens.get(repository, refused.token) != refused.token:
+                return  # another thread was faster
+            challenges = read_challenges(refused.headers)
+            if not challenges:
+                challenges = read_challenges(self._answer(self._send("GET", "/v2/", "")).headers)
+            known = find_credentials(self.name, repository)
+            self._has_credentials = known is not None
+            if "bearer" in challenges:
+                call = token_request(
+                    self.name, challenges["bearer"], known, repository, self._actions
+                )
+                token = f"Bearer {self._fetch_token(call, repository)}"
+            elif "basic" in challenges and known is not None:
+                token = requests.auth._basic_auth_str(known.username, known.secret)  # noqa: SLF001
+            else:
+                raise self._refused(refused, repository)
             self._tokens[repository] = token
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Return whether the repository has a blob."""
-        response = self.request("HEAD", f"/v2/{repository}/blobs/{digest}", repository=repository)
-        if response.status_code == requests.codes.not_found:
+        answer = self.request("HEAD", f"/v2/{repository}/blobs/{digest}", repository=repository)
+        if answer.status == HTTPStatus.NOT_FOUND:
             return False
-        self.expect(response, {200}, f"looking for blob {digest} in {repository}")
+        self.expect(answer, {200}, f"looking for blob {digest} in {repository}")
         return True
 
     def open_blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
-        """Yield a blob in pieces of about 1 MiB; size and digest are checked at the end.
+        """Yield a blob in pieces of at most 1 MiB; size and digest are checked at the end.
+
+        After a broken connection the rest is requested.
 
         Raises:
-            DigestError: the bytes do not match size or digest.
+            DigestError: the bytes do not match size or digest; never more than `size` are read.
             NotInRegistryError: the blob does not exist.
         """
-        what = f"reading blob {digest} of {repository}"
-        response = self.request(
-            "GET", f"/v2/{repository}/blobs/{digest}", repository=repository, stream=True
-        )
-        self.expect(response, {200}, what)
-        sha, length = hashlib.sha256(), 0
-        try:
-            for piece in response.iter_content(_READ):
-                sha.update(piece)
-                length += len(piece)
-                yield piece
-        except requests.RequestException as error:
-            raise RegistryError(
-                f"The connection to {self.name} broke while {what}: {error}.",
-                "run the same command again",
-            ) from error
-        finally:
-            response.close()
+        sha, length, failures = hashlib.sha256(), 0, 0
+        while True:
+            start = length
+            try:
+                for piece in self._blob_pieces(repository, digest, start):
+                    length += len(piece)
+                    if length > size:
+                        break
+                    sha.update(piece)
+                    yield piece
+                break
+            except Unreachable:
+                failures = 1 if length > start else failures + 1
+                if failures >= _TRIES:
+                    raise
+                time.sleep(2.0**failures / 2)
         if (found := f"sha256:{sha.hexdigest()}") != digest or length != size:
             raise DigestError(
                 f"{self.name} sent {length} bytes with digest {found} for blob {digest} of {size} "
@@ -197,23 +235,24 @@ class Registry:
             NotInRegistryError: there is none with that name.
             DigestError: it does not match its digest.
         """
-        response = self.request(
+        answer = self.request(
             "GET",
             f"/v2/{target.repository}/manifests/{target.version}",
             repository=target.repository,
             headers={"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))},
+            limit=MAX_MANIFEST + 1,
         )
-        self.expect(response, {200}, f"reading the manifest of {target}")
-        raw = response.content
-        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        promised = target.digest or response.headers.get("Docker-Content-Digest", digest)
-        if digest != promised or len(raw) > _MAX_MANIFEST:
+        self.expect(answer, {200}, f"reading the manifest of {target}")
+        digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        promised = target.digest or answer.headers.get("Docker-Content-Digest", digest)
+        if digest != promised or len(answer.body) > MAX_MANIFEST:
             raise DigestError(
                 f"{self.name} returns a manifest of {target} whose digest is {digest}, not "
-                f"{promised}: it cannot be trusted.",
+                f"{promised}, or of more than {MAX_MANIFEST} bytes: it cannot be trusted.",
                 "delete it in the registry and build it again, or build it under another --salt",
             )
-        return Manifest(digest, response.headers.get("Content-Type", "").split(";")[0], raw)
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+        return Manifest(digest, media_type, answer.body)
 
     def find_manifest(self, target: Target) -> Manifest | None:
         """Like `get_manifest`, but None if there is none."""
@@ -229,15 +268,15 @@ class Registry:
             DigestError: the registry stored it under another digest.
         """
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        response = self.request(
+        answer = self.request(
             "PUT",
             f"/v2/{target.repository}/manifests/{target.tag or digest}",
             repository=target.repository,
             headers={"Content-Type": media_type},
             data=raw,
         )
-        self.expect(response, {201}, f"storing the manifest of {target}")
-        stored = response.headers.get("Docker-Content-Digest", digest)
+        self.expect(answer, {201}, f"storing the manifest of {target}")
+        stored = answer.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
             raise DigestError(
                 f"{self.name} stored {target} with digest {stored}, not {digest}: it altered the "
@@ -246,80 +285,148 @@ class Registry:
             )
         return digest
 
-    def expect(self, response: requests.Response, codes: set[int], what: str) -> None:
+    def expect(self, answer: Answer, codes: set[int], what: str) -> None:
         """Raise an error for an unexpected status, with the registry's message.
 
         Raises:
             NotInRegistryError: status 404.
             RegistryError: any other status that is not among the codes.
         """
-        if response.status_code in codes:
+        if answer.status in codes:
             return
-        said = f"{self.name} answered {response.status_code} when {what}: {_words(response)}"
-        if response.status_code == requests.codes.not_found:
+        said = f"{self.name} answered {answer.status} when {what}: {_words(answer.body)}"
+        if answer.status == HTTPStatus.NOT_FOUND:
             raise NotInRegistryError(said, "check the registry, the repository and the tag")
-        if response.status_code == requests.codes.too_many_requests:
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             raise RegistryError(said, "wait, or push fewer layers at a time with --jobs 1")
-        if response.status_code >= requests.codes.internal_server_error:
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise RegistryError(said, "check the registry's disk and log, then run this again")
         raise RegistryError(said, "check that this user may push to the repository")
 
-    def _send(self, method: str, url: str, repository: str, body: _Body) -> requests.Response:
-        headers = dict(body.headers or {})
-        # A location that the registry names may be on another host: no token is sent there.
-        if (token := self._tokens.get(repository)) and url.startswith(self._base + "/"):
-            headers["Authorization"] = token
+    def _open(
+        self,
+        method: str,
+        url: str,
+        repository: str,
+        headers: Mapping[str, str] | None = None,
+        data: Data = None,
+    ) -> requests.Response:
+        response = self._send(method, url, repository, headers, data)
+        if response.status_code in _DENIED and isinstance(data, bytes | None):
+            self.authenticate(self._answer(response), repository)
+            response = self._send(method, url, repository, headers, data)
+            if response.status_code in _DENIED:
+                raise self._refused(self._answer(response), repository)
+        return response
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        repository: str,
+        headers: Mapping[str, str] | None = None,
+        data: Data = None,
+    ) -> requests.Response:
+        url = urljoin(self._base, url)
+        for _ in range(_HOPS):
+            self._refuse_downgrade(url)
+            sent = {"Accept-Encoding": "identity", **(headers or {})}
+            # A location that the registry names may be on another host: no token is sent there.
+            if (token := self._tokens.get(repository)) and is_same_origin(url, self._base):
+                sent["Authorization"] = token
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    headers=sent,
+                    data=data,
+                    stream=True,
+                    timeout=_TIMEOUT,
+                    auth=_no_netrc,
+                    allow_redirects=False,
+                )
+            except requests.RequestException as error:
+                raise Unreachable(self.name, error) from error
+            kept = response.status_code in {307, 308} and isinstance(data, bytes | None)
+            if not (kept or (response.is_redirect and method in {"GET", "HEAD"})):
+                return response
+            response.close()
+            url = urljoin(url, response.headers.get("Location", ""))
+        raise RegistryError(f"{self.name} redirects more than {_HOPS} times, last to {url}.")
+
+    def _answer(self, response: requests.Response, limit: int = _MAX_ANSWER) -> Answer:
+        body = b"".join(self._read(response, limit))[:limit]
+        token = str(response.request.headers.get("Authorization", ""))
+        headers = CaseInsensitiveDict(response.headers)
+        return Answer(response.status_code, headers, body, response.url, token)
+
+    def _blob_pieces(self, repository: str, digest: str, start: int) -> Iterator[bytes]:
+        """Bytes of a blob from an offset, whether or not the registry supports ranges."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        response = self._open("GET", f"/v2/{repository}/blobs/{digest}", repository, headers)
+        if response.status_code not in {200, 206}:
+            what = f"reading blob {digest} of {repository}"
+            self.expect(self._answer(response), set(), what)
+        sent_from = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        skip = start - (int(sent_from[1]) if sent_from else 0)
+        for piece in self._read(response, None):
+            if len(piece) > skip:
+                yield piece[skip:] if skip else piece
+            skip = max(0, skip - len(piece))
+
+    def _read(self, response: requests.Response, limit: int | None) -> Iterator[bytes]:
+        """The body as it was sent; closes the connection after `limit` bytes."""
+        length = 0
         try:
-            return self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body.data,
-                params=body.params,
-                stream=body.stream,
+            while piece := response.raw.read(_READ, decode_content=False):
+                yield piece
+                length += len(piece)
+                if limit is not None and length >= limit:
+                    break
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(self.name, error) from error
+        finally:
+            response.close()
+
+    def _refuse_downgrade(self, url: str) -> None:
+        parts = urlsplit(url)
+        plain = self._base.startswith("http:") and (
+            is_loopback(parts.hostname or "") or is_same_origin(url, self._base)
+        )
+        if parts.scheme != "https" and not (plain and parts.scheme == "http"):
+            raise UnencryptedError(
+                f"{self.name} leads to {url.partition('?')[0]}, which is not encrypted.",
+                "use a registry whose addresses all begin with https",
+            )
+
+    def _fetch_token(self, call: requests.Request, repository: str) -> str:
+        call.auth = call.auth or _no_netrc
+        settings = self._session.merge_environment_settings(str(call.url), {}, True, None, None)
+        try:
+            # No redirect is followed, since it would take the credentials with it.
+            response = self._session.send(
+                self._session.prepare_request(call),
                 timeout=_TIMEOUT,
-                auth=_no_netrc,
+                allow_redirects=False,
+                **settings,
             )
-        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
-            raise RegistryError(f"{self.name} returns an invalid URL: {url}.") from error
         except requests.RequestException as error:
             raise Unreachable(self.name, error) from error
-
-    def _fetch_token(
-        self, challenge: dict[str, str], known: Credentials | None, repository: str
-    ) -> str:
-        realm = challenge["realm"]
-        place = urlsplit(realm)
-        if place.scheme != "https" and not is_loopback(place.netloc):
-            raise RegistryError(
-                f"{self.name} requests credentials for {realm}, which is not encrypted.",
-                "use a registry whose token server uses https",
-            )
-        scope = challenge.get("scope") or f"repository:{repository}:pull,push"
-        service = ("service", challenge.get("service", self.name))
-        try:
-            if known is not None and known.is_refresh_token:
-                fields = {"grant_type": "refresh_token", "client_id": "pull-study", "scope": scope}
-                fields |= {"refresh_token": known.secret, service[0]: service[1]}
-                answer = self._session.post(realm, data=fields, timeout=_TIMEOUT, auth=_no_netrc)
-            else:
-                # One parameter per scope: a mount needs two repositories.
-                params = [service, *(("scope", part) for part in scope.split(" "))]
-                auth = (known.username, known.secret) if known else _no_netrc
-                answer = self._session.get(realm, params=params, timeout=_TIMEOUT, auth=auth)
-        except requests.RequestException as error:
-            raise Unreachable(self.name, error) from error
-        if answer.status_code != requests.codes.ok:
+        answer = self._answer(response)
+        if answer.status != HTTPStatus.OK:
             raise self._refused(answer, repository)
-        found: dict[str, Any] = answer.json()
-        return str(found.get("token") or found.get("access_token"))
+        return read_token(self.name, answer.body)
 
-    def _refused(self, response: requests.Response, repository: str) -> CredentialsError:
-        have = "without credentials" if self._credentials is None else "with the credentials found"
+    def _refused(self, answer: Answer, repository: str) -> CredentialsError:
+        have = "with the credentials found" if self._has_credentials else "without credentials"
         return CredentialsError(
-            f"{self.name} denies access to {repository} {have}: {_words(response)}",
+            f"{self.name} denies access to {repository} {have}: {_words(answer.body)}",
             login_command(self.name),
         )
+
+
+class UnencryptedError(RegistryError):
+    """A registry leads to a place that is not encrypted."""
 
 
 class Unreachable(RegistryError):
@@ -328,7 +435,7 @@ class Unreachable(RegistryError):
     def __init__(self, registry: str, error: Exception) -> None:
         super().__init__(
             f"{registry} cannot be reached: {_innermost(error)}.",
-            f"curl -i {Target(registry, '').base_url}/v2/",
+            f"curl -i {base_url(registry)}/v2/",
         )
 
 
@@ -344,13 +451,14 @@ def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _words(response: requests.Response) -> str:
+def _words(body: bytes) -> str:
     try:
-        errors = response.json()["errors"]
         said = "; ".join(
             ": ".join(str(error[key]) for key in ("code", "message", "detail") if error.get(key))
-            for error in errors
+            for error in json.loads(body)["errors"]
         )
-    except (ValueError, KeyError, TypeError, requests.RequestException):
-        said = response.reason or "no reason given"
-    return f"{said[:500]}."
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = "no reason given"
+    # The text is the registry's: no control codes for the terminal.
+    said = "".join(char if char.isprintable() else " " for char in said)[:500]
+    return said if said.endswith(".") else f"{said}."

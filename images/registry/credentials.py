@@ -1,21 +1,21 @@
-"""Credentials for a registry, as stored by docker and gcloud.
+"""Credentials for a registry, found where skopeo, podman and docker store them.
 
-In this order: docker's config.json (inline or by a credential helper), gcloud's credential helper
-for Artifact Registry and gcr.io, GITHUB_TOKEN for ghcr.io. None means to try without. Nothing is
-stored or printed. `docker login` and `gcloud auth login` create credentials.
+In this order: `REGISTRY_AUTH_FILE` or containers' auth.json (containers-auth.json(5)), docker's
+config.json; in each a credential helper, then an entry of the repository, its namespace or its
+registry, then docker's store. None means to try without. Nothing is stored or printed.
 """
 
 import base64
 import binascii
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from images.errors import CredentialsError
+from images.registry.reference import DOCKER_HUB
 
 _HELPER_SECONDS = 60
 
@@ -33,54 +33,72 @@ class Credentials:
         return self.username == "<token>"
 
 
-def find_credentials(registry: str) -> Credentials | None:
-    """Return the user's credentials for a registry, None if there are none.
+def find_credentials(registry: str, repository: str) -> Credentials | None:
+    """Return the user's credentials for a repository, None if there are none.
 
     Raises:
         CredentialsError: credentials are configured but cannot be read.
     """
-    return _from_docker(registry) or _from_google(registry) or _from_github(registry)
+    each = (_from_file(path, registry, repository) for path in _files())
+    return next((found for found in each if found), None)
 
 
 def login_command(registry: str) -> str:
     """Return the command that creates credentials for a registry."""
-    if _is_google(registry):
+    if registry == "gcr.io" or registry.endswith((".gcr.io", "-docker.pkg.dev")):
         return f"gcloud auth login && gcloud auth configure-docker {registry}"
-    return f"docker login {registry}"
+    return f"skopeo login {registry}"
 
 
-def _from_docker(registry: str) -> Credentials | None:
-    path = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker")) / "config.json"
-    config = _read_config(path)
+def _files() -> list[Path]:
+    run = os.environ.get("XDG_RUNTIME_DIR")
+    session = Path(run) / "containers" if run else Path(f"/run/containers/{os.getuid()}")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return [
+        Path(os.environ.get("REGISTRY_AUTH_FILE") or session / "auth.json"),
+        config / "containers" / "auth.json",
+        docker / "config.json",
+    ]
+
+
+def _from_file(path: Path, registry: str, repository: str) -> Credentials | None:
+    config = _read(path)
     helper = config.get("credHelpers", {}).get(registry)
     if helper:
         return _ask_helper(helper, registry)
-    for key in (
-        registry,
-        f"https://{registry}",
-        f"https://{registry}/v1/",
-        f"https://{registry}/v2/",
-    ):
-        entry = config.get("auths", {}).get(key)
+    entries = {_key(name): entry for name, entry in config.get("auths", {}).items()}
+    parts = [registry, *repository.split("/")]
+    for length in range(len(parts), 0, -1):
+        entry = entries.get("/".join(parts[:length]))
         if entry and (found := _from_entry(entry, registry, path)):
             return found
     store = config.get("credsStore")
-    return _ask_helper(store, registry) if store else None
+    return _ask_helper(store, _server(registry)) if store else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise CredentialsError(
-            f"Docker's configuration {path} cannot be read: {error}.", f"edit {path}"
-        ) from error
+        raise CredentialsError(f"{path} cannot be read: {error}.", f"edit {path}") from error
     if not isinstance(config, dict):
-        message = f"Docker's configuration {path} is not a JSON object."
-        raise CredentialsError(message, f"edit {path}")
+        raise CredentialsError(f"{path} is not a JSON object.", f"edit {path}")
     return config
+
+
+def _key(name: str) -> str:
+    # docker writes URLs, containers/image writes paths.
+    _, scheme, rest = name.partition("://")
+    key = rest.partition("/")[0] if scheme else name
+    return DOCKER_HUB if key in {"index.docker.io", "registry-1.docker.io"} else key
+
+
+def _server(registry: str) -> str:
+    # The name under which docker stores credentials of Docker Hub.
+    return "https://index.docker.io/v1/" if registry == DOCKER_HUB else registry
 
 
 def _from_entry(entry: dict[str, str], registry: str, path: Path) -> Credentials | None:
@@ -99,12 +117,13 @@ def _from_entry(entry: dict[str, str], registry: str, path: Path) -> Credentials
     return Credentials(user, secret.strip("\0"))
 
 
-def _ask_helper(helper: str, registry: str) -> Credentials | None:
+def _ask_helper(helper: str, server: str) -> Credentials | None:
     program = f"docker-credential-{helper}"
+    fix = f"echo {server} | {program} get"
     try:
         answer = subprocess.run(
             [program, "get"],
-            input=registry,
+            input=server,
             capture_output=True,
             text=True,
             check=False,
@@ -112,44 +131,20 @@ def _ask_helper(helper: str, registry: str) -> Credentials | None:
         )
     except FileNotFoundError as error:
         raise CredentialsError(
-            f"Docker's configuration names the credential helper {program} for {registry}, but it "
-            "is not on PATH.",
-            f"install {program}, or remove it from ~/.docker/config.json",
+            f"The credential helper {program} for {server} is not on PATH.",
+            f"install {program}, or remove it from docker's config.json or containers' auth.json",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise CredentialsError(
-            f"{program} did not answer for {registry} within {_HELPER_SECONDS} s.",
-            f"echo {registry} | {program} get",
-        ) from error
+        problem = f"{program} did not answer for {server} within {_HELPER_SECONDS} s."
+        raise CredentialsError(problem, fix) from error
     if answer.returncode != 0:
         # In the helpers' protocol, this text on standard output means that it has none.
         if "credentials not found" in answer.stdout + answer.stderr:
             return None
-        raise CredentialsError(
-            f"{program} failed for {registry}.", f"echo {registry} | {program} get"
-        )
+        raise CredentialsError(f"{program} failed for {server}.", fix)
     try:
         found = json.loads(answer.stdout)
         return Credentials(found["Username"], found["Secret"])
     except (ValueError, KeyError, TypeError) as error:
-        raise CredentialsError(
-            f"{program} did not return credentials for {registry}.",
-            f"echo {registry} | {program} get",
-        ) from error
-
-
-def _from_google(registry: str) -> Credentials | None:
-    # gcloud ships the helper; with it a user of gcloud needs no docker configuration.
-    if _is_google(registry) and shutil.which("docker-credential-gcloud"):
-        return _ask_helper("gcloud", registry)
-    return None
-
-
-def _from_github(registry: str) -> Credentials | None:
-    token = os.environ.get("GITHUB_TOKEN", "")
-    # ghcr.io only checks the token.
-    return Credentials("token", token) if registry == "ghcr.io" and token else None
-
-
-def _is_google(registry: str) -> bool:
-    return registry == "gcr.io" or registry.endswith((".gcr.io", "-docker.pkg.dev"))
+        problem = f"{program} did not return credentials for {server}."
+        raise CredentialsError(problem, fix) from error

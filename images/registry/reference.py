@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from images.errors import BadReferenceError
 
@@ -12,6 +13,10 @@ _REFERENCE = re.compile(
     rf"{_HOST}/{_PATH}(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}))?"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+DOCKER_HUB = "docker.io"
+_DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
+_DOCKER_HUB_API = "registry-1.docker.io"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,6 @@ class Target:
         """The digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
-    @property
-    def base_url(self) -> str:
-        """The registry's URL: http for loopback, https for all other hosts."""
-        scheme = "http" if is_loopback(self.registry) else "https"
-        return f"{scheme}://{self.registry}"
-
     def with_tag(self, tag: str) -> "Target":
         """Return the same repository with another tag."""
         return replace(self, tag=tag, digest="")
@@ -53,6 +52,9 @@ class Target:
 
 def parse_target(text: str) -> Target:
     """Parse a reference such as `127.0.0.1:5000/chonks:9-layers-size-1176249324-bytes`.
+
+    Names of Docker Hub are completed as docker does: `docker.io/busybox` is
+    `docker.io/library/busybox`.
 
     Raises:
         BadReferenceError: the text does not name a registry and a repository.
@@ -64,19 +66,39 @@ def parse_target(text: str) -> Target:
             "write it as REGISTRY/REPOSITORY:TAG, the repository in lower case, for example "
             "ghcr.io/my-org/chonks:9-layers-size-1176249324-bytes",
         )
-    return Target(match["registry"], match["repository"], match["tag"] or "", match["digest"] or "")
+    registry, repository = match["registry"], match["repository"]
+    if registry.lower() in _DOCKER_HUB_NAMES:
+        registry = DOCKER_HUB
+        repository = repository if "/" in repository else f"library/{repository}"
+    return Target(registry, repository, match["tag"] or "", match["digest"] or "")
+
+
+def base_url(registry: str, *, plain_http: bool = False) -> str:
+    """Return a registry's URL: https, except on loopback or if `plain_http` allows http."""
+    scheme = "http" if plain_http or is_loopback(registry) else "https"
+    return f"{scheme}://{_DOCKER_HUB_API if registry == DOCKER_HUB else registry}"
+
+
+def is_same_origin(one: str, other: str) -> bool:
+    """Return whether two URLs have the same scheme, host and port; case does not matter."""
+    return _origin(one) == _origin(other)
 
 
 def is_loopback(registry: str) -> bool:
     """Return whether a registry's host is this machine's loopback."""
     host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
-    host = host.strip("[]")
+    host = host.strip("[]").lower()
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def _names_a_host(registry: str) -> bool:

@@ -5,21 +5,22 @@ A long one is sent as docker does: one streamed PATCH, then a PUT with the diges
 refuses several PATCHes and ghcr.io accepts at most 4 MiB in one with a length, but both accept a
 stream.
 
-If the stream breaks, the registry reports how much it has, the same bytes are made again, and only
-the rest is sent. (distribution 3 supports that; 2.8 drops the upload, so the layer is sent again.)
-The location of an upload is not kept for a later run: some registries sign it, so it is a secret.
+If the stream breaks, the same bytes are made again and sent from the start, as docker, skopeo and
+go-containerregistry do: few registries keep half an upload, and some report a wrong length of it.
 """
 
 import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode
 
-import requests
-
-from images.errors import CredentialsError, DigestError, RegistryError
-from images.registry.client import Registry, Unreachable
+from images.errors import DigestError, RegistryError
+from images.registry.client import Answer, Registry, UnencryptedError, Unreachable
+from schema.errors import UserError
 
 Content = Callable[[], Iterator[bytes]]
 """Makes a blob's bytes from the start; every call yields the same."""
@@ -27,20 +28,16 @@ Content = Callable[[], Iterator[bytes]]
 _SHORT = 1 << 20
 """Most bytes of a blob that is buffered."""
 _TRIES = 6
-"""Consecutive tries without progress before the upload fails."""
+_STORED = {201, 202, 204}
+"""Answers to a PATCH: 202 in the specification, 201 on ECR; others accept 204 too."""
 _RETRIED = {404, 408, 416, 429}
 """Statuses of a lost upload, a slow one, one at another offset, and too many requests."""
-_LONGEST_WAIT = 300.0
-"""Limit in seconds of a wait that the registry requests."""
+_BINARY = {"Content-Type": "application/octet-stream"}
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob in a registry.
-
-    Attributes:
-        sent: False if the registry already had it.
-    """
+    """A blob in a registry; `sent`: False if the registry already had it."""
 
     digest: str
     size: int
@@ -61,7 +58,7 @@ def upload_blob(registry: Registry, repository: str, content: Content) -> Blob:
         head.append(piece)
         length += len(piece)
         if length > _SHORT:
-            return _Stream(registry, repository, content).send(itertools.chain(head, pieces))
+            return _stream(registry, repository, content, itertools.chain(head, pieces))
     return upload_bytes(registry, repository, b"".join(head))
 
 
@@ -74,8 +71,7 @@ def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if registry.has_blob(repository, digest):
         return Blob(digest, len(data), sent=False)
-    location = _begin(registry, repository)
-    _finish(registry, repository, location, digest, data)
+    _finish(registry, repository, _begin(registry, repository), digest, data)
     return Blob(digest, len(data), sent=True)
 
 
@@ -83,153 +79,108 @@ def mount_blob(registry: Registry, repository: str, digest: str, source: str) ->
     """Share a blob of another repository of the same registry.
 
     Returns whether the registry did; False also if the source does not have the blob or access to
-    it is denied.
+    it is denied: a user may push here but not read there.
     """
-    try:
-        response = registry.request(
-            "POST",
-            f"/v2/{repository}/blobs/uploads/",
-            repository=repository,
-            params={"mount": digest, "from": source},
-        )
-    except CredentialsError:
-        # A user may push here but not read there.
-        return False
-    if response.status_code == requests.codes.accepted and "Location" in response.headers:
-        # Not mounted: the registry opened an upload instead, which is not needed.
-        registry.request("DELETE", response.headers["Location"], repository=repository)
-    return bool(response.status_code == requests.codes.created)
+    query = urlencode({"mount": digest, "from": source})
+    url = f"/v2/{repository}/blobs/uploads/?{query}"
+    with suppress(UserError):
+        answer = registry.request("POST", url, repository=repository)
+        if answer.status == HTTPStatus.ACCEPTED and answer.location:
+            # Not mounted: the registry opened an upload instead, which is not needed.
+            registry.request("DELETE", answer.location, repository=repository)
+        return answer.status == HTTPStatus.CREATED
+    return False
 
 
-class _Stream:
-    """The upload of one long blob."""
-
-    def __init__(self, registry: Registry, repository: str, content: Content) -> None:
-        self._registry = registry
-        self._repository = repository
-        self._content = content
-        self._sha = hashlib.sha256()
-        self._made = 0
-        self._location = ""
-
-    def send(self, pieces: Iterator[bytes]) -> Blob:
-        """Send the pieces; after a failure, send the missing ones."""
-        offset, failures = 0, 0
-        self._location = _begin(self._registry, self._repository)
-        while True:
-            try:
-                return self._send_from(offset, pieces)
-            except _RetryError as again:
-                reached = self._ask_offset()
-                failures = 0 if reached > offset else failures + 1
-                if failures >= _TRIES:
-                    raise again.cause from None
-                offset = reached
-                time.sleep(max(again.seconds, min(2.0**failures / 2, 30)))
-                pieces = self._content()
-
-    def _send_from(self, offset: int, pieces: Iterator[bytes]) -> Blob:
-        self._sha, self._made = hashlib.sha256(), 0
+def _stream(registry: Registry, repository: str, content: Content, pieces: Iterator[bytes]) -> Blob:
+    location, failures = "", 0
+    while True:
         try:
-            response = self._registry.request(
-                "PATCH",
-                self._location,
-                repository=self._repository,
-                headers={"Content-Type": "application/octet-stream"},
-                data=self._past(offset, pieces),
-            )
-        except Unreachable as error:
-            raise _RetryError(error) from error
-        if response.status_code != requests.codes.accepted:
-            self._raise_or_retry(response)
-        self._location = response.headers.get("Location", self._location)
-        digest = f"sha256:{self._sha.hexdigest()}"
-        try:
-            _finish(self._registry, self._repository, self._location, digest, b"")
-        except DigestError:
-            raise
-        except RegistryError as error:
-            raise _RetryError(error) from error
-        return Blob(digest, self._made, sent=True)
+            return _send(registry, repository, location, pieces)
+        except _RetryError as again:
+            failures += 1
+            if failures >= _TRIES:
+                raise again.cause from None
+            location, pieces = again.location, content()
+            time.sleep(max(again.seconds, min(2.0**failures / 2, 30)))
 
-    def _past(self, offset: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+
+def _send(registry: Registry, repository: str, location: str, pieces: Iterator[bytes]) -> Blob:
+    sha, size = hashlib.sha256(), 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
         for piece in pieces:
-            self._sha.update(piece)
-            skip = max(0, min(len(piece), offset - self._made))
-            self._made += len(piece)
-            if skip < len(piece):
-                yield piece[skip:] if skip else piece
+            sha.update(piece)
+            size += len(piece)
+            yield piece
 
-    def _raise_or_retry(self, response: requests.Response) -> None:
-        status = response.status_code
-        try:
-            self._registry.expect(response, set(), f"sending a layer to {self._repository}")
-        except RegistryError as error:
-            if status == requests.codes.unauthorized:
-                self._registry.authenticate(response, self._repository)
-            elif status not in _RETRIED and status < requests.codes.server_error:
-                raise
-            raise _RetryError(error, _retry_after(response)) from error
-
-    def _ask_offset(self) -> int:
-        """Return how many bytes the registry has; open a new upload if it lost this one."""
-        try:
-            response = self._registry.request("GET", self._location, repository=self._repository)
-        except Unreachable:
-            return 0
-        if response.status_code == requests.codes.no_content:
-            self._location = response.headers.get("Location", self._location)
-            _, _, last = response.headers.get("Range", "").rpartition("-")
-            # Registries write 0-0 for an empty upload, and for one of a single byte.
-            return int(last) + 1 if last.isdigit() and int(last) > 0 else 0
-        self._location = _begin(self._registry, self._repository)
-        return 0
+    location = location or _begin(registry, repository)
+    try:
+        answer = registry.request(
+            "PATCH", location, repository=repository, headers=_BINARY, data=counted()
+        )
+    except Unreachable as error:
+        raise _RetryError(error) from error
+    if answer.status not in _STORED:
+        _raise_or_retry(registry, repository, answer)
+    digest = f"sha256:{sha.hexdigest()}"
+    try:
+        _finish(registry, repository, answer.location or location, digest, b"")
+    except (DigestError, UnencryptedError):
+        raise
+    except RegistryError as error:
+        raise _RetryError(error) from error
+    return Blob(digest, size, sent=True)
 
 
 class _RetryError(Exception):
-    """The upload failed in a way that a retry may fix."""
+    """The upload failed in a way that a retry may fix, after `seconds`, at `location` if known."""
 
-    def __init__(self, cause: RegistryError, seconds: float = 0) -> None:
+    def __init__(self, cause: RegistryError, seconds: float = 0, location: str = "") -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.seconds = seconds
+        self.location = location
+
+
+def _raise_or_retry(registry: Registry, repository: str, answer: Answer) -> None:
+    try:
+        registry.expect(answer, set(), f"sending a layer to {repository}")
+    except RegistryError as error:
+        if answer.status in {307, 308}:
+            # The bytes are gone with the request, so they are made again for the new place.
+            raise _RetryError(error, location=answer.location) from error
+        if answer.status in {401, 403}:
+            registry.authenticate(answer, repository)
+        elif answer.status not in _RETRIED and answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        raise _RetryError(error, answer.retry_after) from error
 
 
 def _begin(registry: Registry, repository: str) -> str:
     what = f"opening an upload to {repository}"
-    response = registry.request("POST", f"/v2/{repository}/blobs/uploads/", repository=repository)
-    registry.expect(response, {202}, what)
-    location = response.headers.get("Location")
-    if not location:
+    answer = registry.request("POST", f"/v2/{repository}/blobs/uploads/", repository=repository)
+    registry.expect(answer, {202}, what)
+    if not answer.location:
         raise RegistryError(f"{registry.name} returned no location when {what}.")
-    return location
+    return answer.location
 
 
 def _finish(registry: Registry, repository: str, location: str, digest: str, data: bytes) -> None:
-    response = registry.request(
-        "PUT",
-        location,
-        repository=repository,
-        headers={"Content-Type": "application/octet-stream"},
-        params={"digest": digest},
-        data=data,
-    )
+    url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': digest})}"
+    answer = registry.request("PUT", url, repository=repository, headers=_BINARY, data=data)
     try:
-        registry.expect(response, {201}, f"storing blob {digest} in {repository}")
+        registry.expect(answer, {201}, f"storing blob {digest} in {repository}")
     except RegistryError:
         # A PUT that succeeded but lost its answer finds no upload when it is retried.
         if registry.has_blob(repository, digest):
             return
         raise
-    stored = response.headers.get("Docker-Content-Digest", digest)
+    stored = answer.headers.get("Docker-Content-Digest", digest)
     if stored != digest:
         raise DigestError(
             f"{registry.name} stored a layer with digest {stored}, but {digest} was sent: its "
             "bytes were altered in transit.",
             "run the same command again",
         )
-
-
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), _LONGEST_WAIT) if value.isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""Stands between a client and a real registry and fails as networks and registries do."""
+"""Stands between a client and a real registry and behaves as networks and other registries do."""
 
 import contextlib
 import http.client
@@ -13,18 +13,27 @@ _HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 @dataclass
 class Fault:
-    """What happens to the next matching request."""
+    """What happens to the next request that matches, or to all."""
 
     method: str
     path: str
     """Part of the path."""
     status: int = 0
-    """Answer with this and do not ask the registry."""
+    """Answer with this."""
     headers: dict[str, str] = field(default_factory=dict)
+    """Of the answer; they replace those of the registry."""
+    forward: bool = False
+    """Let the registry do it before answering with another status."""
+    answers: int = 0
+    """Only if the registry's answer has this status."""
+    body: bytes = b""
     cut_after: int = -1
     """Pass this many bytes of the body on, then break both connections."""
+    cut_answer: int = -1
+    """Send this many bytes of the answer's body, then break the connection."""
     lose_answer: bool = False
     """Let the registry do it, then break the connection instead of answering."""
+    always: bool = False
 
 
 @dataclass
@@ -35,18 +44,23 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     """`METHOD path` of each request."""
+    authorizations: list[str | None] = field(default_factory=list)
     body_bytes: int = 0
     """Bytes of bodies passed on to the registry."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def find(self, method: str, path: str, status: int = 0) -> Fault | None:
         with self.lock:
-            self.seen.append(f"{method} {path}")
             for fault in self.faults:
-                if fault.method == method and fault.path in path:
-                    self.faults.remove(fault)
+                matches = fault.method == method and fault.path in path
+                if matches and fault.answers in {0, status}:
+                    if not fault.always:
+                        self.faults.remove(fault)
                     return fault
         return None
+
+    def methods(self) -> list[str]:
+        return [line.split()[0] for line in self.seen]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,15 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
     upstream: str
 
     def handle_any(self) -> None:
-        fault = self.proxy.take(self.command, self.path)
-        if fault and fault.status:
+        self.proxy.seen.append(f"{self.command} {self.path}")
+        self.proxy.authorizations.append(self.headers.get("Authorization"))
+        fault = self.proxy.find(self.command, self.path)
+        if fault and fault.status and not fault.forward:
             for _ in self._body():
                 pass
-            self.send_response(fault.status)
-            for key, value in fault.headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._send(fault.status, {}, fault.body, fault)
             return
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
@@ -73,8 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
             answer = connection.getresponse() if passed else None
             if answer is None or (fault and fault.lose_answer):
                 self._break()
-            else:
-                self._answer(answer)
+                return
+            fault = fault or self.proxy.find(self.command, self.path, answer.status)
+            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP}
+            status = (fault and fault.status) or answer.status
+            self._send(status, headers, answer.read(), fault)
         except ConnectionError:
             self._break()
         finally:
@@ -103,19 +118,25 @@ class _Handler(BaseHTTPRequestHandler):
             connection.send(b"0\r\n\r\n")
         return True
 
-    def _answer(self, answer: http.client.HTTPResponse) -> None:
-        content = answer.read()
-        self.send_response(answer.status)
-        for key, value in answer.getheaders():
-            if key.lower() not in _HOP:
-                self.send_header(key, value)
+    def _send(
+        self, status: int, headers: dict[str, str], content: bytes, fault: Fault | None
+    ) -> None:
+        headers = {"Content-Length": str(len(content)), **headers}
+        headers |= fault.headers if fault else {}
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        if self.command != "HEAD" and content:
+            cut = fault.cut_answer if fault else -1
+            self.wfile.write(content if cut < 0 else content[:cut])
+            if cut >= 0:
+                self._break()
 
     def _break(self) -> None:
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _body(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding") == "chunked":

@@ -30,6 +30,11 @@ class LocalRegistry:
     def target(self, repository: str = "chonks", tag: str = "") -> Target:
         return Target(self.name, repository, tag)
 
+    def blob_path(self, digest: str) -> Path:
+        """The file of a blob."""
+        found = digest.removeprefix("sha256:")
+        return self.data / "docker/registry/v2/blobs/sha256" / found[:2] / found / "data"
+
     def blob_requests(self, method: str) -> list[str]:
         """Digests of blobs that were asked for, by the registry's own log."""
         pattern = rf'"{method} /v2/[^ ]*/blobs/(sha256:[0-9a-f]+)'

@@ -113,7 +113,7 @@ def test_every_study_of_the_repository_can_be_built(path: Path) -> None:
         ),
         (["build", "--study", "no.yaml", "--size", "3"], "--size cannot be combined with --study"),
         (["build", "--study", "no.yaml"], "There is no study at no.yaml"),
-        (["inspect", "{r}/none:x"], "answered 404"),
+        (["inspect", "{r}/none:x"], "There is no image"),
         (["verify", "127.0.0.1:1/x:y"], "127.0.0.1:1 cannot be reached: [Errno 111]"),
         (["nonsense"], "No such command"),
     ],
@@ -139,7 +139,6 @@ def test_inspect_shows_the_image(cli: Cli, registry: LocalRegistry) -> None:
     assert "3 in the manifest" in out
     assert "3000000 bytes of files without the base" in out
     assert "busybox, in the first layer" in out
-    assert "3 files + busybox = 4 layers (first matrix) or 2 files + busybox = 3 layers" in out
 
 
 def test_inspect_finds_the_layers_that_an_upgrade_shares(cli: Cli, registry: LocalRegistry) -> None:
@@ -161,18 +160,11 @@ def test_verify_passes_and_fails_with_its_exit_code(cli: Cli, registry: LocalReg
     code, out, _ = cli("verify", str(built.target))
     assert code == 0
     assert "2 layers correct, 400000 content bytes match their seed" in out
-    digest = built.layers[1].digest[7:]
-    path = registry.data / "docker/registry/v2/blobs/sha256" / digest[:2] / digest / "data"
+    path = registry.blob_path(built.layers[1].digest)
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     code, _, err = cli("verify", str(built.target))
     assert code == 3
     assert "1 of 1 images differ from their manifest or tag" in err
-
-
-def test_copy_prints_the_same_digest(cli: Cli, registry: LocalRegistry) -> None:
-    built = build_image(ImageTag(2, 400_000), registry.target("cli-copy"))
-    code, out, _ = cli("copy", str(built.target), f"{registry.name}/cli-copied:new")
-    assert (code, out) == (0, f"{registry.name}/cli-copied:new@{built.digest}\n")
 
 
 def test_sizes_reads_images_and_numbers(cli: Cli, registry: LocalRegistry, tmp_path: Path) -> None:
@@ -221,7 +213,7 @@ def test_the_program_runs_by_name() -> None:
         check=False,
     )
     assert done.returncode == 0
-    for command in ("build", "inspect", "verify", "copy", "sizes"):
+    for command in ("build", "inspect", "verify", "sizes"):
         assert command in done.stdout
 
 

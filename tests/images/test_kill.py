@@ -12,6 +12,7 @@ import pytest
 
 from images.errors import RegistryError
 from images.make.build import build_image
+from images.make.remote import open_remote
 from images.registry.client import Registry
 from images.registry.reference import Target
 from images.verify import verify_image
@@ -50,7 +51,8 @@ def test_a_killed_push_leaves_no_tag_and_is_completed_by_the_next(tmp_path: Path
         # Complete layers are not sent again, but for the 2 at work, whose digests may not have
         # been written down when the end came; the config is one more.
         assert sent_after <= TAG.layers + 1 - (6 - 2)
-        assert verify_image(client, built.target).faults == ()
+        with open_remote(built.target) as remote:
+            assert verify_image(remote).content == TAG.size_bytes
 
     with run_registry(tmp_path / "undisturbed") as other:
         assert build_image(TAG, other.target("killed")).digest == built.digest

@@ -22,7 +22,9 @@ from tests.images.local_registry import LocalRegistry
 
 
 def blob(target: Target, digest: str) -> bytes:
-    answer = requests.get(f"{target.base_url}/v2/{target.repository}/blobs/{digest}", timeout=30)
+    answer = requests.get(
+        f"http://{target.registry}/v2/{target.repository}/blobs/{digest}", timeout=30
+    )
     assert answer.status_code == 200
     assert digest == f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
     return answer.content
@@ -31,7 +33,7 @@ def blob(target: Target, digest: str) -> bytes:
 def manifest(built: BuiltImage) -> dict[str, Any]:
     target = built.target
     answer = requests.get(
-        f"{target.base_url}/v2/{target.repository}/manifests/{target.tag}",
+        f"http://{target.registry}/v2/{target.repository}/manifests/{target.tag}",
         headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
         timeout=30,
     )
@@ -195,7 +197,7 @@ def test_scale_shrinks_the_content_and_keeps_the_tag(registry: LocalRegistry) ->
 def test_docker_media_types(registry: LocalRegistry) -> None:
     built = build_image(ImageTag(2, 5000), registry.target("docker"), media=Media.DOCKER)
     answer = requests.get(
-        f"{built.target.base_url}/v2/docker/manifests/{built.digest}",
+        f"http://{built.target.registry}/v2/docker/manifests/{built.digest}",
         headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
         timeout=30,
     ).json()

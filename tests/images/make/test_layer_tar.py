@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.make.content import file_content
-from images.make.layer_tar import content_path, gather, layer_tar
+from images.make.layer_tar import gather, layer_tar, tar_size
 from images.make.plan import LayerPlan
 
 BLOCK = 1 << 19
@@ -23,9 +23,10 @@ GIB = 1 << 30
 def test_a_layer_is_a_tar_of_its_files(size: int, files: int, first: int) -> None:
     plan = LayerPlan(seed="t", size=size, files=files, first_file=first)
     raw = b"".join(layer_tar(plan))
+    assert len(raw) == tar_size(plan)
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
         members = [member for member in tar if member.isfile()]
-        assert [m.name for m in members] == [content_path(first + n) for n in range(files)]
+        assert [m.name for m in members] == [f"pull-study/{first + n:08d}" for n in range(files)]
         assert sum(m.size for m in members) == size
         last = tar.extractfile(members[-1])
         assert last is not None
@@ -48,13 +49,13 @@ def test_a_file_beyond_8_gib_has_a_header_that_tar_reads() -> None:
         folder, file = tar.next(), tar.next()
     assert folder is not None
     assert file is not None
-    assert (file.name, file.size) == (content_path(0), 9 * GIB)
+    assert (file.name, file.size) == ("pull-study/00000000", 9 * GIB)
 
 
 @pytest.mark.full
 def test_ten_gigabytes_pass_through_a_counting_sink() -> None:
     size = 10_000_000_000
     plan = LayerPlan(seed="ten", size=size, compressibility=0.9)
-    counted = sum(len(block) for block in gather(layer_tar(plan), BLOCK))
+    assert sum(len(block) for block in gather(layer_tar(plan), BLOCK)) == tar_size(plan)
     headers = 512 + 3 * 512  # the folder, and a pax header before the file's own
-    assert counted == headers + size + -size % 512 + 1024
+    assert tar_size(plan) == headers + size + -size % 512 + 1024

@@ -37,7 +37,6 @@ def test_shares_sum_to_the_total(total: int, parts: int) -> None:
         (ImageTag(2, 1), {}, "1 bytes are too few for 2 files in 2 layers"),
         (ImageTag(1, 0), {}, "0 bytes are too few"),
         (ImageTag(127, 300, "files3"), {}, "each file needs 2 to differ"),
-        (ImageTag(2, 1000), {"base_layers": 2}, "no room for content"),
         (ImageTag(2, 1000), {"scale": 0.0}, "not above 0"),
         (ImageTag(2, 1000), {"scale": float("nan")}, "not above 0"),
         (ImageTag(2, 1000), {"compressibility": 1.5}, "not between 0 and 1"),

@@ -1,5 +1,6 @@
 import base64
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from images.errors import CredentialsError
 from images.registry.credentials import Credentials, find_credentials, login_command
+from tests.images.local_registry import LocalRegistry
 
 GOOGLE = "us-central1-docker.pkg.dev"
 
@@ -32,19 +34,19 @@ def add_helper(folder: Path, name: str, script: str) -> None:
 
 
 def test_without_any_there_are_none(docker: Path) -> None:
-    assert find_credentials("ghcr.io") is None
+    assert find_credentials("ghcr.io", "org/chonks") is None
 
 
 def test_an_inline_entry_is_read(docker: Path) -> None:
     entry = base64.b64encode(b"me:pass:word").decode()
     configure(docker, auths={"ghcr.io": {"auth": entry}})
-    assert find_credentials("ghcr.io") == Credentials("me", "pass:word")
-    assert find_credentials("quay.io") is None
+    assert find_credentials("ghcr.io", "org/chonks") == Credentials("me", "pass:word")
+    assert find_credentials("quay.io", "org/chonks") is None
 
 
 def test_an_identity_token_is_exchanged_by_oauth2(docker: Path) -> None:
     configure(docker, auths={"https://acr.io": {"identitytoken": "refresh"}})
-    found = find_credentials("acr.io")
+    found = find_credentials("acr.io", "org/chonks")
     assert found is not None
     assert found.is_refresh_token
 
@@ -53,40 +55,59 @@ def test_a_helper_for_the_registry_comes_before_the_store(docker: Path) -> None:
     add_helper(docker, "one", """read host; echo '{"Username":"u","Secret":"'$host'"}'""")
     add_helper(docker, "two", "exit 1")
     configure(docker, credHelpers={"ghcr.io": "one"}, credsStore="two")
-    assert find_credentials("ghcr.io") == Credentials("u", "ghcr.io")
+    assert find_credentials("ghcr.io", "org/chonks") == Credentials("u", "ghcr.io")
 
 
 def test_the_store_is_queried_last(docker: Path) -> None:
     add_helper(docker, "all", """echo '{"Username":"u","Secret":"s"}'""")
     configure(docker, auths={"ghcr.io": {}}, credsStore="all")
-    assert find_credentials("ghcr.io") == Credentials("u", "s")
+    assert find_credentials("ghcr.io", "org/chonks") == Credentials("u", "s")
 
 
 def test_a_store_that_knows_none_is_no_failure(docker: Path) -> None:
     add_helper(docker, "all", "echo 'credentials not found in native keychain'; exit 1")
     configure(docker, credsStore="all")
-    assert find_credentials("ghcr.io") is None
+    assert find_credentials("ghcr.io", "org/chonks") is None
 
 
-def test_gcloud_serves_artifact_registry_without_docker(docker: Path) -> None:
-    script = """echo '{"Username":"_dcgcloud_token","Secret":"t"}'"""
-    add_helper(docker, "gcloud", script)
-    assert find_credentials(GOOGLE) == Credentials("_dcgcloud_token", "t")
-    assert find_credentials("ghcr.io") is None
+@pytest.mark.parametrize("key", ["docker.io", "https://index.docker.io/v1/"])
+def test_docker_hub_has_several_names(docker: Path, key: str) -> None:
+    configure(docker, auths={key: {"username": "me", "password": "p"}})
+    assert find_credentials("docker.io", "library/busybox") == Credentials("me", "p")
 
 
-def test_a_token_in_the_environment_serves_ghcr(
-    docker: Path, monkeypatch: pytest.MonkeyPatch
+def test_containers_auth_json_comes_before_docker_and_names_repositories(
+    docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GITHUB_TOKEN", "ghp_x")
-    assert find_credentials("ghcr.io") == Credentials("token", "ghp_x")
-    assert find_credentials("quay.io") is None
+    # As skopeo login writes it: containers-auth.json(5).
+    names = ("quay.io", "quay.io/org", "quay.io/org/chonks")
+    configure(docker, auths={"quay.io": {"username": "docker", "password": "p"}})
+    folder = tmp_path / "run" / "containers"
+    folder.mkdir(parents=True)
+    entries = {name: {"username": name, "password": "p"} for name in names[1:]}
+    (folder / "auth.json").write_text(json.dumps({"auths": entries}))
+    found = [find_credentials("quay.io", path) for path in ("x", "org/x", "org/chonks")]
+    assert [one and one.username for one in found] == ["docker", *names[1:]]
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "none"))
+    assert find_credentials("quay.io", "org/x") == Credentials("docker", "p")
+
+
+def test_skopeo_login_is_understood(
+    docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: LocalRegistry
+) -> None:
+    monkeypatch.undo()
+    path = tmp_path / "auth.json"
+    command = ["skopeo", "login", "--authfile", str(path), "--tls-verify=false"]
+    command += ["--username", "me", "--password-stdin", registry.name]
+    subprocess.run(command, input=b"secret", check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(path))
+    assert find_credentials(registry.name, "x") == Credentials("me", "secret")
 
 
 @pytest.mark.parametrize(
     ("config", "script", "reason"),
     [
-        ({"credsStore": "gone"}, "", "docker-credential-gone for ghcr.io, but it is not on PATH"),
+        ({"credsStore": "gone"}, "", "docker-credential-gone for ghcr.io is not on PATH"),
         ({"credsStore": "bad"}, "echo secret-x; exit 3", "docker-credential-bad failed"),
         ({"credsStore": "bad"}, "echo '[1]'", "did not return credentials"),
         ({"auths": {"ghcr.io": {"auth": "%%"}}}, "", "is not base64"),
@@ -98,7 +119,7 @@ def test_configured_but_unusable_is_an_error_without_a_secret(
     add_helper(docker, "bad", script)
     configure(docker, **config)
     with pytest.raises(CredentialsError, match=reason) as refused:
-        find_credentials("ghcr.io")
+        find_credentials("ghcr.io", "org/chonks")
     assert refused.value.fix
     assert "secret-x" not in str(refused.value)
 
@@ -107,7 +128,7 @@ def test_configured_but_unusable_is_an_error_without_a_secret(
 def test_a_broken_configuration_is_named(docker: Path, text: str) -> None:
     (docker / "config.json").write_text(text)
     with pytest.raises(CredentialsError, match=r"config\.json"):
-        find_credentials("ghcr.io")
+        find_credentials("ghcr.io", "org/chonks")
 
 
 def test_a_secret_is_not_shown() -> None:
@@ -115,6 +136,6 @@ def test_a_secret_is_not_shown() -> None:
 
 
 def test_login_commands() -> None:
-    assert login_command("ghcr.io") == "docker login ghcr.io"
+    assert login_command("ghcr.io") == "skopeo login ghcr.io"
     assert GOOGLE in login_command(GOOGLE)
     assert login_command(GOOGLE).startswith("gcloud auth login")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.errors import BadReferenceError
-from images.registry.reference import Target, is_loopback, parse_target
+from images.registry.reference import Target, base_url, is_loopback, parse_target
 
 DIGEST = "sha256:" + "a1" * 32
 
@@ -46,10 +46,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ["127.0.0.1:5000", "127.9.9.9", "localhost:1", "[::1]:5000"])
 def test_loopback_is_plain_http(name: str) -> None:
     assert is_loopback(name)
-    assert Target(name, "x").base_url == f"http://{name}"
+    assert base_url(name) == f"http://{name}"
 
 
 @pytest.mark.parametrize("name", ["ghcr.io", "10.0.0.1:5000", "localhost.evil.com", "127.0.0.1.io"])
 def test_anything_else_is_https(name: str) -> None:
     assert not is_loopback(name)
-    assert Target(name, "x").base_url == f"https://{name}"
+    assert base_url(name) == f"https://{name}"
