@@ -45,7 +45,11 @@ class NotThereError(ClusterError):
 
 
 class UnavailableError(ClusterError):
-    """The API server is busy or does not answer; the same request may succeed later."""
+    """The API server is busy or away: the same request may succeed later."""
+
+
+class NoAnswerError(UnavailableError):
+    """The API server does not answer."""
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -174,7 +178,7 @@ class KubernetesClient:
                         version = found.metadata.resource_version
                         yield change.type, bytes(change.object)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise UnavailableError(f"The watch of {path} ended: {error!r}.") from error
+                raise NoAnswerError(f"The watch of {path} ended: {error!r}.") from error
             except msgspec.DecodeError as error:
                 raise ClusterError(f"The watch of {path} sent {line[:300]!r}.") from error
 
@@ -211,7 +215,7 @@ class KubernetesClient:
                 await _raise_for_status(answer, method, path)
                 return await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(
+            raise NoAnswerError(
                 f"The API server at {self._server} does not answer {method} {path}: {error!r}."
             ) from error
 

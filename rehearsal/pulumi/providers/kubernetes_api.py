@@ -1,4 +1,8 @@
-"""One cluster's API for the kinds of object that `infra` declares: apply, read, list, delete."""
+"""One cluster's API for the kinds of object that `infra` declares: apply, read, list, delete.
+
+A face of rehearsal.cluster.kubernetes: Pulumi's kubeconfig instead of a certificate, and errors in
+the official provider's words.
+"""
 
 import base64
 import json
@@ -7,17 +11,24 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
-import urllib3
 import yaml
 
+from rehearsal.cluster.kubernetes import (
+    JSON,
+    ClusterError,
+    KubernetesClient,
+    NoAnswerError,
+    NotThereError,
+)
+from rehearsal.machine.loop import LoopThread
 from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import ProviderError
 
 FIELD_MANAGER = "pulumi-kubernetes"
-_TIMEOUT = urllib3.Timeout(connect=5, read=30)
+_APPLY = "application/apply-patch+yaml"
+_CONNECTIONS, _TIMEOUT_S = 8, 30.0
 _PATHS = {
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
@@ -32,6 +43,10 @@ _PATHS = {
 
 class UnreachableError(ProviderError):
     """The cluster does not answer."""
+
+
+class _MissingError(ProviderError):
+    """The object, or its namespace, does not exist."""
 
 
 def active_cluster(kubeconfig: str) -> tuple[Props, Props]:
@@ -54,20 +69,16 @@ class ClusterApi:
     def __init__(self, kubeconfig: str) -> None:
         self._kubeconfig = kubeconfig
         self._lock = threading.Lock()
-        self._pool: urllib3.PoolManager | None = None
-        self._url = ""
-        self._token = ""
+        self._loop: LoopThread | None = None
+        self._client: KubernetesClient
 
-    def _open(self) -> urllib3.PoolManager:
+    def _open(self) -> LoopThread:
         with self._lock:
-            if self._pool is None:
-                cluster, user = active_cluster(self._kubeconfig)
-                authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-                context = ssl.create_default_context(cadata=authority)
-                self._url = str(cluster["server"])
-                self._token = _token(user)
-                self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=8)
-            return self._pool
+            if self._loop is None:
+                loop = LoopThread("kubernetes")
+                self._client = loop.run(_client(*active_cluster(self._kubeconfig)), None)
+                self._loop = loop
+            return self._loop
 
     def _call(
         self,
@@ -75,40 +86,29 @@ class ClusterApi:
         path: str,
         body: Props | None = None,
         *,
-        content_type: str = "application/json",
-        **query: str,
+        content: str = JSON,
+        **params: str,
     ) -> Props:
-        pool = self._open()
+        loop = self._open()
+        request = self._client.request(method, path, body, content=content, params=params)
         try:
-            answer = pool.request(
-                method,
-                self._url + path,
-                fields=query if method == "GET" else None,
-                body=None if method == "GET" else json.dumps(body),
-                headers={"Authorization": f"Bearer {self._token}", "Content-Type": content_type},
-                timeout=_TIMEOUT,
-            )
-        except urllib3.exceptions.HTTPError as error:
+            return dict(json.loads(loop.run(request, None)))
+        except NotThereError as error:
+            raise _MissingError(str(error)) from error
+        except NoAnswerError as error:
             raise UnreachableError(
                 f"configured Kubernetes cluster is unreachable: {error}; if it was deleted, set "
                 "PULUMI_K8S_DELETE_UNREACHABLE=true to remove its objects from the state."
             ) from error
-        try:
-            content = answer.json()
-        except ValueError:
-            content = {}
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            reason = content.get("message") or f"{answer.status} {answer.reason}"
-            if answer.status == HTTPStatus.NOT_FOUND:
-                raise _MissingError(f"{method} {path}: {reason}")
-            raise ProviderError(f"{method} {path}: {reason}")
-        return dict(content)
+        except ClusterError as error:
+            raise ProviderError(str(error)) from error
 
     def apply(self, body: Props) -> Props:
         """Apply server-side; return the object as it is then."""
         path = _path(body["kind"], body["metadata"].get("namespace"), body["metadata"]["name"])
-        query = f"?fieldManager={FIELD_MANAGER}&force=false"
-        return self._call("PATCH", path + query, body, content_type="application/apply-patch+yaml")
+        return self._call(
+            "PATCH", path, body, content=_APPLY, fieldManager=FIELD_MANAGER, force="false"
+        )
 
     def find(self, kind: str, namespace: str, name: str) -> Props | None:
         """Return an object, None if there is none."""
@@ -129,8 +129,16 @@ class ClusterApi:
             return
 
 
-class _MissingError(ProviderError):
-    """The object, or its namespace, does not exist."""
+async def _client(cluster: Props, user: Props) -> KubernetesClient:
+    """Return a client of the loop in which this runs."""
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    return KubernetesClient(
+        str(cluster["server"]),
+        ssl.create_default_context(cadata=authority),
+        connections=_CONNECTIONS,
+        timeout_s=_TIMEOUT_S,
+        headers={"Authorization": f"Bearer {_token(user)}"},
+    )
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:

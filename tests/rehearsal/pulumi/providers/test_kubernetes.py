@@ -3,18 +3,17 @@
 import base64
 import json
 import ssl
-import stat
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 import yaml
+from aiohttp.web import Response, json_response
 from pulumi.runtime.rpc import UNKNOWN
 
+from rehearsal.machine.web import Call, route, serving
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider, KubernetesSession, unready
 from rehearsal.pulumi.providers.kubernetes_api import ClusterApi, UnreachableError
 from rehearsal.pulumi.providers.properties import Props
@@ -223,103 +222,66 @@ def test_read_returns_inputs_as_they_are() -> None:
         session(live).read(at("ConfigMap"), "n/c", {})
 
 
-class Server(ThreadingHTTPServer):
-    """An API server with one ConfigMap."""
+class Server:
+    """An API server with one ConfigMap, and a kubeconfig with a plugin for it."""
 
-    calls: list[tuple[str, str, str, Any]]
+    def __init__(self, folder: Path, authority: trustme.CA) -> None:
+        self.calls: list[tuple[str, str, Any]] = []
+        self._plugin = folder / "plugin"
+        self._authority = base64.b64encode(authority.cert_pem.bytes()).decode()
+        self.url = ""
 
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.server_address[1]}"
+    def answer(self, call: Call) -> Response:
+        sent = json.loads(call.raw) if call.raw else None
+        self.calls.append((call.method, f"{call.url_path}?{call.query_string}", sent))
+        if call.authorization != "Bearer secret":
+            return json_response({"message": "Unauthorized"}, status=401)
+        if "missing" in call.url_path:
+            return json_response({"message": "not found"}, status=404)
+        return json_response(sent or {"items": [{"metadata": {"name": "p"}}]})
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        sent = json.loads(body) if body else None
-        kind = self.headers.get("Content-Type", "")
-        self.server.calls.append((self.command, self.path, kind, sent))
-        if self.headers["Authorization"] != "Bearer secret":
-            status, content = 401, {"message": "Unauthorized"}
-        elif "missing" in self.path:
-            status, content = 404, {"message": "not found"}
-        else:
-            status, content = 200, sent or {"items": [{"metadata": {"name": "p"}}]}
-        answer = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_DELETE = do_GET = do_PATCH = _answer  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def api(self, token: str = "secret", url: str = "") -> ClusterApi:
+        answer = f"""echo '{{"status": {{"token": "{token}"}}}}'""" if token else "exit 3"
+        self._plugin.write_text(f"#!/bin/sh\n{answer}\n")
+        self._plugin.chmod(0o700)
+        return ClusterApi(kubeconfig(url or self.url, self._authority, str(self._plugin)))
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[Server, str]]:
-    """The server, and its certificate in base64."""
+def server(tmp_path: Path) -> Iterator[Server]:
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with Server(("127.0.0.1", 0), _Handler) as server:
-        server.calls = []
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server, base64.b64encode(authority.cert_pem.bytes()).decode()
-        server.shutdown()
-        thread.join(10)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    server = Server(tmp_path, authority)
+    with serving([route("*", "/{path:.*}", server.answer)], tls=tls) as server.url:
+        yield server
 
 
-def plugin(tmp_path: Path, answer: str) -> str:
-    path = tmp_path / "plugin"
-    path.write_text(f"#!/bin/sh\n{answer}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
+def test_objects_are_applied_found_listed_and_removed(server: Server) -> None:
+    api, body = server.api(), {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n"}}
+    assert api.apply(body) == body
+    assert api.find("Deployment", "n", "missing") is None
+    assert api.objects("Pod", "n", labelSelector="a=b") == [{"metadata": {"name": "p"}}]
+    api.remove("Namespace", "", "missing")
+    path = "/api/v1/namespaces/n/configmaps/c?fieldManager=pulumi-kubernetes&force=false"
+    assert server.calls == [
+        ("PATCH", path, body),
+        ("GET", "/apis/apps/v1/namespaces/n/deployments/missing?", None),
+        ("GET", "/api/v1/namespaces/n/pods?labelSelector=a%3Db", None),
+        ("DELETE", "/api/v1/namespaces/missing?", {"propagationPolicy": "Foreground"}),
+    ]
 
 
-class TestClusterApi:
-    @pytest.fixture
-    def api(self, server: tuple[Server, str], tmp_path: Path) -> ClusterApi:
-        command = plugin(tmp_path, """echo '{"status": {"token": "secret"}}'""")
-        return ClusterApi(kubeconfig(server[0].url, server[1], command))
-
-    def test_applies_server_side(self, server: tuple[Server, str], api: ClusterApi) -> None:
-        body = {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n"}}
-        assert api.apply(body) == body
-        path = "/api/v1/namespaces/n/configmaps/c?fieldManager=pulumi-kubernetes&force=false"
-        assert server[0].calls == [("PATCH", path, "application/apply-patch+yaml", body)]
-
-    def test_finds_lists_and_removes(self, server: tuple[Server, str], api: ClusterApi) -> None:
-        assert api.find("Deployment", "n", "missing") is None
-        assert api.objects("Pod", "n", labelSelector="a=b") == [{"metadata": {"name": "p"}}]
-        api.remove("Namespace", "", "missing")
-        assert [call[:2] for call in server[0].calls] == [
-            ("GET", "/apis/apps/v1/namespaces/n/deployments/missing"),
-            ("GET", "/api/v1/namespaces/n/pods?labelSelector=a%3Db"),
-            ("DELETE", "/api/v1/namespaces/missing"),
-        ]
-        assert server[0].calls[-1][3] == {"propagationPolicy": "Foreground"}
-
-    def test_raises_the_servers_message(self, server: tuple[Server, str], tmp_path: Path) -> None:
-        command = plugin(tmp_path, """echo '{"status": {"token": "other"}}'""")
-        api = ClusterApi(kubeconfig(server[0].url, server[1], command))
-        with pytest.raises(ProviderError, match="Unauthorized"):
-            api.find("Namespace", "", "n")
-
-    def test_names_a_plugin_that_fails(self, server: tuple[Server, str], tmp_path: Path) -> None:
-        api = ClusterApi(kubeconfig(server[0].url, server[1], plugin(tmp_path, "exit 3")))
-        with pytest.raises(ProviderError, match="which the kubeconfig names, returned no cred"):
-            api.find("Namespace", "", "n")
-
-    def test_names_a_cluster_that_does_not_answer(
-        self, server: tuple[Server, str], tmp_path: Path
-    ) -> None:
-        command = plugin(tmp_path, """echo '{"status": {"token": "secret"}}'""")
-        api = ClusterApi(kubeconfig("https://127.0.0.1:1", server[1], command))
-        with pytest.raises(UnreachableError, match="cluster is unreachable"):
-            api.find("Namespace", "", "n")
+@pytest.mark.parametrize(
+    ("options", "error", "problem"),
+    [
+        ({"token": "other"}, ProviderError, "Unauthorized"),
+        ({"token": ""}, ProviderError, "which the kubeconfig names, returned no cred"),
+        ({"url": "https://127.0.0.1:1"}, UnreachableError, "cluster is unreachable"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_an_error_of_its_kind(
+    server: Server, options: dict[str, str], error: type[ProviderError], problem: str
+) -> None:
+    with pytest.raises(error, match=problem):
+        server.api(**options).find("Namespace", "", "n")
