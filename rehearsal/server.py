@@ -129,8 +129,9 @@ def _start_providers(
         command += ["--only", missing[0]]
     log = home.folder / "providers.log"
     path = os.pathsep.join([str(home.programs), os.environ.get("PATH", "")])
+    environment = {**os.environ, **variables, "PATH": path}
     process = processes.start(
-        command, home.folder, log=log, extra={**variables, "PATH": path}, output=subprocess.PIPE
+        command, home.folder, log=log, environment=environment, output=subprocess.PIPE
     )
 
     def ports() -> dict[str, int]:

@@ -152,7 +152,7 @@ def _start(home: Home, requested: Options) -> tuple[dict[str, Any], "subprocess.
     injected_file(home.folder).unlink(missing_ok=True)
     command = [sys.executable, "-m", "rehearsal.server", "--home", str(home.folder)]
     command += ["--options", requested.to_json()]
-    process = processes.start_piped(command, home.folder, environment=os.environ)
+    process = processes.start(command, home.folder)
     try:
         _expect_ready(process)
     except BaseException:

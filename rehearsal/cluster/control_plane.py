@@ -113,9 +113,8 @@ def start(
     plane = LocalControlPlane(folder, port, _version(), _make_certificates(folder))
     command: list[str | Path] = [locate("kwokctl").path, "create", "cluster", "--name", _NAME]
     command += ["--config", config_file, "--kubeconfig", plane.kubeconfig]
-    process = processes.start(
-        command, folder, log=log, extra={"KWOK_WORKDIR": str(folder / "kwok")}
-    )
+    environment = {**os.environ, "KWOK_WORKDIR": str(folder / "kwok")}
+    process = processes.start(command, folder, log=log, environment=environment)
     try:
         code = process.wait(_START_S)
     except subprocess.TimeoutExpired:

@@ -180,7 +180,7 @@ class _Exporter:
         if has_token:
             renew_at = self._renew(renew_at)
             own.append(f"-kubeconfig={self._write_kubeconfig()}")
-        process = processes.start_piped(
+        process = processes.start(
             [program, *arguments, *own],
             self._folder,
             environment=variables(self._container, self.pod),

@@ -48,10 +48,9 @@ class PullFaults:
         fault = self._draw("node-slow", pull)
         return fault.number("factor") if fault else 1.0
 
-    def error(self, pull: Pull, attempt: int) -> str:
-        """Return the runtime's message with which this attempt fails, counted from 1; or ''."""
-        how = failure(attempt, lambda how: self._draw("pull", pull, how))
-        return _MESSAGES[how](pull.image) if how else ""
+    def failure(self, pull: Pull, attempt: int) -> str:
+        """Return how this attempt fails, counted from 1: 404, 429 or down; empty if not."""
+        return failure(attempt, lambda how: self._draw("pull", pull, how))
 
     def disk_full(self, pull: Pull) -> bool:
         """Return whether the node's disk fills up during this pull."""
@@ -82,41 +81,3 @@ class PullFaults:
 def pull_faults(texts: Sequence[str], home: Path) -> PullFaults:
     """Return the faults of a process of simulated nodes, recorded beside the rehearsal's folder."""
     return PullFaults(Faults.read(texts, injected_file(home)))
-
-
-def _not_found(image: str) -> str:
-    return (
-        f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": failed to '
-        f'resolve reference "{image}": {image}: not found'
-    )
-
-
-def _throttled(image: str) -> str:
-    return (
-        f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
-        "copy: httpReadSeeker: failed open: unexpected status code "
-        f"{_url(image, 'blobs')}: 429 Too Many Requests - Server message: toomanyrequests: "
-        "You have reached your pull rate limit."
-    )
-
-
-def _refused(image: str) -> str:
-    return (
-        f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
-        f'resolve reference "{image}": failed to do request: Head "{_url(image, "manifests")}": '
-        "dial tcp 192.0.2.1:443: connect: connection refused"
-    )
-
-
-def _url(image: str, kind: str) -> str:
-    name, _, digest = image.partition("@")
-    host, _, path = name.partition("/")
-    repository = path.rpartition(":")[0] or path
-    return f"https://{host}/v2/{repository}/{kind}/{digest or path.rpartition(':')[2]}"
-
-
-_MESSAGES: dict[str, Callable[[str], str]] = {
-    "404": _not_found,
-    "429": _throttled,
-    "down": _refused,
-}

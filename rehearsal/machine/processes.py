@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,39 +48,26 @@ def start(
     arguments: Sequence[str | Path],
     part: Path,
     *,
-    log: Path,
-    extra: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
     output: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process for a folder, out of reach of the terminal's Ctrl-C.
 
     The log gets what it prints; with `output` (subprocess.PIPE), only what it prints to stderr.
+    Without a log both outputs are pipes.
     """
-    with log.open("ab") as errors:
+    with ExitStack() as stack:
+        errors = stack.enter_context(log.open("ab")) if log else subprocess.PIPE
         return subprocess.Popen(
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
             stdout=errors if output is None else output,
             stderr=errors,
-            env={**os.environ, **(extra or {}), PART_VARIABLE: str(part)},
+            env={**environment, PART_VARIABLE: str(part)},
             cwd="/",
             start_new_session=True,
         )
-
-
-def start_piped(
-    arguments: Sequence[str | Path], part: Path, *, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    """Start a process for a folder, with both outputs as pipes and no other variables."""
-    return subprocess.Popen(
-        [str(argument) for argument in arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**environment, PART_VARIABLE: str(part)},
-        cwd="/",
-        start_new_session=True,
-    )
 
 
 def first_line(process: subprocess.Popen[bytes], timeout_s: float) -> str:

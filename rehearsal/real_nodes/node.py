@@ -8,6 +8,7 @@ network, on which it reaches the API server and the registry; its pods have a ne
 each. Kernel settings are not changed (rehearsal.real_nodes.node_files).
 """
 
+import os
 import shutil
 import socket
 import subprocess
@@ -137,5 +138,5 @@ def _run(spec: NodeSpec, folder: Path) -> "subprocess.Popen[bytes]":
         ["unshare", *namespaces, "--kill-child", "sh", folder / "lib/node/start.sh"],
         folder,
         log=folder / "start.log",
-        extra={**node_environment(spec), **programs},
+        environment={**os.environ, **node_environment(spec), **programs},
     )

@@ -258,9 +258,9 @@ class Kubelet:
         parameters, faults = self._site.parameters, self._site.faults
         self._pulls[pull.image] = number = self._pulls.get(pull.image, 0) + 1
         noise = parameters.noise_factor(self.name, pull.image, number) * faults.factor(pull)
-        if error := faults.error(pull, attempt):
+        if how := faults.failure(pull, attempt):
             await self.clock.until(start + parameters.resolve_s * noise)
-            raise PullError(error)
+            raise PullError(messages.PULL_FAILURES[how](pull.image))
         image = await self._site.registry.resolve(pull.image)
         if disguised:
             return image, pull_model.PullTime(_DISGUISED_S * noise, 0.0)

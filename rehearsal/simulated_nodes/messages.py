@@ -82,6 +82,33 @@ def not_found(image: str) -> str:
     )
 
 
+def throttled(image: str) -> str:
+    """Return the runtime's error for a registry that limits the rate of pulls."""
+    return (
+        f'rpc error: code = Unknown desc = failed to pull and unpack image "{image}": failed to '
+        "copy: httpReadSeeker: failed open: unexpected status code "
+        f"{_url(image, 'blobs')}: 429 Too Many Requests - Server message: toomanyrequests: "
+        "You have reached your pull rate limit."
+    )
+
+
+def refused(image: str) -> str:
+    """Return the runtime's error for a registry that accepts no connection."""
+    dial = "dial tcp 192.0.2.1:443: connect: connection refused"
+    return unreachable(image, f'Head "{_url(image, "manifests")}": {dial}')
+
+
+PULL_FAILURES = {"404": not_found, "429": throttled, "down": refused}
+"""By the variant of the fault `pull`."""
+
+
+def _url(image: str, kind: str) -> str:
+    name, _, digest = image.partition("@")
+    host, _, path = name.partition("/")
+    repository = path.rpartition(":")[0] or path
+    return f"https://{host}/v2/{repository}/{kind}/{digest or path.rpartition(':')[2]}"
+
+
 def unreachable(image: str, why: str) -> str:
     """Return the runtime's error for a registry that does not answer."""
     return (

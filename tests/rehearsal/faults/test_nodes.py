@@ -7,6 +7,7 @@ import pytest
 
 from rehearsal.faults.faults import Faults, injected_file
 from rehearsal.faults.nodes import Pull, PullFaults, pull_faults
+from rehearsal.simulated_nodes import messages
 
 NODE = "gke-c-pool-0002"
 
@@ -39,7 +40,8 @@ def test_a_pull_fails_with_the_message_of_the_container_runtime(
 ) -> None:
     faults = pull_faults([text], tmp_path)
     for attempt in (1, 2, 9):
-        error = faults.error(pull(), attempt)
+        how = faults.failure(pull(), attempt)
+        error = messages.PULL_FAILURES[how](pull().image) if how else ""
         assert bool(error) == (attempt in tries)
         assert all(word in error for word in words) or not error
 
