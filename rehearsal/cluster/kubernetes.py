@@ -167,6 +167,7 @@ class KubernetesClient:
                 "resourceVersion": version,
                 "timeoutSeconds": str(_WATCH_S),
             }
+            self._refuse_if_closed(path)
             try:
                 async with self._watching.get(self._server + path, params=query) as answer:
                     await _raise_for_status(answer, "watch", path)
@@ -203,6 +204,7 @@ class KubernetesClient:
         content: str,
         params: Mapping[str, str] | None,
     ) -> bytes:
+        self._refuse_if_closed(path)
         data = None if body is None else json.dumps(body).encode()
         try:
             async with self._session.request(
@@ -218,6 +220,10 @@ class KubernetesClient:
             raise NoAnswerError(
                 f"The API server at {self._server} does not answer {method} {path}: {error!r}."
             ) from error
+
+    def _refuse_if_closed(self, path: str) -> None:
+        if self._session.closed:
+            raise NoAnswerError(f"{path} was not requested: the client is closed.")
 
 
 async def _raise_for_status(answer: aiohttp.ClientResponse, verb: str, path: str) -> None:
