@@ -86,14 +86,6 @@ def test_many_entries_are_paged_without_loss(
     assert uids(found) == [str(n) for n in range(3_000)]
 
 
-def test_pages_have_the_requested_length(store: LogStore, client: LoggingServiceV2Client) -> None:
-    fill(store, 120)
-    sizes = [len(page.entries) for page in client.list_log_entries(ask()).pages]
-    assert sizes == [50, 50, 20]
-    sizes = [len(page.entries) for page in client.list_log_entries(ask(page_size=60)).pages]
-    assert sizes == [60, 60]
-
-
 def test_page_is_cut_where_a_client_would_refuse_its_bytes(
     store: LogStore, client: LoggingServiceV2Client
 ) -> None:
@@ -103,12 +95,6 @@ def test_page_is_cut_where_a_client_would_refuse_its_bytes(
     assert len(pages) > 1
     texts = [entry.text_payload[0] for page in pages for entry in page.entries]
     assert texts == list("012345678")
-
-
-def test_newest_come_first_on_request(store: LogStore, client: LoggingServiceV2Client) -> None:
-    fill(store, 120)
-    found = list(client.list_log_entries(ask(order_by="timestamp desc")))
-    assert uids(found) == [str(n) for n in reversed(range(120))]
 
 
 def test_later_entries_do_not_disturb_the_pages(

@@ -62,7 +62,7 @@ def study(moments: list[tuple[Moment, int]]) -> StudyPods:
     return StudyPods(Cluster([]), lambda *moment: moments.append(moment), lambda _: None)
 
 
-def test_each_moment_of_a_trial_is_moments_once(
+def test_each_moment_of_a_trial_is_reported_once(
     study: StudyPods, moments: list[tuple[Moment, int]]
 ) -> None:
     for index in (0, 1):

@@ -6,26 +6,12 @@ import pytest
 from rehearsal.cluster.fleet import ClusterKey
 from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.gke.operations import Operations
-from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
+from rehearsal.google.state import GoogleState, Json, Kind, MissingError
 
 
 @pytest.fixture
 def state() -> GoogleState:
     return GoogleState()
-
-
-def test_resources_are_kept_by_kind_and_name(state: GoogleState) -> None:
-    state.create(Kind.SINK, "b", {"n": 2})
-    state.create(Kind.SINK, "a", {"n": 1})
-    state.create(Kind.BUCKET, "a", {"n": 3})
-    assert state.get(Kind.SINK, "a") == {"n": 1}
-    assert state.find(Kind.SINK) == [{"n": 1}, {"n": 2}]
-    assert state.get(Kind.ROLE, "a") is None
-    with pytest.raises(AlreadyExistsError):
-        state.create(Kind.SINK, "a", {})
-    assert state.delete(Kind.SINK, "a")
-    assert not state.delete(Kind.SINK, "a")
-    assert state.find(Kind.SINK) == [{"n": 2}]
 
 
 def test_what_is_read_or_written_is_a_copy(state: GoogleState) -> None:

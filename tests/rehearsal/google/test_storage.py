@@ -14,14 +14,6 @@ def bucket(google: Google) -> Google:
     return google
 
 
-def test_bucket_is_shown_as_made(bucket: Google) -> None:
-    found = bucket.ok("GET", f"{B}/events")
-    assert found["kind"] == "storage#bucket"
-    assert (found["location"], found["locationType"]) == ("US-CENTRAL1", "region")
-    assert found["metageneration"] == "1"
-    assert bucket.ok("GET", B, project="p")["items"] == [found]
-
-
 def test_name_that_is_taken_is_refused(bucket: Google) -> None:
     error = bucket.error("POST", B, {"name": "events"}, project="q")
     assert (error["code"], error["errors"][0]["reason"]) == (409, "conflict")
@@ -46,17 +38,6 @@ def test_patch_changes_sets_and_removes(bucket: Google) -> None:
     assert "labels" not in bucket.ok("PATCH", f"{B}/events", {"labels": None})
 
 
-def test_missing_bucket_is_not_found(google: Google) -> None:
-    for method, path in (
-        ("GET", ""),
-        ("PATCH", ""),
-        ("DELETE", ""),
-        ("GET", "/iam"),
-        ("GET", "/o"),
-    ):
-        assert google.error(method, f"{B}/none{path}", {})["code"] == 404
-
-
 def test_policy_is_written_by_its_etag(bucket: Google) -> None:
     policy = bucket.ok("GET", f"{B}/events/iam", optionsRequestedPolicyVersion="3")
     assert policy["resourceId"] == "projects/_/buckets/events"
@@ -68,17 +49,6 @@ def test_policy_is_written_by_its_etag(bucket: Google) -> None:
     assert written["version"] == 1  # no binding has a condition
     assert ADMIN in bucket.ok("GET", f"{B}/events/iam")["bindings"]
     assert bucket.error("PUT", f"{B}/events/iam", new)["code"] == 412
-
-
-def test_object_is_read_back(bucket: Google) -> None:
-    name = "stdout/2026/11/24/02:00:00_02:59:59_S0.json"
-    insert_object(bucket.state, "events", name, b"{}\n")
-    escaped = name.replace("/", "%2F").replace(":", "%3A")
-    meta = bucket.ok("GET", f"{B}/events/o/{escaped}")
-    assert (meta["name"], meta["size"], meta["bucket"]) == (name, "3", "events")
-    assert bucket.call("GET", f"{B}/events/o/{escaped}", alt="media").content == b"{}\n"
-    assert bucket.ok("GET", f"{B}/events/o", prefix="stdout/")["items"] == [meta]
-    assert bucket.ok("GET", f"{B}/events/o", prefix="stderr/")["items"] == []
 
 
 def test_bucket_with_objects_stays(bucket: Google) -> None:

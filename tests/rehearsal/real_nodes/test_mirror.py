@@ -66,21 +66,6 @@ def test_an_image_is_made_when_its_tag_is_looked_up_and_only_then(front: Front) 
     assert line.startswith(f"image {NAME}:{TAG}: made, ")
 
 
-def test_blobs_and_digests_are_led_to_the_registry(front: Front) -> None:
-    manifest = front.get(f"{NAME}/manifests/{TAG}")
-    digest = manifest.headers["Docker-Content-Digest"]
-    assert front.get(f"{NAME}/manifests/{digest}").content == manifest.content
-    config = manifest.json()["config"]["digest"]
-    assert "rootfs" in front.get(f"{NAME}/blobs/{config}").json()
-
-
-def test_a_head_request_is_answered_as_a_get(front: Front) -> None:
-    url = f"{front.url}/v2/{NAME}/manifests/{TAG}"
-    answer = requests.head(url, headers=OCI, timeout=30, allow_redirects=True)
-    assert answer.status_code == 200
-    assert answer.headers["Docker-Content-Digest"].startswith("sha256:")
-
-
 def test_another_tag_is_unknown_unless_somebody_pushed_it(front: Front) -> None:
     answer = front.get(f"{NAME}/manifests/latest")
     assert answer.status_code == 404
@@ -95,13 +80,6 @@ def test_an_image_that_cannot_be_made_is_refused_with_the_reason(front: Front) -
     answer = front.get(f"{NAME}/manifests/9999-layers-size-1-bytes")
     assert answer.status_code == 500
     assert answer.json()["errors"][0]["message"]
-
-
-def test_the_mirror_speaks_the_registry_s_protocol(front: Front) -> None:
-    answer = front.get("")
-    assert answer.status_code == 200
-    assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
-    assert requests.put(f"{front.url}/v2/{NAME}/manifests/x", timeout=5).status_code == 405
 
 
 def test_askers_at_the_same_time_get_one_image(front: Front) -> None:

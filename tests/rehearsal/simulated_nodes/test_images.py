@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-
 import pytest
-import requests
 
 from images.make.manifest import read_image
-from rehearsal.machine.web import serving
 from rehearsal.simulated_nodes.disk import SYSTEM_BYTES, ImageStore, StoredImage, StoredLayer
-from rehearsal.simulated_nodes.manifests import claim_routes, make_claim
+from rehearsal.simulated_nodes.manifests import make_claim
 from rehearsal.simulated_nodes.process import parse_quantity
 from schema.image_tag import parse_tag
 
@@ -93,25 +87,3 @@ def test_claims_share_layers_where_images_would() -> None:
     assert first[:7] == second[:7]
     assert first[7] != second[7]
     assert set(layers("8-layers-size-8000-bytes-b")).isdisjoint(first)
-
-
-@pytest.fixture
-def claims() -> Iterator[str]:
-    """URL of a registry of claims."""
-    with serving(claim_routes(1.0)) as url:
-        yield url
-
-
-def test_the_registry_of_claims_answers_for_tags_and_refuses_layers(claims: str) -> None:
-    url = f"{claims}/v2/owner/chonks"
-    found = requests.get(f"{url}/manifests/2-layers-size-20-bytes", timeout=10)
-    digest = f"sha256:{hashlib.sha256(found.content).hexdigest()}"
-    assert found.headers["Docker-Content-Digest"] == digest
-    assert requests.get(f"{url}/manifests/{digest}", timeout=10).content == found.content
-    manifest = found.json()
-    config = requests.get(f"{url}/blobs/{manifest['config']['digest']}", timeout=10)
-    assert len(json.loads(config.content)["rootfs"]["diff_ids"]) == 2
-    layer = requests.get(f"{url}/blobs/{manifest['layers'][0]['digest']}", timeout=10)
-    assert layer.status_code == 404
-    assert "no bytes" in layer.text
-    assert requests.get(f"{url}/manifests/latest", timeout=10).status_code == 404

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.read.pull_message import parse_duration, parse_pulled
+from analysis.read.pull_message import parse_duration
 from rehearsal.cluster.kubernetes import ClusterError, KubernetesClient
 from rehearsal.faults.nodes import pull_faults
 from rehearsal.simulated_nodes import clock, messages
@@ -80,16 +80,6 @@ def test_a_duration_is_read_back_to_the_millisecond(milliseconds: int) -> None:
 )
 def test_messages_have_the_recorded_form(text: EventText, recorded: str) -> None:
     assert text.message == recorded
-
-
-def test_pulled_messages_are_read_back() -> None:
-    pulled = parse_pulled(messages.pulled(IMAGE, 0.437, 42.088, 8870981).message)
-    assert pulled is not None
-    assert (pulled.pull_s, pulled.pull_and_wait_s) == (0.437, 42.088)
-    assert pulled.image_bytes == 8870981
-    present = parse_pulled(messages.present(IMAGE).message)
-    assert present is not None
-    assert present.cached
 
 
 def event(reason: str = "Pulling", about: str = "pod") -> dict[str, Any]:

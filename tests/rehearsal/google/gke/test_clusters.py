@@ -1,13 +1,10 @@
-import base64
 from typing import Any
 
 import pytest
-from google.cloud.container_v1beta1 import types
-from google.protobuf.json_format import ParseDict
 
 from rehearsal.cluster.fleet import ClusterKey
 from rehearsal.google.state import Kind
-from tests.rehearsal.local_google import CA, ZONE, Google
+from tests.rehearsal.local_google import ZONE, Google
 
 KEY = ClusterKey("p", "us-central1-a", "c")
 STUDY_NODE = {
@@ -43,9 +40,6 @@ def running(google: Google) -> Google:
 
 
 class TestCreation:
-    def test_starts_a_control_plane_and_the_default_pool(self, running: Google) -> None:
-        assert running.fleet.clusters == {KEY: {"default-pool": 4}}
-
     def test_is_seen_while_it_goes_on(self, google: Google) -> None:
         google.fleet.gate.clear()
         operation = google.ok("POST", f"{ZONE}/clusters", cluster_body())
@@ -57,13 +51,6 @@ class TestCreation:
         google.fleet.gate.set()
         assert google.finish(operation)["endTime"]
         assert google.ok("GET", f"{ZONE}/clusters/c")["status"] == "RUNNING"
-
-    def test_answer_has_endpoint_and_certificate(self, running: Google) -> None:
-        cluster = running.ok("GET", f"{ZONE}/clusters/c")
-        assert cluster["endpoint"] == "127.0.0.1:6443"
-        assert cluster["masterAuth"]["clusterCaCertificate"] == _base64(CA)
-        assert cluster["currentMasterVersion"] == "1.34.1-gke.0"
-        assert cluster["id"].startswith("rehearsal-")
 
     def test_answer_repeats_the_first_pools_nodes(self, running: Google) -> None:
         cluster = running.ok("GET", f"{ZONE}/clusters/c")
@@ -97,12 +84,6 @@ class TestCreation:
         assert cluster["releaseChannel"] == {}
         assert cluster["clusterIpv4Cidr"] == "10.64.0.0/16"
         assert cluster["networkConfig"]["defaultEnablePrivateNodes"] is True
-
-    def test_answers_are_gkes_own_messages(self, running: Google) -> None:
-        cluster = running.ok("GET", f"{ZONE}/clusters/c")
-        ParseDict(cluster, types.Cluster.pb()())
-        ParseDict(cluster["nodePools"][0], types.NodePool.pb()())
-        ParseDict(running.state.find(Kind.OPERATION)[0], types.Operation.pb()())
 
     def test_of_a_regional_cluster_puts_nodes_into_its_zones(self, google: Google) -> None:
         region = ZONE.replace("us-central1-a", "us-central1")
@@ -214,12 +195,6 @@ class TestUpdate:
 
 
 class TestDeletion:
-    def test_stops_everything(self, running: Google) -> None:
-        running.done("DELETE", f"{ZONE}/clusters/c")
-        assert running.fleet.clusters == {}
-        assert running.error("GET", f"{ZONE}/clusters/c")["status"] == "NOT_FOUND"
-        assert running.ok("GET", f"{ZONE}/clusters") == {"clusters": []}
-
     def test_of_nothing_is_not_found(self, google: Google) -> None:
         assert google.error("DELETE", f"{ZONE}/clusters/c")["code"] == 404
 
@@ -263,7 +238,3 @@ class TestList:
         assert running.ok("GET", f"{elsewhere}/clusters") == {"clusters": []}
         other = anywhere.replace("/p/", "/q/")
         assert running.ok("GET", f"{other}/clusters") == {"clusters": []}
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()

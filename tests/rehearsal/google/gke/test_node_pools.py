@@ -31,15 +31,6 @@ def running(google: Google) -> Google:
     return google
 
 
-def test_default_pool_can_be_removed(running: Google) -> None:
-    cluster = running.ok("GET", CLUSTER)
-    assert cluster["status"] == "RUNNING"
-    assert cluster["nodePools"] == []
-    assert cluster["initialNodeCount"] == 1
-    assert "nodeConfig" not in cluster
-    assert running.fleet.clusters == {KEY: {}}
-
-
 def test_pool_is_started_with_gkes_labels_and_kubernetes_taints(running: Google) -> None:
     running.done("POST", POOLS, pool_body())
     assert running.fleet.specs == [
@@ -97,18 +88,6 @@ def test_instance_group_has_the_present_size(running: Google) -> None:
     groups = running.ok("GET", "compute/beta/projects/p/zones/us-central1-a/instanceGroupManagers")
     assert groups["items"] == [group]
     assert running.ok("GET", CLUSTER)["currentNodeCount"] == 2
-
-
-def test_missing_pool_is_not_found(running: Google) -> None:
-    assert running.error("GET", f"{POOLS}/none")["code"] == 404
-    assert running.error("DELETE", f"{POOLS}/none")["code"] == 404
-    assert running.error("POST", f"{POOLS}/none:setSize", {"nodeCount": 1})["code"] == 404
-
-
-def test_name_that_is_taken_is_refused(running: Google) -> None:
-    running.done("POST", POOLS, pool_body())
-    assert running.error("POST", POOLS, pool_body())["code"] == 409
-    assert len(running.fleet.specs) == 1
 
 
 @pytest.mark.parametrize(
