@@ -8,7 +8,6 @@ ACCOUNTS = "iam/v1/projects/p/serviceAccounts"
 PROJECT = "crm/v1/projects/p"
 ROLES = "iam/v1/projects/p/roles"
 EMAIL = "nodes-size-4@p.iam.gserviceaccount.com"
-MEMBER = f"serviceAccount:{EMAIL}"
 
 
 @pytest.fixture
