@@ -15,11 +15,6 @@ def pool(name: str = "measured", **labels: str) -> _Pool:
     return _Pool(PoolSpec(name, 4, "n1-standard-16", labels, ()))
 
 
-def test_nodes_are_named_as_gke_does() -> None:
-    assert _node_names(KEY, pool(), 2) == ["gke-study-measured-0001", "gke-study-measured-0002"]
-    assert _node_names(KEY, pool(), -1) == []
-
-
 def test_a_new_node_takes_the_first_free_name() -> None:
     grown = pool()
     grown.nodes = {"gke-study-measured-0001": None, "gke-study-measured-0003": None}

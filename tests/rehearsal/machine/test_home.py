@@ -45,20 +45,6 @@ def test_a_home_that_cannot_be_made_is_a_user_s_error(tmp_path: Path) -> None:
         prepare(Home(tmp_path / "file" / "home"))
 
 
-def test_one_process_at_a_time_has_the_lock(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    assert not is_locked(home)
-    first = lock(home)
-    assert first is not None
-    assert is_locked(home)
-    assert lock(home) is None
-    os.close(first)
-    assert not is_locked(home)
-    second = lock(home)
-    assert second is not None
-    os.close(second)
-
-
 def test_a_lock_on_a_folder_that_was_removed_holds_nothing(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     first = lock(home)
@@ -123,11 +109,6 @@ def test_a_home_is_removed_with_its_processes_and_what_a_link_points_to_stays(
     clear(used)
     assert process.wait(1) != 0
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_home_can_be_emptied_and_stay_a_home(used: Home) -> None:
-    clear(used, whole=False)
-    assert list(used.folder.iterdir()) == [used.mark]
 
 
 def test_other_files_beside_a_home_stay(used: Home) -> None:

@@ -23,15 +23,6 @@ def sleep(part: Path) -> subprocess.Popen[bytes]:
     return processes.start(["sleep", "100"], part, log=part / "log")
 
 
-def test_a_process_is_found_by_its_folder_and_by_those_above(part: Path) -> None:
-    inner = part / "clusters" / "one"
-    inner.mkdir(parents=True)
-    process = sleep(inner)
-    assert processes.running(inner) == [process.pid]
-    assert processes.running(part) == [process.pid]
-    assert processes.running(part / "clusters" / "on") == []
-
-
 def test_stop_ends_what_works_for_the_folder_and_nothing_else(part: Path) -> None:
     (part / "one").mkdir()
     (part / "other").mkdir()
@@ -39,14 +30,6 @@ def test_stop_ends_what_works_for_the_folder_and_nothing_else(part: Path) -> Non
     processes.stop(part / "one")
     assert one.wait(1) == -signal.SIGKILL
     assert other.poll() is None
-
-
-def test_stop_finds_grandchildren_whose_parents_have_exited(part: Path) -> None:
-    script = "sleep 100 & sleep 101 & exit 0"
-    processes.start(["sh", "-c", script], part, log=part / "log").wait(5)
-    assert len(processes.running(part)) == 2
-    processes.stop(part)
-    assert processes.running(part) == []
 
 
 def test_this_process_is_never_among_them(part: Path) -> None:
