@@ -24,6 +24,9 @@ from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes.manifests import claim_routes
 
+_RESIZE_S = 6.0
+"""Of a control plane, for which users report one to five minutes."""
+
 
 @contextmanager
 def local_google(
@@ -66,7 +69,11 @@ def local_google(
             say=say,
         )
         google = LocalGoogle(
-            fleet, logs=logs, faults=GoogleFaults(faults, ending), base_url=f"http://{host}/"
+            fleet,
+            logs=logs,
+            faults=GoogleFaults(faults, ending),
+            base_url=f"http://{host}/",
+            resize_s=_RESIZE_S,
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections import Counter
+from datetime import datetime
 
 import pytest
 import yaml
@@ -34,6 +35,21 @@ def test_two_sizes_share_one_rehearsal_one_plan_and_one_report(
     rehearsal = large.read_run().rehearsal
     assert rehearsal is not None
     assert (rehearsal.nodes, rehearsal.speed) == ("simulated", 20)
+
+
+def test_a_control_plane_that_gke_resizes_is_waited_for(simulated: Place, two_sizes: str) -> None:
+    del two_sizes
+    project = simulated.variables["GOOGLE_CLOUD_PROJECT"]
+    path = f"container/v1beta1/projects/{project}/locations/-/operations"
+    (resize,) = [
+        operation
+        for operation in simulated.call("GET", path)["operations"]
+        if operation["operationType"] == "UPGRADE_MASTER"
+    ]
+    assert resize["targetLink"].endswith("clusters/pull-study-size-8")
+    phases = simulated.record("r-size-8").phases()
+    (provision,) = [phase for phase in phases if phase.phase is Phase.PROVISION]
+    assert provision.ended_at > datetime.fromisoformat(resize["endTime"])
 
 
 def test_a_budget_ends_a_run_before_the_trial_that_would_exceed_it(simulated: Place) -> None:
