@@ -126,6 +126,12 @@ KINDS: Mapping[str, Kind] = {
             "message": "",
         },
     ),
+    "new-project": Kind(
+        "The project has the quotas of a new one: 12 CPUS_ALL_REGIONS, and in each region 24 CPUS, "
+        "8 IN_USE_ADDRESSES and 500 GB of SSD_TOTAL_GB.",
+        "exit code of a quota, in preflight",
+        {},
+    ),
     "operation": Kind(
         "A long-running operation of GKE fails, by default since the zone has no capacity; or "
         "makes no progress until the time is over (0 s: never).",

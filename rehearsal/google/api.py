@@ -60,6 +60,7 @@ class LocalGoogle:
     ) -> None:
         state = state or GoogleState()
         faults = faults or GoogleFaults()
+        faults.limit_quotas(state)
         clusters = Clusters(state, fleet, faults, resize_s)
 
         sinks = Sinks(state, logs or LogStore())

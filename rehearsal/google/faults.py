@@ -12,8 +12,17 @@ from http import HTTPStatus
 
 from rehearsal.cluster.fleet import ClusterKey, FleetError
 from rehearsal.faults.faults import NO_FAULTS, Fault, Faults
+from rehearsal.google.compute import ZONE_LETTERS
+from rehearsal.google.environment import PROJECT
 from rehearsal.google.http import GoogleError, body_of
+from rehearsal.google.state import GoogleState, Kind
 from rehearsal.machine.web import Call
+
+_NEW_PROJECT = {"CPUS_ALL_REGIONS": 12}
+"""As users of new projects report it, some of them 32: "Quota 'CPUS_ALL_REGIONS' exceeded."."""
+_NEW_REGION = {"CPUS": 24, "IN_USE_ADDRESSES": 8, "SSD_TOTAL_GB": 500}
+"""https://github.com/hashicorp/terraform-provider-kubernetes/pull/354 (CPUS),
+https://github.com/hashicorp/learn-terraform-provision-gke-cluster/issues/22 (SSD_TOTAL_GB)."""
 
 
 class GoogleFaults:
@@ -30,6 +39,14 @@ class GoogleFaults:
         )
         if fault:
             raise _refusal(fault, call)
+
+    def limit_quotas(self, state: GoogleState) -> None:
+        """Give the project the quotas of a new one, if that is requested."""
+        for fault in self._faults.of("new-project"):
+            state.put(Kind.QUOTA, f"projects/{PROJECT}", _NEW_PROJECT)
+            for region in ZONE_LETTERS:
+                state.put(Kind.QUOTA, f"projects/{PROJECT}/regions/{region}", _NEW_REGION)
+            self._faults.record(fault)
 
     def work(self, operation_type: str, key: ClusterKey) -> None:
         """Wait if an operation is stuck; raise FleetError, the operation's error, if it fails."""

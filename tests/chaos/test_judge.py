@@ -12,8 +12,8 @@ from tests.chaos.matrix import MATRIX
 from tests.chaos.outcome import Injection, Outcome
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
-ELSEWHERE = {("google", "quota"), ("operation", "failed")}
-"""Of tests/live/stack/test_google_errors.py."""
+ELSEWHERE = {("google", "quota"), ("new-project", ""), ("operation", "failed")}
+"""Of tests/live/stack/test_google_errors.py and tests/experiment/preflight."""
 PULL = "pull:how=404,trial=1,node=1"
 
 

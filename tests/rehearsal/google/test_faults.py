@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from rehearsal.faults.faults import Faults
+from rehearsal.google.environment import PROJECT
 from tests.rehearsal.local_google import ZONE, Google, serving
 
 CLUSTER = {"cluster": {"name": "c", "initialNodeCount": 1}}
@@ -72,3 +74,15 @@ def test_a_cluster_that_is_stuck_without_limit_ends_with_the_server(start: Start
     google.ok("DELETE", f"{CLUSTERS}/c")
     assert google.ok("GET", f"{CLUSTERS}/c")["status"] == "STOPPING"
     assert len(faults.injected) == 1
+
+
+def test_a_new_project_has_its_default_quotas(start: Start) -> None:
+    google, faults = start("new-project")
+    region = google.ok("GET", f"compute/beta/projects/{PROJECT}/regions/europe-west4")
+    limits = {quota["metric"]: quota["limit"] for quota in region["quotas"]}
+    assert (limits["CPUS"], limits["IN_USE_ADDRESSES"]) == (24, 8)
+    config = {"machineType": "n1-standard-16"}
+    body: Any = {"cluster": {"name": "c", "initialNodeCount": 4, "nodeConfig": config}}
+    error = google.error("POST", CLUSTERS.replace("projects/p/", f"projects/{PROJECT}/"), body)
+    assert "request requires '64.0' and is short '40.0'" in error["message"]
+    assert faults.injected[0]["fault"] == "new-project"
