@@ -20,7 +20,7 @@ from rehearsal.machine import web
 from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
-from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
+from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes.manifests import claim_routes
 
@@ -77,7 +77,7 @@ def local_google(
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
-        routes = [*mirror, *google.routes]
+        routes = [*exporter_routes(), *mirror, *google.routes]
         stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)

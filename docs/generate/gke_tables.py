@@ -9,7 +9,7 @@ import yaml
 
 from docs.generate.markdown import filled, table
 from infra.config import parse_settings
-from infra.needs import quota_needs
+from infra.needs import stack_needs
 from infra.program import cluster_usd_per_hour
 from infra.settings import NAMESPACE, Settings
 
@@ -47,6 +47,15 @@ def _stacks() -> str:
     )
 
 
+_METRICS = (
+    "CPUS",
+    "CPUS_ALL_REGIONS",
+    "SSD_TOTAL_GB",
+    "LOCAL_SSD_TOTAL_GB",
+    "IN_USE_ADDRESSES",
+)
+
+
 def _stack_row(stack: str, settings: Settings) -> tuple[str, ...]:
     price, nodes = cluster_usd_per_hour(settings), settings.node_count
     row = (f"`{stack}`", str(nodes), settings.machine_type, f"{price:.2f}")
@@ -58,15 +67,14 @@ def _stack_row(stack: str, settings: Settings) -> tuple[str, ...]:
 
 def _quotas() -> str:
     return table(
-        ("stack", "`CPUS`", "`SSD_TOTAL_GB`", "`LOCAL_SSD_TOTAL_GB`", "`IN_USE_ADDRESSES`"),
+        ("stack", *(f"`{metric}`" for metric in _METRICS)),
         (_quota_row(stack, settings_of(stack)) for stack in _by_size()),
     )
 
 
 def _quota_row(stack: str, settings: Settings) -> tuple[str, ...]:
-    needs = quota_needs(settings)
-    metrics = ("CPUS", "SSD_TOTAL_GB", "LOCAL_SSD_TOTAL_GB", "IN_USE_ADDRESSES")
-    return (f"`{stack}`", *(str(needs[metric]) for metric in metrics))
+    needs = stack_needs(settings).quotas
+    return (f"`{stack}`", *(str(needs.get(metric, 0)) for metric in _METRICS))
 
 
 def _settings() -> str:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import google.auth.exceptions
 import grpc
 from google.api_core import exceptions, retry
+from google.api_core.client_options import ClientOptions
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client, transports
 from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry
 from google.protobuf.json_format import MessageToDict
@@ -69,7 +70,7 @@ class LogReader:
         self._reads: deque[float] = deque(maxlen=_READS)
         self._filter = f"({outputs.log_filter})"
         self._since = since - _EARLIER
-        self._client = _client()
+        self._client = _client(outputs.project)
         self.restarts_at: set[datetime] = set()
         """Restarts of GKE's native event log: events before them may be lost."""
 
@@ -315,7 +316,7 @@ def identity(record: EventRecord) -> tuple[str, str]:
     return record.source.value, record.insert_id or f"{_uid(record)}/{version}"
 
 
-def _client() -> LoggingServiceV2Client:
+def _client(project: str) -> LoggingServiceV2Client:
     endpoint = os.environ.get(LOGGING_ENDPOINT_VARIABLE)
     if endpoint:
         channel = grpc.insecure_channel(endpoint)
@@ -323,7 +324,8 @@ def _client() -> LoggingServiceV2Client:
             transport=transports.LoggingServiceV2GrpcTransport(channel=channel)
         )
     try:
-        return LoggingServiceV2Client()
+        # A user's own login has no quota project, and Google refuses its calls without one.
+        return LoggingServiceV2Client(client_options=ClientOptions(quota_project_id=project))
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise PreflightError(
             "There are no Google credentials, so events cannot be read from Cloud Logging.",

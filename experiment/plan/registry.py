@@ -71,13 +71,13 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     )
 
 
-def check_digest(image: PlannedImage) -> None:
-    """Check that a planned digest is in its registry.
+def check_digest(name: str) -> None:
+    """Check that the image REPOSITORY@DIGEST is in its registry.
 
     Raises:
         RegistryError: it is not, or the registry does not answer.
     """
-    _skopeo(f"{image.repository}@{image.digest}", "--raw")
+    _skopeo(name, "--raw")
 
 
 def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tuple[Layer, ...]:

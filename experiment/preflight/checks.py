@@ -5,7 +5,6 @@ What needs the running cluster is checked in the prepare phase (experiment.measu
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,17 +21,13 @@ from experiment.preflight.capacity import (
 )
 from experiment.preflight.findings import Finding, Level, listed, ok, refuse, stop, warning
 from experiment.preflight.google_checks import GoogleChecks
+from experiment.preflight.programs import check_login, check_programs
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import MACHINE_LABEL, ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
 from experiment.terminal.progress import Progress
-from schema.run_records import PlannedImage, PlannedTrial
+from schema.run_records import PlannedTrial
 
-_PROGRAMS = {
-    "pulumi": "see https://www.pulumi.com/docs/install/, or run make setup",
-    "gke-gcloud-auth-plugin": "gcloud components install gke-gcloud-auth-plugin",
-    "skopeo": "apt-get install skopeo (or brew install skopeo)",
-}
 _PARALLEL = 4
 _LEAST_FREE_BYTES = 50_000_000
 _BYTES_PER_CELL = 20_000
@@ -94,10 +89,12 @@ def examine(
         reopened: the digests were resolved by an earlier command, and are checked again.
     """
     yield from check_disk_here(folder, len(trials) * cluster.node_count)
-    registry = registry_check(trials, reopened=reopened)
     if isinstance(cluster, StackCluster):
+        image = cluster.facts.needs.exporter_image
+        registry = registry_check(trials, reopened=reopened, exporter_image=image)
         yield from _examine_stack(trials, cluster, budget_usd, registry)
     elif isinstance(cluster, ExistingCluster):
+        registry = registry_check(trials, reopened=reopened)
         yield from _carried_out((cluster_check(cluster, trials), registry))
         yield from check_registry_limits(trials, cluster.node_count, private_nodes=False)
         yield from check_disk(trials, cluster.disk_gb)
@@ -111,7 +108,7 @@ def _examine_stack(
 ) -> Iterator[Finding]:
     google, needs = GoogleChecks(cluster.facts), cluster.facts.needs
     try:
-        yield from _carried_out((check_programs, *google.all(), registry))
+        yield from _carried_out((check_programs, check_login, *google.all(), registry))
     finally:
         google.close()
     yield from check_registry_limits(trials, cluster.node_count, private_nodes=needs.private_nodes)
@@ -132,16 +129,6 @@ def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:
             yield stop(name, error.problem, error.fix, error.failure)
 
 
-def check_programs() -> Iterator[Finding]:
-    """Check that the programs that a run calls are on PATH."""
-    for program, fix in _PROGRAMS.items():
-        where = shutil.which(program)
-        if where is None:
-            yield stop("programs", f"{program} is not on PATH, and a run needs it.", fix)
-        else:
-            yield ok("programs", f"{program} is {where}")
-
-
 def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
     """Check that the disk of the run's folder has space for the records of its cells."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -159,33 +146,53 @@ def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
         yield ok("disk here", f"{free / 1e9:.1f} GB are free in {there}")
 
 
-def registry_check(trials: Sequence[PlannedTrial], *, reopened: bool) -> Check:
-    """Return a check that every digest of a plan is in its registry.
+def registry_check(
+    trials: Sequence[PlannedTrial], *, reopened: bool, exporter_image: str = ""
+) -> Check:
+    """Return a check that every image of a run is in its registry.
 
-    A new plan has just resolved them; a run that is reopened asks again.
+    Args:
+        trials: a new plan has just resolved their digests.
+        reopened: they were resolved by an earlier command, and are asked for again.
+        exporter_image: the event exporter's image with its digest; empty for none.
     """
-    images = list({trial.image.digest: trial.image for trial in trials}.values())
+    images = {f"{trial.image.repository}@{trial.image.digest}" for trial in trials}
 
     def check_registry() -> Iterator[Finding]:
-        problems: list[RunError] = []
-        if reopened:
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                problems = [found for found in pool.map(_missing, images) if found]
+        asked = [*(sorted(images) if reopened else ()), *filter(None, (exporter_image,))]
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            problems = [
+                error if name != exporter_image else _exporter_missing(error)
+                for name, error in zip(asked, pool.map(_missing, asked), strict=True)
+                if error
+            ]
         for error in problems[:3]:
             yield stop("registry", error.problem, error.fix, error.failure)
         if not problems:
-            hosts = sorted({image.repository.partition("/")[0] for image in images})
-            yield ok("registry", f"{len(images)} digests are present in {listed(hosts)}")
+            hosts = sorted({name.partition("/")[0] for name in (*images, *asked)})
+            yield ok(
+                "registry", f"{len(images | set(asked))} digests are present in {listed(hosts)}"
+            )
 
     return check_registry
 
 
-def _missing(image: PlannedImage) -> RunError | None:
+def _missing(name: str) -> RunError | None:
     try:
-        check_digest(image)
+        check_digest(name)
     except RunError as error:
         return error
     return None
+
+
+def _exporter_missing(error: RunError) -> RunError:
+    """The cluster would come up, and wait in vain for the exporter's pod."""
+    return RunError(
+        f"The event exporter would not start, and a paid cluster be taken down: {error.problem}",
+        "pulumi config set pull-study:exporter MIRROR@sha256:DIGEST (a copy in Artifact Registry), "
+        "or none",
+        failure=error.failure,
+    )
 
 
 def cluster_check(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> Check:

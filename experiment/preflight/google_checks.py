@@ -1,10 +1,17 @@
-"""Checks of a project: credentials, clock, APIs, permissions, zone, quotas. They only read."""
+"""Checks of a project: credentials, clock, APIs, permissions, places, quotas. They only read."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from experiment.errors import Failure
 from experiment.preflight.findings import Finding, listed, ok, stop, warning
+from experiment.preflight.place_checks import (
+    check_account,
+    check_network,
+    check_scheduler,
+    check_zones,
+)
+from experiment.preflight.quota_checks import check_quotas
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_settings import StackFacts
 
@@ -13,6 +20,14 @@ _CLOCK_WARNS = timedelta(seconds=2)
 _CLOCK_STOPS = timedelta(minutes=2)
 """Google refuses tokens of a clock that is minutes off, and events would be searched for in a wrong
 period."""
+_ProjectCheck = Callable[[GoogleApi, StackFacts], Iterable[Finding]]
+_PROJECT_CHECKS: tuple[_ProjectCheck, ...] = (
+    check_zones,
+    check_scheduler,
+    check_network,
+    check_account,
+    check_quotas,
+)
 
 
 class GoogleChecks:
@@ -28,7 +43,21 @@ class GoogleChecks:
 
     def all(self) -> tuple[Callable[[], Iterable[Finding]], ...]:
         """Return the checks in order; without credentials only the first one yields findings."""
-        return (self.check_credentials, self.check_apis, self.check_permissions, self.check_quotas)
+        return (
+            self.check_credentials,
+            self.check_apis,
+            self.check_permissions,
+            *map(self._asking, _PROJECT_CHECKS),
+        )
+
+    def _asking(self, check: _ProjectCheck) -> Callable[[], Iterable[Finding]]:
+        """Return a check without arguments, under its own name."""
+
+        def asking() -> Iterable[Finding]:
+            return check(self._api, self._facts) if self._api else ()
+
+        asking.__name__ = check.__name__
+        return asking
 
     def close(self) -> None:
         """Close the connections."""
@@ -55,21 +84,11 @@ class GoogleChecks:
         """Check that the required APIs are enabled."""
         if self._api is None:
             return
-        on: set[str] = set()
-        page = ""
-        while True:
-            answer = self._api.get(
-                "SERVICE_USAGE",
-                f"projects/{self._facts.project}/services",
-                filter="state:ENABLED",
-                pageSize="200",
-                **({"pageToken": page} if page else {}),
-            )
-            answer = answer or {}
-            on |= {service["config"]["name"] for service in answer.get("services", [])}
-            page = answer.get("nextPageToken", "")
-            if not page:
-                break
+        path = f"projects/{self._facts.project}/services"
+        services = self._api.get_all(
+            "SERVICE_USAGE", path, "services", filter="state:ENABLED", pageSize="200"
+        )
+        on = {service["config"]["name"] for service in services}
         off = [name for name in self._facts.needs.apis if name not in on]
         if off:
             yield stop(
@@ -97,47 +116,6 @@ class GoogleChecks:
             )
         else:
             yield ok("permissions", f"all {len(required)} required permissions are granted")
-
-    def check_quotas(self) -> Iterator[Finding]:
-        """Check that the zone exists and that the region's quotas suffice."""
-        if self._api is None:
-            return
-        needs = self._facts.needs
-        region = self._api.get("COMPUTE", f"projects/{self._facts.project}/regions/{needs.region}")
-        zones = {str(zone).rpartition("/")[2] for zone in (region or {}).get("zones", [])}
-        if needs.zone not in zones:
-            yield stop(
-                "zone",
-                f"Google Cloud has no zone {needs.zone}"
-                + (f"; the region has {listed(sorted(zones))}." if zones else "."),
-                f"pulumi config set --path 'pull-study:zones[0]' {min(zones, default='ZONE')}",
-            )
-            return
-        quotas = {quota["metric"]: quota for quota in (region or {}).get("quotas", [])}
-        for metric, need in needs.quotas.items():
-            if need:
-                yield self._quota(metric, need, quotas)
-
-    def _quota(self, metric: str, need: int, quotas: Mapping[str, Mapping[str, float]]) -> Finding:
-        where = f"in {self._facts.needs.region}"
-        if metric not in quotas:
-            return warning(
-                "quotas",
-                f"Google reports no quota {metric} {where}; the stack needs {need}.",
-                "see IAM & Admin, Quotas",
-            )
-        limit, usage = quotas[metric]["limit"], quotas[metric]["usage"]
-        free = limit - usage
-        if need > free:
-            return stop(
-                "quotas",
-                f"The stack needs {need} of {metric} {where}, but only {free:.0f} of {limit:.0f} "
-                "are free.",
-                f"request {usage + need:.0f} {metric} under IAM & Admin, Quotas, or choose a "
-                "smaller stack or another zone",
-                Failure.QUOTA,
-            )
-        return ok("quotas", f"{metric} {where}: {need} needed, {free:.0f} of {limit:.0f} free")
 
 
 def clock_finding(ahead: timedelta | None) -> Iterator[Finding]:

@@ -46,6 +46,11 @@ class ClusterState:
     pools: tuple[PoolState, ...]
 
     @property
+    def region(self) -> str:
+        """Region of the location."""
+        return self.location.rpartition("-")[0] if self.location.count("-") > 1 else self.location
+
+    @property
     def healthy(self) -> bool:
         """The cluster and its pools run, without the default pool that a killed creation leaves."""
         running = {self.status, *(pool.status for pool in self.pools)} == {"RUNNING"}

@@ -6,6 +6,7 @@ only things deleted here are what `sweep` removes without a state: clusters and 
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -28,8 +29,9 @@ _ENDPOINTS = {
     "CLOUD_SCHEDULER": "https://cloudscheduler.googleapis.com/v1/",
     "COMPUTE": "https://compute.googleapis.com/compute/beta/",
     "CONTAINER": "https://container.googleapis.com/v1beta1/",
+    "IAM_BETA": "https://iam.googleapis.com/v1/",
     "RESOURCE_MANAGER": "https://cloudresourcemanager.googleapis.com/v1/",
-    "SERVICE_USAGE": "https://serviceusage.googleapis.com/v1beta1/",
+    "SERVICE_USAGE": "https://serviceusage.googleapis.com/v1/",
     "STORAGE": "https://storage.googleapis.com/storage/v1/",
 }
 """Google's defaults, by the API's name in the variable GOOGLE_..._CUSTOM_ENDPOINT."""
@@ -39,6 +41,14 @@ _NOT_FOUND = 404
 _CHUNK = 1 << 16
 _RETRIED = (429, 500, 502, 503, 504)
 _DELETE_S = 1200.0
+_QUOTA_PROJECT = re.compile(r"quota project|required permission to use project|764086051850")
+"""In refusals of a login that may not charge its calls to the project; the number is that of
+gcloud's own project (hashicorp/terraform-provider-google, issue 7351)."""
+_USE_PROJECT = (
+    "gcloud projects add-iam-policy-binding {0} --member user:YOU --role "
+    "roles/serviceusage.serviceUsageConsumer; then gcloud auth application-default "
+    "set-quota-project {0}"
+)
 
 
 class GoogleApi:
@@ -57,7 +67,8 @@ class GoogleApi:
         """By how much this machine's clock was ahead of Google's at the last response, from a
         header with whole seconds."""
         try:
-            credentials, _ = google.auth.default(scopes=[_SCOPE])
+            # A user's own login has no quota project, and several APIs refuse it without one.
+            credentials, _ = google.auth.default(scopes=[_SCOPE], quota_project_id=project)
         except google.auth.exceptions.DefaultCredentialsError as error:
             raise PreflightError(
                 "There are no Google credentials.",
@@ -92,6 +103,32 @@ class GoogleApi:
         """
         answer = self._call("GET", api, path, params)
         return None if answer is None else dict(answer.json())
+
+    def get_all(self, api: str, path: str, key: str, **params: str) -> Iterator[Json]:
+        """Yield the elements of a list, of all its pages.
+
+        Args:
+            api: key of the endpoint.
+            path: below the endpoint.
+            key: of the elements in the answer, such as `services`.
+            params: of the query.
+
+        Raises:
+            RunError: as `get`; also if there is no such list, which is not an empty one.
+        """
+        page: dict[str, str] = {}
+        while True:
+            answer = self.get(api, path, **params, **page)
+            if answer is None:
+                raise RunError(
+                    f"Google does not know the list {path}, so its elements cannot be checked.",
+                    "upgrade this program; the API's address may have changed",
+                    failure=Failure.PROVIDER_ERROR,
+                )
+            yield from answer.get(key, [])
+            if not answer.get("nextPageToken"):
+                return
+            page = {"pageToken": answer["nextPageToken"]}
 
     def test_permissions(self, permissions: Sequence[str]) -> set[str]:
         """Return which of some permissions the caller has on the project.
@@ -142,8 +179,8 @@ class GoogleApi:
         Raises:
             RunError: as `get`.
         """
-        answer = self.get("CONTAINER", f"projects/{self.project}/locations/-/clusters") or {}
-        found = [read_cluster(cluster) for cluster in answer.get("clusters", [])]
+        path = f"projects/{self.project}/locations/-/clusters"
+        found = [read_cluster(cluster) for cluster in self.get_all("CONTAINER", path, "clusters")]
         return sorted(found, key=lambda cluster: (cluster.name, cluster.location))
 
     def running_operations(self, location: str, name: str) -> list[str]:
@@ -225,6 +262,7 @@ class GoogleApi:
             message = _message(answer)
             raise RunError(
                 f"Google refused {method} {path}: {message.rstrip('.')}.",
+                _USE_PROJECT.format(self.project) if _QUOTA_PROJECT.search(message) else "",
                 failure=failure_of(f"{answer.status_code} {message}") or Failure.PROVIDER_ERROR,
             )
         return answer

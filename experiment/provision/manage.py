@@ -217,7 +217,7 @@ def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say) -> None:
     for each in started:
         try:
             api.await_deletion(each.cluster.location, each.cluster.name)
-            api.delete_job(_region(each.cluster.location), each.cluster.name)
+            api.delete_job(each.cluster.region, each.cluster.name)
             say(
                 f"{each.cluster.name} is deleted; what costs nothing (accounts, sink, archive) is "
                 f"left to: python -m experiment destroy --stack {each.stack}"
@@ -283,10 +283,6 @@ def _is_of_the_deadline(change: Change) -> bool:
 
 def _hours(time: timedelta) -> str:
     return f"{time / _HOUR:.1f} h"
-
-
-def _region(location: str) -> str:
-    return location.rpartition("-")[0] if location.count("-") > 1 else location
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rehearsal.google.faults import GoogleFaults, guarded
 from rehearsal.google.gke.clusters import Clusters
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.iam import Iam
+from rehearsal.google.places import Places
 from rehearsal.google.scheduler import Clock, Scheduler
 from rehearsal.google.state import GoogleState, Json
 from rehearsal.google.storage import Sinks, Storage
@@ -69,6 +70,7 @@ class LocalGoogle:
         apis: tuple[_Api, ...] = (
             clusters,
             Compute(state),
+            Places(state),
             Iam(state),
             service_accounts(state),
             Roles(state),

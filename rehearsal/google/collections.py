@@ -130,8 +130,15 @@ class Collection:
 
 
 def project_number(project: str) -> str:
-    """Return the number of a project: twelve digits that depend on its id."""
+    """Return the number of a project, by number as by id: twelve digits that depend on its id."""
+    if project.isdecimal():
+        return project
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest(), 16) % (9 * 10**11))
+
+
+def default_account(project: str) -> str:
+    """Return the e-mail address of a project's default Compute Engine service account."""
+    return f"{project_number(project)}-compute@developer.gserviceaccount.com"
 
 
 def service_accounts(state: GoogleState) -> Collection:

@@ -1,13 +1,13 @@
 """The Compute API, as far as a GKE study calls it: quotas, instance groups of pools, their nodes.
 
-Limits are generous; put a QUOTA resource named `projects/P/regions/R` of the form {metric: limit}
-into the state to lower one. Usage is that of the clusters. Whether a zone really has a machine
-type, and what it costs, is not known here.
+Limits are generous; put a QUOTA resource named `projects/P/regions/R`, or `projects/P` for those of
+the project, of the form {metric: limit} into the state to lower one. Usage is that of the clusters.
 """
 
 import re
 
 from rehearsal.cluster.fleet import node_name
+from rehearsal.google.collections import default_account
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
@@ -46,7 +46,11 @@ _LIMITS = {
     "LOCAL_SSD_TOTAL_GB": 400_000,
     "INSTANCES": 6_000,
     "IN_USE_ADDRESSES": 6_000,
+    "PREEMPTIBLE_CPUS": 0,
+    "PREEMPTIBLE_LOCAL_SSD_GB": 0,
 }
+"""Spot nodes count against the ordinary quotas where none was granted for them."""
+_PROJECT_LIMITS = {"CPUS_ALL_REGIONS": 20_000}
 _GROUP = re.compile(r"zones/(?P<zone>[^/]+)/instanceGroupManagers/(?P<name>[^/]+)$")
 _LOCAL_SSD_GB = 375
 _PLATFORM = "Intel Skylake"
@@ -89,7 +93,7 @@ def cpus_of(machine_type: str, zone: str) -> int:
 def check_quota(state: GoogleState, project: str, region: str, added: list[Json]) -> None:
     """Refuse, by a 403, pools that the region has no quota for; `initialNodeCount` is added."""
     limits, usage = _limits(state, project, region), _usage(state, project, region)
-    needs = _needs([(pool, pool["initialNodeCount"]) for pool in added])
+    needs = _needs([(pool, pool["initialNodeCount"]) for pool in added], limits)
     for metric, need in needs.items():
         short = usage[metric] + need - limits[metric]
         if need > 0 and short > 0:
@@ -120,8 +124,20 @@ class Compute:
         ]
 
     def _get_project(self, call: Call) -> Json:
-        """Return the project, by number as by id; its own quotas are not modelled."""
-        return {"kind": "compute#project", "name": call.path["project"], "quotas": []}
+        """Return the project, by number as by id, with the quotas that hold over all regions."""
+        project = call.path["project"]
+        limits = _PROJECT_LIMITS | (self._state.get(Kind.QUOTA, f"projects/{project}") or {})
+        usage = [_usage(self._state, project, region) for region in ZONE_LETTERS]
+        used = sum(each["CPUS"] + each["PREEMPTIBLE_CPUS"] for each in usage)
+        return {
+            "kind": "compute#project",
+            "name": project,
+            "defaultServiceAccount": default_account(project),
+            "quotas": [
+                {"metric": metric, "limit": limit, "usage": used}
+                for metric, limit in limits.items()
+            ],
+        }
 
     def _get_region(self, call: Call) -> Json:
         region = call.path["region"]
@@ -207,18 +223,22 @@ def _usage(state: GoogleState, project: str, region: str) -> dict[str, int]:
         for pool in record["body"]["nodePools"]
         if region_of(pool["locations"][0]) == region
     ]
-    return _needs(pools)
+    return _needs(pools, _limits(state, project, region))
 
 
-def _needs(pools: list[tuple[Json, int]]) -> dict[str, int]:
+def _needs(pools: list[tuple[Json, int]], limits: dict[str, int]) -> dict[str, int]:
     """Return sums over (pool, nodes in each of its zones)."""
     needs = dict.fromkeys(_LIMITS, 0)
     for pool, size in pools:
         nodes = size * len(pool["locations"])
         config = pool["config"]
         local = config.get("ephemeralStorageLocalSsdConfig", {}).get("localSsdCount", 0)
-        needs["CPUS"] += nodes * cpus_of(config["machineType"], pool["locations"][0])
-        needs["LOCAL_SSD_TOTAL_GB"] += nodes * local * _LOCAL_SSD_GB
+        spot = config.get("spot")
+        cpus = "PREEMPTIBLE_CPUS" if spot and limits["PREEMPTIBLE_CPUS"] else "CPUS"
+        needs[cpus] += nodes * cpus_of(config["machineType"], pool["locations"][0])
+        granted = spot and limits["PREEMPTIBLE_LOCAL_SSD_GB"]
+        ssds = "PREEMPTIBLE_LOCAL_SSD_GB" if granted else "LOCAL_SSD_TOTAL_GB"
+        needs[ssds] += nodes * local * _LOCAL_SSD_GB
         needs["INSTANCES"] += nodes
         needs["IN_USE_ADDRESSES"] += 0 if pool["networkConfig"].get("enablePrivateNodes") else nodes
         on_ssd = config["diskType"] in {"pd-ssd", "pd-balanced"}

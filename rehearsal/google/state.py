@@ -25,6 +25,7 @@ class Kind(StrEnum):
     SERVICE = "service"
     QUOTA = "quota"
     DENIED_PERMISSIONS = "denied-permissions"
+    ABSENT = "absent"
 
 
 class AlreadyExistsError(Exception):

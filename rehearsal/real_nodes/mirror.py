@@ -5,6 +5,7 @@ first time that its tag is looked up, then leads to the local registry, which se
 Nodes do not come through here: what they pull was looked up before.
 """
 
+import json
 import threading
 from collections.abc import Callable
 
@@ -19,8 +20,9 @@ from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag
 from schema.names import REMOVER_IMAGE
 
+_OCI = "application/vnd.oci.image.manifest.v1+json"
 _MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    f"{_OCI}, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json"
 )
@@ -101,6 +103,21 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[web.RouteD
             route(method, "/v2/{path:.*}", other),
         )
     ]
+
+
+def exporter_routes() -> list[web.RouteDef]:
+    """The routes that answer for the event exporter's image; must come before other manifests.
+
+    Only the image's own registry has what its digest names, and in a rehearsal nothing pulls it
+    (rehearsal.cluster.exporter): the content is a manifest without layers.
+    """
+
+    def manifest(_: Call) -> web.Response:
+        content = {"schemaVersion": 2, "mediaType": _OCI, "layers": []}
+        return web.Response(body=json.dumps(content), content_type=_OCI)
+
+    path = r"/v2/{repository:.*kubernetes-event-exporter}/manifests/{digest:sha256:\w{64}}"
+    return [route("GET", path, manifest)]  # aiohttp answers HEAD by it too
 
 
 def ping(_: Call) -> web.Response:

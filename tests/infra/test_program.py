@@ -48,7 +48,9 @@ class TestProviders:
             assert resource.provider_type == resource.type.partition(":")[0], resource.urn
 
     def test_project_is_never_ambient(self, declared: Declared) -> None:
-        assert declared.only("pulumi:providers:gcp").inputs["project"] == PROJECT
+        inputs = declared.only("pulumi:providers:gcp").inputs
+        assert (inputs["project"], inputs["billingProject"]) == (PROJECT, PROJECT)
+        assert inputs["userProjectOverride"] in {True, "true"}
 
     def test_kubernetes_uses_the_stacks_own_kubeconfig(self, declared: Declared) -> None:
         provider = declared.only("pulumi:providers:kubernetes")

@@ -15,6 +15,8 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cloud_logging.service import serve
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.faults.faults import Faults
+from rehearsal.google.environment import google_variables
+from rehearsal.machine.home import Home
 from schema.errors import ExitCode
 from schema.events import parse_event
 from schema.names import LOGGING_ENDPOINT_VARIABLE
@@ -37,6 +39,20 @@ OUTPUTS = StackOutputs(
     log_filter='log_id("stdout") OR log_id("events")',
     archive_bucket="b",
 )
+
+
+def test_google_charges_the_reads_to_the_project_whatever_the_login_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    variables = google_variables(Home(tmp_path / "home"), url="http://127.0.0.1:1", logging="")
+    login = "GOOGLE_APPLICATION_CREDENTIALS"
+    monkeypatch.setenv(login, variables[login])
+    monkeypatch.delenv(LOGGING_ENDPOINT_VARIABLE, raising=False)
+    reader = LogReader(OUTPUTS, START)
+    login_used = reader._client.transport._credentials
+    assert getattr(login_used, "quota_project_id", "") == OUTPUTS.project
+    reader.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rehearsal.machine import processes
 from rehearsal.machine.home import RehearsalError
 from rehearsal.machine.web import serving
 from rehearsal.real_nodes import registry
-from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes
+from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.image_tag import parse_tag
 from tools.packages import PACKAGES
@@ -49,7 +49,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
         registry.wait_until_up(local)
         said: list[str] = []
         maker = ImageMaker(local, 0.001, said.append)
-        with serving(mirror_routes(local, maker)) as url:
+        with serving([*exporter_routes(), *mirror_routes(local, maker)]) as url:
             yield Front(local, maker, said, url)
     finally:
         processes.stop(tmp_path)
@@ -80,6 +80,11 @@ def test_an_image_that_cannot_be_made_is_refused_with_the_reason(front: Front) -
     answer = front.get(f"{NAME}/manifests/9999-layers-size-1-bytes")
     assert answer.status_code == 500
     assert answer.json()["errors"][0]["message"]
+
+
+def test_the_exporter_s_image_is_known_by_any_digest(front: Front) -> None:
+    answer = front.get(f"resmoio/kubernetes-event-exporter/manifests/sha256:{'8' * 64}")
+    assert answer.json()["layers"] == []
 
 
 def test_askers_at_the_same_time_get_one_image(front: Front) -> None:

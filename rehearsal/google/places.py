@@ -1,0 +1,111 @@
+"""What a project finds where: zones, machine types, Scheduler's locations, network and account.
+
+Everything exists but for what `_WITHOUT_N1` and `WITHOUT_SCHEDULER` name. To take something away,
+put an ABSENT resource of its name, such as `projects/P/global/networks/default` or
+`zones/Z/machineTypes/n1-standard-16`, into the state.
+"""
+
+from rehearsal.google.collections import default_account
+from rehearsal.google.compute import ZONE_LETTERS, cpus_of, is_zone, region_of
+from rehearsal.google.http import Endpoint, GoogleError
+from rehearsal.google.state import GoogleState, Json, Kind
+from rehearsal.machine.web import Call
+
+_WITHOUT_N1 = {"europe-north2", "northamerica-south1"}
+"""Regions without a price for N1 in Google's price list (Cyclenerd/google-cloud-pricing-cost-
+calculator, pricing.yml, 2025-03)."""
+WITHOUT_SCHEDULER = {"northamerica-south1", "southamerica-west1"}
+"""Regions that https://cloud.google.com/scheduler/docs/locations does not list, 2026."""
+_PLATFORMS = [
+    "Intel Cascade Lake",
+    "Intel Ice Lake",
+    "Intel Broadwell",
+    "Intel Haswell",
+    "Intel Skylake",
+]
+
+
+class Places:
+    """Reads of Compute Engine, IAM and Cloud Scheduler that answer what exists where."""
+
+    def __init__(self, state: GoogleState) -> None:
+        self._state = state
+
+    def routes(self) -> list[Endpoint]:
+        """Return the endpoints."""
+        project = "/compute/{version}/projects/{project}"
+        zone = f"{project}/zones/{{zone}}"
+        account = r"{account:\d+-compute@developer\.gserviceaccount\.com}"
+        return [
+            Endpoint("GET", zone, self._zone),
+            Endpoint("GET", f"{zone}/machineTypes/{{type}}", self._machine_type),
+            Endpoint("GET", f"{project}/global/networks/{{network}}", self._network),
+            Endpoint("GET", f"/iam/{{version}}/projects/{{project}}/serviceAccounts/{account}",
+                     self._account),
+            Endpoint("GET", "/scheduler/{version}/projects/{project}/locations", self._locations),
+        ]  # fmt: skip
+
+    def _zone(self, call: Call) -> Json:
+        zone = _known_zone(call)
+        return {
+            "kind": "compute#zone",
+            "name": zone,
+            "region": f"regions/{region_of(zone)}",
+            "status": "UP",
+            "availableCpuPlatforms": _PLATFORMS,
+        }
+
+    def _machine_type(self, call: Call) -> Json:
+        zone, name = _known_zone(call), call.path["type"]
+        path = f"zones/{zone}/machineTypes/{name}"
+        missing = name.startswith("n1-") and region_of(zone) in _WITHOUT_N1
+        if missing or self._is_absent(path):
+            raise _not_found(f"projects/{call.path['project']}/{path}")
+        return {
+            "kind": "compute#machineType",
+            "name": name,
+            "zone": zone,
+            "guestCpus": cpus_of(name, zone),
+        }
+
+    def _network(self, call: Call) -> Json:
+        name = f"projects/{call.path['project']}/global/networks/{call.path['network']}"
+        if call.path["network"] != "default" or self._is_absent(name):
+            raise _not_found(name)
+        return {"kind": "compute#network", "name": "default", "autoCreateSubnetworks": True}
+
+    def _account(self, call: Call) -> Json:
+        project, email = call.path["project"], call.path["account"]
+        name = f"projects/{project}/serviceAccounts/{email}"
+        if email != default_account(project) or self._is_absent(name):
+            raise GoogleError(404, f"Unknown service account {email}")
+        changed = self._state.get(Kind.SERVICE_ACCOUNT, name) or {}
+        return {"name": name, "projectId": project, "email": email, **changed}
+
+    def _locations(self, call: Call) -> Json:
+        project = call.path["project"]
+        return {
+            "locations": [
+                {"name": f"projects/{project}/locations/{region}", "locationId": region}
+                for region in ZONE_LETTERS
+                if region not in WITHOUT_SCHEDULER
+            ]
+        }
+
+    def _is_absent(self, name: str) -> bool:
+        return self._state.get(Kind.ABSENT, name) is not None
+
+
+def _known_zone(call: Call) -> str:
+    zone = call.path["zone"]
+    try:
+        region_of(zone)
+    except GoogleError as error:
+        raise _not_found(f"projects/{call.path['project']}/zones/{zone}") from error
+    if not is_zone(zone):
+        raise _not_found(f"projects/{call.path['project']}/zones/{zone}")
+    return zone
+
+
+def _not_found(what: str) -> GoogleError:
+    return GoogleError(404, f"The resource '{what}' was not found")
