@@ -170,4 +170,4 @@ def serving(
                 fleet.gate.set()
                 fleet.resize_gate.set()
                 google.session.close()
-        expect_documented(exchanges)
+        expect_documented(exchanges, gaps=True)

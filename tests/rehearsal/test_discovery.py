@@ -86,7 +86,9 @@ def test_a_refused_request_may_be_wrong_but_its_error_may_not() -> None:
 
 def test_only_answers_of_googles_apis_are_compared() -> None:
     assert found("GET", "/rehearsal/nothing", answer=[]) == []
-    assert found("GET", "/container/v1beta1/clusters", status=501) == []
+    unknown = Exchange("GET", "/container/v1beta1/clusters", [], "", 501, "")
+    assert problems(unknown, gaps=True) == []
+    assert problems(unknown) == ["the local Google does not know this"]
 
 
 def test_a_wrong_answer_of_the_local_google_fails_the_test_that_saw_it() -> None:
