@@ -41,6 +41,7 @@ _PREDEFINED = re.compile(
 )
 _LIMITS = {
     "CPUS": 20_000,
+    "N2_CPUS": 20_000,
     "DISKS_TOTAL_GB": 400_000,
     "SSD_TOTAL_GB": 200_000,
     "LOCAL_SSD_TOTAL_GB": 400_000,
@@ -50,6 +51,7 @@ _LIMITS = {
     "PREEMPTIBLE_LOCAL_SSD_GB": 0,
 }
 """Spot nodes count against the ordinary quotas where none was granted for them."""
+_CPUS = ("CPUS", "N2_CPUS", "PREEMPTIBLE_CPUS")
 _PROJECT_LIMITS = {"CPUS_ALL_REGIONS": 20_000}
 _GROUP = re.compile(r"zones/(?P<zone>[^/]+)/instanceGroupManagers/(?P<name>[^/]+)$")
 _LOCAL_SSD_GB = 375
@@ -91,18 +93,30 @@ def cpus_of(machine_type: str, zone: str) -> int:
 
 
 def check_quota(state: GoogleState, project: str, region: str, added: list[Json]) -> None:
-    """Refuse, by a 403, pools that the region has no quota for; `initialNodeCount` is added."""
+    """Refuse, by a 403, pools that region or project have no quota for.
+
+    `initialNodeCount` is what is added of each.
+    """
     limits, usage = _limits(state, project, region), _usage(state, project, region)
     needs = _needs([(pool, pool["initialNodeCount"]) for pool in added], limits)
     for metric, need in needs.items():
-        short = usage[metric] + need - limits[metric]
-        if need > 0 and short > 0:
-            sentence = (
-                f"Insufficient regional quota to satisfy request: resource '{metric}': request "
-                f"requires '{need}.0' and is short '{short}.0'. project has a quota of "
-                f"'{limits[metric]}.0' with '{limits[metric] - usage[metric]}.0' available"
-            )
-            raise GoogleError(403, f"{sentence}.", reason="quotaExceeded")
+        _check_metric("regional", metric, need, limits[metric], usage[metric])
+    used, need = _project_usage(state, project), sum(needs[metric] for metric in _CPUS)
+    for metric, limit in _project_limits(state, project).items():
+        _check_metric("project", metric, need, limit, used)
+
+
+def _check_metric(scope: str, metric: str, need: int, limit: int, used: int) -> None:
+    short = used + need - limit
+    if need > 0 and short > 0:
+        # https://github.com/GoogleCloudPlatform/cloud-ops-sandbox/issues/44
+        sentence = (
+            f'Insufficient {scope} quota to satisfy request: resource "{metric}": request requires '
+            f"'{need}.0' and is short '{short}.0'. project has a quota of '{limit}.0' with "
+            f"'{limit - used}.0' available. View and manage quotas at "
+            "https://console.cloud.google.com/iam-admin/quotas?usage=USED"
+        )
+        raise GoogleError(403, f"{sentence}.", reason="quotaExceeded")
 
 
 class Compute:
@@ -126,16 +140,14 @@ class Compute:
     def _get_project(self, call: Call) -> Json:
         """Return the project, by number as by id, with the quotas that hold over all regions."""
         project = call.path["project"]
-        limits = _PROJECT_LIMITS | (self._state.get(Kind.QUOTA, f"projects/{project}") or {})
-        usage = [_usage(self._state, project, region) for region in ZONE_LETTERS]
-        used = sum(each["CPUS"] + each["PREEMPTIBLE_CPUS"] for each in usage)
+        used = _project_usage(self._state, project)
         return {
             "kind": "compute#project",
             "name": project,
             "defaultServiceAccount": default_account(project),
             "quotas": [
                 {"metric": metric, "limit": limit, "usage": used}
-                for metric, limit in limits.items()
+                for metric, limit in _project_limits(self._state, project).items()
             ],
         }
 
@@ -216,6 +228,16 @@ def _limits(state: GoogleState, project: str, region: str) -> dict[str, int]:
     return _LIMITS | (state.get(Kind.QUOTA, f"projects/{project}/regions/{region}") or {})
 
 
+def _project_limits(state: GoogleState, project: str) -> dict[str, int]:
+    return _PROJECT_LIMITS | (state.get(Kind.QUOTA, f"projects/{project}") or {})
+
+
+def _project_usage(state: GoogleState, project: str) -> int:
+    """Return the virtual CPUs of all regions, which the project's one quota counts."""
+    usage = [_usage(state, project, region) for region in ZONE_LETTERS]
+    return sum(each[metric] for each in usage for metric in _CPUS)
+
+
 def _usage(state: GoogleState, project: str, region: str) -> dict[str, int]:
     pools = [
         (pool, record["sizes"][pool["name"]])
@@ -234,7 +256,8 @@ def _needs(pools: list[tuple[Json, int]], limits: dict[str, int]) -> dict[str, i
         config = pool["config"]
         local = config.get("ephemeralStorageLocalSsdConfig", {}).get("localSsdCount", 0)
         spot = config.get("spot")
-        cpus = "PREEMPTIBLE_CPUS" if spot and limits["PREEMPTIBLE_CPUS"] else "CPUS"
+        family = "N2_CPUS" if config["machineType"].startswith("n2-") else "CPUS"
+        cpus = "PREEMPTIBLE_CPUS" if spot and limits["PREEMPTIBLE_CPUS"] else family
         needs[cpus] += nodes * cpus_of(config["machineType"], pool["locations"][0])
         granted = spot and limits["PREEMPTIBLE_LOCAL_SSD_GB"]
         ssds = "PREEMPTIBLE_LOCAL_SSD_GB" if granted else "LOCAL_SSD_TOTAL_GB"

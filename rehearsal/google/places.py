@@ -25,6 +25,28 @@ _PLATFORMS = [
 ]
 
 
+def check_machine(state: GoogleState, zone: str, config: Json) -> None:
+    """Refuse nodes of a machine type or on a CPU platform that a zone does not have."""
+    name, platform = config["machineType"], config.get("minCpuPlatform")
+    if not _has_machine_type(state, zone, name):
+        sentence = f'Machine type with name "{name}" does not exist in zone "{zone}".'
+        raise GoogleError(400, sentence)
+    if platform and platform not in _PLATFORMS:
+        # https://github.com/poseidon/typhoon/issues/438
+        raise GoogleError(
+            400,
+            f"Invalid value for field 'resource.minCpuPlatform': '{platform}'. CPU platform "
+            "unavailable in requested zone. Valid options for this zone are: "
+            f"{', '.join(_PLATFORMS)}.",
+        )
+
+
+def _has_machine_type(state: GoogleState, zone: str, name: str) -> bool:
+    if name.startswith("n1-") and region_of(zone) in _WITHOUT_N1:
+        return False
+    return state.get(Kind.ABSENT, f"zones/{zone}/machineTypes/{name}") is None
+
+
 class Places:
     """Reads of Compute Engine, IAM and Cloud Scheduler that answer what exists where."""
 
@@ -57,10 +79,8 @@ class Places:
 
     def _machine_type(self, call: Call) -> Json:
         zone, name = _known_zone(call), call.path["type"]
-        path = f"zones/{zone}/machineTypes/{name}"
-        missing = name.startswith("n1-") and region_of(zone) in _WITHOUT_N1
-        if missing or self._is_absent(path):
-            raise _not_found(f"projects/{call.path['project']}/{path}")
+        if not _has_machine_type(self._state, zone, name):
+            raise _not_found(f"projects/{call.path['project']}/zones/{zone}/machineTypes/{name}")
         return {
             "kind": "compute#machineType",
             "name": name,

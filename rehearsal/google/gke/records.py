@@ -11,6 +11,7 @@ from rehearsal.cluster.fleet import ClusterKey, PoolSpec
 from rehearsal.google.compute import check_quota, is_zone, region_of
 from rehearsal.google.gke.bodies import check_room, fingerprint
 from rehearsal.google.http import GoogleError
+from rehearsal.google.places import check_machine
 from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, MissingError
 from rehearsal.machine.web import Call
 
@@ -154,7 +155,13 @@ class ClusterRecords:
         self.change(key, lambda record: _mark(pool_of(record, name), status, reason))
 
     def check_capacity(self, key: ClusterKey, record: Json, added: list[Json]) -> None:
-        """Refuse pools for which there is no address or no quota; `initialNodeCount` is added."""
+        """Refuse pools for which there is no machine, address or quota.
+
+        `initialNodeCount` is what is added of each.
+        """
+        for pool in added:
+            for zone in pool["locations"]:
+                check_machine(self._state, zone, pool["config"])
         new = sum(pool["initialNodeCount"] * len(pool["locations"]) for pool in added)
         check_room(record["body"], node_count(record) + new)
         check_quota(self._state, key.project, region_of(key.location), added)

@@ -12,10 +12,12 @@ from experiment.preflight.findings import Finding, Level
 from experiment.preflight.google_checks import GoogleChecks, clock_finding
 from experiment.preflight.quota_checks import check_quotas_together
 from experiment.provision.google_api import GoogleApi
-from experiment.provision.stack_files import PROJECT_DIR
+from experiment.provision.stack_files import PROJECT_DIR, stack_names
 from experiment.provision.stack_settings import StackFacts, stack_facts
+from rehearsal.faults.faults import Faults
 from rehearsal.google.collections import default_account
 from rehearsal.google.environment import PROJECT
+from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.rehearsal.local_google import Google
@@ -160,6 +162,14 @@ def test_a_quota_that_is_too_small_names_the_required_one(
     assert finding.text.startswith(f"The stack needs {need} of {metric} in {where}")
     assert finding.text.endswith(f", but only {limit} of {limit} are free.")
     assert finding.fix.startswith(f"request {need} {metric} ")
+
+
+@pytest.mark.parametrize("stack", stack_names())
+def test_no_stack_fits_the_quotas_of_a_new_project(google: Google, stack: str) -> None:
+    GoogleFaults(Faults.read(["new-project"])).limit_quotas(google.state)
+    findings = bad(found(facts(stack)))
+    assert {finding.failure for finding in findings} == {Failure.QUOTA}
+    assert any("of CPUS_ALL_REGIONS in all regions" in finding.text for finding in findings)
 
 
 def test_a_quota_of_a_fallback_region_only_warns(google: Google) -> None:

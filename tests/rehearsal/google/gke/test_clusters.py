@@ -160,7 +160,7 @@ class TestCreation:
         google.state.put(Kind.QUOTA, "projects/p/regions/us-central1", {"CPUS": 63})
         error = google.error("POST", f"{ZONE}/clusters", cluster_body())
         assert (error["code"], error["errors"][0]["reason"]) == (403, "quotaExceeded")
-        assert "'CPUS'" in error["message"]
+        assert '"CPUS"' in error["message"]
         assert "short '1.0'" in error["message"]
 
 

@@ -111,6 +111,29 @@ def test_pool_that_gke_refuses_is_refused(
     assert running.ok("GET", POOLS) == {"nodePools": []}
 
 
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"minCpuPlatform": "Intel Skylark"}, "CPU platform unavailable in requested zone"),
+        ({"machineType": "n1-standard-8"}, "does not exist in zone"),
+    ],
+)
+def test_machine_that_the_zone_lacks_is_refused(
+    running: Google, config: dict[str, str], sentence: str
+) -> None:
+    running.state.put(Kind.ABSENT, "zones/us-central1-a/machineTypes/n1-standard-8", {})
+    error = running.error("POST", POOLS, pool_body(config={"machineType": "e2-small", **config}))
+    assert error["code"] == 400
+    assert sentence in error["message"]
+
+
+def test_pool_beyond_the_projects_quota_is_forbidden(running: Google) -> None:
+    running.state.put(Kind.QUOTA, "projects/p", {"CPUS_ALL_REGIONS": 60})
+    error = running.error("POST", POOLS, pool_body())
+    assert 'Insufficient project quota to satisfy request: resource "CPUS_ALL_' in error["message"]
+    assert "requires '64.0' and is short '4.0'" in error["message"]
+
+
 def test_resize_beyond_quota_is_forbidden(running: Google) -> None:
     running.done("POST", POOLS, pool_body())
     running.state.put(Kind.QUOTA, "projects/p/regions/us-central1", {"CPUS": 80})
