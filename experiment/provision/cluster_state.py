@@ -1,5 +1,6 @@
-"""A cluster as the GKE API reports it. Pure."""
+"""A cluster and its dead-man jobs, as Google's APIs report them. Pure."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,11 @@ from typing import Any
 Json = dict[str, Any]
 
 _DEFAULT_POOL = "default-pool"
+_CLUSTER_LINK = re.compile(
+    r"/(?:locations|zones)/(?P<location>[^/]+)/clusters/(?P<name>pull-study-[^/]+)$"
+)
+_GONE = 5
+"""google.rpc.Code NOT_FOUND."""
 _BROKEN = {"STOPPING", "ERROR", "DEGRADED"}
 _BROKEN_POOL = {"ERROR", "RUNNING_WITH_ERROR"}
 
@@ -81,6 +87,51 @@ class ClusterState:
         bad += ["default-pool not removed" for pool in self.pools if pool.name == _DEFAULT_POOL]
         whole = _with(self.status, self.detail)
         return f"{whole}, with node pools {', '.join(bad)}" if bad else whole
+
+
+@dataclass(frozen=True, slots=True)
+class DeadManJob:
+    """A Cloud Scheduler job that deletes a cluster of this program."""
+
+    name: str
+    region: str
+    location: str
+    """Of the cluster."""
+    cluster: str
+    state: str
+    """ENABLED, PAUSED, DISABLED or UPDATE_FAILED."""
+    last_attempt: str
+    """RFC 3339; empty before the first."""
+    error: str
+    """Of the last attempt; empty for success, that the cluster is gone already included."""
+
+    @property
+    def problem(self) -> str:
+        """Why it may not delete the cluster; empty if nothing is wrong."""
+        if self.state != "ENABLED":
+            return f"it is {self.state}"
+        return f"its attempt at {self.last_attempt} failed: {self.error}" if self.error else ""
+
+
+def read_job(found: Json) -> DeadManJob | None:
+    """Return a job of Cloud Scheduler; None if it deletes no cluster of this program."""
+    target = found.get("httpTarget", {})
+    match = _CLUSTER_LINK.search(target.get("uri", ""))
+    if match is None or target.get("httpMethod") != "DELETE":
+        return None
+    status = found.get("status", {})
+    code = int(status.get("code", 0))
+    error = "" if code in {0, _GONE} else str(status.get("message") or f"code {code}")
+    _, _, _, region, _, name = found["name"].split("/")
+    return DeadManJob(
+        name=name,
+        region=region,
+        location=match["location"],
+        cluster=match["name"],
+        state=found.get("state", "ENABLED"),
+        last_attempt=found.get("lastAttemptTime", ""),
+        error=error.rstrip("."),
+    )
 
 
 def _with(status: str, detail: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,7 +22,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from experiment.errors import Failure, PreflightError, RunError
-from experiment.provision.cluster_state import ClusterState, Json, read_cluster
+from experiment.provision.cluster_state import (
+    ClusterState,
+    DeadManJob,
+    Json,
+    read_cluster,
+    read_job,
+)
 from experiment.provision.provider_messages import failure_of
 from experiment.waiting import Clock, wait_until
 
@@ -39,6 +46,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_S = 60
 _NOT_FOUND = 404
 _CHUNK = 1 << 16
+_PARALLEL = 8
 _RETRIED = (429, 500, 502, 503, 504)
 _DELETE_S = 1200.0
 _QUOTA_PROJECT = re.compile(r"quota project|required permission to use project|764086051850")
@@ -222,6 +230,25 @@ class GoogleApi:
                 f"--project {self.project}",
                 failure=Failure.PROVIDER_ERROR,
             )
+
+    def dead_man_jobs(self) -> list[DeadManJob]:
+        """Return the jobs that delete clusters of this program, of every region, sorted by name.
+
+        Raises:
+            RunError: as `get`.
+        """
+        places = f"projects/{self.project}/locations"
+        regions = [
+            str(place["locationId"])
+            for place in self.get_all("CLOUD_SCHEDULER", places, "locations")
+        ]
+
+        def jobs_in(region: str) -> list[Json]:
+            return list(self.get_all("CLOUD_SCHEDULER", f"{places}/{region}/jobs", "jobs"))
+
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            found = [read_job(job) for jobs in pool.map(jobs_in, regions) for job in jobs]
+        return sorted((job for job in found if job), key=lambda job: (job.name, job.region))
 
     def delete_job(self, region: str, name: str) -> bool:
         """Delete a Cloud Scheduler job; return whether it existed.

@@ -15,7 +15,7 @@ from pathlib import Path
 from experiment.errors import PlanError, PreflightError, RunError, TeardownError
 from experiment.interrupts import signals_interrupt
 from experiment.kube import Kube, is_ready
-from experiment.provision.cluster_state import ClusterState
+from experiment.provision.cluster_state import ClusterState, DeadManJob
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.pulumi_stack import Change
 from experiment.provision.stack_cluster import Presence, StackCluster
@@ -103,19 +103,39 @@ def listed(api: GoogleApi) -> list[Listed]:
 def show_list(project: str, say: Say) -> None:
     """Show all clusters of this program with their state, Ready nodes, deadline and cost.
 
+    Also dead-man jobs that failed, and those that no cluster has.
+
     Raises:
         RunError: Google refused or did not answer.
     """
-    found = listed(GoogleApi(project))
+    api = GoogleApi(project)
+    found = listed(api)
+    try:
+        jobs = api.dead_man_jobs()
+    except RunError as error:
+        say(f"The dead-man jobs cannot be read: {error.problem}")
+        jobs = None
     if not found:
         say(f"The project {project} has no cluster of this program.")
-        return
     for each in found:
         say(each.line())
         if not each.cluster.healthy:
             say(f"  GKE reports it as {each.cluster.why_unhealthy}")
+        for line in _dead_man_problems(each.cluster, jobs):
+            say(f"  {line}")
         for line in _nodes(each.cluster):
             say(f"  {line}")
+    there = {(each.cluster.location, each.cluster.name) for each in found}
+    for job in jobs or ():
+        if (job.location, job.cluster) not in there:
+            say(
+                f"The dead-man job {job.name} in {job.region} is for a cluster that does not "
+                f"exist in {job.location}; to delete it unless that cluster is being created: "
+                f"gcloud scheduler jobs delete {job.name} --location {job.region} "
+                f"--project {project}"
+            )
+    if not found:
+        return
     total = sum(each.usd_per_hour or 0 for each in found)
     say(f"Total: about {total:.2f} USD an hour at list prices.")
     say("To delete one: python -m experiment destroy --stack STACK")
@@ -217,17 +237,27 @@ def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say) -> None:
     for each in started:
         try:
             api.await_deletion(each.cluster.location, each.cluster.name)
-            api.delete_job(each.cluster.region, each.cluster.name)
-            say(
-                f"{each.cluster.name} is deleted; what costs nothing (accounts, sink, archive) is "
-                f"left to: python -m experiment destroy --stack {each.stack}"
-            )
         except RunError as error:
             problems.append(error.problem)
+            continue
+        say(
+            f"{each.cluster.name} is deleted; what costs nothing (accounts, sink, archive) is "
+            f"left to: python -m experiment destroy --stack {each.stack}"
+        )
+        _delete_jobs(api, each.cluster, say)
     if problems:
         raise TeardownError(
             " ".join(problems), f"gcloud container clusters list --project {api.project}"
         )
+
+
+def _delete_jobs(api: GoogleApi, deleted: ClusterState, say: Say) -> None:
+    try:
+        for job in api.dead_man_jobs():
+            if (job.location, job.cluster) == (deleted.location, deleted.name):
+                api.delete_job(job.region, job.name)
+    except RunError as error:
+        say(f"  its dead-man jobs are left, 0.10 USD a month each at most: {error.problem}")
 
 
 def _listed(cluster: ClusterState) -> Listed:
@@ -259,6 +289,18 @@ def _nodes(found: ClusterState) -> Iterator[str]:
             f"pool {pool.name}: {sum(map(is_ready, own))} of {pool.node_count} "
             f"{pool.machine_type} Ready, {pool.status}"
         )
+
+
+def _dead_man_problems(cluster: ClusterState, jobs: Sequence[DeadManJob] | None) -> Iterator[str]:
+    """A line for each reason why Google may not delete a cluster at its deadline."""
+    if jobs is None:
+        return
+    own = [job for job in jobs if (job.location, job.cluster) == (cluster.location, cluster.name)]
+    if not own:
+        yield "it has no dead-man job: Google will not delete it at its deadline"
+    for job in own:
+        if job.problem:
+            yield f"the dead-man job {job.name} may not delete it: {job.problem}"
 
 
 def _later(cluster: StackCluster, hours: int) -> datetime:

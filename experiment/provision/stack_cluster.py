@@ -18,7 +18,7 @@ from experiment.errors import (
     RunError,
     TeardownError,
 )
-from experiment.provision.cluster_state import ClusterState, PoolState
+from experiment.provision.cluster_state import ClusterState
 from experiment.provision.gke_cluster import GkeCluster, persist
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.provider_messages import failure_of, remaining, scope_of
@@ -115,16 +115,6 @@ class StackCluster:
             lambda line: self.say(line),  # noqa: PLW0108 (the owner sets `say` later)
             self._clock,
         )
-
-    @property
-    def held(self) -> tuple[PoolState, ...]:
-        """Node pools that the stack has now: they are part of the usage that quotas count.
-
-        Raises:
-            RunError: Google refused or did not answer.
-        """
-        found = self.gke.find()
-        return found.pools if found else ()
 
     def recover(self, *, resumed: bool) -> None:
         """Clean up after a killed command; a resumed run keeps its cluster if that is whole."""
