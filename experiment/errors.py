@@ -51,14 +51,15 @@ CATALOGUE: Mapping[Failure, Entry] = {
     Failure.QUOTA: Entry(
         ExitCode.QUOTA,
         "Google's quota for the region is too small for the stack.",
-        "never: preflight compares quotas and needs, and Google's refusal is final",
+        "a region's quota: in the stack's zones of other regions; else never",
         "request more under IAM & Admin, Quotas, or choose a smaller stack or another zone",
     ),
     Failure.NO_CAPACITY: Entry(
         ExitCode.NO_CAPACITY,
-        "The zone has no such machines at the moment, though the quota allows them.",
-        "never: a second `up` can report the broken cluster as healthy; it is taken down",
-        "try later, or: pulumi config set --path 'pull-study:zones[0]' ZONE",
+        "No zone of the stack has such machines at the moment, though the quota allows them.",
+        "in the next of the stack's zones, once what was made is deleted; never in the same one: a "
+        "second `up` can report the broken cluster as healthy",
+        "try later, or name more zones: --zone ZONE, repeatedly, or the stack's pull-study:zones",
     ),
     Failure.PERMISSION: Entry(
         ExitCode.PERMISSION,

@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
     QUOTA = 10
     """Google's quota is too small for the stack."""
     NO_CAPACITY = 11
-    """The zone has no such machines at the moment."""
+    """No zone of the stack has such machines at the moment."""
     PERMISSION = 12
     """The account lacks permissions, or there are no credentials."""
     API_OFF = 13

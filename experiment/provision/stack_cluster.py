@@ -195,7 +195,7 @@ class StackCluster:
                     raise
                 left = remaining(left, scope_of(error.problem))
                 self.say("what was made there is deleted" + (f"; next: {left[0]}" if left else ""))
-                self.teardown()
+                self._leave_zone()
                 self._use(left or zones)
                 if not left:
                     tried = [attempt.zone for attempt in self.zone_attempts]
@@ -205,6 +205,14 @@ class StackCluster:
                 self._note_attempt(started_at, "")
                 self._use(self.facts.zones[:1])
                 return outputs
+
+    def _leave_zone(self) -> None:
+        try:
+            self.teardown()
+        except RunError as error:
+            if self.exists:
+                raise
+            self.say(error.problem)  # what is left costs nothing
 
     def _note_attempt(self, started_at: datetime, problem: str) -> None:
         attempt = ZoneAttempt(
@@ -329,7 +337,7 @@ class StackCluster:
             self.stack.destroy()
         except UserError:
             raise
-        except Exception as error:  # (the cluster must come down whatever happened)
+        except Exception as error:  # the cluster must come down whatever happened
             raise InternalError(f"Internal error in the teardown: {error!r}.") from error
         finally:
             self._came_up = False  # another try adopts what this one left

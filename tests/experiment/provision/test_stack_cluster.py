@@ -500,6 +500,17 @@ def test_no_other_zone_is_tried_while_something_may_be_left(zonal: Rig) -> None:
     assert zonal.cluster.exists
 
 
+def test_an_account_that_is_left_does_not_keep_the_next_zone_from_being_tried(zonal: Rig) -> None:
+    zonal.stack.without_room = {ZONES[0]: NO_ROOM}
+
+    def fail() -> None:
+        zonal.stack.failures = [ProvisionError("no.", failure=Failure.PERMISSION)]
+
+    zonal.stack.on_destroy = fail
+    assert zonal.cluster.provision().location == ZONES[1]
+    assert zonal.api.deleted == [ZONES[0]]
+
+
 def test_a_resumed_run_stays_in_its_zone(zonal: Rig) -> None:
     zonal.stack.without_room = {ZONES[0]: NO_ROOM}
     zonal.cluster.provision()
