@@ -15,7 +15,7 @@ from rich.table import Table
 from images.errors import PlanError, VerifyError
 from images.inspect import Inspection, inspect_image
 from images.make.build import build_image
-from images.make.plan import BUSYBOX, Compression, Media
+from images.make.plan import BUSYBOX, MAX_LAYERS, Compression
 from images.make.push import BuiltImage
 from images.make.remote import open_remote
 from images.orders import orders_of_matrix, orders_of_study
@@ -78,7 +78,6 @@ def build(
     compression: Annotated[
         Compression, typer.Option(help="Compression of the layers.")
     ] = Compression.GZIP,
-    media: Annotated[Media, typer.Option(help="Media types of the manifest.")] = Media.OCI,
     base: Annotated[
         str,
         typer.Option(
@@ -112,7 +111,6 @@ def build(
                 scale=scale,
                 compressibility=compressibility,
                 compression=compression,
-                media=media,
                 base=base,
                 overwrite=overwrite,
                 jobs=jobs,
@@ -208,8 +206,13 @@ def _refuse_beside_study(**given: object) -> None:
 
 def _show(found: Inspection) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    for key, value in found.facts().items():
-        console.print(f"{key:>22}  {value}")
+    layers = f"{len(found.layers)} in the manifest (at most {MAX_LAYERS} can run)"
+    facts = {key: value for key, value in asdict(found).items() if value} | {"layers": layers}
+    if found.base:
+        facts["unpacked"] = f"{found.unpacked}, ratio {found.compressed / found.unpacked:.4f}"
+        facts["base"] = f"{found.base}, in the first layer"
+    for key, value in facts.items():
+        console.print(f"{key.replace('_', ' '):>14}  {value}")
     table = Table("layer", "compressed", "tar", "ratio", "digest", "diff id", "also in", box=None)
     for number, layer in enumerate(found.layers, 1):
         table.add_row(

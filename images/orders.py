@@ -23,12 +23,8 @@ def orders_of_matrix(
 ) -> list[Order]:
     """Return every layer count with every size, each for all places.
 
-    Args:
-        layers: numbers, separated by commas.
-        sizes: bytes, separated by commas.
-        salt: of all images.
-        places: references; with a tag only if one image is built.
-        matrix: allow more than one count or size.
+    `layers` and `sizes` (bytes) are numbers separated by commas; more than one of either needs
+    `matrix`, and then no place may have a tag.
 
     Raises:
         PlanError: a number is invalid, or there are several images without `matrix`.
@@ -50,15 +46,14 @@ def orders_of_matrix(
             f"{tagged[0]} is one name for {len(tags)} images.",
             f"omit the tag: --to {tagged[0].with_tag('')}",
         )
-    return [Order(tag, tuple(_named(target, tag) for target in targets)) for tag in tags]
+    return [
+        Order(tag, tuple(each if each.tag else each.with_tag(str(tag)) for each in targets))
+        for tag in tags
+    ]
 
 
 def orders_of_study(study: Study, mirror: str) -> list[Order]:
-    """Return all images of a study.
-
-    Args:
-        study: its tags must state layers and size.
-        mirror: registry to use instead of those of the study; empty for the study's own.
+    """Return all images of a study, for its own registries or for `mirror`.
 
     Raises:
         UnknownTagError: a tag does not state layers and size.
@@ -69,10 +64,6 @@ def orders_of_study(study: Study, mirror: str) -> list[Order]:
         Order(parse_tag(target.tag), (replace(target, registry=registry or target.registry),))
         for target in targets
     ]
-
-
-def _named(target: Target, tag: ImageTag) -> Target:
-    return target if target.tag else target.with_tag(str(tag))
 
 
 def _numbers(text: str, option: str) -> list[int]:

@@ -30,48 +30,32 @@ def show_bytes(console: Console, what: str, total: int) -> Iterator[OnBytes]:
         what: description of the work.
         total: bytes to process.
     """
-    if console.is_terminal:
-        with _bar(console, what, total) as add:
-            yield add
-    else:
-        yield _Lines(console, what, total).add
-
-
-@contextmanager
-def _bar(console: Console, what: str, total: int) -> Iterator[OnBytes]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    if not console.is_terminal:
+        yield _lines(console, what, total)
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}")
+    with Progress(text, *columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
 
 
-class _Lines:
-    def __init__(self, console: Console, what: str, total: int) -> None:
-        self._console = console
-        self._what = what
-        self._total = total
-        self._done = 0
-        self._began = self._last = time.monotonic()
-        self._lock = threading.Lock()
+def _lines(console: Console, what: str, total: int) -> OnBytes:
+    began = last = time.monotonic()
+    done = 0
+    lock = threading.Lock()
 
-    def add(self, done: int) -> None:
-        with self._lock:
-            self._done += done
+    def add(more: int) -> None:
+        nonlocal done, last
+        with lock:
+            done += more
             now = time.monotonic()
-            if now - self._last < _PLAIN_SECONDS:
+            if now - last < _PLAIN_SECONDS:
                 return
-            self._last = now
-            rate = self._done / (now - self._began)
-        left = (self._total - self._done) / rate
-        self._console.print(
-            f"{self._what}: {decimal(self._done)} of {decimal(self._total)}, "
-            f"{decimal(int(rate))}/s, {left:.0f} s left",
-            highlight=False,
-            soft_wrap=True,
-        )
+            last = now
+            rate = done / (now - began)
+            left = f"{decimal(int(rate))}/s, {(total - done) / rate:.0f} s left"
+            line = f"{what}: {decimal(done)} of {decimal(total)}, {left}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+    return add

@@ -16,31 +16,14 @@ from images.make.remote import open_remote
 from images.registry.reference import parse_target
 
 _PARALLEL = 8
-_NUMBERS = re.compile(r"(?P<layers>\d+)\s*[,;\s]\s*(?P<size>\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """An image of the sample.
-
-    Attributes:
-        layers: in its manifest.
-        compressed: bytes of all layers, as a registry holds them.
-    """
-
-    layers: int
-    compressed: int
+_NUMBERS = re.compile(r"(\d+)\s*[,;\s]\s*(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """Size and layer count that a share of the sample does not exceed.
+    """Layer count and compressed bytes that a share of the sample does not exceed.
 
-    Attributes:
-        quantile: the share, 0 to 1.
-        layers: quantile of the layer counts.
-        compressed: quantile of the compressed bytes.
-        size: content bytes of a study image that compress to that.
+    `size`: content bytes of a study image that compress to that.
     """
 
     quantile: float
@@ -49,10 +32,11 @@ class Quantile:
     size: int
 
 
-def read_sample(lines: Sequence[str]) -> list[Measured]:
-    """Return the images that lines name, by reference (read from the registry) or `layers,bytes`.
+def read_sample(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """Return layers and compressed bytes of the images that lines name.
 
-    Empty lines and lines that start with # are skipped.
+    A line is a reference, which is read from its registry, or `layers,bytes`. Empty lines and
+    lines that start with # are skipped.
 
     Raises:
         BadReferenceError: a line is neither.
@@ -64,12 +48,12 @@ def read_sample(lines: Sequence[str]) -> list[Measured]:
 
 
 def quantiles(
-    sample: Sequence[Measured], shares: Sequence[float], *, compressibility: float = 0.5
+    sample: Sequence[tuple[int, int]], shares: Sequence[float], *, compressibility: float = 0.5
 ) -> list[Quantile]:
     """Return quantiles of layer counts and sizes; each is the value of an image of the sample.
 
     Args:
-        sample: at least one image.
+        sample: layers and compressed bytes of at least one image.
         shares: quantiles, 0 to 1.
         compressibility: of the study's images, to convert compressed bytes to content bytes.
 
@@ -80,22 +64,18 @@ def quantiles(
         raise PlanError("The sample has no images.", "list images, one per line")
     bad = [share for share in shares if not 0 <= share <= 1]
     if bad or not 0 <= compressibility < 1:
-        raise PlanError(
-            f"{bad[0] if bad else compressibility} is not between 0 and 1.",
-            "give a number from 0 to 1",
-        )
-    layer_counts = np.quantile([x.layers for x in sample], shares, method="inverted_cdf")
-    sizes = np.quantile([x.compressed for x in sample], shares, method="inverted_cdf")
+        problem = f"{bad[0] if bad else compressibility} is not between 0 and 1."
+        raise PlanError(problem, "give a number from 0 to 1")
+    counts, sizes = np.quantile(sample, shares, axis=0, method="inverted_cdf").T
     return [
         Quantile(share, int(layers), int(size), round(int(size) / (1 - compressibility)))
-        for share, layers, size in zip(shares, layer_counts, sizes, strict=True)
+        for share, layers, size in zip(shares, counts, sizes, strict=True)
     ]
 
 
-def _measure(line: str) -> Measured:
-    numbers = _NUMBERS.fullmatch(line)
-    if numbers:
-        return Measured(int(numbers["layers"]), int(numbers["size"]))
+def _measure(line: str) -> tuple[int, int]:
+    if numbers := _NUMBERS.fullmatch(line):
+        return int(numbers[1]), int(numbers[2])
     with open_remote(parse_target(line)) as remote:
         layers = remote.image.layers
-    return Measured(len(layers), sum(layer.size for layer in layers))
+    return len(layers), sum(layer.size for layer in layers)

@@ -7,7 +7,7 @@ build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1
 from images.make.base import find_base
 from images.make.busybox import find_busybox
 from images.make.layer_stream import OnBytes
-from images.make.plan import BUSYBOX, Compression, Media, plan_image
+from images.make.plan import BUSYBOX, Compression, plan_image
 from images.make.push import BuiltImage, push_plan
 from images.registry.reference import Target
 from schema.image_tag import ImageTag
@@ -19,7 +19,6 @@ def build_image(
     scale: float = 1.0,
     compressibility: float = 0.5,
     compression: Compression = Compression.GZIP,
-    media: Media = Media.OCI,
     base: str = BUSYBOX,
     overwrite: bool = False,
     jobs: int | None = None,
@@ -37,7 +36,6 @@ def build_image(
         scale: the real size is the tag's times this, in whole bytes.
         compressibility: share of the bytes that compression saves, 0 to 1.
         compression: of the layers, unless the tag's variant names one.
-        media: OCI's or Docker's media types.
         base: `busybox` or a reference.
         overwrite: replace a tag that names another image.
         jobs: parallel layers; None: two more than this machine's cores, at most 8.
@@ -49,14 +47,8 @@ def build_image(
         UserError: the base or a registry fails (classes in `images.errors`).
     """
     found = find_busybox() if base == BUSYBOX else find_base(base)
-    plan = plan_image(
-        tag,
-        scale=scale,
-        compressibility=compressibility,
-        compression=compression,
-        media=media,
-        base=found.name,
-    )
+    shape = {"scale": scale, "compressibility": compressibility}
+    plan = plan_image(tag, **shape, compression=compression, base=found.name)
     named = [target if target.tag else target.with_tag(str(tag)) for target in targets]
     return push_plan(plan, named, found, overwrite=overwrite, jobs=jobs, on_bytes=on_bytes)
 

@@ -17,15 +17,7 @@ from images.make.plan import ImagePlan
 
 
 class LayerRecord(BaseModel):
-    """A layer that was made.
-
-    Attributes:
-        digest: of the compressed bytes, `sha256:...`.
-        size: compressed bytes.
-        diff_id: digest of the uncompressed tar.
-        unpacked: bytes of the uncompressed tar.
-        places: `registry/repository` of each push.
-    """
+    """A layer that was made: digest and bytes of the compressed layer and of its tar."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,12 +26,7 @@ class LayerRecord(BaseModel):
     diff_id: str
     unpacked: int
     places: tuple[str, ...] = ()
-
-
-def journal_folder() -> Path:
-    """Return the journal's folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pull-study" / "layers"
+    """`registry/repository` of each push."""
 
 
 def layer_key(plan: ImagePlan, index: int, base_id: str) -> str:
@@ -50,13 +37,8 @@ def layer_key(plan: ImagePlan, index: int, base_id: str) -> str:
         index: of the layer in the plan.
         base_id: of the base in this layer, empty if it has none.
     """
-    parts = [
-        FORMAT,
-        plan.layers[index].model_dump(),
-        base_id,
-        compressor_name(plan.compression),
-        plan.level,
-    ]
+    compressor = compressor_name(plan.compression)
+    parts = [FORMAT, plan.layers[index].model_dump(), base_id, compressor, plan.level]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -81,4 +63,5 @@ def remember(key: str, record: LayerRecord) -> None:
 
 
 def _path(key: str) -> Path:
-    return journal_folder() / f"{key}.json"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "pull-study" / "layers" / f"{key}.json"

@@ -8,31 +8,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from images.errors import BadImageError
 from images.make.compression import FORMAT
-from images.make.plan import Compression, ImagePlan, Media
+from images.make.plan import Compression, ImagePlan
 
 MAKING = "pull-study"
 """Field of the config with a Making. Not a label, since containerd limits a container's labels to
 4096 bytes each. OCI allows extra fields in a config."""
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_LAYER_TYPE = {
+    Compression.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
+    Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
+    Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
+}
 _EPOCH = "1970-01-01T00:00:00Z"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-_MANIFEST_TYPE = {
-    Media.OCI: "application/vnd.oci.image.manifest.v1+json",
-    Media.DOCKER: "application/vnd.docker.distribution.manifest.v2+json",
-}
-_CONFIG_TYPE = {
-    Media.OCI: "application/vnd.oci.image.config.v1+json",
-    Media.DOCKER: "application/vnd.docker.container.image.v1+json",
-}
-_LAYER_TYPE = {
-    Media.OCI: "application/vnd.oci.image.layer.v1.tar",
-    Media.DOCKER: "application/vnd.docker.image.rootfs.diff.tar",
-}
-_SUFFIX = {
-    Media.OCI: {Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd", Compression.NONE: ""},
-    Media.DOCKER: {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd", Compression.NONE: ""},
-}
 
 
 class Origin(BaseModel):
@@ -49,13 +39,12 @@ class Origin(BaseModel):
 
 
 class Making(BaseModel):
-    """An origin and the sizes of the result, as stored in an image's config."""
+    """An origin and the bytes of the tar of each layer, as stored in an image's config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     origin: Origin
     unpacked: tuple[int, ...]
-    """Bytes of the uncompressed tar of each of the plan's layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +66,8 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as in its manifest and config.
+    """An image as in its manifest and config; `making` is None for a foreign image."""
 
-    Attributes:
-        making: what it was made from, None for a foreign image.
-    """
-
-    media: Media
     layers: tuple[Layer, ...]
     config: dict[str, Any]
     config_digest: str
@@ -99,11 +83,6 @@ class Image:
     def command(self) -> tuple[str, ...]:
         """Default command of a container."""
         return tuple((self.config.get("config") or {}).get("Cmd") or ())
-
-
-def manifest_type(media: Media) -> str:
-    """Return the media type of a manifest."""
-    return _MANIFEST_TYPE[media]
 
 
 def make_config(
@@ -138,27 +117,15 @@ def make_config(
     )
 
 
-def make_manifest(media: Media, config_digest: str, config_size: int, layers: list[Layer]) -> bytes:
+def make_manifest(config_digest: str, config_size: int, layers: list[Layer]) -> bytes:
     """Return the image's manifest as JSON."""
-    return _canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST_TYPE[media],
-            "config": {
-                "mediaType": _CONFIG_TYPE[media],
-                "digest": config_digest,
-                "size": config_size,
-            },
-            "layers": [
-                {
-                    "mediaType": _LAYER_TYPE[media] + _SUFFIX[media][layer.compression],
-                    "digest": layer.digest,
-                    "size": layer.size,
-                }
-                for layer in layers
-            ],
-        }
-    )
+    config = {"mediaType": _CONFIG_TYPE, "digest": config_digest, "size": config_size}
+    entries = [
+        {"mediaType": _LAYER_TYPE[each.compression], "digest": each.digest, "size": each.size}
+        for each in layers
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE}
+    return _canonical({**manifest, "config": config, "layers": entries})
 
 
 def read_image(name: str, manifest: bytes, config: bytes) -> Image:
@@ -169,21 +136,13 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
     """
     try:
         outer, inner = json.loads(manifest), json.loads(config)
-        media = Media.DOCKER if "docker" in outer["config"]["mediaType"] else Media.OCI
-        diff_ids = inner["rootfs"]["diff_ids"]
         layers = tuple(
-            Layer(entry["digest"], entry["size"], diff_id, _compression(entry["mediaType"]))
-            for entry, diff_id in zip(outer["layers"], diff_ids, strict=True)
+            Layer(entry["digest"], int(entry["size"]), diff_id, _compression(entry["mediaType"]))
+            for entry, diff_id in zip(outer["layers"], inner["rootfs"]["diff_ids"], strict=True)
         )
-        return Image(
-            media,
-            layers,
-            inner,
-            outer["config"]["digest"],
-            outer["config"]["size"],
-            _read_making(inner),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        digest, size = outer["config"]["digest"], int(outer["config"]["size"])
+        return Image(layers, inner, digest, size, _read_making(inner))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadImageError(
             f"{name} is not a container image: its manifest or config is invalid ({error}).",
             "check the name; for an index of several platforms, name one platform's digest",
@@ -191,12 +150,10 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
 
 
 def _read_making(config: dict[str, Any]) -> Making | None:
-    if MAKING not in config:
-        return None
     try:
         return Making.model_validate(config[MAKING])
-    except ValidationError:
-        # From a later version of this program: readable, but its content cannot be checked.
+    except (KeyError, ValidationError):
+        # Foreign, or from a later version of this program, so its content cannot be checked.
         return None
 
 

@@ -1,22 +1,11 @@
 """The plan of an image: everything that determines its digest.
 
 Equal plans give equal images. The plan is also written into the image's config, so that the image
-can be checked.
-
-Sizes and layers, here and in the original study:
-
-- *layers* is the number of layers in the image's manifest. The base's files are in the first layer
-  together with content, so all layers have the same size and none is shared with another image.
-  The original put busybox into a separate layer: one more than the tag says in its first matrix
-  (71 images), included in the tag's number in run1 (38 images).
-- *size* is the exact sum of the content files' bytes, without the base.
-  The original's files have equal lengths, so its sizes are up to a byte per file smaller than the
-  tag. Its README subtracts 5 MB for the base; by its recorded configs that was done before the tag
-  was named, so nothing is subtracted from a tag.
+can be checked. What layers and size are, here and in the original study, is in images/README.md.
 """
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,7 +15,6 @@ from schema.image_tag import ImageTag
 
 MAX_LAYERS = 127
 """Docker's overlay2 mounts 128 directories, including the container's own."""
-
 BUSYBOX = "busybox"
 """The base from this machine's static busybox; any other base is a reference."""
 
@@ -39,16 +27,8 @@ class Compression(StrEnum):
     NONE = "none"
 
 
-class Media(StrEnum):
-    """Media types of the manifest."""
-
-    OCI = "oci"
-    DOCKER = "docker"
-
-
 DEFAULT_LEVEL = {Compression.GZIP: 6, Compression.ZSTD: 3, Compression.NONE: 0}
 """Defaults of docker build and buildkit."""
-
 LEVELS = {
     Compression.GZIP: range(1, 13),
     Compression.ZSTD: range(1, 23),
@@ -76,10 +56,7 @@ class LayerPlan(BaseModel):
 
 
 class ImagePlan(BaseModel):
-    """An image in full.
-
-    Attributes are those of `plan_image`, which makes plans of common shapes.
-    """
+    """An image in full; `plan_image` makes plans of common shapes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,12 +64,12 @@ class ImagePlan(BaseModel):
     base: str = BUSYBOX
     compression: Compression = Compression.GZIP
     level: int
-    media: Media = Media.OCI
+    media: Literal["oci"] = "oci"
 
     @model_validator(mode="after")
     def _level_exists(self) -> Self:
-        if self.level not in LEVELS[self.compression]:
-            levels = LEVELS[self.compression]
+        levels = LEVELS[self.compression]
+        if self.level not in levels:
             raise ValueError(
                 f"{self.compression} has no level {self.level}, only {levels[0]} to {levels[-1]}"
             )
@@ -110,7 +87,6 @@ def plan_image(
     scale: float = 1.0,
     compressibility: float = 0.5,
     compression: Compression = Compression.GZIP,
-    media: Media = Media.OCI,
     base: str = BUSYBOX,
 ) -> ImagePlan:
     """Return the plan of an image with equal layers that the tag describes.
@@ -122,23 +98,16 @@ def plan_image(
             make the files distinct.
         compressibility: share of the bytes that compression saves, 0 to 1.
         compression: of the layers, at docker build's level.
-        media: OCI's or Docker's media types.
         base: `busybox` or a reference with a digest.
 
     Raises:
         PlanError: such an image cannot be made.
     """
     variant = read_variant(tag)
+    level = DEFAULT_LEVEL[compression]
     if variant.compression:
         compression, level = Compression(variant.compression), variant.level
-    else:
-        level = DEFAULT_LEVEL[compression]
-    _check(tag, scale, compressibility)
-    if variant.changed > tag.layers:
-        raise PlanError(
-            f"{variant.changed} layers cannot change, since {tag} has {tag.layers}.",
-            f"change 1 to {tag.layers} layers",
-        )
+    _check(tag, variant.changed, scale, compressibility)
     size = _real_size(tag, tag.layers * variant.files, scale)
     # The seed has everything that shapes the content, so images that differ in it share nothing.
     seed = f"{variant.content}/{size}/{variant.files}/{compressibility:g}"
@@ -153,13 +122,7 @@ def plan_image(
         for index, layer_size in enumerate(share(size, tag.layers))
     )
     try:
-        return ImagePlan(
-            layers=layers,
-            base=base,
-            compression=compression,
-            level=level,
-            media=media,
-        )
+        return ImagePlan(layers=layers, base=base, compression=compression, level=level)
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise PlanError(f"{tag} cannot be made: {reason}.", "choose another level") from error
@@ -171,32 +134,33 @@ def share(total: int, parts: int) -> list[int]:
     return [each + 1] * more + [each] * (parts - more)
 
 
-def _check(tag: ImageTag, scale: float, compressibility: float) -> None:
+def _check(tag: ImageTag, changed: int, scale: float, compressibility: float) -> None:
     if tag.layers > MAX_LAYERS:
         raise PlanError(
             f"{tag.layers} layers are more than the {MAX_LAYERS} that container runtimes mount, "
             "so no node could run the image.",
             f"use at most {MAX_LAYERS} layers",
         )
+    if changed > tag.layers:
+        raise PlanError(
+            f"{changed} layers cannot change, since {tag} has {tag.layers}.",
+            f"change 1 to {tag.layers} layers",
+        )
     if not scale > 0:
         raise PlanError(f"The scale {scale} is not above 0.", "use for example --scale 0.01")
     if not 0 <= compressibility <= 1:
-        raise PlanError(
-            f"The compressibility {compressibility} is not between 0 and 1.", "give one from 0 to 1"
-        )
-
-
-def _distinct_bytes(files: int) -> int:
-    return max(1, -(-(files - 1).bit_length() // 8))
+        problem = f"The compressibility {compressibility} is not between 0 and 1."
+        raise PlanError(problem, "give one from 0 to 1")
 
 
 def _real_size(tag: ImageTag, files: int, scale: float) -> int:
-    least = files * _distinct_bytes(files)
+    distinct = max(1, -(-(files - 1).bit_length() // 8))
+    least = files * distinct
     size = round(tag.size_bytes * scale)
     if size >= least or scale < 1:
         return max(size, least)
     raise PlanError(
         f"{size} bytes are too few for {files} files in {tag.layers} layers: each file needs "
-        f"{least // files} to differ from the others.",
+        f"{distinct} to differ from the others.",
         f"use at least {least} bytes or fewer layers",
     )

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
-from images.errors import BadImageError, DigestError, PlanError, TagExistsError
+from images.errors import BadImageError, DigestError, TagExistsError
 from images.make.base import Base
 from images.make.compression import compressor, compressor_name
 from images.make.journal import LayerRecord, layer_key, recall, remember
 from images.make.layer_stream import Cancelled, LayerStream, OnBytes
-from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
-from images.make.plan import BUSYBOX, Compression, ImagePlan, Media
+from images.make.manifest import MANIFEST_TYPE, Layer, Making, Origin, make_config, make_manifest
+from images.make.plan import BUSYBOX, ImagePlan
 from images.make.remote import RemoteImage, find_remote
 from images.make.tee import Tee
 from images.registry.client import Registry
@@ -40,7 +40,6 @@ class BuiltImage:
     """A complete image, in one or several places.
 
     Attributes:
-        targets: registry, repository and tag of each place.
         digest: of the manifest, `sha256:...`.
         layers: lowest first.
         size: content bytes, without the base.
@@ -108,12 +107,9 @@ def push_plan(
         on_bytes: called with content bytes done, from several threads.
 
     Raises:
-        PlanError: the media types do not support the compression.
         TagExistsError: a tag names another image.
         UserError: a registry fails.
     """
-    if plan.media is Media.DOCKER and plan.compression is Compression.ZSTD:
-        raise PlanError("Docker's manifests have no media type for zstd.", "use --media oci")
     origin = Origin(
         plan=plan,
         compressor=compressor_name(plan.compression),
@@ -146,9 +142,8 @@ def push_plan(
         for place in missing:
             blob = upload_bytes(place.registry, place.target.repository, config)
             sent += blob.size if blob.sent else 0
-            manifest = make_manifest(plan.media, blob.digest, blob.size, layers)
-            kind = manifest_type(plan.media)
-            digest = place.registry.put_manifest(place.target, kind, manifest)
+            manifest = make_manifest(blob.digest, blob.size, layers)
+            digest = place.registry.put_manifest(place.target, MANIFEST_TYPE, manifest)
     return BuiltImage(tuple(targets), digest, tuple(layers), plan.size, sent)
 
 

@@ -17,14 +17,9 @@ _ARCHITECTURE = "amd64"
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """An image in a registry.
+    """An image in a registry: the target's or, for reading, a mirror.
 
-    Attributes:
-        target: its name; the digest is that of the manifest.
-        image: manifest and config.
-        media_type: of the manifest.
-        registry: that the image is read from: the target's or a mirror.
-        repository: in that registry.
+    `target` is the image's name with the digest of the manifest; `repository` is the registry's.
     """
 
     target: Target
@@ -69,12 +64,7 @@ def open_remote(target: Target) -> Iterator[RemoteImage]:
 def find_remote(
     registry: Registry, target: Target, name: Target | None = None
 ) -> RemoteImage | None:
-    """Return the image with a name, None if there is none.
-
-    Args:
-        registry: that is asked.
-        target: the image in that registry.
-        name: of the image, if the registry is a mirror.
+    """Return an image of a registry, None if there is none; `name`: its own, not the mirror's.
 
     Raises:
         BadImageError: it is not an image for linux/amd64.

@@ -1,10 +1,8 @@
 """A client of a registry's HTTP API: blobs by digest, manifests by name.
 
-Own code on `requests`, for the reasons in docs/design.md ("Pushing study images"). It
-authenticates as the registry requests, waits (429 and Retry-After), checks every digest, and reads
-no more than a descriptor or a limit allows. Credentials go to the registry and its token server
-alone, and never over a connection that a redirect left without encryption.
-`images.registry.upload` sends layers with it.
+Own code on `requests`, for the reasons in docs/design.md ("Pushing study images"). It checks every
+digest, and reads no more than a descriptor or a limit allows. Credentials go to the registry and
+its token server alone, and no redirect or location leads to an unencrypted place.
 """
 
 import hashlib
@@ -44,26 +42,25 @@ _TIMEOUT = (10, 300)
 """Seconds to connect and to wait for bytes: a registry may hash gigabytes before it answers."""
 _TRIES = 6
 _LONGEST_WAIT = 300
-"""Limit in seconds of a wait that the registry requests."""
+"""Seconds, if the registry requests a longer one."""
 _MAX_ANSWER = 1 << 16
-"""Bytes of any other answer, for example a token or an error, that are read."""
+"""Bytes that are read of any other answer, for example a token or an error."""
 _HOPS = 5
 _READ = 1 << 20
 _DENIED = {401, 403}
+_REPLACE = "delete it in the registry and build it again, or build it under another --salt"
 _PATIENCE = Retry(
-    # PATCH is not among them: images.registry.upload first asks how much has arrived.
     total=_TRIES,
     connect=3,
     read=3,
     backoff_factor=0.5,
     status_forcelist=(429, 502, 503, 504),
-    allowed_methods=frozenset({"GET", "HEAD", "POST", "PUT"}),
-    respect_retry_after_header=True,
+    allowed_methods=frozenset({"GET", "HEAD", "POST", "PUT"}),  # PATCH: images.registry.upload
     retry_after_max=_LONGEST_WAIT,
     raise_on_status=False,
 )
 
-
+Headers = Mapping[str, str] | None
 Data = bytes | Iterator[bytes] | None
 """The body of a request; an iterator can be sent only once."""
 
@@ -79,15 +76,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the registry.
-
-    Attributes:
-        status: HTTP status.
-        headers: by name in any case.
-        body: cut at the limit of the request.
-        url: that answered, after redirects.
-        token: the Authorization header that was sent, empty if none.
-    """
+    """An answer of the registry: `url` after redirects, `token` the Authorization header sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -115,12 +104,11 @@ class Registry:
     """One registry; safe to use from several threads."""
 
     def __init__(self, name: str, *, push: bool = False, plain_http: bool = False) -> None:
-        """Connects lazily; credentials are looked up whenever the registry requires them.
+        """Connects lazily.
 
         Args:
             name: host and port.
-            push: ask for tokens that allow to push, from the first request on: some registries
-                do not ask again for another token.
+            push: whether tokens have to allow to push.
             plain_http: use http though the registry is not on loopback.
         """
         self.name = name
@@ -145,14 +133,13 @@ class Registry:
         url: str,
         *,
         repository: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers = None,
         data: Data = None,
         limit: int = _MAX_ANSWER,
     ) -> Answer:
         """Send a request, with a token if the registry requires one, and follow redirects.
 
-        A body that is an iterator is sent once; the caller then handles a refusal with
-        `authenticate`, and a redirect.
+        A body that is an iterator is sent once: then a redirect or refusal is returned.
 
         Raises:
             CredentialsError: the registry denies access.
@@ -163,8 +150,8 @@ class Registry:
     def authenticate(self, refused: Answer, repository: str) -> None:
         """Get a token after a refusal; later requests for the repository send it.
 
-        A 403 counts as a refusal too, and one without a challenge: some registries answer so to
-        a token that does not suffice. Credentials are looked up every time, since they expire.
+        A 403 without a challenge is a refusal too, since some registries answer so to a token that
+        does not suffice. Credentials are looked up every time, since they expire.
 
         Raises:
             CredentialsError: there are no credentials, or they are not accepted.
@@ -177,16 +164,13 @@ class Registry:
                 challenges = read_challenges(self._answer(self._send("GET", "/v2/", "")).headers)
             known = find_credentials(self.name, repository)
             self._has_credentials = known is not None
-            if "bearer" in challenges:
-                call = token_request(
-                    self.name, challenges["bearer"], known, repository, self._actions
-                )
-                token = f"Bearer {self._fetch_token(call, repository)}"
-            elif "basic" in challenges and known is not None:
-                token = requests.auth._basic_auth_str(known.username, known.secret)  # noqa: SLF001
+            if bearer := challenges.get("bearer"):
+                call = token_request(self.name, bearer, known, repository, self._actions)
+                self._tokens[repository] = f"Bearer {self._fetch_token(call, repository)}"
+            elif known is not None and "basic" in challenges:
+                self._tokens[repository] = known.basic
             else:
                 raise self._refused(refused, repository)
-            self._tokens[repository] = token
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Return whether the repository has a blob."""
@@ -197,12 +181,10 @@ class Registry:
         return True
 
     def open_blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
-        """Yield a blob in pieces of at most 1 MiB; size and digest are checked at the end.
-
-        After a broken connection the rest is requested.
+        """Yield a blob in pieces of at most 1 MiB; after a broken connection, request the rest.
 
         Raises:
-            DigestError: the bytes do not match size or digest; never more than `size` are read.
+            DigestError: the bytes do not match size or digest; never more than `size` are yielded.
             NotInRegistryError: the blob does not exist.
         """
         sha, length, failures = hashlib.sha256(), 0, 0
@@ -225,15 +207,14 @@ class Registry:
             raise DigestError(
                 f"{self.name} sent {length} bytes with digest {found} for blob {digest} of {size} "
                 f"bytes in {repository}: the image is damaged.",
-                "delete it in the registry and build it again, or build it under another --salt",
+                _REPLACE,
             )
 
-    def get_manifest(self, target: Target) -> Manifest:
-        """Return an image's manifest.
+    def find_manifest(self, target: Target) -> Manifest | None:
+        """Return an image's manifest, None if there is none with that name.
 
         Raises:
-            NotInRegistryError: there is none with that name.
-            DigestError: it does not match its digest.
+            DigestError: it does not match its digest, or is too large.
         """
         answer = self.request(
             "GET",
@@ -242,6 +223,8 @@ class Registry:
             headers={"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))},
             limit=MAX_MANIFEST + 1,
         )
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
         self.expect(answer, {200}, f"reading the manifest of {target}")
         digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
         promised = target.digest or answer.headers.get("Docker-Content-Digest", digest)
@@ -249,17 +232,10 @@ class Registry:
             raise DigestError(
                 f"{self.name} returns a manifest of {target} whose digest is {digest}, not "
                 f"{promised}, or of more than {MAX_MANIFEST} bytes: it cannot be trusted.",
-                "delete it in the registry and build it again, or build it under another --salt",
+                _REPLACE,
             )
         media_type = answer.headers.get("Content-Type", "").partition(";")[0]
         return Manifest(digest, media_type, answer.body)
-
-    def find_manifest(self, target: Target) -> Manifest | None:
-        """Like `get_manifest`, but None if there is none."""
-        try:
-            return self.get_manifest(target)
-        except NotInRegistryError:
-            return None
 
     def put_manifest(self, target: Target, media_type: str, raw: bytes) -> str:
         """Store a manifest with the target's tag; return its digest.
@@ -268,13 +244,9 @@ class Registry:
             DigestError: the registry stored it under another digest.
         """
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        answer = self.request(
-            "PUT",
-            f"/v2/{target.repository}/manifests/{target.tag or digest}",
-            repository=target.repository,
-            headers={"Content-Type": media_type},
-            data=raw,
-        )
+        url = f"/v2/{target.repository}/manifests/{target.tag or digest}"
+        headers = {"Content-Type": media_type}
+        answer = self.request("PUT", url, repository=target.repository, headers=headers, data=raw)
         self.expect(answer, {201}, f"storing the manifest of {target}")
         stored = answer.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
@@ -297,19 +269,15 @@ class Registry:
         said = f"{self.name} answered {answer.status} when {what}: {_words(answer.body)}"
         if answer.status == HTTPStatus.NOT_FOUND:
             raise NotInRegistryError(said, "check the registry, the repository and the tag")
+        fix = "check that this user may push to the repository"
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise RegistryError(said, "wait, or push fewer layers at a time with --jobs 1")
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise RegistryError(said, "check the registry's disk and log, then run this again")
-        raise RegistryError(said, "check that this user may push to the repository")
+            fix = "wait, or push fewer layers at a time with --jobs 1"
+        elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            fix = "check the registry's disk and log, then run this again"
+        raise RegistryError(said, fix)
 
     def _open(
-        self,
-        method: str,
-        url: str,
-        repository: str,
-        headers: Mapping[str, str] | None = None,
-        data: Data = None,
+        self, method: str, url: str, repository: str, headers: Headers = None, data: Data = None
     ) -> requests.Response:
         response = self._send(method, url, repository, headers, data)
         if response.status_code in _DENIED and isinstance(data, bytes | None):
@@ -320,12 +288,7 @@ class Registry:
         return response
 
     def _send(
-        self,
-        method: str,
-        url: str,
-        repository: str,
-        headers: Mapping[str, str] | None = None,
-        data: Data = None,
+        self, method: str, url: str, repository: str, headers: Headers = None, data: Data = None
     ) -> requests.Response:
         url = urljoin(self._base, url)
         for _ in range(_HOPS):
@@ -334,25 +297,24 @@ class Registry:
             # A location that the registry names may be on another host: no token is sent there.
             if (token := self._tokens.get(repository)) and is_same_origin(url, self._base):
                 sent["Authorization"] = token
-            try:
-                response = self._session.request(
-                    method,
-                    url,
-                    headers=sent,
-                    data=data,
-                    stream=True,
-                    timeout=_TIMEOUT,
-                    auth=_no_netrc,
-                    allow_redirects=False,
-                )
-            except requests.RequestException as error:
-                raise Unreachable(self.name, error) from error
+            call = requests.Request(method, url, headers=sent, data=data, auth=_no_netrc)
+            response = self._call(call)
             kept = response.status_code in {307, 308} and isinstance(data, bytes | None)
             if not (kept or (response.is_redirect and method in {"GET", "HEAD"})):
                 return response
             response.close()
             url = urljoin(url, response.headers.get("Location", ""))
         raise RegistryError(f"{self.name} redirects more than {_HOPS} times, last to {url}.")
+
+    def _call(self, call: requests.Request) -> requests.Response:
+        environment = self._session.merge_environment_settings(call.url, {}, True, None, None)
+        try:
+            prepared = self._session.prepare_request(call)
+            return self._session.send(
+                prepared, timeout=_TIMEOUT, allow_redirects=False, **environment
+            )
+        except requests.RequestException as error:
+            raise Unreachable(self.name, error) from error
 
     def _answer(self, response: requests.Response, limit: int = _MAX_ANSWER) -> Answer:
         body = b"".join(self._read(response, limit))[:limit]
@@ -375,7 +337,7 @@ class Registry:
             skip = max(0, skip - len(piece))
 
     def _read(self, response: requests.Response, limit: int | None) -> Iterator[bytes]:
-        """The body as it was sent; closes the connection after `limit` bytes."""
+        """The body as it was sent, at least up to the limit if it is that long."""
         length = 0
         try:
             while piece := response.raw.read(_READ, decode_content=False):
@@ -390,10 +352,9 @@ class Registry:
 
     def _refuse_downgrade(self, url: str) -> None:
         parts = urlsplit(url)
-        plain = self._base.startswith("http:") and (
-            is_loopback(parts.hostname or "") or is_same_origin(url, self._base)
-        )
-        if parts.scheme != "https" and not (plain and parts.scheme == "http"):
+        known = is_loopback(parts.hostname or "") or is_same_origin(url, self._base)
+        plain = parts.scheme == "http" and self._base.startswith("http:") and known
+        if parts.scheme != "https" and not plain:
             raise UnencryptedError(
                 f"{self.name} leads to {url.partition('?')[0]}, which is not encrypted.",
                 "use a registry whose addresses all begin with https",
@@ -401,28 +362,16 @@ class Registry:
 
     def _fetch_token(self, call: requests.Request, repository: str) -> str:
         call.auth = call.auth or _no_netrc
-        settings = self._session.merge_environment_settings(str(call.url), {}, True, None, None)
-        try:
-            # No redirect is followed, since it would take the credentials with it.
-            response = self._session.send(
-                self._session.prepare_request(call),
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-                **settings,
-            )
-        except requests.RequestException as error:
-            raise Unreachable(self.name, error) from error
-        answer = self._answer(response)
+        # A redirect is not followed, since it would take the credentials with it.
+        answer = self._answer(self._call(call))
         if answer.status != HTTPStatus.OK:
             raise self._refused(answer, repository)
         return read_token(self.name, answer.body)
 
     def _refused(self, answer: Answer, repository: str) -> CredentialsError:
         have = "with the credentials found" if self._has_credentials else "without credentials"
-        return CredentialsError(
-            f"{self.name} denies access to {repository} {have}: {_words(answer.body)}",
-            login_command(self.name),
-        )
+        said = f"{self.name} denies access to {repository} {have}: {_words(answer.body)}"
+        return CredentialsError(said, login_command(self.name))
 
 
 class UnencryptedError(RegistryError):
@@ -432,18 +381,13 @@ class UnencryptedError(RegistryError):
 class Unreachable(RegistryError):
     """A registry cannot be reached, or a connection broke."""
 
-    def __init__(self, registry: str, error: Exception) -> None:
-        super().__init__(
-            f"{registry} cannot be reached: {_innermost(error)}.",
-            f"curl -i {base_url(registry)}/v2/",
-        )
-
-
-def _innermost(error: BaseException) -> str:
-    # requests and urllib3 wrap the system's error three times.
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return str(error) or type(error).__name__
+    def __init__(self, registry: str, error: BaseException) -> None:
+        # requests and urllib3 wrap the system's error three times.
+        while (inner := error.__cause__ or error.__context__) is not None:
+            error = inner
+        said = str(error) or type(error).__name__
+        fix = f"curl -i {base_url(registry)}/v2/"
+        super().__init__(f"{registry} cannot be reached: {said}.", fix)
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -460,5 +404,4 @@ def _words(body: bytes) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = "no reason given"
     # The text is the registry's: no control codes for the terminal.
-    said = "".join(char if char.isprintable() else " " for char in said)[:500]
-    return said if said.endswith(".") else f"{said}."
+    return "".join(char if char.isprintable() else " " for char in said)[:500].rstrip(".") + "."

@@ -2,11 +2,10 @@
 
 In this order: `REGISTRY_AUTH_FILE` or containers' auth.json (containers-auth.json(5)), docker's
 config.json; in each a credential helper, then an entry of the repository, its namespace or its
-registry, then docker's store. None means to try without. Nothing is stored or printed.
+registry, then docker's store. Nothing is stored or printed.
 """
 
 import base64
-import binascii
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from images.errors import CredentialsError
-from images.registry.reference import DOCKER_HUB
+from images.registry.reference import DOCKER_HUB, DOCKER_HUB_NAMES
 
 _HELPER_SECONDS = 60
 
@@ -32,6 +31,11 @@ class Credentials:
         """Whether to exchange the secret by OAuth2 instead of basic authentication."""
         return self.username == "<token>"
 
+    @property
+    def basic(self) -> str:
+        """The header of basic authentication."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.secret}'.encode()).decode()}"
+
 
 def find_credentials(registry: str, repository: str) -> Credentials | None:
     """Return the user's credentials for a repository, None if there are none.
@@ -39,7 +43,13 @@ def find_credentials(registry: str, repository: str) -> Credentials | None:
     Raises:
         CredentialsError: credentials are configured but cannot be read.
     """
-    each = (_from_file(path, registry, repository) for path in _files())
+    run = os.environ.get("XDG_RUNTIME_DIR")
+    session = Path(run) / "containers" if run else Path(f"/run/containers/{os.getuid()}")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    named = os.environ.get("REGISTRY_AUTH_FILE") or session / "auth.json"
+    files = (Path(named), config / "containers" / "auth.json", docker / "config.json")
+    each = (_from_file(path, registry, repository) for path in files)
     return next((found for found in each if found), None)
 
 
@@ -50,85 +60,53 @@ def login_command(registry: str) -> str:
     return f"skopeo login {registry}"
 
 
-def _files() -> list[Path]:
-    run = os.environ.get("XDG_RUNTIME_DIR")
-    session = Path(run) / "containers" if run else Path(f"/run/containers/{os.getuid()}")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    return [
-        Path(os.environ.get("REGISTRY_AUTH_FILE") or session / "auth.json"),
-        config / "containers" / "auth.json",
-        docker / "config.json",
-    ]
-
-
 def _from_file(path: Path, registry: str, repository: str) -> Credentials | None:
-    config = _read(path)
-    helper = config.get("credHelpers", {}).get(registry)
-    if helper:
-        return _ask_helper(helper, registry)
-    entries = {_key(name): entry for name, entry in config.get("auths", {}).items()}
-    parts = [registry, *repository.split("/")]
-    for length in range(len(parts), 0, -1):
-        entry = entries.get("/".join(parts[:length]))
-        if entry and (found := _from_entry(entry, registry, path)):
-            return found
-    store = config.get("credsStore")
-    return _ask_helper(store, _server(registry)) if store else None
-
-
-def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        helper = config.get("credHelpers", {}).get(registry)
+        entries = {_key(name): entry for name, entry in config.get("auths", {}).items()}
+        store = config.get("credsStore")
+        if helper:
+            return _ask_helper(helper, registry)
+        parts = [registry, *repository.split("/")]
+        for length in range(len(parts), 0, -1):
+            entry = entries.get("/".join(parts[:length]))
+            if entry and (found := _from_entry(entry)):
+                return found
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CredentialsError(f"{path} cannot be read: {error}.", f"edit {path}") from error
-    if not isinstance(config, dict):
-        raise CredentialsError(f"{path} is not a JSON object.", f"edit {path}")
-    return config
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        problem = f"The credentials of {registry} in {path} cannot be read: {error}."
+        raise CredentialsError(problem, f"edit {path}, or {login_command(registry)}") from error
+    # docker stores credentials of Docker Hub under this URL.
+    server = "https://index.docker.io/v1/" if registry == DOCKER_HUB else registry
+    return _ask_helper(store, server) if store else None
 
 
 def _key(name: str) -> str:
     # docker writes URLs, containers/image writes paths.
     _, scheme, rest = name.partition("://")
     key = rest.partition("/")[0] if scheme else name
-    return DOCKER_HUB if key in {"index.docker.io", "registry-1.docker.io"} else key
+    return DOCKER_HUB if key in DOCKER_HUB_NAMES else key
 
 
-def _server(registry: str) -> str:
-    # The name under which docker stores credentials of Docker Hub.
-    return "https://index.docker.io/v1/" if registry == DOCKER_HUB else registry
-
-
-def _from_entry(entry: dict[str, str], registry: str, path: Path) -> Credentials | None:
+def _from_entry(entry: dict[str, str]) -> Credentials | None:
     if entry.get("identitytoken"):
         return Credentials("<token>", entry["identitytoken"])
     if entry.get("username") and entry.get("password"):
         return Credentials(entry["username"], entry["password"])
     if not entry.get("auth"):
         return None
-    try:
-        user, _, secret = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise CredentialsError(
-            f"The entry of {registry} in {path} is not base64.", login_command(registry)
-        ) from error
+    user, _, secret = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     return Credentials(user, secret.strip("\0"))
 
 
 def _ask_helper(helper: str, server: str) -> Credentials | None:
     program = f"docker-credential-{helper}"
     fix = f"echo {server} | {program} get"
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": _HELPER_SECONDS}
     try:
-        answer = subprocess.run(
-            [program, "get"],
-            input=server,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_HELPER_SECONDS,
-        )
+        answer = subprocess.run([program, "get"], input=server, check=False, **settings)
     except FileNotFoundError as error:
         raise CredentialsError(
             f"The credential helper {program} for {server} is not on PATH.",
@@ -137,14 +115,12 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
     except subprocess.TimeoutExpired as error:
         problem = f"{program} did not answer for {server} within {_HELPER_SECONDS} s."
         raise CredentialsError(problem, fix) from error
-    if answer.returncode != 0:
-        # In the helpers' protocol, this text on standard output means that it has none.
-        if "credentials not found" in answer.stdout + answer.stderr:
-            return None
-        raise CredentialsError(f"{program} failed for {server}.", fix)
+    # In the helpers' protocol, this text on standard output means that it has none.
+    if answer.returncode and "credentials not found" in answer.stdout + answer.stderr:
+        return None
     try:
         found = json.loads(answer.stdout)
         return Credentials(found["Username"], found["Secret"])
     except (ValueError, KeyError, TypeError) as error:
-        problem = f"{program} did not return credentials for {server}."
+        problem = f"{program} failed, or did not return credentials for {server}."
         raise CredentialsError(problem, fix) from error

@@ -14,21 +14,14 @@ _REFERENCE = re.compile(
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 DOCKER_HUB = "docker.io"
-_DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
+DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
 _DOCKER_HUB_API = "registry-1.docker.io"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An image in a registry, or the destination of one.
-
-    Attributes:
-        registry: host, with port unless it is the default.
-        repository: path in the registry.
-        tag: empty to use the image's own tag, or if only a digest is given.
-        digest: `sha256:...`, empty if the tag identifies the image.
-    """
+    """An image in a registry, or the destination of one; tag or digest may be empty."""
 
     registry: str
     repository: str
@@ -67,7 +60,7 @@ def parse_target(text: str) -> Target:
             "ghcr.io/my-org/chonks:9-layers-size-1176249324-bytes",
         )
     registry, repository = match["registry"], match["repository"]
-    if registry.lower() in _DOCKER_HUB_NAMES:
+    if registry.lower() in DOCKER_HUB_NAMES:
         registry = DOCKER_HUB
         repository = repository if "/" in repository else f"library/{repository}"
     return Target(registry, repository, match["tag"] or "", match["digest"] or "")
@@ -86,12 +79,9 @@ def is_same_origin(one: str, other: str) -> bool:
 
 def is_loopback(registry: str) -> bool:
     """Return whether a registry's host is this machine's loopback."""
-    host = registry.rsplit(":", 1)[0] if not registry.endswith("]") else registry
-    host = host.strip("[]").lower()
-    if host == "localhost":
-        return True
+    host = urlsplit(f"//{registry}").hostname
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
 

@@ -31,15 +31,10 @@ def token_request(
     repository: str,
     actions: set[str],
 ) -> requests.Request:
-    """Return the request for a bearer token.
+    """Return the request for a bearer token for a repository, after a challenge of its registry.
 
-    Args:
-        registry: that refused.
-        challenge: fields of its bearer challenge.
-        known: the user's credentials.
-        repository: that the token is for.
-        actions: `pull`, `push`, requested beside those of the challenge: some registries do not
-            challenge again when a token that allows to pull is used to push.
+    `actions` (`pull`, `push`) are requested beside those of the challenge: some registries do not
+    challenge again when a token that allows to pull is used to push.
 
     Raises:
         RegistryError: the token server is not encrypted.

@@ -134,14 +134,13 @@ def _send(registry: Registry, repository: str, location: str, pieces: Iterator[b
     return Blob(digest, size, sent=True)
 
 
+@dataclass
 class _RetryError(Exception):
     """The upload failed in a way that a retry may fix, after `seconds`, at `location` if known."""
 
-    def __init__(self, cause: RegistryError, seconds: float = 0, location: str = "") -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.seconds = seconds
-        self.location = location
+    cause: RegistryError
+    seconds: float = 0
+    location: str = ""
 
 
 def _raise_or_retry(registry: Registry, repository: str, answer: Answer) -> None:

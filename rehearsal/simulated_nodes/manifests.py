@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from images.make.manifest import Layer, Making, Origin, make_config, make_manifest, manifest_type
-from images.make.plan import Compression, ImagePlan, LayerPlan, Media, plan_image
+from images.make.manifest import MANIFEST_TYPE, Layer, Making, Origin, make_config, make_manifest
+from images.make.plan import Compression, ImagePlan, LayerPlan, plan_image
 from images.make.push import RUN_NOTHING
 from rehearsal.machine.web import Call, route
 from rehearsal.real_nodes.mirror import find_claim, ping, refuse
@@ -59,7 +59,7 @@ def make_claim(repository: str, tag: ImageTag, scale: float) -> Claim:
     origin = Origin(plan=plan, compressor=COMPRESSOR)
     making = Making(origin=origin, unpacked=tuple(layer.size for layer in plan.layers))
     config = make_config(architecture="amd64", layers=layers, making=making, command=RUN_NOTHING)
-    manifest = make_manifest(plan.media, _digest(config), len(config), layers)
+    manifest = make_manifest(_digest(config), len(config), layers)
     return Claim(manifest, config)
 
 
@@ -87,7 +87,7 @@ def claim_routes(scale: float) -> list[web.RouteDef]:
                 f"{repository}:{reference} is not in the rehearsal's registry, which has only "
                 "images with tags in the form LAYERS-layers-size-BYTES-bytes",
             )
-        return _content(blobs[reference], manifest_type(Media.OCI))
+        return _content(blobs[reference], MANIFEST_TYPE)
 
     def blob(call: Call) -> web.Response:
         digest = call.path["digest"]

@@ -137,7 +137,7 @@ def test_inspect_shows_the_image(cli: Cli, registry: LocalRegistry) -> None:
     code, out, _ = cli("inspect", str(built.target))
     assert code == 0
     assert "3 in the manifest" in out
-    assert "3000000 bytes of files without the base" in out
+    assert "content  3000000" in out
     assert "busybox, in the first layer" in out
 
 

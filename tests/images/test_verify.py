@@ -73,7 +73,9 @@ def forge(registry: LocalRegistry, built: BuiltImage, change: str) -> CheckedIma
         config = json.loads(json.dumps(remote.image.config))
         tar = bytearray(gzip.decompress(b"".join(remote.open_layer(built.layers[1]))))
     with Registry(registry.name, push=True) as client:
-        manifest = json.loads(client.get_manifest(built.target).raw)
+        found = client.find_manifest(built.target)
+        assert found
+        manifest = json.loads(found.raw)
         if change == "byte":
             tar[1600] ^= 1
         elif change == "name":

@@ -12,9 +12,9 @@ import pytest
 import requests
 import zstandard
 
-from images.errors import PlanError, TagExistsError
+from images.errors import TagExistsError
 from images.make.build import build_image, build_pause
-from images.make.plan import Compression, Media
+from images.make.plan import Compression
 from images.make.push import BuiltImage
 from images.registry.reference import Target
 from schema.image_tag import ImageTag, parse_tag
@@ -192,26 +192,6 @@ def test_scale_shrinks_the_content_and_keeps_the_tag(registry: LocalRegistry) ->
     built = build_image(parse_tag("9-layers-size-48702097-bytes"), registry.target(), scale=0.001)
     assert built.size == 48_702
     assert built.target.tag == "9-layers-size-48702097-bytes"
-
-
-def test_docker_media_types(registry: LocalRegistry) -> None:
-    built = build_image(ImageTag(2, 5000), registry.target("docker"), media=Media.DOCKER)
-    answer = requests.get(
-        f"http://{built.target.registry}/v2/docker/manifests/{built.digest}",
-        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
-        timeout=30,
-    ).json()
-    assert answer["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
-    assert {x["mediaType"] for x in answer["layers"]} == {
-        "application/vnd.docker.image.rootfs.diff.tar.gzip"
-    }
-
-
-def test_docker_has_no_zstd(registry: LocalRegistry) -> None:
-    with pytest.raises(PlanError, match="no media type for zstd"):
-        build_image(
-            ImageTag(1, 1), registry.target(), media=Media.DOCKER, compression=Compression.ZSTD
-        )
 
 
 def test_pause_image_sleeps(registry: LocalRegistry) -> None:

@@ -275,7 +275,7 @@ def test_a_manifest_that_is_not_its_digest_is_refused(proxy: Proxy, body: bytes)
     digest = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
     proxy.faults.append(Fault("GET", "manifests", status=200, body=body))
     with Registry(proxy.name) as client, pytest.raises(DigestError, match="cannot be trusted"):
-        client.get_manifest(Target(proxy.name, "forged", digest=digest))
+        client.find_manifest(Target(proxy.name, "forged", digest=digest))
 
 
 def test_no_more_of_a_blob_is_read_than_its_descriptor_says(proxy: Proxy) -> None:
@@ -308,13 +308,13 @@ def test_an_error_that_cannot_be_read_is_still_an_error(proxy: Proxy, body: byte
     proxy.faults.append(Fault("HEAD", "blobs", status=400, body=body))
     proxy.faults.append(Fault("GET", "manifests", status=400, body=body))
     with Registry(proxy.name) as client, pytest.raises(RegistryError, match="no reason given"):
-        client.get_manifest(Target(proxy.name, "x", tag="y"))
+        client.find_manifest(Target(proxy.name, "x", tag="y"))
 
 
 def test_what_is_not_there_is_named(registry: LocalRegistry) -> None:
     with Registry(registry.name) as client:
         assert client.find_manifest(registry.target("absent", tag="x")) is None
         with pytest.raises(NotInRegistryError, match=r"MANIFEST_UNKNOWN|NAME_UNKNOWN"):
-            client.get_manifest(registry.target("absent", tag="x"))
+            client.find_manifest(registry.target("absent", tag="x"))
         digest = f"sha256:{hashlib.sha256(b'nothing').hexdigest()}"
         assert not client.has_blob("absent", digest)

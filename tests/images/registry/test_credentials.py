@@ -110,7 +110,7 @@ def test_skopeo_login_is_understood(
         ({"credsStore": "gone"}, "", "docker-credential-gone for ghcr.io is not on PATH"),
         ({"credsStore": "bad"}, "echo secret-x; exit 3", "docker-credential-bad failed"),
         ({"credsStore": "bad"}, "echo '[1]'", "did not return credentials"),
-        ({"auths": {"ghcr.io": {"auth": "%%"}}}, "", "is not base64"),
+        ({"auths": {"ghcr.io": {"auth": "%%"}}}, "", "cannot be read"),
     ],
 )
 def test_configured_but_unusable_is_an_error_without_a_secret(
