@@ -3,19 +3,17 @@
 import json
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from images.errors import PlanError, VerifyError
-from images.inspect import Inspection, inspect_image
+from images.inspect import inspect_image
 from images.make.build import build_image
-from images.make.plan import BUSYBOX, MAX_LAYERS, Compression
+from images.make.plan import BUSYBOX, Compression
 from images.make.push import BuiltImage
 from images.make.remote import open_remote
 from images.orders import orders_of_matrix, orders_of_study
@@ -26,9 +24,6 @@ from images.verify import verify_image
 from schema.errors import ExitCode, UserError
 from schema.study import load_study
 
-_SHORT = len("sha256:") + 12
-"""Characters of a digest in a table; --json gives all."""
-
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -36,7 +31,6 @@ app = typer.Typer(
 )
 
 Overwrite = Annotated[bool, typer.Option(help="Replace a tag that names another image.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compressibility = Annotated[
     float, typer.Option(help="Share of the bytes that compression saves, 0 to 1.")
 ]
@@ -129,15 +123,9 @@ def inspect(
     others: Annotated[
         list[str] | None, typer.Argument(help="Images to compare layers with.")
     ] = None,
-    *,
-    as_json: AsJson = False,
 ) -> None:
-    """Show an image's manifest, layers, sizes and digests, without downloading a layer."""
-    found = inspect_image(reference, others or [])
-    if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
-    else:
-        _show(found)
+    """Print an image's manifest, layers, sizes and digests as JSON, without downloading a layer."""
+    typer.echo(json.dumps(inspect_image(reference, others or []), indent=2))
 
 
 @app.command()
@@ -180,18 +168,11 @@ def sizes(
         list[float] | None, typer.Option("--quantile", "-q", help="0 to 1; repeatable.")
     ] = None,
     compressibility: Compressibility = 0.5,
-    as_json: AsJson = False,
 ) -> None:
-    """Show quantiles of sizes and layer counts of images in use, as input for a study."""
+    """Print quantiles of sizes and layer counts of images in use as JSON, for a study."""
     shares = quantile or [0.1, 0.25, 0.5, 0.75, 0.9]
     found = quantiles(read_sample(list(sample)), shares, compressibility=compressibility)
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in found], indent=2))
-        return
-    table = Table("quantile", "layers", "compressed bytes", "--size", box=None)
-    for row in found:
-        table.add_row(f"{row.quantile:g}", str(row.layers), str(row.compressed), str(row.size))
-    Console().print(table)
+    typer.echo(json.dumps(found, indent=2))
 
 
 def _refuse_beside_study(**given: object) -> None:
@@ -202,29 +183,6 @@ def _refuse_beside_study(**given: object) -> None:
             "combined with --study.",
             "use --mirror HOST to build its images elsewhere",
         )
-
-
-def _show(found: Inspection) -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    layers = f"{len(found.layers)} in the manifest (at most {MAX_LAYERS} can run)"
-    facts = {key: value for key, value in asdict(found).items() if value} | {"layers": layers}
-    if found.base:
-        facts["unpacked"] = f"{found.unpacked}, ratio {found.compressed / found.unpacked:.4f}"
-        facts["base"] = f"{found.base}, in the first layer"
-    for key, value in facts.items():
-        console.print(f"{key.replace('_', ' '):>14}  {value}")
-    table = Table("layer", "compressed", "tar", "ratio", "digest", "diff id", "also in", box=None)
-    for number, layer in enumerate(found.layers, 1):
-        table.add_row(
-            str(number),
-            str(layer.size),
-            str(layer.unpacked or "?"),
-            f"{layer.size / layer.unpacked:.4f}" if layer.unpacked else "?",
-            layer.digest[:_SHORT],
-            layer.diff_id[:_SHORT],
-            ", ".join(layer.shared_with),
-        )
-    console.print(table)
 
 
 def main() -> None:

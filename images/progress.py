@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-OnBytes = Callable[[int], None]
+from images.make.layer_stream import OnBytes
 
 _PLAIN_SECONDS = 5.0
 

@@ -7,7 +7,6 @@ study uncompressed ones, so both are shown.
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,19 +16,6 @@ from images.registry.reference import parse_target
 
 _PARALLEL = 8
 _NUMBERS = re.compile(r"(\d+)\s*[,;\s]\s*(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Quantile:
-    """Layer count and compressed bytes that a share of the sample does not exceed.
-
-    `size`: content bytes of a study image that compress to that.
-    """
-
-    quantile: float
-    layers: int
-    compressed: int
-    size: int
 
 
 def read_sample(lines: Sequence[str]) -> list[tuple[int, int]]:
@@ -49,13 +35,11 @@ def read_sample(lines: Sequence[str]) -> list[tuple[int, int]]:
 
 def quantiles(
     sample: Sequence[tuple[int, int]], shares: Sequence[float], *, compressibility: float = 0.5
-) -> list[Quantile]:
+) -> list[dict[str, float]]:
     """Return quantiles of layer counts and sizes; each is the value of an image of the sample.
 
-    Args:
-        sample: layers and compressed bytes of at least one image.
-        shares: quantiles, 0 to 1.
-        compressibility: of the study's images, to convert compressed bytes to content bytes.
+    A row has `quantile` (0 to 1, one of `shares`), `layers`, `compressed` bytes, and `size`: the
+    content bytes of a study image of that compressibility that compress to them.
 
     Raises:
         PlanError: the sample is empty or a share is not from 0 to 1.
@@ -68,7 +52,12 @@ def quantiles(
         raise PlanError(problem, "give a number from 0 to 1")
     counts, sizes = np.quantile(sample, shares, axis=0, method="inverted_cdf").T
     return [
-        Quantile(share, int(layers), int(size), round(int(size) / (1 - compressibility)))
+        {
+            "quantile": share,
+            "layers": int(layers),
+            "compressed": int(size),
+            "size": round(int(size) / (1 - compressibility)),
+        }
         for share, layers, size in zip(shares, counts, sizes, strict=True)
     ]
 

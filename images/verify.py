@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from images.errors import DigestError
 from images.make.compression import UnpackError, decompressed
-from images.make.layer_stream import OnBytes
+from images.make.layer_stream import OnBytes, ignore
 from images.make.layer_tar import layer_tar, tar_size
 from images.make.manifest import Layer
 from images.make.plan import LayerPlan
@@ -23,13 +23,9 @@ from images.registry.reference import Target
 
 @dataclass(frozen=True, slots=True)
 class CheckedImage:
-    """The result of an image.
+    """The result of an image: the faults of each layer, one sentence each.
 
-    Attributes:
-        target: pinned by digest.
-        faults: of each layer, one sentence each; empty if everything is correct.
-        content: content bytes that match their seeds; 0 for foreign images, whose content is not
-            known.
+    `content` is the number of content bytes that match their seeds; 0 for foreign images.
     """
 
     target: Target
@@ -37,12 +33,8 @@ class CheckedImage:
     content: int
 
 
-def verify_image(remote: RemoteImage, *, on_bytes: OnBytes | None = None) -> CheckedImage:
-    """Download and check an image.
-
-    Args:
-        remote: the image.
-        on_bytes: called with compressed bytes checked, from several threads.
+def verify_image(remote: RemoteImage, *, on_bytes: OnBytes = ignore) -> CheckedImage:
+    """Download and check an image; `on_bytes` is called with compressed bytes checked.
 
     Raises:
         RegistryError: the registry fails. Faults of the image are returned, not raised.
@@ -56,8 +48,7 @@ def verify_image(remote: RemoteImage, *, on_bytes: OnBytes | None = None) -> Che
             faults = tuple(_faults(remote, layer, made))
         except (UnpackError, DigestError) as error:
             faults = (str(error),)
-        if on_bytes is not None:
-            on_bytes(layer.size)
+        on_bytes(layer.size)
         return tuple(f"layer {layer.digest}: {fault}" for fault in faults)
 
     with ThreadPoolExecutor(os.cpu_count() or 1, "verify") as pool:

@@ -1,12 +1,11 @@
 """Builds study images directly into registries: no Docker daemon, no file of an image's size.
 
-from images.make.build import build_image
 build_image(parse_tag("9-layers-size-1176249324-bytes"), parse_target("127.0.0.1:5000/chonks"))
 """
 
 from images.make.base import find_base
 from images.make.busybox import find_busybox
-from images.make.layer_stream import OnBytes
+from images.make.layer_stream import OnBytes, ignore
 from images.make.plan import BUSYBOX, Compression, plan_image
 from images.make.push import BuiltImage, push_plan
 from images.registry.reference import Target
@@ -22,7 +21,7 @@ def build_image(
     base: str = BUSYBOX,
     overwrite: bool = False,
     jobs: int | None = None,
-    on_bytes: OnBytes | None = None,
+    on_bytes: OnBytes = ignore,
 ) -> BuiltImage:
     """Build the image that a tag describes, once, and push it to all targets.
 
@@ -54,12 +53,7 @@ def build_image(
 
 
 def build_pause(target: Target) -> BuiltImage:
-    """Push an image whose container sleeps until it is stopped, for pod sandboxes.
-
-    Raises:
-        BaseError: this machine has no static busybox.
-        RegistryError: the registry fails.
-    """
+    """Push an image whose container sleeps until it is stopped; raises as `build_image`."""
     plan = plan_image(ImageTag(1, 1), compressibility=0)
     named = target if target.tag else target.with_tag("pause")
     command = ("/bin/sleep", "infinity")

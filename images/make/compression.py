@@ -31,6 +31,7 @@ FORMAT = 1
 Compress = Callable[[Piece], bytes]
 
 _READ = 1 << 20
+_PACKAGES = {Compression.GZIP: "deflate", Compression.ZSTD: "zstandard"}
 
 
 class UnpackError(Exception):
@@ -42,34 +43,14 @@ def compressor(compression: Compression, level: int) -> Compress:
 
     It is thread-safe and releases the interpreter lock.
     """
-    match compression:
-        case Compression.GZIP:
-            return partial(_gzip, level)
-        case Compression.ZSTD:
-            return partial(_zstd, level)
-        case Compression.NONE:
-            return bytes
+    functions = {Compression.GZIP: _gzip, Compression.ZSTD: _zstd, Compression.NONE: _copy}
+    return partial(functions[compression], level)
 
 
 def compressor_name(compression: Compression) -> str:
     """Return the library and version, which with the level determine the compressed bytes."""
-    match compression:
-        case Compression.GZIP:
-            return f"deflate {version('deflate')}"
-        case Compression.ZSTD:
-            return f"zstandard {version('zstandard')}"
-        case Compression.NONE:
-            return "none"
-
-
-def _gzip(level: int, block: Piece) -> bytes:
-    # libdeflate writes no time and no name into the header.
-    return bytes(deflate.gzip_compress(block, level))
-
-
-def _zstd(level: int, block: Piece) -> bytes:
-    # A compressor is not thread-safe, and creating one is cheap.
-    return zstandard.ZstdCompressor(level=level).compress(block)
+    package = _PACKAGES.get(compression)
+    return f"{package} {version(package)}" if package else "none"
 
 
 def decompressed(pieces: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
@@ -91,6 +72,20 @@ def decompressed(pieces: Iterator[bytes], compression: Compression) -> Iterator[
         raise UnpackError(f"not compressed by {compression}: {error}") from error
     for _ in pieces:  # so that their source checks its digest
         pass
+
+
+def _gzip(level: int, block: Piece) -> bytes:
+    # libdeflate writes no time and no name into the header.
+    return bytes(deflate.gzip_compress(block, level))
+
+
+def _zstd(level: int, block: Piece) -> bytes:
+    # A compressor is not thread-safe, and creating one is cheap.
+    return zstandard.ZstdCompressor(level=level).compress(block)
+
+
+def _copy(_: int, block: Piece) -> bytes:
+    return bytes(block)
 
 
 class _Pieces(io.RawIOBase):

@@ -30,13 +30,7 @@ class LayerRecord(BaseModel):
 
 
 def layer_key(plan: ImagePlan, index: int, base_id: str) -> str:
-    """Return a hash of everything that determines a layer's bytes.
-
-    Args:
-        plan: of the image.
-        index: of the layer in the plan.
-        base_id: of the base in this layer, empty if it has none.
-    """
+    """Return a hash of everything that determines a layer's bytes; `base_id` may be empty."""
     compressor = compressor_name(plan.compression)
     parts = [FORMAT, plan.layers[index].model_dump(), base_id, compressor, plan.level]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

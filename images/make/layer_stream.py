@@ -8,6 +8,8 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from itertools import chain, repeat
 from threading import Event, Lock
 
 from images.make.base import Base
@@ -19,49 +21,39 @@ OnBytes = Callable[[int], None]
 """Called with content bytes done since the last call; from several threads."""
 
 
+def ignore(_: int) -> None:
+    """Ignore progress."""
+
+
 class Cancelled(Exception):
     """Another layer failed, so this one is no longer needed."""
 
 
+@dataclass(slots=True)
 class LayerStream:
     """Makes one layer's compressed bytes; `pieces` may be called repeatedly, also at once.
 
     After `pieces` was read to its end, `diff_id` and `unpacked` describe the uncompressed tar.
+
+    Attributes:
+        base: its files precede the content, in the first layer.
+        compress: makes a gzip member, zstd frame or copy of a block, in the pool.
+        ahead: blocks in the pool at a time.
+        on_bytes: bytes that are made again are reported once.
+        cancelled: stops the stream when set.
     """
 
-    def __init__(
-        self,
-        plan: LayerPlan,
-        base: Base | None,
-        compress: Compress,
-        pool: Executor,
-        *,
-        ahead: int,
-        on_bytes: OnBytes | None = None,
-        cancelled: Event | None = None,
-    ) -> None:
-        """A layer.
-
-        Args:
-            plan: its content.
-            base: its files precede the content, in the first layer.
-            compress: makes a gzip member, zstd frame or copy of a block.
-            pool: runs `compress`.
-            ahead: blocks in the pool at a time.
-            on_bytes: called with progress; bytes that are made again are reported once.
-            cancelled: stops the stream when set.
-        """
-        self._plan = plan
-        self._base = base
-        self._compress = compress
-        self._pool = pool
-        self._ahead = ahead
-        self._on_bytes = on_bytes
-        self._cancelled = cancelled
-        self._reported = 0
-        self._lock = Lock()
-        self.diff_id = ""
-        self.unpacked = 0
+    plan: LayerPlan
+    base: Base | None
+    compress: Compress
+    pool: Executor
+    ahead: int
+    on_bytes: OnBytes
+    cancelled: Event
+    diff_id: str = ""
+    unpacked: int = 0
+    _reported: int = 0
+    _lock: Lock = field(default_factory=Lock)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the compressed layer, one piece per block of the tar.
@@ -71,21 +63,21 @@ class LayerStream:
         """
         sha, made, done = hashlib.sha256(), 0, 0
         waiting: deque[tuple[int, Future[bytes]]] = deque()
+        base = self.base.tar() if self.base else ()
+        blocks = gather(layer_tar(self.plan, base), BLOCK)
         try:
-            base = self._base.tar() if self._base else ()
-            for block in gather(layer_tar(self._plan, base), BLOCK):
-                waiting.append((len(block), self._pool.submit(self._compress, block)))
-                sha.update(block)
-                made += len(block)
-                if len(waiting) > self._ahead:
+            for block in chain(blocks, repeat(None)):
+                if block is not None:
+                    waiting.append((len(block), self.pool.submit(self.compress, block)))
+                    sha.update(block)
+                    made += len(block)
+                elif not waiting:
+                    break
+                if len(waiting) > self.ahead or block is None:
                     length, future = waiting.popleft()
                     yield future.result()
                     done += length
                     self._report(done)
-            for length, future in waiting:
-                yield future.result()
-                done += length
-                self._report(done)
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -94,13 +86,12 @@ class LayerStream:
 
     def finish_progress(self) -> None:
         """Report the rest of the layer's content as done."""
-        self._report(self._plan.size)
+        self._report(self.plan.size)
 
     def _report(self, done: int) -> None:
-        if self._cancelled is not None and self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise Cancelled
         with self._lock:
-            more = min(done, self._plan.size) - self._reported
-            self._reported += max(0, more)
-        if self._on_bytes is not None and more > 0:
-            self._on_bytes(more)
+            more = max(0, min(done, self.plan.size) - self._reported)
+            self._reported += more
+        self.on_bytes(more)

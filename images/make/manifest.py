@@ -49,13 +49,9 @@ class Making(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer as in the manifest and the config.
+    """A layer: digest and size of its bytes in the registry, digest of the uncompressed tar.
 
-    Attributes:
-        digest: of the bytes in the registry.
-        size: number of these bytes.
-        diff_id: digest of the uncompressed tar, which identifies the layer on nodes.
-        compression: by the media type.
+    The latter, `diff_id`, identifies the layer on nodes.
     """
 
     digest: str
@@ -93,15 +89,7 @@ def make_config(
     command: tuple[str, ...],
     inherited: dict[str, Any] | None = None,
 ) -> bytes:
-    """Return the image's config as JSON.
-
-    Args:
-        architecture: OCI name.
-        layers: all, lowest first.
-        making: stored in the config, so that the image can be checked.
-        command: default command of a container.
-        inherited: `config` of the base's config: environment, user etc.
-    """
+    """Return the image's config as JSON; `inherited`: environment, user etc. of the base."""
     run: dict[str, Any] = {"Env": [_PATH], **(inherited or {}), "Cmd": list(command)}
     run.pop("Entrypoint", None)
     return _canonical(

@@ -91,14 +91,9 @@ def plan_image(
 ) -> ImagePlan:
     """Return the plan of an image with equal layers that the tag describes.
 
-    Args:
-        tag: layers, size, and a salt or a variant (`images.make.variants`), which overrides
-            `compression`.
-        scale: the real size is the tag's times this, in whole bytes, and at least the bytes that
-            make the files distinct.
-        compressibility: share of the bytes that compression saves, 0 to 1.
-        compression: of the layers, at docker build's level.
-        base: `busybox` or a reference with a digest.
+    The real size is the tag's times `scale`, and at least the bytes that make the files distinct.
+    A variant in the tag (`images.make.variants`) overrides `compression`; `base` is `busybox` or a
+    reference with a digest.
 
     Raises:
         PlanError: such an image cannot be made.

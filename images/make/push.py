@@ -16,7 +16,7 @@ from images.errors import BadImageError, DigestError, TagExistsError
 from images.make.base import Base
 from images.make.compression import compressor, compressor_name
 from images.make.journal import LayerRecord, layer_key, recall, remember
-from images.make.layer_stream import Cancelled, LayerStream, OnBytes
+from images.make.layer_stream import Cancelled, LayerStream, OnBytes, ignore
 from images.make.manifest import MANIFEST_TYPE, Layer, Making, Origin, make_config, make_manifest
 from images.make.plan import BUSYBOX, ImagePlan
 from images.make.remote import RemoteImage, find_remote
@@ -37,13 +37,9 @@ Stored = tuple[Layer, int, int]
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """A complete image, in one or several places.
+    """A complete image in one or several places; `size` is that of its content without the base.
 
-    Attributes:
-        digest: of the manifest, `sha256:...`.
-        layers: lowest first.
-        size: content bytes, without the base.
-        sent: bytes of blobs sent, without those that the registries already had.
+    `sent` counts the bytes of blobs, without those that the registries already had.
     """
 
     targets: tuple[Target, ...]
@@ -93,18 +89,12 @@ def push_plan(
     command: tuple[str, ...] = RUN_NOTHING,
     overwrite: bool = False,
     jobs: int | None = None,
-    on_bytes: OnBytes | None = None,
+    on_bytes: OnBytes = ignore,
 ) -> BuiltImage:
-    """Make and push a plan's layers, then the manifest with each target's tag.
+    """Make a plan's layers once for all targets, push them, then the manifest with each tag.
 
-    Args:
-        plan: the image.
-        targets: destinations, with tags; every layer is made once for all.
-        base: that `plan.base` names.
-        command: default command of a container.
-        overwrite: replace a tag that names another image.
-        jobs: parallel layers; None: two more than this machine's cores, at most 8.
-        on_bytes: called with content bytes done, from several threads.
+    `base` is that which `plan.base` names, `command` a container's default; the rest is as in
+    `images.make.build.build_image`.
 
     Raises:
         TagExistsError: a tag names another image.
@@ -125,8 +115,7 @@ def push_plan(
             if existing is None:
                 missing.append(place)
         if found is not None and not missing:
-            if on_bytes is not None:
-                on_bytes(plan.size)
+            on_bytes(plan.size)
             return BuiltImage(tuple(targets), found.digest, found.image.layers, plan.size, 0)
         done = _Push(plan, missing, base, on_bytes).run(jobs)
         layers = [layer for layer, _, _ in done]
@@ -154,7 +143,7 @@ class _Push:
     plan: ImagePlan
     places: list[_Place]
     base: Base
-    on_bytes: OnBytes | None
+    on_bytes: OnBytes
     cancelled: Event = field(default_factory=Event)
 
     def run(self, jobs: int | None) -> list[Stored]:
@@ -180,14 +169,9 @@ class _Push:
     def _layer(self, index: int, pool: Executor, ahead: int) -> Stored:
         base = self.base if index == 0 else None
         key = layer_key(self.plan, index, base.id if base else "")
+        compress = compressor(self.plan.compression, self.plan.level)
         stream = LayerStream(
-            self.plan.layers[index],
-            base,
-            compressor(self.plan.compression, self.plan.level),
-            pool,
-            ahead=ahead,
-            on_bytes=self.on_bytes,
-            cancelled=self.cancelled,
+            self.plan.layers[index], base, compress, pool, ahead, self.on_bytes, self.cancelled
         )
         record = recall(key)
         missing = [place for place in self.places if record is None or not place.has(record)]

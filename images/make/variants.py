@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from schema.image_tag import ImageTag
 
 _FORM = re.compile(
-    r"(?:(?P<first>v1)|v2x(?P<changed>[1-9]\d*)|files(?P<files>[1-9]\d*)"
-    r"|gzip(?P<gzip>[1-9]\d*)|zstd(?P<zstd>[1-9]\d*)|(?P<none>none))(?:s(?P<salt>[a-z0-9]+))?"
+    r"(?:v1|v2x(?P<changed>[1-9]\d*)|files(?P<files>[1-9]\d*)"
+    r"|(?P<kind>gzip|zstd)(?P<level>[1-9]\d*)|(?P<none>none))(?:s(?P<salt>[a-z0-9]+))?"
 )
 
 
@@ -47,15 +47,10 @@ def read_variant(tag: ImageTag) -> Variant:
     match = _FORM.fullmatch(tag.salt)
     if match is None:
         return Variant(tag)
-    content = replace(tag, salt=match["salt"] or "")
-    if match["changed"]:
-        return Variant(content, changed=int(match["changed"]))
-    if match["files"]:
-        return Variant(content, files=int(match["files"]))
-    for compression in ("gzip", "zstd", "none"):
-        if match[compression]:
-            level = match[compression]
-            return Variant(
-                content, compression=compression, level=int(level) if level.isdigit() else 0
-            )
-    return Variant(content)
+    return Variant(
+        content=replace(tag, salt=match["salt"] or ""),
+        changed=int(match["changed"] or 0),
+        files=int(match["files"] or 1),
+        compression=match["kind"] or match["none"] or "",
+        level=int(match["level"] or 0),
+    )

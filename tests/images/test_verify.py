@@ -2,12 +2,12 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable
 
 import pytest
 
 from images.errors import NotInRegistryError
 from images.make.build import build_image
+from images.make.layer_stream import OnBytes, ignore
 from images.make.manifest import MAKING
 from images.make.plan import Compression
 from images.make.push import BuiltImage
@@ -21,7 +21,7 @@ from tests.images.faulty_proxy import Fault, Proxy
 from tests.images.local_registry import LocalRegistry
 
 
-def verify(target: Target, on_bytes: Callable[[int], None] | None = None) -> CheckedImage:
+def verify(target: Target, on_bytes: OnBytes = ignore) -> CheckedImage:
     with open_remote(target) as remote:
         return verify_image(remote, on_bytes=on_bytes)
 

@@ -312,9 +312,9 @@ def test_an_error_that_cannot_be_read_is_still_an_error(proxy: Proxy, body: byte
 
 
 def test_what_is_not_there_is_named(registry: LocalRegistry) -> None:
+    digest = "sha256:" + "0" * 64
     with Registry(registry.name) as client:
         assert client.find_manifest(registry.target("absent", tag="x")) is None
-        with pytest.raises(NotInRegistryError, match=r"MANIFEST_UNKNOWN|NAME_UNKNOWN"):
-            client.find_manifest(registry.target("absent", tag="x"))
-        digest = f"sha256:{hashlib.sha256(b'nothing').hexdigest()}"
         assert not client.has_blob("absent", digest)
+        with pytest.raises(NotInRegistryError, match=r"BLOB_UNKNOWN|NAME_UNKNOWN"):
+            list(client.open_blob("absent", digest, 1))
