@@ -197,10 +197,10 @@ class GoogleApi:
         Raises:
             RunError: as `get`.
         """
-        answer = self.get("CONTAINER", f"projects/{self.project}/locations/{location}/operations")
+        path = f"projects/{self.project}/locations/{location}/operations"
         return sorted(
             str(operation.get("operationType", "an operation"))
-            for operation in (answer or {}).get("operations", [])
+            for operation in self.get_all("CONTAINER", path, "operations")
             if operation.get("status") != "DONE"
             and f"{operation.get('targetLink', '')}/".partition(f"/clusters/{name}/")[1]
         )
