@@ -36,7 +36,7 @@ class Collection:
     """The resources of one kind below a path; each one's name is its path below the API's version.
 
     Attributes:
-        path: `/API/{version}/...` without a resource's id.
+        path: `/API/VERSION/...` without a resource's id.
         id_of: the id that a request to create names.
         on_create: the resource, from the request and its full name.
         on_change: the fields to set, from the request and the present resource; None removes one.
@@ -177,7 +177,7 @@ def service_accounts(state: GoogleState) -> Collection:
     return Collection(
         state=state,
         kind=Kind.SERVICE_ACCOUNT,
-        path="/iam/{version}/projects/{project}/serviceAccounts",
+        path="/iam/v1/projects/{project}/serviceAccounts",
         id_of=email,
         on_create=create,
         on_change=change,
@@ -273,7 +273,7 @@ class Services:
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints below /serviceusage/."""
-        services = "/serviceusage/{version}/projects/{project}/services"
+        services = "/serviceusage/v1/projects/{project}/services"
         one = f"{services}/{{id}}"
         return [
             Endpoint("POST", f"{one}:enable", lambda call: self._set(call, "ENABLED")),

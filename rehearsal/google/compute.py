@@ -127,7 +127,7 @@ class Compute:
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints below /compute/."""
-        project = "/compute/{version}/projects/{project}"
+        project = "/compute/beta/projects/{project}"
         groups = f"{project}/zones/{{zone}}/instanceGroupManagers"
         return [
             Endpoint("GET", project, self._get_project),

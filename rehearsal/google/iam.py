@@ -136,7 +136,7 @@ class Iam:
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints below /crm/, and /token."""
-        project = "/crm/{version}/projects/{project}"
+        project = "/crm/v1/projects/{project}"
         return [
             Endpoint("POST", f"{project}:getIamPolicy", self._read_policy),
             Endpoint("POST", f"{project}:setIamPolicy", self._write_policy),

@@ -55,16 +55,16 @@ class Places:
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints."""
-        project = "/compute/{version}/projects/{project}"
+        project = "/compute/beta/projects/{project}"
         zone = f"{project}/zones/{{zone}}"
         account = r"{account:\d+-compute@developer\.gserviceaccount\.com}"
         return [
             Endpoint("GET", zone, self._zone),
             Endpoint("GET", f"{zone}/machineTypes/{{type}}", self._machine_type),
             Endpoint("GET", f"{project}/global/networks/{{network}}", self._network),
-            Endpoint("GET", f"/iam/{{version}}/projects/{{project}}/serviceAccounts/{account}",
+            Endpoint("GET", f"/iam/v1/projects/{{project}}/serviceAccounts/{account}",
                      self._account),
-            Endpoint("GET", "/scheduler/{version}/projects/{project}/locations", self._locations),
+            Endpoint("GET", "/scheduler/v1/projects/{project}/locations", self._locations),
         ]  # fmt: skip
 
     def _zone(self, call: Call) -> Json:

@@ -94,7 +94,7 @@ class Scheduler:
         self._jobs = Collection(
             state=state,
             kind=Kind.SCHEDULER_JOB,
-            path="/scheduler/{version}/projects/{project}/locations/{location}/jobs",
+            path="/scheduler/v1/projects/{project}/locations/{location}/jobs",
             id_of=lambda call: required(body_of(call), "name").rpartition("/")[2],
             on_create=self._create,
             on_change=lambda call, job: self._checked(body_of(call)) | {"name": job["name"]},

@@ -214,7 +214,7 @@ class Sinks:
         self._sinks = Collection(
             state=state,
             kind=Kind.SINK,
-            path="/logging/{version}/projects/{project}/sinks",
+            path="/logging/v2/projects/{project}/sinks",
             id_of=_sink_name,
             on_create=_new_sink,
             on_change=lambda call, sink: {

@@ -61,7 +61,7 @@ class Clusters:
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints below /container/."""
-        place = "/container/{version}/projects/{project}/locations/{location}"
+        place = "/container/v1beta1/projects/{project}/locations/{location}"
         cluster = f"{place}/clusters/{{cluster}}"
         return [
             *self._pools.routes(cluster),

@@ -215,7 +215,7 @@ def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(rig: Rig) -> None
 
 @full
 def test_an_api_that_is_off_is_named_before_anything_is_made(rig: Rig) -> None:
-    services = "serviceusage/v1beta1/projects/pull-study-rehearsal/services"
+    services = "serviceusage/v1/projects/pull-study-rehearsal/services"
     rig.google.ok("POST", f"{services}/container.googleapis.com:disable", {})
     try:
         with pytest.raises(RunError) as caught:

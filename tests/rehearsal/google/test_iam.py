@@ -64,7 +64,7 @@ class TestProjectPolicy:
     def test_projects_are_apart(self, google: Google) -> None:
         binding = {"role": "roles/viewer", "members": ["user:a@example.org"]}
         google.ok("POST", f"{PROJECT}:setIamPolicy", {"policy": {"bindings": [binding]}})
-        assert google.ok("POST", "crm/v3/projects/q:getIamPolicy", {})["bindings"] == []
+        assert google.ok("POST", "crm/v1/projects/q:getIamPolicy", {})["bindings"] == []
 
 
 class TestConditions:

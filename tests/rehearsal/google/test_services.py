@@ -1,6 +1,6 @@
 from tests.rehearsal.local_google import ZONE, Google
 
-SERVICES = "serviceusage/v1beta1/projects/p/services"
+SERVICES = "serviceusage/v1/projects/p/services"
 COMPUTE = "compute/beta/projects/p"
 
 
