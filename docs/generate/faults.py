@@ -46,4 +46,5 @@ def updated(_page: str = "") -> str:
 def _row(name: str, kind: Kind) -> str:
     arguments = " ".join(f"{key}={value}" for key, value in shown(kind).items())
     mark = " (s)" if kind.simulated else ""
-    return f"| {name}{mark} | {kind.does} | {kind.shows} | `{arguments}` |"
+    shown_arguments = f"`{arguments}`" if arguments else "none"
+    return f"| {name}{mark} | {kind.does} | {kind.shows} | {shown_arguments} |"
