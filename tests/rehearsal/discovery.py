@@ -67,7 +67,8 @@ def _read(path: Path) -> Iterator[Exchange]:
     if path.exists():
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                yield Exchange(**json.loads(line))
+                found = json.loads(line)
+                yield Exchange(**{**found, "query": [tuple(pair) for pair in found["query"]]})
 
 
 def expect_documented(exchanges: Path, *, gaps: bool = False) -> None:

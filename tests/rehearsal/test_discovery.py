@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rehearsal.google.state import Kind
+from rehearsal.google.storage import insert_object
 from tests.rehearsal.discovery import Exchange, problems
 from tests.rehearsal.local_google import serving
 
@@ -89,6 +90,13 @@ def test_only_answers_of_googles_apis_are_compared() -> None:
     unknown = Exchange("GET", "/container/v1beta1/clusters", [], "", 501, "")
     assert problems(unknown, gaps=True) == []
     assert problems(unknown) == ["the local Google does not know this"]
+
+
+def test_the_content_of_an_object_is_no_json() -> None:
+    with serving() as google:
+        google.ok("POST", "storage/v1/b", {"name": "events"}, project="p")
+        insert_object(google.state, "events", "o", b"not JSON")
+        assert google.call("GET", "storage/v1/b/events/o/o", alt="media").content == b"not JSON"
 
 
 def test_a_wrong_answer_of_the_local_google_fails_the_test_that_saw_it() -> None:
