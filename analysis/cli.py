@@ -79,13 +79,15 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     """Check how far recordings can be trusted: grades, findings and audit.html."""
     from analysis.ask.audit import audit as examine
     from analysis.ask.audit import write_findings
+    from analysis.frames import frames_of
     from analysis.show.page import render
     from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
     with _progress() as show, open_tables(inputs, images, show) as derived:
-        audits = examine(derived)
-        page = write_page(render(make_audit_page(derived, audits)), out / "audit.html")
+        frames = frames_of(derived)
+        audits = examine(derived, frames)
+        page = write_page(render(make_audit_page(derived, frames, audits)), out / "audit.html")
         table = write_findings(audits, out / "audit.csv")
     for one in audits:
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"
@@ -98,12 +100,16 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
 
 @app.command()
 def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
-    """Draw all plots as SVG and PNG."""
-    from analysis.show.plots import write_plots
+    """Draw the figures of the report as SVG and PNG."""
+    from analysis.frames import frames_of
+    from analysis.show.figure_files import write_figures
+    from analysis.show.report import make_page
     from analysis.tables import open_tables
 
     with _progress() as show, open_tables(inputs, images, show) as derived:
-        paths = write_plots(derived, out)
+        frames = frames_of(derived)
+        pulled = (frames.pulls["outcome"] == "pulled").any()
+        paths = write_figures(make_page(derived, frames), out) if pulled else []
     if not paths:
         typer.echo(f"{_NO_PULL}: there is nothing to plot.", err=True)
     for path in paths:
@@ -117,10 +123,12 @@ def similarity(
 ) -> None:
     """Compare images by layers, with and without the common base, and by build steps."""
     from analysis.ask.similarity import compare_images, write_images, write_similarities
-    from analysis.read.manifests import read_all
-    from analysis.show.comparison_plots import write_similarity_plots
+    from analysis.read.manifests import indexes, read_all
+    from analysis.show.figure_files import write_similarity_plots
 
     images = read_all(inputs)
+    for tag in indexes(inputs):
+        typer.echo(f"Left out: {tag} is a multi-platform index, which has no layers.", err=True)
     similar = compare_images(images)
     for path in (
         *write_similarities(similar, out),
@@ -140,7 +148,11 @@ def compare(
         str, typer.Option(help="Statistic of an image's pulls: median, mean, p95 or max.")
     ] = "median",
     fail_if: Annotated[
-        str, typer.Option(help="Exit with code 8 if an image is 'median slower by 10 %'.")
+        str,
+        typer.Option(
+            help="Exit with code 8 if all images together or one of them are beyond a margin with "
+            "95 % confidence: 'median slower by 10 %'."
+        ),
     ] = "",
     images_first: Annotated[
         str | None, typer.Option(help="Regular expression of the first side's images.")
@@ -148,30 +160,30 @@ def compare(
     images_second: Annotated[
         str | None, typer.Option(help="Regular expression of the second side's images.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Compare all successful pulls, not only valid cells.")
-    ] = False,
     mixed: Annotated[
         bool,
         typer.Option("--mixed", help="Allow measured data against simulated or rehearsed data."),
     ] = False,
 ) -> None:
-    """Compare two runs, stacks or registries, image by image."""
+    """Compare two runs, stacks or repositories, image by image and over all images."""
     from analysis.ask import compare as comparing
-    from analysis.ask.study_data import load_clusters
-    from analysis.show.comparison_plots import write_comparison_plot
+    from analysis.ask.samples import samples_of
+    from analysis.frames import frames_of
+    from analysis.show.figure_files import write_comparison_plot
     from analysis.tables import open_tables
 
     condition = comparing.parse_condition(fail_if) if fail_if else None
     sides = []
-    for side in (first, second):
+    for name, side in (("first", first), ("second", second)):
         with open_tables([side]) as derived:
-            sides.append(load_clusters(derived))
+            samples = samples_of(frames_of(derived))
+        if first.resolve() != second.resolve():  # equal labels of two recordings are two clusters
+            samples["cluster"] = f"{name}: {side.name} " + samples["cluster"]
+        sides.append(samples)
     result = comparing.compare(
         sides[0],
         sides[1],
         statistic=condition.statistic if condition else statistic,
-        every=every,
         images=(images_first, images_second),
         mixed=mixed,
     )
@@ -181,13 +193,15 @@ def compare(
         typer.echo(path)
     if condition is None:
         return
-    beyond = comparing.judge(result, condition)
-    unjudged = sum(row.effect is None for row in result.rows)
+    verdict = comparing.judge(result, condition)
+    typer.echo(verdict.text)
+    unjudged = sum(not row.effect.told for row in result.rows)
     if unjudged:
         typer.echo(
             f"Not evaluated, too few nodes: {unjudged} of {len(result.rows)} images.", err=True
         )
-    if beyond:
+    if verdict.failed:
+        beyond = [*verdict.images, *(["all images together"] if verdict.overall else [])]
         typer.echo(f"{fail_if}: {', '.join(beyond)}", err=True)
         raise typer.Exit(ExitCode.DIFFERENT)
 
@@ -214,15 +228,15 @@ def predict(
     from analysis.ask.image_facts import find_image
     from analysis.ask.model import fit
     from analysis.ask.model import predict as predict_pull
-    from analysis.ask.study_data import load_clusters
+    from analysis.frames import frames_of
     from analysis.tables import open_tables
 
     with open_tables(inputs or [Path("data/runs")]) as derived:
-        clusters = load_clusters(derived)
-    model = fit(clusters)
+        frames = frames_of(derived)
+    model = fit(frames)
     found = find_image(
         image,
-        clusters,
+        frames,
         manifests,
         layers=layers,
         compressed_bytes=compressed_bytes,
@@ -233,10 +247,12 @@ def predict(
     typer.echo("pull        {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.pull_s))
     typer.echo("whole Job   {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.job_s))
     typer.echo(
-        f"fitted to   {model.pulls} pulls of {len(model.images)} images on {model.nodes} nodes, "
-        f"{model.selection}, {model.provenance}; median error on images left out of the fit: "
+        f"fitted to   {model.pulls} valid cells of {len(model.images)} images on {model.nodes} "
+        f"nodes, {model.provenance}; median error on images left out of the fit: "
         f"{model.unseen_error:.0%}"
     )
+    if model.caution:
+        typer.echo(model.caution)
 
 
 def _warn_unreadable(count: int, out: Path) -> None:

@@ -180,9 +180,9 @@ class Frames:
     Attributes:
         pulls, cells, summary, events: see COLUMNS.
         clusters: a row per recorded cluster: `cluster` (a unique label such as '16 nodes'), run,
-            stack, study, nodes, machine_type, disk, zone, streaming, kind, provenance, scale, own
-            (a run of this project), contrasts (that its study names); total_s, clock_s (wall
-            time), explained (share of it).
+            stack, study, nodes, machine_type, disk, zone, streaming, kind, provenance, scale, speed
+            and own_s (schema.run_records), own (a run of this project), contrasts (that its study
+            names); total_s, clock_s (wall time), explained (share of it).
         images: a row per cluster and image: cluster, image, name (repository:tag, or
             repository@digest), registry, repository, tag, layers, unpacked_bytes, wire_bytes
             (compressed), received_bytes and written_bytes (counted by nodes); NaN if unknown.
@@ -255,7 +255,7 @@ def typed(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
 
 
 _LABEL = """
-SELECT rec, run, stack, nodes, machine_type, zone, provenance,
+SELECT rec, run, stack, nodes, machine_type, zone, provenance, speed, own_s,
     nodes || CASE WHEN nodes = 1 THEN ' node' ELSE ' nodes' END
         || CASE WHEN count(*) OVER (PARTITION BY run, nodes) > 1 THEN ' · ' || stack ELSE '' END
         || CASE WHEN (SELECT count(DISTINCT run) > 1 AND count(*) > count(DISTINCT nodes)

@@ -1,331 +1,244 @@
-"""The study's questions, each answered by an effect with its interval, or by why there is none.
+"""The cards of a report: for each contrast, what limits a pull, and where the time went. Pure.
 
-An answer compares clusters of one provenance only, never a rehearsal with a measurement. It uses
-valid cells; where these are too few, the answer is that there is not enough data, and the detail
-gives the effect over all successful pulls. Pure, over study_data.py; questions about time and price
-are in cost_answers.py.
+Cards compare data of one kind only, never a rehearsal with a measurement.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
-from analysis.ask.answer import Answer, largest_group, listed, no_answer, not_tested
-from analysis.ask.cost_answers import faster_machine, job_times, not_pulling
-from analysis.ask.effects import (
-    Effect,
-    Line,
-    Matrix,
-    Pulls,
-    fit_line,
-    nan_median,
-    of_nodes,
-    per_doubling,
-    ratio,
-    spread,
-)
-from analysis.ask.study_data import Cluster, Image
-from analysis.read.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
+from analysis.ask.cards import Card, not_varied
+from analysis.ask.contrasts import CONTRASTS, compression, disk
+from analysis.ask.effects import signed
+from analysis.ask.samples import SLOW, samples_of, slow_nodes, trial_order, trials_of
+from analysis.frames import Frames
+from analysis.judge.wall_time import PARTS
+from schema.study import Contrast
 
-_LEAST_SIDES = 2
+_ORDERED = 0.6
+"""Rank correlation of order and property from which a card says so."""
 
 
-def all_answers(clusters: Sequence[Cluster]) -> list[Answer]:
-    """Answer every question for each provenance, in the order of the page."""
-    asked: list[Callable[[Sequence[Cluster]], Answer]] = [
-        cluster_size,
-        layers_or_size,
-        network_or_disk,
-        not_pulling,
-        faster_machine,
-        registries,
-        streaming,
-    ]
-    by_kind: dict[str, list[Cluster]] = defaultdict(list)
-    for cluster in clusters:
-        by_kind[cluster.kind].append(cluster)
-    answers = []
-    for question in asked:
-        for _, mine in sorted(by_kind.items()):
-            answer = question(mine)
-            marks = sorted({cluster.provenance for cluster in mine if not cluster.measured})
-            answers.append(replace(answer, provenance="; ".join(marks)))
-    return answers
-
-
-def cluster_size(clusters: Sequence[Cluster]) -> Answer:
-    """Answer whether a pull takes longer on a larger cluster."""
-    question = "Does the size of the cluster matter?"
-    group = largest_group(clusters, lambda c: (c.study, c.machine_type, c.streaming))
-    sizes = sorted({c.nodes for c in group})
-    if len(sizes) < _LEAST_SIDES:
-        if not sizes:
-            return no_answer(question, "No pull was recorded.")
-        return not_tested(question, f"All clusters have {sizes[0]} nodes.")
-    every = per_doubling([c.every for c in group])
-    valid = per_doubling([c.valid for c in group])
-    caveat = f"Clusters of {listed(sizes)} nodes, one recording each: differences between days "
-    caveat += "cannot be separated from differences between sizes. "
-    if valid is None:
-        hint = f"Over all successful pulls: {every.percent()} per doubling." if every else ""
-        return no_answer(question, f"Too few nodes have valid cells at two sizes. {hint}")
-    return Answer(
-        question,
-        f"{_direction(valid)}: {valid.percent()} per doubling of the nodes.",
-        caveat + (f"All successful pulls: {every.percent()}. " if every else ""),
-    )
-
-
-def layers_or_size(clusters: Sequence[Cluster]) -> Answer:
-    """Answer whether the number of layers or the size makes pulls longer."""
-    question = "Do layers matter, or the total size?"
-    images = _sized(clusters)
-    counts = {image.layers for image in images.values()}
-    if len({image.unpacked_bytes for image in images.values()}) < _LEAST_SIDES:
-        return not_tested(question, "The images do not differ in size.")
-    features = {
-        name: (image.unpacked_bytes / 1e9, image.layers / 100)
-        for name, image in images.items()
-        if image.unpacked_bytes and image.layers
-    }
-    names = ("GB", "100 layers")
-    if len(counts) < _LEAST_SIDES:
-        line = fit_line(
-            [c.valid for c in clusters], {k: v[:1] for k, v in features.items()}, ["GB"]
+def all_cards(frames: Frames) -> list[Card]:
+    """Return the cards of each kind of data; those not varied come last."""
+    samples = samples_of(frames)
+    cards = []
+    for kind, clusters in frames.clusters.groupby("kind", sort=True):
+        mine = replace(
+            frames,
+            clusters=clusters,
+            trials=frames.trials[frames.trials["cluster"].isin(clusters["cluster"])],
         )
-        size = f"Each GB takes {line.text('GB')} s. " if line else ""
-        return not_tested(question, f"All images have {counts.pop()} layers. {size}")
-    line = fit_line([c.valid for c in clusters], features, names)
-    used = "valid cells"
-    if line is None:
-        line = fit_line([c.every for c in clusters], features, names)
-        used = "all successful pulls, since valid cells are too few"
-    if line is None:
-        return no_answer(question, "Too few nodes pulled images that differ in both.")
-    reach = [
-        (max(v[i] for v in features.values()) - min(v[i] for v in features.values()))
-        * line.values[i]
-        for i in range(2)
+        marks = sorted(set(clusters["provenance"]) - {"measured"})
+        found = kind_cards(mine, samples[samples["kind"] == kind])
+        cards += [replace(card, provenance="; ".join(marks)) for card in found]
+    return cards
+
+
+def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
+    """Return the cards of data of one kind, the most important first."""
+    named = {name for contrasts in frames.clusters["contrasts"] for name in contrasts}
+    cards = [_with_order(ask(samples), frames) for ask in CONTRASTS.values()]
+    cards = [_with_price(card, frames) for card in cards]
+    if samples.empty:
+        cards = [replace(card, limits="no valid cell") for card in cards]
+    rest: list[Callable[[], Card]] = [
+        lambda: limit(samples),
+        lambda: nodes(samples),
+        lambda: not_pulling(frames),
     ]
-    return Answer(
-        question,
-        f"{_which(line, reach)} Each GB takes {line.text('GB')} s, each 100 layers "
-        f"{line.text('100 layers')} s.",
-        f"Across these images, size accounts for {reach[0]:.1f} s and layers for "
-        f"{reach[1]:.1f} s. Fitted to medians of {used}; together they explain "
-        f"{line.explained:.1%} of the variance between images.{_steadiness(clusters)}",
-    )
+    cards += [ask() for ask in rest]
+    cards = [
+        replace(card, varied=True, verdict=f"Cannot tell: {card.limits}."[:60])
+        if card.contrast in named and not card.varied
+        else card
+        for card in cards
+    ]
+    return sorted(cards, key=lambda c: (not c.varied, c.contrast not in named, not c.told))
 
 
-def _which(line: Line, reach: Sequence[float]) -> str:
-    i = line.names.index("100 layers")
-    if line.low[i] <= 0 <= line.high[i]:
-        return "The total size; layers have no visible effect."
-    far = 3  # times as much, from which on one of them is called the main cause
-    if abs(reach[0]) > far * abs(reach[1]):
-        return "Mostly the total size, layers a little."
-    return "Both matter." if far * abs(reach[0]) > abs(reach[1]) else "Mostly the layers."
+def _with_order(card: Card, frames: Frames) -> Card:
+    """Say on a card of size or layers if these went with the order of the trials."""
+    column = {Contrast.SIZE: "unpacked_bytes", Contrast.LAYERS: "layers"}.get(card.contrast)  # type: ignore[call-overload]
+    if column is None or not card.varied:
+        return card
+    ordered = [
+        c for c in frames.clusters["cluster"] if abs(trial_order(frames, c, column)) > _ORDERED
+    ]
+    if not ordered:
+        return card
+    text = f" On {', '.join(ordered)} the order of the trials went with it: time may be a cause."
+    return replace(card, limits=card.limits + text)
 
 
-def _steadiness(clusters: Sequence[Cluster]) -> str:
-    """Describe whether pulls of images with many layers vary less between nodes."""
-    cluster = max(clusters, key=lambda c: np.isfinite(c.every.seconds).sum())
-    counts = sorted({i.layers for i in cluster.images.values() if i.layers})
-    if len(counts) < _LEAST_SIDES:
-        return ""
-    middle = counts[len(counts) // 2]
-    few, many = (
-        spread(cluster.every, [n for n, i in cluster.images.items() if i.layers in side])
-        for side in ([n for n in counts if n < middle], [n for n in counts if n >= middle])
-    )
-    if not np.isfinite(few) or not np.isfinite(many):
-        return ""
-    return (
-        f" Variation between nodes (interquartile range over median): {few:.1%} for images with "
-        f"fewer than {middle} layers, {many:.1%} with {middle} or more ({cluster.label})."
-    )
-
-
-def network_or_disk(clusters: Sequence[Cluster]) -> Answer:
-    """Answer which limit of the machine takes the largest share of the pull time."""
+def limit(samples: pd.DataFrame) -> Card:
+    """Tell what limits a pull, from what changes it; without such a contrast only the rates."""
     question = "What limits a pull: network, unpacking or disk?"
-    measured = [c for c in clusters if c.measured and c.machine_type in NETWORK_BYTES_PER_S]
-    if not measured:
-        return no_answer(
-            question,
-            "The limits of these machines are unknown; they are known for measured clusters "
-            f"of a listed machine type.{_rates(clusters)}",
-        )
-    found = [
-        (valid, cluster.nodes, number, shares)
-        for number, cluster in enumerate(measured)
-        for valid in (True, False)
-        if (shares := limit_shares(cluster, valid=valid))
-    ]
+    rates = _rates(samples)
+    told = []
+    of_compression, of_disk = compression(samples), disk(samples)
+    if of_compression.told:
+        faster = "faster" in of_compression.verdict
+        plain = "none" in of_compression.verdict
+        if of_compression.verdict.startswith("No difference above"):
+            told.append("Not what compression changes.")
+        elif plain:
+            told.append("Unpacking." if faster else "The network.")
+    if of_disk.told and not of_disk.verdict.startswith("No"):
+        told.append("The disk.")
+    if not told:
+        return Card(
+            "limit", question, "Cannot tell: nothing isolates a limit.", rates,
+            limits="Contrasts that would tell: compression, type of disk.", told=False,
+        )  # fmt: skip
+    detail = " ".join(card.detail for card in (of_compression, of_disk) if card.told)
+    effects = "; ".join(card.effect for card in (of_compression, of_disk) if card.told)
+    return Card("limit", question, " ".join(told), effects, of_compression.basis, rates, detail)
+
+
+def _rates(samples: pd.DataFrame) -> str:
+    trials = trials_of(samples[~samples["warm"]]) if len(samples) else samples
+    texts = []
+    for column, what in (("gb", "unpacked"), ("wire_gb", "received")):
+        rates = 1000 * trials[column] / trials["seconds"] if len(trials) else pd.Series([])
+        rates = rates.dropna()
+        if len(rates):
+            low, high = rates.min(), rates.max()
+            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            texts.append(f"{what} {span} MB/s")
+    return f"Rates by trial: {', '.join(texts)}." if texts else ""
+
+
+def nodes(samples: pd.DataFrame) -> Card:
+    """Name nodes that are slower than the others in all their pulls."""
+    question = "Are some nodes slower than the others?"
+    found, spans = slow_nodes(samples)
+    if not spans:
+        return not_varied("nodes", question, "too few nodes have valid cells")
+    low, high, where, count = max(spans, key=lambda span: span[1] / span[0])
+    effect = f"Nodes' pulls take {low:.2f} to {high:.2f} times their cluster's median on {where}."
+    basis = f"{count} nodes on {where}"
     if not found:
-        return no_answer(
-            question, "Too few nodes pulled an image of at least 1 GB whose size is known."
-        )
-    valid, _, number, shares = max(found, key=lambda one: one[:3])
-    cluster = measured[number]
-    name = max(shares, key=lambda limit: shares[limit].value)
-    rest = ", ".join(f"{limit} {shares[limit].share()}" for limit in shares if limit != name)
-    counted = any(image.written_bytes for image in cluster.images.values())
-    return Answer(
+        split = high / low > SLOW**2
+        verdict = "Yes, nodes differ widely." if split else "No node stands out."
+        return Card("nodes", question, verdict, effect, basis)
+    names = "; ".join(
+        f"{node} ({cluster}) {factor:.2f} times" for factor, node, cluster in found[:5]
+    )
+    count = len(found)
+    verdict = "Yes: one node is slow." if count == 1 else f"Yes: {count} nodes are slow."
+    return Card("nodes", question, verdict, effect, basis, detail=f"{names}.")
+
+
+_NAMED_FROM = 0.005
+"""A smaller share of the time is not named."""
+
+
+def not_pulling(frames: Frames) -> Card:
+    """Tell how much of the time is not pulling, on the path of each trial's slowest node."""
+    question = "How much of the total time is not pulling?"
+    sums = frames.trials.groupby("cluster")[["total_s", *PARTS]].sum()
+    sums = sums[(sums["total_s"] > 0) & (sums["pull"] > 0)]
+    if sums.empty:
+        return not_varied("not-pulling", question, "no trial has both a start and an end")
+    shares = 1 - sums["pull"] / sums["total_s"]
+    low, high = (f"{value * 100:.0f}" for value in (shares.min(), shares.max()))
+    span = low if low == high else f"{low} to {high}"
+    total = sums.sum()
+    parts = [(total[p] / total["total_s"], p) for p in PARTS if p != "pull"]
+    text = ", ".join(
+        f"{name} {share * 100:.1f} %" for share, name in sorted(parts, reverse=True)
+        if share >= _NAMED_FROM
+    )  # fmt: skip
+    trials = int(frames.trials["cluster"].isin(sums.index).sum())
+    return Card(
+        "not-pulling",
         question,
-        f"{name[0].upper()}{name[1:]}: at its limit it alone would take {shares[name].share()} of "
-        f"the pull time; {rest}.",
-        f"Medians over images of at least 1 GB on {cluster.label}, "
-        f"{'valid cells' if valid else 'all successful pulls'}; bytes as "
-        f"{'counted by the nodes' if counted else 'reported by the kubelet and by the tag'}. "
-        f"Limits are published figures: disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s, gunzip on one core "
-        f"about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s, network "
-        f"{NETWORK_BYTES_PER_S[cluster.machine_type] / 1e6:.0f} MB/s. The steps overlap, so shares "
-        "do not add up; above 100 % the true limit is higher than the figure.",
+        f"{span} % is not pulling.",
+        f"Of all trials: {text}." if text else "",
+        f"{trials} trials, each on the path of its slowest node",
+        "A slow node lengthens the pull on this path, so it makes the share smaller.",
+        _growth(frames),
     )
 
 
-def _rates(clusters: Sequence[Cluster]) -> str:
-    """Describe the rates that nodes counted themselves."""
-    rates = [
-        (image.received_bytes / seconds, image.written_bytes / seconds)
-        for cluster in clusters
-        for name, seconds in zip(
-            cluster.every.images, nan_median(cluster.every.seconds, 0), strict=True
-        )
-        if (image := cluster.images.get(name)) and image.received_bytes and image.written_bytes
-    ]
-    if not rates:
+def _growth(frames: Frames) -> str:
+    """Describe what grows from the smallest to the largest cluster of one study."""
+    firsts = frames.trials[frames.trials["pull"] > 0].drop_duplicates(["cluster", "image"])
+    firsts = firsts.merge(
+        frames.clusters[["cluster", "study", "machine_type", "nodes"]], on="cluster"
+    )
+    groups = [g for _, g in firsts.groupby(["study", "machine_type"]) if len(set(g["nodes"])) > 1]
+    if not groups:
         return ""
-    network, disk = np.median(rates, axis=0) / 1e6
+    group = max(groups, key=lambda g: g["nodes"].nunique())
+    sides = [group[group["nodes"] == end(group["nodes"])] for end in (min, max)]
+    few, many = (
+        side.assign(key=side["image"].str.replace("@.*", "", regex=True))
+        .drop_duplicates("key").set_index("key")[["total_s", *PARTS]]
+        for side in sides
+    )  # fmt: skip
+    shared = few.index.intersection(many.index)
+    if shared.empty:
+        return ""
+    more = (many.loc[shared] - few.loc[shared]).sum()
+    named = sorted(((more[p], p) for p in PARTS), key=lambda pair: -abs(pair[0]))
+    text = ", ".join(f"{p} {signed(s)} s" for s, p in named if abs(s) >= 0.5)  # noqa: PLR2004
+    small, large = (int(side["nodes"].iloc[0]) for side in sides)
     return (
-        f" By their own counters, nodes received {network:.3g} MB/s and wrote {disk:.3g} MB/s "
-        "while pulling (medians over images)."
+        f"From {small} to {large} nodes (one cluster each), the time of the same "
+        f"{len(shared)} images changes by {signed(more['total_s'])} s"
+        + (f": {text}." if text else ".")
     )
 
 
-_LARGE_BYTES = 1e9
-
-
-def limit_shares(cluster: Cluster, *, valid: bool) -> dict[str, Effect]:
-    """Return by limit the share of the pull time that it alone would need (0.5: half).
-
-    The median over images of at least 1 GB, with an interval over nodes; empty if the machine's
-    limits or the images' bytes are unknown.
-    """
-    pulls = cluster.valid if valid else cluster.every
-    large = [
-        (name, image)
-        for name in pulls.images
-        if (image := cluster.images.get(name))
-        and image.moved_bytes
-        and (image.unpacked_bytes or 0) >= _LARGE_BYTES
+def _with_price(card: Card, frames: Frames) -> Card:
+    """Add time and price of the same images to the cards of machines and of streaming."""
+    column = {Contrast.MACHINE: "machine_type", Contrast.STREAMING: "streaming"}.get(card.contrast)  # type: ignore[call-overload]
+    if column is None:
+        return card
+    pairs = [
+        (one, other)
+        for _, same in frames.clusters.groupby("nodes")
+        for one, other in _pairs(same, column)
     ]
-    network = NETWORK_BYTES_PER_S.get(cluster.machine_type)
-    if not large or network is None:
-        return {}
-    mine = replace(
-        pulls, images=tuple(name for name, _ in large), seconds=pulls.of([n for n, _ in large])
+    texts = [text for pair in pairs[:3] if (text := _jobs(frames, *pair, column))]
+    return replace(card, detail=" ".join([card.detail, *texts]).strip()) if texts else card
+
+
+def _pairs(clusters: pd.DataFrame, column: str) -> list[tuple[pd.Series, pd.Series]]:
+    rows = [row for _, row in clusters.sort_values(column).iterrows() if row[column] != ""]
+    return [(a, b) for i, a in enumerate(rows) for b in rows[i + 1 :] if a[column] != b[column]]
+
+
+def _jobs(frames: Frames, one: pd.Series, other: pd.Series, column: str) -> str:
+    """Compare two clusters by the whole trials of the images that both pulled, without gaps."""
+    sides = []
+    for cluster in (one, other):
+        mine = frames.trials[(frames.trials["cluster"] == cluster["cluster"])]
+        mine = mine[mine["pull"] > 0].assign(key=mine["image"].str.replace("@.*", "", regex=True))
+        mine = mine.drop_duplicates("key").set_index("key")
+        rate = mine["usd"].sum(min_count=1) / mine["total_s"].sum() if len(mine) else np.nan
+        sides.append((mine["total_s"] - mine["runner"], rate))
+    (a, rate_a), (b, rate_b) = sides
+    shared = a.index.intersection(b.index)
+    if shared.empty:
+        return ""
+    slow, fast = a[shared].sum(), b[shared].sum()
+    names = [f"{c['cluster']} ({c[column]})" for c in (one, other)]
+    text = (
+        f"Whole trials of the same {len(shared)} images, observed, one cluster each: "
+        f"{slow:.0f} s on {names[0]}, {fast:.0f} s on {names[1]}"
     )
-    needs = {
-        "the network": [(i.moved_bytes or 0) / network for _, i in large],
-        "unpacking on one core": [(i.unpacked_bytes or 0) / GUNZIP_BYTES_PER_S for _, i in large],
-        "the disk": [(i.stored_bytes or 0) / DISK_BYTES_PER_S for _, i in large],
-    }
-    shares = {limit: of_nodes(mine, partial(_share, np.array(s))) for limit, s in needs.items()}
-    return {limit: effect for limit, effect in shares.items() if effect is not None}
+    if np.isfinite(rate_a) and np.isfinite(rate_b):
+        usd = slow * rate_a, fast * rate_b
+        text += f"; {usd[0]:.2f} and {usd[1]:.2f} USD, {usd[1] / usd[0]:.3g} times"
+    return text + "."
 
 
-def _share(needed: Matrix, seconds: Matrix) -> Matrix:
-    return nan_median(needed / nan_median(seconds, 1), 1)
-
-
-def registries(clusters: Sequence[Cluster]) -> Answer:
-    """Compare pulls of the same tags from two registries."""
-    question = "Is one registry faster than another?"
-    by_registry = _split(clusters, lambda image: image.registry)
-    if len(by_registry) < _LEAST_SIDES:
-        only = next(iter(by_registry), None)
-        if only is None:
-            return no_answer(question, "No valid cell names a registry.")
-        return not_tested(question, f"All images came from {only}.")
-    for (a, left), (b, right) in combinations(sorted(by_registry.items()), 2):
-        for one in left:
-            for other in right:
-                effect = _same_tags(one, other)
-                if effect and one[0].nodes == other[0].nodes:
-                    together = one[0] is other[0]
-                    return Answer(
-                        question,
-                        f"A pull from {a} takes {effect.times()} as long as from {b}.",
-                        f"The same tags on {one[0].label}, in one run."
-                        if together
-                        else f"The same tags on {one[0].label} and {other[0].label}, in separate "
-                        "runs, so the day may differ too.",
-                    )
-    return not_tested(question, "No tag was pulled from two registries on clusters of one size.")
-
-
-def streaming(clusters: Sequence[Cluster]) -> Answer:
-    """Compare image streaming with plain pulls, by pull time and by Job time."""
-    question = "Does image streaming help?"
-    streamed = [c for c in clusters if c.streaming]
-    plain = [c for c in clusters if not c.streaming]
-    for one in streamed:
-        for other in plain:
-            effect = ratio(other.every, one.every, _tag_of(one, other))
-            jobs = job_times(other, one)
-            if one.nodes == other.nodes and jobs and effect:
-                job = sum(a for a, _ in jobs) / sum(b for _, b in jobs)
-                return Answer(
-                    question,
-                    f"Pull times are {effect.times()} shorter; Job times {job:.3g} times.",
-                    f"{one.label} against {other.label}, the same {len(jobs)} tags. Time that "
-                    "streaming saves before the start may be lost while the program runs.",
-                )
-    kind = "with" if streamed else "without"
-    return not_tested(question, f"Every recorded cluster pulled {kind} image streaming.")
-
-
-def _sized(clusters: Sequence[Cluster]) -> dict[str, Image]:
-    return {
-        name: image
-        for cluster in clusters
-        for name, image in cluster.images.items()
-        if image.unpacked_bytes and image.layers
-    }
-
-
-def _split(
-    clusters: Sequence[Cluster], key: Callable[[Image], str]
-) -> dict[str, list[tuple[Cluster, Pulls]]]:
-    """Group valid pulls by a property of the image, for each cluster."""
-    parts: dict[str, list[tuple[Cluster, Pulls]]] = defaultdict(list)
-    for cluster in clusters:
-        by_key: dict[str, list[str]] = defaultdict(list)
-        for image in cluster.valid.images:
-            if image in cluster.images:
-                by_key[key(cluster.images[image])].append(image)
-        for value, names in by_key.items():
-            part = Pulls(cluster.nodes, cluster.valid.names, tuple(names), cluster.valid.of(names))
-            parts[value].append((cluster, part))
-    return parts
-
-
-def _same_tags(one: tuple[Cluster, Pulls], other: tuple[Cluster, Pulls]) -> Effect | None:
-    return ratio(one[1], other[1], _tag_of(one[0], other[0]))
-
-
-def _tag_of(*clusters: Cluster) -> Callable[[str], str]:
-    tags = {name: image.tag for cluster in clusters for name, image in cluster.images.items()}
-    return lambda name: tags.get(name, name)
-
-
-def _direction(effect: Effect) -> str:
-    if effect.low > 1:
-        return "Pulls take longer"
-    return "Pulls get shorter" if effect.high < 1 else "No visible difference"
+def untold(cards: Sequence[Card]) -> str:
+    """Return the questions that nothing was varied for, in one line."""
+    names = [f"{card.contrast} ({card.limits})" for card in cards if not card.varied]
+    return f"Not varied here: {'; '.join(names)}." if names else ""

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.ask.audit_checks import Finding, Row, confounded, found, lost_events
-from analysis.ask.study_data import Cluster, load_clusters
+import pandas as pd
+
+from analysis.ask.audit_checks import Finding, Recorded, Row, confounded, found, lost_events
+from analysis.ask.samples import emptiness, samples_of, slow_nodes, trial_order
+from analysis.frames import Frames
 from analysis.tables import OutputError, Tables
 
 GRADES = "ABCDF"
@@ -23,7 +26,7 @@ _LOST_SHARE = 0.01
 GRADE_RULE = (
     "A: at least 95 % of the cells are valid; B: 80 %, C: 60 %, D: 30 %, F: fewer. One grade lower "
     "if more than 1 % of the events of the study's pods were lost, and one lower if images were "
-    "pulled in order of size without repetition."
+    "pulled in order of size without repetition. B at best with a finding that spoils."
 )
 
 
@@ -128,10 +131,10 @@ judged AS (
     FROM cell GROUP BY rec
 ),
 listed AS (SELECT rec, count(*) AS all_nodes FROM stack_nodes GROUP BY rec)
-SELECT s.rec, s.run, s.stack, s.nodes, s.provenance, c.cluster, lost.* EXCLUDE (rec),
+SELECT s.rec, s.run, s.stack, s.nodes, s.provenance, lost.* EXCLUDE (rec),
     completions.pods AS expected, pulls.* EXCLUDE (rec), twice.cells AS twice,
     twice.surplus, moved.images AS moved, trouble.* EXCLUDE (rec), judged.* EXCLUDE (rec), all_nodes
-FROM stack AS s JOIN cluster AS c USING (rec)
+FROM stack AS s
 LEFT JOIN lost USING (rec) LEFT JOIN completions USING (rec) LEFT JOIN pulls USING (rec)
 LEFT JOIN twice USING (rec) LEFT JOIN moved USING (rec) LEFT JOIN trouble USING (rec)
 LEFT JOIN judged USING (rec) LEFT JOIN listed USING (rec)
@@ -147,42 +150,65 @@ GROUP BY ALL ORDER BY ALL
 """
 
 
-def audit(tables: Tables) -> list[Audit]:
+def audit(tables: Tables, frames: Frames) -> list[Audit]:
     """Audit each recording, in the order of the tables' recordings."""
-    clusters = {(c.run, c.stack): c for c in load_clusters(tables)}
+    labels = frames.clusters.set_index(["run", "stack"])["cluster"]
+    samples = samples_of(frames)
     same = tables.rows(_SAME_EVENTS)
     result = tables.database.execute(_COUNTS, {"waited": _WAITED_S})
     names = [column[0] for column in result.description or ()]
     audits = []
     for values in result.fetchall():
         row: Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
-        cluster = clusters[row["run"], row["stack"]]
+        label = labels[row["run"], row["stack"]]
+        cluster = _recorded(frames, samples, label)
         findings = [*found(row, cluster), *_copies(row, same), *_lines(row, tables)]
+        spoiled = any(f.severity == "spoils" for f in findings)
         audits.append(
             Audit(
                 row["run"],
                 row["stack"],
-                row["cluster"],
+                label,
                 row["provenance"],
                 row["cells"],
                 row["valid"],
-                _grade(row, cluster),
+                _grade(row, cluster, spoiled=spoiled),
                 tuple(sorted(findings, key=lambda f: _SEVERITIES.index(f.severity))),
             )
         )
     return audits
 
 
+def _recorded(frames: Frames, samples: pd.DataFrame, label: str) -> Recorded:
+    trials = frames.trials[frames.trials["cluster"] == label]
+    images = frames.images[frames.images["cluster"] == label]
+    tags = images.set_index("image")["tag"].reindex(trials["image"].drop_duplicates()).dropna()
+    ratios = emptiness(images).dropna()
+    return Recorded(
+        by_size=trial_order(frames, label, "unpacked_bytes")
+        or trial_order(frames, label, "wire_bytes"),
+        by_layers=trial_order(frames, label, "layers"),
+        tags=tuple(tags),
+        emptiness=tuple(ratios),
+        images=len(images),
+        trials_s=float(trials["total_s"].sum()),
+        pulling_s=float(trials["pull"].sum()),
+        settling_s=float(trials["settling"].sum()),
+        slow=tuple(node for _, node, _ in slow_nodes(samples[samples["cluster"] == label])[0]),
+    )
+
+
 _SEVERITIES = ("spoils", "weakens", "note")
 
 
-def _grade(row: Row, cluster: Cluster) -> str:
+def _grade(row: Row, cluster: Recorded, *, spoiled: bool) -> str:
     if not row["cells"]:
         return "F"
     share = row["valid"] / row["cells"]
     place = next((i for i, least in enumerate(_SHARES) if share >= least), len(_SHARES))
     place += lost_events(row) > _LOST_SHARE * max(1, 5 * row["sound"])
     place += confounded(row, cluster)
+    place = max(place, int(spoiled))
     return GRADES[min(place, len(GRADES) - 1)]
 
 

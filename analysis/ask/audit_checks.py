@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.ask.study_data import EMPTY_FROM, Cluster, Image, emptiness
+from analysis.ask.samples import EMPTY_FROM
 
 _ORDERED = 0.9
 _LEANING = 0.6
@@ -47,44 +47,44 @@ def lost_events(row: Row) -> int:
     return int(row["missing"]) + 5 * unseen
 
 
-def _order(cluster: Cluster, property_of: Callable[[Image], float | None]) -> float:
-    """Return Spearman's correlation of trial order and a property; 0 with too few images."""
-    values = []
-    for name in dict.fromkeys(trial.image for trial in cluster.trials):
-        image = cluster.images.get(name)
-        value = property_of(image) if image else None
-        if value:
-            values.append(value)
-    if len(values) < _LEAST_IMAGES or len(set(values)) < 2:  # noqa: PLR2004 (a comparison)
-        return 0.0
-    places, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # equal values share their mean rank
-    return float(np.corrcoef(np.arange(len(ranks)), ranks)[0, 1])
+@dataclass(frozen=True)
+class Recorded:
+    """What the checks need of a recording beside its counts.
+
+    Attributes:
+        by_size, by_layers: rank correlation of the order of trials with size and with layers.
+        tags: in the order of the trials.
+        emptiness: unpacked bytes per compressed byte, by image where known.
+        trials_s, pulling_s, settling_s: seconds of all trials, and in pulls and settling of these.
+        slow: nodes that are slower than the others in all their pulls.
+    """
+
+    by_size: float
+    by_layers: float
+    tags: tuple[str, ...]
+    emptiness: tuple[float, ...]
+    images: int
+    trials_s: float
+    pulling_s: float
+    settling_s: float
+    slow: tuple[str, ...]
 
 
-def _by_size(image: Image) -> float | None:
-    return image.unpacked_bytes or image.wire_bytes
-
-
-def _by_layers(image: Image) -> float | None:
-    return image.layers
-
-
-def confounded(row: Row, cluster: Cluster) -> bool:
+def confounded(row: Row, cluster: Recorded) -> bool:
     """Return whether each image was pulled once, in order of size."""
-    return row["repetitions"] < _REPEATED and abs(_order(cluster, _by_size)) >= _ORDERED
+    return row["repetitions"] < _REPEATED and abs(cluster.by_size) >= _ORDERED
 
 
-def _alphabetical(cluster: Cluster) -> bool:
+def _alphabetical(cluster: Recorded) -> bool:
     """Return whether images were pulled in nearly alphabetical order of their tags."""
-    tags = list(dict.fromkeys(trial.tag for trial in cluster.trials))
+    tags = cluster.tags
     if len(tags) < _MANY_IMAGES:
         return False
     ranks = np.argsort(np.argsort(tags))
     return float(np.corrcoef(np.arange(len(tags)), ranks)[0, 1]) >= _ORDERED
 
 
-def found(row: Row, cluster: Cluster) -> Iterable[Finding]:
+def found(row: Row, cluster: Recorded) -> Iterable[Finding]:
     """Yield all findings on one recording's counts."""
 
     def finding(kind: str, severity: str, count: int, of: int | None, text: str) -> Finding:
@@ -97,7 +97,7 @@ def found(row: Row, cluster: Cluster) -> Iterable[Finding]:
 _Make = Callable[[str, str, int, "int | None", str], Finding]
 
 
-def _nodes(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+def _nodes(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     idle = row["all_nodes"] - row["nodes_pulled"]
     if idle > 0:
         yield finding(
@@ -110,6 +110,11 @@ def _nodes(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
             "node-count", "weakens", row["all_nodes"], row["nodes"],
             f'Named "{row["nodes"]} nodes", but {row["all_nodes"]} nodes appear.',
         )  # fmt: skip
+    if cluster.slow:
+        yield finding(
+            "slow-nodes", "weakens", len(cluster.slow), row["all_nodes"],
+            f"Slower than the others in all their pulls: {', '.join(cluster.slow)}.",
+        )  # fmt: skip
     if row["lost_nodes"]:
         yield finding(
             "node-lost", "weakens", row["lost_nodes"], None,
@@ -117,7 +122,7 @@ def _nodes(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _cells(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+def _cells(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
     if row["twice"]:
         yield finding(
             "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
@@ -142,7 +147,7 @@ def _cells(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _lost(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+def _lost(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
     lost = lost_events(row)
     if row["only_pulled"] or row["no_pulling"]:
         share = row["no_pulling"] / max(1, row["pods"])
@@ -164,7 +169,7 @@ def _lost(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _disk(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+def _disk(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
     if row["evicted"]:
         yield finding("evictions", "spoils", row["evicted"], None,
                       f"{row['evicted']} pods were evicted.")  # fmt: skip
@@ -179,10 +184,10 @@ def _disk(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _orders(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
+def _orders(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     if not row["images"] or row["repetitions"] >= _REPEATED:
         return
-    order, layers = _order(cluster, _by_size), _order(cluster, _by_layers)
+    order, layers = cluster.by_size, cluster.by_layers
     if confounded(row, cluster):
         way = "ascending" if order > 0 else "descending"
         yield finding(
@@ -209,7 +214,7 @@ def _orders(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
+def _method(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     if row["waited"]:
         yield finding(
             "waiting", "weakens", row["waited"], row["real_pulls"],
@@ -228,18 +233,16 @@ def _method(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
             f"{row['moved']} images had different sizes on different nodes: their tags moved.",
         )  # fmt: skip
     yield from _orders(row, cluster, finding)
-    empty = [
-        ratio for image in cluster.images.values() if (ratio := emptiness(image)) >= EMPTY_FROM
-    ]  # fmt: skip
+    empty = [ratio for ratio in cluster.emptiness if ratio >= EMPTY_FROM]
     if empty:
         yield finding(
-            "empty-images", "spoils", len(empty), len(cluster.images),
+            "empty-images", "spoils", len(empty), cluster.images,
             f"{len(empty)} images are almost empty, up to {max(empty):.0f} times smaller on the "
             "wire than on the disk: they measure unpacking and the disk, never the network.",
         )  # fmt: skip
 
 
-def _time(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
+def _time(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     if row["coarse"]:
         yield finding(
             "coarse-clock", "note", row["coarse"], row["events"],
@@ -253,22 +256,21 @@ def _time(row: Row, cluster: Cluster, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
     if cluster.trials_s > 0 and cluster.pulling_s > 0:
         other = 1 - cluster.pulling_s / cluster.trials_s
-        settling = sum(trial.parts["settling"] for trial in cluster.trials)
         yield finding(
             "not-pulling", "note", round(other * cluster.trials_s), round(cluster.trials_s),
-            f"{other:.0%} of the trials' {cluster.trials_s:.0f} s were not pulling ({settling:.0f} "
-            "s were settling): a Job takes longer than its pulls.",
+            f"{other:.0%} of the trials' {cluster.trials_s:.0f} s were not pulling "
+            f"({cluster.settling_s:.0f} s were settling): a Job takes longer than its pulls.",
         )  # fmt: skip
 
 
-def _nothing(row: Row, _: Cluster, finding: _Make) -> Iterable[Finding]:
+def _nothing(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
     if not row["cells"]:
         yield finding(
             "nothing-measured", "spoils", 0, None, "No pull of a study's image was recorded."
         )
 
 
-_CHECKS: Sequence[Callable[[Row, Cluster, _Make], Iterable[Finding]]] = (
+_CHECKS: Sequence[Callable[[Row, Recorded, _Make], Iterable[Finding]]] = (
     _nothing,
     _nodes,
     _cells,

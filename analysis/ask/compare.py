@@ -1,35 +1,42 @@
-"""Two recordings side by side: for each image, the ratio of pull times with an interval.
+"""Two recordings side by side: the ratio of each image, one effect over all, and a verdict.
 
-Images are matched by tag, so that two registries can be compared. Each bootstrap replicate draws
-the nodes of both sides. Measured and rehearsed pulls are compared only on request.
+Images are matched by repository and tag (or digest); with patterns for two repositories by what
+they are copies of. Nodes that pulled on both sides are paired. With one cluster a side the
+difference of all images is observed, not inferred: then it counts in --fail-if only beyond what two
+runs of one study differed by.
 """
 
-import csv
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from analysis.ask.effects import DRAWS, LEAST_NODES, Effect, Matrix
-from analysis.ask.study_data import Cluster
-from analysis.judge.cells import image_parts
+from analysis.ask.contrasts import between_clusters
+from analysis.ask.effects import (
+    LEAST_NODES,
+    LEVEL,
+    STATISTICS,
+    Effect,
+    log_ratios,
+    of_log,
+    ratio,
+)
+from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of, matrices, with_turns
+from analysis.tables import OutputError
 from schema.errors import UserError
 
-STATISTICS: dict[str, Callable[[Matrix], Matrix]] = {
-    "median": lambda values: np.asarray(np.median(values, axis=-1)),
-    "mean": lambda values: np.asarray(np.mean(values, axis=-1)),
-    "p95": lambda values: np.asarray(np.quantile(values, 0.95, axis=-1)),
-    "max": lambda values: np.asarray(np.max(values, axis=-1)),
-}
-"""Statistics of pull times in seconds over nodes, the last axis; the other axes stay."""
+REPEAT_ERROR, REPEAT_FREEDOM = 0.037, 5
+"""Standard deviation of the logarithm by which medians of two runs of one study differed.
+
+The original study's run2 against run1, 16 nodes, six images: -4.2, 0, +3.7, +6.3, +1.7, +3.1 %.
+"""
 
 _CONDITION = re.compile(
     r"(?P<statistic>median|mean|p95|max) +(?P<change>slower|faster) +by +"
     r"(?P<percent>\d+(\.\d+)?) *%"
 )
-_SEED = 20241110
 
 
 class CompareError(UserError):
@@ -38,44 +45,47 @@ class CompareError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The condition of --fail-if: a statistic of the second side beyond a limit."""
+    """The condition of --fail-if: a statistic of the second side beyond a margin."""
 
     statistic: str
     slower: bool
     percent: float
 
-    def met(self, effect: Effect | None) -> bool:
-        """Return whether a ratio is beyond the limit and its interval excludes 1."""
-        if effect is None:
+    def met(self, effect: Effect, level: float) -> bool:
+        """Return whether an effect is beyond the margin with confidence `level`."""
+        wide = effect.at(level)
+        if not wide.told:
             return False
         if self.slower:
-            return effect.value > 1 + self.percent / 100 and effect.low > 1
-        return effect.value < 1 - self.percent / 100 and effect.high < 1
+            return wide.low > 1 + self.percent / 100
+        return wide.high < 1 - self.percent / 100
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One image: nodes and seconds on both sides (a first, b second), and the ratio b / a."""
 
-    tag: str
+    image: str
     n_a: int
     n_b: int
     a: float
     b: float
-    effect: Effect | None
-    """None with fewer than LEAST_NODES nodes on a side."""
+    effect: Effect
+    """Its interval assumes that one trial varies as in the original study (REPEAT_ERROR)."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All images, and the geometric mean of their ratios."""
+    """All images, and one effect over them: the geometric mean of their ratios."""
 
     name_a: str
     name_b: str
     statistic: str
-    pulls: str
     rows: tuple[Row, ...]
-    overall: Effect | None
+    overall: Effect
+    clusters: tuple[int, int]
+    moved: tuple[str, ...]
+    """Images whose digest differs between the sides."""
     provenance: str
 
 
@@ -95,149 +105,223 @@ def parse_condition(text: str) -> Condition:
 
 
 def compare(
-    a: Sequence[Cluster],
-    b: Sequence[Cluster],
+    first: pd.DataFrame,
+    second: pd.DataFrame,
     *,
     statistic: str = "median",
-    every: bool = False,
     images: tuple[str | None, str | None] = (None, None),
     mixed: bool = False,
 ) -> Comparison:
-    """Compare two sides.
+    """Compare two sides (samples.samples_of).
 
     Args:
-        a: clusters of the first side; their nodes are pooled.
-        b: clusters of the second side.
-        statistic: a key of STATISTICS.
-        every: compare all successful pulls, not only those of valid cells.
+        first: pulls of the first side.
+        second: of the second side.
+        statistic: a key of effects.STATISTICS, over nodes.
         images: for each side a regular expression of its images.
         mixed: also compare different kinds of data, for example measured with simulated.
 
     Raises:
-        CompareError: the sides are of different kinds or have no image in common, or the
-            statistic is unknown.
+        CompareError: the sides are of different kinds or have no image in common, the statistic is
+            unknown, or a pattern is malformed.
     """
     if statistic not in STATISTICS:
         raise CompareError(
-            f"--statistic {statistic!r} is unknown.",
-            f"name one of {', '.join(STATISTICS)}",
+            f"--statistic {statistic!r} is unknown.", f"name one of {', '.join(STATISTICS)}"
         )
-    kinds = sorted({cluster.kind for cluster in (*a, *b)})
+    kinds = sorted({*first["kind"], *second["kind"]})
     if len(kinds) > 1 and not mixed:
         raise CompareError(
             f"The two sides are {' and '.join(kinds)}: a difference between these says nothing "
             "about clusters.",
             "compare two measurements or two rehearsals of one kind, or add --mixed",
         )
-    left, right = (
-        _by_tag(side, every=every, images=pattern)
-        for side, pattern in zip((a, b), images, strict=True)
-    )
-    shared = sorted(left.keys() & right.keys(), key=lambda tag: (_size(tag), tag))
+    a, b = (_chosen(side, pattern) for side, pattern in zip((first, second), images, strict=True))
+    key = ["image"] if images == (None, None) else _COPIES
+    left, right = (side.assign(match=key_of(side, key)) for side in (a, b))
+    shared = sorted(set(left["match"]) & set(right["match"]), key=lambda m: (_size(left, m), m))
     if not shared:
-        what = "successful pulls" if every else "valid cells"
         raise CompareError(
-            f"The two sides have no image in common with {what}: {len(left)} images on one side, "
-            f"{len(right)} on the other.",
-            "python -m analysis audit shows why cells are excluded"
-            + ("" if every else "; --all compares all successful pulls"),
+            f"The two sides have no image in common with valid cells: "
+            f"{left['match'].nunique()} images on one side, {right['match'].nunique()} on the "
+            "other.",
+            "python -m analysis audit shows why cells are excluded; --images-first and "
+            "--images-second compare two repositories",
         )
-    generator = np.random.default_rng(_SEED)
-    function = STATISTICS[statistic]
-    rows, logs = [], []
-    for tag in shared:
-        row, log = _row(tag, left[tag], right[tag], function, generator)
-        rows.append(row)
-        logs.append(log)
-    certain = [log for log, row in zip(logs, rows, strict=True) if row.effect]
-    overall = None
-    if certain:
-        values = [row.effect.value for row in rows if row.effect]
-        drawn = np.exp(np.mean(certain, axis=0))
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        least = min(min(row.n_a, row.n_b) for row in rows if row.effect)
-        mean = float(np.exp(np.mean(np.log(values))))
-        overall = Effect(mean, float(low), float(high), least)
-    pulls = "all successful pulls" if every else "valid cells"
-    known = sorted({cluster.provenance for cluster in (*a, *b)})
-    provenance = "" if known == ["measured"] else " and ".join(known)
+    left, right = (_numbered(side[side["match"].isin(shared)]) for side in (left, right))
+    rows = tuple(
+        _row(left[left["match"] == m], right[right["match"] == m], statistic) for m in shared
+    )
+    overall = _overall(left, right, statistic)
+    named = " and ".join(kinds) if kinds != ["measured"] else ""
     return Comparison(
-        _names(a, images[0]), _names(b, images[1]), statistic, pulls, tuple(rows), overall,
-        provenance,
+        _names(a, images[0]), _names(b, images[1]), statistic, rows, overall,
+        (left["cluster"].nunique(), right["cluster"].nunique()), _moved(left, right), named,
     )  # fmt: skip
 
 
-def _names(side: Sequence[Cluster], images: str | None) -> str:
-    names = ", ".join(f"{c.run}/{c.stack}".rstrip("/") for c in side)
+_COPIES = [name for name in IMAGE_ATTRIBUTES if name != "repository"]
+
+
+def _chosen(side: pd.DataFrame, pattern: str | None) -> pd.DataFrame:
+    side = side[~side["warm"]]
+    if pattern is None:
+        return side
+    try:
+        return side[side["image"].str.contains(pattern, regex=True)]
+    except re.error as error:
+        raise CompareError(
+            f"{pattern!r} is not a regular expression: {error}.", "quote its special characters"
+        ) from error
+
+
+def _size(side: pd.DataFrame, match: str) -> float:
+    return float(side.loc[side["match"] == match, "gb"].fillna(0).iloc[0])
+
+
+def _numbered(side: pd.DataFrame) -> pd.DataFrame:
+    return with_turns(side.drop(columns="turn"))
+
+
+def _row(a: pd.DataFrame, b: pd.DataFrame, statistic: str) -> Row:
+    function = STATISTICS[statistic]
+    seconds = [side.groupby("turn")["seconds"].agg(lambda s: function(s.to_numpy(float))).mean()
+               for side in (a, b)]  # fmt: skip
+    label = str(
+        b["image"].iloc[0] if a["image"].iloc[0] == b["image"].iloc[0] else a["image"].iloc[0]
+    )
+    counts = [side[["cluster", "node"]].drop_duplicates().shape[0] for side in (a, b)]
+    effect = _assumed(*_sides(a, b), statistic)
+    return Row(label, counts[0], counts[1], float(seconds[0]), float(seconds[1]), effect)
+
+
+def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, bool]:
+    if set(a["node"]) & set(b["node"]):  # the same nodes, whatever the recordings are called
+        a, b = a.assign(cluster=""), b.assign(cluster="")
+    return matrices(a, b, ["match", "turn"])
+
+
+def _assumed(a: np.ndarray, b: np.ndarray, paired: bool, statistic: str) -> Effect:
+    """Return one image's effect; its trial and day vary as in the original study."""
+    two = ratio(np.vstack([a, a]), np.vstack([b, b]), paired=paired, statistic=statistic)
+    if not two.told:
+        return replace(two, trials=len(a))
+    error = float(np.hypot(two.error, REPEAT_ERROR / np.sqrt(len(a))))
+    freedom = error**4 / (
+        two.error**4 / max(1, two.nodes - 1) + (error**2 - two.error**2) ** 2 / REPEAT_FREEDOM
+    )
+    return of_log(
+        float(log_ratios(a, b, paired=paired, statistic=statistic).mean()), error, float(freedom),
+        nodes=two.nodes, trials=len(a),
+    )  # fmt: skip
+
+
+def _overall(left: pd.DataFrame, right: pd.DataFrame, statistic: str) -> Effect:
+    """Return the effect over all images: paired within clusters, else with clusters as the unit."""
+    counts = [side["cluster"].nunique() for side in (left, right)]
+    a, b, paired = _sides(left, right)
+    if paired and set(left["cluster"]) == set(right["cluster"]):
+        return ratio(a, b, paired=True, statistic=statistic)
+    if max(counts) > 1 and statistic == "median":
+        sides = pd.concat(
+            [side.assign(side=number, cluster=f"{number} " + side["cluster"], repository="")
+             for number, side in enumerate((left, right))]
+        )  # fmt: skip
+        found = between_clusters(sides, "side", 1)
+        if found:
+            return found
+    rows = log_ratios(a, b, paired=paired, statistic=statistic)
+    nodes = min(int(np.isfinite(side).any(0).sum()) for side in (a, b))
+    return Effect(
+        float(np.exp(np.nanmean(rows))), nodes=nodes, trials=len(rows), clusters=min(counts),
+        why="one cluster each",
+    )  # fmt: skip
+
+
+def _moved(left: pd.DataFrame, right: pd.DataFrame) -> tuple[str, ...]:
+    pairs = left[["image", "digest"]].drop_duplicates().merge(
+        right[["image", "digest"]].drop_duplicates(), on="image"
+    )  # fmt: skip
+    known = pairs[(pairs["digest_x"] != "") & (pairs["digest_y"] != "")]
+    return tuple(sorted(set(known.loc[known["digest_x"] != known["digest_y"], "image"])))
+
+
+def _names(side: pd.DataFrame, images: str | None) -> str:
+    names = ", ".join(dict.fromkeys(side["cluster"]))
     return f"{names} ({images})" if images else names
 
 
-def _size(tag: str) -> int:
-    return image_parts(f"x:{tag}")[3] or 0
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What --fail-if decides: images beyond the margin, whether all together are, and the word."""
+
+    images: tuple[str, ...]
+    overall: bool
+    text: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is beyond the margin."""
+        return self.overall or bool(self.images)
 
 
-def _by_tag(side: Sequence[Cluster], *, every: bool, images: str | None) -> dict[str, Matrix]:
-    found: dict[str, list[Matrix]] = {}
-    for cluster in side:
-        pulls = cluster.every if every else cluster.valid
-        for column, name in enumerate(pulls.images):
-            if images and not re.search(images, name):
-                continue
-            seconds = pulls.seconds[:, column]
-            tag = image_parts(name)[1] or name
-            found.setdefault(tag, []).append(seconds[np.isfinite(seconds)])
-    return {tag: np.concatenate(parts) for tag, parts in found.items()}
-
-
-def _row(
-    tag: str,
-    a: Matrix,
-    b: Matrix,
-    statistic: Callable[[Matrix], Matrix],
-    generator: np.random.Generator,
-) -> tuple[Row, Matrix]:
-    value_a, value_b = float(statistic(a)), float(statistic(b))
-    if min(len(a), len(b)) < LEAST_NODES or min(value_a, value_b) <= 0:
-        return Row(tag, len(a), len(b), value_a, value_b, None), np.zeros(DRAWS)
-    drawn_a = statistic(a[generator.integers(0, len(a), (DRAWS, len(a)))])
-    drawn_b = statistic(b[generator.integers(0, len(b), (DRAWS, len(b)))])
-    logs = np.log(drawn_b) - np.log(drawn_a)
-    low, high = np.exp(np.quantile(logs, [0.025, 0.975]))
-    effect = Effect(value_b / value_a, float(low), float(high), min(len(a), len(b)))
-    return Row(tag, len(a), len(b), value_a, value_b, effect), logs
-
-
-def judge(comparison: Comparison, condition: Condition) -> list[str]:
-    """Return the tags of the images that meet a condition.
+def judge(comparison: Comparison, condition: Condition) -> Judgement:
+    """Judge all images and their overall effect together, at 95 % confidence for the family.
 
     Raises:
         CompareError: no image has enough nodes for the condition.
     """
-    if not any(row.effect for row in comparison.rows):
+    told = [row for row in comparison.rows if row.effect.told]
+    if not told:
         raise CompareError(
             f"No image has {LEAST_NODES} nodes on each side, so --fail-if cannot be evaluated.",
-            "--all compares all successful pulls; python -m analysis audit shows what is excluded",
+            "python -m analysis audit shows what is excluded",
         )
-    return [row.tag for row in comparison.rows if condition.met(row.effect)]
+    # Bonferroni, one-sided: half of the error for the overall effect, half for all images.
+    overall = comparison.overall
+    if not overall.told:
+        overall = of_log(
+            float(np.log(overall.value)), REPEAT_ERROR, REPEAT_FREEDOM, nodes=overall.nodes,
+            trials=overall.trials,
+        )  # fmt: skip
+    share = (1 - LEVEL) / 2
+    beyond = condition.met(overall, 1 - 2 * share)
+    images = tuple(
+        row.image for row in told if condition.met(row.effect, 1 - 2 * share / len(told))
+    )
+    wide = overall.at(1 - 2 * share)
+    margin = 1 + condition.percent / 100
+    if beyond:
+        word = f"beyond {condition.percent:g} %"
+    elif 1 / margin < wide.low and wide.high < margin:
+        word = f"equivalent within {condition.percent:g} %"
+    else:
+        word = f"undecided at {condition.percent:g} %"
+    return Judgement(images, beyond, f"all images: {word}")
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
-    """Write compare.csv into a folder, which is created if missing."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "compare.csv"
+    """Write compare.csv into a folder, which is created if missing.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     s = comparison.statistic
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["tag", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s", "ratio", "ratio_low",
-             "ratio_high", "provenance"]
-        )  # fmt: skip
-        for row in comparison.rows:
-            e = row.effect
-            ratio = [f"{v:.6g}" for v in (e.value, e.low, e.high)] if e else ["", "", ""]
-            times = [f"{row.a:.6g}", f"{row.b:.6g}"]
-            provenance = comparison.provenance or "measured"
-            writer.writerow([row.tag, row.n_a, row.n_b, *times, *ratio, provenance])
+    frame = pd.DataFrame(
+        [
+            (r.image, r.n_a, r.n_b, r.a, r.b, r.effect.value, r.effect.low, r.effect.high)
+            for r in comparison.rows
+        ],
+        columns=["image", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s", "ratio", "ratio_low",
+                 "ratio_high"],
+    )  # fmt: skip
+    frame["provenance"] = comparison.provenance or "measured"
+    path = out / "compare.csv"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False, float_format="%.6g")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
     return path
 
 
@@ -247,10 +331,21 @@ def lines(comparison: Comparison) -> list[str]:
     head = f"{'image':40} {f'{s} first':>14} {f'{s} second':>14}  second / first (95 %)"
     text = [f"first:  {comparison.name_a}", f"second: {comparison.name_b}", head]
     for row in comparison.rows:
-        ratio = row.effect.percent() if row.effect else f"too few nodes ({row.n_a}, {row.n_b})"
-        text.append(f"{row.tag[-40:]:40} {row.a:12.3f} s {row.b:12.3f} s  {ratio}")
-    if comparison.overall:
-        text.append(f"{'all images':40} {'':14} {'':14}  {comparison.overall.percent()}")
+        change = row.effect.percent()
+        if not row.effect.told:
+            change += f", too few nodes ({row.n_a}, {row.n_b})"
+        text.append(f"{row.image[-40:]:40} {row.a:12.3f} s {row.b:12.3f} s  {change}")
+    overall = comparison.overall
+    why = f", observed: {overall.why}" if not overall.told else ""
+    text.append(f"{'all images':40} {'':14} {'':14}  {overall.percent()}{why}")
+    text.append(
+        f"Intervals of single images assume that trials vary by {REPEAT_ERROR:.1%}, as in two runs "
+        "of the original study.".replace("%", " %", 1)
+    )
+    if min(comparison.clusters) == 1 and not overall.told:
+        text.append("One cluster each: a difference of days or hardware is part of this.")
+    if comparison.moved:
+        text.append(f"Another digest on the second side: {', '.join(comparison.moved)}.")
     if comparison.provenance:
         text.append(f"Not all measured: {comparison.provenance}.")
     return text

@@ -1,53 +1,108 @@
-"""Effect sizes with confidence intervals. Pure, on numpy.
+"""Effects with 95 % intervals that know what varies: nodes, trials and clusters. Pure.
 
-The unit of a pull study is the node: pulls of one node share its disk, its network card and its
-place. So intervals come from the cluster bootstrap, which draws whole nodes with replacement
-(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), percentile
-intervals at 95 %. An image is represented by its median over nodes; images have equal weight.
+Pulls of one node share its disk and place, pulls of one trial its moment, trials of one cluster its
+hardware and day. An interval here holds all of these that differ between the two sides; where one
+of them cannot be estimated (one trial each, one cluster each) there is no interval, only the
+observed difference. docs/analysis.md has the measured coverage.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import statsmodels.api as sm
 from numpy.typing import NDArray
-
-DRAWS = 1000
-"""Bootstrap replicates."""
+from scipy import optimize, stats
 
 LEAST_NODES = 3
 """With fewer nodes than this on a side, nothing is concluded."""
 
+LEVEL = 0.95
+_DRAWS = 300
 _SEED = 20241110
 
 Matrix = NDArray[np.float64]
-"""Nodes by images; nan where there is no pull."""
+"""Trials by nodes, in seconds; nan where there is no pull."""
+
+STATISTICS: dict[str, Callable[[Matrix], Matrix]] = {
+    "median": lambda values: _over_nodes(np.median, np.nanmedian, values),
+    "mean": lambda values: _over_nodes(np.mean, np.nanmean, values),
+    "p95": lambda values: _over_nodes(
+        partial(np.quantile, q=0.95), partial(np.nanquantile, q=0.95), values
+    ),
+    "max": lambda values: _over_nodes(np.max, np.nanmax, values),
+}
+"""Statistics of pull times over nodes, the last axis."""
+
+
+def _over_nodes(whole: Callable[..., Any], holes: Callable[..., Any], values: Matrix) -> Matrix:
+    # The functions that pass over nan take ten times as long.
+    function = whole if np.isfinite(values).all() else holes
+    return np.asarray(function(values, axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """An estimate and its 95 % interval; `n` nodes on the smaller side."""
+    """A ratio of times (1: no difference) with its interval.
+
+    Attributes:
+        low, high: nan if the data have no interval; `why` then says what cannot be estimated.
+        log_value, error, freedom: of the logarithm: value, standard error, degrees of freedom.
+        nodes: of the smaller side. trials: on the smaller side. clusters: on the smaller side.
+    """
 
     value: float
-    low: float
-    high: float
-    n: int
+    low: float = float("nan")
+    high: float = float("nan")
+    error: float = float("nan")
+    freedom: float = float("nan")
+    nodes: int = 0
+    trials: int = 0
+    clusters: int = 1
+    why: str = ""
+
+    @property
+    def told(self) -> bool:
+        """Whether there is an interval."""
+        return bool(np.isfinite(self.low))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 1."""
+        return self.told and not self.low <= 1 <= self.high
+
+    def at(self, level: float) -> "Effect":
+        """Return the same effect with an interval of another level (0.99: wider)."""
+        if not self.told:
+            return self
+        low, high = _interval(np.log(self.value), self.error, self.freedom, level)
+        return replace(self, low=low, high=high)
 
     def percent(self) -> str:
-        """A ratio as a change: '+3.1 % (+0.2 … +6.0 %)'."""
+        """As a change: '+3.1 % (+0.2 … +6.0 %)', or without an interval '+3.1 %'."""
         value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
-        return f"{signed(value)} % ({signed(low)} … {signed(high)} %)"
-
-    def share(self) -> str:
-        """A share: '31 % (29 … 33 %)'."""
-        digits = 0 if abs(self.value) >= 0.01 else 2  # noqa: PLR2004 (a per cent)
-        value, low, high = (f"{v * 100:.{digits}f}" for v in (self.value, self.low, self.high))
-        return f"{value} % ({low} … {high} %)".replace("-", "\u2212")
+        text = f"{signed(value)} %"
+        return f"{text} ({signed(low)} … {signed(high)} %)" if self.told else text
 
     def times(self) -> str:
-        """A ratio as a factor: '1.03 times (1.00 … 1.06)'."""
-        return f"{self.value:.3g} times ({self.low:.3g} … {self.high:.3g})"
+        """As a factor: '1.03 times (1.00 … 1.06)'."""
+        text = f"{self.value:.3g} times"
+        return f"{text} ({self.low:.3g} … {self.high:.3g})" if self.told else text
+
+    def basis(self) -> str:
+        """Return what it rests on: '6 trials a side, 16 nodes, 1 cluster a side'."""
+        return ", ".join(
+            f"{count} {noun}{'s' * (count != 1)}{side}"
+            for count, noun, side in (
+                (self.trials, "trial", " a side"), (self.nodes, "node", ""),
+                (self.clusters, "cluster", ""),
+            )
+        )  # fmt: skip
 
 
 def signed(value: float) -> str:
@@ -55,258 +110,192 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "\u2212")
 
 
-@dataclass(frozen=True, slots=True)
-class Pulls:
-    """Durations of one cluster.
-
-    Attributes:
-        nodes: the cluster's size.
-        names: names of the nodes that pulled (rows of `seconds`).
-        images: names of the images (columns of `seconds`).
-        seconds: pull times, nodes by images; nan where there is no pull.
-    """
-
-    nodes: int
-    names: tuple[str, ...]
-    images: tuple[str, ...]
-    seconds: Matrix
-
-    def of(self, images: Sequence[str]) -> Matrix:
-        """Return the columns of these images, in this order: nodes by `images`, seconds."""
-        place = {image: column for column, image in enumerate(self.images)}
-        return self.seconds[:, [place[image] for image in images]]
-
-
-def to_pulls(nodes: int, rows: Sequence[tuple[str, str, float]]) -> Pulls:
-    """Arrange (node, image, seconds) as Pulls; several pulls of a cell become their mean."""
-    names = sorted({node for node, _, _ in rows})
-    images = sorted({image for _, image, _ in rows})
-    row_of = {name: number for number, name in enumerate(names)}
-    column_of = {name: number for number, name in enumerate(images)}
-    total = np.zeros((len(names), len(images)))
-    count = np.zeros_like(total)
-    for node, image, seconds in rows:
-        total[row_of[node], column_of[image]] += seconds
-        count[row_of[node], column_of[image]] += 1
-    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return Pulls(nodes, tuple(names), tuple(images), mean)
-
-
-def ratio(over: Pulls, under: Pulls, key: Callable[[str], str] = str) -> Effect | None:
-    """Return the geometric mean over images of the ratio of medians `over` / `under`.
-
-    Args:
-        over: numerator.
-        under: denominator.
-        key: images of equal key are compared; by default images of one name.
-
-    Returns:
-        A ratio (1: no difference); None if the sides have no image in common or too few nodes.
-    """
-    left, right = ({key(image): image for image in side.images} for side in (over, under))
-    shared = sorted(left.keys() & right.keys())
-    if not shared:
-        return None
-    a, b = over.of([left[k] for k in shared]), under.of([right[k] for k in shared])
-    if min(len(a), len(b)) < LEAST_NODES:
-        return None
-    generator = np.random.default_rng(_SEED)
-    value = _log_ratio(a[None], b[None])[0]
-    drawn = _log_ratio(_draw(a, generator), _draw(b, generator))
-    return _effect(value, drawn, min(len(a), len(b)))
-
-
-def per_doubling(clusters: Sequence[Pulls]) -> Effect | None:
-    """Return the factor by which pulls take longer when the cluster doubles, all images equal.
-
-    Least squares of log median duration on log2 of the cluster's size, with an intercept for each
-    image. None without two sizes of LEAST_NODES nodes.
-    """
-    usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
-    if len({pulls.nodes for pulls in usable}) < 2:  # noqa: PLR2004 (two points make a line)
-        return None
-    images = sorted({image for pulls in usable for image in pulls.images})
-    generator = np.random.default_rng(_SEED)
-    sizes = np.log2([pulls.nodes for pulls in usable])
-    value = _slope(sizes, [_medians(pulls, images, None) for pulls in usable])[0]
-    drawn = _slope(sizes, [_medians(pulls, images, generator) for pulls in usable])
-    if not np.isfinite(value):
-        return None
-    return _effect(value, drawn, min(len(pulls.seconds) for pulls in usable))
-
-
-def of_nodes(pulls: Pulls, statistic: Callable[[Matrix], Matrix]) -> Effect | None:
-    """Return a statistic of one cluster's pulls, with its bootstrap interval over nodes.
-
-    Args:
-        pulls: of the cluster.
-        statistic: takes seconds of shape (replicates, nodes, images), nan where there is no pull,
-            and returns one number per replicate, shape (replicates,).
-
-    Returns:
-        None with too few nodes, or if the statistic is mostly undefined.
-    """
-    if len(pulls.seconds) < LEAST_NODES:
-        return None
-    value = float(statistic(pulls.seconds[None])[0])
-    drawn = statistic(_draw(pulls.seconds, np.random.default_rng(_SEED)))
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or len(drawn) < DRAWS // 2:
-        return None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Effect(value, float(low), float(high), len(pulls.seconds))
-
-
-def spread(pulls: Pulls, images: Sequence[str]) -> float:
-    """Return the variation between nodes: interquartile range over median, median of images.
-
-    nan if no image has a pull on LEAST_NODES nodes.
-    """
-    seconds = pulls.of([image for image in images if image in pulls.images])
-    known = seconds[:, np.isfinite(seconds).sum(0) >= LEAST_NODES]
-    if not known.size:
-        return float("nan")
-    q1, q2, q3 = np.nanquantile(known, [0.25, 0.5, 0.75], axis=0)
-    return float(np.median((q3 - q1) / q2))
-
-
-def _effect(value: float, drawn: Matrix, n: int) -> Effect | None:
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value) or len(drawn) < DRAWS // 2:
-        return None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Effect(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)), n)
-
-
-def _draw(matrix: Matrix, generator: np.random.Generator) -> Matrix:
-    """Draw nodes with replacement: replicates by nodes by images."""
-    chosen = generator.integers(0, len(matrix), (DRAWS, len(matrix)))
-    return np.asarray(matrix[chosen])
-
-
-def _log_ratio(a: Matrix, b: Matrix) -> Matrix:
-    return nan_mean(np.log(nan_median(a, 1)) - np.log(nan_median(b, 1)), 1)
-
-
-def _medians(pulls: Pulls, images: Sequence[str], generator: np.random.Generator | None) -> Matrix:
-    """Return log medians, replicates by images; nan for an image that was not pulled."""
-    source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)
-    medians = np.log(nan_median(source, 1))
-    out = np.full((len(medians), len(images)), np.nan)
-    place = {image: column for column, image in enumerate(images)}
-    out[:, [place[image] for image in pulls.images]] = medians
-    return out
-
-
-def _slope(sizes: Matrix, medians: Sequence[Matrix]) -> Matrix:
-    """Return for each replicate the common slope of y on size within images."""
-    y = np.stack(medians, axis=1)  # replicates, clusters, images
-    x = np.where(np.isnan(y), np.nan, sizes[None, :, None])
-    x = x - nan_mean(x, 1)[:, None, :]
-    y = y - nan_mean(y, 1)[:, None, :]
-    above, below = np.nansum(x * y, axis=(1, 2)), np.nansum(x * x, axis=(1, 2))
-    return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0))
-
-
-def nan_median(values: Matrix, axis: int) -> Matrix:
-    """np.nanmedian that returns nan without a warning where there is no value."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmedian(values, axis=axis))
-
-
-def nan_mean(values: Matrix, axis: int) -> Matrix:
-    """np.nanmean that returns nan without a warning where there is no value."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmean(values, axis=axis))
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Coefficients of a linear model, each with its 95 % interval, and how much it explains."""
-
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    explained: float
-    """R squared of the medians, beyond the clusters' intercepts."""
-
-    def text(self, name: str, digits: int = 2) -> str:
-        """Return one coefficient with its interval: '6.73 (6.51 … 6.97)'."""
-        i = self.names.index(name)
-        values = (self.values[i], self.low[i], self.high[i])
-        value, low, high = (f"{v:.{digits}f}".replace("-", "\u2212") for v in values)
-        return f"{value} ({low} … {high})"
-
-
-def fit_line(
-    clusters: Sequence[Pulls], features: Mapping[str, tuple[float, ...]], names: Sequence[str]
-) -> Line | None:
-    """Fit an image's median duration in seconds to its features, with an intercept per cluster.
-
-    Args:
-        clusters: pulls by cluster.
-        features: by image, a number for each of `names`.
-        names: of the features, in their order.
-
-    Returns:
-        Coefficients in seconds per unit of the feature; None if the data do not separate the
-        features.
-    """
-    usable = [pulls for pulls in clusters if len(pulls.seconds) >= LEAST_NODES]
-    rows = [
-        (number, image)
-        for number, pulls in enumerate(usable)
-        for image in pulls.images
-        if image in features
-    ]
-    if not rows:
-        return None
-    design = np.array(
-        [
-            [*features[image], *(float(number == k) for k in range(len(usable)))]
-            for number, image in rows
-        ]
+def of_log(
+    value: float, error: float, freedom: float, *, nodes: int, trials: int, clusters: int = 1
+) -> Effect:
+    """Return the effect of a logarithm with its standard error and degrees of freedom."""
+    low, high = _interval(value, error, freedom, LEVEL)
+    return Effect(
+        float(np.exp(value)), low, high, float(error), float(freedom), nodes, trials, clusters
     )
-    if len(rows) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+
+
+def _interval(value: float, error: float, freedom: float, level: float) -> tuple[float, float]:
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return float(np.exp(value - reach)), float(np.exp(value + reach))
+
+
+def ratio(a: Matrix, b: Matrix, *, paired: bool, statistic: str = "median") -> Effect:
+    """Return the geometric mean over trials of b / a.
+
+    Two sources of variance: trials (their spread) and nodes (a bootstrap that draws whole nodes,
+    the same ones for all trials, and for both sides if `paired`).
+
+    Args:
+        a: seconds of one side, trials by nodes; row i of `b` is paired with row i of `a`.
+        b: of the other side.
+        paired: column j is the same node on both sides.
+        statistic: a key of STATISTICS, over nodes.
+    """
+    rng = np.random.default_rng(_SEED)
+    nodes = min(int(np.isfinite(side).any(0).sum()) for side in (a, b))
+    rows = log_ratios(a, b, paired=paired, statistic=statistic)
+    value, trials = float(rows.mean()), len(rows)
+    seen = Effect(float(np.exp(value)), nodes=nodes, trials=trials)
+    if nodes < LEAST_NODES:
+        return replace(seen, why=f"{nodes} nodes on a side")
+    if trials < 2:  # noqa: PLR2004 (a spread)
+        return replace(seen, why="one trial each")
+    drawn = []
+    for _ in range(_DRAWS):
+        i = rng.integers(0, a.shape[1], a.shape[1])
+        j = i if paired else rng.integers(0, b.shape[1], b.shape[1])
+        drawn.append(log_ratios(a[:, i], b[:, j], paired=paired, statistic=statistic))
+    draws = np.array(drawn)
+    draws = draws[np.isfinite(draws).all(1)]
+    if len(draws) < _DRAWS // 2:
+        return replace(seen, why="too few nodes pulled the same images")
+    # What all trials share by their nodes, apart from what each trial's pulls vary by themselves.
+    fair = nodes / (nodes - 1)
+    node = max(0.0, trials * draws.mean(1).var() - draws.var(0).mean()) / (trials - 1) * fair
+    trial = float(rows.var(ddof=1)) / trials
+    return of_log(
+        value, np.sqrt(node + trial), _freedom((node, nodes - 1), (trial, trials - 1)),
+        nodes=nodes, trials=trials,
+    )  # fmt: skip
+
+
+def _freedom(*parts: tuple[float, float]) -> float:
+    """Return Satterthwaite's degrees of freedom of a sum of (variance, freedom)."""
+    total = sum(variance for variance, _ in parts)
+    below = sum(variance**2 / freedom for variance, freedom in parts)
+    return float(total**2 / below) if below > 0 else min(freedom for _, freedom in parts)
+
+
+def log_ratios(a: Matrix, b: Matrix, *, paired: bool, statistic: str) -> Matrix:
+    """Return for each trial the logarithm of b / a; paired medians are those of nodes' ratios."""
+    function = STATISTICS[statistic]
+    with _quiet():
+        if paired and statistic == "median":
+            return function(np.log(b) - np.log(a))
+        return np.asarray(np.log(function(b)) - np.log(function(a)))
+
+
+def node_error(a: Matrix) -> float:
+    """Return the standard error of a cluster's mean log median, from its nodes."""
+    rng = np.random.default_rng(_SEED)
+    n = a.shape[1]
+    with _quiet():
+        logs = np.log(a)
+        drawn = [
+            np.nanmean(np.nanmedian(logs[:, rng.integers(0, n, n)], axis=1)) for _ in range(100)
+        ]
+    return float(np.nanstd(drawn) * np.sqrt(n / max(1, n - 1)))
+
+
+def line_over_clusters(y: pd.Series, errors: pd.Series, x: Matrix) -> tuple[float, float, float]:
+    """Return slope, standard error and degrees of freedom of y over x; a row is one cluster.
+
+    Clusters vary beyond what their nodes explain (`errors`): by the moment estimator of Paule and
+    Mandel (1982), with the t interval of Knapp and Hartung (2003).
+    """
+    known, within = np.asarray(y, float), np.asarray(errors, float) ** 2
+    design = sm.add_constant(np.asarray(x, float))
+    freedom = len(known) - design.shape[1]
+
+    def fitted(between: float) -> sm.regression.linear_model.RegressionResults:
+        return sm.WLS(known, design, weights=1 / (within + between)).fit()
+
+    def excess(between: float) -> float:
+        return float(fitted(between).scale) - 1
+
+    floor, most = 1e-12, 10 * float(known.var()) + 1e-6
+    between = optimize.brentq(excess, floor, most) if excess(floor) > 0 > excess(most) else floor
+    fit = fitted(between)
+    return float(fit.params[1]), float(fit.bse[1] / np.sqrt(min(1.0, fit.scale))), freedom
+
+
+def over_clusters(effects: Sequence[Effect]) -> Effect:
+    """Combine effects that were each estimated within one cluster, weighted by their precision."""
+    told = [effect for effect in effects if effect.told]
+    if len(told) < 2:  # noqa: PLR2004 (a combination)
+        return told[0] if told else max(effects, key=lambda effect: effect.trials)
+    logs = np.log([effect.value for effect in told])
+    variances = np.array([effect.error**2 for effect in told])
+    weights = 1 / variances / (1 / variances).sum()
+    value = float(weights @ logs)
+    excess = float(((logs - value) ** 2 / variances).sum() / (len(told) - 1))
+    freedom = _freedom(
+        *((w**2 * v, e.freedom) for w, v, e in zip(weights, variances, told, strict=True))
+    )
+    return of_log(
+        value,
+        np.sqrt(weights**2 @ variances * max(1.0, excess)),
+        freedom if excess <= 1 else min(freedom, len(told) - 1),
+        nodes=sum(effect.nodes for effect in told),
+        trials=sum(effect.trials for effect in told),
+        clusters=len(told),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """Seconds per unit of a feature, with its 95 % interval and degrees of freedom."""
+
+    value: float
+    low: float
+    high: float
+    freedom: int
+
+    def text(self, digits: int = 2) -> str:
+        """Return it with its interval: '6.73 (6.51 … 6.97)'."""
+        return "{} ({} … {})".format(
+            *(f"{v:.{digits}f}".replace("-", "\u2212") for v in (self.value, self.low, self.high))
+        )
+
+
+def relative_fit(y: Matrix, design: Matrix) -> sm.regression.linear_model.RegressionResults:
+    """Fit seconds by least squares of the relative error.
+
+    The weights come from the fitted values, since weights of the noisy response bias it low.
+    """
+    weights = np.ones_like(y)
+    for _ in range(4):
+        fit = sm.WLS(y, design, weights=weights).fit()
+        expected = np.maximum(fit.fittedvalues, 0.05 * np.median(y))
+        weights = 1 / expected**2
+    return sm.WLS(y, design, weights=weights).fit()
+
+
+def slope(y: Matrix, groups: Sequence[int], x: Matrix, node: tuple[float, int]) -> Slope | None:
+    """Return the seconds that one unit of x adds within groups; a row is the median of one trial.
+
+    Args:
+        y: seconds.
+        groups: of each row; rows of one group differ in x alone.
+        x: the feature.
+        node: standard error of the logarithm that all rows share by their nodes, and its degrees of
+            freedom (node_error).
+
+    Returns:
+        None if x does not vary within groups or there are too few trials for an interval.
+    """
+    levels = np.equal.outer(np.asarray(groups), np.unique(groups)).astype(float)
+    design = np.column_stack([x, levels])
+    freedom = len(y) - design.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    generator = np.random.default_rng(_SEED)
-    y = _outcomes(usable, rows, None)[0]
-    beta = _solve(design, y)
-    drawn = np.array([_solve(design, one) for one in _outcomes(usable, rows, generator)])
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]
-    if not np.isfinite(beta).all() or len(drawn) < DRAWS // 2:
-        return None
-    k = len(names)
-    levels = np.array([[float(number == c) for c in range(len(usable))] for number, _ in rows])
-    centred = y - levels @ (np.linalg.pinv(levels) @ y)
-    explained = 1 - float(np.sum((y - design @ beta) ** 2) / np.sum(centred**2))
-    low, high = np.quantile(drawn[:, :k], [0.025, 0.975], axis=0)
-    return Line(tuple(names), _floats(beta[:k]), _floats(low), _floats(high), explained)
+    fit = relative_fit(np.asarray(y, float), design)
+    value, trial = float(fit.params[0]), float(fit.bse[0]) ** 2
+    shared = (value * node[0]) ** 2
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, _freedom((trial, freedom), (shared, node[1]))))
+    reach *= float(np.sqrt(trial + shared))
+    return Slope(value, value - reach, value + reach, freedom)
 
 
-def _solve(design: Matrix, y: Matrix) -> Matrix:
-    """Solve least squares over the known rows; nan if there are too few."""
-    known = np.isfinite(y)
-    beta, _, rank, _ = np.linalg.lstsq(design[known], y[known], rcond=None)
-    return np.asarray(beta) if rank == design.shape[1] else np.full(design.shape[1], np.nan)
-
-
-def _outcomes(
-    clusters: Sequence[Pulls],
-    rows: Sequence[tuple[int, str]],
-    generator: np.random.Generator | None,
-) -> Matrix:
-    """Return median durations, replicates by rows."""
-    medians = []
-    for pulls in clusters:
-        source = pulls.seconds[None] if generator is None else _draw(pulls.seconds, generator)
-        medians.append(nan_median(source, 1))
-    columns = [{image: i for i, image in enumerate(pulls.images)} for pulls in clusters]
-    return np.stack([medians[n][:, columns[n][image]] for n, image in rows], axis=1)
-
-
-def _floats(values: Matrix) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence numpy's warning of an empty slice, whose nan is meant."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

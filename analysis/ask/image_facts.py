@@ -7,11 +7,11 @@ needs no registry client.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.ask.study_data import Cluster, Image
+from analysis.ask.model import Image
+from analysis.frames import Frames, image_name
 from analysis.judge.cells import image_parts
 from analysis.read.manifests import read_manifests
 from schema.errors import UserError
@@ -25,7 +25,7 @@ class UnknownImageError(UserError):
 
 def find_image(
     reference: str,
-    clusters: Sequence[Cluster],
+    frames: Frames | None,
     manifests: Path | None,
     *,
     layers: int | None = None,
@@ -44,9 +44,9 @@ def find_image(
     given = layers is not None and compressed_bytes is not None and unpacked_bytes is not None
     found = (
         _of_manifests(reference, manifests)
-        or _of_clusters(reference, clusters)
+        or (_of_frames(reference, frames) if frames else None)
         or _of_tag(reference)
-        or (_plain(reference) if given else _of_registry(reference))
+        or (Image(reference) if given else _of_registry(reference))
     )
     return replace(
         found,
@@ -56,41 +56,39 @@ def find_image(
     )
 
 
-def _plain(reference: str) -> Image:
-    repository, tag, _, _ = image_parts(reference)
-    return Image(reference, repository.partition("/")[0], tag, None, None, None)
-
-
 def _of_manifests(reference: str, manifests: Path | None) -> Image | None:
     if manifests is None:
         return None
-    tag = image_parts(reference)[1] or reference
+    name = image_name(reference)
     for image in read_manifests(manifests):
-        if image.tag == tag:
-            return replace(
-                _plain(reference),
-                layers=len(image.layers),
-                wire_bytes=image.compressed_bytes,
-                unpacked_bytes=image.unpacked_bytes,
-            )
+        # Saved manifests have no repository: there a tag is all that there is.
+        if name in {image.name, image.tag} or (
+            not image.repository and image_parts(reference)[1] == image.tag
+        ):
+            return Image(reference, len(image.layers), image.unpacked_bytes, image.compressed_bytes)
     return None
 
 
-def _of_clusters(reference: str, clusters: Sequence[Cluster]) -> Image | None:
-    for cluster in clusters:
-        for image in cluster.images.values():
-            if reference in {image.name, image.tag, image.name.partition("@")[0]}:
-                return image
-    return None
+def _of_frames(reference: str, frames: Frames) -> Image | None:
+    images = frames.images
+    named = images[(images["name"] == image_name(reference)) | (images["tag"] == reference)]
+    if named.empty:
+        return None
+    if named["name"].nunique() > 1 and named["layers"].nunique(dropna=False) > 1:
+        raise UnknownImageError(
+            f"{reference} is the tag of several images: {', '.join(sorted(set(named['name'])))}.",
+            "name the repository too",
+        )
+    row = named.iloc[0]
+    facts = (row["layers"], row["unpacked_bytes"], row["wire_bytes"])
+    return Image(reference, *(None if value != value else float(value) for value in facts))  # noqa: PLR0124 (nan)
 
 
 def _of_tag(reference: str) -> Image | None:
-    repository, tag, layers, size = image_parts(reference)
+    repository, _, layers, size = image_parts(reference)
     if layers is None and not repository.count("/"):
-        repository, tag, layers, size = image_parts(f"x:{reference}")
-    if layers is None:
-        return None
-    return Image(reference, repository.partition("/")[0], tag, layers, size, None)
+        _, _, layers, size = image_parts(f"x:{reference}")
+    return Image(reference, layers, size) if layers is not None else None
 
 
 def _of_registry(reference: str) -> Image:
@@ -106,12 +104,7 @@ def _of_registry(reference: str) -> Image:
         why = done.stderr.strip().partition("\n")[0].removeprefix("Error: ")
         raise _unknown(reference, why or "no registry has it")
     facts = json.loads(done.stdout)
-    return replace(
-        _plain(reference),
-        layers=len(facts["layers"]),
-        wire_bytes=facts["compressed"],
-        unpacked_bytes=facts["unpacked"] or None,
-    )
+    return Image(reference, len(facts["layers"]), facts["unpacked"] or None, facts["compressed"])
 
 
 def _unknown(reference: str, why: str) -> UnknownImageError:

@@ -1,20 +1,23 @@
-"""A model of pull time, and its predictions for other images. Pure, on numpy.
+"""A model of pull time, and its predictions for other images. Pure, on statsmodels.
 
-pull_s = a + b · unpacked GB + c · layers + d · compressed GB + e · log2(nodes), by least squares of
-the relative error (weights 1/pull_s²), since a long pull varies more than a short one. Standard
-errors are cluster-robust over nodes (Cameron and Miller, A Practitioner's Guide to Cluster-Robust
-Inference, 2015, equation 9 with the CR1 factor). Intervals of predictions come from errors on
-images that were left out of the fit, one at a time. A feature that does not vary, or varies only
-together with another one, is left out, and the model lists it.
+pull_s = a + b · unpacked GB + c · layers + d · compressed GB + e · log2(nodes), fitted to the
+medians of trials by least squares of the relative error; the weights come from the fitted values.
+Intervals of predictions come from errors on images that were left out of the fit, one at a time. A
+feature that does not vary, or varies only together with another one, is left out, and the model
+lists it. Outside the convex hull of the data nothing is predicted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy import optimize
 
-from analysis.ask.study_data import Cluster, Image
+from analysis.ask.effects import relative_fit
+from analysis.ask.samples import EMPTY_FROM, samples_of, trials_of
+from analysis.frames import Frames
 from schema.errors import UserError
 
 FEATURES = ("unpacked GB", "layers", "compressed GB", "log2(nodes)")
@@ -35,13 +38,23 @@ class ModelError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """An image that somebody asks about; None where something is unknown."""
+
+    name: str
+    layers: float | None = None
+    unpacked_bytes: float | None = None
+    wire_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
-    """One coefficient, in seconds per unit of its feature."""
+    """One coefficient, in seconds per unit of its feature, with its 95 % interval."""
 
     name: str
     value: float
-    error: float
-    """Cluster-robust standard error."""
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -51,22 +64,22 @@ class Model:
     Attributes:
         terms: the intercept first, then the features that stayed.
         left_out: features that were left out, and why.
-        ranges: least and most of every feature in the data, including those left out.
-        pulls: number of pulls fitted.
+        points: the trials' features (a column for each of FEATURES), whose hull is where it holds.
+        pulls: number of pulls behind the trials' medians.
         nodes: number of nodes with these pulls.
         images: names of the images.
         unseen: ratios true / expected of pulls of images left out of the fit.
         unseen_images: the same for each image's median.
-        spread: each pull over the median of its image on its cluster.
+        spread: each pull over the median of its trial.
         overhead: seconds of a trial beyond its slowest pull: intercept, per unpacked GB, and the
             2.5 % and 97.5 % quantiles of the residuals.
+        emptiness: unpacked bytes per compressed byte of the emptiest image; nan if unknown.
         provenance: of the data.
-        selection: which pulls were fitted.
     """
 
     terms: tuple[Term, ...]
     left_out: Mapping[str, str]
-    ranges: Mapping[str, tuple[float, float]]
+    points: pd.DataFrame
     pulls: int
     nodes: int
     images: tuple[str, ...]
@@ -74,13 +87,23 @@ class Model:
     unseen_images: tuple[float, ...]
     spread: tuple[float, ...]
     overhead: tuple[float, float, float, float]
+    emptiness: float
     provenance: str
-    selection: str
 
     @property
     def unseen_error(self) -> float:
         """Median relative error (0.1: 10 %) on images left out of the fit."""
         return float(np.median(np.abs(np.asarray(self.unseen) - 1)))
+
+    @property
+    def caution(self) -> str:
+        """Return a sentence if the images of the data were almost empty; else ''."""
+        if not self.emptiness >= EMPTY_FROM:
+            return ""
+        return (
+            f"The data are zero-filled images (up to {self.emptiness:.0f} times smaller "
+            "compressed): a real image moves more bytes and takes longer."
+        )
 
     def expected(self, features: Mapping[str, float]) -> float:
         """Return the expected pull time in seconds."""
@@ -88,16 +111,34 @@ class Model:
         return level.value + sum(term.value * features[term.name] for term in terms)
 
     def outside(self, features: Mapping[str, float]) -> list[str]:
-        """List the features outside the range of the data, each as part of a sentence.
+        """Say why an image is outside the data: a feature out of range, or their combination.
 
         Features that were left out count too: one that did not vary predicts nothing elsewhere.
         """
-        return [
-            f"{name} {features[name]:.4g} (the data range from {least:.4g} to {most:.4g})"
-            for name, (least, most) in self.ranges.items()
-            if not (least * (1 - _SLACK) <= features[name] <= most * (1 + _SLACK))
-            and np.isfinite(features[name])
+        known = self.points.dropna(axis=1)
+        far = [
+            f"{name} {features[name]:.4g} (the data range from {x.min():.4g} to {x.max():.4g})"
+            for name, x in known.items()
+            if not (x.min() * (1 - _SLACK) <= features[name] <= x.max() * (1 + _SLACK))
         ]
+        used = [term.name for term in self.terms[1:]]
+        if far or not used or _in_hull(known[used], np.array([features[name] for name in used])):
+            return far
+        both = " with ".join(f"{name} {features[name]:.4g}" for name in used)
+        return [f"{both} (no images of the data surround this combination)"]
+
+
+def _in_hull(points: pd.DataFrame, point: Vector) -> bool:
+    """Return whether a point is a weighted mean of the data's points, up to _SLACK."""
+    unique = points.drop_duplicates().to_numpy(float)
+    scale = np.ptp(unique, axis=0)
+    unique, point = unique / scale, point / scale
+    near = np.vstack([unique.T, -unique.T])
+    bound = np.concatenate([point + _SLACK * 10, -point + _SLACK * 10])
+    found = optimize.linprog(
+        np.zeros(len(unique)), A_ub=near, b_ub=bound, A_eq=np.ones((1, len(unique))), b_eq=[1.0]
+    )
+    return bool(found.status == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,39 +147,6 @@ class Prediction:
 
     pull_s: tuple[float, float, float]
     job_s: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class _Data:
-    y: Vector
-    x: Vector
-    image: NDArray[np.int64]
-    node: NDArray[np.int64]
-    images: tuple[str, ...]
-
-
-def fit(clusters: Sequence[Cluster]) -> Model:
-    """Fit clusters of one provenance: their valid cells, or all pulls if these are too few.
-
-    Raises:
-        ModelError: clusters of several provenances, or too few pulls or images of known size.
-    """
-    kinds = sorted({cluster.kind for cluster in clusters})
-    if len(kinds) != 1:
-        raise ModelError(
-            f"A model of {' and '.join(kinds) or 'no data'} is meaningless: measured and rehearsed "
-            "pulls cannot be mixed.",
-            "name inputs of one kind",
-        )
-    for selection in ("valid cells", "all successful pulls"):
-        data = _gather(clusters, valid=selection == "valid cells")
-        if len(data.images) >= LEAST_IMAGES and len(data.y) >= LEAST_PULLS:
-            return _fit(data, clusters, kinds[0], selection)
-    raise ModelError(
-        f"A model needs {LEAST_PULLS} pulls of {LEAST_IMAGES} images of known size; there are "
-        f"{len(data.y)} pulls of {len(data.images)}.",
-        "name more runs, or runs of images whose tags state layers and size",
-    )
 
 
 def features_of(image: Image, nodes: int) -> dict[str, float]:
@@ -151,6 +159,131 @@ def features_of(image: Image, nodes: int) -> dict[str, float]:
     }
 
 
+def fit(frames: Frames) -> Model:
+    """Fit the valid cells of recordings of one kind.
+
+    Raises:
+        ModelError: recordings of several kinds, or too few pulls or images of known size.
+    """
+    kinds = sorted(set(frames.clusters["kind"]))
+    if len(kinds) != 1:
+        raise ModelError(
+            f"A model of {' and '.join(kinds) or 'no data'} is meaningless: measured and rehearsed "
+            "pulls cannot be mixed.",
+            "name inputs of one kind",
+        )
+    return fit_samples(samples_of(frames), overhead=_overhead(frames))
+
+
+def fit_samples(
+    samples: pd.DataFrame, overhead: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+) -> Model:
+    """Fit samples (samples.samples_of) of one kind.
+
+    Raises:
+        ModelError: too few pulls or images of known size for the features that vary.
+    """
+    known = samples[~samples["warm"] & samples["gb"].notna() & samples["layers"].notna()]
+    images = known["image"].nunique()
+    if images < LEAST_IMAGES or len(known) < LEAST_PULLS:
+        raise ModelError(
+            f"A model needs {LEAST_PULLS} valid cells of {LEAST_IMAGES} images of known size; "
+            f"there are {len(known)} of {images}.",
+            "name more runs, or runs of images whose tags state layers and size",
+        )
+    trials = trials_of(known)
+    points = pd.DataFrame(
+        {
+            "unpacked GB": trials["gb"],
+            "layers": trials["layers"],
+            "compressed GB": trials["wire_gb"],
+            "log2(nodes)": np.log2(trials["nodes"].astype(float)),
+        }
+    )
+    used, left_out = _choose(points, images)
+    design = np.column_stack([np.ones(len(points)), points[used]])
+    y = trials["seconds"].to_numpy(float)
+    done = relative_fit(y, design)
+    intervals = done.conf_int()
+    terms = [
+        Term(name, float(value), float(low), float(high))
+        for name, value, (low, high) in zip(
+            ["intercept", *used], done.params, intervals, strict=True
+        )
+    ]
+    unseen = [ratios for ratios in _unseen(design, trials, known) if len(ratios)]
+    medians = known.groupby(["cluster", "image", "repetition"])["seconds"].transform("median")
+    empty = (known["gb"] / known["wire_gb"]).max()
+    return Model(
+        tuple(terms),
+        left_out,
+        points,
+        len(known),
+        len(known[["cluster", "node"]].drop_duplicates()),
+        tuple(sorted(set(known["image"]))),
+        tuple(float(ratio) for ratios in unseen for ratio in ratios),
+        tuple(float(np.median(ratios)) for ratios in unseen),
+        tuple((known["seconds"] / medians).tolist()),
+        overhead,
+        float(empty),
+        str(known["kind"].iloc[0]),
+    )
+
+
+def _choose(points: pd.DataFrame, images: int) -> tuple[list[str], dict[str, str]]:
+    used: list[str] = []
+    left_out: dict[str, str] = {}
+    for name in FEATURES:
+        x = points[name]
+        if x.isna().any():
+            left_out[name] = "unknown for some images"
+        elif np.ptp(x) <= 1e-9 * max(1.0, float(x.abs().max())):
+            left_out[name] = "does not vary"
+        elif used and _explained(points[used], x) > _COLLINEAR:
+            left_out[name] = f"varies only together with {' and '.join(used)}"
+        elif name != "log2(nodes)" and len(used) + 2 >= images:
+            left_out[name] = f"too few images ({images}) to tell it apart"
+        else:
+            used.append(name)
+    return used, left_out
+
+
+def _explained(others: pd.DataFrame, x: pd.Series) -> float:
+    design = np.column_stack([np.ones(len(x)), others])
+    rest = x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
+    return float(1 - (rest**2).sum() / ((x - x.mean()) ** 2).sum())
+
+
+def _unseen(design: Vector, trials: pd.DataFrame, pulls: pd.DataFrame) -> list[Vector]:
+    """Return for each image true / expected of its pulls, by a fit without it."""
+    found: list[Vector] = []
+    keys = ["cluster", "image", "repetition"]
+    y = trials["seconds"].to_numpy(float)
+    for image in sorted(set(trials["image"])):
+        away = (trials["image"] != image).to_numpy()
+        if np.linalg.matrix_rank(design[away]) < design.shape[1]:
+            continue
+        params = relative_fit(y[away], design[away]).params
+        expected = trials[keys][~away].assign(expected=design[~away] @ params)
+        both = pulls[pulls["image"] == image].merge(expected, on=keys)
+        both = both[both["expected"] > 0]
+        found.append((both["seconds"] / both["expected"]).to_numpy(float))
+    return found
+
+
+def _overhead(frames: Frames) -> tuple[float, float, float, float]:
+    trials = frames.trials[frames.trials["pull"] > 0].merge(
+        frames.images[["cluster", "image", "unpacked_bytes"]], on=["cluster", "image"]
+    )
+    if trials.empty:
+        return 0.0, 0.0, 0.0, 0.0
+    x = trials["unpacked_bytes"].fillna(0).to_numpy(float) / 1e9
+    y = (trials["total_s"] - trials["runner"] - trials["pull"]).to_numpy(float)
+    slope, level = np.polyfit(x, y, 1) if np.ptp(x) else (0.0, np.median(y))
+    less, more = np.quantile(y - level - slope * x, [0.025, 0.975])
+    return float(level), float(slope), float(less), float(more)
+
+
 def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False) -> Prediction:
     """Predict the pull time on one node and the time of the whole Job, with intervals.
 
@@ -159,7 +292,8 @@ def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False
             `extrapolate` is not set.
     """
     features = features_of(image, nodes)
-    unknown = [t.name for t in model.terms[1:] if not np.isfinite(features[t.name])]
+    known = model.points.dropna(axis=1).columns
+    unknown = [name for name in known if not np.isfinite(features[name])]
     if unknown:
         raise ModelError(
             f"The model needs {', '.join(unknown)} of {image.name}, which is unknown.",
@@ -168,7 +302,7 @@ def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False
     outside = model.outside(features)
     if outside and not extrapolate:
         raise ModelError(
-            f"{image.name} is outside the range of the data: {'; '.join(outside)}. The model is "
+            f"{image.name} is outside the data: {'; '.join(outside)}. The model is "
             "not valid there.",
             "predict it nevertheless with --extrapolate",
         )
@@ -193,144 +327,3 @@ def predict(model: Model, image: Image, nodes: int, *, extrapolate: bool = False
             float(pull * max(many, 1.0)) * slowest + max(0.0, overhead + more),
         ),
     )
-
-
-def _gather(clusters: Sequence[Cluster], *, valid: bool) -> _Data:
-    rows = []
-    nodes = 0
-    names: dict[str, int] = {}
-    for cluster in clusters:
-        pulls = cluster.valid if valid else cluster.every
-        for column, name in enumerate(pulls.images):
-            image = cluster.images.get(name)
-            if image is None or not image.unpacked_bytes or not image.layers:
-                continue
-            features = features_of(image, cluster.nodes)
-            number = names.setdefault(image.tag or name, len(names))
-            rows += [
-                (seconds, *features.values(), number, nodes + row)
-                for row, seconds in enumerate(pulls.seconds[:, column])
-                if np.isfinite(seconds) and seconds > 0
-            ]
-        nodes += len(pulls.seconds)
-    table = np.array(rows, dtype=float).reshape(-1, len(FEATURES) + 3)
-    seen = np.unique(table[:, -2]).astype(int)
-    return _Data(
-        table[:, 0],
-        table[:, 1:-2],
-        table[:, -2].astype(np.int64),
-        table[:, -1].astype(np.int64),
-        tuple(name for name, number in names.items() if number in seen),
-    )
-
-
-def _fit(data: _Data, clusters: Sequence[Cluster], provenance: str, selection: str) -> Model:
-    used, left_out = _choose(data)
-    design = np.column_stack([np.ones(len(data.y)), data.x[:, used]])
-    beta, covariance = _solve(design, data.y, data.node)
-    errors = np.sqrt(np.diag(covariance))
-    columns = [FEATURES[i] for i in used]
-    terms = [
-        Term(name, float(value), float(error))
-        for name, value, error in zip(["intercept", *columns], beta, errors, strict=True)
-    ]
-    unseen = [ratios for ratios in _unseen(design, data) if ratios]
-    known = [bool(np.isfinite(column).all()) for column in data.x.T]
-    ranges = {
-        name: (float(x.min()), float(x.max()))
-        for name, x, ok in zip(FEATURES, data.x.T, known, strict=True)
-        if ok
-    }
-    return Model(
-        tuple(terms),
-        left_out,
-        ranges,
-        len(data.y),
-        len(np.unique(data.node)),
-        data.images,
-        tuple(ratio for ratios in unseen for ratio in ratios),
-        tuple(float(np.median(ratios)) for ratios in unseen),
-        tuple(_spread(data)),
-        _overhead(clusters),
-        provenance,
-        selection,
-    )
-
-
-def _choose(data: _Data) -> tuple[list[int], dict[str, str]]:
-    used: list[int] = []
-    left_out: dict[str, str] = {}
-    for i, name in enumerate(FEATURES):
-        x = data.x[:, i]
-        if not np.isfinite(x).all():
-            left_out[name] = "unknown for some images"
-        elif np.ptp(x) <= 1e-9 * max(1.0, float(np.abs(x).max())):
-            left_out[name] = "does not vary"
-        elif _explained(data.x[:, used], x) > _COLLINEAR:
-            left_out[name] = f"varies only together with {' and '.join(FEATURES[u] for u in used)}"
-        else:
-            used.append(i)
-    return used, left_out
-
-
-def _explained(others: Vector, x: Vector) -> float:
-    design = np.column_stack([np.ones(len(x)), others])
-    fitted = design @ np.linalg.lstsq(design, x, rcond=None)[0]
-    return float(1 - np.sum((x - fitted) ** 2) / np.sum((x - x.mean()) ** 2))
-
-
-def _solve(design: Vector, y: Vector, node: NDArray[np.int64]) -> tuple[Vector, Vector]:
-    weights = 1 / y
-    a, b = design * weights[:, None], y * weights
-    inverse = np.linalg.pinv(a.T @ a)
-    beta = inverse @ a.T @ b
-    scores = a * (b - a @ beta)[:, None]
-    groups = np.unique(node, return_inverse=True)[1]
-    count = int(groups.max()) + 1
-    sums = np.zeros((count, design.shape[1]))
-    np.add.at(sums, groups, scores)
-    n, k = design.shape
-    factor = count / max(1, count - 1) * (n - 1) / max(1, n - k)
-    return beta, factor * inverse @ (sums.T @ sums) @ inverse
-
-
-def _unseen(design: Vector, data: _Data) -> list[list[float]]:
-    """Return for each image true / expected of its pulls, by a fit without it."""
-    found: list[list[float]] = []
-    for image in np.unique(data.image):
-        away = data.image != image
-        beta = np.linalg.lstsq(
-            design[away] / data.y[away, None], np.ones(int(away.sum())), rcond=None
-        )[0]
-        expected = design[~away] @ beta
-        good = expected > 0
-        found.append((data.y[~away][good] / expected[good]).tolist())
-    return found
-
-
-def _spread(data: _Data) -> list[float]:
-    """Return each pull over the median of its image at its cluster size."""
-    groups = np.unique(np.column_stack([data.image, data.x[:, -1]]), axis=0, return_inverse=True)[1]
-    ratios: list[float] = []
-    for group in range(int(groups.max()) + 1):
-        mine = data.y[groups.ravel() == group]
-        ratios += (mine / np.median(mine)).tolist()
-    return ratios
-
-
-def _overhead(clusters: Sequence[Cluster]) -> tuple[float, float, float, float]:
-    rows = [
-        (
-            (cluster.images[trial.image].unpacked_bytes or 0) / 1e9,
-            trial.total_s - trial.parts["runner"] - trial.parts["pull"],
-        )
-        for cluster in clusters
-        for trial in cluster.trials
-        if trial.parts["pull"] > 0 and trial.image in cluster.images
-    ]
-    if not rows:
-        return 0.0, 0.0, 0.0, 0.0
-    x, y = np.array(rows).T
-    slope, level = np.polyfit(x, y, 1) if np.ptp(x) else (0.0, np.median(y))
-    less, more = np.quantile(y - level - slope * x, [0.025, 0.975])
-    return float(level), float(slope), float(less), float(more)

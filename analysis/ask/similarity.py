@@ -5,6 +5,7 @@ layers that all images have in common.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 
 from analysis.read.manifests import ImageManifest
 
@@ -20,7 +23,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Similarities:
-    """Square matrices over the same tags, and the layers that are the base."""
+    """Square matrices over the same images, named by labels, and the layers that are the base."""
 
     tags: tuple[str, ...]
     base: tuple[str, ...]
@@ -60,7 +63,7 @@ def compare_images(images: Sequence[ImageManifest]) -> Similarities:
     without = [frozenset(digests) - frozenset(base) for digests in layers]
     steps = [frozenset(image.steps) for image in images]
     return Similarities(
-        tuple(image.tag for image in images),
+        labels_of(images),
         base,
         jaccard([frozenset(digests) for digests in layers]),
         jaccard(without),
@@ -98,36 +101,31 @@ def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
         writer = csv.writer(file)
         names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio")
         writer.writerow([*names, "provenance"])
-        for image in images:
+        for image, label in zip(images, labels_of(images), strict=True):
             unpacked = "" if image.unpacked_bytes is None else image.unpacked_bytes
             ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
             count, compressed = len(image.layers), image.compressed_bytes
             facts = (count, compressed, unpacked, image.unpacked_from, ratio)
-            writer.writerow([image.tag, *facts, image.provenance])
+            writer.writerow([label, *facts, image.provenance])
     with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["tag", "number", "digest", "size_bytes"])
-        for image in images:
+        for image, label in zip(images, labels_of(images), strict=True):
             for number, layer in enumerate(image.layers, 1):
-                writer.writerow([image.tag, number, layer.digest, layer.size_bytes])
+                writer.writerow([label, number, layer.digest, layer.size_bytes])
     return [out / "images.csv", out / "layers.csv"]
 
 
 def cluster_order(matrix: Matrix) -> list[int]:
-    """Return an order that puts similar images next to each other.
+    """Return an order that puts similar images next to each other (average linkage)."""
+    if len(matrix) < 3:  # noqa: PLR2004 (an order)
+        return list(range(len(matrix)))
+    apart = squareform(1 - matrix, checks=False)
+    tree = hierarchy.linkage(apart, "average")
+    return [int(i) for i in hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, apart))]
 
-    Agglomerative, by average similarity. Own code, since SciPy takes longer to import than this
-    takes to run.
-    """
-    groups = [[i] for i in range(len(matrix))]
-    between = np.array(matrix, dtype=float)
-    np.fill_diagonal(between, -np.inf)
-    while len(groups) > 1:
-        a, b = sorted(np.unravel_index(int(np.argmax(between)), between.shape))
-        sizes = len(groups[a]), len(groups[b])
-        merged = (between[a] * sizes[0] + between[b] * sizes[1]) / sum(sizes)
-        merged[a] = -np.inf
-        between[a], between[:, a] = merged, merged
-        between = np.delete(np.delete(between, b, axis=0), b, axis=1)
-        groups[a] += groups.pop(b)
-    return groups[0] if groups else []
+
+def labels_of(images: Sequence[ImageManifest]) -> tuple[str, ...]:
+    """Return a unique label of each image: its tag, or repository:tag where tags are shared."""
+    counts = Counter(image.tag for image in images)
+    return tuple(image.tag if counts[image.tag] == 1 else image.name for image in images)

@@ -8,8 +8,9 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,14 @@ class ImageManifest:
     """An image's layers, sizes and build steps.
 
     Attributes:
-        tag: its name in tables and plots.
+        tag: its tag.
         layers: lowest first.
         steps: created_by of the config's history, lower case, without spaces; empty if unknown.
         unpacked_bytes: bytes of its files, None if unknown.
         unpacked_from: 'steps' (sizes in its build steps), 'tag' (the tag's claim) or ''.
         provenance: 'measured', or what was not real in the run that planned it.
+        repository: of the plan; of saved manifests the file's name if another file has the tag with
+            other layers; else empty.
     """
 
     tag: str
@@ -50,6 +53,12 @@ class ImageManifest:
     unpacked_bytes: int | None
     unpacked_from: str
     provenance: str = "measured"
+    repository: str = ""
+
+    @property
+    def name(self) -> str:
+        """What identifies it: repository:tag, or the tag of a file that names no repository."""
+        return f"{self.repository}:{self.tag}" if self.repository else self.tag
 
     @property
     def compressed_bytes(self) -> int:
@@ -65,7 +74,7 @@ class ImageManifest:
 
 
 def read_manifests(path: Path) -> list[ImageManifest]:
-    """Return the manifests of a saved file, or of a run's plan, sorted by tag.
+    """Return the manifests of a saved file, or of a run's plan, sorted by name.
 
     Raises:
         ManifestError: there is no such file, or it has no manifest.
@@ -77,20 +86,37 @@ def read_manifests(path: Path) -> list[ImageManifest]:
             f"{path} has no manifests, so there are no layers to compare.",
             'name a run folder, or a file with {"manifests": {TAG: ...}, "configs": {TAG: ...}}',
         )
-    return sorted(images, key=lambda image: image.tag)
+    return sorted(images, key=lambda image: image.name)
 
 
 def read_all(paths: Sequence[Path]) -> list[ImageManifest]:
-    """Return the manifests of several files and runs, each tag once.
+    """Return the manifests of several files and runs, each image once, sorted by name.
 
     Raises:
         ManifestError: a file has no manifest.
         schema.errors.UserError: a run folder cannot be read.
     """
-    found: dict[str, ImageManifest] = {}
+    found: dict[tuple[str, tuple[ManifestLayer, ...]], tuple[ImageManifest, Path]] = {}
     for path in paths:
-        found |= {image.tag: image for image in read_manifests(path)}
-    return [found[tag] for tag in sorted(found)]
+        for image in read_manifests(path):
+            found.setdefault((image.name, image.layers), (image, path))
+    counts = Counter(name for name, _ in found)
+    images = [
+        replace(image, repository=path.name.partition(".")[0]) if counts[image.name] > 1 else image
+        for image, path in found.values()
+    ]
+    return sorted(images, key=lambda image: image.name)
+
+
+def indexes(paths: Sequence[Path]) -> list[str]:
+    """Return the tags of saved multi-platform indexes, which have no layers of their own."""
+    return sorted(
+        tag
+        for path in paths
+        if not path.is_dir()
+        for tag, manifest in (_read_json(path).get("manifests") or {}).items()
+        if isinstance(manifest, dict) and isinstance(manifest.get("manifests"), list)
+    )
 
 
 def _planned(path: Path) -> list[ImageManifest]:
@@ -103,8 +129,10 @@ def _planned(path: Path) -> list[ImageManifest]:
             layers = tuple(ManifestLayer(la.digest, la.size_bytes) for la in trial.image.layers)
             size = _claimed(trial.image.tag)
             source = "tag" if size is not None else ""
-            tag = trial.image.tag
-            images[tag] = ImageManifest(tag, layers, (), size, source, recording.provenance)
+            image = trial.image
+            images[image.reference] = ImageManifest(
+                image.tag, layers, (), size, source, recording.provenance, image.repository
+            )
     return list(images.values())
 
 

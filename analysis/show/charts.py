@@ -1,7 +1,8 @@
 """The report's interactive plots as Vega-Lite 6 specifications. Pure: data sets go by name.
 
 Colours are names of the page's CSS variables (`var(--pull)`), which assets/report.js replaces, so
-that a plot follows the light or dark theme. Plots as files are in plots.py.
+that a plot follows the light or dark theme. figure_files.py writes
+the same ones as files.
 
 In all functions, `provenance` is the watermark ('' for measured data), `seconds` are pull times
 and `sizes_gb` image sizes in GB, used to choose a linear or logarithmic scale; sequences of str
@@ -179,11 +180,15 @@ def by_cluster(
                     "filled": True,
                     "size": 95,
                     "opacity": 1,
-                    "stroke": "var(--card)",
                     "strokeWidth": 1.5,
                 },
                 "encoding": base
-                | {"y": y | {"field": "median"}, "color": colour, "tooltip": tooltip},
+                | {
+                    "y": y | {"field": "median"},
+                    "color": colour,
+                    "fillOpacity": {"condition": {"test": "datum.n < 3", "value": 0}, "value": 1},
+                    "tooltip": tooltip,
+                },
             },
             *watermark(provenance),
         ],
@@ -196,14 +201,15 @@ def by_size(
     seconds: Sequence[float],
     *,
     size_title: str,
-    apart: bool,
+    layers: Sequence[str],
     provenance: str,
 ) -> Spec:
-    """Plot pull time over image size, a line per cluster, or per cluster and layers if `apart`.
+    """Plot pull time over image size, a line per cluster and number of layers.
 
-    Data set `pulls` as in by_cluster, with size_gb and layers.
+    Colours show clusters, or layers where `layers` lists them. Data set `pulls` as in by_cluster,
+    with size_gb and layers.
     """
-    line = {"detail": {"field": "layers", "type": "nominal"}} if apart else {}
+    line = {"detail": [{"field": name, "type": "nominal"} for name in ("cluster", "layers")]}
     x = {
         "field": "size_gb",
         "type": "quantitative",
@@ -211,7 +217,11 @@ def by_size(
         "scale": scale_of(sizes_gb),
     }
     y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
-    colour = colour_of("cluster", "cluster", clusters)
+    colour = (
+        colour_of("layers", "layers", layers)
+        if layers
+        else colour_of("cluster", "cluster", clusters)
+    )
     median = [
         {"filter": _SHOWN},
         {
@@ -219,13 +229,13 @@ def by_size(
                 {"op": "median", "field": "pull_s", "as": "median"},
                 {"op": "count", "as": "n"},
             ],
-            "groupby": ["cluster", "size_gb", *(["layers"] if apart else [])],
+            "groupby": ["cluster", "size_gb", "layers"],
         },
     ]
     tooltip = [
         {"field": "cluster", "title": "cluster"},
         {"field": "size_gb", "title": "size (GB)", "format": ".4~g"},
-        *([{"field": "layers", "title": "layers"}] if apart else []),
+        {"field": "layers", "title": "layers"},
         {"field": "n", "title": "pulls"},
         {"field": "median", "title": "median (s)", "format": ".2f"},
     ]
@@ -262,78 +272,26 @@ def by_size(
     }
 
 
-def by_layers(
-    layers: Sequence[str],
-    sizes_gb: Sequence[float],
-    seconds: Sequence[float],
-    *,
-    size_title: str,
-    provenance: str,
-) -> Spec:
-    """Plot median pull time over size, coloured by number of layers.
-
-    Data set `medians`: cluster, image, layers (text), size_gb, median_s, n (nodes).
-    """
-    return {
-        "width": "container",
-        "height": 340,
-        "layer": [
-            {
-                "data": {"name": "medians"},
-                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
-                "encoding": {
-                    "x": {"field": "size_gb", "type": "quantitative", "scale": scale_of(sizes_gb),
-                          "title": size_title},
-                    "y": {"field": "median_s", "type": "quantitative", "scale": scale_of(seconds),
-                          "title": "median pull time (s)"},
-                    "color": colour_of("layers", "layers", layers),
-                    "tooltip": [{"field": "cluster"}, {"field": "image"}, {"field": "layers"},
-                                {"field": "median_s", "title": "median (s)", "format": ".2f"},
-                                {"field": "n", "title": "nodes"}],
-                },
-            },
-            *watermark(provenance),
-        ],
-    }  # fmt: skip
-
-
 _FEW = 40
 """Labels that fit next to each other."""
 
 
-def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
-    """Plot network and disk rates of each image under the machine's limits.
-
-    Data set `rates`: cluster, image, size_gb, kind, mb_s; limits are (name, MB/s).
-    """
+def rates(provenance: str) -> Spec:
+    """Plot network and disk rates of each image; data set `rates`: see report_images."""
     kinds = ["to the disk", "over the network"]
-    x = {"field": "size_gb", "type": "quantitative", "title": "image size (GB, unpacked)",
-         "scale": {"type": "log", "nice": False, "padding": 14}}  # fmt: skip
-    y = {
-        "type": "quantitative",
-        "title": "MB/s (logarithmic)",
-        "scale": {"type": "log", "nice": False, "padding": 14},
-    }
-    rows = [{"limit": name, "mb_s": value} for name, value in limits]
-    line = {"type": "rule", "strokeDash": [6, 4], "color": "var(--soft)"}
-    name = {"type": "text", "align": "left", "dx": 4, "dy": -7, "color": "var(--soft)"}
-    at = {"y": y | {"field": "mb_s"}}
-    named = at | {"x": {"value": 0}, "text": {"field": "limit"}}
-    roofs = [
-        {"data": {"values": rows}, "mark": line, "encoding": at},
-        {"data": {"values": rows}, "mark": name, "encoding": named},
-    ]
+    scale = {"type": "log", "nice": False, "padding": 14}
     return {
         "width": "container",
         "height": 340,
         "layer": [
-            *(roofs if rows else []),
             {
                 "data": {"name": "rates"},
                 "mark": {"type": "point", "filled": True, "size": 55, "opacity": 0.8},
                 "encoding": {
-                    "x": x,
-                    "y": y | {"field": "mb_s"},
+                    "x": {"field": "size_gb", "type": "quantitative", "scale": scale,
+                          "title": "image size (GB, unpacked)"},
+                    "y": {"field": "mb_s", "type": "quantitative", "scale": scale,
+                          "title": "MB/s (logarithmic)"},
                     "color": {"field": "kind", "type": "nominal", "title": None,
                               "scale": {"domain": kinds,
                                         "range": ["var(--pull)", "var(--start)"]},
@@ -349,7 +307,7 @@ def roofline(limits: Sequence[tuple[str, float]], provenance: str) -> Spec:
     }  # fmt: skip
 
 
-def similarity_map(data: str, tags: Sequence[str]) -> Spec:
+def similarity_map(data: str, tags: Sequence[str], provenance: str) -> Spec:
     """Plot a similarity matrix; data set `data`: a, b (labels) and similarity (0 to 1)."""
     axis = {"labels": len(tags) <= _FEW, "ticks": False, "labelAngle": -60, "labelLimit": 120,
             "domain": False}  # fmt: skip
@@ -370,6 +328,47 @@ def similarity_map(data: str, tags: Sequence[str]) -> Spec:
                                 {"field": "b", "title": "image 2"},
                                 {"field": "similarity", "format": ".3f"}],
                 },
-            }
+            },
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def ratios(images: Sequence[str], statistic: str, provenance: str) -> Spec:
+    """Plot ratios with intervals, an image a row; data set `ratios`: image, ratio, low, high."""
+    scale = {"type": "log", "nice": False, "padding": 14}
+    title = f"{statistic} pull time, second / first (1: no difference)"
+    y = {"field": "image", "type": "nominal", "sort": list(images), "title": None,
+         "axis": {"labelLimit": 330}}  # fmt: skip
+    x = {"type": "quantitative", "scale": scale, "title": title}
+    colour = {"value": "var(--pull)"}
+    return {
+        "width": "container",
+        "height": 26 * len(images),
+        "layer": [
+            {"data": {"values": [{"one": 1}]}, "mark": "rule",
+             "encoding": {"x": x | {"field": "one"}}},
+            {"data": {"name": "ratios"}, "mark": {"type": "rule", "strokeWidth": 2},
+             "encoding": {"y": y, "x": x | {"field": "low"}, "x2": {"field": "high"},
+                          "color": colour}},
+            {"data": {"name": "ratios"}, "mark": {"type": "point", "filled": True, "size": 60},
+             "encoding": {"y": y, "x": x | {"field": "ratio"}, "color": colour}},
+            *watermark(provenance),
+        ],
+    }  # fmt: skip
+
+
+def layer_sizes(provenance: str) -> Spec:
+    """Plot a histogram of layers by size; data set `layers`: bytes, and its logarithm `log`."""
+    x = {"bin": {"maxbins": 30}, "field": "log", "type": "quantitative",
+         "title": "compressed size of a layer (bytes)",
+         "axis": {"labelExpr": "format(pow(10, datum.value), '.2~s')"}}  # fmt: skip
+    return {
+        "width": "container",
+        "height": 260,
+        "layer": [
+            {"data": {"name": "layers"}, "mark": {"type": "bar", "color": "var(--pull)"},
+             "encoding": {"x": x, "y": {"aggregate": "count", "title": "layers"}}},
+            *watermark(provenance),
         ],
     }  # fmt: skip

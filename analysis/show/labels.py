@@ -1,5 +1,6 @@
 """Formats numbers and names of images. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,8 +13,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration in seconds as text; a dash for None."""
-    if value is None:
+    """Return a duration in seconds as text; a dash for None or NaN."""
+    if value is None or math.isnan(value):
         return "–"
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"  # noqa: PLR2004 (about three digits)
 

@@ -16,7 +16,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from analysis.ask.answer import Answer
+from analysis.ask.cards import Card
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -92,10 +92,12 @@ class Section:
     key: str
     title: str
     paragraphs: Sequence[str] = ()
-    answers: Sequence[Answer] = ()
+    cards: Sequence[Card] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[PageTable] = ()
     choice_label: str = ""
+    after: str = ""
+    """A paragraph after the cards."""
 
     @property
     def choices(self) -> list[str]:

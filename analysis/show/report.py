@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.ask.answers import all_answers
+import pandas as pd
+
+from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
-from analysis.ask.study_data import emptiest, load_clusters
+from analysis.ask.samples import EMPTY_FROM, emptiness
+from analysis.frames import Frames, frames_of
 from analysis.read.event_table import Progress
 from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
-from analysis.show.labels import size
+from analysis.show.labels import counted, size
 from analysis.show.page import Banner, Number, Page, Section, render
 from analysis.show.report_images import image_bytes, shared_layers, similarity
 from analysis.show.report_parts import Draft
@@ -54,7 +57,7 @@ def write_report(
     saved = read_manifests(manifests) if manifests else []
     with open_tables(runs, images, progress) as tables:
         write_tables(tables, out)
-        html = render(make_page(tables, saved or _planned(tables)))
+        html = render(make_page(tables, frames_of(tables), saved or _planned(tables)))
     return write_page(html, out / "report.html")
 
 
@@ -72,41 +75,43 @@ def write_page(html: str, path: Path) -> Path:
     return path
 
 
-def make_page(tables: Tables, manifests: Sequence[ImageManifest] = ()) -> Page:
+def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest] = ()) -> Page:
     """Return the report of some recordings."""
-    draft = Draft(tables, load_clusters(tables))
+    draft = Draft(tables, frames)
+    audits = audit(tables, frames)
+    mine = _of_study(manifests, frames)
     sections = [
-        _answers(draft, manifests),
+        _answers(draft, mine),
         pull_times(draft),
         validity(draft),
-        audited(draft, audit(tables)),
+        audited(draft, audits),
         timelines(draft),
         nodes(draft),
         wall_time(draft),
         *machines(draft),
         image_bytes(draft),
         model(draft),
-        *similarity(draft, manifests),
+        *similarity(draft, mine),
     ]
     return Page(
         title=title(tables),
-        lede=lede(tables),
+        lede=lede(frames),
         banners=banners(draft),
-        numbers=_numbers(tables),
+        numbers=_numbers(draft, audits),
         sections=sections,
         data=draft.data,
         footer=_FOOTER,
     )
 
 
-def make_audit_page(tables: Tables, audits: list[Audit]) -> Page:
+def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit]) -> Page:
     """Return the page of the audit."""
-    draft = Draft(tables, load_clusters(tables))
+    draft = Draft(tables, frames)
     return Page(
         title=f"Audit: {_names(tables)}",
-        lede=lede(tables),
+        lede=lede(frames),
         banners=banners(draft),
-        numbers=_numbers(tables),
+        numbers=_numbers(draft, audits),
         sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
         footer="Written by python -m analysis audit; audit.csv in the same folder has the "
@@ -114,11 +119,20 @@ def make_audit_page(tables: Tables, audits: list[Audit]) -> Page:
     )
 
 
+def _of_study(manifests: Sequence[ImageManifest], frames: Frames) -> list[ImageManifest]:
+    """Return the manifests of the recorded images; all if none is one of these."""
+    known = {*frames.images["name"], *frames.images["tag"]}
+    mine = [
+        image for image in manifests if (image.name if image.repository else image.tag) in known
+    ]
+    return mine or list(manifests)
+
+
 def _planned(tables: Tables) -> list[ImageManifest]:
     found: dict[str, ImageManifest] = {}
     for recording in tables.recordings:
         if recording.folder and recording.folder.record.trials:
-            found |= {image.tag: image for image in read_manifests(recording.root)}
+            found |= {image.name: image for image in read_manifests(recording.root)}
     return list(found.values())
 
 
@@ -132,18 +146,14 @@ def _names(tables: Tables) -> str:
     return _few(list(dict.fromkeys(recording.run for recording in ordered)))
 
 
-def lede(tables: Tables) -> str:
+def lede(frames: Frames) -> str:
     """Return one sentence on what was recorded, where and when."""
-    (row,) = tables.rows(
-        "SELECT min(started_at) AS begin, count(DISTINCT image) AS images FROM pulls"
-    )
-    (stacks,) = tables.rows("SELECT list(DISTINCT nodes ORDER BY nodes) AS nodes FROM stack")
-    sizes = ", ".join(str(size) for size in stacks["nodes"])
-    when = f", recorded from {row['begin']:%d %B %Y, %H:%M} UTC" if row["begin"] else ""
-    count = "1 image" if row["images"] == 1 else f"{row['images']} images"
-    plural = "s" if sizes != "1" else ""
-    where = f"clusters of {sizes} node{plural}"
-    return f"How long Kubernetes nodes took to pull {count}, on {where}{when}."
+    begin, images = frames.pulls["started_at"].min(), frames.pulls["image"].nunique()
+    nodes = sorted(set(frames.clusters["nodes"]))
+    sizes = ", ".join(map(str, nodes))
+    when = f", recorded from {begin:%d %B %Y, %H:%M} UTC" if pd.notna(begin) else ""
+    where = f"clusters of {sizes} node{'s' * (sizes != '1')}"
+    return f"How long Kubernetes nodes took to pull {counted(images, 'image')}, on {where}{when}."
 
 
 def banners(draft: Draft) -> list[Banner]:
@@ -153,15 +163,18 @@ def banners(draft: Draft) -> list[Banner]:
         if recording.provenance != "measured":
             runs[_not_real(recording)].append(recording.run)
     found = [Banner(f"{_few(names)}: {head}", text) for (head, text), names in sorted(runs.items())]
-    empty = emptiest([c for c in draft.clusters if c.measured])
-    if empty and empty.unpacked_bytes and empty.wire_bytes:
+    frames = draft.frames
+    measured = frames.clusters.loc[frames.clusters["provenance"] == "measured", "cluster"]
+    images = frames.images[frames.images["cluster"].isin(measured)]
+    ratios = emptiness(images)
+    if ratios.max() >= EMPTY_FROM:
+        empty = images.loc[ratios.idxmax()]
         found.append(
             Banner(
                 "The images are almost empty.",
-                f"{empty.label} moves {size(empty.wire_bytes)} over the network and unpacks to "
-                f"{size(empty.unpacked_bytes)}: "
-                f"{empty.unpacked_bytes / empty.wire_bytes:.0f} times as much. Such "
-                "pulls measure unpacking and the disk, not a registry or a network.",
+                f"{empty['tag'] or empty['name']} moves {size(empty['wire_bytes'])} over the "
+                f"network and unpacks to {size(empty['unpacked_bytes'])}: {ratios.max():.0f} times "
+                "as much. Such pulls measure unpacking and the disk, not a registry or a network.",
             )
         )
     if "mixed" in draft.mark:
@@ -204,32 +217,36 @@ def _few(names: Sequence[str]) -> str:
 
 def _answers(draft: Draft, manifests: Sequence[ImageManifest]) -> Section:
     text = (
-        "Answers use valid cells where there are enough, and compare nodes, not pods; numbers in "
-        "parentheses are 95 % intervals of a bootstrap over nodes. Questions that the data do not "
-        "answer are listed with the reason."
+        "Answers rest on valid cells. Numbers in parentheses are 95 % intervals over nodes and "
+        "trials; between clusters, the cluster is the unit, and with one cluster each there is "
+        "only the observed difference. docs/analysis.md has the coverage of these intervals."
     )
-    answers = [
-        *all_answers(draft.clusters),
+    cards = [
+        *all_cards(draft.frames),
         replace(shared_layers(manifests), provenance=draft.mark),
     ]
-    return Section("answers", "Answers", [text], answers=answers)
+    shown = [card for card in cards if card.varied]
+    return Section("answers", "Answers", [text], cards=shown, after=untold(cards))
 
 
-def _numbers(tables: Tables) -> list[Number]:
-    (row,) = tables.rows("""
-        SELECT (SELECT count(*) FROM cells) AS cells,
-            (SELECT count(*) FROM cells WHERE status = 'valid') AS valid,
-            (SELECT count(*) FROM pulls WHERE outcome = 'pulled') AS pulled,
-            (SELECT count(*) FROM event) AS events,
-            (SELECT count(DISTINCT (rec, node)) FROM studied_pull WHERE outcome = 'pulled')
-                AS nodes,
-            (SELECT count(*) FROM stack_nodes) AS all_nodes
-    """)
-    unreadable = tables.notes.total("unreadable")
+def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
+    cells, pulls = draft.frames.cells, draft.frames.pulls
+    pulled = pulls[pulls["outcome"] == "pulled"]
+    valid = int((cells["status"] == "valid").sum())
+    nodes, every = (len(frame[["cluster", "node"]].drop_duplicates()) for frame in (pulled, cells))
+    grades = ", ".join(sorted({one.grade for one in audits}))
+    spoils = sum(f.severity == "spoils" for one in audits for f in one.findings)
+    unreadable = draft.tables.notes.total("unreadable")
+    (events,) = draft.tables.rows("SELECT count(*) AS n FROM event")
     lines = f"{unreadable:,} unreadable lines" if unreadable else "no unreadable lines"
     return [
-        Number("Valid cells", f"{row['valid']:,}", f"of {row['cells']:,} (image × node)"),
-        Number("Successful pulls", f"{row['pulled']:,}", "of the study's images"),
-        Number("Nodes that pulled", f"{row['nodes']:,}", f"of {row['all_nodes']:,} nodes"),
-        Number("Events read", f"{row['events']:,}", lines),
+        Number("Grade", grades or "–", f"{counted(spoils, 'finding')} that spoil numbers"),
+        Number(
+            "Valid cells",
+            f"{valid:,}",
+            f"of {len(cells):,} (image × node); {len(cells) - valid:,} excluded",
+        ),
+        Number("Successful pulls", f"{len(pulled):,}", "of the study's images"),
+        Number("Nodes that pulled", f"{nodes:,}", f"of {every:,} nodes"),
+        Number("Events read", f"{events['n']:,}", lines),
     ]

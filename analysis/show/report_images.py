@@ -1,157 +1,139 @@
-"""The report's sections on the images: bytes, machine limits, and similarity."""
+"""The report's sections on the images: bytes, transfer rates, and similarity."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
-from analysis.ask.answer import Answer, no_answer
-from analysis.ask.effects import nan_median
+from analysis.ask.cards import Card, not_varied
+from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.ask.similarity import cluster_order, compare_images
-from analysis.ask.study_data import EMPTY_FROM, Cluster, Image
-from analysis.read.machines import DISK_BYTES_PER_S, GUNZIP_BYTES_PER_S, NETWORK_BYTES_PER_S
 from analysis.read.manifests import ImageManifest
-from analysis.show.charts import roofline, similarity_map
+from analysis.show.charts import rates, similarity_map
 from analysis.show.labels import counted, short_names, size
 from analysis.show.page import Figure, Section
-from analysis.show.report_parts import Draft, make_table
+from analysis.show.report_parts import Draft, columns_of, make_table
 
 _TEXT = (
-    "Bytes per second that a pull moves over the network and writes to the disk, and the limits of "
-    "the machine. A pull close to a line is close to that limit."
+    "Bytes per second that a pull moves over the network and writes to the disk. A rate alone does "
+    "not tell what limits it."
 )
 
 
 def image_bytes(draft: Draft) -> Section:
-    """Return the section on the bytes of images and the limits of machines."""
-    known: dict[str, Image] = {}
-    for cluster in draft.clusters:
-        known |= {image.label: image for image in cluster.images.values()}
-    ordered = sorted(known.values(), key=lambda i: (i.unpacked_bytes or 0, i.layers or 0, i.label))
-    counted = any(image.received_bytes or image.written_bytes for image in ordered)
-    more = ("Received#", "Written#") if counted else ()
+    """Return the section on the bytes of images and their rates."""
+    images = draft.frames.images.sort_values("cluster").drop_duplicates("name", keep="last")
+    images = images.assign(ratio=emptiness(images)).sort_values(
+        ["unpacked_bytes", "layers", "name"], na_position="first"
+    )
+    counters = images[["received_bytes", "written_bytes"]].notna().any(axis=None)
+    more = ("Received#", "Written#") if counters else ()
     table = make_table(
-        f"{len(ordered)} images: compressed bytes as reported by kubelets, unpacked bytes as the "
-        "tag claims" + (", received and written bytes as counted by nodes" if counted else ""),
-        ("Image", "Registry", "Layers (tag)#", "Compressed#", "Unpacked#", "Ratio#", *more),
+        f"{len(images)} images: compressed bytes as reported by kubelets, unpacked bytes as the "
+        "tag claims" + (", received and written bytes as counted by nodes" if counters else ""),
+        ("Image", "Repository", "Layers#", "Compressed#", "Unpacked#", "Ratio#", *more),
         [
             [
-                image.label,
-                image.registry,
-                str(image.layers or "–"),
-                size(image.wire_bytes),
-                size(image.unpacked_bytes),
-                _ratio(image),
-                *((size(image.received_bytes), size(image.written_bytes)) if counted else ()),
+                row.tag or row.name,
+                row.repository,
+                f"{row.layers:.0f}" if pd.notna(row.layers) else "–",
+                *(_size(value) for value in (row.wire_bytes, row.unpacked_bytes)),
+                _ratio(row.ratio),
+                *((_size(row.received_bytes), _size(row.written_bytes)) if counters else ()),
             ]
-            for image in ordered
+            for row in images.itertuples(index=False)
         ],
         draft.mark,
     )
     return Section(
         "images",
-        "Images and limits",
+        "Images and rates",
         [_TEXT, *_counters(draft)],
-        figures=_roofline(draft),
-        tables=[table] if ordered else [],
+        figures=_rates(draft),
+        tables=[table] if len(images) else [],
     )
+
+
+def _size(value: float) -> str:
+    return size(None if pd.isna(value) else value)
 
 
 def _counters(draft: Draft) -> list[str]:
     """Describe for how many pulls the nodes' own counters are usable, if they were read."""
     if not any(r.folder and r.folder.stats for r in draft.tables.recordings):
         return []
-    (row,) = draft.tables.rows("""
-        SELECT count(*) FILTER (pulled_at IS NOT NULL) AS pulls, count(received_bytes) AS received,
-            count(coalesce(written_bytes, disk_bytes)) AS written FROM cells
-    """)
+    cells = draft.frames.cells
+    written = cells["written_bytes"].fillna(cells["disk_bytes"]).notna().sum()
     return [
         (
             "The runner read the nodes' own counters before and after each trial. Kubelets update "
             "them about every ten seconds, so they are used only if they cover one pull and hardly "
-            f"any other: network counters of {row['received']:,} and disk counters of "
-            f"{row['written']:,} of {row['pulls']:,} pulls."
+            f"any other: network counters of {cells['received_bytes'].notna().sum():,} and disk "
+            f"counters of {written:,} of {cells['pulled_at'].notna().sum():,} pulls."
         )
     ]
 
 
-def _ratio(image: Image) -> str:
-    if not image.unpacked_bytes or not image.wire_bytes:
+def _ratio(ratio: float) -> str:
+    if pd.isna(ratio):
         return "–"
-    ratio = image.unpacked_bytes / image.wire_bytes
     return f"{ratio:.3g}{' (almost empty)' if ratio >= EMPTY_FROM else ''}"
 
 
-def _roofline(draft: Draft) -> list[Figure]:
-    rows = [row for cluster in draft.clusters for row in _rates(cluster)]
-    if not rows:
+def _rates(draft: Draft) -> list[Figure]:
+    pulls = draft.frames.pulls
+    pulled = pulls[pulls["outcome"] == "pulled"]
+    medians = pulled.groupby(["cluster", "image"], observed=True, as_index=False)["pull_s"].median()
+    medians = medians.astype({"cluster": "str", "image": "str"})
+    known = draft.frames.images.merge(medians, on=["cluster", "image"])
+    moved = known["received_bytes"].fillna(known["wire_bytes"])
+    stored = known["written_bytes"].fillna(known["unpacked_bytes"])
+    good = moved.gt(0) & stored.gt(0) & known["pull_s"].gt(0)
+    if not good.any():
         return []
-    names = ("cluster", "image", "size_gb", "kind", "mb_s")
-    draft.data["rates"] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-    machines = sorted({c.machine_type for c in draft.clusters} & NETWORK_BYTES_PER_S.keys())
-    limits = [
-        (f"disk {DISK_BYTES_PER_S / 1e6:.0f} MB/s", DISK_BYTES_PER_S / 1e6),
-        (f"gunzip on one core, about {GUNZIP_BYTES_PER_S / 1e6:.0f} MB/s",
-         GUNZIP_BYTES_PER_S / 1e6),
-        *((f"network of {name}, {NETWORK_BYTES_PER_S[name] / 1e6:.0f} MB/s",
-           NETWORK_BYTES_PER_S[name] / 1e6) for name in machines[:1]),
-    ]  # fmt: skip
-    measured = all(cluster.measured for cluster in draft.clusters)
-    shown = limits if measured else []
-    counted = any(i.written_bytes for c in draft.clusters for i in c.images.values())
-    caption = f"n = {len(rows) // 2} medians over nodes, all successful pulls; bytes as "
-    caption += "counted by the nodes. " if counted else "reported by the kubelet and by the tag. "
-    caption += (
-        "Limits: published figures for 100 GB pd-balanced and the machine type."
-        if measured
-        else "The limits of a machine that rehearses are unknown and not drawn."
-    )
+    sides = [
+        pd.DataFrame(
+            {
+                "cluster": known["cluster"],
+                "image": known["tag"].where(known["tag"] != "", known["name"]),
+                "size_gb": (known["unpacked_bytes"].fillna(stored) / 1e9).round(6),
+                "kind": kind,
+                "mb_s": (moving / 1e6 / known["pull_s"]).map(lambda rate: float(f"{rate:.4g}")),
+            }
+        )[good]
+        for kind, moving in (("to the disk", stored), ("over the network", moved))
+    ]
+    draft.data["rates"] = columns_of(pd.concat(sides))
+    counters = known["written_bytes"].notna().any()
+    caption = f"n = {int(good.sum())} medians over nodes, all successful pulls; bytes as "
+    caption += "counted by the nodes." if counters else "reported by the kubelet and by the tag."
     return [
-        Figure("roofline", "Transfer rates and the machine's limits",
-               roofline(shown, draft.mark), ["rates"], caption, marks=len(rows),
-               provenance=draft.mark)
+        Figure("rates", "Transfer rates", rates(draft.mark), ["rates"], caption,
+               marks=2 * int(good.sum()), provenance=draft.mark)
     ]  # fmt: skip
 
 
-def _rates(cluster: Cluster) -> list[tuple[str, str, float, str, float]]:
-    rows = []
-    medians = nan_median(cluster.every.seconds, 0)
-    for name, median in zip(cluster.every.images, medians, strict=True):
-        image = cluster.images.get(name)
-        if image and image.stored_bytes and image.moved_bytes and median > 0:
-            gb = round((image.unpacked_bytes or image.stored_bytes) / 1e9, 6)
-            for kind, moved in (
-                ("to the disk", image.stored_bytes),
-                ("over the network", image.moved_bytes),
-            ):
-                rate = float(f"{moved / 1e6 / median:.4g}")
-                rows.append((cluster.label, image.label, gb, kind, rate))
-    return rows
-
-
-def shared_layers(manifests: Sequence[ImageManifest]) -> Answer:
-    """Answer whether the images of the study share layers beyond a common base."""
+def shared_layers(manifests: Sequence[ImageManifest]) -> Card:
+    """Tell whether the images of the study share layers beyond a common base."""
     question = "Do the images share layers?"
     if len(manifests) < 2:  # noqa: PLR2004 (a comparison)
-        return no_answer(
-            question,
-            "There are no manifests; runs of this project have them, --manifests names others.",
-        )
+        return not_varied("shared layers", question, "there are no manifests of two images")
     similar = compare_images(manifests)
     pairs = np.triu_indices(len(similar.tags), 1)
     every, without = similar.layers[pairs], similar.layers_without_base[pairs]
     sharing = int((without > 0).sum())
-    fact = "No: apart from the common base, no two images share a layer."
+    verdict, effect = "No, none beyond the common base.", ""
     if sharing:
-        fact = (
-            f"Yes: {sharing} of {len(without)} pairs do, at most {without.max():.0%} of their "
-            "layers apart from the common base."
-        )
-    return Answer(
+        verdict = f"Yes: {sharing} of {len(without)} pairs do."
+        effect = f"At most {without.max() * 100:.0f} % of two images' layers beyond the base."
+    return Card(
+        "shared layers",
         question,
-        fact,
-        f"{len(similar.tags)} images; including the base, a typical pair shares "
-        f"{np.median(every):.1%} of its layers, and at most {every.max():.0%}. A shared layer is "
-        "pulled only with the first image.",
+        verdict,
+        effect,
+        f"{len(similar.tags)} images",
+        detail=f"Including the base, a typical pair shares {np.median(every) * 100:.1f} % of its "
+        "layers. A shared layer is pulled only with the first image.",
     )
 
 
@@ -184,7 +166,7 @@ def similarity(draft: Draft, manifests: Sequence[ImageManifest]) -> list[Section
         }
         title, of = kinds[key]
         figures.append(
-            Figure(name, title, similarity_map(name, tags), [name],
+            Figure(name, title, similarity_map(name, tags, draft.mark), [name],
                    f"n = {len(tags)} images, Jaccard similarity of {of}; similar images are next "
                    "to each other.", marks=len(tags) ** 2, provenance=draft.mark)
         )  # fmt: skip

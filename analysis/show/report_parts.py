@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from analysis.ask.study_data import Cluster
+import pandas as pd
+
+from analysis.frames import Frames
 from analysis.show.page import Columns, Header, PageTable
 from analysis.tables import Tables
 
@@ -17,24 +18,29 @@ class Draft:
     """A report in progress.
 
     Attributes:
-        tables: all tables.
-        clusters: recorded clusters, by run and size.
+        tables: all tables, for what only the recordings' own records have.
+        frames: what was recorded.
         data: data sets by name; sections add what their figures draw.
     """
 
     tables: Tables
-    clusters: Sequence[Cluster]
+    frames: Frames
     data: dict[str, Columns] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
         """Labels of the clusters, in order."""
-        return [cluster.label for cluster in self.clusters]
+        return list(self.frames.clusters["cluster"])
+
+    @property
+    def clusters(self) -> list[pd.Series]:
+        """The rows of Frames.clusters, in order."""
+        return [row for _, row in self.frames.clusters.iterrows()]
 
     @property
     def mark(self) -> str:
         """What was not measured, over all clusters; empty if everything was measured."""
-        kinds = sorted({cluster.provenance for cluster in self.clusters})
+        kinds = sorted(set(self.frames.clusters["provenance"]))
         if kinds in ([], ["measured"]):
             return ""
         if "measured" in kinds:
@@ -45,37 +51,37 @@ class Draft:
     @property
     def size_title(self) -> str:
         """Title of an axis of image sizes by tag; rehearsed images hold a fraction of that."""
-        scales = sorted({recording.scale for recording in self.tables.recordings})
+        scales = sorted(set(self.frames.clusters["scale"]))
         if scales in ([], [1.0]):
             return "image size (GB, unpacked)"
         held = " or ".join(f"{scale:g}" for scale in scales if scale != 1)
         return f"image size by its tag (GB; rehearsed images held {held} of it)"
 
-    def columns(self, query: str, values: Sequence[Any] = ()) -> Columns:
-        """Return a query's result by column; `values` are bound to its question marks."""
-        result = self.tables.database.execute(query, list(values))
-        names = [column[0] for column in result.description or ()]
-        rows = result.fetchall()
-        return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    def of(self, frame: pd.DataFrame, cluster: str) -> pd.DataFrame:
+        """Return the rows of one cluster."""
+        return frame[frame["cluster"] == cluster]
 
-    def counted(self, cluster: Cluster | None = None) -> str:
+    def counted(self, cluster: str | None = None) -> str:
         """Return n and exclusions for a caption, of one cluster or of all."""
-        where = "WHERE run = ? AND stack = ?" if cluster else ""
-        values = [cluster.run, cluster.stack] if cluster else []
-        rows = self.tables.database.execute(
-            f"SELECT status, count(*) AS n FROM cells {where} GROUP BY status ORDER BY n DESC, 1",
-            values,
-        ).fetchall()
-        valid = sum(n for status, n in rows if status == "valid")
-        every = sum(n for _, n in rows)
-        reasons = ", ".join(f"{n} {status}" for status, n in rows if status != "valid")
-        text = f"n = {valid:,} valid cells of {every:,}"
+        cells = self.frames.cells if cluster is None else self.of(self.frames.cells, cluster)
+        counts = cells["status"].astype("str").value_counts()
+        valid = int(counts.get("valid", 0))
+        reasons = ", ".join(f"{n} {status}" for status, n in counts.items() if status != "valid")
+        text = f"n = {valid:,} valid cells of {len(cells):,}"
         return f"{text}; excluded: {reasons}." if reasons else f"{text}; none excluded."
 
 
-def mark_of(cluster: Cluster) -> str:
+def columns_of(frame: pd.DataFrame) -> Columns:
+    """Return a frame as columns of plain Python values; None for a missing one."""
+    return {
+        str(name): [None if pd.isna(value) else value for value in values.tolist()]
+        for name, values in frame.items()
+    }
+
+
+def mark_of(cluster: pd.Series) -> str:
     """Return what was not measured in a cluster; empty if it was measured."""
-    return "" if cluster.measured else cluster.provenance
+    return "" if cluster["provenance"] == "measured" else str(cluster["provenance"])
 
 
 def make_table(

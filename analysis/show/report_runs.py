@@ -1,13 +1,16 @@
 """The report's sections on the runs: timeline, wall time, machines."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from analysis.ask.study_data import Cluster, priced_alike, timeline_of
-from analysis.judge.wall_time import PARTS, TrialTime
+import pandas as pd
+
+from analysis.frames import image_name
+from analysis.judge.wall_time import PARTS
 from analysis.show.labels import counted, short_name, short_names
-from analysis.show.page import Columns, Figure, PageTable, Section
-from analysis.show.report_parts import MOST_ROWS, Draft, make_table, mark_of
+from analysis.show.page import Figure, PageTable, Section
+from analysis.show.report_parts import MOST_ROWS, Draft, columns_of, make_table, mark_of
 from analysis.show.run_charts import machine_points, timeline, wall_bars
 
 
@@ -16,21 +19,23 @@ def timelines(draft: Draft) -> Section:
     figures = []
     for number, cluster in enumerate(draft.clusters):
         name = f"cells-{number}"
-        cells = draft.data[name] = _cells(draft, cluster)
-        drawn = sum(begin is not None for begin in cells["pulling"])
+        label = cluster["cluster"]
+        cells = _timeline(draft, cluster)
+        draft.data[name] = columns_of(cells)
+        drawn = int(cells["pulling"].notna().sum())
         if not drawn:
             continue
         nodes = sorted(set(cells["node"]))
         figures.append(
             Figure(
                 f"timeline-{number}",
-                f"Timeline of each node: {cluster.label}",
+                f"Timeline of each node: {label}",
                 timeline(name, nodes, mark_of(cluster)),
                 [name],
-                f"{drawn:,} cells with a recorded pull. {draft.counted(cluster)}",
+                f"{drawn:,} cells with a recorded pull. {draft.counted(label)}",
                 marks=4 * drawn,
                 provenance=mark_of(cluster),
-                choice=cluster.label,
+                choice=label,
             )
         )
     text = (
@@ -45,10 +50,50 @@ def timelines(draft: Draft) -> Section:
     return Section("timeline", "Timeline", [text], figures=figures, choice_label="Cluster")
 
 
-def _cells(draft: Draft, cluster: Cluster) -> Columns:
-    columns = timeline_of(draft.tables, cluster, MOST_ROWS)
-    short = short_names(columns["image"])
-    return columns | {"image": [short[image] for image in columns["image"]]}
+def _timeline(draft: Draft, cluster: pd.Series) -> pd.DataFrame:
+    """Return at most MOST_ROWS cells of a cluster, sorted by node, image and time.
+
+    Columns: node, image, status; scheduled, pulling, pulled, started, ran (the program ended) and
+    finished (the container ended), in seconds since the first pod was bound; waiting_s, pull_s.
+    Where simulated nodes run faster than the clock, the seconds are those that the run represents.
+    """
+    cells = draft.of(draft.frames.cells, cluster["cluster"])
+    trials = draft.of(draft.frames.trials, cluster["cluster"])
+    last = trials[trials["attempt"] == trials.groupby("trial")["attempt"].transform("max")]
+    shift = cells["trial"].map(last.drop_duplicates("trial").set_index("trial")["shift_s"])
+    speed, own_s = cluster["speed"], cluster["own_s"]
+    steps = ("scheduled", "pulling", "pulled", "started")
+    at = {name: _epoch(cells[f"{name}_at"]) for name in steps}
+    bound = at["scheduled"].fillna(at["pulling"])
+    scheduled = bound + shift.astype("float64")
+    scheduled = scheduled - scheduled.min()
+    pulling = scheduled + at["pulling"] - bound
+    pulled = pulling + speed * (at["pulled"] - at["pulling"])
+    started = pulled + speed * (at["started"] - at["pulled"])
+    finished = started + cells["running_s"].fillna(cells["started_to_complete_s"])
+    ran = started + own_s
+    tag = cells["tag"].astype("str")
+    image = tag.where(tag != "", cells["image"].astype("str"))
+    frame = pd.DataFrame(
+        {
+            "node": cells["node"].astype("str"),
+            "image": image.map(short_names(image)),
+            "status": cells["status"].astype("str"),
+            "scheduled": scheduled.round(2),
+            "pulling": pulling.round(2),
+            "pulled": pulled.round(2),
+            "started": started.round(2),
+            "ran": ran.where(~(ran > finished), finished).round(2),
+            "finished": finished.round(2),
+            "waiting_s": cells["waiting_s"].round(3),
+            "pull_s": cells["pull_s"].round(3),
+        }
+    )
+    return frame.sort_values(["node", "image", "scheduled"], ignore_index=True).head(MOST_ROWS)
+
+
+def _epoch(times: pd.Series) -> pd.Series:
+    return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
 
 
 _WALL_TEXT = (
@@ -63,104 +108,99 @@ _WALL_TEXT = (
 
 def wall_time(draft: Draft) -> Section:
     """Return the section on wall time by cluster, trial and phase."""
-    clusters = [cluster for cluster in draft.clusters if cluster.time.total_s > 0]
-    if not clusters:
+    frames = draft.frames
+    clusters = frames.clusters[frames.clusters["total_s"] > 0]
+    if clusters.empty:
         return Section("wall", "Wall time", ["No trial has both a start and an end."])
-    together = [(c.label, c.time.parts, c.time.total_s) for c in clusters]
-    figures = [
-        _wall_figure(
-            draft, "wall-time", "Wall time breakdown", together, caption=_explained(clusters)
-        ),
-        *(
+    wall = frames.wall.pivot_table(index="cluster", columns="part", values="seconds", aggfunc="sum")
+    together = wall.loc[clusters["cluster"], list(PARTS)]
+    caption = _explained(draft, clusters)
+    figures = [_wall_figure(draft, "wall-time", "Wall time breakdown", together, caption=caption)]
+    for number, (_, cluster) in enumerate(clusters.iterrows()):
+        mine = draft.of(frames.trials, cluster["cluster"])
+        if mine.empty:
+            continue
+        rows = mine[list(PARTS)].set_axis([_trial_name(row) for row in mine.itertuples()])
+        figures.append(
             _wall_figure(
                 draft,
                 f"trials-{number}",
-                f"Wall time of each trial: {cluster.label}",
-                [(_trial_name(t), t.parts, t.total_s) for t in cluster.trials],
-                caption=f"n = {counted(len(cluster.trials), 'trial')}, each from the end of the "
-                "previous one to its own end.",
+                f"Wall time of each trial: {cluster['cluster']}",
+                rows,
+                caption=f"n = {counted(len(mine), 'trial')}, each from the end of the previous one "
+                "to its own end.",
                 cluster=cluster,
             )
-            for number, cluster in enumerate(clusters)
-            if cluster.trials
-        ),
-    ]
-    tables = _phases(draft)
+        )
     return Section(
         "wall",
         "Wall time",
         [_WALL_TEXT, *_faster_clock(clusters)],
         figures=figures,
-        tables=tables,
+        tables=_phases(draft),
         choice_label="Cluster",
     )
 
 
-def _explained(clusters: Sequence[Cluster]) -> str:
-    trials = sum(len(cluster.trials) for cluster in clusters)
-    least = min(clusters, key=lambda cluster: cluster.time.explained)
-    text = f"n = {counted(trials, 'trial')}. Explained: {least.time.explained:.1%}"
-    text += f" (minimum, {least.label}). " if len(clusters) > 1 else ". "
-    if any(not cluster.own for cluster in clusters):
+def _explained(draft: Draft, clusters: pd.DataFrame) -> str:
+    trials = int(draft.frames.trials["cluster"].isin(clusters["cluster"]).sum())
+    least = clusters.loc[clusters["explained"].idxmin()]
+    text = f"n = {counted(trials, 'trial')}. Explained: {least['explained'] * 100:.1f} %"
+    text += f" (minimum, {least['cluster']}). " if len(clusters) > 1 else ". "
+    if not clusters["own"].all():
         text += "For foreign recordings only the trials are known; pauses of more than a minute "
         text += "between trials are not counted."
     return text.strip()
 
 
-def _faster_clock(clusters: Sequence[Cluster]) -> list[str]:
-    fast = [c for c in clusters if abs(c.time.total_s - c.time.clock_s) > 1]
+def _faster_clock(clusters: pd.DataFrame) -> list[str]:
+    fast = clusters[(clusters["total_s"] - clusters["clock_s"]).abs() > 1]
     return [
-        f"By the clock {c.label} took {c.time.clock_s:.0f} s: its simulated nodes ran faster than "
-        f"the clock, and their time is scaled to {c.time.total_s:.0f} s in total."
-        for c in fast
+        f"By the clock {c.cluster} took {c.clock_s:.0f} s: its simulated nodes ran faster than the "
+        f"clock, and their time is scaled to {c.total_s:.0f} s in total."
+        for c in fast.itertuples()
     ]
 
 
-def _trial_name(trial: TrialTime) -> str:
+def _trial_name(trial: Any) -> str:
     again = f" (attempt {trial.attempt})" if trial.attempt > 1 else ""
-    return f"{trial.trial}: {short_name(trial.tag)}{again}"
-
-
-_Rows = Sequence[tuple[str, Mapping[str, float], float]]
+    name = image_name(trial.image).rpartition("/")[2]
+    return f"{trial.trial}: {short_name(name.rpartition(':')[2])}{again}"
 
 
 def _wall_figure(
     draft: Draft,
     key: str,
     title: str,
-    rows: _Rows,
+    rows: pd.DataFrame,
     *,
     caption: str,
-    cluster: Cluster | None = None,
+    cluster: pd.Series | None = None,
 ) -> Figure:
-    names = _unique([name for name, _, _ in rows])
-    parts = [part for part in PARTS if any(seconds[part] > 0 for _, seconds, _ in rows)]
-    bars = [
-        (name, part, seconds[part], seconds[part] / total if total else 0.0, PARTS.index(part))
-        for name, (_, seconds, total) in zip(names, rows, strict=True)
-        for part in parts
-        if seconds[part] > 0
-    ]
-    draft.data[key] = {
-        "row": [bar[0] for bar in bars],
-        "part": [bar[1] for bar in bars],
-        "seconds": [round(bar[2], 3) for bar in bars],
-        "share": [round(bar[3], 5) for bar in bars],
-        "rank": [bar[4] for bar in bars],
-    }
-    mark = mark_of(cluster) if cluster else draft.mark
+    """Return a figure of rows of seconds by part, a bar a row."""
+    rows = rows.set_axis(_unique(list(rows.index)))
+    parts = [part for part in PARTS if (rows[part] > 0).any()]
+    totals = rows.sum(axis=1)
+    long = rows[parts].rename_axis("row").reset_index().melt("row", var_name="part",
+                                                             value_name="seconds")  # fmt: skip
+    long["share"] = (long["seconds"] / long["row"].map(totals)).round(5)
+    long["seconds"] = long["seconds"].round(3)
+    long["rank"] = long["part"].map(PARTS.index)
+    bars = long[long["seconds"] > 0]
+    draft.data[key] = columns_of(bars)
+    mark = draft.mark if cluster is None else mark_of(cluster)
     table = make_table(
         "Wall time breakdown",
         ("Bar", "Total (s)#", *(f"{part} (s)#" for part in parts)),
         [
-            [name, f"{total:.1f}", *(f"{seconds[part]:.1f}" for part in parts)]
-            for name, (_, seconds, total) in zip(names, rows, strict=True)
+            [name, f"{totals[name]:.1f}", *(f"{seconds:.1f}" for seconds in row)]
+            for name, row in zip(rows.index, rows[parts].to_numpy(), strict=True)
         ],
         mark,
     )
-    return Figure(key, title, wall_bars(key, names, parts, mark), [key], caption,
+    return Figure(key, title, wall_bars(key, list(rows.index), parts, mark), [key], caption,
                   marks=len(bars), provenance=mark, table=table,
-                  choice=cluster.label if cluster else "")  # fmt: skip
+                  choice="" if cluster is None else cluster["cluster"])  # fmt: skip
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -192,19 +232,27 @@ def _phases(draft: Draft) -> list[PageTable]:
 
 def machines(draft: Draft) -> list[Section]:
     """Return the section on time and price, if one study ran on several machine types."""
-    rows = priced_alike(draft.clusters)
-    if not rows:
+    frames = draft.frames
+    spent = frames.trials.groupby("cluster").agg(seconds=("total_s", "sum"), usd=("usd", _all_usd))
+    priced = frames.clusters.join(spent, on="cluster").dropna(subset=["usd"])
+    priced = priced[priced["machine_type"] != ""]
+    types = priced.groupby(["study", "nodes", "kind"])["machine_type"].transform("nunique")
+    rows = priced[types > 1]
+    if rows.empty:
         return []
     draft.data["machines"] = {
-        "cluster": [cluster.label for cluster, _ in rows],
-        "machine": [f"{cluster.nodes} × {cluster.machine_type}" for cluster, _ in rows],
-        "minutes": [round(cluster.trials_s / 60, 2) for cluster, _ in rows],
-        "usd": [round(usd, 3) for _, usd in rows],
+        "cluster": list(rows["cluster"]),
+        "machine": [f"{row.nodes} × {row.machine_type}" for row in rows.itertuples()],
+        "minutes": [round(seconds / 60, 2) for seconds in rows["seconds"]],
+        "usd": [round(usd, 3) for usd in rows["usd"]],
     }
     table = make_table(
         "Wall time and price of the same study on different machines",
         ("Cluster", "Machine", "Wall time (s)#", "Price (USD)#"),
-        [[c.label, c.machine_type, f"{c.trials_s:.0f}", f"{usd:.2f}"] for c, usd in rows],
+        [
+            [r.cluster, r.machine_type, f"{r.seconds:.0f}", f"{r.usd:.2f}"]
+            for r in rows.itertuples()
+        ],
         draft.mark,
     )
     figure = Figure(
@@ -217,3 +265,7 @@ def machines(draft: Draft) -> list[Section]:
         table=table,
     )
     return [Section("machines", "Machine types and price", figures=[figure])]
+
+
+def _all_usd(costs: pd.Series) -> float:
+    return float(costs.sum()) if costs.notna().all() else float("nan")

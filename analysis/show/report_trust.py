@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from analysis.ask.audit import GRADE_RULE, Audit
 from analysis.show.page import Figure, PageTable, Section
-from analysis.show.report_parts import Draft, make_table
+from analysis.show.report_parts import Draft, columns_of, make_table
 from analysis.show.run_charts import STATUS_COLOURS, status_bars
 
 _MOST_REASONS = 200
@@ -12,10 +12,9 @@ _MOST_REASONS = 200
 
 def validity(draft: Draft) -> Section:
     """Return the section on valid and excluded cells."""
-    statuses = draft.data["statuses"] = draft.columns("""
-        SELECT cluster, status, count(*) AS cells FROM cells JOIN cluster USING (run, stack)
-        GROUP BY ALL ORDER BY ALL
-    """)
+    counts = draft.frames.cells.groupby(["cluster", "status"], observed=True, as_index=False).size()
+    counts = counts.astype({"cluster": "str", "status": "str"}).rename(columns={"size": "cells"})
+    statuses = draft.data["statuses"] = columns_of(counts)
     if not statuses["cells"]:
         return Section("validity", "Valid cells", ["There are no cells."])
     order = list(STATUS_COLOURS)
@@ -43,13 +42,14 @@ def validity(draft: Draft) -> Section:
 
 
 def _reasons(draft: Draft) -> PageTable:
-    rows = draft.tables.rows(f"""
-        SELECT cluster, status, reason, count(*) AS n, min(node) AS node
-        FROM cells JOIN cluster USING (run, stack) WHERE status <> 'valid'
-        GROUP BY run, cells.nodes, cluster, status, reason
-        ORDER BY run, cells.nodes, cluster, n DESC, status, reason LIMIT {_MOST_REASONS}
-    """)
-    body = [[r["cluster"], r["status"], r["reason"], f"{r['n']:,}", r["node"]] for r in rows]
+    cells = draft.frames.cells
+    bad = cells[cells["status"] != "valid"]
+    keys = ["cluster", "status", "reason"]
+    rows = bad.groupby(keys, observed=True, as_index=False).agg(
+        n=("node", "size"), node=("node", lambda nodes: min(nodes.astype("str")))
+    )
+    rows = rows.sort_values(["cluster", "n"], ascending=[True, False]).head(_MOST_REASONS)
+    body = [[str(r.cluster), r.status, r.reason, f"{r.n:,}", r.node] for r in rows.itertuples()]
     caption = "Why cells are excluded; cells.csv has a row for each cell"
     names = ("Cluster", "Status", "Reason", "Cells#", "Example node")
     return make_table(caption, names, body, draft.mark)
@@ -155,11 +155,11 @@ def _gaps(draft: Draft) -> PageTable:
 
 def _marks(draft: Draft) -> PageTable:
     """Return the table of marks: what affected cells without excluding them."""
-    rows = draft.tables.rows(f"""
-        SELECT cluster, marks, status, count(*) AS n, min(node) AS node
-        FROM cells JOIN cluster USING (run, stack) WHERE marks <> ''
-        GROUP BY ALL ORDER BY n DESC, cluster, marks, status LIMIT {_MOST_REASONS}
-    """)
-    body = [[r["cluster"], r["marks"], r["status"], f"{r['n']:,}", r["node"]] for r in rows]
+    marked = draft.frames.cells[draft.frames.cells["marks"] != ""]
+    rows = marked.groupby(["cluster", "marks", "status"], observed=True, as_index=False).agg(
+        n=("node", "size"), node=("node", lambda nodes: min(nodes.astype("str")))
+    )
+    rows = rows.sort_values("n", ascending=False).head(_MOST_REASONS)
+    body = [[str(r.cluster), r.marks, r.status, f"{r.n:,}", r.node] for r in rows.itertuples()]
     names = ("Cluster", "Mark", "Status", "Cells#", "Example node")
     return make_table("Marks on cells; a mark does not exclude a cell", names, body, draft.mark)

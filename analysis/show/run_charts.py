@@ -40,7 +40,7 @@ _LABEL_PIXELS = 10
 def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
     """Plot the parts of all cells over time, a row per node.
 
-    Data set `data` has the columns of study_data.timeline_of.
+    Data set `data`: see report_runs.
     """
     step = max(3, min(20, 640 // max(1, len(nodes))))
     tooltip = [
@@ -88,8 +88,14 @@ def timeline(data: str, nodes: Sequence[str], provenance: str) -> Spec:
     }
 
 
-def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance: str) -> Spec:
-    """Plot each pull relative to its image's median, nodes by images; data set of the timeline."""
+def node_map(
+    data: str, nodes: Sequence[str], images: Sequence[str], most: float, provenance: str
+) -> Spec:
+    """Plot each pull relative to its image's median, nodes by images; data set of the timeline.
+
+    The scale is symmetric and logarithmic; `most` is the largest |log2(pull / median)|.
+    """
+    reach = max(most, 0.07)  # 5 %: smaller differences are not worth a colour
     step = max(3, min(20, 640 // max(1, len(nodes))))
     few = len(images) <= 40  # noqa: PLR2004 (labels that fit next to each other)
     x = {"field": "image", "type": "nominal", "sort": list(images), "title": "image",
@@ -106,15 +112,16 @@ def node_map(data: str, nodes: Sequence[str], images: Sequence[str], provenance:
                     {"joinaggregate": [{"op": "median", "field": "pull_s", "as": "median"}],
                      "groupby": ["image"]},
                     {"calculate": "datum.pull_s / datum.median", "as": "relative"},
+                    {"calculate": "log(datum.relative) / LN2", "as": "doublings"},
                 ],
                 "mark": {"type": "rect"},
                 "encoding": {
                     "x": x,
                     "y": _node_axis(nodes, step),
-                    "color": {"field": "relative", "type": "quantitative",
-                              "title": "pull / image's median", "legend": {"format": ".0%"},
-                              "scale": {"scheme": "purpleorange", "domainMid": 1,
-                                        "reverse": False}},
+                    "color": {"field": "doublings", "type": "quantitative",
+                              "title": "pull / image's median",
+                              "legend": {"labelExpr": "format(pow(2, datum.value), '.0%')"},
+                              "scale": {"scheme": "purpleorange", "domain": [-reach, reach]}},
                     "tooltip": [
                         {"field": "node"}, {"field": "image"},
                         {"field": "pull_s", "title": "pull (s)", "format": ".3f"},
@@ -140,6 +147,7 @@ def _node_axis(nodes: Sequence[str], step: int) -> Spec:
         "field": "node",
         "type": "nominal",
         "sort": list(nodes),
+        "scale": {"domain": list(nodes)},  # a node that never pulled has an empty row
         "title": f"{len(nodes)} nodes",
         "axis": {"domain": False, **labels},
     }

@@ -6,7 +6,7 @@ Time and cost are in experiment.plan.cost.
 import random
 from collections.abc import Iterable, Sequence
 
-from images.make.variants import read_variant
+from schema.image_variant import read_variant
 from schema.image_tag import find_tag
 from schema.run_records import PlannedImage, PlannedTrial
 from schema.study import Order, RepeatBy, Study
@@ -77,7 +77,7 @@ def copy_tags(study: Study) -> list[list[tuple[str, str]]]:
 
 
 def copy_tag(tag: str, repetition: int) -> str:
-    """Return the tag of an equal image with its own layers (images.make.variants defines salts).
+    """Return the tag of an equal image with its own layers (schema.image_variant defines salts).
 
     `9-layers-size-1000-bytes` becomes `9-layers-size-1000-bytes-r2`, `...-bytes-gzip1` becomes
     `...-bytes-gzip1sr2`.

@@ -29,7 +29,7 @@ def build_image(
     (two requests). Calls for different images may overlap.
 
     Args:
-        tag: layers, size and salt or variant (`images.make.variants`); also the name, unless a
+        tag: layers, size and salt or variant (`schema.image_variant`); also the name, unless a
             target has a tag.
         targets: destinations.
         scale: the real size is the tag's times this, in whole bytes.

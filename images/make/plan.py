@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from images.errors import PlanError
-from images.make.variants import read_variant
+from schema.image_variant import read_variant
 from schema.image_tag import ImageTag
 
 MAX_LAYERS = 127
@@ -92,7 +92,7 @@ def plan_image(
     """Return the plan of an image with equal layers that the tag describes.
 
     The real size is the tag's times `scale`, and at least the bytes that make the files distinct.
-    A variant in the tag (`images.make.variants`) overrides `compression`; `base` is `busybox` or a
+    A variant in the tag (`schema.image_variant`) overrides `compression`; `base` is `busybox` or a
     reference with a digest.
 
     Raises:

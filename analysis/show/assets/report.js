@@ -1,4 +1,5 @@
-// Draws the page's plots from its embedded data when they scroll into view, in the theme's colours.
+// Draws the page's plots from its embedded data: those in view first, then all others, so that a print
+// or a PDF has every plot. In the theme's colours.
 (() => {
   "use strict";
   const expand = (columns) => {
@@ -58,8 +59,10 @@
     const figure = plot.closest("figure");
     const spec = colour(JSON.parse(document.getElementById(plot.dataset.spec).textContent), style());
     spec.autosize = { type: "fit-x", contains: "padding" };
+    // A hidden panel has no width: it gets that of the page.
+    if (!plot.clientWidth) spec.width = document.getElementById("main").clientWidth - 60;
     spec.datasets = Object.fromEntries((plot.dataset.uses || "").split(" ").filter(Boolean).map((n) => [n, dataset(n)]));
-    const narrow = plot.clientWidth < 520;
+    const narrow = (plot.clientWidth || document.getElementById("main").clientWidth) < 520;
     if (narrow) narrowLegends(spec);
     const legend = narrow ? { orient: "top", columns: 2 } : {};
     const theme = colour(config, style());
@@ -89,6 +92,16 @@
     if (plot.offsetParent) draw(plot);
     else { seen.delete(plot); observer.unobserve(plot); observer.observe(plot); }
   });
+  const drawRest = async () => {
+    for (const plot of document.querySelectorAll(".plot[data-spec]")) {
+      if (seen.has(plot)) continue;
+      seen.add(plot);
+      await draw(plot);
+      await new Promise((done) => setTimeout(done));
+    }
+    document.documentElement.dataset.drawn = "all";
+  };
+  addEventListener("load", () => setTimeout(drawRest, 50));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   let timer;
   let before = innerWidth;

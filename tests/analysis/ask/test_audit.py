@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.ask.audit import Audit, audit, write_findings
+from analysis.frames import frames_of
 from analysis.tables import open_tables
 from tests.analysis.recorded import (
     IMAGES,
@@ -24,7 +25,7 @@ from tests.analysis.recorded import (
 
 def audited(*inputs: Path) -> list[Audit]:
     with open_tables(list(inputs)) as tables:
-        return audit(tables)
+        return audit(tables, frames_of(tables))
 
 
 def kinds(one: Audit) -> dict[str, int]:
@@ -50,7 +51,7 @@ def test_a_faultless_recording_loses_a_grade_for_its_order_alone(tmp_path: Path)
 def test_a_shuffled_order_is_no_finding(tmp_path: Path) -> None:
     images = (IMAGES[1], IMAGES[2], IMAGES[0])
     (one,) = audited(write_study(tmp_path, (8,), images))
-    assert one.grade == "A"
+    assert one.grade == "B"  # its images are almost empty, which spoils numbers
     assert "confounded-order" not in kinds(one)
     assert "no-repetition" in kinds(one)
 

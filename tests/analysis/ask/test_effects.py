@@ -1,99 +1,102 @@
-"""Effect sizes: they find what is there, and their intervals know the node as the unit."""
+"""Effects: they find what is there, and their intervals know nodes, trials and clusters."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.ask.effects import LEAST_NODES, Pulls, fit_line, per_doubling, ratio, to_pulls
+from analysis.ask.effects import (
+    STATISTICS,
+    Effect,
+    line_over_clusters,
+    of_log,
+    over_clusters,
+    ratio,
+    relative_fit,
+    slope,
+)
 
-IMAGES = ("a", "b", "c")
 
-
-def pulls(nodes: int, factor: float = 1.0, seed: int = 1, spread: float = 0.05) -> Pulls:
+def pulls(trials: int, nodes: int, factor: float = 1.0, seed: int = 1) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    node = np.exp(rng.normal(0, spread, nodes))
-    return to_pulls(
-        nodes,
-        [
-            (f"n{i}", image, float(factor * level * node[i]))
-            for i in range(nodes)
-            for image, level in zip(IMAGES, (5.0, 20.0, 100.0), strict=True)
-        ],
+    node = np.exp(rng.normal(0, 0.2, nodes))  # the same nodes for one seed
+    return (
+        10
+        * factor
+        * node
+        * np.exp(np.random.default_rng(seed + 99).normal(0, 0.02, (trials, nodes)))
     )
 
 
-def test_several_pulls_of_a_node_count_once() -> None:
-    found = to_pulls(2, [("x", "a", 2.0), ("x", "a", 4.0), ("y", "b", 1.0)])
-    assert found.names == ("x", "y")
-    assert found.seconds[0, 0] == 3.0
-    assert np.isnan(found.seconds[0, 1])
+@pytest.mark.parametrize("statistic", sorted(STATISTICS))
+def test_a_ratio_is_found(statistic: str) -> None:
+    a = pulls(6, 16)
+    effect = ratio(a, 1.2 * a, paired=True, statistic=statistic)
+    assert effect.value == pytest.approx(1.2)
+    assert (effect.nodes, effect.trials) == (16, 6)
 
 
-def test_a_ratio_is_found_and_lies_in_its_interval() -> None:
-    effect = ratio(pulls(40, 1.2), pulls(40, seed=2))
-    assert effect is not None
-    assert effect.low < 1.2 < effect.high
-    assert effect.value == pytest.approx(1.2, rel=0.05)
-    assert effect.n == 40
+def test_pairing_by_node_removes_what_nodes_differ_by() -> None:
+    rng = np.random.default_rng(5)
+    a = pulls(6, 16)
+    b = 1.05 * a * np.exp(rng.normal(0, 0.02, a.shape))
+    paired, apart = (ratio(a, b, paired=flag) for flag in (True, False))
+    assert paired.clear
+    assert not apart.clear
+    assert (paired.high - paired.low) < (apart.high - apart.low) / 5
 
 
-def test_a_node_is_the_unit_not_a_pull() -> None:
-    # Three images of one node differ together: their number must not narrow the interval.
-    one = ratio(pulls(20, spread=0.3), pulls(20, seed=2, spread=0.3))
-    assert one is not None
-    single = [
-        Pulls(p.nodes, p.names, ("a",), p.of(["a"]))
-        for p in (pulls(20, spread=0.3), pulls(20, seed=2, spread=0.3))
-    ]
-    alone = ratio(single[0], single[1])
-    assert alone is not None
-    assert (one.high - one.low) == pytest.approx(alone.high - alone.low, rel=0.15)
+def test_more_images_do_not_narrow_what_nodes_make_uncertain() -> None:
+    one = [ratio(pulls(n, 12), pulls(n, 12, seed=2), paired=False) for n in (2, 40)]
+    widths = [effect.high - effect.low for effect in one]
+    assert widths[1] > 0.6 * widths[0]
 
 
-def test_the_same_data_always_gives_the_same_interval() -> None:
-    assert ratio(pulls(9, 1.1), pulls(9)) == ratio(pulls(9, 1.1), pulls(9))
+@pytest.mark.parametrize(
+    ("trials", "nodes", "why"), [(1, 16, "one trial each"), (6, 2, "2 nodes on a side")]
+)
+def test_without_a_spread_there_is_no_interval(trials: int, nodes: int, why: str) -> None:
+    a = pulls(trials, nodes)
+    effect = ratio(a, 1.3 * a, paired=True)
+    assert (effect.told, effect.why) == (False, why)
+    assert effect.value == pytest.approx(1.3)
 
 
-def test_too_few_nodes_or_no_common_image_give_nothing() -> None:
-    assert ratio(pulls(LEAST_NODES - 1), pulls(30)) is None
-    other = to_pulls(5, [(f"n{i}", "z", 1.0) for i in range(5)])
-    assert ratio(other, pulls(5)) is None
+def test_a_wider_level_has_a_wider_interval() -> None:
+    effect = of_log(0.1, 0.03, 5, nodes=4, trials=6)
+    assert effect.at(0.99).low < effect.low < effect.high < effect.at(0.99).high
+    assert Effect(1.1).at(0.99) == Effect(1.1)
 
 
-def test_the_effect_of_doubling_a_cluster() -> None:
-    clusters = [pulls(nodes, 1.1**k, seed=k) for k, nodes in enumerate((8, 16, 32, 64))]
-    effect = per_doubling(clusters)
-    assert effect is not None
-    assert effect.low < 1.1 < effect.high
-    assert effect.percent().startswith("+")
-    assert per_doubling(clusters[:1]) is None
+def test_effects_of_clusters_that_disagree_are_less_certain() -> None:
+    agree, apart = (
+        over_clusters([of_log(v, 0.02, 5, nodes=8, trials=6) for v in values])
+        for values in ((0.1, 0.1, 0.1), (0.0, 0.1, 0.2))
+    )
+    assert agree.value == pytest.approx(apart.value)
+    assert apart.error > 2 * agree.error
+    assert agree.clusters == 3
 
 
-def test_images_missing_from_a_cluster_do_no_harm() -> None:
-    small = pulls(16)
-    part = Pulls(16, small.names, ("a", "b"), small.of(["a", "b"]))
-    effect = per_doubling([part, pulls(32, 1.1, seed=3)])
-    assert effect is not None
-    assert effect.value == pytest.approx(1.1, rel=0.06)
-
-
-def test_coefficients_of_size_and_layers() -> None:
-    features = {
-        f"{gb}-{layers}": (gb, layers / 100) for gb in (1.0, 5.0, 20.0) for layers in (9, 125)
-    }
+def test_weights_of_the_fitted_values_are_not_biased() -> None:
     rng = np.random.default_rng(3)
-    rows = [
-        (f"n{i}", name, 1.0 + 6.5 * gb + 3.0 * layers + rng.normal(0, 0.3))
-        for i in range(12)
-        for name, (gb, layers) in features.items()
-    ]
-    line = fit_line([to_pulls(12, rows)], features, ["GB", "100 layers"])
-    assert line is not None
-    assert line.low[0] < 6.5 < line.high[0]
-    assert line.low[1] < 3.0 < line.high[1]
-    assert line.explained > 0.99
+    x = np.repeat(np.linspace(1, 20, 20), 200)
+    y = 6.5 * x * np.exp(rng.normal(0, 0.2, x.size) - 0.02)
+    assert relative_fit(y, x[:, None]).params[0] == pytest.approx(6.5, rel=0.01)
 
 
-def test_features_that_vary_together_are_not_fitted() -> None:
-    features = {"a": (1.0, 2.0), "b": (2.0, 4.0), "c": (3.0, 6.0), "d": (4.0, 8.0)}
-    rows = [(f"n{i}", name, gb * 7) for i in range(5) for name, (gb, _) in features.items()]
-    assert fit_line([to_pulls(5, rows)], features, ["GB", "layers"]) is None
+def test_a_slope_within_groups() -> None:
+    groups = [0, 0, 0, 1, 1, 1]
+    x = np.array([1.0, 50, 100, 1, 50, 100])
+    y = np.array([5.0, 5, 5, 50, 50, 50]) + 0.03 * x + np.array([0.01, -0.01, 0, 0.02, 0, -0.02])
+    found = slope(y, groups, x, (0.0, 5))
+    assert found is not None
+    assert found.low < 0.03 < found.high
+    assert slope(y[:2], groups[:2], x[:2], (0.0, 5)) is None
+
+
+def test_a_line_over_clusters_counts_clusters_not_nodes() -> None:
+    y = pd.Series([0.0, 0.05, -0.03, 0.04, 0.01])
+    small = pd.Series([1e-4] * 5)
+    _, error, freedom = line_over_clusters(y, small, np.arange(5.0))
+    assert freedom == 3
+    assert error > 0.005

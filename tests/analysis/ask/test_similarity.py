@@ -17,7 +17,7 @@ from analysis.ask.similarity import (
     write_similarities,
 )
 from analysis.read.manifests import ManifestError, read_all, read_manifests
-from analysis.show.comparison_plots import write_similarity_plots
+from analysis.show.figure_files import write_similarity_plots
 from schema.run_records import Rehearsal
 from tests.analysis.recorded import Json, write_run_folder
 

@@ -162,3 +162,21 @@ def test_it_can_be_read_without_javascript(browser: Browser, measured: Path) -> 
     page.locator("summary").first.click()
     assert page.locator("details table").first.is_visible()
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_plot_is_printed(browser: Browser, rehearsed: Path, scheme: str) -> None:
+    opened = Opened(
+        browser, rehearsed, viewport={"width": 1200, "height": 800}, color_scheme=scheme
+    )
+    page = opened.page
+    page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
+    page.emulate_media(media="print")
+    boxes = page.locator("figure .plot").evaluate_all(
+        "all => all.map(plot => { const d = plot.querySelector('svg, canvas');"
+        " return d ? [d.getBoundingClientRect().width, d.getBoundingClientRect().height] : [0, 0]; })"
+    )
+    assert len(boxes) >= 10
+    assert all(width > 200 and height > 50 for width, height in boxes), boxes
+    assert opened.trouble == []
+    page.close()
