@@ -195,7 +195,7 @@ def compare(
         return
     verdict = comparing.judge(result, condition)
     typer.echo(verdict.text)
-    unjudged = sum(not row.effect.told for row in result.rows)
+    unjudged = sum(not row.effect.answered for row in result.rows)
     if unjudged:
         typer.echo(
             f"Not evaluated, too few nodes: {unjudged} of {len(result.rows)} images.", err=True

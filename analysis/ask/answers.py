@@ -56,7 +56,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
         else card
         for card in cards
     ]
-    return sorted(cards, key=lambda c: (not c.varied, c.contrast not in named, not c.told))
+    return sorted(cards, key=lambda c: (not c.varied, c.contrast not in named, not c.answered))
 
 
 def _with_order(card: Card, frames: Frames) -> Card:
@@ -77,25 +77,25 @@ def limit(samples: pd.DataFrame) -> Card:
     """Tell what limits a pull, from what changes it; without such a contrast only the rates."""
     question = "What limits a pull: network, unpacking or disk?"
     rates = _rates(samples)
-    told = []
+    answered = []
     of_compression, of_disk = compression(samples), disk(samples)
-    if of_compression.told:
+    if of_compression.answered:
         faster = "faster" in of_compression.verdict
         plain = "none" in of_compression.verdict
         if of_compression.verdict.startswith("No difference above"):
-            told.append("Not what compression changes.")
+            answered.append("Not what compression changes.")
         elif plain:
-            told.append("Unpacking." if faster else "The network.")
-    if of_disk.told and not of_disk.verdict.startswith("No"):
-        told.append("The disk.")
-    if not told:
+            answered.append("Unpacking." if faster else "The network.")
+    if of_disk.answered and not of_disk.verdict.startswith("No"):
+        answered.append("The disk.")
+    if not answered:
         return Card(
             "limit", question, "Cannot tell: nothing isolates a limit.", rates,
-            limits="Contrasts that would tell: compression, type of disk.", told=False,
+            limits="Contrasts that would tell: compression, type of disk.", answered=False,
         )  # fmt: skip
-    detail = " ".join(card.detail for card in (of_compression, of_disk) if card.told)
-    effects = "; ".join(card.effect for card in (of_compression, of_disk) if card.told)
-    return Card("limit", question, " ".join(told), effects, of_compression.basis, rates, detail)
+    detail = " ".join(card.detail for card in (of_compression, of_disk) if card.answered)
+    effects = "; ".join(card.effect for card in (of_compression, of_disk) if card.answered)
+    return Card("limit", question, " ".join(answered), effects, of_compression.basis, rates, detail)
 
 
 def _rates(samples: pd.DataFrame) -> str:

@@ -19,9 +19,9 @@ class Card:
         verdict: the answer in at most eight words.
         effect: the estimate with its interval; the observed difference if it has none.
         basis: what it rests on: trials, nodes, clusters.
-        limits: what it cannot exclude, or why it is not told.
+        limits: what it cannot exclude, or why it is not answered.
         detail: more numbers.
-        told: whether the data answer the question.
+        answered: whether the data answer the question.
         varied: whether the data vary what the question asks about.
         provenance: what was not measured; empty for measured data.
     """
@@ -33,14 +33,14 @@ class Card:
     basis: str = ""
     limits: str = ""
     detail: str = ""
-    told: bool = True
+    answered: bool = True
     varied: bool = True
     provenance: str = ""
 
 
 def not_varied(contrast: str, question: str, why: str) -> Card:
     """Return the card of a question that the data do not vary anything for."""
-    return Card(contrast, question, "Not varied here.", limits=why, told=False, varied=False)
+    return Card(contrast, question, "Not varied here.", limits=why, answered=False, varied=False)
 
 
 def cannot_tell(contrast: str, question: str, effect: Effect | None, why: str = "") -> Card:
@@ -50,7 +50,7 @@ def cannot_tell(contrast: str, question: str, effect: Effect | None, why: str = 
     basis = effect.basis() if effect else ""
     return Card(
         contrast, question, f"Cannot tell: {reason}.", seen, basis, _MISSING.get(reason, ""),
-        told=False,
+        answered=False,
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def of_effect(
     contrast: str, question: str, effect: Effect, *, slower: str, faster: str, detail: str = ""
 ) -> Card:
     """Return the card of an effect with its interval, in the words for slower and faster."""
-    if not effect.told:
+    if not effect.answered:
         return cannot_tell(contrast, question, effect)
     low, high = effect.low, effect.high
     worst = max(abs(low - 1), abs(high - 1))

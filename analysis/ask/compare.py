@@ -54,7 +54,7 @@ class Condition:
     def met(self, effect: Effect, level: float) -> bool:
         """Return whether an effect is beyond the margin with confidence `level`."""
         wide = effect.at(level)
-        if not wide.told:
+        if not wide.answered:
             return False
         if self.slower:
             return wide.low > 1 + self.percent / 100
@@ -204,7 +204,7 @@ def _sides(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, bo
 def _assumed(a: np.ndarray, b: np.ndarray, paired: bool, statistic: str) -> Effect:
     """Return one image's effect; its trial and day vary as in the original study."""
     two = ratio(np.vstack([a, a]), np.vstack([b, b]), paired=paired, statistic=statistic)
-    if not two.told:
+    if not two.answered:
         return replace(two, trials=len(a))
     error = float(np.hypot(two.error, REPEAT_ERROR / np.sqrt(len(a))))
     freedom = error**4 / (
@@ -271,15 +271,15 @@ def judge(comparison: Comparison, condition: Condition) -> Judgement:
     Raises:
         CompareError: no image has enough nodes for the condition.
     """
-    told = [row for row in comparison.rows if row.effect.told]
-    if not told:
+    answered = [row for row in comparison.rows if row.effect.answered]
+    if not answered:
         raise CompareError(
             f"No image has {LEAST_NODES} nodes on each side, so --fail-if cannot be evaluated.",
             "python -m analysis audit shows what is excluded",
         )
     # Bonferroni, one-sided: half of the error for the overall effect, half for all images.
     overall = comparison.overall
-    if not overall.told:
+    if not overall.answered:
         overall = of_log(
             float(np.log(overall.value)), REPEAT_ERROR, REPEAT_FREEDOM, nodes=overall.nodes,
             trials=overall.trials,
@@ -287,7 +287,7 @@ def judge(comparison: Comparison, condition: Condition) -> Judgement:
     share = (1 - LEVEL) / 2
     beyond = condition.met(overall, 1 - 2 * share)
     images = tuple(
-        row.image for row in told if condition.met(row.effect, 1 - 2 * share / len(told))
+        row.image for row in answered if condition.met(row.effect, 1 - 2 * share / len(answered))
     )
     wide = overall.at(1 - 2 * share)
     margin = 1 + condition.percent / 100
@@ -332,17 +332,17 @@ def lines(comparison: Comparison) -> list[str]:
     text = [f"first:  {comparison.name_a}", f"second: {comparison.name_b}", head]
     for row in comparison.rows:
         change = row.effect.percent()
-        if not row.effect.told:
+        if not row.effect.answered:
             change += f", too few nodes ({row.n_a}, {row.n_b})"
         text.append(f"{row.image[-40:]:40} {row.a:12.3f} s {row.b:12.3f} s  {change}")
     overall = comparison.overall
-    why = f", observed: {overall.why}" if not overall.told else ""
+    why = f", observed: {overall.why}" if not overall.answered else ""
     text.append(f"{'all images':40} {'':14} {'':14}  {overall.percent()}{why}")
     text.append(
         f"Intervals of single images assume that trials vary by {REPEAT_ERROR:.1%}, as in two runs "
         "of the original study.".replace("%", " %", 1)
     )
-    if min(comparison.clusters) == 1 and not overall.told:
+    if min(comparison.clusters) == 1 and not overall.answered:
         text.append("One cluster each: a difference of days or hardware is part of this.")
     if comparison.moved:
         text.append(f"Another digest on the second side: {', '.join(comparison.moved)}.")

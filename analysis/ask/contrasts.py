@@ -56,7 +56,7 @@ def image_effects(samples: pd.DataFrame, attribute: str, base: object) -> dict[s
 
 def _largest(effects: dict[str, Effect]) -> tuple[str, Effect]:
     """Return the clearest level: that with an interval, then the largest change."""
-    return max(effects.items(), key=lambda item: (item[1].told, abs(np.log(item[1].value))))
+    return max(effects.items(), key=lambda item: (item[1].answered, abs(np.log(item[1].value))))
 
 
 def _listed(effects: dict[str, Effect]) -> str:
@@ -171,7 +171,7 @@ def size(samples: pd.DataFrame) -> Card:
         f"Not excluded: {each.low:.{digits}f} to {each.high:.{digits}f} s per {unit}. "
         "Measured on one cluster; another may differ.",
         _others(found, cluster, scale, f"s per {unit}", digits),
-        told=clear or best.freedom > 1,
+        answered=clear or best.freedom > 1,
     )
 
 
@@ -319,7 +319,7 @@ def cluster_contrast(
         if together:
             return cannot_tell(contrast, question, None, "too few nodes with valid cells")
         return not_varied(contrast, question, "no two clusters differ in that alone")
-    name, effect = max(found, key=lambda one: (one[1].told, one[1].trials))
+    name, effect = max(found, key=lambda one: (one[1].answered, one[1].trials))
     effect = effect.at(1 - (1 - LEVEL) / len(found))
     level, _, base = name.partition(" against ")
     rest = "; ".join(f"{other}: {e.percent()}" for other, e in found if other != name)
@@ -401,7 +401,7 @@ def cluster_size(samples: pd.DataFrame) -> Card:
                 found.append((text, effect))
     if not found:
         return cannot_tell(Contrast.CLUSTER_SIZE, question, None, "too few nodes with valid cells")
-    text, effect = max(found, key=lambda one: (one[1].told, one[1].clusters))
+    text, effect = max(found, key=lambda one: (one[1].answered, one[1].clusters))
     rest = "; ".join(f"{other}: {e.percent()}" for other, e in found if e is not effect)
     return of_effect(
         Contrast.CLUSTER_SIZE, question, effect, slower="Pulls take longer on larger clusters.",

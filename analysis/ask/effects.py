@@ -67,18 +67,18 @@ class Effect:
     why: str = ""
 
     @property
-    def told(self) -> bool:
+    def answered(self) -> bool:
         """Whether there is an interval."""
         return bool(np.isfinite(self.low))
 
     @property
     def clear(self) -> bool:
         """Whether the interval excludes 1."""
-        return self.told and not self.low <= 1 <= self.high
+        return self.answered and not self.low <= 1 <= self.high
 
     def at(self, level: float) -> "Effect":
         """Return the same effect with an interval of another level (0.99: wider)."""
-        if not self.told:
+        if not self.answered:
             return self
         low, high = _interval(np.log(self.value), self.error, self.freedom, level)
         return replace(self, low=low, high=high)
@@ -87,12 +87,12 @@ class Effect:
         """As a change: '+3.1 % (+0.2 … +6.0 %)', or without an interval '+3.1 %'."""
         value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
         text = f"{signed(value)} %"
-        return f"{text} ({signed(low)} … {signed(high)} %)" if self.told else text
+        return f"{text} ({signed(low)} … {signed(high)} %)" if self.answered else text
 
     def times(self) -> str:
         """As a factor: '1.03 times (1.00 … 1.06)'."""
         text = f"{self.value:.3g} times"
-        return f"{text} ({self.low:.3g} … {self.high:.3g})" if self.told else text
+        return f"{text} ({self.low:.3g} … {self.high:.3g})" if self.answered else text
 
     def basis(self) -> str:
         """Return what it rests on: '6 trials a side, 16 nodes, 1 cluster a side'."""
@@ -217,24 +217,24 @@ def line_over_clusters(y: pd.Series, errors: pd.Series, x: Matrix) -> tuple[floa
 
 def over_clusters(effects: Sequence[Effect]) -> Effect:
     """Combine effects that were each estimated within one cluster, weighted by their precision."""
-    told = [effect for effect in effects if effect.told]
-    if len(told) < 2:  # noqa: PLR2004 (a combination)
-        return told[0] if told else max(effects, key=lambda effect: effect.trials)
-    logs = np.log([effect.value for effect in told])
-    variances = np.array([effect.error**2 for effect in told])
+    answered = [effect for effect in effects if effect.answered]
+    if len(answered) < 2:  # noqa: PLR2004 (a combination)
+        return answered[0] if answered else max(effects, key=lambda effect: effect.trials)
+    logs = np.log([effect.value for effect in answered])
+    variances = np.array([effect.error**2 for effect in answered])
     weights = 1 / variances / (1 / variances).sum()
     value = float(weights @ logs)
-    excess = float(((logs - value) ** 2 / variances).sum() / (len(told) - 1))
+    excess = float(((logs - value) ** 2 / variances).sum() / (len(answered) - 1))
     freedom = _freedom(
-        *((w**2 * v, e.freedom) for w, v, e in zip(weights, variances, told, strict=True))
+        *((w**2 * v, e.freedom) for w, v, e in zip(weights, variances, answered, strict=True))
     )
     return of_log(
         value,
         np.sqrt(weights**2 @ variances * max(1.0, excess)),
-        freedom if excess <= 1 else min(freedom, len(told) - 1),
-        nodes=sum(effect.nodes for effect in told),
-        trials=sum(effect.trials for effect in told),
-        clusters=len(told),
+        freedom if excess <= 1 else min(freedom, len(answered) - 1),
+        nodes=sum(effect.nodes for effect in answered),
+        trials=sum(effect.trials for effect in answered),
+        clusters=len(answered),
     )
 
 

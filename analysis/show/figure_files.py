@@ -39,7 +39,7 @@ def write_figures(page: Page, out: Path) -> list[Path]:
 
 def write_comparison_plot(comparison: Comparison, out: Path) -> list[Path]:
     """Write compare.svg and compare.png: the ratio of each image; nothing if none has one."""
-    rows = [row for row in comparison.rows if row.effect.told]
+    rows = [row for row in comparison.rows if row.effect.answered]
     if not rows:
         return []
     data: Columns = {

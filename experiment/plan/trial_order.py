@@ -6,8 +6,8 @@ Time and cost are in experiment.plan.cost.
 import random
 from collections.abc import Iterable, Sequence
 
-from schema.image_variant import read_variant
 from schema.image_tag import find_tag
+from schema.image_variant import read_variant
 from schema.run_records import PlannedImage, PlannedTrial
 from schema.study import Order, RepeatBy, Study
 

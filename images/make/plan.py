@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from images.errors import PlanError
-from schema.image_variant import read_variant
 from schema.image_tag import ImageTag
+from schema.image_variant import read_variant
 
 MAX_LAYERS = 127
 """Docker's overlay2 mounts 128 directories, including the container's own."""

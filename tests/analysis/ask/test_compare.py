@@ -46,7 +46,7 @@ def test_each_statistic_finds_the_difference(statistic: str) -> None:
 
 def test_one_cluster_each_has_no_overall_interval() -> None:
     found = compare(side(), side(1.1, name="b", seed=2))
-    assert (found.overall.told, found.overall.why) == (False, "one cluster each")
+    assert (found.overall.answered, found.overall.why) == (False, "one cluster each")
     text = lines(found)
     assert any("observed: one cluster each" in line for line in text)
     assert "One cluster each: a difference of days or hardware is part of this." in text
@@ -195,4 +195,4 @@ def test_two_sizes_of_the_original_study(chonks: Path) -> None:
     )
     assert len(found.rows) == 6
     assert 0.85 < found.overall.value < 1.1
-    assert not found.overall.told
+    assert not found.overall.answered

@@ -37,7 +37,7 @@ def test_layers_at_one_size() -> None:
 
 def test_one_size_is_no_reason_not_to_tell_layers() -> None:
     found = card(Contrast.LAYERS, simulate(chonks([1.2], [1, 9, 27, 125]), [Site()], noise=QUIET))
-    assert found.told
+    assert found.answered
     assert card(Contrast.SIZE, simulate(chonks([1.2], [1, 9]), [Site()])).varied is False
 
 
@@ -61,7 +61,7 @@ def test_registries_by_salted_copies_in_one_run(slower: float) -> None:
         seed=2,
     )
     found = card(Contrast.REGISTRY, samples)
-    assert found.told
+    assert found.answered
     assert ("is faster" in found.verdict) is (slower > 1)
     if slower > 1:
         assert found.verdict in {"ghcr.io is faster.", "us-docker.pkg.dev is faster."}
@@ -86,7 +86,7 @@ def test_three_registries_are_all_compared() -> None:
 def test_one_cluster_each_is_only_observed() -> None:
     sites = [Site(), Site(machine_type="n1-standard-64")]
     found = card(Contrast.MACHINE, simulate(IMAGES, sites))
-    assert (found.verdict, found.told) == ("Cannot tell: one cluster each.", False)
+    assert (found.verdict, found.answered) == ("Cannot tell: one cluster each.", False)
     assert found.effect.startswith("Observed: ")
 
 
@@ -106,7 +106,7 @@ def test_several_clusters_a_side(contrast: Contrast, change: Json, factor: float
         IMAGES, sites, lambda i, s: by_size(i, s) * (factor if s == Site(**change) else 1.0)
     )
     found = card(contrast, samples)
-    assert found.told
+    assert found.answered
     assert "faster" in found.verdict if factor < 1 else found.verdict.startswith("No difference")
     assert "3 clusters" in found.basis
 
@@ -133,7 +133,7 @@ def test_three_sizes_once_each_are_only_observed() -> None:
 
 def test_clusters_with_too_few_valid_nodes_are_not_counted() -> None:
     samples = simulate(IMAGES, [Site(2), Site(16), Site(16)])
-    assert card(Contrast.CLUSTER_SIZE, samples).told is False
+    assert card(Contrast.CLUSTER_SIZE, samples).answered is False
 
 
 def test_two_studies_that_disagree_are_both_named() -> None:
@@ -150,7 +150,7 @@ FAST = "gzip6"
 
 def test_what_limits_needs_a_contrast() -> None:
     found = limit(simulate(IMAGES, [Site()]))
-    assert (found.verdict, found.told) == ("Cannot tell: nothing isolates a limit.", False)
+    assert (found.verdict, found.answered) == ("Cannot tell: nothing isolates a limit.", False)
     assert "MB/s" in found.effect
 
 
@@ -203,7 +203,7 @@ def test_a_contrast_that_a_study_names_has_a_card_even_if_nothing_varies(study: 
     frames = analysis.load([study])
     frames.clusters["contrasts"] = [("registry",)] * len(frames.clusters)
     first = kind_cards(frames, samples_of(frames))[0]
-    assert (first.contrast, first.varied, first.told) == ("registry", True, False)
+    assert (first.contrast, first.varied, first.answered) == ("registry", True, False)
 
 
 def test_what_is_not_pulling(study: Path) -> None:
@@ -226,7 +226,7 @@ def test_measured_and_rehearsed_are_never_compared(tmp_path: Path) -> None:
 def test_no_pulls_give_no_answers(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     path.write_text(lines(study_events(4)[:1]))
-    assert not any(c.told for c in all_cards(analysis.load([path])))
+    assert not any(c.answered for c in all_cards(analysis.load([path])))
 
 
 def test_the_recorded_study_claims_no_more_than_it_shows(chonks: Path) -> None:
@@ -244,6 +244,6 @@ def test_layers_in_the_recorded_test(chonks: Path) -> None:
     assert "Each 100 layers take 3.2" in layers.effect
     assert "49 MB: 100 layers take 4.25 times as long as 1" in layers.detail
     machine = cards[Contrast.MACHINE]
-    assert not machine.told
+    assert not machine.answered
     assert "3348 s on 4 nodes" in machine.detail
     assert "3.72 times" in machine.detail

@@ -57,7 +57,7 @@ def test_more_images_do_not_narrow_what_nodes_make_uncertain() -> None:
 def test_without_a_spread_there_is_no_interval(trials: int, nodes: int, why: str) -> None:
     a = pulls(trials, nodes)
     effect = ratio(a, 1.3 * a, paired=True)
-    assert (effect.told, effect.why) == (False, why)
+    assert (effect.answered, effect.why) == (False, why)
     assert effect.value == pytest.approx(1.3)
 
 

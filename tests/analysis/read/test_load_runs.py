@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from analysis.ask.audit import audit
+from analysis.frames import frames_of
 from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.provenance import describe_rehearsal, kind_of
 from analysis.read.read_records import DamagedRunError
-from analysis.frames import frames_of
 from analysis.tables import open_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import write_run_folder, write_study

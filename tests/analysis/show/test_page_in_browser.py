@@ -158,7 +158,7 @@ def test_structure_for_screen_readers(browser: Browser, measured: Path) -> None:
 def test_it_can_be_read_without_javascript(browser: Browser, measured: Path) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto(measured.as_uri())
-    assert page.get_by_text("Does the size of the cluster matter?").is_visible()
+    assert page.get_by_text("Does a pull take longer on a larger cluster?").is_visible()
     page.locator("summary").first.click()
     assert page.locator("details table").first.is_visible()
     page.close()
@@ -174,7 +174,8 @@ def test_every_plot_is_printed(browser: Browser, rehearsed: Path, scheme: str) -
     page.emulate_media(media="print")
     boxes = page.locator("figure .plot").evaluate_all(
         "all => all.map(plot => { const d = plot.querySelector('svg, canvas');"
-        " return d ? [d.getBoundingClientRect().width, d.getBoundingClientRect().height] : [0, 0]; })"
+        " const box = d ? d.getBoundingClientRect() : {width: 0, height: 0};"
+        " return [box.width, box.height]; })"
     )
     assert len(boxes) >= 10
     assert all(width > 200 and height > 50 for width, height in boxes), boxes
