@@ -6,6 +6,7 @@ upgrade is warm by intent, so there the cells with layers of the earlier version
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -214,6 +215,9 @@ _MUCH = 1.2
 
 _LEAST_SIZES = 5
 """With one cluster of each size, so many sizes are needed to tell a trend from single clusters."""
+
+_LEAST_REPEATED = 4
+"""Clusters of several sizes, some of a size repeated."""
 
 _Slopes = dict[str, tuple[int, Slope]]
 
@@ -432,8 +436,8 @@ def _per_doubling(samples: pd.DataFrame) -> Effect | None:
         why="one cluster each",
     )  # fmt: skip
     repeated = len(set(x)) < len(y)
-    if len(y) < _LEAST_SIZES and not (repeated and len(y) > 2):  # noqa: PLR2004
-        return seen
+    if len(y) < (_LEAST_REPEATED if repeated else _LEAST_SIZES):
+        return replace(seen, why="too few clusters") if repeated else seen
     value, error, freedom = line_over_clusters(y, errors, x)
     return of_log(value, error, freedom, nodes=int(counts.min()), trials=images, clusters=len(y))
 

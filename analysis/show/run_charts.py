@@ -175,6 +175,7 @@ def status_bars(clusters: Sequence[str], statuses: Sequence[str], provenance: st
                         "type": "nominal",
                         "sort": list(clusters),
                         "title": None,
+                        "axis": {"labelLimit": 280},
                     },
                     "color": {
                         "field": "status",
