@@ -49,12 +49,13 @@ _MATRIX_ENV = "PULL_STUDY_DATA"
 _START_SECONDS = 20
 _SMALL, _LARGE = 100_000_000, 20_000_000_000
 _MEMORY = (
-    "import resource, sys\n"
+    "import re, sys\n"
     "from images.make.build import build_image\n"
     "from images.registry.reference import parse_target\n"
     "from schema.image_tag import ImageTag\n"
     "build_image(ImageTag(9, int(sys.argv[1])), parse_target(sys.argv[2]))\n"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    # Not ru_maxrss, which begins with the memory of the process that started this one.
+    "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
 )
 
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -139,16 +140,14 @@ def verify(
             total = sum(layer.size for layer in remote.image.layers)
             with show_bytes(Console(stderr=True), f"verifying {reference}", total) as on_bytes:
                 found = verify_image(remote, on_bytes=on_bytes)
-        content = (
-            f"{found.content} content bytes match their seed"
-            if remote.image.plan
-            else "content not checked: not built by this program"
-        )
-        faults = [fault for layer in found.faults for fault in layer]
-        for fault in faults:
+        content = f"{found.content} content bytes match their seed"
+        if remote.image.plan is None:
+            content = "content not checked: not built by this program"
+        for fault in chain(*found.faults):
             typer.echo(f"{reference}: {fault}", err=True)
-        wrong += bool(faults)
-        if not faults:
+        if any(found.faults):
+            wrong += 1
+        else:
             typer.echo(f"{found.target}: {len(found.faults)} layers correct, {content}")
     if wrong:
         raise VerifyError(

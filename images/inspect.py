@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from images.make.remote import RemoteImage, open_remote
+from images.make.remote import open_remote
 from images.registry.reference import parse_target
 
 
@@ -17,9 +17,12 @@ def inspect_image(reference: str, others: Sequence[str]) -> dict[str, Any]:
         BadReferenceError: a reference is invalid.
         RegistryError: an image does not exist or is damaged, or the registry fails.
     """
-    remote = _read(reference)
-    holders = {name: {layer.diff_id for layer in _read(name).image.layers} for name in others}
-    image = remote.image
+    holders: dict[str, set[str]] = {}
+    for name in others:
+        with open_remote(parse_target(name)) as other:
+            holders[name] = {layer.diff_id for layer in other.image.layers}
+    with open_remote(parse_target(reference)) as remote:
+        image = remote.image
     found: dict[str, Any] = {
         "image": str(remote.target),
         "media_type": remote.media_type,
@@ -42,11 +45,6 @@ def inspect_image(reference: str, others: Sequence[str]) -> dict[str, Any]:
         compression = f"{plan.compression} {plan.level}"
         found |= {"unpacked": sum(making.unpacked), "content": plan.size}
         found |= {"base": plan.base, "compression": compression}
-        for layer, size in zip(found["layers"], making.unpacked, strict=True):
+        for layer, size in zip(found["layers"], making.unpacked, strict=False):
             layer["unpacked"] = size
     return found
-
-
-def _read(reference: str) -> RemoteImage:
-    with open_remote(parse_target(reference)) as remote:
-        return remote

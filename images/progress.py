@@ -1,4 +1,4 @@
-"""Shows progress in bytes: a bar with rate and time left, or plain lines without a terminal."""
+"""Shows progress in bytes: a bar with rate and time left, or a line every 5 s elsewhere."""
 
 import threading
 import time
@@ -7,14 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from images.make.layer_stream import OnBytes
 
@@ -23,19 +16,12 @@ _PLAIN_SECONDS = 5.0
 
 @contextmanager
 def show_bytes(console: Console, what: str, total: int) -> Iterator[OnBytes]:
-    """Yield a callback to add processed bytes, from any thread.
-
-    Args:
-        console: a terminal shows a bar, anything else a line every 5 s.
-        what: description of the work.
-        total: bytes to process.
-    """
+    """Yield a callback to add processed bytes, from any thread."""
     if not console.is_terminal:
         yield _lines(console, what, total)
         return
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    text = TextColumn("{task.description}")
-    with Progress(text, *columns, console=console, transient=True) as progress:
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
 

@@ -25,20 +25,16 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a tag specifies in addition to layers and size.
-
-    Attributes:
-        content: the tag that seeds the content; variants with the same content share it.
-        changed: number of last layers that differ from v1.
-        files: files in each layer.
-        compression: gzip, zstd or none; empty if not specified.
-        level: of the compression.
-    """
+    """What a tag specifies in addition to layers and size."""
 
     content: ImageTag
+    """The tag that seeds the content; variants with the same content share it."""
     changed: int = 0
+    """Last layers that differ from v1."""
     files: int = 1
+    """Files in each layer."""
     compression: str = ""
+    """gzip, zstd or none; empty if not specified."""
     level: int = 0
 
 

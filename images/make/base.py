@@ -5,43 +5,37 @@ layer with it or with each other, and a node that has pulled one is cold for the
 """
 
 import atexit
-import io
 import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import PurePosixPath
 from typing import IO, Any
 
 from images.errors import BaseError, DigestError, NotInRegistryError
 from images.make.compression import UnpackError, decompressed
+from images.make.layer_tar import padding
 from images.make.remote import open_remote
 from images.registry.reference import parse_target
 
 _MAX_BYTES = 4 << 30
 _MAX_HEADER = 1 << 20
 _READ = 1 << 20
-_WHITEOUT = ".wh."
+_LONG_NAMES = {tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME}
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The files and settings of a base.
-
-    Attributes:
-        name: busybox, or a reference with a digest.
-        id: determines the files: busybox's SHA-256, or the reference.
-        architecture: OCI name.
-        tar: yields the files as tar members; may be called repeatedly and from several threads.
-        config: of a container: environment, user etc.
-    """
+    """The files of a base and the settings of its containers: environment, user etc."""
 
     name: str
+    """busybox, or a reference with a digest."""
     id: str
+    """Determines the files: busybox's SHA-256, or the reference."""
     architecture: str
     tar: Callable[[], Iterator[bytes]] = field(repr=False)
+    """Yields the files as tar members; may be called repeatedly and from several threads."""
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,42 +74,31 @@ class _UnsuitableError(Exception):
     """An image that is no base."""
 
 
-class _Bounded(io.RawIOBase):
-    """A tar on disk, of which no header may be longer than 1 MiB."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not 0 <= size <= _MAX_HEADER:
-            raise _UnsuitableError(f"a header of its tar claims {size} bytes")
-        return self._file.read(size)
-
-
 def _append(files: IO[bytes], blocks: Iterator[bytes]) -> None:
     """Append the members of a layer's tar, without its end.
 
-    A later member replaces an earlier one of the same path, as later layers do. What a later layer
-    removes would stay.
+    On a node, a later member replaces an earlier one of the same path, as later layers do.
     """
     begin = files.seek(0, os.SEEK_END)
     for block in blocks:
         if files.tell() + len(block) > _MAX_BYTES:
             raise _UnsuitableError(f"it unpacks to more than {_MAX_BYTES} bytes")
         files.write(block)
+    size = files.tell()
     files.seek(begin)
-    with tarfile.open(fileobj=_Bounded(files), mode="r:") as tar:
-        while member := tar.next():
-            tar.members = []  # type: ignore[attr-defined] # else a list of all that were read
-            if PurePosixPath(member.name).name.startswith(_WHITEOUT):
-                raise _UnsuitableError(f"a layer removes files of another ({member.name})")
-        files.truncate(tar.offset)
+    while (header := files.read(tarfile.BLOCKSIZE)).strip(b"\0"):
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        end = files.tell() + info.size + len(padding(info.size))
+        if not files.tell() <= end <= size:
+            raise _UnsuitableError(f"its tar ends within {info.name}")
+        long_name = info.type in _LONG_NAMES
+        if long_name and info.size > _MAX_HEADER:
+            raise _UnsuitableError(f"a header of its tar claims {info.size} bytes")
+        names = files.read(info.size) if long_name else info.name.encode(errors="surrogateescape")
+        if b"/.wh." in b"/" + names:
+            raise _UnsuitableError("a later layer removes files of another (.wh.*)")
+        files.seek(end)
+    files.truncate(files.tell() - len(header))
     files.flush()
 
 

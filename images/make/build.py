@@ -23,10 +23,9 @@ def build_image(
     jobs: int | None = None,
     on_bytes: OnBytes = ignore,
 ) -> BuiltImage:
-    """Build the image that a tag describes, once, and push it to all targets.
+    """Build the image that a tag describes, once, and push it to all targets that lack it.
 
-    Equal arguments give equal digests. Where the tag already names this image, nothing is pushed
-    (two requests). Calls for different images may overlap.
+    Equal arguments give equal digests. Calls for different images may overlap.
 
     Args:
         tag: layers, size and salt or variant (`schema.image_variant`); also the name, unless a

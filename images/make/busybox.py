@@ -5,8 +5,8 @@ the binary's SHA-256; the other layers do not depend on it.
 """
 
 import hashlib
+import platform
 import shutil
-import struct
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -18,9 +18,7 @@ from images.make.base import Base
 from images.make.layer_tar import padding, tar_header
 from images.make.plan import BUSYBOX
 
-_ELF_MACHINES = {0x3E: "amd64", 0xB7: "arm64"}
-_PT_INTERP = 3
-"""Program header that names a loader, which the image will not have."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FIX = "apt-get install busybox-static"
 _FOLDERS = ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var")
 _FILES = {
@@ -39,8 +37,13 @@ def find_busybox() -> Base:
     path = shutil.which("busybox")
     if path is None:
         raise BaseError("There is no busybox on this machine, which is the images' base.", _FIX)
+    # ldd succeeds for a program that names a loader, which the image will not have.
+    if subprocess.run(["ldd", path], check=False, capture_output=True).returncode == 0:
+        raise BaseError(f"{path} is linked dynamically, so it cannot run alone in an image.", _FIX)
+    architecture = _ARCHITECTURES.get(platform.machine())
+    if architecture is None:
+        raise BaseError(f"{path} is not a program for amd64 or arm64.", _FIX)
     binary = Path(path).read_bytes()
-    architecture = _static_architecture(binary, path)
     listing = subprocess.run([path, "--list"], check=True, capture_output=True, text=True)
     applets = sorted(set(listing.stdout.split()) - {"busybox"})
     return Base(
@@ -61,17 +64,3 @@ def _root_files(binary: bytes, applets: list[str]) -> Iterator[bytes]:
     yield tar_header("bin/busybox", size=size, mode=0o755) + binary + padding(size)
     for applet in applets:
         yield tar_header(f"bin/{applet}", kind=tarfile.SYMTYPE, mode=0o777, link="busybox")
-
-
-def _static_architecture(binary: bytes, path: str) -> str:
-    machine = struct.unpack_from("<H", binary, 18)[0] if binary[:5] == b"\x7fELF\x02" else 0
-    if machine not in _ELF_MACHINES:
-        raise BaseError(f"{path} is not a program for amd64 or arm64.", _FIX)
-    header, entry_size, entries = (
-        *struct.unpack_from("<Q", binary, 32),
-        *struct.unpack_from("<HH", binary, 54),
-    )
-    kinds = (struct.unpack_from("<I", binary, header + i * entry_size)[0] for i in range(entries))
-    if _PT_INTERP in kinds:
-        raise BaseError(f"{path} is linked dynamically, so it cannot run alone in an image.", _FIX)
-    return _ELF_MACHINES[machine]

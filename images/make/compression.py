@@ -39,10 +39,7 @@ class UnpackError(Exception):
 
 
 def compressor(compression: Compression, level: int) -> Compress:
-    """Return a function that makes a complete gzip member, zstd frame or copy of its input.
-
-    It is thread-safe and releases the interpreter lock.
-    """
+    """Return a thread-safe function that makes a gzip member, zstd frame or copy of its input."""
     functions = {Compression.GZIP: _gzip, Compression.ZSTD: _zstd, Compression.NONE: _copy}
     return partial(functions[compression], level)
 

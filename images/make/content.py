@@ -34,11 +34,9 @@ _VERSION = b"pull-study content 1\0"
 
 
 def random_bytes_per_unit(compressibility: float) -> int:
-    """Return the random bytes per unit of 1024 for which compression saves the given share.
+    """Return the random bytes per unit of 1024 for which compression saves that share, 0 to 1.
 
-    Args:
-        compressibility: share of the bytes that compression saves, 0 (none) to 1. At the usual
-            levels of gzip and zstd the ratio is within 0.02 of `1 - compressibility`.
+    At the usual levels of gzip and zstd the ratio is within 0.02 of `1 - compressibility`.
     """
     if not 0 <= compressibility <= 1:
         raise ValueError(f"compressibility {compressibility} is not within 0 and 1")
@@ -48,14 +46,10 @@ def random_bytes_per_unit(compressibility: float) -> int:
 
 
 def file_content(seed: str, number: int, size: int, compressibility: float) -> Iterator[Piece]:
-    """Yield the bytes of one file, in pieces of at most 512 KiB.
+    """Yield the `size` bytes of one file, in pieces of at most 512 KiB.
 
-    Args:
-        seed: determines the content; another seed gives entirely different bytes.
-        number: the file's number in its image. The file starts with its low bytes, so that no two
-            files of an image are equal, however short.
-        size: bytes, exactly.
-        compressibility: see `random_bytes_per_unit`.
+    Another seed gives entirely different bytes. The file starts with the low bytes of its number
+    in its image, so that no two files of an image are equal, however short.
     """
     random = random_bytes_per_unit(compressibility)
     key = hashlib.sha256(_VERSION + f"{seed}\0{number}".encode()).digest()

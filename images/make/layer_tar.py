@@ -15,12 +15,7 @@ _END = bytes(2 * _RECORD)
 
 
 def layer_tar(layer: LayerPlan, base: Iterable[Piece] = ()) -> Iterator[Piece]:
-    """Yield the uncompressed layer, in pieces of at most about 1 MiB.
-
-    Args:
-        layer: its content.
-        base: tar members that precede the content, in the first layer of an image.
-    """
+    """Yield the uncompressed layer after the tar members of its base, in pieces of about 1 MiB."""
     yield from base
     yield tar_header(_FOLDER, kind=tarfile.DIRTYPE, mode=0o755)
     for number, size in enumerate(layer.file_sizes(), layer.first_file):

@@ -131,16 +131,11 @@ def share(total: int, parts: int) -> list[int]:
 
 def _check(tag: ImageTag, changed: int, scale: float, compressibility: float) -> None:
     if tag.layers > MAX_LAYERS:
-        raise PlanError(
-            f"{tag.layers} layers are more than the {MAX_LAYERS} that container runtimes mount, "
-            "so no node could run the image.",
-            f"use at most {MAX_LAYERS} layers",
-        )
+        problem = f"{tag.layers} layers are more than the {MAX_LAYERS} that a node can mount."
+        raise PlanError(problem, f"use at most {MAX_LAYERS} layers")
     if changed > tag.layers:
-        raise PlanError(
-            f"{changed} layers cannot change, since {tag} has {tag.layers}.",
-            f"change 1 to {tag.layers} layers",
-        )
+        problem = f"{changed} layers cannot change, since {tag} has {tag.layers}."
+        raise PlanError(problem, f"change 1 to {tag.layers} layers")
     if not scale > 0:
         raise PlanError(f"The scale {scale} is not above 0.", "use for example --scale 0.01")
     if not 0 <= compressibility <= 1:

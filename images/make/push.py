@@ -116,7 +116,7 @@ def push_plan(
                 missing.append(place)
         if found is not None and not missing:
             on_bytes(plan.size)
-            return BuiltImage(tuple(targets), found.digest, found.image.layers, plan.size, 0)
+            return BuiltImage(tuple(targets), found.target.digest, found.image.layers, plan.size, 0)
         done = _Push(plan, missing, base, on_bytes).run(jobs)
         layers = [layer for layer, _, _ in done]
         config = make_config(
@@ -236,21 +236,19 @@ def _existing(
 ) -> RemoteImage | None:
     """The image if its tag already names it, None if it has to be pushed."""
     try:
-        existing = find_remote(place.registry, place.target)
+        found = find_remote(place.registry, place.target)
     except (BadImageError, DigestError):
         # Not an image, or a damaged one: an error unless it may be replaced.
         if overwrite:
             return None
         raise
-    if existing is None:
-        return None
-    making = existing.image.making
-    if making is not None and making.origin == origin and existing.image.command == command:
-        return existing
+    making = found.image.making if found else None
+    if found is None or (making and (making.origin, found.image.command) == (origin, command)):
+        return found
     if overwrite:
         return None
     raise TagExistsError(
-        f"{place.target} already names another image ({existing.digest}); studies that pulled "
-        "it would not notice the change.",
+        f"{place.target} already names another image ({found.target.digest}); studies that "
+        "pulled it would not notice the change.",
         "choose another --salt, or replace it with --overwrite",
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from images.errors import BadImageError, NotInRegistryError, RegistryError
@@ -28,11 +28,6 @@ class RemoteImage:
     registry: Registry
     repository: str
 
-    @property
-    def digest(self) -> str:
-        """Digest of the manifest."""
-        return self.target.digest
-
     def open_layer(self, layer: Layer) -> Iterator[bytes]:
         """Yield a layer's bytes, as `Registry.open_blob`."""
         return self.registry.open_blob(self.repository, layer.digest, layer.size)
@@ -49,12 +44,9 @@ def open_remote(target: Target) -> Iterator[RemoteImage]:
     *mirrors, last = find_sources(target)
     for source in [*mirrors, last]:
         with Registry(source.target.registry, plain_http=source.plain_http) as registry:
-            try:
+            found = None
+            with suppress(*() if source is last else (RegistryError,)):
                 found = find_remote(registry, source.target, target)
-            except RegistryError:
-                if source is last:
-                    raise
-                continue
             if found is not None:
                 yield found
                 return

@@ -11,13 +11,12 @@ _POLL_SECONDS = 0.1
 
 
 class Tee:
-    """Hands every piece of a stream to every reader.
+    """Hands every piece of a stream to readers 0 to `readers` - 1; it begins at once.
 
     A reader that is done or fails has to `leave`, since the others wait for it otherwise.
     """
 
     def __init__(self, pieces: Iterator[bytes], readers: int) -> None:
-        """A tee for readers 0 to `readers` - 1; it begins at once."""
         self._queues: dict[int, Queue[bytes | Exception | None]] = {
             number: Queue(_AHEAD) for number in range(readers)
         }

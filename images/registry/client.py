@@ -27,14 +27,9 @@ from images.registry.credentials import find_credentials, login_command
 from images.registry.reference import Target, base_url, is_loopback, is_same_origin
 from images.registry.tokens import read_challenges, read_token, token_request
 
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+_OCI, _DOCKER = "application/vnd.oci.image", "application/vnd.docker.distribution.manifest"
+INDEX_TYPES = (f"{_OCI}.index.v1+json", f"{_DOCKER}.list.v2+json")
+_ACCEPTED = ", ".join((f"{_OCI}.manifest.v1+json", f"{_DOCKER}.v2+json", *INDEX_TYPES))
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest or config; the limit of the distribution specification for manifests."""
 
@@ -104,12 +99,9 @@ class Registry:
     """One registry; safe to use from several threads."""
 
     def __init__(self, name: str, *, push: bool = False, plain_http: bool = False) -> None:
-        """Connects lazily.
+        """Connects lazily to host and port.
 
-        Args:
-            name: host and port.
-            push: whether tokens have to allow to push.
-            plain_http: use http though the registry is not on loopback.
+        `push`: tokens have to allow it. `plain_http`: also if the registry is not on loopback.
         """
         self.name = name
         self._base = base_url(name, plain_http=plain_http)
@@ -220,7 +212,7 @@ class Registry:
             "GET",
             f"/v2/{target.repository}/manifests/{target.version}",
             repository=target.repository,
-            headers={"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))},
+            headers={"Accept": _ACCEPTED},
             limit=MAX_MANIFEST + 1,
         )
         if answer.status == HTTPStatus.NOT_FOUND:
@@ -238,11 +230,7 @@ class Registry:
         return Manifest(digest, media_type, answer.body)
 
     def put_manifest(self, target: Target, media_type: str, raw: bytes) -> str:
-        """Store a manifest with the target's tag; return its digest.
-
-        Raises:
-            DigestError: the registry stored it under another digest.
-        """
+        """Store a manifest with the target's tag, unaltered; return its digest."""
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         url = f"/v2/{target.repository}/manifests/{target.tag or digest}"
         headers = {"Content-Type": media_type}
@@ -250,19 +238,17 @@ class Registry:
         self.expect(answer, {201}, f"storing the manifest of {target}")
         stored = answer.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
-            raise DigestError(
-                f"{self.name} stored {target} with digest {stored}, not {digest}: it altered the "
-                "manifest, so the image cannot be named by digest.",
-                "use a registry that stores manifests unchanged",
-            )
+            problem = f"{self.name} stored {target} with digest {stored}, not {digest}: it altered"
+            fix = "use a registry that stores manifests unchanged"
+            raise DigestError(f"{problem} the manifest.", fix)
         return digest
 
     def expect(self, answer: Answer, codes: set[int], what: str) -> None:
-        """Raise an error for an unexpected status, with the registry's message.
+        """Raise an error with the registry's message for a status that is not among the codes.
 
         Raises:
             NotInRegistryError: status 404.
-            RegistryError: any other status that is not among the codes.
+            RegistryError: any other status.
         """
         if answer.status in codes:
             return

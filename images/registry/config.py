@@ -5,9 +5,9 @@ As in these programs, mirrors and other locations apply to reading, never to pus
 
 import os
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from images.errors import RegistryError
 from images.registry.reference import Target, parse_target
@@ -15,8 +15,7 @@ from images.registry.reference import Target, parse_target
 _SYSTEM = Path("/etc/containers")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A place to read an image from; `plain_http`: it may be asked without encryption."""
 
     target: Target
@@ -43,17 +42,12 @@ def find_sources(target: Target) -> list[Source]:
     mirrors = entry.get("mirror", [])
     if entry.get("mirror-by-digest-only") and not target.digest:
         mirrors = []
-    return [
-        Source(
-            replace(
-                parse_target(place.get("location", prefix) + name.removeprefix(prefix)),
-                tag=target.tag,
-                digest=target.digest,
-            ),
-            bool(place.get("insecure")),
-        )
-        for place in [*mirrors, entry]
-    ]
+    sources = []
+    for place in [*mirrors, entry]:
+        physical = parse_target(place.get("location", prefix) + name.removeprefix(prefix))
+        named = replace(physical, tag=target.tag, digest=target.digest)
+        sources.append(Source(named, bool(place.get("insecure"))))
+    return sources
 
 
 def _files() -> list[Path]:

@@ -31,7 +31,7 @@ def token_request(
     repository: str,
     actions: set[str],
 ) -> requests.Request:
-    """Return the request for a bearer token for a repository, after a challenge of its registry.
+    """Return the request for a repository's bearer token, after a challenge of its registry.
 
     `actions` (`pull`, `push`) are requested beside those of the challenge: some registries do not
     challenge again when a token that allows to pull is used to push.
@@ -59,11 +59,7 @@ def token_request(
 
 
 def read_token(registry: str, body: bytes) -> str:
-    """Return the token in a token server's answer.
-
-    Raises:
-        RegistryError: there is none.
-    """
+    """Return the token in a token server's answer, or raise a RegistryError."""
     try:
         found = json.loads(body)
         return str(found.get("token") or found["access_token"])

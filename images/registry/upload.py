@@ -48,8 +48,7 @@ def upload_blob(registry: Registry, repository: str, content: Content) -> Blob:
     """Upload a blob to a repository.
 
     Raises:
-        RegistryError: the registry refuses it or does not answer.
-        DigestError: the registry has other bytes than were sent.
+        RegistryError: the registry refuses it, does not answer, or has other bytes than were sent.
     """
     pieces = content()
     head: list[bytes] = []
@@ -63,11 +62,7 @@ def upload_blob(registry: Registry, repository: str, content: Content) -> Blob:
 
 
 def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
-    """Upload a blob that is in memory, unless the registry has it.
-
-    Raises:
-        RegistryError: the registry refuses it or does not answer.
-    """
+    """Upload a blob that is in memory, unless the registry has it; raises as `upload_blob`."""
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if registry.has_blob(repository, digest):
         return Blob(digest, len(data), sent=False)
@@ -76,10 +71,9 @@ def upload_bytes(registry: Registry, repository: str, data: bytes) -> Blob:
 
 
 def mount_blob(registry: Registry, repository: str, digest: str, source: str) -> bool:
-    """Share a blob of another repository of the same registry.
+    """Share a blob of another repository of the same registry; return whether it did.
 
-    Returns whether the registry did; False also if the source does not have the blob or access to
-    it is denied: a user may push here but not read there.
+    It does not if the source lacks the blob, or if the user may push here but not read there.
     """
     query = urlencode({"mount": digest, "from": source})
     url = f"/v2/{repository}/blobs/uploads/?{query}"

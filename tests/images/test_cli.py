@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,18 +42,6 @@ def test_build_prints_the_image_with_its_digest(cli: Cli, registry: LocalRegistr
     same = build_image(ImageTag(3, 30_000), registry.target("cli-build"))
     assert (code, out) == (0, f"{place}:3-layers-size-30000-bytes@{same.digest}\n")
     assert "images complete: 1" in err
-
-
-def test_build_to_two_places_gives_one_digest(
-    cli: Cli, registry: LocalRegistry, tmp_path: Path
-) -> None:
-    with run_registry(tmp_path / "second") as second:
-        places = [f"{registry.name}/cli-two", f"{second.name}/cli-two"]
-        code, out, _ = cli(
-            "build", "--layers", "2", "--size", "9999", "--to", places[0], "--to", places[1]
-        )
-        assert code == 0
-        assert len({line.split("@")[1] for line in out.splitlines()}) == 1
 
 
 def test_a_matrix_builds_every_layer_count_with_every_size(
@@ -193,20 +180,6 @@ def test_sizes_refuses_what_has_no_quantiles(
     code, _, err = cli("sizes", str(sample), "-q", option)
     assert code == 2
     assert reason in err
-
-
-def test_the_program_runs_by_name() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "images", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0
-    for command in ("build", "inspect", "verify", "sizes"):
-        assert command in done.stdout
 
 
 def test_progress_without_a_terminal_is_plain_lines(

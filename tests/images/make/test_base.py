@@ -132,9 +132,10 @@ def test_images_on_one_base_share_no_layer(registry: LocalRegistry) -> None:
 @pytest.mark.parametrize(
     ("layers", "reason"),
     [
-        ([files(a="1"), files(**{".wh.a": ""})], r"a layer removes files of another \(\.wh\.a\)"),
+        ([files(a="1"), files(**{".wh.a": ""})], "a later layer removes files of another"),
+        ([files(**{"d" * 200 + "__.wh.a": ""})], "a later layer removes files of another"),
         ([b"no tar" * 1000], "cannot be put into one layer"),
-        ([b"x" * 124 + b"7" * 11 + bytes(377)], "cannot be put into one layer"),
+        ([files(a="x" * 9000)[:5000]], "its tar ends within a"),
     ],
 )
 def test_what_cannot_be_one_layer_is_refused(
@@ -148,12 +149,12 @@ def test_what_cannot_be_one_layer_is_refused(
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_header_that_claims_gigabytes_is_not_read(registry: LocalRegistry, kind: bytes) -> None:
+def test_a_long_header_is_not_read(registry: LocalRegistry, kind: bytes) -> None:
     info = tarfile.TarInfo("x")
-    info.type, info.size = kind, 8 << 30
-    layer = info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+    info.type, info.size = kind, 8 << 20
+    layer = info.tobuf(tarfile.GNU_FORMAT) + bytes(info.size + 1024)
     base = push_base(registry.target("bomb", tag=f"t{kind.hex()}"), layer)
-    with pytest.raises(BaseError, match="a header of its tar claims 8589934592 bytes"):
+    with pytest.raises(BaseError, match="a header of its tar claims 8388608 bytes"):
         build_image(ImageTag(1, 10), registry.target("bomb"), base=str(base))
 
 

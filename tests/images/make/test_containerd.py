@@ -19,6 +19,7 @@ from images.make.push import BuiltImage
 from images.registry.reference import Target
 from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry
+from tests.images.make.test_base import bash_and_glibc, push_base
 
 pytestmark = [
     pytest.mark.live,
@@ -124,6 +125,13 @@ def test_the_image_exits_0_at_once_and_sleeps_on_command(
     node.ctr("run", "--rm", reference, "study-sleeps", "sleep", "1")
     assert time.monotonic() - began >= 1
     assert node.ctr("run", "--rm", reference, "study-says", "sh", "-c", "echo $((6*7))") == "42\n"
+
+
+def test_bash_of_a_base_runs(registry: LocalRegistry, node: Node) -> None:
+    base = push_base(registry.target("bash", tag="base"), bash_and_glibc())
+    built = build(registry, "on-bash", ImageTag(3, 50_000), base=str(base))
+    command = ("bash", "-c", "echo $((6*7))")
+    assert node.ctr("run", "--rm", node.pull(built), "study-bash", *command) == "42\n"
 
 
 @pytest.mark.parametrize("layers", [1, MAX_LAYERS])

@@ -92,7 +92,7 @@ def test_a_wait_is_requested_in_seconds_or_by_date(
     assert no_sleep == [pytest.approx(60, abs=5)]
 
 
-@pytest.mark.parametrize("status", [403, 405])
+@pytest.mark.parametrize("status", [0, 403, 405])
 def test_a_refused_cancellation_of_an_upload_is_no_failure(
     client: Registry, proxy: Proxy, status: int
 ) -> None:

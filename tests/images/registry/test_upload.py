@@ -1,7 +1,6 @@
 """Uploads through a network that fails, into a real registry."""
 
 import hashlib
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -61,25 +60,14 @@ def test_a_broken_upload_is_completed(
     assert len(no_sleep) == len(breaks)
 
 
-def test_a_lost_answer_to_the_last_request_is_no_failure(client: Registry, proxy: Proxy) -> None:
+@pytest.mark.parametrize("data", [b"a few bytes", DATA], ids=["short", "long"])
+def test_a_lost_answer_to_the_last_request_is_no_failure(
+    client: Registry, proxy: Proxy, data: bytes
+) -> None:
     proxy.faults.append(Fault("PUT", "uploads", lose_answer=True))
-    assert upload_blob(client, "up/lost", pieces).digest == DIGEST
-    assert stored(client, "up/lost") == DATA
-
-
-def test_a_lost_answer_for_a_short_blob_is_no_failure(client: Registry, proxy: Proxy) -> None:
-    proxy.faults.append(Fault("PUT", "uploads", lose_answer=True))
-    blob = upload_bytes(client, "up/lost-short", b"a few bytes")
-    assert client.has_blob("up/lost-short", blob.digest)
+    blob = upload_blob(client, "up/lost", lambda: iter([data]))
+    assert client.has_blob("up/lost", blob.digest)
     assert not proxy.faults
-
-
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT"])
-def test_too_many_requests_are_waited_for(client: Registry, proxy: Proxy, method: str) -> None:
-    proxy.faults.append(Fault(method, "blobs", status=429, headers={"Retry-After": "1"}))
-    began = time.monotonic()
-    upload_bytes(client, f"up/slow-{method.lower()}", b"hello")
-    assert time.monotonic() - began >= 1
 
 
 def test_a_refusal_is_reported_with_the_registrys_message(client: Registry, proxy: Proxy) -> None:
@@ -104,11 +92,6 @@ def test_mounting_shares_a_blob_with_another_repository(client: Registry, proxy:
     assert mount_blob(client, "up/other", digest, "up/origin")
     assert client.has_blob("up/other", digest)
     assert proxy.body_bytes == before
-
-
-def test_mounting_what_is_not_there_leaves_no_upload_behind(client: Registry, proxy: Proxy) -> None:
-    assert not mount_blob(client, "up/nothing", DIGEST.replace("sha256:0", "sha256:1"), "up/none")
-    assert proxy.seen[-1].startswith("DELETE")
 
 
 def test_a_failing_layer_leaves_no_tag(proxy: Proxy, registry: LocalRegistry) -> None:
