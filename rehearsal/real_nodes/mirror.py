@@ -7,14 +7,14 @@ Nodes do not come through here: what they pull was looked up before.
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import requests
 from aiohttp import web
 
 from images.make.build import build_image, build_pause
 from images.registry.reference import Target, parse_target
-from rehearsal.machine.web import Call, route
+from rehearsal.machine.web import Call, Handler, route
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag
@@ -70,7 +70,7 @@ def find_claim(repository: str, tag: str) -> ImageTag | None:
 
 
 def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[web.RouteDef]:
-    """The routes of the registry's protocol (/v2/...), read-only."""
+    """The routes of the mirror."""
 
     def manifest(call: Call) -> web.Response:
         repository, tag = call.path["repository"], call.path["reference"]
@@ -94,14 +94,16 @@ def mirror_routes(registry: LocalRegistry, maker: ImageMaker) -> list[web.RouteD
     def other(call: Call) -> web.Response:
         return _redirect(call, registry)
 
+    return registry_routes(manifest, {"/v2/{path:.*}": other})
+
+
+def registry_routes(manifest: Handler, others: Mapping[str, Handler]) -> list[web.RouteDef]:
+    """The routes of the registry's protocol (/v2/...), read-only."""
+    paths = {"/v2/": _ping, "/v2/{repository:.+}/manifests/{reference}": manifest, **others}
     return [
-        each
+        route(method, path, handler)
         for method in ("GET", "HEAD")
-        for each in (
-            route(method, "/v2/", ping),
-            route(method, "/v2/{repository:.+}/manifests/{reference}", manifest),
-            route(method, "/v2/{path:.*}", other),
-        )
+        for path, handler in paths.items()
     ]
 
 
@@ -120,7 +122,7 @@ def exporter_routes() -> list[web.RouteDef]:
     return [route("GET", path, manifest)]  # aiohttp answers HEAD by it too
 
 
-def ping(_: Call) -> web.Response:
+def _ping(_: Call) -> web.Response:
     """Return that this is a registry."""
     return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from images.make.manifest import MANIFEST_TYPE, Layer, Making, Origin, make_config, make_manifest
 from images.make.plan import Compression, ImagePlan, LayerPlan, plan_image
 from images.make.push import RUN_NOTHING
-from rehearsal.machine.web import Call, route
-from rehearsal.real_nodes.mirror import find_claim, ping, refuse
+from rehearsal.machine.web import Call
+from rehearsal.real_nodes.mirror import find_claim, refuse, registry_routes
 from schema.errors import UserError
 from schema.image_tag import ImageTag
 
@@ -64,7 +64,7 @@ def make_claim(repository: str, tag: ImageTag, scale: float) -> Claim:
 
 
 def claim_routes(scale: float) -> list[web.RouteDef]:
-    """The routes of the registry's protocol (/v2/...), read-only, for tags in the study's form."""
+    """The routes of a registry that describes images by tags in the study's form."""
     guard = threading.Lock()
     blobs: dict[str, bytes] = {}
 
@@ -95,15 +95,7 @@ def claim_routes(scale: float) -> list[web.RouteDef]:
             return refuse(404, "BLOB_UNKNOWN", "layers of simulated images have no bytes")
         return _content(blobs[digest], "application/octet-stream")
 
-    return [
-        each
-        for method in ("GET", "HEAD")
-        for each in (
-            route(method, "/v2/", ping),
-            route(method, "/v2/{repository:.+}/manifests/{reference}", manifest),
-            route(method, "/v2/{repository:.+}/blobs/{digest}", blob),
-        )
-    ]
+    return registry_routes(manifest, {"/v2/{repository:.+}/blobs/{digest}": blob})
 
 
 def _layer(plan: ImagePlan, layer: LayerPlan) -> Layer:

@@ -19,7 +19,7 @@ from experiment.provision.stack_files import copy_stack_files
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES
-from tests.live.stack.rig import Rig, open_rig
+from tests.live.stack.rig import Rig
 from tests.until import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
@@ -27,15 +27,6 @@ full = pytest.mark.full
 
 PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
 JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pull-study-size-4"
-
-
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with (
-        open_rig(tmp_path_factory.mktemp("rig")) as rig,
-        rig.retrying_providers(5),
-    ):
-        yield rig
 
 
 @pytest.fixture
@@ -72,9 +63,7 @@ def expires(rig: Rig) -> datetime:
 def foreign(rig: Rig, name: str, location: str, **labels: str) -> None:
     """A cluster that another program created."""
     body = {"name": name, "initialNodeCount": 1, "resourceLabels": labels}
-    operation = rig.google.ok("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
-    path = f"{PLACE}/{location}/operations/{operation['name']}"
-    until(lambda: rig.google.ok("GET", path)["status"] == "DONE")
+    rig.google.done("POST", f"{PLACE}/{location}/clusters", {"cluster": body})
 
 
 def test_the_life_of_a_cluster_by_commands(up: Rig) -> None:
@@ -168,7 +157,7 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Rig) -> No
     code, printed = command("sweep", "--yes")
     assert (code, "is past its deadline" in printed) == (0, True)
     for location, name in (("us-central1-a", "not-ours"), ("us-east1-b", "pull-study-odd")):
-        up.google.ok("DELETE", f"{PLACE}/{location}/clusters/{name}")
+        up.google.done("DELETE", f"{PLACE}/{location}/clusters/{name}")
 
 
 @full
@@ -178,8 +167,7 @@ def test_a_swept_stack_comes_up_again(up: Rig) -> None:
     cluster = f"{PLACE}/us-central1-a/clusters/pull-study-size-4"
     fingerprint = up.google.ok("GET", cluster)["labelFingerprint"]
     body = {"resourceLabels": labels, "labelFingerprint": fingerprint}
-    up.google.ok("POST", f"{cluster}:setResourceLabels", body)
-    until(lambda: up.google.ok("GET", cluster)["resourceLabels"] == labels)
+    up.google.done("POST", f"{cluster}:setResourceLabels", body)
     code, printed = command("sweep", "--yes")
     assert code == 0, printed
     assert up.fleet.clusters == {}

@@ -14,22 +14,12 @@ from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import set_zones
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.live.stack.rig import STACK, FastClock, Rig, open_rig
-from tests.until import until
+from tests.live.stack.rig import STACK, FastClock, Rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 full = pytest.mark.full
 
 PERMISSION = 'Required "container.clusters.create" permission(s) for "projects/p".'
-
-
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with (
-        open_rig(tmp_path_factory.mktemp("rig")) as rig,
-        rig.retrying_providers(1.5),
-    ):
-        yield rig
 
 
 @pytest.fixture(autouse=True)
@@ -199,18 +189,15 @@ def test_an_account_that_cannot_be_deleted_is_not_said_to_cost_money(rig: Rig) -
 
 @full
 def test_a_cluster_of_this_name_that_is_not_ours_is_left_alone(rig: Rig) -> None:
-    place = "container/v1beta1/projects/pull-study-rehearsal/locations/us-central1-a"
+    clusters = "container/v1beta1/projects/pull-study-rehearsal/locations/us-central1-a/clusters"
     body = {"cluster": {"name": "pull-study-size-4", "initialNodeCount": 1}}
-    operation = rig.google.ok("POST", f"{place}/clusters", body)
-    url = f"{place}/operations/{operation['name']}"
-    until(lambda: rig.google.ok("GET", url)["status"] == "DONE", 60, every_s=0.05)
+    rig.google.done("POST", clusters, body)
     with pytest.raises(PreflightError, match="but not its labels"):
         rig.cluster().recover(resumed=False)
     with pytest.raises(PreflightError, match="but not its labels"):
         rig.cluster().teardown()
     assert len(rig.resources()) == 1
-    rig.google.ok("DELETE", f"{place}/clusters/pull-study-size-4")
-    until(lambda: not rig.resources(), 60, every_s=0.05)
+    rig.google.done("DELETE", f"{clusters}/pull-study-size-4")
 
 
 @full
