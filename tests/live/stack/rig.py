@@ -35,7 +35,7 @@ from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
 from tests.live.harness import ROOT, kill
-from tests.rehearsal.kubernetes_list import kubernetes_list
+from tests.live.stack.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import Google, ListFleet, serving
 from tools.programs import locate
 
