@@ -1,8 +1,9 @@
 """What the kubelet of one simulated node does for the pods of Jobs that are bound to it.
 
 It records and patches what a kubelet would, at the instants that the model of pulls gives; no byte
-is pulled and no command runs. Pods have one container, as those of a study have. Where a kubelet's
-work depends on the machine (probes, volumes, resources), there is nothing here.
+is pulled and no command runs. Pods have one container and the policy IfNotPresent, as those of a
+study have. Where a kubelet's work depends on the machine (probes, volumes, resources), there is
+nothing here.
 """
 
 import asyncio
@@ -188,8 +189,7 @@ class Kubelet:
         self, pod: Pod, status: PodStatus, at: float
     ) -> tuple[StoredImage, float, float]:
         """Return the image once it is there, when it was, and how long the disk is still busy."""
-        container = pod.spec.containers[0]
-        reference = container.image
+        reference = pod.spec.containers[0].image
         trial = pod.metadata.labels.get(_TRIAL_LABEL, "0")
         number = int(trial) if trial.isdigit() else 0
         pull = Pull(number, self.name, pod.metadata.name, pod.metadata.uid, reference)
@@ -198,13 +198,7 @@ class Kubelet:
             with suppress(PullError):
                 self.images.add(reference, await self._site.registry.resolve(reference))
         image = self.images.find(reference)
-        while image is None and container.image_pull_policy == "Never":
-            text = messages.never_present(reference)
-            self._record(pod, text, at)
-            self._record(pod, messages.container_error("ErrImageNeverPull"), at)
-            status.waiting("ErrImageNeverPull", text.message, at)
-            at = await self._next_sync(at)
-        if image and container.image_pull_policy != "Always" and presence != "disguised":
+        if image and presence != "disguised":
             self._record(pod, messages.present(reference), at)
             return image, at, 0.0
         return await self._pull(pod, status, pull, at, disguised=presence == "disguised")

@@ -44,11 +44,6 @@ def present(image: str) -> EventText:
     return EventText(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
 
 
-def never_present(image: str) -> EventText:
-    text = f'Container image "{image}" is not present with pull policy of Never'
-    return EventText(WARNING, "ErrImageNeverPull", text)
-
-
 def pull_failed(image: str, error: str) -> EventText:
     return EventText(WARNING, "Failed", f'Failed to pull image "{image}": {error}')
 

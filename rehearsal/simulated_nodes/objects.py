@@ -17,7 +17,6 @@ class Meta(msgspec.Struct, rename="camel"):
 class Container(msgspec.Struct, rename="camel"):
     name: str
     image: str
-    image_pull_policy: str = "IfNotPresent"
     command: list[str] = []
 
 

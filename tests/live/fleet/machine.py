@@ -112,7 +112,6 @@ def pod_on(
     node: str,
     image: str,
     *,
-    policy: str = "IfNotPresent",
     removes: list[str] | None = None,
     deadline_s: int = 3600,
 ) -> Object:
@@ -120,7 +119,7 @@ def pod_on(
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
     annotations = {"pull-study/remove": json.dumps(removes)} if removes else {}
     container = {
-        "name": "pull", "image": image, "imagePullPolicy": policy, "command": ["sleep", "1"],
+        "name": "pull", "image": image, "command": ["sleep", "1"],
     }  # fmt: skip
     return {
         "metadata": {
