@@ -11,7 +11,6 @@ class Meta(msgspec.Struct, rename="camel"):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     deletion_timestamp: str | None = None
-    deletion_grace_period_seconds: int | None = None
 
 
 class Container(msgspec.Struct, rename="camel"):
