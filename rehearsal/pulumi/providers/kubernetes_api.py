@@ -1,9 +1,10 @@
 """One cluster's API for the kinds of object that `infra` declares: apply, read, list, delete.
 
 A face of rehearsal.cluster.kubernetes: Pulumi's kubeconfig instead of a certificate, and errors in
-the official provider's words.
+the official provider's words. That is imported late, since a preview calls no cluster.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -15,20 +16,12 @@ from typing import Any
 
 import yaml
 
-from rehearsal.cluster.kubernetes import (
-    JSON,
-    ClusterError,
-    KubernetesClient,
-    NoAnswerError,
-    NotThereError,
-)
-from rehearsal.machine.loop import LoopThread
 from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import ProviderError
 
 FIELD_MANAGER = "pulumi-kubernetes"
-_APPLY = "application/apply-patch+yaml"
-_CONNECTIONS, _TIMEOUT_S = 8, 30.0
+_JSON, _APPLY = "application/json", "application/apply-patch+yaml"
+_TIMEOUT_S = 30.0
 _PATHS = {
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
@@ -69,16 +62,7 @@ class ClusterApi:
     def __init__(self, kubeconfig: str) -> None:
         self._kubeconfig = kubeconfig
         self._lock = threading.Lock()
-        self._loop: LoopThread | None = None
-        self._client: KubernetesClient
-
-    def _open(self) -> LoopThread:
-        with self._lock:
-            if self._loop is None:
-                loop = LoopThread("kubernetes")
-                self._client = loop.run(_client(*active_cluster(self._kubeconfig)), None)
-                self._loop = loop
-            return self._loop
+        self._access: tuple[str, ssl.SSLContext, dict[str, str]] | None = None
 
     def _call(
         self,
@@ -86,21 +70,34 @@ class ClusterApi:
         path: str,
         body: Props | None = None,
         *,
-        content: str = JSON,
+        content: str = _JSON,
         **params: str,
     ) -> Props:
-        loop = self._open()
-        request = self._client.request(method, path, body, content=content, params=params)
+        from rehearsal.cluster import kubernetes  # noqa: PLC0415
+
+        with self._lock:
+            self._access = self._access or _access(*active_cluster(self._kubeconfig))
+        server, tls, headers = self._access
+
+        async def request() -> bytes:
+            client = kubernetes.KubernetesClient(
+                server, tls, connections=1, timeout_s=_TIMEOUT_S, headers=headers
+            )
+            try:
+                return await client.request(method, path, body, content=content, params=params)
+            finally:
+                await client.close()
+
         try:
-            return dict(json.loads(loop.run(request, None)))
-        except NotThereError as error:
+            return dict(json.loads(asyncio.run(request())))
+        except kubernetes.NotThereError as error:
             raise _MissingError(str(error)) from error
-        except NoAnswerError as error:
+        except kubernetes.NoAnswerError as error:
             raise UnreachableError(
                 f"configured Kubernetes cluster is unreachable: {error}; if it was deleted, set "
                 "PULUMI_K8S_DELETE_UNREACHABLE=true to remove its objects from the state."
             ) from error
-        except ClusterError as error:
+        except kubernetes.ClusterError as error:
             raise ProviderError(str(error)) from error
 
     def apply(self, body: Props) -> Props:
@@ -129,16 +126,11 @@ class ClusterApi:
             return
 
 
-async def _client(cluster: Props, user: Props) -> KubernetesClient:
-    """Return a client of the loop in which this runs."""
+def _access(cluster: Props, user: Props) -> tuple[str, ssl.SSLContext, dict[str, str]]:
+    """Return the server's URL, how to verify it, and the headers that authenticate."""
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    return KubernetesClient(
-        str(cluster["server"]),
-        ssl.create_default_context(cadata=authority),
-        connections=_CONNECTIONS,
-        timeout_s=_TIMEOUT_S,
-        headers={"Authorization": f"Bearer {_token(user)}"},
-    )
+    tls = ssl.create_default_context(cadata=authority)
+    return str(cluster["server"]), tls, {"Authorization": f"Bearer {_token(user)}"}
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:
