@@ -49,12 +49,14 @@ class LoopThread:
 
     def _run(self) -> None:
         self.loop.run_forever()
-        self.loop.run_until_complete(_cancel_others())
+        self.loop.run_until_complete(_end())
         self.loop.close()
 
 
-async def _cancel_others() -> None:
+async def _end() -> None:
+    """End the loop's other tasks and its asynchronous generators."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
