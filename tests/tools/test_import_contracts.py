@@ -23,7 +23,7 @@ FORBIDDEN = [
     ("experiment.plan.trial_order", "infra", "three modules call infra"),
     ("experiment.provision.pulumi_stack", "rehearsal", "one opens a rehearsal"),
     ("experiment.plan.trial_order", "pulumi", "three modules drive Pulumi"),
-    ("experiment.plan.trial_order", "kubernetes", "one speaks Kubernetes"),
+    ("experiment.plan.trial_order", "kubernetes", "two speak Kubernetes"),
     ("experiment.collect.ledger", "experiment.measure.trial", "experiment: rooms, one way"),
     ("experiment.provision.stack_settings", "experiment.preflight.findings", "experiment: rooms"),
 ]
