@@ -12,6 +12,7 @@ import pulumi
 import yaml
 from pulumi_gcp import container, projects, serviceaccount
 
+from infra.expiry import DeadMan
 from infra.nodes import measured_nodes, monitoring_nodes
 from infra.settings import Settings
 
@@ -35,13 +36,11 @@ class ClusterArgs:
 
     Attributes:
         settings: of the stack.
-        expires: value of the label expires, by which `sweep` finds forgotten clusters.
-        dead_man: created before the cluster and deleted after it.
+        dead_man: created before the cluster and deleted after it; has its deadline.
     """
 
     settings: Settings
-    expires: pulumi.Input[str]
-    dead_man: pulumi.Resource
+    dead_man: DeadMan
 
 
 class StudyCluster(pulumi.ComponentResource):
@@ -61,7 +60,7 @@ class StudyCluster(pulumi.ComponentResource):
         super().__init__("pull-study:infra:StudyCluster", name, None, opts)
         self._settings = settings = args.settings
         account = self._node_account()
-        # On destroy, nodes are deleted before their roles, so that their last logs arrive.
+        # On destroy, nodes are deleted before their roles.
         self._needs = [*self._grants(account), *self._apis()]
         self.cluster = self._control_plane(args)
         self.measured_pool = self._pool(
@@ -131,6 +130,7 @@ class StudyCluster(pulumi.ComponentResource):
             # The provider's default is True, with which `pulumi destroy` fails.
             deletion_protection=False,
             min_master_version=settings.kubernetes_version or None,
+            maintenance_policy=_no_upgrades(args.dead_man),
             release_channel=container.ClusterReleaseChannelArgs(channel=settings.release_channel),
             ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
                 cluster_ipv4_cidr_block=f"/{settings.pod_range_prefix}"
@@ -138,9 +138,10 @@ class StudyCluster(pulumi.ComponentResource):
             private_cluster_config=_private_nodes() if settings.private_nodes else None,
             workload_identity_config=_workload_pool(settings),
             enable_shielded_nodes=settings.shielded_nodes,
-            # GKE copies these to the nodes' machines and disks.
-            resource_labels={**settings.google_labels, "expires": args.expires},
-            opts=self._slow(args.dead_man),
+            # GKE copies these to the nodes' machines and disks. By the deadline `sweep` finds
+            # forgotten clusters.
+            resource_labels={**settings.google_labels, "expires": args.dead_man.label},
+            opts=self._slow(*args.dead_man.jobs),
         )
 
     def _pool(
@@ -156,7 +157,10 @@ class StudyCluster(pulumi.ComponentResource):
             version=self._settings.kubernetes_version or None,
             management=_management(self._settings),
             maintenance_policies=_maintenance(self._settings),
-            opts=self._slow(),
+            # Deleting a pool alone first drains its nodes, at their full price.
+            opts=pulumi.ResourceOptions.merge(
+                self._slow(), pulumi.ResourceOptions(deleted_with=self.cluster)
+            ),
         )
 
     def _slow(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -199,6 +203,23 @@ def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:
             "current-context": cluster,
         },
         sort_keys=False,
+    )
+
+
+def _no_upgrades(dead_man: DeadMan) -> container.ClusterMaintenancePolicyArgs:
+    # An upgrade of a zonal control plane takes the API server away for minutes.
+    exclusion = container.ClusterMaintenancePolicyMaintenanceExclusionArgs(
+        exclusion_name="study",
+        start_time=dead_man.excluded_since,
+        end_time=dead_man.excluded_until,
+        exclusion_options=container.ClusterMaintenancePolicyMaintenanceExclusionExclusionOptionsArgs(
+            scope="NO_UPGRADES"
+        ),
+    )
+    # The provider demands a window beside the exclusion; it would begin after it.
+    window = container.ClusterMaintenancePolicyDailyMaintenanceWindowArgs(start_time="03:00")
+    return container.ClusterMaintenancePolicyArgs(
+        daily_maintenance_window=window, maintenance_exclusions=[exclusion]
     )
 
 

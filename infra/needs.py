@@ -13,6 +13,7 @@ import yaml
 
 from infra.cluster import MEASURED_POOL, MONITORING_POOL
 from infra.event_exporter import CONFIGURATION
+from infra.expiry import scheduler_region
 from infra.prices import LOCAL_SSD_GB, MACHINE_TYPES
 from infra.settings import Settings
 
@@ -55,7 +56,6 @@ PERMISSIONS = (
     "container.jobs.create",
     "container.nodes.proxy",
     "container.pods.update",
-    "iam.roles.create",
     "iam.serviceAccounts.actAs",
     "iam.serviceAccounts.create",
     "iam.serviceAccounts.get",
@@ -155,7 +155,7 @@ def stack_needs(settings: Settings) -> StackNeeds:
             dict.fromkeys((settings.machine_type, *monitoring, _DEFAULT_POOL_MACHINE))
         ),
         min_cpu_platform=settings.min_cpu_platform,
-        scheduler_region=settings.region,
+        scheduler_region=scheduler_region(settings.location),
         apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *streaming)),
         permissions=PERMISSIONS,
         deadline_hours=settings.deadline_hours,

@@ -15,6 +15,7 @@ import yaml
 _LIMITS = Path(__file__).parent / "limits.yaml"
 _WIDE_SCOPES = ("/cloud-platform", "/compute", "/devstorage.full_control", "/devstorage.read_write")
 _WIDE_ROLES = ("roles/owner", "roles/editor")
+_WIDE_WITHOUT_CONDITION = ("roles/container.admin", "roles/container.clusterAdmin")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 CLUSTER = "gcp:container/cluster:Cluster"
 NODE_POOL = "gcp:container/nodePool:NodePool"
@@ -99,6 +100,8 @@ def _rights_too_wide(each: Planned) -> Iterator[str]:
         yield f"{each.name}: gives {each.inputs.get('role')} to {each.inputs['member']}"
     if each.inputs.get("role") in _WIDE_ROLES:
         yield f"{each.name}: gives {each.inputs['role']}, which covers the whole project"
+    if each.inputs.get("role") in _WIDE_WITHOUT_CONDITION and not each.inputs.get("condition"):
+        yield f"{each.name}: gives {each.inputs['role']} on every cluster of the project"
 
 
 def _scopes_too_wide(each: Planned) -> Iterator[str]:

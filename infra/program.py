@@ -44,7 +44,6 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "dead-man",
         DeadManArgs(
             project=settings.project,
-            region=settings.region,
             location=settings.location,
             cluster_name=settings.cluster_name,
             stack=settings.stack,
@@ -56,7 +55,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
     )
     cluster = StudyCluster(
         settings.cluster_name,
-        ClusterArgs(settings=settings, expires=dead_man.label, dead_man=dead_man.job),
+        ClusterArgs(settings=settings, dead_man=dead_man),
         in_google,
     )
     exports = settings.exporter_image != ""
@@ -105,6 +104,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "log_filter": log_filter,
         "archive_bucket": sink.bucket,
         "expires_at": dead_man.expires_at,
+        "upgrades_excluded_since": dead_man.excluded_since,
         "usd_per_hour": cluster_usd_per_hour(settings),
     }
 

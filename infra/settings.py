@@ -80,7 +80,9 @@ class Settings(BaseModel):
         default=0, ge=0, le=5, description="0 (GKE's own choice) or 2 to 5"
     )
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED", "UNSPECIFIED"] = Field(
-        default="REGULAR", description="RAPID, REGULAR, STABLE, EXTENDED or UNSPECIFIED (none)"
+        default="REGULAR",
+        description="RAPID, REGULAR, STABLE, EXTENDED, or UNSPECIFIED for none, which GKE allows "
+        "existing customers only",
     )
     kubernetes_version: str = Field(
         default="",

@@ -30,5 +30,7 @@ class StackOutputs(BaseModel):
     """Bucket that the log sink fills, late, and that outlives the stack."""
     expires_at: str = ""
     """When the dead-man switch deletes the cluster, RFC 3339 in UTC; empty if unknown."""
+    upgrades_excluded_since: str = ""
+    """Since when GKE does not upgrade the cluster, RFC 3339 in UTC; empty if unknown."""
     usd_per_hour: float | None = None
     """List price of the whole cluster (infra/prices.py)."""

@@ -11,7 +11,10 @@ from typing import Any
 
 _VOLATILE = {
     "gcp:cloudscheduler/job:Job": r"schedule",
-    "gcp:container/cluster:Cluster": r"\w*[lL]abels\.expires",
+    "gcp:container/cluster:Cluster": (
+        r"\w*[lL]abels\.expires|maintenancePolicy\.maintenanceExclusions\[0\]\.(start|end)Time"
+    ),
+    "gcp:projects/iAMMember:IAMMember": r"condition\.expression",
 }
 """Paths of the deadline by type, which differs between any two previews."""
 _BUCKET = "gcp:storage/bucket:Bucket"

@@ -37,9 +37,17 @@ _LONGEST_LIFE = timedelta(days=30)
 _HOUR = timedelta(hours=1)
 _MOVED_BY_A_DEADLINE = {
     "gcp:cloudscheduler/job:Job": {"schedule"},
-    "gcp:container/cluster:Cluster": {"resourceLabels", "effectiveLabels", "pulumiLabels"},
+    "gcp:container/cluster:Cluster": {
+        "resourceLabels",
+        "effectiveLabels",
+        "pulumiLabels",
+        "maintenancePolicy",
+    },
+    "gcp:projects/iAMMember:IAMMember": {"condition"},
 }
 """Properties that a new deadline changes, by type."""
+_MOVES = {"update", "create-replacement", "replace", "delete-replaced"}
+"""A grant with another condition replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +327,8 @@ def _later(cluster: StackCluster, hours: int) -> datetime:
 
 
 def _is_of_the_deadline(change: Change) -> bool:
-    allowed = _MOVED_BY_A_DEADLINE.get(change.resource.type, set())
-    return change.op == "update" and set(change.keys) <= allowed
+    allowed = _MOVED_BY_A_DEADLINE.get(change.resource.type)
+    return allowed is not None and change.op in _MOVES and set(change.keys) <= allowed
 
 
 def _hours(time: timedelta) -> str:

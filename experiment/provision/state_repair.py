@@ -34,7 +34,6 @@ ADOPTED: Mapping[str, _Kind] = {
         "projects/{project}/serviceAccounts/{accountId}@{project}.iam.gserviceaccount.com",
         "displayName",
     ),
-    "gcp:projects/iAMCustomRole:IAMCustomRole": _Kind("projects/{project}/roles/{roleId}", "title"),
     "gcp:storage/bucket:Bucket": _Kind("{name}", "labels"),
     "gcp:projects/iAMMember:IAMMember": _Kind("{project}/{role}/{member}"),
     "gcp:logging/projectSink:ProjectSink": _Kind("projects/{project}/sinks/{name}", "description"),
@@ -159,7 +158,7 @@ def found(deployment: Deployment, declared: Mapping[str, Mapping[str, Any]]) -> 
 def foreign_resources(
     deployment: Deployment, declared: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Return ids of added resources whose labels, title or description are not this program's."""
+    """Return ids of added resources whose labels or description are not this program's."""
     return [
         str(entry["id"])
         for entry in deployment.get("resources") or []

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import Fleet
-from rehearsal.google.collections import Roles, Services, is_enabled, service_accounts
+from rehearsal.google.collections import Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
 from rehearsal.google.gke.clusters import Clusters
@@ -73,7 +73,6 @@ class LocalGoogle:
             Places(state),
             Iam(state),
             service_accounts(state),
-            Roles(state),
             Storage(state),
             sinks,
             scheduler,

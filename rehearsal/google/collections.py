@@ -1,4 +1,4 @@
-"""Collections of resources that are created, read, changed and deleted: accounts, roles, services.
+"""Collections of resources that are created, read, changed and deleted: accounts, services.
 
 Buckets, log sinks and scheduled jobs are such collections too, in modules of their own.
 """
@@ -15,8 +15,6 @@ from rehearsal.google.state import AlreadyExistsError, GoogleState, Json, Kind, 
 from rehearsal.machine.web import Call
 
 _ACCOUNT_ID = re.compile(r"[a-z][-a-z0-9]{4,28}[a-z0-9]")
-_ROLE_ID = re.compile(r"[a-zA-Z0-9_.]{3,64}")
-_ROLE_FIELDS = ("title", "description", "stage", "includedPermissions")
 _ENABLED_BY_DEFAULT = (
     "artifactregistry",
     "cloudresourcemanager",
@@ -185,76 +183,6 @@ def service_accounts(state: GoogleState) -> Collection:
         taken="Service account {id} already exists within project projects/{project}.",
         plural="accounts",
     )
-
-
-class Roles:
-    """IAM's custom roles. A deleted one keeps its id (at Google for weeks)."""
-
-    def __init__(self, state: GoogleState) -> None:
-        self._roles = Collection(
-            state=state,
-            kind=Kind.ROLE,
-            path="/iam/{version}/projects/{project}/roles",
-            id_of=_role_id,
-            on_create=self._create,
-            on_change=_role_change,
-            missing="The role named {name} was not found.",
-            taken="A role named {id} in projects/{project} already exists.",
-            plural="roles",
-        )
-
-    def routes(self) -> list[Endpoint]:
-        """Return the endpoints below /iam/."""
-        one = f"{self._roles.path}/{{id}}"
-        return [
-            Endpoint("POST", f"{one}:undelete", self._undelete),
-            Endpoint("DELETE", one, self._delete),
-            *self._roles.routes(),
-        ]
-
-    def _create(self, call: Call, name: str) -> Json:
-        if (self._roles.state.get(Kind.ROLE, name) or {}).get("deleted"):
-            sentence = (
-                f"You can't create a role with role_id ({name.rpartition('/')[2]}) where there is "
-                "an existing role with that role_id in a deleted state."
-            )
-            raise GoogleError(400, sentence, status="FAILED_PRECONDITION")
-        sent = body_of(call).get("role", {})
-        fields = {field: sent[field] for field in _ROLE_FIELDS if field in sent}
-        return {"name": name, "stage": "GA"} | fields
-
-    def _delete(self, call: Call) -> Json:
-        def mark(role: Json) -> None:
-            if role.get("deleted"):
-                # https://github.com/GoogleCloudPlatform/k8s-config-connector/issues/338
-                sentence = f"You can't delete role_id ({call.path['id']}) as it is already deleted."
-                raise GoogleError(400, sentence, status="FAILED_PRECONDITION")
-            role["deleted"] = True
-
-        return self._roles.update(call, mark)
-
-    def _undelete(self, call: Call) -> Json:
-        def unmark(role: Json) -> None:
-            if not role.pop("deleted", False):
-                raise GoogleError(400, f"The role {role['name']} is not deleted.")
-
-        return self._roles.update(call, unmark)
-
-
-def _role_id(call: Call) -> str:
-    role_id = required(body_of(call), "roleId")
-    if not _ROLE_ID.fullmatch(role_id):
-        raise GoogleError(400, f"The role id {role_id} must match {_ROLE_ID.pattern}.")
-    return role_id
-
-
-def _role_change(call: Call, _present: Json) -> Json:
-    mask = call.query.get("updateMask", ",".join(_ROLE_FIELDS)).split(",")
-    unknown = sorted(set(mask) - set(_ROLE_FIELDS))
-    if unknown:
-        raise GoogleError(400, f"The field '{unknown[0]}' of a role cannot be updated.")
-    sent = body_of(call)
-    return {field: sent.get(field) for field in mask}
 
 
 def is_enabled(state: GoogleState, project: str, api: str) -> bool:

@@ -20,7 +20,8 @@ from rehearsal.google.http import Endpoint, GoogleError, body_of
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
 
-_ROLE = re.compile(r"(?:roles|projects/[^/]+/roles|organizations/[^/]+/roles)/[A-Za-z0-9_.]+")
+_ROLE = re.compile(r"roles/[A-Za-z0-9_.]+")
+"""Predefined ones: there are no custom roles here."""
 _PREDEFINED = {
     "container.clusters.delete": {
         "roles/container.admin",
@@ -100,14 +101,10 @@ def may(
 ) -> bool:
     """Return whether a member, such as `serviceAccount:E-MAIL`, holds a permission on a resource.
 
-    By a predefined or a custom role; `permission` is one of those that this server checks. Grants
-    with a condition count if it is true of these attributes.
+    `permission` is one of those that this server checks. Grants with a condition count if it is
+    true of these attributes.
     """
-    roles = _PREDEFINED[permission] | {
-        role["name"]
-        for role in state.find(Kind.ROLE)
-        if permission in role.get("includedPermissions", []) and not role.get("deleted")
-    }
+    roles = _PREDEFINED[permission]
     bindings = read_policy(state, resource)["bindings"]
     return any(
         binding["role"] in roles
@@ -214,9 +211,7 @@ def _check_binding(state: GoogleState, binding: Json, version: int) -> None:
         if role in _BASIC:  # https://github.com/hashicorp/terraform-provider-google/issues/7833
             raise GoogleError(400, f"Conditions can't be set on the basic role {role}.")
         check_condition(binding["condition"])
-    custom = state.get(Kind.ROLE, role) if role.startswith("projects/") else {}
-    known = _ROLE.fullmatch(role) and "_withcond_" not in role
-    if not known or custom is None or custom.get("deleted"):
+    if not _ROLE.fullmatch(role) or "_withcond_" in role:
         raise GoogleError(400, f"Role {role} is not supported for this resource.")
     for member in binding.get("members", []):
         kind, _, email = member.partition(":")

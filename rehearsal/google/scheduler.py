@@ -146,7 +146,7 @@ class Scheduler:
 
     def _run_now(self, call: Call) -> Json:
         """Carry out a job's request now, with the rights of its service account."""
-        self._carry_out(self._jobs.get(call), call.base_url)
+        self._carry_out(self._jobs.get(call), datetime.now(UTC), call.base_url)
         return self._jobs.update(call, lambda job: job.update(lastAttemptTime=now(), status={}))
 
     def _set(self, call: Call, job_state: str) -> Json:
@@ -165,7 +165,7 @@ class Scheduler:
     def _attempt(self, job: Json, at: datetime) -> None:
         status: Json = {}
         try:
-            self._carry_out(job, self._base_url)
+            self._carry_out(job, at, self._base_url)
         except GoogleError as error:
             status = {"code": _FAILED.get(error.code, 2), "message": error.message}
         before = self._retries.pop(job["name"], None)
@@ -179,7 +179,7 @@ class Scheduler:
         except MissingError:  # deleted meanwhile
             self._forget(job["name"])
 
-    def _carry_out(self, job: Json, base_url: str) -> None:
+    def _carry_out(self, job: Json, at: datetime, base_url: str) -> None:
         target = job.get("httpTarget", {})
         match = _CLUSTER.search(urlsplit(target.get("uri", "")).path)
         if target.get("httpMethod") != "DELETE" or match is None:
@@ -187,7 +187,9 @@ class Scheduler:
         email = target.get("oauthToken", {}).get("serviceAccountEmail", "")
         key = ClusterKey(*match.groups())
         member, permission = f"serviceAccount:{email}", "container.clusters.delete"
-        if not may(self._state, f"projects/{key.project}", member, permission, attributes_of(key)):
+        if not may(
+            self._state, f"projects/{key.project}", member, permission, attributes_of(key, at)
+        ):
             sentence = f'{email or "The job"} has no "{permission}" permission for "{match[0]}".'
             raise GoogleError(403, sentence)
         self._delete_cluster(key, base_url)

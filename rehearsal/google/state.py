@@ -16,7 +16,6 @@ class Kind(StrEnum):
     CLUSTER = "cluster"
     OPERATION = "operation"
     SERVICE_ACCOUNT = "service-account"
-    ROLE = "role"
     POLICY = "policy"
     BUCKET = "bucket"
     OBJECT = "object"

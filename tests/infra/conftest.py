@@ -31,9 +31,6 @@ COMPUTED: dict[str, dict[str, Any]] = {
         "member": "serviceAccount:nodes@a-project.iam.gserviceaccount.com",
     },
     "gcp:logging/projectSink:ProjectSink": {"writerIdentity": "serviceAccount:writer@google"},
-    "gcp:projects/iAMCustomRole:IAMCustomRole": {
-        "name": "projects/a-project/roles/pullStudyExpiry_size_4"
-    },
     "gcp:storage/bucket:Bucket": {"name": "a-project-pull-study-size-4-1234567"},
 }
 """What Google adds to a resource, by type."""

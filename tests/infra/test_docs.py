@@ -35,7 +35,6 @@ NEEDED = {
     "cloudscheduler": ("cloudscheduler.googleapis.com", "roles/cloudscheduler.admin"),
     "container": ("container.googleapis.com", "roles/container.admin"),
     "logging": ("logging.googleapis.com", "roles/logging.configWriter"),
-    "projects/iAMCustomRole": ("iam.googleapis.com", "roles/iam.roleAdmin"),
     "projects/iAMMember": (
         "cloudresourcemanager.googleapis.com", "roles/resourcemanager.projectIamAdmin",
     ),

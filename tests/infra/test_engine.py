@@ -68,11 +68,13 @@ INSIDE = dict.fromkeys(
 )
 """What is in a cluster is replaced with it."""
 ANOTHER_CLUSTER = INSIDE | POOLS | {"cluster": "replace"}
+JOBS = dict.fromkeys(("deadline", "deadline-next-day"), "update")
+ANOTHER_PLACE = JOBS | {"expiry-deletes-clusters": "replace", "sink": "update"}
 ALL_IN_PLACE = dict.fromkeys(("cluster", "measured", "monitoring"), "update")
 CHANGES: list[tuple[str, object, dict[str, str]]] = [
     ("nodeCount", "5", {"measured": "update"}),
-    ("zones", ["us-central1-b"], ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
-    ("regional", "true", ANOTHER_CLUSTER | {"deadline": "update", "sink": "update"}),
+    ("zones", ["us-central1-b"], ANOTHER_CLUSTER | ANOTHER_PLACE),
+    ("regional", "true", ANOTHER_CLUSTER | ANOTHER_PLACE),
     ("machineType", "n1-standard-32", {"measured": "update"}),
     ("minCpuPlatform", "Intel Skylake", {"measured": "replace"}),
     ("threadsPerCore", "2", {"measured": "replace"}),
@@ -109,7 +111,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
     ("archiveBucket", "ours", {ARCHIVE: "delete", "sink": "update", "writer": "replace"}),
     ("archiveDays", "30", {ARCHIVE: "update"}),
     ("deadlineHours", "24", {}),
-    ("expiresAt", SOON, {"cluster": "update", "deadline": "update"}),
+    ("expiresAt", SOON, JOBS | {"cluster": "update"}),
     ("runId", "r1", LABELLED),
     ("labels", {"team": "systems"}, LABELLED),
 ]

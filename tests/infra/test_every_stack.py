@@ -20,7 +20,7 @@ TYPES = {
     "cluster": "gcp:container/cluster:Cluster",
     "configuration": "kubernetes:core/v1:ConfigMap",
     "deadline": "gcp:cloudscheduler/job:Job",
-    "delete-clusters": "gcp:projects/iAMCustomRole:IAMCustomRole",
+    "deadline-next-day": "gcp:cloudscheduler/job:Job",
     "deployment": "kubernetes:apps/v1:Deployment",
     "expiry": "gcp:serviceaccount/account:Account",
     "expiry-deletes-clusters": "gcp:projects/iAMMember:IAMMember",
@@ -43,15 +43,15 @@ NEEDS: dict[str, set[str]] = {
     ARCHIVE: set(),
     "account": {"namespace"},
     "binding": {"namespace", "role"},
-    "cluster": GRANTS | {"deadline"},
+    "cluster": GRANTS | {"deadline", "deadline-next-day"},
     "configuration": {"namespace"},
     "deadline": {"expiry", "expiry-deletes-clusters"},
-    "delete-clusters": set(),
+    "deadline-next-day": {"expiry", "expiry-deletes-clusters"},
     "deployment": {
         "account", "binding", "configuration", "measured", "monitoring", "namespace",
     },
     "expiry": set(),
-    "expiry-deletes-clusters": {"delete-clusters", "expiry"},
+    "expiry-deletes-clusters": {"expiry"},
     "measured": GRANTS | {"cluster", "nodes"},
     "monitoring": GRANTS | {"cluster", "nodes"},
     "namespace": set(),
@@ -160,7 +160,8 @@ def test_has_the_nodes_that_its_file_says(lived: Lived) -> None:
 def test_what_is_in_the_cluster_is_deleted_with_it(lived: Lived) -> None:
     cluster = lived.standing["cluster"]["urn"]
     inside = {n for n, each in lived.standing.items() if each["type"].startswith("kubernetes:")}
-    assert {n for n, each in lived.standing.items() if each.get("deletedWith") == cluster} == inside
+    with_it = {n for n, each in lived.standing.items() if each.get("deletedWith") == cluster}
+    assert with_it == inside | {"measured", "monitoring"}
     assert len(inside) == 6
     assert lived.deleted_inside == []
 
@@ -179,6 +180,7 @@ def test_destroy_leaves_the_archive_and_what_fills_it(lived: Lived) -> None:
         ("measured", "cluster"),
         ("monitoring", "cluster"),
         ("cluster", "deadline"),
+        ("cluster", "deadline-next-day"),
         ("cluster", "nodes-defaultNodeServiceAccount"),
         ("deadline", "expiry-deletes-clusters"),
     ],

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from infra.expiry import ROLE
 from infra.policy import Limits, Planned, load_limits, violations
 from tests.infra.conftest import Declare, Declared
 from tests.infra.stack_files import stacks, values_of
@@ -63,6 +64,11 @@ BREAKS: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
         "nodes-reader",
         lambda inputs: inputs.update(role="roles/editor"),
         "nodes-reader: gives roles/editor, which covers the whole project",
+    ),
+    (
+        "expiry-deletes-clusters",
+        lambda inputs: inputs.pop("condition"),
+        f"expiry-deletes-clusters: gives {ROLE} on every cluster of the project",
     ),
     (
         "measured",

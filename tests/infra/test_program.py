@@ -1,6 +1,6 @@
 import pytest
 
-from infra.expiry import PERMISSIONS
+from infra.expiry import ROLE
 from infra.nodes import SCOPES
 from schema.names import MEASURED_LABEL
 from schema.stack_outputs import StackOutputs
@@ -74,11 +74,12 @@ class TestDestroy:
     def test_the_cluster_is_not_protected(self, each: Declared) -> None:
         assert each.only(CLUSTER).inputs["deletionProtection"] is False
 
-    def test_every_object_in_the_cluster_is_deleted_with_it(self, each: Declared) -> None:
+    def test_nodes_and_objects_in_the_cluster_are_deleted_with_it(self, each: Declared) -> None:
         cluster = each.only(CLUSTER).urn
         inside = [found for found in each.custom if found.type.startswith("kubernetes:")]
         assert len(inside) == 6
-        assert {found.request.deletedWith for found in inside} == {cluster}
+        pools = each.of_type(POOL)
+        assert {found.request.deletedWith for found in (*inside, *pools)} == {cluster}
 
     def test_only_the_archive_stays(self, each: Declared) -> None:
         retained = [found.type for found in each.custom if found.request.retainOnDelete]
@@ -107,14 +108,14 @@ class TestNames:
         unnamed = [
             found.type
             for found in each.custom
-            if not {"name", "accountId", "roleId", "role", "service"} & set(found.inputs)
+            if not {"name", "accountId", "role", "service"} & set(found.inputs)
             and "name" not in found.inputs.get("metadata", {})
         ]
         assert unnamed == ["gcp:storage/bucket:Bucket"]
 
     def test_differ_between_stacks(self, declare_stack: Declare) -> None:
         def names(declared: Declared) -> set[str]:
-            keys = ("name", "accountId", "roleId")
+            keys = ("name", "accountId")
             google = [found for found in declared.custom if found.type.startswith("gcp:")]
             pools = {"measured", "monitoring"}
             return {
@@ -281,29 +282,55 @@ class TestControlPlane:
 
 class TestDeadMan:
     def test_is_created_before_the_cluster(self, each: Declared) -> None:
-        assert each.only(JOB).urn in each.only(CLUSTER).request.dependencies
+        jobs = {job.urn for job in each.of_type(JOB)}
+        assert len(jobs) == 2
+        assert jobs <= set(each.only(CLUSTER).request.dependencies)
 
     def test_requests_the_deletion_of_this_cluster(self, declared: Declared) -> None:
-        target = declared.only(JOB).inputs["httpTarget"]
-        assert target["httpMethod"] == "DELETE"
-        assert target["uri"] == (
-            "https://container.googleapis.com/v1/projects/a-project/locations/us-central1-a"
-            "/clusters/pull-study-size-4"
-        )
+        for job in declared.of_type(JOB):
+            assert job.inputs["httpTarget"]["httpMethod"] == "DELETE"
+            assert job.inputs["httpTarget"]["uri"] == (
+                "https://container.googleapis.com/v1/projects/a-project/locations/us-central1-a"
+                "/clusters/pull-study-size-4"
+            )
+            assert job.inputs["retryConfig"]["retryCount"] == 5
 
-    def test_may_delete_clusters_and_nothing_else(self, declared: Declared) -> None:
-        role = declared.only("IAMCustomRole")
-        assert role.inputs["permissions"] == list(PERMISSIONS) == ["container.clusters.delete"]
-        grants = [f for f in declared.of_type("iAMMember:IAMMember") if "expiry" in f.name]
-        assert [grant.inputs["role"] for grant in grants] == [COMPUTED[role.type]["name"]]
-        assert grants[0].urn in declared.only(JOB).request.dependencies
+    def test_may_manage_this_cluster_and_nothing_else(self, declared: Declared) -> None:
+        (grant,) = [f for f in declared.of_type("iAMMember:IAMMember") if "expiry" in f.name]
+        assert grant.inputs["role"] == ROLE == "roles/container.clusterAdmin"
+        name = declared.only(CLUSTER).inputs["name"]
+        assert f"/zones/us-central1-a/clusters/{name}" in grant.inputs["condition"]["expression"]
+        for job in declared.of_type(JOB):
+            assert grant.urn in job.request.dependencies
+
+    def test_jobs_are_where_cloud_scheduler_is(self, declare_stack: Declare) -> None:
+        declared = declare_stack(zones=["southamerica-west1-a"])
+        assert {job.inputs["region"] for job in declared.of_type(JOB)} == {"us-central1"}
 
     def test_keeps_the_deadline_that_the_last_update_exported(self, declare_stack: Declare) -> None:
         declared = declare_stack(last_exports={"expires_at": "2099-03-04T05:06:00Z"})
         assert declared.exports["expires_at"] == "2099-03-04T05:06:00Z"
-        assert declared.only(JOB).inputs["schedule"] == "6 5 4 3 *"
+        assert declared.only(JOB, "deadline").inputs["schedule"] == "6 5-23 4 3 *"
+        assert declared.only(JOB, "deadline-next-day").inputs["schedule"] == "*/15 * 5 3 *"
         labels = declared.only(CLUSTER).inputs["resourceLabels"]
         assert labels["expires"] == "2099-03-04t05-06z"
+
+    def test_no_upgrade_until_a_day_after_the_deadline(self, declare_stack: Declare) -> None:
+        exports = {
+            "expires_at": "2099-03-04T05:06:00Z",
+            "upgrades_excluded_since": "2099-03-03T01:00:00Z",
+        }
+        declared = declare_stack(last_exports=exports)
+        policy = declared.only(CLUSTER).inputs["maintenancePolicy"]
+        assert policy["maintenanceExclusions"] == [
+            {
+                "exclusionName": "study",
+                "startTime": "2099-03-03T01:00:00Z",
+                "endTime": "2099-03-05T05:06:00Z",
+                "exclusionOptions": {"scope": "NO_UPGRADES"},
+            }
+        ]
+        assert declared.exports["upgrades_excluded_since"] == "2099-03-03T01:00:00Z"
 
 
 class TestArchive:

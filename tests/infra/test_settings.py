@@ -94,7 +94,8 @@ REFUSALS = [
     ),
     (
         "releaseChannel", "FAST",
-        "to FAST, but it must be RAPID, REGULAR, STABLE, EXTENDED or UNSPECIFIED (none).",
+        ("to FAST, but it must be RAPID, REGULAR, STABLE, EXTENDED, or UNSPECIFIED for none, "
+        "which GKE allows existing customers only."),
         SET + "releaseChannel REGULAR",
     ),
     (

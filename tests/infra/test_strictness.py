@@ -122,7 +122,8 @@ REQUIRED: list[tuple[str, Path]] = [
     ("cluster", ("releaseChannel", "channel")),
     ("deadline", ("httpTarget", "uri")),
     ("deadline", ("httpTarget", "oauthToken", "serviceAccountEmail")),
-    ("delete-clusters", ("permissions",)),
+    ("cluster", ("maintenancePolicy", "maintenanceExclusions", 0, "startTime")),
+    ("expiry-deletes-clusters", ("condition", "expression")),
     ("expiry-deletes-clusters", ("member",)),
     ("image-streaming", ("service",)),
     ("measured", ("cluster",)),
@@ -152,7 +153,11 @@ def test_a_missing_property_is_refused(
 ILLEGAL: list[tuple[str, Path, object]] = [
     ("cluster", ("name",), "Pull_Study"),
     ("cluster", ("releaseChannel", "channel"), "FAST"),
-    ("delete-clusters", ("roleId",), "a-b"),
+    (
+        "cluster",
+        ("maintenancePolicy", "maintenanceExclusions", 0, "exclusionOptions", "scope"),
+        "NONE",
+    ),
     ("expiry", ("accountId",), "a"),
     ("measured", ("nodeConfig", "diskSizeGb"), 9),
     ("measured", ("nodeConfig", "taints", 0, "effect"), "NoSchedule"),

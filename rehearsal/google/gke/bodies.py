@@ -8,6 +8,7 @@ autoscaling, GPUs, networks other than `default`.
 import hashlib
 import ipaddress
 import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -19,6 +20,7 @@ from rehearsal.google.state import Json
 DEFAULT_POOL = "default-pool"
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,38}[a-z0-9])?")
 _MOST_NODES_A_ZONE = 1000
+_LONGEST_EXCLUSION = timedelta(days=90)
 _NODE_PREFIX = 24
 """Each node has a /24 of the pods' range at the default of 110 pods a node."""
 _SCOPES = [
@@ -102,7 +104,19 @@ def new_cluster(project: str, location: str, sent: Json) -> Json:
 
 
 def maintenance(policy: Json) -> Json:
-    """Return a maintenance policy with the version by which a change of it names it."""
+    """Return a maintenance policy with the version by which a change of it names it.
+
+    https://docs.cloud.google.com/kubernetes-engine/docs/concepts/maintenance-windows-and-exclusions
+    """
+    window = policy.get("window", {})
+    for name, exclusion in window.get("maintenanceExclusions", {}).items():
+        start, end = (datetime.fromisoformat(exclusion[key]) for key in ("startTime", "endTime"))
+        if not timedelta(0) < end - start <= _LONGEST_EXCLUSION:
+            days = _LONGEST_EXCLUSION.days
+            sentence = f"Maintenance exclusion {name} must end within {days} days of its start."
+            raise GoogleError(400, sentence)
+    if "dailyMaintenanceWindow" in window:
+        window["dailyMaintenanceWindow"]["duration"] = "PT4H0M0S"
     return {**policy, "resourceVersion": fingerprint(policy.get("window"))}
 
 

@@ -165,8 +165,10 @@ class Clusters:
         if policy.get("resourceVersion") not in {None, present}:
             raise GoogleError(412, "The maintenance policy changed since it was read.")
 
+        kept = maintenance(policy)
+
         def change(record: Json) -> None:
-            record["body"]["maintenancePolicy"] = maintenance(policy)
+            record["body"]["maintenancePolicy"] = kept
 
         return self._start_change(key, change, call)
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from rehearsal.pulumi.providers.gcp_iam import Account, BucketGrant, CustomRole, ProjectGrant
+from rehearsal.pulumi.providers.gcp_iam import Account, BucketGrant, ProjectGrant
 from rehearsal.pulumi.providers.gcp_kind import ATTRIBUTION, CreatedBrokenError, Kind, Update
 from rehearsal.pulumi.providers.gcp_services import Bucket, Job, ProjectSink, Service
 from rehearsal.pulumi.providers.gke import Cluster, NodePool
@@ -25,7 +25,7 @@ from rehearsal.pulumi.providers.shapes import shape_of
 KINDS: Mapping[str, Kind] = {
     kind.resource_type: kind
     for kind in (
-        Account(), Bucket(), BucketGrant(), Cluster(), CustomRole(), Job(), NodePool(),
+        Account(), Bucket(), BucketGrant(), Cluster(), Job(), NodePool(),
         ProjectGrant(), ProjectSink(), Service(),
     )
 }  # fmt: skip

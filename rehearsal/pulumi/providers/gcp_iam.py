@@ -1,4 +1,4 @@
-"""Service accounts, custom roles and single grants ("members") of IAM policies.
+"""Service accounts and single grants ("members") of IAM policies.
 
 A grant is read, modified and written back with the policy's etag, and again if somebody else wrote
 in between.
@@ -9,10 +9,9 @@ from abc import abstractmethod
 from collections import defaultdict
 from typing import Any, ClassVar
 
-from rehearsal.pulumi.providers.gcp_kind import Kind, Table, Update
+from rehearsal.pulumi.providers.gcp_kind import Kind, Table
 from rehearsal.pulumi.providers.google_rest import ApiError, GoogleApi, Json
 from rehearsal.pulumi.providers.properties import Props, Rules
-from rehearsal.pulumi.providers.protocol import ProviderError
 
 _CONFLICTS = frozenset({409, 412})
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -46,45 +45,6 @@ class Account(Kind):
         return {**super().outputs(resource_id, body), "email": email, "member": member}
 
 
-class CustomRole(Kind):
-    """A role of a project's own."""
-
-    resource_type: ClassVar = "gcp:projects/iAMCustomRole:IAMCustomRole"
-    service: ClassVar = "IAM_BETA"
-    properties: ClassVar = "roleId title permissions stage"
-    table: ClassVar = Table(rows={"permissions": "includedPermissions", "roleId": ""})
-    rules: ClassVar = Rules(replace={"roleId"}, unordered={"permissions"})
-    defaults: ClassVar = {"stage": "GA"}
-    state_only: ClassVar = ("roleId",)
-    patterns: ClassVar = {"roleId": ("[a-zA-Z0-9_.]{3,64}", "3 to 64 letters, digits, _ and .")}
-
-    def create(self, api: GoogleApi, inputs: Props) -> str:
-        """POST, or undelete and PATCH: a deleted role keeps its id for weeks."""
-        parent = f"projects/{api.project_of(inputs)}/roles"
-        role, body = f"{parent}/{inputs['roleId']}", self.body(inputs)
-        found = api.find(self.service, role)
-        if found is None:
-            content = {"roleId": inputs["roleId"], "role": body}
-            api.call(self.service, "POST", parent, content)
-        elif not found.get("deleted"):
-            raise ProviderError(f"Custom project role {role} already exists and must be imported.")
-        else:
-            api.call(self.service, "POST", f"{role}:undelete", {})
-            api.call(self.service, "PATCH", role, body)
-        return role
-
-    def fetch(self, api: GoogleApi, resource_id: str, inputs: Props) -> Json | None:
-        """GET; a deleted role counts as missing (the official provider takes it as existing)."""
-        role = api.find(self.service, resource_id)
-        return None if role is None or role.get("deleted") else role
-
-    def outputs(self, resource_id: str, body: Json) -> Props:
-        return {**super().outputs(resource_id, body), "name": resource_id}
-
-    def update(self, api: GoogleApi, resource_id: str, update: Update) -> None:
-        api.call(self.service, "PATCH", resource_id, self.body(update.new))
-
-
 class _Grant(Kind):
     """One member of one role in the IAM policy of something. Any change replaces it."""
 
@@ -110,7 +70,9 @@ class _Grant(Kind):
     def create(self, api: GoogleApi, inputs: Props) -> str:
         target = self.target(api, inputs)
         self._modify(api, target, inputs, present=True)
-        return f"{target}/{inputs['role']}/{inputs['member']}"
+        grant = f"{target}/{inputs['role']}/{inputs['member']}"
+        condition = inputs.get("condition")
+        return f"{grant}/{condition['title']}//{condition['expression']}" if condition else grant
 
     def _modify(self, api: GoogleApi, target: str, grant: Props, *, present: bool) -> None:
         pause = 0.1
@@ -155,8 +117,8 @@ class ProjectGrant(_Grant):
 
     resource_type: ClassVar = "gcp:projects/iAMMember:IAMMember"
     service: ClassVar = "RESOURCE_MANAGER"
-    properties: ClassVar = "member project role"
-    rules: ClassVar = Rules(replace={"member", "project", "role"})
+    properties: ClassVar = "member project role condition.expression condition.title"
+    rules: ClassVar = Rules(replace={"condition", "member", "project", "role"})
 
     def target(self, api: GoogleApi, inputs: Props) -> str:
         return api.project_of(inputs)
@@ -192,7 +154,9 @@ class BucketGrant(_Grant):
 
 
 def _matches(binding: Json, grant: Props) -> bool:
-    return binding.get("role") == grant["role"] and "condition" not in binding
+    return binding.get("role") == grant["role"] and binding.get("condition") == grant.get(
+        "condition"
+    )
 
 
 def _has(policy: Json, grant: Props) -> bool:
@@ -208,6 +172,8 @@ def _changed(policy: Json, grant: Props, *, present: bool) -> Json:
     binding = next((each for each in bindings if _matches(each, grant)), None)
     if binding is None:
         binding = {"role": grant["role"], "members": []}
+        if "condition" in grant:
+            binding["condition"] = grant["condition"]
         bindings.append(binding)
     others = [each for each in binding.get("members", []) if each != grant["member"]]
     binding["members"] = [*others, grant["member"]] if present else others

@@ -33,7 +33,6 @@ _ALWAYS: Props = {
     },
     "ipAllocationPolicy": {"stackType": "IPV4", "useIpAliases": True},
     "legacyAbac": {"enabled": False},
-    "maintenancePolicy": {"window": {}},
     "networkConfig": {},
     "networkPolicy": {},
     "nodeConfig": {
@@ -137,6 +136,11 @@ class Cluster(Kind):
         deletionProtection minMasterVersion releaseChannel.channel enableShieldedNodes
         ipAllocationPolicy.clusterIpv4CidrBlock privateClusterConfig.enablePrivateNodes
         workloadIdentityConfig.workloadPool resourceLabels
+        maintenancePolicy.dailyMaintenanceWindow.startTime
+        maintenancePolicy.maintenanceExclusions.endTime
+        maintenancePolicy.maintenanceExclusions.exclusionName
+        maintenancePolicy.maintenanceExclusions.exclusionOptions.scope
+        maintenancePolicy.maintenanceExclusions.startTime
     """
     needed: ClassVar = ("location", "name")
     table: ClassVar = Table(
@@ -144,6 +148,7 @@ class Cluster(Kind):
             "enableShieldedNodes": "shieldedNodes.enabled",
             "minMasterVersion": "initialClusterVersion",
             "nodeLocations": "locations",
+            "maintenancePolicy": "",
             "privateClusterConfig": "",
             **dict.fromkeys(("deletionProtection", "location", "removeDefaultNodePool"), ""),
         }
@@ -175,8 +180,11 @@ class Cluster(Kind):
         )
     }
     enums: ClassVar = {
+        "maintenancePolicy.maintenanceExclusions.exclusionOptions.scope": {
+            "NO_UPGRADES", "NO_MINOR_UPGRADES", "NO_MINOR_OR_NODE_UPGRADES",
+        },
         "releaseChannel.channel": {"UNSPECIFIED", "RAPID", "REGULAR", "STABLE", "EXTENDED"},
-    }
+    }  # fmt: skip
 
     def create(self, api: GoogleApi, inputs: Props) -> str:
         project, location = api.project_of(inputs), str(inputs["location"])
@@ -185,6 +193,7 @@ class Cluster(Kind):
         body = merged(_ALWAYS, self.body(inputs))
         if "/" not in body["network"]:
             body["network"] = f"projects/{project}/global/networks/{body['network']}"
+        body["maintenancePolicy"] = _maintenance(inputs, {})
         if "privateClusterConfig" in inputs:
             body["networkConfig"] = {"defaultEnablePrivateNodes": _private(inputs)}
 
@@ -203,6 +212,7 @@ class Cluster(Kind):
             "endpoint": body.get("endpoint"),
             "labelFingerprint": body.get("labelFingerprint"),
             "location": location,
+            "maintenancePolicy": _exclusions(body.get("maintenancePolicy", {}).get("window", {})),
             "masterAuth": body.get("masterAuth"),
             "masterVersion": body.get("currentMasterVersion"),
             "network": network.get("network") or body.get("network"),
@@ -218,7 +228,7 @@ class Cluster(Kind):
         silent = {"deletionProtection", "removeDefaultNodePool"}
         if "minMasterVersion" not in new:
             silent.add("minMasterVersion")
-        others = {"resourceLabels", "privateClusterConfig"}
+        others = {"maintenancePolicy", "privateClusterConfig", "resourceLabels"}
         self.refuse_changes(resource_id, tops - silent - others - _DESIRED.keys())
         body = self.body(new)
         desired = {
@@ -230,6 +240,14 @@ class Cluster(Kind):
             desired["desiredDefaultEnablePrivateNodes"] = _private(new)
         for key, value in desired.items():
             gke.change("PUT", resource_id, {"update": {key: value}}, f"updating {key}")
+        if "maintenancePolicy" in tops:
+            present = api.call(self.service, "GET", resource_id).get("maintenancePolicy", {})
+            gke.change(
+                "POST",
+                f"{resource_id}:setMaintenancePolicy",
+                {"maintenancePolicy": _maintenance(new, present)},
+                "updating GKE cluster maintenance policy",
+            )
         if "resourceLabels" in tops:
             labels = {
                 "resourceLabels": body["resourceLabels"],
@@ -245,6 +263,45 @@ class Cluster(Kind):
                 "Set it to false to proceed with cluster deletion."
             )
         _Gke(api, resource_id).remove(resource_id, "deleting GKE cluster")
+
+
+def _maintenance(inputs: Props, present: Json) -> Json:
+    """Return the policy to send, with the version of the present one."""
+    policy = inputs.get("maintenancePolicy", {})
+    window: Json = {}
+    if exclusions := policy.get("maintenanceExclusions", []):
+        window["maintenanceExclusions"] = {
+            each["exclusionName"]: {
+                "startTime": each["startTime"],
+                "endTime": each["endTime"],
+                "maintenanceExclusionOptions": each["exclusionOptions"],
+            }
+            for each in exclusions
+        }
+    if "dailyMaintenanceWindow" in policy:
+        window["dailyMaintenanceWindow"] = policy["dailyMaintenanceWindow"]
+    version = present.get("resourceVersion")
+    return {"window": window, **({"resourceVersion": version} if version else {})}
+
+
+def _exclusions(window: Json) -> Props | None:
+    """Return the property of a window; Google's answer leaves out the scope NO_UPGRADES."""
+    if not window:
+        return None
+    return {
+        "dailyMaintenanceWindow": window.get("dailyMaintenanceWindow"),
+        "maintenanceExclusions": [
+            {
+                "exclusionName": name,
+                "startTime": each["startTime"],
+                "endTime": each["endTime"],
+                "exclusionOptions": {
+                    "scope": each["maintenanceExclusionOptions"].get("scope", "NO_UPGRADES")
+                },
+            }
+            for name, each in window.get("maintenanceExclusions", {}).items()
+        ],
+    }
 
 
 def _private(inputs: Props) -> bool:

@@ -63,7 +63,6 @@ NEEDED_CLUSTER = needed(CLUSTER, "cluster", **CLUSTER_INPUTS)
             {"accountId": "nodes-size-4"},
             "projects/p/serviceAccounts/nodes-size-4@p.iam.gserviceaccount.com",
         ),
-        ("gcp:projects/iAMCustomRole:IAMCustomRole", {"roleId": "r"}, "projects/p/roles/r"),
         (
             "gcp:projects/iAMMember:IAMMember",
             {"role": "roles/r", "member": "user:a", "project": "q"},

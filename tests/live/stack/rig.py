@@ -206,12 +206,9 @@ class Rig:
             for kind in kinds
             for body in state.find(kind)
         ]
-        roles = [
-            f"role {role['name']}" for role in state.find(Kind.ROLE) if not role.get("deleted")
-        ]
         policy = state.get(Kind.POLICY, f"projects/{PROJECT}") or {"bindings": []}
         grants = [f"grant {each['role']}" for each in policy["bindings"] if each["members"]]
-        return sorted([*found, *roles, *grants])
+        return sorted([*found, *grants])
 
 
 @contextmanager

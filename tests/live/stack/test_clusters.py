@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from experiment.errors import PreflightError
 from experiment.provision.manage import extend
 from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
+from infra.expiry import cron, next_day_cron
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES
@@ -27,6 +29,7 @@ full = pytest.mark.full
 
 PLACE = "container/v1beta1/projects/pull-study-rehearsal/locations"
 JOB = "scheduler/v1/projects/pull-study-rehearsal/locations/us-central1/jobs/pull-study-size-4"
+CLUSTER = f"{PLACE}/us-central1-a/clusters/pull-study-size-4"
 
 
 @pytest.fixture
@@ -76,8 +79,11 @@ def test_the_life_of_a_cluster_by_commands(up: Rig) -> None:
     assert code == 0, printed
     after = expires(up)
     assert after == before + timedelta(hours=5)
-    job = up.google.ok("GET", JOB)
-    assert job["schedule"] == f"{after.minute} {after.hour} {after.day} {after.month} *"
+    assert up.google.ok("GET", JOB)["schedule"] == cron(after)
+    assert up.google.ok("GET", f"{JOB}-next-day")["schedule"] == next_day_cron(after)
+    policy = up.google.ok("GET", CLUSTER)["maintenancePolicy"]["window"]
+    (exclusion,) = policy["maintenanceExclusions"].values()
+    assert datetime.fromisoformat(exclusion["endTime"]) == after + timedelta(days=1)
     assert f"{after:%Y-%m-%dT%H:%MZ}" in printed
     # The next `up` keeps it: the stack's exports have it.
     assert up.cluster().stack.changes() == []
@@ -160,18 +166,27 @@ def test_sweep_deletes_what_is_past_its_deadline_and_nothing_else(up: Rig) -> No
         up.google.done("DELETE", f"{PLACE}/{location}/clusters/{name}")
 
 
+def test_the_dead_man_switch_deletes_the_cluster_with_its_own_right(up: Rig) -> None:
+    up.google.ok("POST", f"{JOB}-next-day:run", {})
+    until(lambda: up.fleet.clusters == {})
+    until(lambda: up.google.call("GET", CLUSTER).status_code == HTTPStatus.NOT_FOUND)
+    code, printed = command("destroy", "--stack", "size-4", "--yes")
+    assert code == 0, printed
+    assert up.resources() == []
+
+
 @full
 def test_a_swept_stack_comes_up_again(up: Rig) -> None:
     """The state still thinks that the cluster is there."""
     labels = {"project": "pull-study", "stack": "size-4", "expires": "2020-01-01t00-00z"}
-    cluster = f"{PLACE}/us-central1-a/clusters/pull-study-size-4"
-    fingerprint = up.google.ok("GET", cluster)["labelFingerprint"]
+    fingerprint = up.google.ok("GET", CLUSTER)["labelFingerprint"]
     body = {"resourceLabels": labels, "labelFingerprint": fingerprint}
-    up.google.done("POST", f"{cluster}:setResourceLabels", body)
+    up.google.done("POST", f"{CLUSTER}:setResourceLabels", body)
     code, printed = command("sweep", "--yes")
     assert code == 0, printed
     assert up.fleet.clusters == {}
-    assert up.google.error("GET", JOB)["code"] == 404
+    for job in (JOB, f"{JOB}-next-day"):
+        assert up.google.error("GET", job)["code"] == 404
     cluster_of_a_run = up.cluster()
     cluster_of_a_run.recover(resumed=False)
     cluster_of_a_run.provision()

@@ -6,7 +6,6 @@ from tests.rehearsal.local_google import Google
 
 ACCOUNTS = "iam/v1/projects/p/serviceAccounts"
 PROJECT = "crm/v1/projects/p"
-ROLES = "iam/v1/projects/p/roles"
 EMAIL = "nodes-size-4@p.iam.gserviceaccount.com"
 
 
@@ -117,31 +116,3 @@ class TestConditions:
         policy = {"version": version, "bindings": [{**self.BINDING, **fields}]}
         body = {"policy": policy}
         assert google.error("POST", f"{PROJECT}:setIamPolicy", body)["code"] == code
-
-
-class TestCustomRoles:
-    def test_deleted_role_keeps_its_id_until_it_is_undeleted(self, google: Google) -> None:
-        role = {"title": "T", "includedPermissions": ["container.clusters.delete"]}
-        made = google.ok("POST", ROLES, {"roleId": "expiry", "role": role})
-        assert made["name"] == "projects/p/roles/expiry"
-        google.ok("PATCH", f"{ROLES}/expiry", {"title": "U"}, updateMask="title")
-        google.ok("DELETE", f"{ROLES}/expiry")
-        assert google.ok("GET", f"{ROLES}/expiry")["deleted"] is True
-        again = google.error("DELETE", f"{ROLES}/expiry")
-        assert (again["code"], again["status"]) == (400, "FAILED_PRECONDITION")
-        assert "You can't delete role_id (expiry) as it is already deleted" in again["message"]
-        taken = google.error("POST", ROLES, {"roleId": "expiry", "role": role})
-        assert (taken["code"], taken["status"]) == (400, "FAILED_PRECONDITION")
-        assert google.ok("GET", ROLES) == {"roles": []}
-        binding = {"role": made["name"], "members": ["user:a@example.org"]}
-        body = {"policy": {"bindings": [binding]}}
-        assert google.error("POST", f"{PROJECT}:setIamPolicy", body)["code"] == 400
-        google.ok("POST", f"{ROLES}/expiry:undelete", {})
-        assert google.ok("GET", f"{ROLES}/expiry")["title"] == "U"
-        google.ok("POST", f"{PROJECT}:setIamPolicy", body)
-
-    def test_id_that_is_taken_or_none_is_refused(self, google: Google) -> None:
-        google.ok("POST", ROLES, {"roleId": "expiry", "role": {}})
-        assert google.error("POST", ROLES, {"roleId": "expiry", "role": {}})["code"] == 409
-        assert google.error("POST", ROLES, {"roleId": "a-b", "role": {}})["code"] == 400
-        assert google.error("GET", f"{ROLES}/none")["code"] == 404
