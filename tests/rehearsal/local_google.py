@@ -3,7 +3,6 @@
 import json
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from rehearsal.google.recorder import recorder
 from rehearsal.google.state import GoogleState
 from rehearsal.machine import web
 from tests.rehearsal.discovery import expect_documented
+from tests.until import until
 
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
@@ -120,13 +120,12 @@ class Google:
     def finish(self, operation: dict[str, Any]) -> dict[str, Any]:
         """Wait for an operation's end; the operation then."""
         link = operation["selfLink"].partition("/container/")[2].replace("/zones/", "/locations/")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+
+        def done() -> dict[str, Any] | None:
             found = self.ok("GET", f"container/{link}")
-            if found["status"] == "DONE":
-                return found
-            time.sleep(0.01)
-        raise AssertionError(f"{operation} did not end")
+            return found if found["status"] == "DONE" else None
+
+        return until(done, 20, f"{operation} ends", every_s=0.01)
 
     def done(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """A call that starts an operation, to its good end."""

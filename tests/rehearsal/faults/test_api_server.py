@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -11,6 +10,7 @@ from rehearsal.faults.events import DelayQueue, EventFaults
 from rehearsal.faults.faults import Faults
 from rehearsal.faults.proxy import Answer, Request, Stream
 from rehearsal.faults.trials import Place, StudyPods
+from tests.rehearsal.faults.observed import event
 
 PODS = "/api/v1/namespaces/pull-study/pods"
 JOBS = "/apis/batch/v1/namespaces/pull-study/jobs"
@@ -65,11 +65,6 @@ def release(node: str) -> Request:
         {"op": "remove", "path": "/spec/schedulingGates"},
     ]
     return Request("PATCH", f"{PODS}/pod-1", json.dumps(patch).encode())
-
-
-def event(number: int, reason: str = "Pulled") -> dict[str, Any]:
-    about = {"kind": "Pod", "namespace": "pull-study", "name": "pod-1"}
-    return {"metadata": {"uid": f"u-{number}"}, "reason": reason, "involvedObject": about}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from rehearsal.faults.faults import Faults
 from rehearsal.faults.trials import Moment
 from rehearsal.machine import processes
 from rehearsal.machine.home import Home, write_json
+from tests.rehearsal.faults.observed import event, line
 from tests.until import until
 
 KEY = ClusterKey("p", "us-central1-a", "c")
@@ -150,13 +149,6 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]
         process.wait()
 
 
-def line(uid: str, namespace: str = "pull-study") -> LogLine:
-    about = {"kind": "Pod", "namespace": namespace, "name": "pod-1"}
-    event = {"metadata": {"uid": uid}, "reason": "Pulled", "involvedObject": about}
-    now = datetime.now(UTC)
-    return LogLine(KEY, "monitoring", "e", "exporter", "stdout", json.dumps(event), now)
-
-
 def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
@@ -166,7 +158,7 @@ def test_without_faults_a_cluster_is_as_it_is(play: Play) -> None:
     assert scene.faults.public == scene.plane.public
     assert scene.faults.exporter_configuration("a: b") == "a: b"
     assert scene.faults.registry("n-1", "127.0.0.1:5000") == "127.0.0.1:5000"
-    scene.faults.write_log(line("u"))
+    scene.faults.write_log(line(event()))
     assert len(scene.lines) == 1
 
 
@@ -187,8 +179,8 @@ def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(pl
     scene = play("exporter:how=defaults,trial=0")
     text = yaml.safe_dump({"maxEventAgeSeconds": 1200, "kubeQPS": 100, "logLevel": "warn"})
     assert yaml.safe_load(scene.faults.exporter_configuration(text)) == {"logLevel": "warn"}
-    scene.faults.write_log(line("u-1"))
-    scene.faults.write_log(line("u-9", "monitoring"))
+    scene.faults.write_log(line(event(1)))
+    scene.faults.write_log(line(event(9, namespace="monitoring")))
     pod = {"kind": "Pod"}
     scene.cluster.held = [
         {"metadata": {"uid": f"u-{n}"}, "involvedObject": pod} for n in (1, 2, 3)

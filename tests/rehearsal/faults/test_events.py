@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from rehearsal.cluster.fleet import ClusterKey, LogLine
+from rehearsal.cluster.fleet import LogLine
 from rehearsal.faults.events import (
     EXPORTER,
     NATIVE,
@@ -20,20 +18,8 @@ from rehearsal.faults.events import (
 )
 from rehearsal.faults.faults import Faults
 from rehearsal.faults.trials import Place
+from tests.rehearsal.faults.observed import THEN, event, line
 from tests.until import until
-
-KEY = ClusterKey("p", "us-central1-a", "c")
-THEN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def event(number: int = 1, reason: str = "Pulled", *, namespace: str = "pull-study") -> Any:
-    about = {"kind": "Pod", "namespace": namespace, "name": "pod-1"}
-    return {"metadata": {"uid": f"u-{number}"}, "reason": reason, "involvedObject": about}
-
-
-def line(content: Any, stream: str = "stdout") -> LogLine:
-    text = content if isinstance(content, str) else json.dumps(content)
-    return LogLine(KEY, "monitoring", "exporter-1", "exporter", stream, text, THEN)
 
 
 def faults(*texts: str) -> tuple[EventFaults, Faults]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rehearsal.machine.programs import write_pulumi
+from tests.until import until
 from tools.programs import locate
 
 pytestmark = pytest.mark.live
@@ -117,10 +118,7 @@ def test_ctrl_c_ends_a_program_that_hangs(cli: Cli) -> None:
     started = cli.folder / "started"
     cli.write(f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(90)\n")
     process: Any = cli.start("preview")
-    deadline = time.monotonic() + 60
-    while not started.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(started.exists, 60, "the program starts")
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
