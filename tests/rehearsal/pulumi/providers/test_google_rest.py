@@ -1,57 +1,41 @@
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from aiohttp.web import Response
 
+from rehearsal.machine.web import Call, route, serving
 from rehearsal.pulumi.providers import google_rest
 from rehearsal.pulumi.providers.google_rest import ApiError, GoogleApi, OperationError
 from rehearsal.pulumi.providers.protocol import ProviderError
 
 QUOTA = b'{"error": {"message": "Quota exceeded.", "errors": [{"reason": "quotaExceeded"}]}}'
-Answers = list[tuple[int, bytes]]
 
 
-class Server(ThreadingHTTPServer):
+class Server:
     """Gives its answers one after the other, then the last again."""
 
-    answers: Answers
-    calls = 0
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes]] = []
+        self.calls = 0
+        self.url = ""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def _answer(self) -> None:
-        answers = self.server.answers
-        status, body = answers[min(self.server.calls, len(answers) - 1)]
-        self.server.calls += 1
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_DELETE = do_GET = do_POST = _answer  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def answer(self, _: Call) -> Response:
+        status, body = self.answers[min(self.calls, len(self.answers) - 1)]
+        self.calls += 1
+        return Response(status=status, body=body)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(google_rest, "_LONGEST_PAUSE_S", 0.01)
-    with Server(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = Server()
+    with serving([route("*", "/{path:.*}", server.answer)]) as server.url:
         yield server
-        server.shutdown()
-        thread.join(10)
 
 
 def api_of(server: Server, timeout_s: float = 10) -> GoogleApi:
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    environment = {"GOOGLE_STORAGE_CUSTOM_ENDPOINT": url, "GOOGLE_OAUTH_ACCESS_TOKEN": "t"}
+    environment = {"GOOGLE_STORAGE_CUSTOM_ENDPOINT": server.url, "GOOGLE_OAUTH_ACCESS_TOKEN": "t"}
     return GoogleApi("p", environment).within(timeout_s)
 
 
