@@ -15,7 +15,6 @@ from images.errors import PlanError, VerifyError
 from images.inspect import inspect_image
 from images.make.build import build_image
 from images.make.plan import BUSYBOX, Compression
-from images.make.push import BuiltImage
 from images.make.remote import open_remote
 from images.orders import orders_of_matrix, orders_of_study
 from images.progress import show_bytes
@@ -40,28 +39,16 @@ Compressibility = Annotated[
 @app.command()
 def build(
     *,
-    layers: Annotated[
-        str, typer.Option(help="Layers in the manifest; separate several by commas.")
-    ] = "",
-    size: Annotated[
-        str, typer.Option(help="Bytes of all files without the base; separate several by commas.")
-    ] = "",
+    layers: Annotated[str, typer.Option(help="Layers in the manifest; several: 1,9,125.")] = "",
+    size: Annotated[str, typer.Option(help="Bytes of the files without the base.")] = "",
     to: Annotated[
         list[str] | None,
-        typer.Option(
-            help="REGISTRY/REPOSITORY[:TAG]; repeat it to push each image to several at once."
-        ),
+        typer.Option(help="REGISTRY/REPOSITORY[:TAG]; repeat it to push to several at once."),
     ] = None,
-    matrix: Annotated[
-        bool, typer.Option("--matrix", help="Build every layer count with every size.")
-    ] = False,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Build all counts and sizes.")] = False,
     study: Annotated[Path | None, typer.Option(help="Build all images of this study.")] = None,
-    mirror: Annotated[
-        str, typer.Option(help="Registry to build in, instead of the study's own.")
-    ] = "",
-    scale: Annotated[
-        float, typer.Option(help="Real size as a fraction of the tag's; the tag does not change.")
-    ] = 1.0,
+    mirror: Annotated[str, typer.Option(help="Registry to build a study's images in.")] = "",
+    scale: Annotated[float, typer.Option(help="Real size as a fraction of the tag's.")] = 1.0,
     salt: Annotated[
         str,
         typer.Option(
@@ -70,14 +57,9 @@ def build(
         ),
     ] = "",
     compressibility: Compressibility = 0.5,
-    compression: Annotated[
-        Compression, typer.Option(help="Compression of the layers.")
-    ] = Compression.GZIP,
+    compression: Annotated[Compression, typer.Option(help="Of the layers.")] = Compression.GZIP,
     base: Annotated[
-        str,
-        typer.Option(
-            help="busybox, or a reference to an image whose files are put into the first layer."
-        ),
+        str, typer.Option(help="busybox, or an image whose files are put into the first layer.")
     ] = BUSYBOX,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Parallel layers; default: cores + 2, at most 8.")
@@ -97,7 +79,7 @@ def build(
         )
     total = sum(round(order.tag.size_bytes * scale) for order in orders)
     console = Console(stderr=True)
-    built: list[BuiltImage] = []
+    sent = 0
     with show_bytes(console, f"{len(orders)} image{'s' * (len(orders) > 1)}", total) as on_bytes:
         for order in orders:
             image = build_image(
@@ -111,19 +93,16 @@ def build(
                 jobs=jobs,
                 on_bytes=on_bytes,
             )
-            built.append(image)
+            sent += image.sent
             for target in image.targets:
                 typer.echo(f"{target}@{image.digest}")
-    sent = sum(image.sent for image in built)
-    console.print(f"images complete: {len(built)}; sent: {decimal(sent)}", highlight=False)
+    console.print(f"images complete: {len(orders)}; sent: {decimal(sent)}", highlight=False)
 
 
 @app.command()
 def inspect(
     reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
-    others: Annotated[
-        list[str] | None, typer.Argument(help="Images to compare layers with.")
-    ] = None,
+    others: Annotated[list[str] | None, typer.Argument(help="To compare layers with.")] = None,
 ) -> None:
     """Print an image's manifest, layers, sizes and digests as JSON, without downloading a layer."""
     typer.echo(json.dumps(inspect_image(reference, others or []), indent=2))
@@ -150,11 +129,9 @@ def verify(
         else:
             typer.echo(f"{found.target}: {len(found.faults)} layers correct, {content}")
     if wrong:
-        raise VerifyError(
-            f"{wrong} of {len(references)} images differ from their manifest or tag, so "
-            "measurements with them are not valid.",
-            "delete them in the registry and build them again, or build them with another --salt",
-        )
+        problem = f"{wrong} of {len(references)} images differ from their manifest or tag, so"
+        fix = "delete them in the registry and build them again, or with another --salt"
+        raise VerifyError(f"{problem} measurements with them are not valid.", fix)
 
 
 @app.command()
@@ -177,11 +154,8 @@ def sizes(
 def _refuse_beside_study(**given: object) -> None:
     named = [f"--{option}" for option, value in given.items() if value]
     if named:
-        raise PlanError(
-            f"A study defines its images and registries, so {' and '.join(named)} cannot be "
-            "combined with --study.",
-            "use --mirror HOST to build its images elsewhere",
-        )
+        problem = f"A study defines its images, so {' and '.join(named)} cannot be combined with"
+        raise PlanError(f"{problem} --study.", "use --mirror HOST to build them elsewhere")
 
 
 def main() -> None:

@@ -4,15 +4,11 @@ from schema.errors import ExitCode, UserError
 
 
 class PlanError(UserError):
-    """The requested image cannot be made."""
+    """The requested image cannot be made, for example since its base cannot be used."""
 
 
 class BadReferenceError(UserError):
     """A reference is not REGISTRY/REPOSITORY[:TAG][@DIGEST]."""
-
-
-class BaseError(UserError):
-    """The base of an image is missing or cannot be used."""
 
 
 class CredentialsError(UserError):

@@ -12,10 +12,6 @@ def inspect_image(reference: str, others: Sequence[str]) -> dict[str, Any]:
 
     Sizes are bytes: `compressed` in the registry, `unpacked` as tar, `content` of the files
     without the base. What only this program knows is left out for a foreign image.
-
-    Raises:
-        BadReferenceError: a reference is invalid.
-        RegistryError: an image does not exist or is damaged, or the registry fails.
     """
     holders: dict[str, set[str]] = {}
     for name in others:

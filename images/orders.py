@@ -21,13 +21,10 @@ class Order:
 def orders_of_matrix(
     layers: str, sizes: str, salt: str, places: Iterable[str], *, matrix: bool
 ) -> list[Order]:
-    """Return every layer count with every size, each for all places.
-
-    `layers` and `sizes` (bytes) are numbers separated by commas; more than one of either needs
-    `matrix`, and then no place may have a tag.
+    """Return every layer count with every size (bytes, both separated by commas) for all places.
 
     Raises:
-        PlanError: a number is invalid, or there are several images without `matrix`.
+        PlanError: a number is invalid, or there are several images without `matrix` or for a tag.
         BadReferenceError: a place is not a reference.
     """
     counts, totals = _numbers(layers, "--layers"), _numbers(sizes, "--size")
@@ -40,12 +37,9 @@ def orders_of_matrix(
         )
     if any(count < 1 for count in counts):
         raise PlanError("An image has at least 1 layer.", "give --layers 1 or more")
-    tagged = [target for target in targets if target.tag]
-    if len(tags) > 1 and tagged:
-        raise PlanError(
-            f"{tagged[0]} is one name for {len(tags)} images.",
-            f"omit the tag: --to {tagged[0].with_tag('')}",
-        )
+    if len(tags) > 1 and (tagged := next((each for each in targets if each.tag), None)):
+        problem = f"{tagged} is one name for {len(tags)} images."
+        raise PlanError(problem, f"omit the tag: --to {tagged.with_tag('')}")
     return [
         Order(tag, tuple(each if each.tag else each.with_tag(str(tag)) for each in targets))
         for tag in tags
@@ -68,8 +62,6 @@ def orders_of_study(study: Study, mirror: str) -> list[Order]:
 
 def _numbers(text: str, option: str) -> list[int]:
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise PlanError(
-            f"{option} {text} is not a number or a list of numbers separated by commas.",
-            f"give whole numbers, for example {option} 9",
-        )
+        problem = f"{option} {text} is not a number or a list of numbers separated by commas."
+        raise PlanError(problem, f"give whole numbers, for example {option} 9")
     return [int(part) for part in text.split(",")]

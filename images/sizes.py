@@ -21,12 +21,8 @@ _NUMBERS = re.compile(r"(\d+)\s*[,;\s]\s*(\d+)")
 def read_sample(lines: Sequence[str]) -> list[tuple[int, int]]:
     """Return layers and compressed bytes of the images that lines name.
 
-    A line is a reference, which is read from its registry, or `layers,bytes`. Empty lines and
-    lines that start with # are skipped.
-
-    Raises:
-        BadReferenceError: a line is neither.
-        RegistryError: an image cannot be read.
+    A line is a reference, which is read from its registry, `layers,bytes`, empty, or a comment
+    after #.
     """
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     with ThreadPoolExecutor(_PARALLEL, "sizes") as pool:

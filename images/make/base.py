@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, Any
 
-from images.errors import BaseError, DigestError, NotInRegistryError
+from images.errors import DigestError, NotInRegistryError, PlanError
 from images.make.compression import UnpackError, decompressed
 from images.make.layer_tar import padding
 from images.make.remote import open_remote
@@ -44,7 +44,7 @@ def find_base(reference: str) -> Base:
     """Read an image as a base; its files are kept in an unnamed temporary file.
 
     Raises:
-        BaseError: the image does not exist, is damaged, or cannot be one layer.
+        PlanError: the image does not exist, is damaged, or cannot be one layer.
         RegistryError: the registry fails.
     """
     files = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the base
@@ -55,9 +55,9 @@ def find_base(reference: str) -> Base:
                 _append(files, decompressed(remote.open_layer(layer), layer.compression))
     except NotInRegistryError as error:
         problem = f"The base {reference} does not exist: {error.problem}"
-        raise BaseError(problem, error.fix) from error
+        raise PlanError(problem, error.fix) from error
     except (tarfile.TarError, UnpackError, DigestError, _UnsuitableError) as error:
-        raise BaseError(
+        raise PlanError(
             f"The base {reference} cannot be put into one layer: {error}.",
             "use an image of one layer, for example docker.io/library/debian:12-slim",
         ) from error

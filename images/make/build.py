@@ -40,9 +40,7 @@ def build_image(
         on_bytes: called with content bytes done, from several threads.
 
     Raises:
-        PlanError: such an image cannot be made.
-        TagExistsError: the tag names another image.
-        UserError: the base or a registry fails (classes in `images.errors`).
+        UserError: for example PlanError, TagExistsError, RegistryError (`images.errors`).
     """
     found = find_busybox() if base == BUSYBOX else find_base(base)
     shape = {"scale": scale, "compressibility": compressibility}

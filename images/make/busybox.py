@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from images.errors import BaseError
+from images.errors import PlanError
 from images.make.base import Base
 from images.make.layer_tar import padding, tar_header
 from images.make.plan import BUSYBOX
@@ -29,20 +29,16 @@ _FILES = {
 
 @cache
 def find_busybox() -> Base:
-    """Return the static busybox of this machine; the base's `id` is the program's SHA-256.
-
-    Raises:
-        BaseError: there is none, it is linked dynamically, or its processor is unknown.
-    """
+    """Return this machine's static busybox, or raise a PlanError; `id` is its SHA-256."""
     path = shutil.which("busybox")
     if path is None:
-        raise BaseError("There is no busybox on this machine, which is the images' base.", _FIX)
+        raise PlanError("There is no busybox on this machine, which is the images' base.", _FIX)
     # ldd succeeds for a program that names a loader, which the image will not have.
     if subprocess.run(["ldd", path], check=False, capture_output=True).returncode == 0:
-        raise BaseError(f"{path} is linked dynamically, so it cannot run alone in an image.", _FIX)
+        raise PlanError(f"{path} is linked dynamically, so it cannot run alone in an image.", _FIX)
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
-        raise BaseError(f"{path} is not a program for amd64 or arm64.", _FIX)
+        raise PlanError(f"{path} is not a program for amd64 or arm64.", _FIX)
     binary = Path(path).read_bytes()
     listing = subprocess.run([path, "--list"], check=True, capture_output=True, text=True)
     applets = sorted(set(listing.stdout.split()) - {"busybox"})

@@ -34,13 +34,7 @@ class LayerStream:
     """Makes one layer's compressed bytes; `pieces` may be called repeatedly, also at once.
 
     After `pieces` was read to its end, `diff_id` and `unpacked` describe the uncompressed tar.
-
-    Attributes:
-        base: its files precede the content, in the first layer.
-        compress: makes a gzip member, zstd frame or copy of a block, in the pool.
-        ahead: blocks in the pool at a time.
-        on_bytes: bytes that are made again are reported once.
-        cancelled: stops the stream when set.
+    `ahead` blocks are in the pool at a time; bytes that are made again are reported once.
     """
 
     plan: LayerPlan
@@ -56,11 +50,7 @@ class LayerStream:
     _lock: Lock = field(default_factory=Lock)
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the compressed layer, one piece per block of the tar.
-
-        Raises:
-            Cancelled: the event was set.
-        """
+        """Yield the compressed layer, one piece per block of the tar, until it is cancelled."""
         sha, made, done = hashlib.sha256(), 0, 0
         waiting: deque[tuple[int, Future[bytes]]] = deque()
         base = self.base.tar() if self.base else ()

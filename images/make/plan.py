@@ -149,8 +149,6 @@ def _real_size(tag: ImageTag, files: int, scale: float) -> int:
     size = round(tag.size_bytes * scale)
     if size >= least or scale < 1:
         return max(size, least)
-    raise PlanError(
-        f"{size} bytes are too few for {files} files in {tag.layers} layers: each file needs "
-        f"{distinct} to differ from the others.",
-        f"use at least {least} bytes or fewer layers",
-    )
+    problem = f"{size} bytes are too few for {files} files in {tag.layers} layers: each file needs"
+    fix = f"use at least {least} bytes or fewer layers"
+    raise PlanError(f"{problem} {distinct} to differ from the others.", fix)

@@ -67,7 +67,7 @@ class _Place:
     target: Target
 
     def __str__(self) -> str:
-        return f"{self.target.registry}/{self.target.repository}"
+        return str(self.target.with_tag(""))
 
     def has(self, layer: LayerRecord) -> bool:
         """Whether the layer is there, or could be mounted from a repository beside it."""
@@ -95,10 +95,6 @@ def push_plan(
 
     `base` is that which `plan.base` names, `command` a container's default; the rest is as in
     `images.make.build.build_image`.
-
-    Raises:
-        TagExistsError: a tag names another image.
-        UserError: a registry fails.
     """
     origin = Origin(
         plan=plan,
@@ -247,8 +243,6 @@ def _existing(
         return found
     if overwrite:
         return None
-    raise TagExistsError(
-        f"{place.target} already names another image ({found.target.digest}); studies that "
-        "pulled it would not notice the change.",
-        "choose another --salt, or replace it with --overwrite",
-    )
+    problem = f"{place.target} already names another image ({found.target.digest}); studies that"
+    fix = "choose another --salt, or replace it with --overwrite"
+    raise TagExistsError(f"{problem} pulled it would not notice the change.", fix)

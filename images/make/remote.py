@@ -38,8 +38,7 @@ def open_remote(target: Target) -> Iterator[RemoteImage]:
     """Find an image, by the user's mirrors if there are any; it can be read until the block ends.
 
     Raises:
-        NotInRegistryError: there is none.
-        UserError: as `find_remote`.
+        RegistryError: as `find_remote`; NotInRegistryError if there is none.
     """
     *mirrors, last = find_sources(target)
     for source in [*mirrors, last]:
@@ -59,9 +58,7 @@ def find_remote(
     """Return an image of a registry, None if there is none; `name`: its own, not the mirror's.
 
     Raises:
-        BadImageError: it is not an image for linux/amd64.
-        RegistryError: the registry fails.
-        DigestError: it is damaged.
+        RegistryError: also DigestError, and BadImageError if it is no image for linux/amd64.
     """
     manifest = registry.find_manifest(target)
     if manifest is not None and manifest.media_type in INDEX_TYPES:

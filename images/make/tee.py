@@ -23,11 +23,7 @@ class Tee:
         Thread(target=self._feed, args=(pieces,), name="tee", daemon=True).start()
 
     def read(self, reader: int) -> Iterator[bytes]:
-        """Yield all pieces.
-
-        Raises:
-            Exception: what the stream raised, to every reader.
-        """
+        """Yield all pieces; what the stream raises is raised to every reader."""
         queue = self._queues[reader]
         while (item := queue.get()) is not None:
             if isinstance(item, Exception):

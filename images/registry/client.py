@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -233,8 +233,8 @@ class Registry:
         """Store a manifest with the target's tag, unaltered; return its digest."""
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         url = f"/v2/{target.repository}/manifests/{target.tag or digest}"
-        headers = {"Content-Type": media_type}
-        answer = self.request("PUT", url, repository=target.repository, headers=headers, data=raw)
+        kind = {"Content-Type": media_type}
+        answer = self.request("PUT", url, repository=target.repository, headers=kind, data=raw)
         self.expect(answer, {201}, f"storing the manifest of {target}")
         stored = answer.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
@@ -247,8 +247,7 @@ class Registry:
         """Raise an error with the registry's message for a status that is not among the codes.
 
         Raises:
-            NotInRegistryError: status 404.
-            RegistryError: any other status.
+            RegistryError: NotInRegistryError for status 404.
         """
         if answer.status in codes:
             return
@@ -293,12 +292,11 @@ class Registry:
         raise RegistryError(f"{self.name} redirects more than {_HOPS} times, last to {url}.")
 
     def _call(self, call: requests.Request) -> requests.Response:
-        environment = self._session.merge_environment_settings(call.url, {}, True, None, None)
+        session = self._session
+        proxies = session.merge_environment_settings(call.url, {}, True, None, None)
+        settings: dict[str, Any] = {**proxies, "timeout": _TIMEOUT, "allow_redirects": False}
         try:
-            prepared = self._session.prepare_request(call)
-            return self._session.send(
-                prepared, timeout=_TIMEOUT, allow_redirects=False, **environment
-            )
+            return session.send(session.prepare_request(call), **settings)
         except requests.RequestException as error:
             raise Unreachable(self.name, error) from error
 

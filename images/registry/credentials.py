@@ -107,14 +107,9 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
     settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": _HELPER_SECONDS}
     try:
         answer = subprocess.run([program, "get"], input=server, check=False, **settings)
-    except FileNotFoundError as error:
-        raise CredentialsError(
-            f"The credential helper {program} for {server} is not on PATH.",
-            f"install {program}, or remove it from docker's config.json or containers' auth.json",
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        problem = f"{program} did not answer for {server} within {_HELPER_SECONDS} s."
-        raise CredentialsError(problem, fix) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = f"The credential helper of {server} cannot be run: {error}."
+        raise CredentialsError(problem, f"install {program}; to test: {fix}") from error
     # In the helpers' protocol, this text on standard output means that it has none.
     if answer.returncode and "credentials not found" in answer.stdout + answer.stderr:
         return None

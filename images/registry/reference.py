@@ -46,19 +46,16 @@ class Target:
 def parse_target(text: str) -> Target:
     """Parse a reference such as `127.0.0.1:5000/chonks:9-layers-size-1176249324-bytes`.
 
-    Names of Docker Hub are completed as docker does: `docker.io/busybox` is
-    `docker.io/library/busybox`.
+    As for docker, `docker.io/busybox` is `docker.io/library/busybox`.
 
     Raises:
         BadReferenceError: the text does not name a registry and a repository.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or not _names_a_host(match["registry"]):
-        raise BadReferenceError(
-            f"{text!r} does not name a registry and a repository.",
-            "write it as REGISTRY/REPOSITORY:TAG, the repository in lower case, for example "
-            "ghcr.io/my-org/chonks:9-layers-size-1176249324-bytes",
-        )
+        problem = f"{text!r} does not name a registry and a repository."
+        fix = "write it as REGISTRY/REPOSITORY:TAG, for example ghcr.io/my-org/chonks:1"
+        raise BadReferenceError(problem, f"{fix}; the repository is in lower case")
     registry, repository = match["registry"], match["repository"]
     if registry.lower() in DOCKER_HUB_NAMES:
         registry = DOCKER_HUB

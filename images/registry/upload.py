@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlencode
 
 from images.errors import DigestError, RegistryError
@@ -110,10 +111,9 @@ def _send(registry: Registry, repository: str, location: str, pieces: Iterator[b
             yield piece
 
     location = location or _begin(registry, repository)
+    upload: dict[str, Any] = {"repository": repository, "headers": _BINARY, "data": counted()}
     try:
-        answer = registry.request(
-            "PATCH", location, repository=repository, headers=_BINARY, data=counted()
-        )
+        answer = registry.request("PATCH", location, **upload)
     except Unreachable as error:
         raise _RetryError(error) from error
     if answer.status not in _STORED:
@@ -172,8 +172,5 @@ def _finish(registry: Registry, repository: str, location: str, digest: str, dat
         raise
     stored = answer.headers.get("Docker-Content-Digest", digest)
     if stored != digest:
-        raise DigestError(
-            f"{registry.name} stored a layer with digest {stored}, but {digest} was sent: its "
-            "bytes were altered in transit.",
-            "run the same command again",
-        )
+        problem = f"{registry.name} stored {stored}, but {digest} was sent: bytes were altered."
+        raise DigestError(problem, "run the same command again")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from images.errors import BadImageError, BaseError
+from images.errors import BadImageError, PlanError
 from images.make.build import build_image
 from images.make.remote import open_remote
 from images.registry.client import Registry
@@ -143,7 +143,7 @@ def test_what_cannot_be_one_layer_is_refused(
 ) -> None:
     name = re.sub("[^a-z0-9]", "", request.node.name.lower())
     base = push_base(registry.target("unsuitable", tag=name), *layers)
-    with pytest.raises(BaseError, match=reason) as refused:
+    with pytest.raises(PlanError, match=reason) as refused:
         build_image(ImageTag(1, 10), registry.target("unsuitable"), base=str(base))
     assert "an image of one layer" in refused.value.fix
 
@@ -154,12 +154,12 @@ def test_a_long_header_is_not_read(registry: LocalRegistry, kind: bytes) -> None
     info.type, info.size = kind, 8 << 20
     layer = info.tobuf(tarfile.GNU_FORMAT) + bytes(info.size + 1024)
     base = push_base(registry.target("bomb", tag=f"t{kind.hex()}"), layer)
-    with pytest.raises(BaseError, match="a header of its tar claims 8388608 bytes"):
+    with pytest.raises(PlanError, match="a header of its tar claims 8388608 bytes"):
         build_image(ImageTag(1, 10), registry.target("bomb"), base=str(base))
 
 
 def test_a_base_that_is_not_there_is_named(registry: LocalRegistry) -> None:
-    with pytest.raises(BaseError, match="no-such-base:x does not exist"):
+    with pytest.raises(PlanError, match="no-such-base:x does not exist"):
         build_image(ImageTag(2, 5000), registry.target(), base=f"{registry.name}/no-such-base:x")
 
 

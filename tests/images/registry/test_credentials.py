@@ -107,7 +107,7 @@ def test_skopeo_login_is_understood(
 @pytest.mark.parametrize(
     ("config", "script", "reason"),
     [
-        ({"credsStore": "gone"}, "", "docker-credential-gone for ghcr.io is not on PATH"),
+        ({"credsStore": "gone"}, "", "No such file or directory: 'docker-credential-gone'"),
         ({"credsStore": "bad"}, "echo secret-x; exit 3", "docker-credential-bad failed"),
         ({"credsStore": "bad"}, "echo '[1]'", "did not return credentials"),
         ({"auths": {"ghcr.io": {"auth": "%%"}}}, "", "cannot be read"),
