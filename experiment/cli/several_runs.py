@@ -88,7 +88,7 @@ class _RunPool:
         self._options = options
         self._progress = progress
         self._lock = threading.Lock()
-        self._stopping = False
+        self._stopping = threading.Event()
 
     def run(self) -> None:
         """Return when the last child has ended."""
@@ -104,7 +104,7 @@ class _RunPool:
                     future.result()
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._progress.say("Interrupted: every cluster is being taken down; please wait.")
         forwarded = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
         for child in self._children:
@@ -113,7 +113,7 @@ class _RunPool:
                     child.process.send_signal(forwarded)
 
     def _carry(self, child: _Child) -> None:
-        if self._stopping:
+        if self._stopping.is_set():
             child.code, child.error = ExitCode.INTERRUPTED, "Interrupted before it started."
             return
         if sum(each.code == ExitCode.TEARDOWN for each in self._children) >= _MOST_TEARDOWNS:
@@ -130,6 +130,8 @@ class _RunPool:
             start_new_session=True,  # so that Ctrl-C reaches it through _stop only
         ) as process:
             child.process = process
+            if self._stopping.is_set():  # since the look above; _stop did not see this process
+                process.send_signal(signal.SIGTERM)
             errors = threading.Thread(target=self._read_errors, args=(child, process), daemon=True)
             errors.start()
             assert process.stdout is not None  # noqa: S101 (PIPE)

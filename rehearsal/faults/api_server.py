@@ -22,7 +22,7 @@ from rehearsal.faults.proxy import Answer, ConnectionReset, Emit, Request, Rules
 from rehearsal.faults.trials import StudyPods, node_of
 from schema.names import JOB_NAMESPACE
 
-KINDS = ("api", "two-pods", "watch")
+KINDS = ("api", "api-away", "two-pods", "watch")
 """Kinds that need the proxy; events may need it too."""
 
 _EVENTS = ("/api/v1/events", f"/api/v1/namespaces/{JOB_NAMESPACE}/events")
@@ -50,12 +50,15 @@ class ApiRules(Rules):
         self._watches: list[Stream] = []
         self._closed_until: dict[str, float] = {}
         self._expired: set[str] = set()
+        self._away_until = 0.0
 
     def delay_s(self, request: Request) -> float:
         slow = self._inject(request, "slow")
         return slow.number("ms") / 1000 if slow else 0.0
 
     def before(self, request: Request) -> Request | Answer:
+        if time.monotonic() < self._away_until:
+            raise ConnectionReset
         if _is_watch(request) and (answer := self._refused_watch(request)):
             return answer
         if self._inject(request, "reset"):
@@ -104,6 +107,15 @@ class ApiRules(Rules):
                 stream.reset()
             else:
                 stream.emit(_gone("1"))
+        return len(ended)
+
+    def go_away(self, seconds: float) -> int:
+        """Reset the open watches, and each request until the time is over; return how many."""
+        with self._guard:
+            ended, self._watches = self._watches, []
+            self._away_until = time.monotonic() + seconds
+        for stream in ended:
+            stream.reset()
         return len(ended)
 
     def _refused_watch(self, request: Request) -> Answer | None:

@@ -93,7 +93,8 @@ KINDS: Mapping[str, Kind] = {
     "watch": Kind(
         "The watches of the resource are closed and refused until the time is over, or end with "
         "410 Gone.",
-        "a gap of the source watch; cells valid if another source has their events",
+        "a gap of the source watch, but none where one of events ends with 410: a new list has all "
+        "of them; cells valid if another source has their events",
         {"how": ("closed", "410"), **_MOMENT, "resource": "events", "s": 1.0},
     ),
     "api": Kind(
@@ -110,6 +111,13 @@ KINDS: Mapping[str, Kind] = {
             "status": 500,
             "ms": 500.0,
         },
+    ),
+    "api-away": Kind(
+        "The API server answers no request from outside the cluster until the time is over, as in "
+        "resizes of GKE's zonal control planes.",
+        "valid, with a recovered gap of the source watch; one line on the terminal when it goes, "
+        "and one when it is back; after six minutes the run ends",
+        {**_MOMENT, "s": 30.0},
     ),
     "google": Kind(
         "A call to Google is refused, by default as unavailable (503); 409: something of that name "

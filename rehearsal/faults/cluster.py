@@ -32,7 +32,7 @@ from rehearsal.machine import processes
 from rehearsal.machine.home import Home, read_json
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 
-_AT_RELEASE = ("exporter", "watch", "node-deleted", "process-killed")
+_AT_RELEASE = ("api-away", "exporter", "watch", "node-deleted", "process-killed")
 _LONGEST_STALL_S = 300.0
 """A scheduler that waits for a release that never happens continues after this long."""
 _DEFAULTED = ("maxEventAgeSeconds", "kubeQPS", "kubeBurst", "omitLookup")
@@ -172,6 +172,9 @@ class ClusterFaults:
             self._record(fault, trial, processes=str(self._exporters.kill()))
         elif fault.name == "watch":
             self._record(fault, trial, watches=str(self._rules.end_watches(fault)))
+        elif fault.name == "api-away":
+            watches = self._rules.go_away(fault.number("s"))
+            self._record(fault, trial, watches=str(watches))
         elif fault.name == "node-deleted":
             self._delete_node(fault, trial)
         elif fault.name == "process-killed":

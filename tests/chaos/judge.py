@@ -85,6 +85,12 @@ def _gap(source: Source, word: str = "") -> Check:
     return lambda outcome, _: any(g.source is source and word in g.reason for g in outcome.gaps)
 
 
+def _expired(outcome: Outcome, injection: Injection) -> bool:
+    """A watch of events that expires loses nothing and is no gap; another is one."""
+    is_gap = bool(_gap(Source.WATCH, "410")(outcome, injection))
+    return is_gap != (injection.fault.word("resource") == "events")
+
+
 def _loss_counted(outcome: Outcome, injection: Injection) -> bool:
     """The ledger's loss is within 1 % of the real one, which the cluster's end records."""
     if outcome.code == ExitCode.EVENT_SOURCE_DOWN or "lost" not in injection.details:
@@ -162,7 +168,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("logging", "429"): Row(_collected),
     ("logging", "token"): Row(_collected),
     ("watch", "closed"): Row(_gap(Source.WATCH, "closed")),
-    ("watch", "410"): Row(_gap(Source.WATCH, "410")),
+    ("watch", "410"): Row(_expired),
+    ("api-away", ""): Row(_gap(Source.WATCH, "closed")),
     ("api", "error"): Row(_retried),
     ("api", "reset"): Row(_retried),
     ("api", "slow"): Row(_release_took),

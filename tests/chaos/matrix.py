@@ -66,6 +66,7 @@ MATRIX = (
         "connections",
         (
             "watch:how=closed,trial=1,s=2",
+            "api-away:trial=2,s=8",
             "watch:how=410,trial=5",
             "api:how=slow,trial=3,verb=PATCH,ms=700,count=0",
             "api:status=429,trial=3,resource=jobs",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from experiment.cli import several_runs
 from experiment.cli.several_runs import carry_out_all
 from experiment.plan.open_run import Planned
 from experiment.plan.request import RUNS, RunOptions
@@ -151,3 +154,27 @@ def test_an_interruption_reaches_the_run_under_way_and_no_other_begins(
     assert not Path("size-8.begun").exists()
     assert "Interrupted: every cluster is being taken down; please wait." in output
     assert output.count("interrupted: ") == 2
+
+
+def test_an_interruption_while_a_run_is_being_started_reaches_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each_run_does(monkeypatch, "time.sleep(60)")
+    start, stop, stopped = subprocess.Popen, several_runs._RunPool._stop, threading.Event()
+
+    def start_interrupted(*arguments: Any, **options: Any) -> Any:
+        process = start(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.wait(20)
+        return process
+
+    def noted(pool: Any, *arguments: Any) -> None:
+        stop(pool, *arguments)
+        stopped.set()
+
+    monkeypatch.setattr("experiment.cli.several_runs.subprocess.Popen", start_interrupted)
+    monkeypatch.setattr(several_runs._RunPool, "_stop", noted)
+    began = time.monotonic()
+    code, _ = carry_out(plans("size-4"))
+    assert code != ExitCode.OK
+    assert time.monotonic() - began < 30

@@ -8,7 +8,7 @@ import pytest
 from rehearsal.faults.api_server import ApiRules
 from rehearsal.faults.events import DelayQueue, EventFaults
 from rehearsal.faults.faults import Faults
-from rehearsal.faults.proxy import Answer, Request, Stream
+from rehearsal.faults.proxy import Answer, ConnectionReset, Request, Stream
 from rehearsal.faults.trials import Place, StudyPods
 from tests.rehearsal.faults.observed import event
 
@@ -119,6 +119,23 @@ def test_watches_are_closed_and_refused_until_the_time_is_over(
     assert isinstance(scene.rules.before(watch(PODS)), Request)
     now[0] += 2
     assert isinstance(scene.rules.before(watch(EVENTS)), Request)
+
+
+def test_an_api_server_that_is_away_resets_every_watch_and_request_until_the_time_is_over(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("rehearsal.faults.api_server.time.monotonic", lambda: now[0])
+    scene = play("api-away:s=30")
+    closed: list[str] = []
+    stream = Stream(watch(PODS), lambda _: None, lambda: closed.append(PODS))
+    scene.rules.open_stream(stream)
+    assert scene.rules.go_away(30) == 1
+    assert closed == [PODS]
+    with pytest.raises(ConnectionReset):
+        scene.rules.before(get(PODS))
+    now[0] += 30
+    assert isinstance(scene.rules.before(get(PODS)), Request)
 
 
 def test_the_next_watch_ends_with_410_where_those_before_have_ended(play: Play) -> None:
