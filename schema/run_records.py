@@ -188,6 +188,8 @@ class RunRecord(_Record):
     """What may have disturbed the pulls, as found on the nodes before the first trial."""
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
+    deadline_hours: int | None = None
+    """Of the cluster, by the run's estimate; None for what the stack's file says."""
 
     @property
     def sources_note(self) -> str:

@@ -148,6 +148,7 @@ def preflight(
     study: opt.StudyFile = None,
     repeat: opt.Repeat = None,
     zone: opt.Zones = None,
+    parallel: opt.Parallel = 1,
     kubeconfig: opt.Kubeconfig = None,
     context: opt.Context = "",
     node_selector: opt.NodeSelector = "",
@@ -168,7 +169,7 @@ def preflight(
     with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.preflight import show_preflight
 
-        code = show_preflight(new, content, as_json=as_json)
+        code = show_preflight(new, content, parallel=parallel, as_json=as_json)
     raise typer.Exit(code)
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiment.collect.status_rules import WARM_SHARE
-from experiment.plan.cost import SOURCE, Estimate, Range, run_estimate
+from experiment.plan.cost import SOURCE, Estimate, Range, deadline, run_estimate
 from experiment.plan.open_run import clusters, rehearsal_record, resolve_trials
 from experiment.plan.request import NewRuns
 from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
@@ -93,12 +93,15 @@ def _stack_data(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> 
         "usd_per_hour": cluster.usd_per_hour,
         "hours": _range_data(estimate.hours),
         "usd": _range_data(estimate.usd),
+        "traffic_usd": round(estimate.traffic_usd, 2),
+        "usd_covers": cluster.price_note,
+        "deleted": deadline(cluster, trials),
         "trial_s": [_range_data(each) for each in estimate.trial_s],
     }
 
 
 def _estimate(cluster: Cluster, trials: Sequence[PlannedTrial]) -> Estimate:
-    return run_estimate(trials, cluster.node_count, cluster.usd_per_hour)
+    return run_estimate(trials, cluster)
 
 
 def _range_data(values: Range) -> dict[str, float]:
@@ -176,9 +179,16 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
             _shown(estimate.usd),
             f"{cluster.usd_per_hour:.2f}",
         )
-    note = f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
-    together = f" Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f})."
-    return Group(table, escape(note + (together if len(where) > 1 else "")))
+    lines = [
+        f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
+    ]
+    lines += dict.fromkeys(f"USD: {each.price_note}" for each in where.values() if each.price_note)
+    if len(where) > 1:
+        lines.append(f"Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f}).")
+    ends = [f"{name} {end}" for name, each in where.items() if (end := deadline(each, trials))]
+    if ends:
+        lines.append(f"Whatever happens, Google deletes {', '.join(ends)}.")
+    return Group(table, *map(escape, lines))
 
 
 def _table(title: str, names: Sequence[str], words: set[str]) -> Table:

@@ -10,11 +10,13 @@ from dataclasses import asdict
 from analysis.show.report import write_report
 from experiment.cli.several_runs import carry_out_all
 from experiment.errors import InternalError, TeardownError, ledger_exit_code
-from experiment.plan.cost import Budget, Estimate, expected_trial_s, run_estimate
+from experiment.plan.cost import Budget, Estimate, deadline, expected_trial_s, run_estimate
 from experiment.plan.open_run import Planned, begin, reopen
 from experiment.plan.request import NewRuns, RunOptions
-from experiment.preflight.checks import check_run
+from experiment.preflight.checks import check_run, check_together
+from experiment.preflight.findings import refuse
 from experiment.provision.existing_cluster import ExistingCluster
+from experiment.provision.stack_cluster import StackCluster
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.confirm import confirm
@@ -36,6 +38,7 @@ def run(new: NewRuns, study: Study, options: RunOptions) -> int:
     plans = begin(new, study, view)
     if len(plans) > 1:
         progress = Progress(view, lambda _line: None)
+        refuse(check_together([planned.cluster for planned in plans], options.parallel))
         _confirm(plans, progress, options)
         return carry_out_all(plans, options, progress)
     return carry_out(plans[0], options, view)
@@ -80,7 +83,13 @@ def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     folder, record, cluster = planned.folder, planned.record, planned.cluster
     progress = Progress(view, folder.log)
     cluster.say = progress.now
-    budget = Budget(record.budget_usd, cluster.usd_per_hour, folder.phases)
+    planned_trials = {trial.trial: trial for trial in record.trials}
+    budget = Budget(
+        record.budget_usd,
+        cluster,
+        folder.phases,
+        pulled=[planned_trials[earlier.trial] for earlier in folder.trials()],
+    )
     run_of_study = StudyRun(
         folder,
         record,
@@ -103,6 +112,8 @@ def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     if waiting:
         progress.plan(record.trials, cluster.node_count, expected_trial_s)
         progress.judged(folder.cells(), folder.node_names(1))
+        if record.deadline_hours is not None and isinstance(cluster, StackCluster):
+            cluster.least_hours = run_estimate(waiting, cluster).deadline_hours
         _confirm([planned], progress, options)
     else:
         progress.say("Every cell is already valid; there is nothing left to measure.")
@@ -146,16 +157,17 @@ def _expectation(plans: Sequence[Planned], options: RunOptions) -> str:
         else sum(e.hours[1] for e in estimates)
     )
     kept = ", and more for as long as the cluster is kept" if options.keep_cluster else ""
+    notes = dict.fromkeys(planned.cluster.price_note for planned in plans)
+    ends = dict.fromkeys(deadline(planned.cluster, planned.record.trials) for planned in plans)
     return (
-        f"Expected: about {hours:.1f} hours and {expected:.2f} USD at list prices "
-        f"({low:.2f} to {high:.2f}){kept}."
+        f"Expected: about {hours:.1f} hours and {expected:.2f} USD ({low:.2f} to {high:.2f}){kept}."
+        f" {' '.join(notes)} Whatever happens, Google deletes the cluster {', '.join(ends)}."
     )
 
 
 def estimate_of(planned: Planned) -> Estimate:
     """Return the expected time and cost of a run."""
-    cluster = planned.cluster
-    return run_estimate(planned.record.trials, cluster.node_count, cluster.usd_per_hour)
+    return run_estimate(planned.record.trials, planned.cluster)
 
 
 def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:

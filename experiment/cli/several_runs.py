@@ -20,6 +20,7 @@ from typing import Any
 
 from analysis.show.report import write_report
 from experiment.errors import worst
+from experiment.plan.cost import traffic_usd
 from experiment.plan.open_run import Planned
 from experiment.plan.request import RUNS, RunOptions
 from experiment.terminal.grid import ENDED
@@ -211,6 +212,7 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
     folder = planned.folder
     cells = folder.last_cells()
     phases = folder.phases()
+    trials = {trial.trial: trial for trial in planned.record.trials}
     started = min((phase.started_at for phase in phases), default=None)
     ended = max((phase.ended_at for phase in phases), default=None)
     paid = sum(
@@ -218,6 +220,7 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
         for phase in phases
         if phase.phase != "preflight"
     )
+    pulled = [trials[each.trial] for each in folder.trials()]
     name = ExitCode(code).name.lower().replace("_", " ") if code in set(ExitCode) else "died"
     return SizeLine(
         run=planned.record.run_id,
@@ -226,7 +229,7 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
         valid=sum(cell.status is Status.VALID for cell in cells),
         cells=len(planned.record.trials) * planned.cluster.node_count,
         minutes=(ended - started).total_seconds() / 60 if started and ended else 0.0,
-        usd=paid / 3600 * planned.cluster.usd_per_hour,
+        usd=paid / 3600 * planned.cluster.usd_per_hour + traffic_usd(pulled, planned.cluster),
         exit_code=code,
         ended=f"{name}: {error.splitlines()[0]}" if error else name,
     )

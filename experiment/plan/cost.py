@@ -1,17 +1,23 @@
 """Time and cost of a run: estimated with a range before it starts, and limited by --budget-usd.
 
+One sum for `plan`, the question before a run and the budget: the cluster by the hour, and what
+private nodes pull through Cloud NAT by the byte.
+
 The rates are from the original study's events (container-chonks, experiments/pulling, run1 at 4, 8
 and 16 nodes of n1-standard-16 with 100 GB pd-balanced; experiments/pulling-test for layers), whose
 nodes were limited by unpacking to disk; they are not known for other machines and disks.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from experiment.errors import BudgetError, PlanError
 from experiment.plan.trial_order import unpacked_bytes
+from experiment.provision.cluster import Cluster
+from experiment.provision.stack_cluster import StackCluster
 from schema.run_records import Phase, PhaseRecord, PlannedTrial
 
 SOURCE = (
@@ -39,6 +45,12 @@ _UP_AND_DOWN_S: Range = (480.0, 720.0, 1500.0)
 """Cluster up, ready, and down again: assumed, not measured."""
 
 
+_GOOGLES_REGISTRIES = ("-docker.pkg.dev", "gcr.io")
+"""Private nodes reach these by Private Google Access, which Cloud NAT switches on and leaves alone
+(https://cloud.google.com/nat/docs/nat-product-interactions)."""
+_LEAST_DEADLINE_HOURS, _MOST_DEADLINE_HOURS = 2, 12
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Expected time and cost of a run, from cluster up to cluster down."""
@@ -46,7 +58,15 @@ class Estimate:
     trial_s: tuple[Range, ...]
     """Of each trial, in order."""
     hours: Range
+    traffic_usd: float
+    """Part of `usd`: Cloud NAT by the byte."""
     usd: Range
+
+    @property
+    def deadline_hours(self) -> int:
+        """After which the cluster is deleted whatever happens: twice the highest, 2 to 12."""
+        hours = math.ceil(2 * self.hours[2])
+        return min(max(hours, _LEAST_DEADLINE_HOURS), _MOST_DEADLINE_HOURS)
 
 
 def trial_range(planned: PlannedTrial, nodes: int) -> Range:
@@ -67,14 +87,48 @@ def expected_trial_s(planned: PlannedTrial) -> float:
     return trial_range(planned, 1)[1]
 
 
-def run_estimate(trials: Sequence[PlannedTrial], nodes: int, usd_per_hour: float) -> Estimate:
+def traffic_usd(trials: Iterable[PlannedTrial], cluster: Cluster) -> float:
+    """Return what the pulls of some trials cost by the byte."""
+    return (
+        cluster.node_count
+        * cluster.usd_per_byte
+        * sum(
+            trial.image.compressed_bytes - trial.warm_bytes
+            for trial in trials
+            if not is_googles(trial.image.repository)
+        )
+    )
+
+
+def is_googles(repository: str) -> bool:
+    """Return whether a repository is in Artifact Registry or Container Registry."""
+    return repository.partition("/")[0].endswith(_GOOGLES_REGISTRIES)
+
+
+def run_estimate(trials: Sequence[PlannedTrial], cluster: Cluster) -> Estimate:
     """Return a whole run's hours and USD at list prices."""
-    each = tuple(trial_range(trial, nodes) for trial in trials)
+    each = tuple(trial_range(trial, cluster.node_count) for trial in trials)
     low, expected, high = (
         (base + sum(trial[at] for trial in each)) / 3600 for at, base in enumerate(_UP_AND_DOWN_S)
     )
-    hours = (low, expected, high)
-    return Estimate(each, hours, (low * usd_per_hour, expected * usd_per_hour, high * usd_per_hour))
+    traffic, rate = traffic_usd(trials, cluster), cluster.usd_per_hour
+    usd = (low * rate + traffic, expected * rate + traffic, high * rate + traffic)
+    return Estimate(each, (low, expected, high), traffic, usd)
+
+
+def own_deadline(cluster: Cluster, trials: Sequence[PlannedTrial]) -> int | None:
+    """Return the hours after which a run's cluster is deleted; None if the run does not decide."""
+    if not isinstance(cluster, StackCluster) or cluster.facts.deadline_chosen:
+        return None
+    return run_estimate(trials, cluster).deadline_hours
+
+
+def deadline(cluster: Cluster, trials: Sequence[PlannedTrial]) -> str:
+    """Return when a run's cluster is deleted, such as `after 4 hours`; empty for never."""
+    hours = own_deadline(cluster, trials)
+    if hours is not None:
+        return f"after {hours} hours"
+    return cluster.facts.deadline if isinstance(cluster, StackCluster) else ""
 
 
 def teardown_s() -> float:
@@ -94,13 +148,13 @@ def _growth_s(nodes: int) -> float:
 class Budget:
     """Refuses trials that would exceed --budget-usd.
 
-    It counts the time since provisioning started, in every attempt, at the stack's list price;
-    discounts, traffic and storage are not known.
+    It counts the time since provisioning started and the pulls, in every attempt, at list prices.
 
     Args:
         limit_usd: None for no limit.
-        usd_per_hour: of the cluster.
+        cluster: gives prices and the number of nodes.
         phases: returns all finished phases of the run, of every attempt.
+        pulled: trials of earlier attempts.
         now: the runner's clock.
 
     Raises:
@@ -110,17 +164,21 @@ class Budget:
     def __init__(
         self,
         limit_usd: float | None,
-        usd_per_hour: float,
+        cluster: Cluster,
         phases: Callable[[], Sequence[PhaseRecord]],
+        *,
+        pulled: Iterable[PlannedTrial] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        if limit_usd is not None and not usd_per_hour:
+        if limit_usd is not None and not cluster.usd_per_hour:
             raise PlanError(
                 "The price of this cluster is not known, so a budget cannot be applied.",
                 "leave --budget-usd out",
             )
         self._limit = limit_usd
-        self._usd_per_s = usd_per_hour / 3600
+        self._cluster = cluster
+        self._usd_per_s = cluster.usd_per_hour / 3600
+        self._traffic_usd = traffic_usd(pulled, cluster)
         self._phases = phases
         self._now = now
         self._earlier_s: float | None = None
@@ -136,16 +194,17 @@ class Budget:
             return
         if self._earlier_s is None:
             self._look_back()
-        spent = self._usd_per_s * (
-            (self._earlier_s or 0.0) + (self._now() - self._since).total_seconds()
-        )
-        then = spent + self._usd_per_s * (expected_trial_s(planned) + teardown_s())
+        running_s = (self._earlier_s or 0.0) + (self._now() - self._since).total_seconds()
+        spent = self._traffic_usd + self._usd_per_s * running_s
+        traffic = traffic_usd([planned], self._cluster)
+        then = spent + traffic + self._usd_per_s * (expected_trial_s(planned) + teardown_s())
         if then > self._limit:
             raise BudgetError(
                 f"Trial {planned.trial} was not started: the cluster has cost {spent:.2f} USD so "
                 f"far; with this trial and the teardown it would be {then:.2f}, above the budget "
                 f"of {self._limit:.2f}."
             )
+        self._traffic_usd += traffic
 
     def _look_back(self) -> None:
         """Read once how long earlier attempts took and when this one started to cost."""

@@ -13,13 +13,20 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from experiment.errors import PlanError
+from experiment.plan.cost import own_deadline
 from experiment.plan.registry import resolve_copies, resolve_images
 from experiment.plan.request import RUNS, NewRuns
 from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
-from experiment.provision.stack_files import PROJECT_DIR, copy_stack_files, set_zones
+from experiment.provision.stack_files import (
+    PROJECT_DIR,
+    copy_stack_files,
+    set_deadline,
+    set_lifetime,
+    set_zones,
+)
 from experiment.provision.stack_settings import stack_facts
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress, View
@@ -64,6 +71,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         if new.run_id:
             run_id = new.run_id if len(new.stacks) <= 1 else f"{new.run_id}-{name}"
         folder = RunFolder.create(RUNS, run_id)
+        deadline_hours = None if existing else own_deadline(StackCluster(name, PROJECT_DIR), trials)
         record = RunRecord(
             run_id=folder.path.name,
             started_at=started_at,
@@ -77,8 +85,9 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
             existing=existing.choice if existing else None,
             staging=new.staging,
             budget_usd=new.budget_usd,
+            deadline_hours=deadline_hours,
         )
-        cluster = existing or _copied_stack(name, folder, new.zones)
+        cluster = existing or _copied_stack(name, folder, new.zones, deadline_hours)
         folder.write_run(record)
         return Planned(folder, record, cluster, attempt=1)
 
@@ -88,10 +97,14 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     return [planned(stack) for stack in new.stacks]
 
 
-def _copied_stack(stack: str, folder: RunFolder, zones: tuple[str, ...]) -> StackCluster:
+def _copied_stack(
+    stack: str, folder: RunFolder, zones: tuple[str, ...], deadline_hours: int | None
+) -> StackCluster:
     copy_stack_files(stack, folder.pulumi_dir)
     if zones:
         set_zones(stack, folder.pulumi_dir, zones)
+    if deadline_hours is not None:
+        set_lifetime(stack, folder.pulumi_dir, deadline_hours)
     return StackCluster(stack, folder.pulumi_dir)
 
 
@@ -136,6 +149,9 @@ def reopen(run_name: str, budget_usd: float | None = None) -> Planned:
     if budget_usd is not None:
         record = record.model_copy(update={"budget_usd": budget_usd})
         folder.write_run(record)
+    if record.deadline_hours is not None:
+        # That of an earlier attempt may have passed, with which the file would be refused.
+        set_deadline(record.stack, folder.pulumi_dir, "")
     cluster = (
         ExistingCluster(record.existing)
         if record.existing

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiment.plan.cost import Estimate
+from experiment.plan.cost import Estimate, is_googles
 from experiment.plan.trial_order import disk_bytes, removals
 from experiment.preflight.findings import Finding, ok, stop, warning
 from schema.run_records import PlannedTrial
@@ -21,9 +21,10 @@ capacity, and the original study's new nodes held a few GB of images."""
 
 _ARTIFACT_REGISTRY_PER_MINUTE = 60_000
 """Requests per project and region (https://cloud.google.com/artifact-registry/quotas, 2026-06)."""
-_DOCKER_HUB_PER_HOUR = 10
-"""Pulls without an account from one address (https://docs.docker.com/docker-hub/usage/pulls, as
-written in 2025-03; before that 100 in six hours)."""
+_DOCKER_HUB_PULLS = 100
+"""In six hours, without an account, from one IPv4 address or IPv6 /64 subnet
+(https://docs.docker.com/docker-hub/usage/pulls, 2026; ten an hour were announced in 2025 and
+withdrawn)."""
 _DOCKER_HUB = {"docker.io", "registry-1.docker.io", "index.docker.io"}
 _BESIDE_LAYERS = 3
 """Requests of a pull besides its layers: the tag's or digest's manifest twice, and the config."""
@@ -87,7 +88,7 @@ def check_registry_limits(
         by_host[trial.image.repository.partition("/")[0]].append(trial)
     for host, own in by_host.items():
         most = nodes * max(len(trial.image.layers) + _BESIDE_LAYERS for trial in own)
-        if host.endswith(("-docker.pkg.dev", "gcr.io")):
+        if is_googles(host):
             yield _artifact_registry(host, most)
         elif host in _DOCKER_HUB:
             yield _docker_hub(host, len(own) * (nodes if private_nodes else 1))
@@ -112,10 +113,10 @@ def _artifact_registry(host: str, most: int) -> Finding:
 
 def _docker_hub(host: str, pulls: int) -> Finding:
     text = (
-        f"{host}: {pulls} pulls from one address, of {_DOCKER_HUB_PER_HOUR} an hour without an "
+        f"{host}: {pulls} pulls from one address, of {_DOCKER_HUB_PULLS} in six hours without an "
         "account"
     )
-    if pulls > _DOCKER_HUB_PER_HOUR:
+    if pulls > _DOCKER_HUB_PULLS:
         return warning(
             "registry limits",
             f"{text}; nodes would be throttled and their cells `failed`.",
@@ -151,6 +152,18 @@ def check_exporter(exporter: Mapping[str, Any], nodes: int) -> Iterator[Finding]
         )
     else:
         yield ok("exporter", f"{settings}; a trial causes about {burst} events")
+
+
+def check_traffic(estimate: Estimate) -> Iterator[Finding]:
+    """Check what the pulls of private nodes cost, beside the cluster."""
+    if estimate.traffic_usd:
+        yield warning(
+            "traffic",
+            f"Nodes without public addresses pull through Cloud NAT, for about "
+            f"{estimate.traffic_usd:.2f} USD of this run.",
+            "copy the images to Artifact Registry, which private nodes reach by Private Google "
+            "Access at no cost: python -m images copy",
+        )
 
 
 def check_cost(

@@ -7,10 +7,11 @@ What needs the running cluster is checked in the prepare phase (experiment.measu
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from experiment.errors import Failure, RunError
-from experiment.plan.cost import run_estimate
+from experiment.plan.cost import own_deadline, run_estimate
 from experiment.plan.registry import check_digest
 from experiment.plan.request import RUNS
 from experiment.preflight.capacity import (
@@ -18,12 +19,15 @@ from experiment.preflight.capacity import (
     check_disk,
     check_exporter,
     check_registry_limits,
+    check_traffic,
 )
 from experiment.preflight.findings import Finding, Level, listed, ok, refuse, stop, warning
 from experiment.preflight.google_checks import GoogleChecks
 from experiment.preflight.programs import check_login, check_programs
+from experiment.preflight.quota_checks import check_quotas_together
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import MACHINE_LABEL, ExistingCluster
+from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_cluster import StackCluster
 from experiment.terminal.progress import Progress
 from schema.run_records import PlannedTrial
@@ -100,6 +104,20 @@ def examine(
         yield from check_disk(trials, cluster.disk_gb)
 
 
+def check_together(clusters: Sequence[Cluster], parallel: int) -> Iterator[Finding]:
+    """Check what stacks share that are up at the same time: each project's quotas.
+
+    Raises:
+        RunError: Google refused or did not answer.
+    """
+    stacks = [cluster.facts for cluster in clusters if isinstance(cluster, StackCluster)]
+    for project in dict.fromkeys(facts.project for facts in stacks):
+        own = [facts for facts in stacks if facts.project == project]
+        if min(parallel, len(own)) > 1:
+            with closing(GoogleApi(project)) as api:
+                yield from check_quotas_together(api, own, parallel)
+
+
 def _examine_stack(
     trials: Sequence[PlannedTrial],
     cluster: StackCluster,
@@ -115,8 +133,10 @@ def _examine_stack(
     yield from check_disk(trials, cluster.disk_gb)
     if needs.exporter:
         yield from check_exporter(needs.exporter, cluster.node_count)
-    estimate = run_estimate(trials, cluster.node_count, cluster.usd_per_hour)
-    yield from check_cost(estimate, budget_usd, needs.deadline_hours)
+    estimate = run_estimate(trials, cluster)
+    yield from check_traffic(estimate)
+    hours = own_deadline(cluster, trials) or needs.deadline_hours
+    yield from check_cost(estimate, budget_usd, hours)
 
 
 def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:

@@ -22,6 +22,10 @@ class Cluster(Protocol):
     """Of a measured node, where images are unpacked."""
     usd_per_hour: float
     """List price of the whole cluster; 0 if unknown."""
+    usd_per_byte: float
+    """Of what a node pulls through Cloud NAT; 0 for nodes with public addresses."""
+    price_note: str
+    """What these prices cover, and what they do not, in sentences."""
     exists: bool
     """Something may exist that teardown must delete."""
     fresh: bool

@@ -39,6 +39,8 @@ class ExistingCluster:
 
     usd_per_hour = 0.0
     zone_attempts: tuple[ZoneAttempt, ...] = ()
+    usd_per_byte = 0.0
+    price_note = ""
 
     def __init__(self, choice: Choice) -> None:
         self.say: Say = silent

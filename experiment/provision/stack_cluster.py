@@ -5,7 +5,7 @@ report is no evidence, so the GKE API is asked after each step.
 """
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,8 @@ from experiment.provision.gke_cluster import GkeCluster, persist
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.provider_messages import failure_of, remaining, scope_of
 from experiment.provision.pulumi_stack import StudyStack
-from experiment.provision.stack_files import set_zones
-from experiment.provision.stack_settings import StackFacts, stack_facts
+from experiment.provision.stack_files import set_deadline, set_zones
+from experiment.provision.stack_settings import StackFacts, exported_deadline, stack_facts
 from experiment.terminal.progress import Say, silent
 from experiment.waiting import Clock, now, wait_until
 from schema.errors import UserError
@@ -59,6 +59,9 @@ class StackCluster:
         say: shows progress.
         clock: for waits.
 
+    Attributes:
+        least_hours: from now to the deadline of a cluster that is used again; 0 to keep it.
+
     Raises:
         UserError: the stack's file or one of its settings is not valid.
     """
@@ -82,6 +85,9 @@ class StackCluster:
         self.machine_type = facts.machine_type
         self.disk_gb = facts.disk_gb
         self.usd_per_hour = facts.usd_per_hour
+        self.usd_per_byte = facts.usd_per_byte
+        self.price_note = facts.price_note
+        self.least_hours = 0
         self.exists = False
         self.fresh = True
 
@@ -137,9 +143,19 @@ class StackCluster:
         if presence is Presence.WHOLE:
             self.fresh = False
             self.say("the cluster of the interrupted run still exists and is used again")
+            self._move_deadline()
         elif presence is Presence.PARTS:
             self.say("removing what an earlier command left of the cluster")
             self.teardown()
+
+    def _move_deadline(self) -> None:
+        """Let the next `up` move a deadline that is nearer than `least_hours`."""
+        until = datetime.now(UTC).replace(second=0, microsecond=0)
+        until += timedelta(hours=self.least_hours)
+        known = exported_deadline(self.stack.outputs())
+        if self.least_hours and (known is None or known < until):
+            set_deadline(self.name, self.work_dir, f"{until:%Y-%m-%dT%H:%MZ}")
+            self.say(f"it will be deleted at {until:%Y-%m-%dT%H:%MZ}, later than planned before")
 
     def repair(self) -> Presence:
         """Make the state match the cloud after a command was killed at any moment.

@@ -20,6 +20,7 @@ PROJECT_DIR = Path(__file__).parents[2]
 DEADLINE_KEY = "pull-study:expiresAt"
 """The key that sets a cluster's deadline."""
 _ZONES_KEY = "pull-study:zones"
+_LIFETIME_KEY = "pull-study:deadlineHours"
 
 
 def stack_names(root: Path = PROJECT_DIR) -> list[str]:
@@ -80,6 +81,15 @@ def set_deadline(stack: str, work_dir: Path, until: str) -> None:
     _configure(stack, work_dir, DEADLINE_KEY, until)
 
 
+def set_lifetime(stack: str, work_dir: Path, hours: int) -> None:
+    """Write the hours from creation to automatic deletion into a run's copy of the stack's file.
+
+    Raises:
+        PlanError: the copy cannot be read.
+    """
+    _configure(stack, work_dir, _LIFETIME_KEY, hours)
+
+
 def set_zones(stack: str, work_dir: Path, zones: Sequence[str]) -> None:
     """Write the zones into a run's copy of the stack's file; the program uses the first.
 
@@ -94,7 +104,7 @@ def set_zones(stack: str, work_dir: Path, zones: Sequence[str]) -> None:
     _configure(stack, work_dir, _ZONES_KEY, list(zones))
 
 
-def _configure(stack: str, work_dir: Path, key: str, value: str | list[str]) -> None:
+def _configure(stack: str, work_dir: Path, key: str, value: str | int | list[str]) -> None:
     """Set a key in a run's copy of the stack's file; remove it for an empty value."""
     path = work_dir / f"Pulumi.{stack}.yaml"
     try:

@@ -18,9 +18,18 @@ from infra.cluster import kubeconfig
 from infra.config import parse_settings
 from infra.expiry import EXPORT_FORMAT, LABEL_FORMAT
 from infra.needs import StackNeeds, stack_needs
-from infra.prices import CLUSTER_USD_PER_HOUR, LOCAL_SSD_GB, MACHINE_TYPES, usd_per_hour
+from infra.prices import (
+    CLUSTER_USD_PER_HOUR,
+    LOCAL_SSD_GB,
+    LOGS_FREE_GIB,
+    LOGS_USD_PER_GIB,
+    MACHINE_TYPES,
+    PRICES,
+    nat_usd,
+    usd_per_hour,
+)
 from infra.program import cluster_usd_per_hour
-from infra.settings import NAMESPACE
+from infra.settings import NAMESPACE, Settings
 from schema.names import PROJECT_VARIABLE
 from schema.stack_outputs import StackOutputs
 
@@ -39,6 +48,15 @@ class StackFacts:
     disk_gb: int
     """Of a measured node, where images are unpacked: local SSDs, or else the boot disk."""
     usd_per_hour: float
+    """Of the cluster, and of Cloud NAT for private nodes."""
+    usd_per_byte: float
+    """Of what a node pulls through Cloud NAT; 0 for nodes with public addresses."""
+    price_note: str
+    """What these prices cover, and what they do not, in sentences."""
+    deadline: str
+    """When a new cluster is deleted: `after 12 hours` or `at 2026-11-25T03:00Z`."""
+    deadline_chosen: bool
+    """The stack's file sets deadlineHours or expiresAt."""
     needs: StackNeeds
     """What it requires of Google before it can be created."""
 
@@ -70,6 +88,7 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         values["zones"] = json.dumps(list(zones))
     project = str(config.get("gcp:project") or os.environ.get(PROJECT_VARIABLE, ""))
     settings = parse_settings(values, stack=stack, project=project, now=datetime.now(UTC))
+    nat = nat_usd if settings.private_nodes else lambda *_: 0.0
     return StackFacts(
         project=settings.project,
         location=settings.location,
@@ -78,8 +97,29 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         node_count=settings.node_count,
         machine_type=settings.machine_type,
         disk_gb=settings.local_ssd_count * LOCAL_SSD_GB or settings.disk_size_gb,
-        usd_per_hour=cluster_usd_per_hour(settings),
+        usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
+        usd_per_byte=nat(1, 0, 2**30) / 2**30,
+        price_note=_price_note(private=settings.private_nodes),
+        deadline=_deadline(settings),
+        deadline_chosen=bool({"deadline_hours", "expires_at"} & settings.model_fields_set),
         needs=stack_needs(settings),
+    )
+
+
+def _deadline(settings: Settings) -> str:
+    if settings.expires_at is not None:
+        return f"at {settings.expires_at:%Y-%m-%dT%H:%MZ}"
+    return f"after {settings.deadline_hours} hours"
+
+
+def _price_note(*, private: bool) -> str:
+    network = "Cloud NAT with the study's bytes" if private else "public addresses"
+    archive = PRICES["archive_per_gb_month"]["usd"]
+    return (
+        f"List prices of nodes, disks, {network} and GKE's fee. Not included: logs above "
+        f"{LOGS_FREE_GIB} GiB a month ({LOGS_USD_PER_GIB:.2f} USD a GiB), the archive of events "
+        f"({archive:.2f} USD a GB and month, deleted objects for 7 more days), what a registry "
+        "outside Google charges, discounts and taxes."
     )
 
 

@@ -65,6 +65,8 @@ class FakeCluster(_Fake):
     node_count = 4
     disk_gb = 100
     usd_per_hour = 3.34
+    usd_per_byte = 0.0
+    price_note = "List prices."
     fresh = True
     zone_attempts: tuple[ZoneAttempt, ...] = ()
 

@@ -72,6 +72,7 @@ def test_the_plan_as_data(stacks: dict[str, Cluster]) -> None:
         assert stack["usd"]["expected"] == pytest.approx(
             stack["hours"]["expected"] * stack["usd_per_hour"], rel=0.01
         )
+        assert (stack["traffic_usd"], stack["deleted"]) == (0, "after 2 hours")
     assert "original study" in shown["rates"]
     assert shown["rehearsal"] is None
 
@@ -83,6 +84,8 @@ def test_the_plan_as_a_page(stacks: dict[str, Cluster]) -> None:
     assert "100.0% warm-layers" in page
     assert "4 x n1-standard-16" in page
     assert "Total:" in page
+    assert "Whatever happens, Google deletes size-4 after 2 hours, size-256 after 2 hours." in page
+    assert "Not included: logs above 50 GiB a month (0.50 USD a GiB)" in " ".join(page.split())
     assert "TOO SMALL" not in page
 
 

@@ -1,12 +1,25 @@
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from experiment.errors import BudgetError, PlanError
-from experiment.plan.cost import Budget, expected_trial_s, run_estimate, teardown_s, trial_range
+from experiment.plan.cost import (
+    Budget,
+    Estimate,
+    deadline,
+    expected_trial_s,
+    own_deadline,
+    run_estimate,
+    teardown_s,
+    trial_range,
+)
+from experiment.provision.stack_cluster import StackCluster
+from experiment.provision.stack_files import copy_stack_files, set_deadline, set_lifetime
 from schema.errors import ExitCode
 from schema.run_records import Phase, PhaseRecord, PlannedTrial
 from tests.experiment.cells import at, planned
+from tests.experiment.fakes import FakeCluster
 from tests.experiment.plan.test_trial_order import image
 
 RUN1 = (1176249324, 2770722493, 6836726027, 10902729561, 14968733095, 19034736629)
@@ -51,10 +64,53 @@ def test_warm_layers_take_no_time() -> None:
 
 
 def test_cost_is_hours_at_the_price_and_grows_with_trials() -> None:
-    one, two = (run_estimate([trial(RUN1[0])] * count, 4, 3.34) for count in (1, 2))
+    one, two = (run_estimate([trial(RUN1[0])] * count, FakeCluster()) for count in (1, 2))
     assert one.usd == pytest.approx(tuple(hours * 3.34 for hours in one.hours))
     assert two.hours[1] > one.hours[1]
     assert len(two.trial_s) == 2
+
+
+def priced(per_hour: float, per_byte: float = 0.0) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.usd_per_hour, cluster.usd_per_byte = per_hour, per_byte
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("repository", "usd"),
+    [("ghcr.io/a/b", 4 * 900 * 1e-3), ("us-docker.pkg.dev/p/r/b", 0.0)],
+)
+def test_private_nodes_pay_for_what_they_pull_from_others_than_google(
+    repository: str, usd: float
+) -> None:
+    image = trial(RUN1[0]).image.model_copy(update={"repository": repository})
+    pulled = trial(RUN1[0], warm=8100).model_copy(update={"image": image})
+    with_nat = run_estimate([pulled], priced(3.0, 1e-3))
+    without = run_estimate([pulled], priced(3.0))
+    assert with_nat.traffic_usd == pytest.approx(usd)
+    assert with_nat.usd == pytest.approx(tuple(each + usd for each in without.usd))
+
+
+@pytest.mark.parametrize(("highest", "hours"), [(0.6, 2), (1.01, 3), (2.5, 5), (9.0, 12)])
+def test_the_deadline_is_twice_the_highest_estimate_within_limits(
+    highest: float, hours: int
+) -> None:
+    assert Estimate((), (0.1, 0.2, highest), 0, (0, 0, 0)).deadline_hours == hours
+
+
+def test_a_deadline_that_the_stack_s_file_sets_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+    copy_stack_files("size-4", tmp_path)
+    study = [trial(RUN1[0])]
+    assert deadline(StackCluster("size-4", tmp_path), study) == "after 2 hours"
+    set_lifetime("size-4", tmp_path, 7)
+    assert own_deadline(StackCluster("size-4", tmp_path), study) is None
+    assert deadline(StackCluster("size-4", tmp_path), study) == "after 7 hours"
+    at = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%MZ}"
+    set_deadline("size-4", tmp_path, at)
+    assert deadline(StackCluster("size-4", tmp_path), study) == f"at {at}"
 
 
 class Clock:
@@ -75,7 +131,7 @@ def phase(name: Phase, begin: float, end: float) -> PhaseRecord:
 def test_a_trial_may_start_until_it_and_the_teardown_would_cost_too_much() -> None:
     clock = Clock()
     limit = (1000 + NEXT_S) / 3600 * 36
-    budget = Budget(limit, 36.0, lambda: [phase(Phase.PROVISION, 0, 100)], clock)
+    budget = Budget(limit, priced(36.0), lambda: [phase(Phase.PROVISION, 0, 100)], now=clock)
     clock.seconds = 999
     budget.may_begin(planned())
     clock.seconds = 1001
@@ -96,7 +152,7 @@ def test_earlier_attempts_count_and_the_pause_between_does_not() -> None:
         phase(Phase.PROVISION, 9001, 9101),
     ]
     limit = (500 + 200 + NEXT_S) / 3600
-    budget = Budget(limit, 1.0, lambda: earlier, clock)
+    budget = Budget(limit, priced(1.0), lambda: earlier, now=clock)
     clock.seconds = 9001 + 199
     budget.may_begin(planned())
     clock.seconds = 9001 + 201
@@ -104,10 +160,23 @@ def test_earlier_attempts_count_and_the_pause_between_does_not() -> None:
         budget.may_begin(planned())
 
 
+def test_the_budget_counts_what_was_pulled_and_the_next_pulls() -> None:
+    first = trial(RUN1[0])
+    enough = 2 * 4 * first.image.compressed_bytes * 1e-3 + 0.01
+    Budget(enough, priced(1e-6, 1e-3), list, pulled=[first]).may_begin(first)
+    with pytest.raises(BudgetError):
+        Budget(enough - 0.02, priced(1e-6, 1e-3), list, pulled=[first]).may_begin(first)
+    budget = Budget(enough, priced(1e-6, 1e-3), list)
+    budget.may_begin(first)
+    budget.may_begin(first)
+    with pytest.raises(BudgetError):
+        budget.may_begin(first)
+
+
 def test_without_a_limit_every_trial_may_start() -> None:
-    Budget(None, 0.0, list).may_begin(planned())
+    Budget(None, priced(0.0), list).may_begin(planned())
 
 
 def test_a_budget_without_a_price_is_refused() -> None:
     with pytest.raises(PlanError, match="The price of this cluster is not known"):
-        Budget(5.0, 0.0, list)
+        Budget(5.0, priced(0.0), list)

@@ -10,6 +10,7 @@ from experiment.preflight.capacity import (
     check_disk,
     check_exporter,
     check_registry_limits,
+    check_traffic,
 )
 from experiment.preflight.findings import Level
 from infra.event_exporter import CONFIGURATION
@@ -67,9 +68,9 @@ def test_registries_limits_against_the_nodes(
 
 
 def test_many_images_of_docker_hub_throttle_each_node() -> None:
-    (finding,) = check_registry_limits(trials("docker.io/a/b", count=11), 4, private_nodes=False)
+    (finding,) = check_registry_limits(trials("docker.io/a/b", count=101), 4, private_nodes=False)
     assert finding.level is Level.WARNING
-    assert "11 pulls from one address, of 10 an hour" in finding.text
+    assert "101 pulls from one address, of 100 in six hours" in finding.text
 
 
 def test_the_exporter_as_the_stack_declares_it_suffices_at_256_nodes_and_its_defaults_do_not() -> (
@@ -86,8 +87,8 @@ def test_the_exporter_as_the_stack_declares_it_suffices_at_256_nodes_and_its_def
     )
 
 
-def estimate(usd: float, hours: float) -> Estimate:
-    return Estimate((), (hours / 2, hours, hours * 2), (usd / 2, usd, usd * 2))
+def estimate(usd: float, hours: float, traffic_usd: float = 0.0) -> Estimate:
+    return Estimate((), (hours / 2, hours, hours * 2), traffic_usd, (usd / 2, usd, usd * 2))
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,11 @@ def test_a_layer_that_two_images_share_is_on_the_disk_once() -> None:
     ]
     (finding,) = check_disk(both, 100)
     assert finding.text.startswith("images need 22.0 GB")
+
+
+def test_private_nodes_are_told_of_the_registry_that_costs_no_traffic() -> None:
+    assert list(check_traffic(estimate(10, 2))) == []
+    (finding,) = check_traffic(estimate(700, 2, traffic_usd=600.0))
+    assert finding.level is Level.WARNING
+    assert "for about 600.00 USD of this run" in finding.text
+    assert "Private Google Access" in finding.fix

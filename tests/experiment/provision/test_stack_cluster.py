@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from experiment.provision.google_api import GoogleApi
 from experiment.provision.pulumi_stack import Change, StudyStack
 from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import copy_stack_files
+from experiment.provision.stack_settings import stack_facts
 from experiment.provision.state_repair import Resource
 from schema.errors import ExitCode
 from schema.stack_outputs import StackOutputs
@@ -187,6 +189,24 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 def provider_error(text: str = "connection refused") -> ProvisionError:
     return ProvisionError(text, failure=Failure.PROVIDER_ERROR)
+
+
+# A cluster that is used again lives long enough.
+
+
+@pytest.mark.parametrize(("left_hours", "moves"), [(1, True), (5, False)])
+def test_a_resumed_run_moves_a_deadline_that_is_too_near(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, left_hours: int, moves: bool
+) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=left_hours)
+    outputs = OUTPUTS.model_copy(update={"expires_at": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+    monkeypatch.setattr(rig.stack, "outputs", lambda: outputs)
+    rig.up()
+    rig.cluster.least_hours = 3
+    rig.cluster.recover(resumed=True)
+    later = datetime.now(UTC) + timedelta(hours=3)
+    expected = f"at {later:%Y-%m-%dT%H:%MZ}" if moves else "after 12 hours"
+    assert stack_facts("size-4", rig.cluster.work_dir).deadline == expected
 
 
 # Busy is not broken.
