@@ -202,6 +202,16 @@ def test_what_the_run_s_own_cluster_holds_is_not_needed_again(google: Google) ->
     assert bad(found(facts("size-8"))) == []
 
 
+@pytest.mark.parametrize("stack", stack_names())
+def test_a_new_project_is_refused_for_every_stack_before_it_costs_anything(
+    google: Google, stack: str
+) -> None:
+    GoogleFaults(Faults.read(["new-project"])).limit_quotas(google.state)
+    stops = [each for each in bad(found(facts(stack))) if each.level is Level.STOP]
+    assert {finding.failure for finding in stops} == {Failure.QUOTA}
+    assert any("CPUS_ALL_REGIONS" in finding.text for finding in stops)
+
+
 @pytest.mark.parametrize(("parallel", "need"), [(1, 0), (2, 134 + 262), (3, 70 + 134 + 262)])
 def test_stacks_that_are_up_at_the_same_time_share_the_quotas(
     google: Google, parallel: int, need: int
