@@ -35,3 +35,11 @@ CONTAINER_ENDPOINT_VARIABLE = "GOOGLE_CONTAINER_CUSTOM_ENDPOINT"
 
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
 """Environment: project id where `gcp:project` is not configured."""
+OTHER_LOGIN_VARIABLES = (
+    "GOOGLE_CREDENTIALS",
+    "GOOGLE_CLOUD_KEYFILE_JSON",
+    "GCLOUD_KEYFILE_JSON",
+    "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+)
+"""Logins that Pulumi's gcp provider prefers to application-default credentials
+(registry.terraform.io/providers/hashicorp/google, provider reference); nothing else reads them."""

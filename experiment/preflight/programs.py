@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from experiment.errors import Failure
 from experiment.preflight.findings import Finding, listed, ok, stop
+from schema.names import OTHER_LOGIN_VARIABLES
 
 AUTH_PLUGIN = ("gke-gcloud-auth-plugin", "--use_application_default_credentials")
 """As the cluster's kubeconfig runs it (infra.cluster.kubeconfig)."""
@@ -18,14 +19,6 @@ _COMMANDS: Mapping[Sequence[str], str] = {
     "apt, else gcloud components install gke-gcloud-auth-plugin",
 }
 _TIMEOUT_S = 60
-_OTHER_LOGINS = (
-    "GOOGLE_CREDENTIALS",
-    "GOOGLE_CLOUD_KEYFILE_JSON",
-    "GCLOUD_KEYFILE_JSON",
-    "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
-)
-"""Variables that Pulumi's gcp provider prefers to application-default credentials
-(registry.terraform.io/providers/hashicorp/google, provider reference); nothing else reads them."""
 
 
 def check_programs() -> Iterator[Finding]:
@@ -47,7 +40,7 @@ def check_programs() -> Iterator[Finding]:
 
 def check_login() -> Iterator[Finding]:
     """Check that Pulumi logs in to Google as the runner and the cluster's kubeconfig do."""
-    others = [name for name in _OTHER_LOGINS if os.environ.get(name)]
+    others = [name for name in OTHER_LOGIN_VARIABLES if os.environ.get(name)]
     if others:
         yield stop(
             "login",

@@ -13,7 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from rehearsal.machine.home import HOME_VARIABLE, Home, write_json
 from rehearsal.machine.options import Options
 from rehearsal.machine.programs import PROVIDERS
-from schema.names import LOGGING_ENDPOINT_VARIABLE, PROJECT_VARIABLE, REHEARSAL_VARIABLE
+from schema.names import (
+    LOGGING_ENDPOINT_VARIABLE,
+    OTHER_LOGIN_VARIABLES,
+    PROJECT_VARIABLE,
+    REHEARSAL_VARIABLE,
+)
 from schema.run_records import Rehearsal
 
 PROJECT = "pull-study-rehearsal"
@@ -42,6 +47,7 @@ def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
         LOGGING_ENDPOINT_VARIABLE: logging,
         PROJECT_VARIABLE: PROJECT,
         "GOOGLE_PROJECT": PROJECT,  # the provider's first choice, which a user may have set
+        **dict.fromkeys(OTHER_LOGIN_VARIABLES, ""),
         "GOOGLE_OAUTH_ACCESS_TOKEN": "rehearsal",
         "GOOGLE_APPLICATION_CREDENTIALS": str(_write_credentials(home, url)),
         "CONTAINERS_REGISTRIES_CONF": str(home.registries_conf),

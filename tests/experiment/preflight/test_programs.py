@@ -83,3 +83,12 @@ def test_a_login_that_pulumi_alone_would_use_stops(monkeypatch: pytest.MonkeyPat
     (finding,) = check_login()
     assert (finding.level, finding.failure) == (Level.STOP, Failure.PERMISSION)
     assert finding.fix.startswith("unset GOOGLE_IMPERSONATE_SERVICE_ACCOUNT;")
+
+
+def test_a_rehearsal_does_not_use_the_user_s_other_logins(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", "mine.json")
+    assert [finding.level for finding in check_login()] == [Level.STOP]
+    request.getfixturevalue("google")
+    assert list(check_login()) == []
