@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from experiment.cli import run as command
+from experiment.errors import Interrupted
+from experiment.plan.open_run import begin, reopen
+from experiment.plan.request import NewRuns, RunOptions
+from experiment.provision.stack_cluster import StackCluster
+from experiment.terminal.views import PipeSafeConsole, PlainView
+from tests.experiment.cells import planned, run_record
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+    monkeypatch.delenv("PULL_STUDY_REHEARSAL", raising=False)
+    trials = (planned(1), planned(2))
+    monkeypatch.setattr("experiment.plan.open_run.resolve_trials", lambda _study, _seed: trials)
+
+
+def test_the_question_names_the_sum_what_it_covers_and_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    view = PlainView(PipeSafeConsole(file=text, width=500))
+    new = NewRuns(("size-4",), Path("s.yaml"), run_id="a")
+    begin(new, run_record().study, view)
+    run = reopen("a")
+
+    def refuse(_question: str, otherwise: str) -> None:
+        raise Interrupted(otherwise)
+
+    monkeypatch.setattr(command, "confirm", refuse)
+    with pytest.raises(Interrupted):
+        command.carry_out(run, RunOptions(), view)
+    shown = text.getvalue()
+    assert "Expected: about 0.2 hours and 0.6" in shown
+    assert "List prices of nodes, disks, public addresses and GKE's fee. Not included: " in shown
+    assert "Whatever happens, Google deletes the cluster after 2 hours." in shown
+    assert isinstance(run.cluster, StackCluster)
+    assert run.cluster.least_hours == 2
