@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.ask.cards import Card, not_varied
-from analysis.ask.contrasts import CONTRASTS, compression, disk
+from analysis.ask.cluster_contrasts import disk
+from analysis.ask.contrasts import CONTRASTS, compression
 from analysis.ask.effects import signed
 from analysis.ask.samples import SLOW, samples_of, slow_nodes, trial_order, trials_of
 from analysis.frames import Frames

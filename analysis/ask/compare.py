@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.ask.contrasts import between_clusters
+from analysis.ask.cluster_contrasts import between_clusters
 from analysis.ask.effects import (
     LEAST_NODES,
     LEVEL,

@@ -125,7 +125,14 @@ def _interval(value: float, error: float, freedom: float, level: float) -> tuple
     return float(np.exp(value - reach)), float(np.exp(value + reach))
 
 
-def ratio(a: Matrix, b: Matrix, *, paired: bool, statistic: str = "median") -> Effect:
+def ratio(
+    a: Matrix,
+    b: Matrix,
+    *,
+    paired: bool,
+    statistic: str = "median",
+    spread: tuple[float, int] | None = None,
+) -> Effect:
     """Return the geometric mean over trials of b / a.
 
     Two sources of variance: trials (their spread) and nodes (a bootstrap that draws whole nodes,
@@ -136,6 +143,8 @@ def ratio(a: Matrix, b: Matrix, *, paired: bool, statistic: str = "median") -> E
         b: of the other side.
         paired: column j is the same node on both sides.
         statistic: a key of STATISTICS, over nodes.
+        spread: variance of a trial's log ratio and its degrees of freedom, pooled over comparisons
+            like this one; by default that of these trials.
     """
     rng = np.random.default_rng(_SEED)
     nodes = min(int(np.isfinite(side).any(0).sum()) for side in (a, b))
@@ -158,9 +167,10 @@ def ratio(a: Matrix, b: Matrix, *, paired: bool, statistic: str = "median") -> E
     # What all trials share by their nodes, apart from what each trial's pulls vary by themselves.
     fair = nodes / (nodes - 1)
     node = max(0.0, trials * draws.mean(1).var() - draws.var(0).mean()) / (trials - 1) * fair
-    trial = float(rows.var(ddof=1)) / trials
+    variance, freedom = spread or (float(rows.var(ddof=1)), trials - 1)
+    trial = variance / trials
     return of_log(
-        value, np.sqrt(node + trial), _freedom((node, nodes - 1), (trial, trials - 1)),
+        value, np.sqrt(node + trial), _freedom((node, nodes - 1), (trial, freedom)),
         nodes=nodes, trials=trials,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import duckdb
 
 from analysis.read.bulk import count_parts, in_parts, make_table
 from analysis.read.load_runs import Recording
+from schema.errors import UserError
 
 _STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
 
@@ -155,7 +156,12 @@ def derive_pulls(
         images: regular expression of the study's images. By default those that a run of this
             project planned; else those whose tag states layers and size; else those of Jobs; else
             all.
+
+    Raises:
+        PatternError: `images` is malformed.
     """
+    if images is not None:
+        _check_pattern(database, images)
     _list_nodes(database, recordings)
     parts = count_parts(database)
     for part in range(parts):
@@ -173,6 +179,21 @@ def derive_pulls(
             {"form": images},
         )
     _prefer_planned(database, recordings)
+
+
+class PatternError(UserError):
+    """A regular expression is malformed."""
+
+
+def _check_pattern(database: duckdb.DuckDBPyConnection, pattern: str) -> None:
+    try:
+        database.execute("SELECT regexp_matches('', ?)", [pattern])
+    except duckdb.InvalidInputException as error:
+        detail = str(error).strip().rpartition(": ")[2]
+        raise PatternError(
+            f"--images {pattern!r} is not a regular expression: {detail}.",
+            "quote its special characters, for example '9-layers-.*'",
+        ) from error
 
 
 def _list_nodes(database: duckdb.DuckDBPyConnection, recordings: Sequence[Recording]) -> None:

@@ -131,6 +131,19 @@ def test_a_mistake_ends_with_a_sentence_and_its_code(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    "arguments", [("tables", "--images", "["), ("compare", "--images-first", "*")]
+)
+def test_a_malformed_regular_expression_is_a_sentence(
+    study: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    command, option, pattern = arguments
+    inputs = [study / "run1" / "4", study / "run1" / "8"][: 1 + (command == "compare")]
+    code, text = failing(capsys, command, *inputs, option, pattern)
+    assert code == ExitCode.USAGE
+    assert f"{pattern!r} is not a regular expression" in text
+
+
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = failing(capsys, "tables", tmp_path, "--out", tmp_path / "out")
     assert code == ExitCode.USAGE

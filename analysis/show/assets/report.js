@@ -118,5 +118,4 @@
     select.addEventListener("change", show);
     show();
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
 })();
