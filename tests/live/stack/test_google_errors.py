@@ -82,7 +82,7 @@ def test_three_zones_without_room_in_a_row_are_survived(rig: Rig) -> None:
     zones = ("us-central1-a", "us-central1-b", "us-east1-b", "europe-west4-a")
     set_zones(STACK, cluster.work_dir, zones)
     cluster = StackCluster(STACK, cluster.work_dir, clock=FastClock())
-    rig.inject("operation:how=failed,type=CREATE_NODE_POOL,count=3")
+    rig.inject("operation:how=failed,type=CREATE_CLUSTER,count=3")
     outputs = cluster.provision()
     assert [attempt.zone for attempt in cluster.zone_attempts] == list(zones)
     assert outputs.zone == "europe-west4-a"
