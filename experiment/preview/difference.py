@@ -14,7 +14,6 @@ _VOLATILE = {
     "gcp:container/cluster:Cluster": (
         r"\w*[lL]abels\.expires|maintenancePolicy\.maintenanceExclusions\[0\]\.(start|end)Time"
     ),
-    "gcp:projects/iAMMember:IAMMember": r"condition\.expression",
 }
 """Paths of the deadline by type, which differs between any two previews."""
 _BUCKET = "gcp:storage/bucket:Bucket"
