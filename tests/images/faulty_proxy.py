@@ -28,7 +28,7 @@ class Fault:
     """Only if the registry's answer has this status."""
     body: bytes = b""
     cut_after: int = -1
-    """Pass this many bytes of the body on, then break both connections."""
+    """Break the connection after this many bytes of the request's body."""
     cut_answer: int = -1
     """Send this many bytes of the answer's body, then break the connection."""
     lose_answer: bool = False
@@ -63,7 +63,14 @@ class Proxy:
         return [line.split()[0] for line in self.seen]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class QuietHandler(BaseHTTPRequestHandler):
+    """A handler that logs nothing."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class _Handler(QuietHandler):
     """Passes requests on, one by one; a subclass says for which proxy."""
 
     protocol_version = "HTTP/1.1"
@@ -74,49 +81,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.proxy.seen.append(f"{self.command} {self.path}")
         self.proxy.authorizations.append(self.headers.get("Authorization"))
         fault = self.proxy.find(self.command, self.path)
-        if fault and fault.status and not fault.forward:
-            for _ in self._body():
-                pass
-            self._send(fault.status, {}, fault.body, fault)
-            return
-        connection = http.client.HTTPConnection(self.upstream, timeout=60)
-        try:
-            passed = self._pass_on(connection, fault.cut_after if fault else -1)
-            answer = connection.getresponse() if passed else None
-            if answer is None or (fault and fault.lose_answer):
-                self._break()
-                return
-            fault = fault or self.proxy.find(self.command, self.path, answer.status)
-            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP}
-            status = (fault and fault.status) or answer.status
-            self._send(status, headers, answer.read(), fault)
-        except ConnectionError:
+        cut_after = fault.cut_after if fault else -1
+        body = self._body(cut_after)
+        if cut_after >= 0:
             self._break()
-        finally:
-            connection.close()
-
-    def _pass_on(self, connection: http.client.HTTPConnection, cut_after: int) -> bool:
-        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for key, value in self.headers.items():
-            if key.lower() not in _HOP:
-                connection.putheader(key, value)
-        chunked = self.headers.get("Transfer-Encoding") == "chunked"
-        if chunked:
-            connection.putheader("Transfer-Encoding", "chunked")
-        connection.endheaders()
-        left = cut_after
-        for piece in self._body():
-            part = piece if cut_after < 0 else piece[: max(left, 0)]
-            left -= len(piece)
+        elif fault and fault.status and not fault.forward:
+            self._send(fault.status, {}, fault.body, fault)
+        else:
             with self.proxy.lock:
-                self.proxy.body_bytes += len(part)
-            if part:
-                connection.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
-            if cut_after >= 0 and left < 0:
-                return False
-        if chunked:
-            connection.send(b"0\r\n\r\n")
-        return True
+                self.proxy.body_bytes += len(body)
+            self._pass_on(body, fault)
+
+    def _pass_on(self, body: bytes, fault: Fault | None) -> None:
+        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        names = {key for key in self.headers if key.lower() not in _HOP}
+        sent = {key: ", ".join(self.headers.get_all(key, [])) for key in names}
+        with contextlib.closing(connection):
+            connection.request(self.command, self.path, body or None, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+        if fault and fault.lose_answer:
+            self._break()
+            return
+        fault = fault or self.proxy.find(self.command, self.path, answer.status)
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP}
+        self._send((fault and fault.status) or answer.status, headers, content, fault)
 
     def _send(
         self, status: int, headers: dict[str, str], content: bytes, fault: Fault | None
@@ -138,17 +127,18 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _body(self) -> Iterator[bytes]:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline() or b"0", 16):
-                yield self.rfile.read(size)
-                self.rfile.readline()
+    def _body(self, most: int) -> bytes:
+        """The body, or about so many bytes of it."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        body = bytearray()
+        while size := int(self.rfile.readline() or b"0", 16):
+            body += self.rfile.read(size)
             self.rfile.readline()
-        elif length := int(self.headers.get("Content-Length", "0")):
-            yield self.rfile.read(length)
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
+            if 0 <= most < len(body):
+                return bytes(body)
+        self.rfile.readline()
+        return bytes(body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 

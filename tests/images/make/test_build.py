@@ -96,15 +96,6 @@ def test_other_images_share_no_layer(registry: LocalRegistry, tags: list[ImageTa
     assert len({x.digest for x in layers}) == len({x.diff_id for x in layers}) == count
 
 
-def test_compression_changes_the_blobs_and_not_the_content(registry: LocalRegistry) -> None:
-    built = [
-        build_image(ImageTag(3, 900_000), registry.target(f"packed-{kind}"), compression=kind)
-        for kind in Compression
-    ]
-    assert len({tuple(x.diff_id for x in image.layers) for image in built}) == 1
-    assert len({tuple(x.digest for x in image.layers) for image in built}) == 3
-
-
 def test_an_image_that_is_there_is_not_sent_again(registry: LocalRegistry) -> None:
     tag, target = ImageTag(3, 300_000), registry.target("again")
     first, second = build_image(tag, target), build_image(tag, target)

@@ -53,10 +53,6 @@ def test_what_cannot_be_made_is_refused_with_a_reason(
     assert refused.value.fix
 
 
-def test_a_scaled_image_keeps_a_byte_for_each_file() -> None:
-    assert plan_image(ImageTag(125, 1000), scale=0.001).size == 125
-
-
 def test_an_upgrade_shares_all_but_the_last_layers() -> None:
     first = plan_image(parse_tag("9-layers-size-9000-bytes-v1"))
     second = plan_image(parse_tag("9-layers-size-9000-bytes-v2x2"))

@@ -86,7 +86,7 @@ def test_one_refusal_stops_all_and_is_the_error(
     registry: LocalRegistry, proxy: Proxy, no_sleep: list[float]
 ) -> None:
     proxy.faults.append(Fault("PATCH", "uploads", status=400, always=True))
-    with pytest.raises(RegistryError, match="answered 400"):
+    with pytest.raises(RegistryError, match="answered 400 when sending a layer to refused"):
         build_image(TAG, registry.target("stopped"), Target(proxy.name, "refused"))
     with Registry(registry.name) as client:
         assert client.find_manifest(registry.target("stopped", tag=str(TAG))) is None

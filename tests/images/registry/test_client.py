@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,7 +25,7 @@ from images.make.remote import open_remote
 from images.registry.client import Registry
 from images.registry.reference import Target
 from schema.image_tag import ImageTag
-from tests.images.faulty_proxy import Fault, Proxy, run_proxy, serve
+from tests.images.faulty_proxy import Fault, Proxy, QuietHandler, run_proxy, serve
 from tests.images.local_registry import LocalRegistry, run_registry
 
 BCRYPT = "$2y$05$wRcmjQzw6qoCFVK8rvdW5.Uo8D0vHrxVZ0QD.R6161Jo0L6mX5L6q"
@@ -108,8 +107,8 @@ def tokens() -> TokenServer:
 def by_token(
     tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalRegistry]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802
             known = base64.b64encode(b"builder:let-me-in").decode()
             allowed = self.headers.get("Authorization") == f"Basic {known}"
             scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
@@ -119,18 +118,13 @@ def by_token(
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
     folder = tmp_path_factory.mktemp("token")
-    (folder / "ca.pem").write_bytes(tokens.pem)
-    with (
-        serve(Handler) as name,
-        run_registry(
-            folder / "registry", TOKEN.format(name=name, path=folder / "ca.pem")
-        ) as running,
-    ):
-        yield running
+    certificate = folder / "ca.pem"
+    certificate.write_bytes(tokens.pem)
+    with serve(Handler) as name:
+        config = TOKEN.format(name=name, path=certificate)
+        with run_registry(folder / "registry", config) as running:
+            yield running
 
 
 def test_an_image_is_pushed_with_tokens_for_its_repository(

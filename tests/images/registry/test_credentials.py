@@ -33,47 +33,35 @@ def add_helper(folder: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def test_without_any_there_are_none(docker: Path) -> None:
-    assert find_credentials("ghcr.io", "org/chonks") is None
+HELP = """read host; echo '{"Username":"u","Secret":"'$host'"}'"""
+BASIC = base64.b64encode(b"me:pass:word").decode()
+ME = Credentials("me", "pass:word")
 
 
-def test_an_inline_entry_is_read(docker: Path) -> None:
-    entry = base64.b64encode(b"me:pass:word").decode()
-    configure(docker, auths={"ghcr.io": {"auth": entry}})
-    assert find_credentials("ghcr.io", "org/chonks") == Credentials("me", "pass:word")
-    assert find_credentials("quay.io", "org/chonks") is None
-
-
-def test_an_identity_token_is_exchanged_by_oauth2(docker: Path) -> None:
-    configure(docker, auths={"https://acr.io": {"identitytoken": "refresh"}})
-    found = find_credentials("acr.io", "org/chonks")
-    assert found is not None
-    assert found.is_refresh_token
-
-
-def test_a_helper_for_the_registry_comes_before_the_store(docker: Path) -> None:
-    add_helper(docker, "one", """read host; echo '{"Username":"u","Secret":"'$host'"}'""")
-    add_helper(docker, "two", "exit 1")
-    configure(docker, credHelpers={"ghcr.io": "one"}, credsStore="two")
-    assert find_credentials("ghcr.io", "org/chonks") == Credentials("u", "ghcr.io")
-
-
-def test_the_store_is_queried_last(docker: Path) -> None:
-    add_helper(docker, "all", """echo '{"Username":"u","Secret":"s"}'""")
-    configure(docker, auths={"ghcr.io": {}}, credsStore="all")
-    assert find_credentials("ghcr.io", "org/chonks") == Credentials("u", "s")
-
-
-def test_a_store_that_knows_none_is_no_failure(docker: Path) -> None:
-    add_helper(docker, "all", "echo 'credentials not found in native keychain'; exit 1")
-    configure(docker, credsStore="all")
-    assert find_credentials("ghcr.io", "org/chonks") is None
-
-
-@pytest.mark.parametrize("key", ["docker.io", "https://index.docker.io/v1/"])
-def test_docker_hub_has_several_names(docker: Path, key: str) -> None:
-    configure(docker, auths={key: {"username": "me", "password": "p"}})
-    assert find_credentials("docker.io", "library/busybox") == Credentials("me", "p")
+@pytest.mark.parametrize(
+    ("config", "registry", "expected"),
+    [
+        ({}, "ghcr.io", None),
+        ({"auths": {"ghcr.io": {"auth": BASIC}}}, "ghcr.io", ME),
+        ({"auths": {"ghcr.io": {"auth": BASIC}}}, "quay.io", None),
+        ({"auths": {"https://acr.io": {"identitytoken": "r"}}}, "acr.io", ("<token>", "r")),
+        ({"auths": {"docker.io": {"auth": BASIC}}}, "docker.io", ME),
+        ({"auths": {"https://index.docker.io/v1/": {"auth": BASIC}}}, "docker.io", ME),
+        ({"credHelpers": {"a.io": "works"}, "credsStore": "fails"}, "a.io", ("u", "a.io")),
+        ({"auths": {"a.io": {}}, "credsStore": "works"}, "a.io", ("u", "a.io")),
+        ({"credsStore": "works"}, "docker.io", ("u", "https://index.docker.io/v1/")),
+        ({"credsStore": "empty"}, "ghcr.io", None),
+    ],
+)
+def test_credentials_are_found_as_docker_stores_them(
+    docker: Path, config: dict[str, Any], registry: str, expected: Any
+) -> None:
+    add_helper(docker, "works", HELP)
+    add_helper(docker, "fails", "exit 1")
+    add_helper(docker, "empty", "echo 'credentials not found in native keychain'; exit 1")
+    configure(docker, **config)
+    found = Credentials(*expected) if isinstance(expected, tuple) else expected
+    assert find_credentials(registry, "org/chonks") == found
 
 
 def test_containers_auth_json_comes_before_docker_and_names_repositories(

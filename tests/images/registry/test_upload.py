@@ -6,13 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from images.errors import RegistryError
-from images.make.build import build_image
 from images.registry.client import Registry
-from images.registry.reference import Target
 from images.registry.upload import mount_blob, upload_blob, upload_bytes
-from schema.image_tag import ImageTag
 from tests.images.faulty_proxy import Fault, Proxy
-from tests.images.local_registry import LocalRegistry
 
 DATA = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(320_000))
 """10 MB that are nothing special."""
@@ -70,12 +66,6 @@ def test_a_lost_answer_to_the_last_request_is_no_failure(
     assert not proxy.faults
 
 
-def test_a_refusal_is_reported_with_the_registrys_message(client: Registry, proxy: Proxy) -> None:
-    proxy.faults.append(Fault("PATCH", "uploads", status=400))
-    with pytest.raises(RegistryError, match="answered 400 when sending a layer to up/refused"):
-        upload_blob(client, "up/refused", pieces)
-
-
 def test_a_registry_that_stays_broken_is_given_up(
     client: Registry, proxy: Proxy, no_sleep: list[float]
 ) -> None:
@@ -92,14 +82,3 @@ def test_mounting_shares_a_blob_with_another_repository(client: Registry, proxy:
     assert mount_blob(client, "up/other", digest, "up/origin")
     assert client.has_blob("up/other", digest)
     assert proxy.body_bytes == before
-
-
-def test_a_failing_layer_leaves_no_tag(proxy: Proxy, registry: LocalRegistry) -> None:
-    proxy.faults += [Fault("PATCH", "uploads", status=400) for _ in range(9)]
-    target = Target(proxy.name, "up/tagless")
-    with pytest.raises(RegistryError):
-        build_image(ImageTag(9, 30_000_000), target)
-    with Registry(registry.name) as direct:
-        assert direct.find_manifest(target.with_tag("9-layers-size-30000000-bytes")) is None
-    proxy.faults.clear()
-    assert build_image(ImageTag(9, 30_000_000), target).digest
