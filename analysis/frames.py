@@ -184,8 +184,9 @@ class Frames:
             and own_s (schema.run_records), own (a run of this project), contrasts (that its study
             names); total_s, clock_s (wall time), explained (share of it).
         images: a row per cluster and image: cluster, image, name (repository:tag, or
-            repository@digest), registry, repository, tag, layers, unpacked_bytes, wire_bytes
-            (compressed), received_bytes and written_bytes (counted by nodes); NaN if unknown.
+            repository@digest), label (its tag, or its name where several images have the tag),
+            registry, repository, tag, layers, unpacked_bytes, wire_bytes (compressed),
+            received_bytes and written_bytes (counted by nodes); NaN if unknown.
         trials: a row per trial: cluster, trial, attempt, image, node, total_s, usd, shift_s, and
             the seconds of each part of the wall time (wall_time.PARTS).
         wall: cluster, part, seconds.
@@ -340,6 +341,8 @@ def _images(tables: Tables, cells: pd.DataFrame, clusters: pd.DataFrame) -> pd.D
     joined = medians.drop(columns="wire_bytes").join(facts)
     joined["cluster"] = joined["cluster"].astype("str")
     joined["image"] = joined["image"].astype("str")
+    shared = joined.groupby("tag")["name"].transform("nunique") > 1
+    joined["label"] = joined["name"].where(shared | (joined["tag"] == ""), joined["tag"])
     return joined.astype(dict.fromkeys(numbers, "float64"))
 
 

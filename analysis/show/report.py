@@ -172,7 +172,7 @@ def banners(draft: Draft) -> list[Banner]:
         found.append(
             Banner(
                 "The images are almost empty.",
-                f"{empty['tag'] or empty['name']} moves {size(empty['wire_bytes'])} over the "
+                f"{empty['label']} moves {size(empty['wire_bytes'])} over the "
                 f"network and unpacks to {size(empty['unpacked_bytes'])}: {ratios.max():.0f} times "
                 "as much. Such pulls measure unpacking and the disk, not a registry or a network.",
             )

@@ -34,7 +34,7 @@ def image_bytes(draft: Draft) -> Section:
         ("Image", "Repository", "Layers#", "Compressed#", "Unpacked#", "Ratio#", *more),
         [
             [
-                row.tag or row.name,
+                row.label,
                 row.repository,
                 f"{row.layers:.0f}" if pd.notna(row.layers) else "–",
                 *(_size(value) for value in (row.wire_bytes, row.unpacked_bytes)),
@@ -95,7 +95,7 @@ def _rates(draft: Draft) -> list[Figure]:
         pd.DataFrame(
             {
                 "cluster": known["cluster"],
-                "image": known["tag"].where(known["tag"] != "", known["name"]),
+                "image": known["label"],
                 "size_gb": (known["unpacked_bytes"].fillna(stored) / 1e9).round(6),
                 "kind": kind,
                 "mb_s": (moving / 1e6 / known["pull_s"]).map(lambda rate: float(f"{rate:.4g}")),

@@ -37,6 +37,12 @@ class Draft:
         """The rows of Frames.clusters, in order."""
         return [row for _, row in self.frames.clusters.iterrows()]
 
+    def images(self, images: pd.Series) -> pd.Series:
+        """Return the labels of images that are named as in the events."""
+        known = self.frames.images.drop_duplicates("image").set_index("image")["label"]
+        names = images.astype("str")
+        return names.map(known).fillna(names)
+
     @property
     def mark(self) -> str:
         """What was not measured, over all clusters; empty if everything was measured."""

@@ -87,11 +87,10 @@ def _pulls(draft: Draft) -> tuple[pd.DataFrame, int]:
     every = max(1, -(-len(pulls) // MOST_ROWS))
     mine = pulls.iloc[::every]
     size = mine["size_bytes"].fillna(mine["image_bytes"]).astype("float64") / 1e9
-    tag = mine["tag"].astype("str")
     drawn = pd.DataFrame(
         {
             "cluster": mine["cluster"].astype("str"),
-            "image": tag.where(tag != "", mine["image"].astype("str")),
+            "image": draft.images(mine["image"]),
             "layers": ["?" if pd.isna(count) else str(count) for count in mine["layers"]],
             "size_gb": size,
             "node": mine["node"].astype("str"),
@@ -110,10 +109,11 @@ def _pulls(draft: Draft) -> tuple[pd.DataFrame, int]:
 
 def _summary(draft: Draft) -> PageTable:
     rows = draft.frames.summary.sort_values(["size_bytes", "image", "run", "nodes", "stack"])
+    rows = rows.assign(label=draft.images(rows["image"]))
     body = [
         [
             str(row.cluster),
-            row.tag or row.image,
+            row.label,
             str(row.n),
             str(row.nodes_pulled),
             seconds(row.pull_s_median),
@@ -140,10 +140,9 @@ def nodes(draft: Draft) -> Section:
             continue
         images = draft.of(draft.frames.images, label)
         images = images.assign(
-            bytes=images["unpacked_bytes"].fillna(images["wire_bytes"]),
-            short=images["tag"].where(images["tag"] != "", images["name"]),
+            bytes=images["unpacked_bytes"].fillna(images["wire_bytes"])
         ).sort_values("bytes")
-        short = short_names(images["short"])
+        short = short_names(images["label"])
         every = sorted(set(cells["node"].astype("str")))
         relative = pulled["pull_s"] / pulled.groupby("image", observed=True)["pull_s"].transform(
             "median"
@@ -155,7 +154,7 @@ def nodes(draft: Draft) -> Section:
                 node_map(
                     f"cells-{number}",
                     every,
-                    [short[name] for name in images["short"]],
+                    [short[name] for name in images["label"]],
                     float(np.abs(np.log2(relative)).max()),
                     mark_of(cluster),
                 ),

@@ -72,8 +72,7 @@ def _timeline(draft: Draft, cluster: pd.Series) -> pd.DataFrame:
     started = pulled + speed * (at["started"] - at["pulled"])
     finished = started + cells["running_s"].fillna(cells["started_to_complete_s"])
     ran = started + own_s
-    tag = cells["tag"].astype("str")
-    image = tag.where(tag != "", cells["image"].astype("str"))
+    image = draft.images(cells["image"])
     frame = pd.DataFrame(
         {
             "node": cells["node"].astype("str"),

@@ -135,7 +135,7 @@ def test_a_condition_needs_the_whole_interval_beyond_the_margin(
 
 def test_false_alarms_of_a_condition_are_rare() -> None:
     # No difference but days and trials; without control 9 to 34 % of such comparisons failed.
-    images = chonks([0.5 + i / 2 for i in range(38)], [9])
+    images = chonks([0.5 + i / 2 for i in range(12)], [9])
     condition = parse_condition("median slower by 5 %")
     alarms = [
         judge(

@@ -165,6 +165,18 @@ def test_rates_use_the_bytes_that_nodes_counted(tmp_path: Path) -> None:
     assert "network counters of 24 and disk counters of 24 of 24 pulls" in text
 
 
+def test_two_images_of_one_tag_are_never_one(tmp_path: Path) -> None:
+    other = tuple(image.replace("chonks", "others") for image in IMAGES)
+    write_study(tmp_path / "m", (4,), (*IMAGES, *other))
+    data = data_of(page_of(tmp_path / "m"))
+    cells = data["data-cells-0"]
+    assert isinstance(cells, dict)
+    assert len(cells["image"]["values"]) == 6
+    pulls = data["data-pulls"]
+    assert isinstance(pulls, dict)
+    assert len(pulls["image"]["values"]) == 6
+
+
 def test_a_node_that_never_pulled_has_a_row(tmp_path: Path) -> None:
     idle = node_event("idle-node", "NodeReady", START)
     path = tmp_path / "events.json"
@@ -285,7 +297,7 @@ def test_the_original_study_on_a_page(chonks: Path, tmp_path: Path) -> None:
     text = sane(page.read_text())
     assert page.stat().st_size < 5_000_000
     assert "Does the machine type matter? Cannot tell: too few nodes with valid cells." in text
-    assert "Do the images share layers? No, none beyond the common base. n: 6 images" in text
+    assert "Do the images share layers? No, none beyond the common base. n: 38 images" in text
     assert "Layers matter, above all for small images." in text
     assert "Layers in common, without the base" in text
     assert re.search("91[0-9] times as much", text)
