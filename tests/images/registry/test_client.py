@@ -244,9 +244,14 @@ def test_a_manifest_stored_under_another_digest_is_refused(proxy: Proxy) -> None
             client.put_manifest(target, "application/json", b"{}")
 
 
-@pytest.mark.parametrize("body", [b"{} ", b"[" * (5 << 20)], ids=["altered", "endless"])
-def test_a_manifest_that_is_not_its_digest_is_refused(proxy: Proxy, body: bytes) -> None:
-    digest = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+LARGE = b"[" * (5 << 20)
+
+
+@pytest.mark.parametrize(("body", "named"), [(b"{} ", b"{}"), (LARGE, LARGE)], ids=["1", "5 MiB"])
+def test_a_manifest_that_is_not_its_digest_or_too_large_is_refused(
+    proxy: Proxy, body: bytes, named: bytes
+) -> None:
+    digest = f"sha256:{hashlib.sha256(named).hexdigest()}"
     proxy.faults.append(Fault("GET", "manifests", status=200, body=body))
     with Registry(proxy.name) as client, pytest.raises(DigestError, match="cannot be trusted"):
         client.find_manifest(Target(proxy.name, "forged", digest=digest))
