@@ -39,7 +39,7 @@ def _lines(console: Console, what: str, total: int) -> OnBytes:
             if now - last < _PLAIN_SECONDS:
                 return
             last = now
-            rate = done / (now - began)
+            rate = max(done, 1) / (now - began)
             left = f"{decimal(int(rate))}/s, {(total - done) / rate:.0f} s left"
             line = f"{what}: {decimal(done)} of {decimal(total)}, {left}"
         console.print(line, highlight=False, soft_wrap=True)
