@@ -1,8 +1,7 @@
 """Caches the digests of layers, so that an existing layer is found without making it again.
 
-A layer's digest is known only after it was made. With the journal, an interrupted push, or a push
-of the same image to another registry, finds the layers that are already there. One small file per
-layer in the user's cache folder; deleting them only costs time.
+A layer's digest is known only after it was made. With the journal, a push that was interrupted, or
+one to another registry, finds the layers that are there. Deleting the files only costs time.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """Writes and reads an image's config and manifest, without times and host names."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ _LAYER_TYPE = {
     Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
     Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
 }
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _EPOCH = "1970-01-01T00:00:00Z"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -129,6 +131,8 @@ def read_image(name: str, manifest: bytes, config: bytes) -> Image:
             for entry, diff_id in zip(outer["layers"], inner["rootfs"]["diff_ids"], strict=True)
         )
         digest, size = outer["config"]["digest"], int(outer["config"]["size"])
+        if not all(_DIGEST.fullmatch(x) for each in layers for x in (each.digest, each.diff_id)):
+            raise ValueError("a digest is not of SHA-256")  # noqa: TRY301
         return Image(layers, inner, digest, size, _read_making(inner))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadImageError(

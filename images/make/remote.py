@@ -62,7 +62,7 @@ def find_remote(
     """
     manifest = registry.find_manifest(target)
     if manifest is not None and manifest.media_type in INDEX_TYPES:
-        return find_remote(registry, _pick(target, manifest.raw), name)
+        manifest = registry.find_manifest(_pick(target, manifest.raw))
     if manifest is None:
         return None
     try:

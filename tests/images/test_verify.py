@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from images.errors import NotInRegistryError
+from images.errors import BadImageError, NotInRegistryError
 from images.make.build import build_image
 from images.make.layer_stream import OnBytes, ignore
-from images.make.manifest import MAKING
+from images.make.manifest import MAKING, read_image
 from images.make.push import BuiltImage
 from images.make.remote import open_remote
 from images.registry.client import Registry
@@ -110,3 +110,12 @@ def test_a_forged_image_is_found_out(registry: LocalRegistry, change: str, fault
 def test_an_absent_image_is_an_error_and_no_fault(registry: LocalRegistry) -> None:
     with pytest.raises(NotInRegistryError):
         verify(registry.target("absent", tag="x"))
+
+
+@pytest.mark.parametrize("digest", ["\x1b[2J", "sha256:1", "../../x", 1])
+def test_what_is_no_digest_is_no_image(digest: object) -> None:
+    layer = {"digest": digest, "size": 1, "mediaType": "tar"}
+    manifest = json.dumps({"config": {"digest": "x", "size": 1}, "layers": [layer]}).encode()
+    config = json.dumps({"rootfs": {"diff_ids": ["sha256:" + "0" * 64]}}).encode()
+    with pytest.raises(BadImageError, match=r"not of SHA-256|expected string"):
+        read_image("x", manifest, config)

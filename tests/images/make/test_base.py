@@ -48,7 +48,7 @@ def push_base(target: Target, *layers: bytes, **config: object) -> Target:
         settings = {"architecture": "amd64", "os": "linux", "config": config}
         settings["rootfs"] = {
             "type": "layers",
-            "diff_ids": [f"sha256:{n}" for n in range(len(blobs))],
+            "diff_ids": [f"sha256:{n:064d}" for n in range(len(blobs))],
         }
         stored = upload_bytes(client, target.repository, json.dumps(settings).encode())
         manifest = {
