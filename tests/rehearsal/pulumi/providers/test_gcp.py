@@ -15,8 +15,8 @@ from rehearsal.pulumi.providers.gcp import KINDS, GcpSession
 from rehearsal.pulumi.providers.gcp_kind import Kind
 from rehearsal.pulumi.providers.google_rest import ApiError, Json
 from rehearsal.pulumi.providers.properties import Props
-from rehearsal.pulumi.providers.protocol import NotReadyError, ProviderError, Resource
-from tests.rehearsal.local_google import Google, ListFleet
+from rehearsal.pulumi.providers.protocol import ProviderError, Resource
+from tests.rehearsal.local_google import Google
 from tests.rehearsal.pulumi.providers.conftest import RecordingApi
 
 TYPES = {token.rpartition(":")[2]: token for token in KINDS}
@@ -130,25 +130,10 @@ def test_a_network_may_be_given_by_its_name(nowhere: GcpSession, network: str, s
 
 
 class TestCluster:
-    def test_reads_the_facts_that_the_program_connects_with(self, gcp: GcpSession) -> None:
-        resource_id, outputs = gcp.create(at("Cluster"), CLUSTER)
-        assert resource_id == CLUSTER_ID
-        assert outputs["endpoint"] == "127.0.0.1:6443"
-        assert outputs["masterAuth"]["clusterCaCertificate"]
-
     def test_that_exists_is_not_adopted(self, gcp: GcpSession) -> None:
         gcp.create(at("Cluster"), CLUSTER)
         with pytest.raises(ApiError, match="Error 409: Already exists"):
             gcp.create(at("Cluster"), CLUSTER)
-
-    def test_whose_operation_fails_is_kept_with_the_reason(
-        self, gcp: GcpSession, fleet: ListFleet
-    ) -> None:
-        fleet.refusals["create_pool"] = "ZONE_RESOURCE_POOL_EXHAUSTED: no n1-standard-16."
-        with pytest.raises(NotReadyError, match="ZONE_RESOURCE_POOL_EXHAUSTED") as failure:
-            gcp.create(at("Cluster"), CLUSTER)
-        assert failure.value.resource_id == CLUSTER_ID
-        assert failure.value.outputs["name"] == "c"
 
     def test_that_is_protected_is_not_deleted(self, gcp: GcpSession, api: RecordingApi) -> None:
         with pytest.raises(ProviderError, match="deletion_protection is set to true"):
@@ -182,11 +167,6 @@ class TestCluster:
         monkeypatch.setattr(api, "within", lambda _: api)
         gcp.delete(at("Cluster"), CLUSTER_ID, outputs)
         assert gcp.read(at("Cluster"), CLUSTER_ID, CLUSTER) is None
-
-    def test_wait_ends_with_the_custom_timeout(self, gcp: GcpSession, fleet: ListFleet) -> None:
-        fleet.gate.clear()
-        with pytest.raises(ProviderError, match="timeout while waiting for creating GKE cluster"):
-            gcp.create(at("Cluster", 0.2), CLUSTER)
 
     def test_import_is_refused(self, gcp: GcpSession) -> None:
         with pytest.raises(ProviderError, match="cannot import gcp:container/cluster:Cluster"):
