@@ -1,12 +1,13 @@
 """Runs the event exporter for each of its pods that Kubernetes put on a node without a kubelet.
 
-The program is the real one, as a process of this machine. Its configuration, variables and
-service account are those of the pod: what the Pulumi program declared is what is rehearsed, a
-missing right included. What differs from a container: paths in the arguments point to the volumes'
-real folders, the API server is named by a kubeconfig, and no metrics port is open to others. Every
-line that it prints goes to the fake Cloud Logging.
+The program is the real one, as a process of this machine. Its configuration and service account are
+those of the pod: what the Pulumi program declared is what is rehearsed, a missing right included.
+What differs from a container: paths in the arguments point to the volumes' real folders, the API
+server is named by a kubeconfig, and no metrics port is open to others. Every line that it prints
+goes to the fake Cloud Logging.
 """
 
+import os
 import re
 import shutil
 import signal
@@ -16,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane, kubeconfig
 from rehearsal.cluster.fleet import ClusterKey, LogLine, WriteLog
-from rehearsal.cluster.kubernetes import ClusterError, NotThereError, Object
+from rehearsal.cluster.kubernetes import ClusterError, Object
 from rehearsal.machine import processes
 from tools.programs import MissingProgram, locate
 
@@ -30,6 +31,8 @@ _LONGEST_BACK_OFF_S = 300.0
 _STEADY_S = 600.0
 """A process that ran this long starts again without back-off, as with kubelet."""
 _STOP_S = 3.0
+_NOT_IMITATED = {"command", "env", "envFrom"}
+"""Fields of a container that the Pulumi program does not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +174,12 @@ class _Exporter:
         return f"it ended with code {process.wait()}"
 
     def _start(self) -> tuple["subprocess.Popen[bytes]", datetime]:
+        if more := _NOT_IMITATED & self._container.keys():
+            raise ClusterError(f"a rehearsal does not imitate {', '.join(more)} of its container")
         self._folder.mkdir(parents=True, exist_ok=True)
         mounts, has_token = self._volumes()
         program = locate("kubernetes-event-exporter").path
-        arguments = [map_path(mounts, argument) for argument in program_arguments(self._container)]
+        arguments = [map_path(mounts, argument) for argument in self._container.get("args", ())]
         own = ["-metrics-address=127.0.0.1:0"]
         renew_at = datetime.max.replace(tzinfo=UTC)
         if has_token:
@@ -183,7 +188,7 @@ class _Exporter:
         process = processes.start(
             [program, *arguments, *own],
             self._folder,
-            environment=variables(self._container, self.pod),
+            environment={"PATH": os.defpath},
         )
         self._site.say(f"exporter {self._name}: running")
         return process, renew_at
@@ -197,7 +202,7 @@ class _Exporter:
             volume = volumes[mount["name"]]
             folder = self._folder / f"volume-{number}"
             folder.mkdir(exist_ok=True)
-            mounts[mount["mountPath"]] = folder / mount.get("subPath", "")
+            mounts[mount["mountPath"]] = folder
             if "configMap" in volume:
                 self._write_config_map(volume["configMap"], folder)
             sources = volume.get("projected", {}).get("sources", ())
@@ -206,13 +211,8 @@ class _Exporter:
 
     def _write_config_map(self, volume: Object, folder: Path) -> None:
         data = self._site.admin.config_map(self.pod["metadata"]["namespace"], volume["name"])
-        items = volume.get("items") or [{"key": key, "path": key} for key in data]
-        for item in items:
-            if item["key"] not in data:
-                raise NotThereError(f"the ConfigMap {volume['name']} has no key {item['key']}")
-            path = folder / item["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._site.configure(data[item["key"]]), encoding="utf-8")
+        for key, text in data.items():
+            (folder / key).write_text(self._site.configure(text), encoding="utf-8")
 
     def _renew(self, before: datetime) -> datetime:
         """Write a token, which the process rereads by itself; return when the next one is due."""
@@ -280,10 +280,6 @@ def exporter_container(pod: Object) -> Object | None:
     return next((each for each in containers if IMAGE_NAME in each["image"]), None)
 
 
-def program_arguments(container: Object) -> list[str]:
-    return [str(each) for each in (*container.get("command", ())[1:], *container.get("args", ()))]
-
-
 def map_path(mounts: dict[str, Path], argument: str) -> str:
     """Return an argument such as `-conf=/data/config.yaml` with its path in a volume's folder."""
     match = re.fullmatch(r"(?P<option>-{1,2}[\w-]+=)?(?P<path>/.*)", argument)
@@ -294,17 +290,3 @@ def map_path(mounts: dict[str, Path], argument: str) -> str:
         if path.is_relative_to(mount):
             return f"{match['option'] or ''}{mounts[mount] / path.relative_to(mount)}"
     return argument
-
-
-def variables(container: Object, pod: Object) -> dict[str, str]:
-    """Return the container's variables: plain values, and fields of the pod."""
-    found = {"PATH": "/usr/bin:/bin"}
-    for variable in container.get("env", ()):
-        field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
-        value: Any = variable.get("value", "")
-        if field:
-            value = pod
-            for step in field.split("."):
-                value = value.get(step, "") if isinstance(value, dict) else ""
-        found[variable["name"]] = str(value)
-    return found

@@ -19,7 +19,6 @@ from rehearsal.cluster.exporter import (
     ExporterSite,
     exporter_container,
     map_path,
-    variables,
 )
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.cluster.kubernetes import NotThereError, Object
@@ -178,11 +177,6 @@ def test_a_crash_is_shown_and_the_process_restarted_with_back_off(play: Play) ->
 def test_a_missing_configuration_is_waited_for(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod(), data=None)
     until(lambda: any("monitoring/exporter is not in the cluster" in line for line in scene.said))
-    scene.cluster.data = {"other.yaml": ""}
-    scene.cluster.pods[0]["spec"]["volumes"][0]["configMap"]["items"] = [
-        {"key": "config.yaml", "path": "config.yaml"}
-    ]
-    until(lambda: any("has no key config.yaml" in line for line in scene.said))
     scene.cluster.data = CONFIG
     assert until(scene.texts) == ["up"]
 
@@ -225,12 +219,8 @@ def test_paths_of_volumes_are_mapped_to_their_folders(argument: str, mapped: str
     assert map_path(mounts, argument) == mapped
 
 
-def test_variables_have_values_or_fields_of_the_pod() -> None:
-    fields = {"NODE": "spec.nodeName", "SPACE": "metadata.namespace"}
-    env = [
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-        for name, path in fields.items()
-    ]
-    found = variables({"env": [{"name": "LEVEL", "value": "debug"}, {"name": "E"}, *env]}, pod())
-    expected = {"LEVEL": "debug", "E": "", "NODE": "virtual", "SPACE": "monitoring"}
-    assert found == {"PATH": "/usr/bin:/bin", **expected}
+def test_what_the_program_does_not_declare_is_refused(play: Play) -> None:
+    other = pod()
+    other["spec"]["containers"][0]["env"] = [{"name": "LEVEL", "value": "debug"}]
+    scene = play("echo up", other)
+    until(lambda: any("does not imitate env of its container" in line for line in scene.said))
