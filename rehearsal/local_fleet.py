@@ -6,7 +6,6 @@ Pods of the event exporter on nodes without a kubelet get a process (rehearsal.c
 """
 
 import itertools
-import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -245,23 +244,20 @@ class LocalFleet:
         names = _node_names(cluster.key, pool, node_count - len(pool.nodes))
         if not names:
             return
-        labels = _labels(cluster.key, pool.spec)
         if pool.is_measured and self._images:
-            self._start_real(cluster, pool, names, labels, self._images)
+            self._start_real(cluster, pool, names, self._images)
         else:
-            self._add_virtual(cluster, pool, names, labels)
+            self._add_virtual(cluster, pool, names)
         cluster.admin.wait_until_ready(
             set(names), timeout_s=_READY_S, check=lambda: self._check(cluster, pool, names)
         )
         for name in names:
             node = pool.nodes[name]
-            if node and labels.keys() - node.spec.own_labels.keys():
-                cluster.admin.label_node(name, labels)
+            if node and pool.spec.labels.keys() - node.spec.own_labels.keys():
+                cluster.admin.label_node(name, pool.spec.labels)
         self._say(f"cluster {cluster.key.name}: {len(names)} nodes of {pool.spec.name} ready")
 
-    def _add_virtual(
-        self, cluster: _Cluster, pool: _Pool, names: list[str], labels: dict[str, str]
-    ) -> None:
+    def _add_virtual(self, cluster: _Cluster, pool: _Pool, names: list[str]) -> None:
         """Add nodes that kwok keeps, with simulated kubelets if they are measured."""
         if pool.is_measured:
             if obstacle := requirements.too_many("simulated", len(names)):
@@ -273,7 +269,7 @@ class LocalFleet:
                 home=self._home.folder,
                 on_exit=partial(self._lose_simulated, cluster),
             )
-        node = partial(simulated_node.node_object, labels=labels, pool=pool.spec)
+        node = partial(simulated_node.node_object, pool=pool.spec)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             list(threads.map(cluster.admin.add_node, map(node, names)))
             pool.nodes.update(dict.fromkeys(names))
@@ -301,7 +297,6 @@ class LocalFleet:
         cluster: _Cluster,
         pool: _Pool,
         names: list[str],
-        labels: dict[str, str],
         images: LocalRegistry,
     ) -> None:
         if found := requirements.obstacles(self._home.folder):
@@ -309,7 +304,7 @@ class LocalFleet:
         start = partial(
             real_node.start,
             plane=cluster.plane,
-            labels=labels,
+            labels=pool.spec.labels,
             taints=pool.spec.taints,
             pause_image=images.pause_image,
             control_group=self._home.control_group,
@@ -350,18 +345,6 @@ def _node_names(key: ClusterKey, pool: _Pool, count: int) -> list[str]:
     names = (node_name(name, spec.name, number) for number in itertools.count(1))
     free = (each for each in names if each not in taken)
     return list(itertools.islice(free, max(count, 0)))
-
-
-def _labels(key: ClusterKey, pool: PoolSpec) -> dict[str, str]:
-    """Return GKE's labels of a pool's nodes, as far as they are true here, and the pool's own."""
-    region = re.sub(r"-[a-z]$", "", key.location)
-    return {
-        "cloud.google.com/gke-nodepool": pool.name,
-        "node.kubernetes.io/instance-type": pool.machine_type,
-        "topology.kubernetes.io/region": region,
-        "topology.kubernetes.io/zone": key.location if key.location != region else f"{region}-a",
-        **pool.labels,
-    }
 
 
 def _folder_name(key: ClusterKey) -> str:

@@ -30,6 +30,7 @@ class PoolSpec:
     node_count: int
     machine_type: str
     labels: dict[str, str]
+    """Of its nodes, those that GKE adds included."""
     taints: tuple[tuple[str, str, str], ...]
     """(key, value, effect) with effect in Kubernetes' spelling: NoSchedule, NoExecute."""
     disk_gb: int = 100

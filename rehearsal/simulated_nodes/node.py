@@ -117,7 +117,7 @@ def start_kubelets(
     return started
 
 
-def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, Any]:
+def node_object(name: str, pool: PoolSpec) -> dict[str, Any]:
     """Return a node of a pool that kwok keeps, as the API accepts it."""
     measured = pool.labels.get(MEASURED_LABEL) == "true"
     disk = f"{round(pool.disk_gb * _DISK_SHARE * 2**20)}Ki"
@@ -127,7 +127,7 @@ def node_object(name: str, labels: dict[str, str], pool: PoolSpec) -> dict[str, 
     return {
         "metadata": {
             "name": name,
-            "labels": {**labels, **own, "kubernetes.io/hostname": name},
+            "labels": {**pool.labels, **own, "kubernetes.io/hostname": name},
             "annotations": {key: value, PARALLEL_ANNOTATION: str(pool.parallel_pulls)},
         },
         "spec": {"taints": [{"key": k, "value": v, "effect": e} for k, v, e in pool.taints]},

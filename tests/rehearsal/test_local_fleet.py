@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rehearsal.cluster.fleet import ClusterKey, PoolSpec
-from rehearsal.local_fleet import _folder_name, _labels, _node_names, _Pool
+from rehearsal.local_fleet import _folder_name, _node_names, _Pool
 
 KEY = ClusterKey("p", "us-central1-a", "study")
 names = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 
 
-def pool(name: str = "measured", **labels: str) -> _Pool:
-    return _Pool(PoolSpec(name, 4, "n1-standard-16", labels, ()))
+def pool(name: str = "measured") -> _Pool:
+    return _Pool(PoolSpec(name, 4, "n1-standard-16", {}, ()))
 
 
 def test_a_new_node_takes_the_first_free_name() -> None:
@@ -27,24 +26,6 @@ def test_names_fit_a_label_and_differ_between_pools(cluster: str, pools: list[st
     (one,), (other,) = (_node_names(key, pool(name), 1) for name in pools)
     assert len(one) <= 63
     assert one != other
-
-
-@pytest.mark.parametrize(
-    ("location", "region", "zone"),
-    [
-        ("us-central1-a", "us-central1", "us-central1-a"),
-        ("europe-west4", "europe-west4", "europe-west4-a"),
-    ],
-)
-def test_labels_say_where_a_node_is(location: str, region: str, zone: str) -> None:
-    labels = _labels(ClusterKey("p", location, "c"), pool("measured", own="1").spec)
-    assert labels == {
-        "cloud.google.com/gke-nodepool": "measured",
-        "node.kubernetes.io/instance-type": "n1-standard-16",
-        "topology.kubernetes.io/region": region,
-        "topology.kubernetes.io/zone": zone,
-        "own": "1",
-    }
 
 
 def test_clusters_of_one_name_in_two_places_have_folders_of_their_own() -> None:

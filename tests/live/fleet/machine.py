@@ -25,7 +25,8 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 def measured(count: int) -> PoolSpec:
-    return PoolSpec("measured", count, "n1-standard-16", {MEASURED_LABEL: "true"}, TAINTS)
+    labels = {"cloud.google.com/gke-nodepool": "measured", MEASURED_LABEL: "true"}
+    return PoolSpec("measured", count, "n1-standard-16", labels, TAINTS)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def test_nodes_pull_and_pools_and_clusters_grow_shrink_and_leave_nothing(tmp_pat
         assert local.admin.virtual_nodes() == {"gke-live-monitoring-0001"}
         for node in local.get("/api/v1/nodes", labelSelector="pull-study/measured=true"):
             labels = node["metadata"]["labels"]
-            assert labels["node.kubernetes.io/instance-type"] == "n1-standard-16"
+            assert labels["cloud.google.com/gke-nodepool"] == "measured"
             assert labels["kubernetes.io/hostname"] == node["metadata"]["name"]
             assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
