@@ -153,7 +153,11 @@ class KubernetesClient:
         The objects that exist come between a LISTING and a LISTED. Ends when the resource version
         is too old.
         """
-        listed = msgspec.json.decode(await self.request("GET", path, params=params), type=_List)
+        text = await self.request("GET", path, params=params)
+        try:
+            listed = msgspec.json.decode(text, type=_List)
+        except msgspec.DecodeError as error:
+            raise ClusterError(f"The list of {path} is {text[:300]!r}.") from error
         yield "LISTING", b""
         for item in listed.items:
             yield "ADDED", bytes(item)

@@ -33,6 +33,7 @@ class Api:
     """Lists have LIST; watches and writes have these answers in turn, the last for ever."""
 
     def __init__(self) -> None:
+        self.listed = json.dumps(LIST).encode()
         self.answers: list[tuple[int, bytes]] = []
         self.requests = 0
         self.connections: set[Any] = set()
@@ -43,7 +44,7 @@ class Api:
             assert request.transport
             self.connections.add(request.transport.get_extra_info("peername"))
             await self.barrier.wait()
-            return web.json_response(LIST)
+            return web.Response(body=self.listed)
         status, body = self.answers[min(self.requests, len(self.answers) - 1)]
         self.requests += 1
         return web.Response(status=status, body=body)
@@ -86,6 +87,16 @@ def test_a_watch_that_is_refused_is_an_error_that_its_thread_handles(
     next(watch)
     with pytest.raises(ClusterError, match=refused):
         next(watch)
+
+
+@pytest.mark.parametrize("listed", [b"not JSON", b'{"kind": "Status"}'])
+def test_a_list_that_cannot_be_read_is_an_error_that_its_thread_handles(
+    scene: Scene, listed: bytes
+) -> None:
+    api, admin = scene
+    api.listed = listed
+    with pytest.raises(ClusterError, match="The list of /api/v1/pods is"):
+        next(admin.changes("/api/v1/pods"))
 
 
 def test_a_watch_goes_on_where_it_ended_until_its_version_is_too_old(scene: Scene) -> None:
