@@ -34,7 +34,7 @@ from rehearsal.cluster.relay import Relay
 from rehearsal.cluster.tunnel import KubeletTunnel
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
 from rehearsal.faults.faults import NO_FAULTS, Faults
-from rehearsal.machine import cgroups, processes, requirements
+from rehearsal.machine import cgroups, processes, requirements, tokens
 from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import node as real_node
@@ -127,7 +127,7 @@ class LocalFleet:
             try:
                 plane = control_plane.start(
                     folder,
-                    tokens=self._home.token_file,
+                    reviewer=f"http://{self._mirror}{tokens.PATH}",
                     rate_limits=self._options.rate_limits,
                     tunnel=self._tunnel.name,
                 )

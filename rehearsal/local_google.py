@@ -19,6 +19,7 @@ from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import web
 from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
+from rehearsal.machine.tokens import token_route
 from rehearsal.real_nodes import registry
 from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
@@ -77,7 +78,7 @@ def local_google(
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
-        routes = [*exporter_routes(), *mirror, *google.routes]
+        routes = [token_route(home), *exporter_routes(), *mirror, *google.routes]
         stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)

@@ -94,17 +94,18 @@ class LocalControlPlane:
 
 
 def start(
-    folder: Path, *, tokens: Path, rate_limits: bool = True, tunnel: str = ""
+    folder: Path, *, reviewer: str, rate_limits: bool = True, tunnel: str = ""
 ) -> LocalControlPlane:
     """Start a control plane whose files and processes belong to the folder.
 
-    `tokens` is kube-apiserver's static token file; `tunnel` the socket through which it reaches
-    kubelets, empty where it need not. Raises FleetError with the end of the failed part's log.
+    `reviewer` is the URL that answers whether a token is valid (rehearsal.machine.tokens); `tunnel`
+    the socket through which kubelets are reached, empty where they need not be. Raises FleetError
+    with the end of the failed part's log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = _tunnelled(folder, tunnel) if tunnel else {}
+    arguments = _reviewed(folder, reviewer) | (_tunnelled(folder, tunnel) if tunnel else {})
     try:
-        configuration, port = _configuration(folder, tokens, rate_limits, arguments)
+        configuration, port = _configuration(folder, rate_limits, arguments)
     except MissingProgram as missing:
         raise FleetError(str(missing)) from missing
     config_file = folder / "kwokctl.yaml"
@@ -133,6 +134,17 @@ def pid_of(plane: LocalControlPlane, component: str) -> int:
     except (OSError, ValueError) as error:
         known = ", ".join(_COMPONENTS)
         raise FleetError(f"The control plane has no part {component}; it has {known}.") from error
+
+
+def _reviewed(folder: Path, reviewer: str) -> dict[str, str]:
+    """Return arguments of an API server that has tokens reviewed."""
+    path = folder / "token-review.kubeconfig"
+    path.write_text(kubeconfig(reviewer, "", {}), encoding="utf-8")
+    return {
+        "authentication-token-webhook-config-file": str(path),
+        "authentication-token-webhook-version": "v1",
+        "authentication-token-webhook-cache-ttl": "1s",  # beside its own cache, 10 s
+    }
 
 
 def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
@@ -177,7 +189,7 @@ def _workdir(folder: Path) -> Path:
 
 
 def _configuration(
-    folder: Path, tokens: Path, rate_limits: bool, server: Mapping[str, str]
+    folder: Path, rate_limits: bool, server: Mapping[str, str]
 ) -> tuple[dict[str, Any], int]:
     """Return the KwokctlConfiguration with more arguments of the API server, and its port."""
     port, etcd, peer, manager, scheduler, kwok = processes.free_ports(6)
@@ -207,7 +219,7 @@ def _configuration(
     arguments = {
         # a rehearsal need not survive a power cut
         "etcd": {"unsafe-no-fsync": "true"},
-        "kube-apiserver": {"token-auth-file": str(tokens), **server},
+        "kube-apiserver": dict(server),
         # its default folder, which it creates, is in /usr
         "kube-controller-manager": {"flex-volume-plugin-dir": str(folder / "flex")},
         # as arguments, since kwok exits silently with a KwokConfiguration in this file

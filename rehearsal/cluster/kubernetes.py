@@ -44,6 +44,10 @@ class NotThereError(ClusterError):
     """The object does not exist, or is deleted."""
 
 
+class UnauthorizedError(ClusterError):
+    """The API server does not accept the token, which may have ended."""
+
+
 class UnavailableError(ClusterError):
     """The API server is busy or away: the same request may succeed later."""
 
@@ -238,6 +242,7 @@ async def _raise_for_status(answer: aiohttp.ClientResponse, verb: str, path: str
         text = json.loads(text)["message"]
     refusal = f"The API server refused {verb} {path}: {answer.status} {text[:300]}".rstrip(" .")
     kinds: dict[int, type[ClusterError]] = {
+        HTTPStatus.UNAUTHORIZED: UnauthorizedError,
         HTTPStatus.NOT_FOUND: NotThereError,
         HTTPStatus.CONFLICT: ConflictError,
         **dict.fromkeys(_RETRIED, UnavailableError),

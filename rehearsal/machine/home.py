@@ -63,8 +63,8 @@ class Home:
     log = _In("rehearsal.log")
     registries_conf = _In("registries.conf")
     """containers-registries.conf(5) for skopeo."""
-    token_file = _In("tokens.csv")
-    """kube-apiserver's static token file; one token is valid for all clusters."""
+    token_secret = _In("token.secret")
+    """What every token of this home begins with (rehearsal.machine.tokens)."""
     programs = _In("bin")
     """Programs to put first on PATH."""
     mark = _In(".pull-study-rehearsal")

@@ -4,8 +4,8 @@
 - pulumi is the one that tools/ locates, with a language host beside it: the official one where
   pulumi is installed with it, else this project's own.
 - Provider plugins that the user has installed are linked; the others are replaced by fakes.
-- gke-gcloud-auth-plugin, which on GKE prints the Google user's access token, prints a token of the
-  clusters' static token file: the same kubeconfig works here, with an administrator's rights.
+- gke-gcloud-auth-plugin, which on GKE prints the Google user's access token, prints one of
+  rehearsal.machine.tokens: the same kubeconfig works here, with an administrator's rights.
 """
 
 import os
@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rehearsal.machine.home import Home
+from rehearsal.machine.tokens import LAST_S, OVERLAP_S
 from tools import packages
 from tools.programs import locate
 
@@ -93,17 +94,20 @@ case "$KUBERNETES_EXEC_INFO" in
 *'client.authentication.k8s.io/v1"'*) version=v1 ;;
 *) version=v1beta1 ;;
 esac
+end=$((($(date +%%s) + %(overlap)d) / %(last)d * %(last)d + %(last)d))
 printf '{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/%%s", ' "$version"
-printf '"status": {"token": "%(token)s"}}\\n'
+printf '"status": {"token": "%(secret)s.%%s", "expirationTimestamp": "%%s"}}\\n' "$end" \\
+    "$(date -u -d "@$end" +%%Y-%%m-%%dT%%H:%%M:%%SZ)"
 """
 
 
 def write_plugin(home: Home) -> None:
-    """Write the clusters' token file, and the plugin that prints its token."""
-    token = secrets.token_urlsafe(32)
-    _write(home.token_file, f'{token},rehearsal-user,rehearsal-user,"system:masters"\n', 0o600)
+    """Write the secret of the clusters' tokens, and the plugin that prints a token."""
+    secret = secrets.token_urlsafe(32)
+    _write(home.token_secret, secret, 0o600)
     home.programs.mkdir(exist_ok=True)
-    _write(home.programs / AUTH_PLUGIN, _AUTH_SCRIPT % {"token": token}, 0o700)
+    values = {"secret": secret, "last": LAST_S, "overlap": OVERLAP_S}
+    _write(home.programs / AUTH_PLUGIN, _AUTH_SCRIPT % values, 0o700)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -75,11 +75,10 @@ class ClusterApi:
     ) -> Props:
         from rehearsal.cluster import kubernetes  # noqa: PLC0415
 
-        with self._lock:
-            self._access = self._access or _access(*active_cluster(self._kubeconfig))
-        server, tls, headers = self._access
-
         async def request() -> bytes:
+            with self._lock:
+                self._access = self._access or _access(*active_cluster(self._kubeconfig))
+                server, tls, headers = self._access
             client = kubernetes.KubernetesClient(
                 server, tls, connections=1, timeout_s=_TIMEOUT_S, headers=headers
             )
@@ -89,7 +88,11 @@ class ClusterApi:
                 await client.close()
 
         try:
-            return dict(json.loads(asyncio.run(request())))
+            try:
+                return dict(json.loads(asyncio.run(request())))
+            except kubernetes.UnauthorizedError:  # the token has ended
+                self._access = None
+                return dict(json.loads(asyncio.run(request())))
         except kubernetes.NotThereError as error:
             raise _MissingError(str(error)) from error
         except kubernetes.NoAnswerError as error:

@@ -9,7 +9,10 @@ import pytest
 from infra.cluster import kubeconfig
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.machine import processes
+from rehearsal.machine import processes, web
+from rehearsal.machine.home import Home
+from rehearsal.machine.programs import AUTH_PLUGIN, write_plugin
+from rehearsal.machine.tokens import PATH, token_route
 from rehearsal.pulumi.providers.kubernetes import KubernetesSession
 from rehearsal.pulumi.providers.kubernetes_api import ClusterApi
 from rehearsal.pulumi.providers.properties import Props
@@ -24,13 +27,14 @@ CONFIG_MAP = Resource("kubernetes:core/v1:ConfigMap", "configuration", 60)
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesSession]:
     folder = tmp_path_factory.mktemp("plane")
-    tokens, plugin = folder / "tokens.csv", folder / "plugin"
-    tokens.write_text('secret,user,user,"system:masters"\n')
-    plugin.write_text("""#!/bin/sh\necho '{"status": {"token": "secret"}}'\n""")
-    plugin.chmod(0o700)
+    home = Home(folder / "home")
+    home.folder.mkdir()
+    write_plugin(home)
     try:
-        plane = control_plane.start(folder / "cluster", tokens=tokens)
-        yield KubernetesSession(ClusterApi(_kubeconfig(plane, plugin)), delete_unreachable=False)
+        with web.serving([token_route(home)]) as url:
+            plane = control_plane.start(folder / "cluster", reviewer=url + PATH)
+            api = ClusterApi(_kubeconfig(plane, home.programs / AUTH_PLUGIN))
+            yield KubernetesSession(api, delete_unreachable=False)
     finally:
         processes.stop(folder)
 

@@ -20,7 +20,7 @@ def located(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def configuration(*, rate_limits: bool = True) -> dict[str, Any]:
-    found, port = control_plane._configuration(Path("/c"), Path("/tokens"), rate_limits, {})
+    found, port = control_plane._configuration(Path("/c"), rate_limits, {})
     assert found["options"]["kubeApiserverPort"] == port
     return found
 
@@ -50,4 +50,4 @@ def test_a_missing_program_is_reported_with_its_fix(
 
     monkeypatch.setattr(control_plane, "locate", locate)
     with pytest.raises(FleetError, match=r"etcd is not on this machine\.\n.*make setup"):
-        control_plane.start(tmp_path, tokens=tmp_path / "tokens")
+        control_plane.start(tmp_path, reviewer="http://127.0.0.1:1/")

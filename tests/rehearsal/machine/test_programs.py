@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-import csv
 import json
 import stat
 import subprocess
+import time
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from rehearsal.machine import programs
+from rehearsal.machine import programs, tokens
 from rehearsal.machine.home import Home
 from tools.programs import Located, locate
 
@@ -96,8 +97,13 @@ def test_the_auth_plugin_answers_in_the_requested_version(tmp_path: Path, api_ve
     )
     answer = json.loads(done.stdout)
     assert (answer["kind"], answer["apiVersion"]) == ("ExecCredential", api)
-    ((token, _, _, groups),) = csv.reader(home.token_file.open())
-    assert (answer["status"]["token"], groups) == (token, "system:masters")
+    secret, ends_at = home.token_secret.read_text(), answer["status"]["expirationTimestamp"]
+    end = datetime.fromisoformat(ends_at).timestamp()
+    assert end - time.time() + 2 >= tokens.OVERLAP_S
+    assert end - time.time() <= tokens.LAST_S + tokens.OVERLAP_S
+    assert tokens.is_valid(answer["status"]["token"], secret, end - 1)
+    assert not tokens.is_valid(answer["status"]["token"], secret, end)
+    assert not tokens.is_valid(answer["status"]["token"], "another", end - 1)
 
 
 def test_the_auth_plugin_without_its_argument_has_no_login(tmp_path: Path) -> None:
@@ -113,8 +119,8 @@ def test_the_auth_plugin_without_its_argument_has_no_login(tmp_path: Path) -> No
 def test_the_token_is_new_each_time_and_only_this_user_reads_it(tmp_path: Path) -> None:
     home = Home(tmp_path)
     programs.write_plugin(home)
-    first = home.token_file.read_text()
+    first = home.token_secret.read_text()
     programs.write_plugin(home)
-    assert home.token_file.read_text() != first
-    for path in (home.token_file, home.programs / programs.AUTH_PLUGIN):
+    assert home.token_secret.read_text() != first
+    for path in (home.token_secret, home.programs / programs.AUTH_PLUGIN):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
