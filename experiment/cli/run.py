@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from analysis.show.report import write_report
 from experiment.cli.several_runs import carry_out_all
 from experiment.errors import InternalError, TeardownError, ledger_exit_code
 from experiment.plan.cost import Budget, Estimate, deadline, expected_trial_s, run_estimate
@@ -184,6 +183,8 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
 
 def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
     try:
+        from analysis.show.report import write_report  # noqa: PLC0415 (pandas loads slowly)
+
         page = write_report([folder.path], folder.report_dir)
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
         folder.log(traceback.format_exc())

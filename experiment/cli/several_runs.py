@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from analysis.show.report import write_report
 from experiment.errors import worst
 from experiment.plan.cost import traffic_usd
 from experiment.plan.open_run import Planned
@@ -241,6 +240,8 @@ def _report(plans: Sequence[Planned], progress: Progress) -> None:
         return
     out = REPORTS / f"{plans[0].record.study.name}-{datetime.now(UTC):%m%d-%H%M%S}"
     try:
+        from analysis.show.report import write_report  # noqa: PLC0415 (pandas loads slowly)
+
         page = write_report(measured, out)
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)
         again = " ".join(str(path) for path in measured)
