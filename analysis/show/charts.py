@@ -180,13 +180,17 @@ def by_cluster(
                     "filled": True,
                     "size": 95,
                     "opacity": 1,
+                    "stroke": "var(--card)",
                     "strokeWidth": 1.5,
                 },
                 "encoding": base
                 | {
                     "y": y | {"field": "median"},
                     "color": colour,
-                    "fillOpacity": {"condition": {"test": "datum.n < 3", "value": 0}, "value": 1},
+                    "shape": {
+                        "condition": {"test": "datum.n < 3", "value": "diamond"},
+                        "value": "circle",
+                    },
                     "tooltip": tooltip,
                 },
             },

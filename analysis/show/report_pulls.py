@@ -15,7 +15,7 @@ from analysis.show.run_charts import node_map
 
 _TEXT = (
     "The kubelet's own duration of each pull, without waiting for other pulls on the node. "
-    "Small dots are pulls, large dots medians (hollow: of fewer than three pulls), bars the middle "
+    "Small dots are pulls, large dots medians (diamonds: of one or two pulls), bars the middle "
     "half (quartiles)."
 )
 
