@@ -92,7 +92,7 @@ def _of_tag(reference: str) -> Image | None:
 
 
 def _of_registry(reference: str) -> Image:
-    command = [sys.executable, "-m", "images", "inspect", "--json", reference]
+    command = [sys.executable, "-m", "images", "inspect", reference]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -104,7 +104,7 @@ def _of_registry(reference: str) -> Image:
         why = done.stderr.strip().partition("\n")[0].removeprefix("Error: ")
         raise _unknown(reference, why or "no registry has it")
     facts = json.loads(done.stdout)
-    return Image(reference, len(facts["layers"]), facts["unpacked"] or None, facts["compressed"])
+    return Image(reference, len(facts["layers"]), facts.get("unpacked"), facts["compressed"])
 
 
 def _unknown(reference: str, why: str) -> UnknownImageError:
