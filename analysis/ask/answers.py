@@ -52,7 +52,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
     ]
     cards += [ask() for ask in rest]
     cards = [
-        replace(card, varied=True, verdict=f"Cannot tell: {card.limits}."[:60])
+        replace(card, varied=True, verdict="Cannot tell: it was not varied.")
         if card.contrast in named and not card.varied
         else card
         for card in cards

@@ -102,10 +102,10 @@ def _write(figures: Iterable[tuple[Figure, Any]], out: Path) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for figure, data in figures:
-            spec = static_spec(figure, data)
+            drawn = vl_convert.vegalite_to_svg(static_spec(figure, data))
             svg, png = out / f"{figure.key}.svg", out / f"{figure.key}.png"
-            svg.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
-            png.write_bytes(vl_convert.vegalite_to_png(spec, scale=_SCALE))
+            svg.write_text(drawn, encoding="utf-8")
+            png.write_bytes(vl_convert.svg_to_png(drawn, scale=_SCALE))
             paths += [svg, png]
     except OSError as error:
         raise PlotError(
