@@ -167,11 +167,7 @@ class SharedRegistry:
 
     def next_end(self) -> float | None:
         """Return when the next download ends unless others join; None without any."""
-        ends = [
-            self._now + max(0.0, heap[0][0] - self._done[cap]) / self._speed(cap)
-            for cap, heap in self._ends.items()
-            if heap
-        ]
+        ends = (self._end(cap, heap[0][0]) for cap, heap in self._ends.items() if heap)
         return min(ends, default=None)
 
     def ended(self, now: float) -> list[int]:
@@ -180,10 +176,18 @@ class SharedRegistry:
         while (end := self.next_end()) is not None and end <= now:
             self._advance(end)
             for cap, heap in self._ends.items():
-                while heap and heap[0][0] <= self._done[cap] * (1 + 1e-12) + 1e-6:
+                # also when so little is left that no later time can be told from now
+                while heap and (
+                    heap[0][0] <= self._done[cap] * (1 + 1e-12) + 1e-6
+                    or self._end(cap, heap[0][0]) <= self._now
+                ):
                     found.append(heapq.heappop(heap)[1])
         self._advance(now)
         return found
+
+    def _end(self, cap: float, size: float) -> float:
+        """Return when the downloads of a cap have made this progress."""
+        return self._now + max(0.0, size - self._done[cap]) / self._speed(cap)
 
     def _speed(self, cap: float) -> float:
         count = sum(map(len, self._ends.values()))

@@ -115,6 +115,15 @@ def test_a_download_has_no_more_than_its_own_cap() -> None:
     assert registry.ended(10) == [slow]
 
 
+@pytest.mark.timeout(20)
+def test_a_download_ends_whose_rest_takes_less_time_than_can_be_told_from_now() -> None:
+    registry = SharedRegistry(1e10)
+    number = registry.join(495.0, 180_000_000, 1_282_669)
+    end = registry.next_end()
+    assert end is not None
+    assert registry.ended(end) == [number]
+
+
 @given(
     arrivals=st.lists(
         st.tuples(st.floats(0, 10), st.sampled_from([5.0, 20.0]), st.integers(1, 500)),
