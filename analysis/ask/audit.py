@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.ask.audit_checks import Finding, Recorded, Row, confounded, found, lost_events
-from analysis.ask.samples import emptiness, samples_of, slow_nodes, trial_order
+from analysis.ask.samples import emptiness, excluded_ratio, samples_of, slow_nodes, trial_order
 from analysis.frames import Frames
 from analysis.tables import OutputError, Tables
 
@@ -194,6 +194,7 @@ def _recorded(frames: Frames, samples: pd.DataFrame, label: str) -> Recorded:
         trials_s=float(trials["total_s"].sum()),
         pulling_s=float(trials["pull"].sum()),
         settling_s=float(trials["settling"].sum()),
+        excluded=excluded_ratio(frames.pulls[frames.pulls["cluster"] == label]),
         slow=tuple(node for _, node, _ in slow_nodes(samples[samples["cluster"] == label])[0]),
     )
 

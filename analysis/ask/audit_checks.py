@@ -13,6 +13,9 @@ _LEANING = 0.6
 _LEAST_IMAGES = 3
 _MANY_IMAGES = 12
 """Fewer images are in alphabetical order too easily by chance."""
+_BIASED = 1.25
+"""Excluded over valid pull times from which exclusion is called biased."""
+_LEAST_EXCLUDED = 5
 _REPEATED = 1.5
 """Repetitions of an image, on average, from which a study counts as one with repetitions."""
 
@@ -56,6 +59,8 @@ class Recorded:
         tags: in the order of the trials.
         emptiness: unpacked bytes per compressed byte, by image where known.
         trials_s, pulling_s, settling_s: seconds of all trials, and in pulls and settling of these.
+        excluded: how much longer excluded pulls took than valid ones of the same images (1: as
+            long), and how many there are.
         slow: nodes that are slower than the others in all their pulls.
     """
 
@@ -67,6 +72,7 @@ class Recorded:
     trials_s: float
     pulling_s: float
     settling_s: float
+    excluded: tuple[float, int]
     slow: tuple[str, ...]
 
 
@@ -122,12 +128,19 @@ def _nodes(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _cells(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
+def _cells(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     if row["twice"]:
         yield finding(
             "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
             f"{row['surplus']} of {row['real_pulls']} pulls are repeats on a node that pulled the "
             f"same image ({row['twice']} cells): they are not independent, and slow each other.",
+        )  # fmt: skip
+    ratio, count = cluster.excluded
+    if count >= _LEAST_EXCLUDED and not 1 / _BIASED < ratio < _BIASED:
+        yield finding(
+            "biased-exclusion", "weakens", count, row["real_pulls"],
+            f"The {count} excluded pulls took {ratio:.2g} times as long as valid ones of the same "
+            "images: exclusion depends on the outcome, so the valid cells are not typical.",
         )  # fmt: skip
     if row["no_pull"]:
         yield finding(

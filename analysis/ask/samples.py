@@ -176,6 +176,23 @@ def slow_nodes(
     return sorted(found, reverse=True), spans
 
 
+def excluded_ratio(pulls: pd.DataFrame) -> tuple[float, int]:
+    """Return median excluded / median valid pull time over images with both, and how many pulls.
+
+    (1, 0) if no image has both.
+    """
+    done = pulls[(pulls["outcome"] == "pulled") & (pulls["pull_s"] > 0)]
+    valid = done["status"] == "valid"
+    medians = [
+        side.groupby("image", observed=True)["pull_s"].median()
+        for side in (done[~valid], done[valid])
+    ]
+    ratios = (medians[0] / medians[1]).dropna()
+    if ratios.empty:
+        return 1.0, 0
+    return float(np.exp(np.log(ratios).mean())), int((~valid).sum())
+
+
 def emptiness(images: pd.DataFrame) -> pd.Series:
     """Return unpacked bytes per compressed byte of each row of Frames.images; NaN if unknown."""
     return images["unpacked_bytes"] / images["wire_bytes"].where(images["wire_bytes"] > 0)

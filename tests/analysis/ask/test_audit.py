@@ -149,6 +149,21 @@ def test_one_recording_under_two_names(tmp_path: Path) -> None:
     assert sum("copied-events" in one for one in found) == 1
 
 
+@pytest.mark.parametrize("seconds", [None, "400s"])
+def test_exclusion_that_depends_on_the_outcome(tmp_path: Path, seconds: str | None) -> None:
+    events = study_events(8)
+    slow = set(node_names(8)[:2])
+    for item in events:
+        if item["reason"] == "Pulled" and item["source"]["host"] in slow and seconds:
+            name = item["message"].split('"')[1]
+            item["message"] = f'Successfully pulled image "{name}" in {seconds} ({seconds}'
+            item["message"] += " including waiting). Image size: 3369495 bytes."
+    pressure = [node_event(node, "NodeHasDiskPressure", START) for node in slow]
+    late = [node_event(node, "NodeHasNoDiskPressure", START + timedelta(hours=1)) for node in slow]
+    (one,) = audited(study(tmp_path, [*events, *pressure, *late]))
+    assert ("biased-exclusion" in kinds(one)) is (seconds is not None)
+
+
 def test_findings_as_a_table(tmp_path: Path) -> None:
     audits = audited(write_study(tmp_path / "m", (8,)))
     text = write_findings(audits, tmp_path / "out" / "audit.csv").read_text()
