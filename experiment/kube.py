@@ -276,7 +276,7 @@ class Kube:
                 preload_content=stream_s is None,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refused(0, one_line(error)) from error
+            raise Refused(0, _why(error)) from error
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise Refused(answer.status, _reason(answer), retry_after_s=_retry_after_s(answer))
         return answer
@@ -286,10 +286,16 @@ def _pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     try:
         yield from answer.stream()
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Refused(0, one_line(error)) from error
+        raise Refused(0, _why(error)) from error
     finally:
         answer.close()
         answer.release_conn()
+
+
+def _why(error: Exception) -> str:
+    """Return why there was no answer; urllib3 puts a cause of its own beside some sentences."""
+    cause = error.args[1] if len(error.args) > 1 else None
+    return one_line(cause if isinstance(cause, Exception) else error)
 
 
 def _decoded(data: bytes) -> Obj:
