@@ -57,7 +57,7 @@ class TestAgainstARevision:
         assert {change["step"] for change in found.values()} == {"update"}
         assert found["measured"]["properties"] == ["nodeConfig.machineType"]
         assert stack["unchanged"] == 16
-        assert (stack["usd_per_hour_before"], stack["usd_per_hour"]) == (12.42, 18.54)
+        assert (stack["usd_per_hour_before"], stack["usd_per_hour"]) == (12.49, 18.57)
         assert stack["machine_type"] == "n1-standard-96"
 
     def test_a_stack_that_the_base_lacks_is_new(self, compared: Result) -> None:
