@@ -56,12 +56,12 @@ def test_each_trial_ran_one_pod_on_every_node(finished: RunFolder) -> None:
         assert trial.error is None
 
 
-def test_both_sources_saw_the_same_events_of_the_pods(finished: RunFolder) -> None:
-    seen: dict[Source, set[str]] = {Source.WATCH: set(), Source.EXPORTER: set()}
+def test_all_sources_saw_the_same_events_of_the_pods(finished: RunFolder) -> None:
+    seen: dict[Source, set[str]] = {source: set() for source in Source}
     for record in finished.events():
         if record.event["involvedObject"].get("name", "").startswith("whole-t"):
             seen[record.source].add(record.event["metadata"]["uid"])
-    assert seen[Source.WATCH] == seen[Source.EXPORTER]
+    assert seen[Source.WATCH] == seen[Source.EXPORTER] == seen[Source.NATIVE]
     assert len(seen[Source.WATCH]) >= IMAGES * NODES * len(("Scheduled", "Pulling", "Pulled"))
     for cell in finished.cells():
         assert all(len(sources) == len(seen) for sources in cell.sources.values())
