@@ -74,6 +74,8 @@ class GoogleApi:
         self.ahead: timedelta | None = None
         """By how much this machine's clock was ahead of Google's at the last response, from a
         header with whole seconds."""
+        self.unlisted: tuple[str, ...] = ()
+        """Zones that GKE could not reach when it listed clusters last."""
         try:
             # A user's own login has no quota project, and several APIs refuse it without one.
             credentials, _ = google.auth.default(scopes=[_SCOPE], quota_project_id=project)
@@ -126,13 +128,7 @@ class GoogleApi:
         """
         page: dict[str, str] = {}
         while True:
-            answer = self.get(api, path, **params, **page)
-            if answer is None:
-                raise RunError(
-                    f"Google does not know the list {path}, so its elements cannot be checked.",
-                    "upgrade this program; the API's address may have changed",
-                    failure=Failure.PROVIDER_ERROR,
-                )
+            answer = self._page(api, path, **params, **page)
             yield from answer.get(key, [])
             if not answer.get("nextPageToken"):
                 return
@@ -184,11 +180,14 @@ class GoogleApi:
     def clusters(self) -> list[ClusterState]:
         """Return all clusters of the project, in every location, sorted by name.
 
+        `unlisted` then has the zones that GKE could not reach: their clusters may be missing.
+
         Raises:
             RunError: as `get`.
         """
-        path = f"projects/{self.project}/locations/-/clusters"
-        found = [read_cluster(cluster) for cluster in self.get_all("CONTAINER", path, "clusters")]
+        answer = self._page("CONTAINER", f"projects/{self.project}/locations/-/clusters")
+        self.unlisted = tuple(answer.get("missingZones", ()))
+        found = [read_cluster(cluster) for cluster in answer.get("clusters", ())]
         return sorted(found, key=lambda cluster: (cluster.name, cluster.location))
 
     def running_operations(self, location: str, name: str) -> list[str]:
@@ -204,6 +203,16 @@ class GoogleApi:
             if operation.get("status") != "DONE"
             and f"{operation.get('targetLink', '')}/".partition(f"/clusters/{name}/")[1]
         )
+
+    def _page(self, api: str, path: str, **params: str) -> Json:
+        answer = self.get(api, path, **params)
+        if answer is None:
+            raise RunError(
+                f"Google does not know the list {path}, so its elements cannot be checked.",
+                "upgrade this program; the API's address may have changed",
+                failure=Failure.PROVIDER_ERROR,
+            )
+        return answer
 
     def begin_deletion(self, location: str, name: str) -> None:
         """Start the deletion of a cluster with all its nodes.

@@ -95,17 +95,19 @@ def project_of(option: str) -> str:
     return project
 
 
-def listed(api: GoogleApi) -> list[Listed]:
-    """Return all clusters of this program in a project, in every location.
+def listed(api: GoogleApi, say: Say) -> list[Listed]:
+    """Return all clusters of this program in a project; warn of zones that GKE cannot reach.
 
     Raises:
         RunError: Google refused or did not answer.
     """
-    return [
-        _listed(cluster)
-        for cluster in api.clusters()
-        if cluster.labels.get("project") == PROJECT_LABEL
-    ]
+    clusters = api.clusters()
+    if api.unlisted:
+        say(
+            f"Warning: GKE cannot reach {', '.join(api.unlisted)} now; a cluster there is not in "
+            "this list, may exist, and costs money. Fix: repeat this command later."
+        )
+    return [_listed(each) for each in clusters if each.labels.get("project") == PROJECT_LABEL]
 
 
 def show_list(project: str, say: Say) -> None:
@@ -117,13 +119,13 @@ def show_list(project: str, say: Say) -> None:
         RunError: Google refused or did not answer.
     """
     api = GoogleApi(project)
-    found = listed(api)
+    found = listed(api, say)
     try:
         jobs = api.dead_man_jobs()
     except RunError as error:
         say(f"The dead-man jobs cannot be read: {error.problem}")
         jobs = None
-    if not found:
+    if not found and not api.unlisted:
         say(f"The project {project} has no cluster of this program.")
     for each in found:
         say(each.line())
@@ -135,7 +137,7 @@ def show_list(project: str, say: Say) -> None:
             say(f"  {line}")
     there = {(each.cluster.location, each.cluster.name) for each in found}
     for job in jobs or ():
-        if (job.location, job.cluster) not in there:
+        if (job.location, job.cluster) not in there and job.location not in api.unlisted:
             say(
                 f"The dead-man job {job.name} in {job.region} is for a cluster that does not "
                 f"exist in {job.location}; to delete it unless that cluster is being created: "
@@ -220,12 +222,12 @@ def sweep(project: str, say: Say, *, assume_yes: bool) -> None:
         RunError: Google refused or did not answer.
     """
     api = GoogleApi(project)
-    found = listed(api)
+    found = listed(api, say)
     for each in found:
         say(each.line() + ("  expired" if each.expired else ""))
     expired = [each for each in found if each.expired]
     if not expired:
-        say(f"No cluster of this program in the project {project} is past its deadline.")
+        say(f"No listed cluster of this program in {project} is past its deadline.")
         return
     if not assume_yes:
         confirm(f"Delete {len(expired)} of them, with all their nodes?", "nothing was deleted")

@@ -41,6 +41,7 @@ class FakeApi:
     """A project with one cluster and some jobs."""
 
     project = "p"
+    unlisted: tuple[str, ...] = ()
 
     def __init__(self, *jobs: dict[str, Any]) -> None:
         self.jobs = [job for job in map(read_job, jobs) if job]
@@ -105,6 +106,14 @@ def test_other_jobs_are_not_dead_men(
 ) -> None:
     output = shown(monkeypatch, FakeApi(JOB | other))
     assert "it has no dead-man job: Google will not delete it" in output
+
+
+def test_zones_that_gke_cannot_reach_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeApi(JOB)
+    api.there, api.unlisted = [], ("us-central1-a",)
+    output = shown(monkeypatch, api)
+    assert "GKE cannot reach us-central1-a now; a cluster there is not in this list" in output
+    assert "does not exist" not in output
 
 
 def test_a_job_without_a_cluster_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
