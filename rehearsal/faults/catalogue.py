@@ -134,6 +134,13 @@ KINDS: Mapping[str, Kind] = {
             "message": "",
         },
     ),
+    "list": Kind(
+        "GKE's list lacks clusters: late: those created less than `s` seconds ago; zone: all, and "
+        "it names their zones as missing.",
+        "valid; `list` and `sweep` warn of missing zones; `destroy` and `recover` also ask for the "
+        "stack's own cluster",
+        {"how": ("late", "zone"), "s": 10.0},
+    ),
     "new-project": Kind(
         "The project has the quotas of a new one: 12 CPUS_ALL_REGIONS, and in each region 24 CPUS, "
         "8 IN_USE_ADDRESSES and 500 GB of SSD_TOTAL_GB.",

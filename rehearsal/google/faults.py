@@ -7,6 +7,7 @@ nothing.
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 
@@ -47,6 +48,16 @@ class GoogleFaults:
             for region in ZONE_LETTERS:
                 state.put(Kind.QUOTA, f"projects/{PROJECT}/regions/{region}", _NEW_REGION)
             self._faults.record(fault)
+
+    def unlisted(self, created: datetime) -> tuple[bool, bool]:
+        """Whether a list lacks a cluster created then, and whether it says so."""
+        if self._faults.inject("list", how="zone"):
+            return True, True
+        age_s = (datetime.now(UTC) - created).total_seconds()
+        late = self._faults.inject(
+            "list", how="late", about=lambda fault: age_s < fault.number("s")
+        )
+        return late is not None, False
 
     def work(self, operation_type: str, key: ClusterKey) -> None:
         """Wait if an operation is stuck; raise FleetError, the operation's error, if it fails."""

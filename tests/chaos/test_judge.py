@@ -12,8 +12,14 @@ from tests.chaos.matrix import MATRIX
 from tests.chaos.outcome import Injection, Outcome
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
-ELSEWHERE = {("google", "quota"), ("new-project", ""), ("operation", "failed")}
-"""Of tests/live/stack/test_google_errors.py and tests/experiment/preflight."""
+ELSEWHERE = {
+    ("google", "quota"),
+    ("list", "late"),
+    ("list", "zone"),
+    ("new-project", ""),
+    ("operation", "failed"),
+}
+"""Of tests/live/stack/test_google_errors.py, tests/rehearsal/google and tests/experiment."""
 PULL = "pull:how=404,trial=1,node=1"
 
 

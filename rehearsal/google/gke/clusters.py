@@ -7,6 +7,7 @@ none in GKE: that is a matter of the provider. Changed nodes of a pool are repla
 
 import base64
 from collections.abc import Callable
+from datetime import datetime
 
 from google.cloud.container_v1beta1 import types
 
@@ -54,6 +55,7 @@ class Clusters:
         self, state: GoogleState, fleet: Fleet, faults: GoogleFaults, resize_s: float
     ) -> None:
         self._fleet = fleet
+        self._faults = faults
         self._records = ClusterRecords(state)
         self._operations = Operations(state, faults)
         planes = ControlPlanes(self._records, fleet, self._operations, resize_s)
@@ -107,16 +109,17 @@ class Clusters:
         """List the clusters of a location, `-` for all."""
         records = self._records.find(call.path["project"], call.path["location"])
         project = call.path["project"]
-        keys = [
-            ClusterKey(project, record["body"]["location"], record["body"]["name"])
-            for record in records
-        ]
-        return {
-            "clusters": [
-                answer(record, busy=self._is_busy(key))
-                for key, record in zip(keys, records, strict=True)
-            ]
-        }
+        clusters: list[Json] = []
+        missing: set[str] = set()
+        for record in records:
+            body = record["body"]
+            lacks, says_so = self._faults.unlisted(datetime.fromisoformat(body["createTime"]))
+            if not lacks:
+                key = ClusterKey(project, body["location"], body["name"])
+                clusters.append(answer(record, busy=self._is_busy(key)))
+            elif says_so:
+                missing.add(body["location"])
+        return {"clusters": clusters, **({"missingZones": sorted(missing)} if missing else {})}
 
     def update(self, call: Call) -> Json:
         """Change fields of a cluster, in place."""

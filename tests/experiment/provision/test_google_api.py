@@ -103,3 +103,12 @@ def test_dead_man_jobs_of_every_region_are_found(front: Front) -> None:
         ("other", "europe-west4", "pull-study-size-4"),
         ("pull-study-a", "us-central1", "pull-study-size-4"),
     ]
+
+
+def test_zones_that_a_list_of_clusters_lacks_are_known(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = GoogleApi(PROJECT)
+    assert (api.clusters(), api.unlisted) == ([], ())
+    monkeypatch.setattr(api, "get", lambda *_path: {"missingZones": [ZONE]})
+    assert (api.clusters(), api.unlisted) == ([], (ZONE,))

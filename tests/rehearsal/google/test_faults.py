@@ -86,3 +86,22 @@ def test_a_new_project_has_its_default_quotas(start: Start) -> None:
     error = google.error("POST", CLUSTERS.replace("projects/p/", f"projects/{PROJECT}/"), body)
     assert "request requires '64.0' and is short '40.0'" in error["message"]
     assert faults.injected[0]["fault"] == "new-project"
+
+
+@pytest.mark.parametrize(
+    ("fault", "listed", "missing"),
+    [
+        ("list:how=late,s=60", [], []),
+        ("list:how=late,s=0", ["c"], []),
+        ("list:how=zone", [], ["us-central1-a"]),
+    ],
+)
+def test_a_list_lacks_a_cluster_that_a_read_has(
+    start: Start, fault: str, listed: list[str], missing: list[str]
+) -> None:
+    google, _faults = start(fault)
+    google.done("POST", CLUSTERS, CLUSTER)
+    found = google.ok("GET", CLUSTERS)
+    assert [cluster["name"] for cluster in found["clusters"]] == listed
+    assert found.get("missingZones", []) == missing
+    assert google.ok("GET", f"{CLUSTERS}/c")["status"] == "RUNNING"
