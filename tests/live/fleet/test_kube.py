@@ -29,7 +29,7 @@ from rehearsal.machine.tokens import PATH, token_route
 from schema.names import JOB_NAMESPACE
 from tests.until import until
 
-pytestmark = [pytest.mark.live, pytest.mark.full]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(1200)]
 
 EVENTS = f"/api/v1/namespaces/{JOB_NAMESPACE}/events"
 
