@@ -104,7 +104,7 @@ class FreshToken:
 
 
 def pause_s(left_s: float) -> float:
-    """Return how long to wait before a token that is valid for so long is asked for anew."""
+    """Return the seconds until the next fetch, from those that the token is still valid."""
     for moment in (_AHEAD_S, _LAST_S):
         if left_s > moment:
             return left_s - moment

@@ -195,7 +195,7 @@ def streaming(samples: pd.DataFrame) -> Card:
     named = samples.assign(streaming=np.where(samples["streaming"], "streaming", "plain pulling"))
     return cluster_contrast(
         named, "streaming", Contrast.STREAMING, "Does image streaming shorten pulls?",
-        nothing="no event tells that an image was streamed"
+        nothing="no event shows that an image was streamed"
         if not samples["streaming"].any()
         else "every cluster streamed its images",
     )  # fmt: skip

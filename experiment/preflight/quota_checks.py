@@ -22,7 +22,7 @@ def check_quotas(api: GoogleApi, facts: StackFacts) -> Iterator[Finding]:
     held = _held(api, facts)
     subject = "The stack needs"
     for place, region in enumerate(facts.needs.regions):
-        own = [held[name] for name in held if name == region]
+        own = [held[region]] if region in held else []
         yield from _compared(api, region, [facts], subject, held=own, fallback=place > 0)
     yield from _compared(api, "", [facts], subject, held=list(held.values()))
 

@@ -140,11 +140,11 @@ def _with(status: str, detail: str) -> str:
 
 def _detail(found: Json) -> str:
     """What GKE says about a status: conditions, or the older field that they replace."""
-    told = [
+    conditions = [
         ": ".join(filter(None, (each.get("code"), each.get("message"))))
         for each in found.get("conditions", [])
     ]
-    return "; ".join(told) or str(found.get("statusMessage", ""))
+    return "; ".join(conditions) or str(found.get("statusMessage", ""))
 
 
 def read_cluster(found: Json) -> ClusterState:

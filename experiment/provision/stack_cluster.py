@@ -5,7 +5,7 @@ report is no evidence, so the GKE API is asked after each step.
 """
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -150,7 +150,7 @@ class StackCluster:
 
     def _move_deadline(self) -> None:
         """Let the next `up` move a deadline that is nearer than `least_hours`."""
-        until = datetime.now(UTC).replace(second=0, microsecond=0)
+        until = now().replace(second=0, microsecond=0)
         until += timedelta(hours=self.least_hours)
         known = exported_deadline(self.stack.outputs())
         if self.least_hours and (known is None or known < until):

@@ -176,7 +176,7 @@ class SharedRegistry:
         while (end := self.next_end()) is not None and end <= now:
             self._advance(end)
             for cap, heap in self._ends.items():
-                # also when so little is left that no later time can be told from now
+                # also when the rest is too short for a later float than now
                 while heap and (
                     heap[0][0] <= self._done[cap] * (1 + 1e-12) + 1e-6
                     or self._end(cap, heap[0][0]) <= self._now

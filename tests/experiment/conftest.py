@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from schema.run_records import (
     TrialPod,
     TrialRecord,
 )
+from tests.experiment.cells import planned
 
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 NODES = ("node-a", "node-b", "node-c", "node-d")
@@ -167,3 +169,13 @@ class Story:
 @pytest.fixture
 def story() -> Story:
     return Story()
+
+
+@pytest.fixture
+def two_planned_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder and a project in which every study has two trials, without a registry."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+    monkeypatch.delenv("PULL_STUDY_REHEARSAL", raising=False)
+    trials = (planned(1), planned(2))
+    monkeypatch.setattr("experiment.plan.open_run.resolve_trials", lambda _study, _seed: trials)

@@ -46,7 +46,7 @@ def resumed(
 
 
 def end_leftovers(folder: RunFolder, cluster: FakeCluster, *, keep_cluster: bool = False) -> str:
-    """What is told meanwhile."""
+    """What it prints."""
     output = io.StringIO()
     run = resumed(folder, cluster, output, keep_cluster=keep_cluster)
     run.end_leftovers()

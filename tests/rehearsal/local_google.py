@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from aiohttp.typedefs import Middleware
 
@@ -16,10 +17,12 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
 from rehearsal.faults.faults import Faults
 from rehearsal.google.api import LocalGoogle
+from rehearsal.google.environment import google_variables
 from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.recorder import recorder
 from rehearsal.google.state import GoogleState
 from rehearsal.machine import web
+from rehearsal.machine.home import Home
 from tests.rehearsal.discovery import expect_documented
 from tests.until import until
 
@@ -170,3 +173,11 @@ def serving(
                 fleet.resize_gate.set()
                 google.session.close()
         expect_documented(exchanges, gaps=True)
+
+
+def lead_to(google: Google, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the environment's variables so that clients call this local Google."""
+    home = folder / "home"
+    home.mkdir()
+    for name, value in google_variables(Home(home), url=google.url, logging="127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)

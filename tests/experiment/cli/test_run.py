@@ -11,16 +11,9 @@ from experiment.plan.open_run import begin, reopen
 from experiment.plan.request import NewRuns, RunOptions
 from experiment.provision.stack_cluster import StackCluster
 from experiment.terminal.views import PipeSafeConsole, PlainView
-from tests.experiment.cells import planned, run_record
+from tests.experiment.cells import run_record
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
-    monkeypatch.delenv("PULL_STUDY_REHEARSAL", raising=False)
-    trials = (planned(1), planned(2))
-    monkeypatch.setattr("experiment.plan.open_run.resolve_trials", lambda _study, _seed: trials)
+pytestmark = pytest.mark.usefixtures("two_planned_trials")
 
 
 def test_the_question_names_the_sum_what_it_covers_and_the_deadline(

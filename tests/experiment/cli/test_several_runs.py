@@ -40,7 +40,7 @@ def ended(*_):
     sys.exit(130)
 signal.signal(signal.SIGINT, ended)
 signal.signal(signal.SIGTERM, ended)
-open(run + ".begun", "w").close()
+open(run + ".started", "w").close()
 tell("line", text="what the parent has said already")
 tell("begin", phase="measure")
 tell("progress", phase="measure", text="1 of 4", cells_ended=4, cells=8)
@@ -86,10 +86,10 @@ def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch
     fill(planned[1].folder, [cell(trial, f"n{n}") for trial in (1, 2) for n in range(8)], nodes=8)
     code, output = carry_out(planned)
     assert code == ExitCode.QUOTA
-    assert {path.name for path in Path().glob("*.begun")} == {
-        "size-4.begun",
-        "size-8.begun",
-        "size-16.begun",
+    assert {path.name for path in Path().glob("*.started")} == {
+        "size-4.started",
+        "size-8.started",
+        "size-16.started",
     }
     assert "size-8: a line of size-8\n" in output
     assert "what the parent has said already" not in output
@@ -112,22 +112,22 @@ def test_three_clusters_that_could_not_be_deleted_are_the_last(
     each_run_does(monkeypatch, 'sys.stderr.write("Error: It is still there.\\n"); sys.exit(7)')
     code, output = carry_out(plans("size-4", "size-8", "size-16", "size-32"))
     assert code == ExitCode.TEARDOWN
-    assert Path("size-16.begun").exists()
-    assert not Path("size-32.begun").exists()
+    assert Path("size-16.started").exists()
+    assert not Path("size-32.started").exists()
     assert "size-32: Not started, since 3 clusters before could not be deleted" in output
 
 
 def test_runs_go_in_order_unless_several_are_requested_in_parallel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    others = "sum(name.endswith('.begun') for name in os.listdir('.'))"
+    others = "sum(name.endswith('.started') for name in os.listdir('.'))"
     each_run_does(
         monkeypatch,
         f"time.sleep(0.6); open(run + '.saw', 'w').write(str({others}))",
     )
     carry_out(plans("size-4", "size-8"))
     assert Path("size-4.saw").read_text() == "1"
-    for path in Path().glob("*.begun"):
+    for path in Path().glob("*.started"):
         path.unlink()
     carry_out(plans("size-16", "size-32"), parallel=2)
     assert Path("size-16.saw").read_text() == Path("size-32.saw").read_text() == "2"
@@ -141,7 +141,7 @@ def test_an_interruption_reaches_the_run_under_way_and_no_other_begins(
 
     def interrupt() -> None:
         end = time.monotonic() + 20
-        while not Path("size-4.begun").exists() and time.monotonic() < end:
+        while not Path("size-4.started").exists() and time.monotonic() < end:
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
@@ -151,7 +151,7 @@ def test_an_interruption_reaches_the_run_under_way_and_no_other_begins(
     thread.join()
     assert code == ExitCode.INTERRUPTED
     assert Path("size-4.signalled").exists()
-    assert not Path("size-8.begun").exists()
+    assert not Path("size-8.started").exists()
     assert "Interrupted: every cluster is being taken down; please wait." in output
     assert output.count("interrupted: ") == 2
 

@@ -13,13 +13,12 @@ import pytest
 from experiment.collect.archive import collect_archive
 from experiment.errors import MeasureError, PlanError
 from experiment.run_folder import RunFolder
-from rehearsal.google.environment import PROJECT, google_variables
+from rehearsal.google.environment import PROJECT
 from rehearsal.google.storage import insert_object
-from rehearsal.machine.home import Home
 from schema.run_records import EventRecord, Phase, PhaseRecord, RunRecord, Source
 from schema.stack_outputs import StackOutputs
 from schema.study import Study
-from tests.rehearsal.local_google import Google, serving
+from tests.rehearsal.local_google import Google, lead_to, serving
 
 BEGUN = datetime(2026, 11, 24, 23, 30, tzinfo=UTC)
 ENDED = datetime(2026, 11, 25, 0, 20, tzinfo=UTC)
@@ -41,10 +40,7 @@ OUTPUTS = StackOutputs(
 @pytest.fixture
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     with serving() as google:
-        (tmp_path / "home").mkdir()
-        variables = google_variables(Home(tmp_path / "home"), url=google.url, logging="127.0.0.1:1")
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+        lead_to(google, tmp_path, monkeypatch)
         google.ok("POST", "storage/v1/b", {"name": BUCKET}, project=PROJECT)
         yield google
 

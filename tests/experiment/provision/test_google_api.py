@@ -9,10 +9,9 @@ from aiohttp.typedefs import Handler
 
 from experiment.errors import Failure, RunError
 from experiment.provision.google_api import GoogleApi
-from rehearsal.google.environment import PROJECT, google_variables
+from rehearsal.google.environment import PROJECT
 from rehearsal.google.state import Kind
-from rehearsal.machine.home import Home
-from tests.rehearsal.local_google import Google, serving
+from tests.rehearsal.local_google import Google, lead_to, serving
 
 DENIED = (
     f"Caller does not have required permission to use project {PROJECT}. Grant the caller the "
@@ -46,12 +45,7 @@ class Front:
 def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     front = Front()
     with serving(middlewares=[front.__call__]) as front.google:
-        (tmp_path / "home").mkdir()
-        variables = google_variables(
-            Home(tmp_path / "home"), url=front.google.url, logging="127.0.0.1:1"
-        )
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+        lead_to(front.google, tmp_path, monkeypatch)
         yield front
 
 

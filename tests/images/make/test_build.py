@@ -131,10 +131,10 @@ def test_progress_counts_every_content_byte_once(
     registry: LocalRegistry, proxy: Proxy, no_sleep: list[float]
 ) -> None:
     proxy.faults.append(Fault("PATCH", "uploads", cut_after=1_500_000))
-    for name, repository in itertools.product((proxy.name, registry.name), ("told", "told-again")):
-        told: list[int] = []
-        build_image(ImageTag(3, 12_345_678), Target(name, repository), on_bytes=told.append)
-        assert sum(told) == 12_345_678
+    for name, repository in itertools.product((proxy.name, registry.name), ("first", "second")):
+        counted: list[int] = []
+        build_image(ImageTag(3, 12_345_678), Target(name, repository), on_bytes=counted.append)
+        assert sum(counted) == 12_345_678
 
 
 def test_scale_shrinks_the_content_and_keeps_the_tag(registry: LocalRegistry) -> None:

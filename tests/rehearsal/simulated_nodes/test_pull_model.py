@@ -116,7 +116,7 @@ def test_a_download_has_no_more_than_its_own_cap() -> None:
 
 
 @pytest.mark.timeout(20)
-def test_a_download_ends_whose_rest_takes_less_time_than_can_be_told_from_now() -> None:
+def test_a_download_ends_whose_rest_is_too_short_for_a_later_time() -> None:
     registry = SharedRegistry(1e10)
     number = registry.join(495.0, 180_000_000, 1_282_669)
     end = registry.next_end()
