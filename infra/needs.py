@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from infra.cluster import MEASURED_POOL, MONITORING_POOL
-from infra.event_exporter import CONFIGURATION
-from infra.expiry import scheduler_region
+from infra.components.cluster import MEASURED_POOL, MONITORING_POOL
+from infra.components.event_exporter import CONFIGURATION
+from infra.components.expiry import scheduler_region
 from infra.prices import LOCAL_SSD_GB, MACHINE_TYPES
 from infra.settings import Settings
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pulumi
 
-from infra import event_exporter
-from infra.cluster import ClusterArgs, StudyCluster
+from infra.components import event_exporter
+from infra.components.cluster import ClusterArgs, StudyCluster
+from infra.components.event_exporter import EventExporter, EventExporterArgs
+from infra.components.expiry import DeadMan, DeadManArgs, last_update
+from infra.components.log_sink import LogSink, LogSinkArgs, event_filter
 from infra.config import load_settings
-from infra.event_exporter import EventExporter, EventExporterArgs
-from infra.expiry import DeadMan, DeadManArgs, last_update
-from infra.log_sink import LogSink, LogSinkArgs, event_filter
 from infra.prices import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.providers import google_provider, kubernetes_provider
 from infra.settings import Settings

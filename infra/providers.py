@@ -4,7 +4,7 @@ import pulumi
 import pulumi_gcp as gcp
 import pulumi_kubernetes as kubernetes
 
-from infra.cluster import StudyCluster
+from infra.components.cluster import StudyCluster
 from infra.settings import Settings
 
 

@@ -11,7 +11,7 @@ from experiment.preflight.findings import Finding, listed, ok, stop
 from schema.names import OTHER_LOGIN_VARIABLES
 
 AUTH_PLUGIN = ("gke-gcloud-auth-plugin", "--use_application_default_credentials")
-"""As the cluster's kubeconfig runs it (infra.cluster.kubeconfig)."""
+"""As the cluster's kubeconfig runs it (infra.components.cluster.kubeconfig)."""
 _COMMANDS: Mapping[Sequence[str], str] = {
     ("pulumi", "version"): "see https://www.pulumi.com/docs/install/, or run make setup",
     ("skopeo", "--version"): "apt-get install skopeo (or brew install skopeo)",

@@ -14,9 +14,9 @@ import yaml
 
 from experiment.errors import PlanError
 from experiment.provision.cluster_state import ClusterState
-from infra.cluster import kubeconfig
+from infra.components.cluster import kubeconfig
+from infra.components.expiry import EXPORT_FORMAT, LABEL_FORMAT
 from infra.config import parse_settings
-from infra.expiry import EXPORT_FORMAT, LABEL_FORMAT
 from infra.needs import StackNeeds, stack_needs
 from infra.prices import (
     CLUSTER_USD_PER_HOUR,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.expiry import ROLE
+from infra.components.expiry import ROLE
 from infra.policy import Limits, Planned, load_limits, violations
 from tests.infra.conftest import Declare, Declared
 from tests.infra.stack_files import stacks, values_of

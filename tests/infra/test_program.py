@@ -1,7 +1,7 @@
 import pytest
 
-from infra.expiry import ROLE
-from infra.nodes import SCOPES
+from infra.components.expiry import ROLE
+from infra.components.nodes import SCOPES
 from schema.names import MEASURED_LABEL
 from schema.stack_outputs import StackOutputs
 from tests.infra.conftest import COMPUTED, PROJECT, Declare, Declared

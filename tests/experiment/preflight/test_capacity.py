@@ -13,7 +13,7 @@ from experiment.preflight.capacity import (
     check_traffic,
 )
 from experiment.preflight.findings import Level
-from infra.event_exporter import CONFIGURATION
+from infra.components.event_exporter import CONFIGURATION
 from schema.run_records import Layer, PlannedTrial
 from tests.experiment.plan.test_trial_order import image
 

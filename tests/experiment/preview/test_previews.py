@@ -161,7 +161,9 @@ class TestTrouble:
         assert said.stacks["size-4"]["problem"] == ""
 
     def test_a_program_that_cannot_be_loaded_is_named(self, root: Root) -> None:
-        root.edit("infra/program.py", "from infra.cluster import", "from infra.clusters import")
+        root.edit(
+            "infra/program.py", "from infra.components.cluster import", "from infra.clusters import"
+        )
         said = root.preview("--stack", "size-4")
         root.restore()
         assert said.exit_code == ExitCode.PREFLIGHT

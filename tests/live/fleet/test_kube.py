@@ -19,7 +19,7 @@ from experiment.kube import Kube, Obj
 from experiment.measure import reflector
 from experiment.measure.job_manifest import canary_event
 from experiment.measure.reflector import ListWatch, Reflector
-from infra.cluster import kubeconfig
+from infra.components.cluster import kubeconfig
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.machine import processes, web

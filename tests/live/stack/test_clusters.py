@@ -17,7 +17,7 @@ from experiment.errors import PreflightError
 from experiment.provision.manage import extend
 from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
-from infra.expiry import cron, next_day_cron
+from infra.components.expiry import cron, next_day_cron
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
 from tests.live.harness import ROOT, STACK_FILES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import kubeconfig
+from infra.components.cluster import kubeconfig
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.machine import processes, web

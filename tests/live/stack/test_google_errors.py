@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pytest
 
-import infra.cluster
+import infra.components.cluster
 from experiment.errors import Failure, PreflightError, ProvisionError, RunError, TeardownError
 from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import set_zones
@@ -138,7 +138,7 @@ def test_an_operation_that_never_ends_ends_the_command_in_time(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = pulumi.CustomTimeouts(create="3s", update="3s", delete="3s")
-    monkeypatch.setattr(infra.cluster, "_TIMEOUTS", short)
+    monkeypatch.setattr(infra.components.cluster, "_TIMEOUTS", short)
     rig.inject("operation:how=stuck,s=6")
     cluster = rig.cluster()
     with pytest.raises(ProvisionError) as caught:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.log_sink import event_filter
+from infra.components.log_sink import event_filter
 from rehearsal.cloud_logging.entries import Entry
 from rehearsal.cloud_logging.query import FilterError, parse_filter
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pulumi.runtime import mocks
 
-from infra.expiry import ROLE
+from infra.components.expiry import ROLE
 from rehearsal.pulumi.providers.gcp import GcpSession
 from rehearsal.pulumi.providers.properties import Props, from_struct, to_struct
 from rehearsal.pulumi.providers.protocol import Resource

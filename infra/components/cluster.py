@@ -12,8 +12,8 @@ import pulumi
 import yaml
 from pulumi_gcp import container, projects, serviceaccount
 
-from infra.expiry import DeadMan
-from infra.nodes import measured_nodes, monitoring_nodes
+from infra.components.expiry import DeadMan
+from infra.components.nodes import measured_nodes, monitoring_nodes
 from infra.settings import Settings
 
 MEASURED_POOL = "measured"

@@ -1,6 +1,6 @@
 """The configuration of the measured nodes and of the monitoring node.
 
-Pure functions from settings to arguments; `infra.cluster` creates the pools.
+Pure functions from settings to arguments; `infra.components.cluster` creates the pools.
 """
 
 import pulumi

@@ -1,6 +1,6 @@
 import yaml
 
-from infra.cluster import AUTH_PLUGIN_HINT, kubeconfig
+from infra.components.cluster import AUTH_PLUGIN_HINT, kubeconfig
 
 
 class TestKubeconfig:

@@ -22,8 +22,8 @@ from statistics import fmean
 
 import yaml
 
-from benchmarks._overhead_loop import run_loop
-from benchmarks._overhead_observer import Observer, Turn, gaps_s
+from benchmarks.overhead.loop import run_loop
+from benchmarks.overhead.observer import Observer, Turn, gaps_s
 from experiment.run_folder import RunFolder
 from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.session import session

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra import event_exporter
+from infra.components import event_exporter
 from tests.infra.conftest import Declared
 
 Pod = dict[str, Any]

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import Figure
-from benchmarks._overhead_page import table, write_plot
-from benchmarks._overhead_side import Comparison, Setting, compare
+from benchmarks.overhead.page import table, write_plot
+from benchmarks.overhead.side import Comparison, Setting, compare
 
 SIMULATED_SIZES = (4, 16, 64, 256)
 """Speed 1: the control plane works by the clock, so the nodes must too."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.expiry import (
+from infra.components.expiry import (
     cron,
     deadline,
     excluded_since,

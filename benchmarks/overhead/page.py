@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullLocator
 
-from benchmarks._overhead_side import Comparison, Side
+from benchmarks.overhead.side import Comparison, Side
 
 _RUNNER, _LOOP = "#0b6e4f", "#b4461f"
 

@@ -1,4 +1,4 @@
-from infra.log_sink import event_filter
+from infra.components.log_sink import event_filter
 
 
 def test_filter_takes_this_clusters_exporter_and_gkes_own_event_log() -> None:

@@ -1,0 +1,1 @@
+"""The parts of a stack: cluster and nodes, event exporter, log sink, dead-man switch."""
