@@ -375,6 +375,8 @@ class EventRecord(_Record):
     received_at: datetime
     """By the runner's clock (watch), or Cloud Logging's receiveTimestamp."""
     insert_id: str = ""
+    listed: bool = False
+    """The watch found it in a list, so it may be older than received_at by up to an hour."""
     event: dict[str, Any]
     """A core/v1 Event; from the exporter with labels inside involvedObject."""
 

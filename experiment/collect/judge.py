@@ -44,7 +44,7 @@ def judge(
     if not trials:
         return []
     records = folder.events()
-    events = index_events(merge_events(records))
+    events = index_events(merge_events(records), trials)
     gaps = _gaps_of(folder.gaps(), trials)
     rehearsal = record.rehearsal
     history = RunHistory(

@@ -5,7 +5,7 @@ for a cell is decided in experiment.collect.status_rules.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from schema.events import REASONS, KubeEvent, parse_event
 from schema.evidence_records import SourceCount
-from schema.names import JOB_NAMESPACE
 from schema.run_records import EventRecord, GapRecord, Source, TrialRecord
 
 CLOCK_OFF_S = 5.0
@@ -28,7 +27,7 @@ class SeenEvent:
     event: KubeEvent
     sources: tuple[Source, ...]
     seen_at: datetime | None = None
-    """When the watch first saw it, by the runner's clock; None if it never did."""
+    """When the watch first saw it, by the runner's clock; None if it came in a list, or never."""
 
 
 def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
@@ -47,7 +46,7 @@ def merge_events(records: Iterable[EventRecord]) -> list[SeenEvent]:
             continue
         uid = event.metadata.uid
         sources[uid].add(record.source)
-        if record.source is Source.WATCH:
+        if record.source is Source.WATCH and not record.listed:
             seen_at[uid] = min(record.received_at, seen_at.get(uid, record.received_at))
         known = latest.get(uid)
         if known is None or _version(event) > _version(known):
@@ -78,18 +77,26 @@ def _version(event: KubeEvent) -> tuple[int, int]:
     return int(version) if version.isdigit() else 0, event.count or 1
 
 
-def clock_differences(events: Iterable[SeenEvent]) -> dict[str, timedelta]:
+def clock_differences(events: Iterable[SeenEvent], pods: Collection[str]) -> dict[str, timedelta]:
     """Return for each reporter the runner's clock minus its own.
 
     An event's own time is by the reporter's clock, the time at which the watch saw it by the
-    runner's; the median of their differences is the offset plus the delay of events. Only events
-    about trials' pods count: others may have been old when the watch started.
+    runner's; the median of their differences is the offset plus the delay of events.
+
+    Args:
+        events: of all sources, merged.
+        pods: uids of the attempt's pods; other events may have been old when the watch started.
     """
     differences: dict[str, list[float]] = defaultdict(list)
     for seen in events:
         event = seen.event
-        ours = event.involved.kind == "Pod" and event.involved.namespace == JOB_NAMESPACE
-        if ours and event.node and event.at and seen.seen_at and (event.count or 1) == 1:
+        if (
+            event.involved.uid in pods
+            and event.node
+            and event.at
+            and seen.seen_at
+            and (event.count or 1) == 1
+        ):
             differences[event.node].append((seen.seen_at - event.at).total_seconds())
     return {node: timedelta(seconds=median(values)) for node, values in differences.items()}
 
@@ -120,8 +127,8 @@ class EventIndex:
         return at + self.differences.get(event.node, timedelta(0)) if at else None
 
 
-def index_events(events: Sequence[SeenEvent]) -> EventIndex:
-    """Index events by what they are about."""
+def index_events(events: Sequence[SeenEvent], trials: Iterable[TrialRecord]) -> EventIndex:
+    """Index events by what they are about; the trials' pods show how far clocks differ."""
     by_object: dict[str, list[SeenEvent]] = defaultdict(list)
     by_node: dict[str, list[SeenEvent]] = defaultdict(list)
     for seen in events:
@@ -130,7 +137,8 @@ def index_events(events: Sequence[SeenEvent]) -> EventIndex:
         if event.involved.kind == "Node":
             by_node[event.involved.name].append(seen)
     streaming = any(seen.event.reason == "ImageStreaming" for seen in events)
-    return EventIndex(by_object, by_node, streaming, clock_differences(events))
+    pods = {pod.uid for trial in trials for pod in trial.pods}
+    return EventIndex(by_object, by_node, streaming, clock_differences(events, pods))
 
 
 @dataclass(frozen=True, slots=True)

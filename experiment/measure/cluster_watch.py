@@ -9,6 +9,7 @@ from datetime import datetime
 
 from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
+from experiment.measure.job_manifest import RUN_LABEL, is_of_run
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
 from experiment.measure.reflector import Handler, ListWatch, Reflector
@@ -21,6 +22,8 @@ from schema.run_records import EventRecord, GapRecord, JobRecord, Source
 _FIRST_LIST_S = 60
 _JOB_ENDS = {"Complete", "Failed"}
 """Conditions of a Job that the controller is done with."""
+_OF_RUNS = {"Job", "Pod"}
+"""Kinds in JOB_NAMESPACE that belong to one run."""
 
 
 class ClusterWatch:
@@ -29,6 +32,7 @@ class ClusterWatch:
     Args:
         kube: the cluster.
         folder: of the run.
+        run_id: of the run; Jobs, pods and their events of other runs are not kept.
         selector: of the measured nodes' labels.
         exporter_namespace: of the exporter's pod; empty where there is none.
         pods: kept up to date.
@@ -40,16 +44,19 @@ class ClusterWatch:
         kube: Kube,
         folder: RunFolder,
         *,
+        run_id: str,
         selector: str,
         exporter_namespace: str,
         pods: PodStates,
         nodes: NodeStates,
     ) -> None:
         self._folder = folder
+        self._run_id = run_id
         self._exporters: dict[str, tuple[int, datetime]] = {}
         self.ended_jobs: set[str] = set()
         """Names of Jobs that the job controller is done with."""
         ours = f"/api/v1/namespaces/{JOB_NAMESPACE}"
+        of_run = {"labelSelector": f"{RUN_LABEL}={run_id}"}
         about_nodes = {"fieldSelector": "involvedObject.kind=Node"}
         watched: list[tuple[ListWatch, Handler]] = [
             (ListWatch("events", f"{ours}/events", events=True), self._keep_event),
@@ -57,9 +64,12 @@ class ClusterWatch:
                 ListWatch("nodes' events", "/api/v1/events", about_nodes, events=True),
                 self._keep_event,
             ),
-            (ListWatch("pods", f"{ours}/pods"), pods.handle),
+            (ListWatch("pods", f"{ours}/pods", of_run), pods.handle),
             (ListWatch("nodes", "/api/v1/nodes", {"labelSelector": selector}), nodes.handle),
-            (ListWatch("Jobs", f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs"), self._see_job),
+            (
+                ListWatch("Jobs", f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs", of_run),
+                self._see_job,
+            ),
         ]
         if exporter_namespace:
             path = f"/api/v1/namespaces/{exporter_namespace}/pods"
@@ -111,7 +121,13 @@ class ClusterWatch:
     def _keep_event(self, change: str, event: Obj) -> None:
         if change == "DELETED":
             return  # it was kept when it came; the API server forgets events after an hour
-        self._folder.add(EventRecord(source=Source.WATCH, received_at=now(), event=event))
+        about = event.get("involvedObject") or {}
+        if about.get("kind") in _OF_RUNS and not is_of_run(about.get("name", ""), self._run_id):
+            return
+        listed = change == "LISTED"
+        self._folder.add(
+            EventRecord(source=Source.WATCH, received_at=now(), listed=listed, event=event)
+        )
 
     def _see_job(self, _change: str, job: Obj) -> None:
         conditions = job.get("status", {}).get("conditions") or []

@@ -4,6 +4,7 @@ Pure: it makes dictionaries. experiment.measure.gated_jobs explains why they giv
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,12 @@ def job_name(run_id: str, trial: int, attempt: int) -> str:
 
 def _name(run_id: str, kind: str, trial: int, attempt: int) -> str:
     return f"{run_id[:48].rstrip('-')}-{kind}{trial:03d}-a{attempt}"
+
+
+def is_of_run(name: str, run_id: str) -> bool:
+    """Whether a Job or a pod has a name that this module gives to those of a run."""
+    prefix = re.escape(run_id[:48].rstrip("-"))
+    return re.fullmatch(rf"{prefix}-[rt]\d{{3,}}-a\d+(-\d+(-\w+)?)?", name) is not None
 
 
 def trial_job(

@@ -97,6 +97,7 @@ def connect(
             watch = ClusterWatch(
                 kube,
                 folder,
+                run_id=record.run_id,
                 selector=_MEASURED,
                 exporter_namespace=outputs.exporter_namespace,
                 pods=pods,

@@ -37,7 +37,8 @@ _EVENTS_LAST = timedelta(minutes=55)
 """The API server keeps events for an hour (kube-apiserver --event-ttl; GKE's default too)."""
 
 Handler = Callable[[str, Obj], None]
-"""Called with ADDED, MODIFIED or DELETED and the object, in the reflector's thread."""
+"""Called with the change and the object, in the reflector's thread: ADDED, MODIFIED or DELETED, or
+LISTED for an event of a list, which may have happened up to an hour ago."""
 
 OnGap = Callable[[datetime, datetime, str, bool], None]
 """Called with start, end and reason of a period without a watch, and whether it was recovered."""
@@ -176,7 +177,7 @@ class Reflector:
             self._report("DELETED", item)
         for item in listed.values():
             if not (self._what.events and 0 < _version(item) <= self._newest):
-                self._report("ADDED", item)
+                self._report("LISTED" if self._what.events else "ADDED", item)
         self._is_back()
         self._take_version(page)
         self._hear(recovered=self._lasting)

@@ -137,8 +137,9 @@ class Story:
         plan: Sequence[PlannedTrial] = (),
     ) -> list[CellRecord]:
         """The trial's cells; by default with its own events and no other trials in the plan."""
-        index = index_events(merge_events(self.events if events is None else events))
         trials = [trial or self.trial]
+        merged = merge_events(self.events if events is None else events)
+        index = index_events(merged, trials)
         return make_ledger("run", [self.planned, *plan], trials, index, NODES, history=history)
 
     def statuses(self, history: RunHistory | None = None) -> list[Status]:

@@ -58,12 +58,36 @@ def test_a_source_that_should_be_there_and_is_not_lost_everything(story: Story) 
 
 def test_a_clock_that_is_minutes_off_is_named_and_spoils_nothing(story: Story) -> None:
     behind(story, "node-a", timedelta(minutes=3))
-    offsets = index_events(merge_events(story.events)).offsets
+    offsets = index_events(merge_events(story.events), [story.trial]).offsets
     assert {node: offset.total_seconds() for node, offset in offsets.items()} == {"node-a": 180}
     cells = ledger(story)
     assert [cell.status for cell in cells] == [Status.VALID] * 4
     assert "180.0 s behind" in cells[0].marks[0]
     assert cells[1].marks == ()
+
+
+def test_events_that_came_in_a_list_say_nothing_about_a_clock(story: Story) -> None:
+    """A runner that is resumed lists what happened to its pods minutes before."""
+    behind(story, "node-a", timedelta(minutes=3))
+    late = {"listed": True}
+    story.events = [
+        record.model_copy(update=late if record.event["source"]["host"] == "node-a" else {})
+        for record in story.events
+    ]
+    cells = ledger(story)
+    assert [cell.status for cell in cells] == [Status.VALID] * 4
+    assert cells[0].marks == ()
+
+
+def test_events_about_pods_of_other_runs_say_nothing_about_a_clock(story: Story) -> None:
+    own = story.judge()
+    for pod in story.pods:
+        story.pull(pod.model_copy(update={"uid": f"other-{pod.uid}", "pod": f"other-{pod.pod}"}))
+    story.events[20:] = [
+        record.model_copy(update={"received_at": record.received_at + timedelta(minutes=5)})
+        for record in story.events[20:]
+    ]
+    assert story.judge() == own
 
 
 @pytest.mark.parametrize("offset_s", [4, 180])
@@ -95,4 +119,4 @@ def test_a_gap_marks_the_cells_of_its_time(story: Story) -> None:
 def test_records_without_a_uid_are_no_events(story: Story) -> None:
     odd = EventRecord(source=Source.WATCH, received_at=START, event={"reason": "Pulled"})
     assert merge_events([odd]) == []
-    assert index_events(merge_events(story.events)).streaming is False
+    assert index_events(merge_events(story.events), [story.trial]).streaming is False

@@ -151,7 +151,7 @@ def test_events_are_listed_again_within_their_hour_without_a_gap_and_only_new_on
     server.streams = [[GONE if how == "refused" else change("ERROR", gone)]]
     follow(server, seen, events=True)
     assert server.asked[:4] == ["list", "watch from 6", "list", "watch from 9"]
-    assert seen.changes == [("ADDED", "a"), ("ADDED", "b"), ("ADDED", "b"), ("ADDED", "c")]
+    assert seen.changes == [("LISTED", name) for name in ("a", "b", "b", "c")]
     assert seen.gaps == []
 
 

@@ -16,7 +16,7 @@ from experiment.terminal.progress import Progress
 from schema.run_records import NodeStatsRecord, PlannedTrial, RunRecord
 from tests.experiment.cells import layered_image, planned, run_record
 from tests.experiment.conftest import NODES
-from tests.experiment.fake_kube import PODS, FakeKube, node
+from tests.experiment.fake_kube import PODS, FakeKube, eventually, node
 from tests.experiment.fakes import OUTPUTS
 
 A, B = planned(1), planned(2)
@@ -219,6 +219,28 @@ def test_retried_requests_are_logged_when_it_closes(
     assert "3 requests to the API server retried (429: 3)" in (folder.path / "run.log").read_text(
         "utf-8"
     )
+
+
+def test_events_of_other_runs_are_not_kept_and_those_of_the_first_list_are_marked(
+    measurement: Connect, folder: RunFolder, kube: FakeKube
+) -> None:
+    path = PODS.replace("pods", "events")
+
+    def emit(number: int, kind: str, name: str) -> None:
+        about = {"kind": kind, "name": name, "uid": name}
+        event = {"metadata": {"name": str(number), "uid": str(number)}, "involvedObject": about}
+        kube.emit(path, "ADDED", event)
+
+    emit(1, "Pod", "a-run-t001-a1-0-x7k2p")
+    emit(2, "Pod", "a-run-two-t001-a1-0-x7k2p")
+    emit(3, "Job", "their-job")
+    measurement()
+    emit(4, "Pod", "their-pod")
+    emit(5, "Node", "node-a")
+    emit(6, "Job", "a-run-r002-a11")
+    eventually(lambda: len(folder.events()) == 3)
+    kept = [(each.event["metadata"]["uid"], each.listed) for each in folder.events()]
+    assert kept == [("1", True), ("5", False), ("6", False)]
 
 
 @pytest.mark.parametrize("half_way", ["nodes", "lists", "versions"])
