@@ -13,7 +13,8 @@ from analysis.ask.cards import Card, not_varied
 from analysis.ask.cluster_contrasts import disk
 from analysis.ask.contrasts import CONTRASTS, compression
 from analysis.ask.effects import signed
-from analysis.ask.samples import SLOW, samples_of, slow_nodes, trial_order, trials_of
+from analysis.ask.samples import samples_of, trial_order, trials_of
+from analysis.ask.slowest import nodes, slowest
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
 from schema.study import Contrast
@@ -47,6 +48,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
         cards = [replace(card, limits="no valid cell") for card in cards]
     rest: list[Callable[[], Card]] = [
         lambda: limit(samples),
+        lambda: slowest(frames, samples),
         lambda: nodes(samples),
         lambda: not_pulling(frames),
     ]
@@ -110,27 +112,6 @@ def _rates(samples: pd.DataFrame) -> str:
             span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
             texts.append(f"{what} {span} MB/s")
     return f"Rates by trial: {', '.join(texts)}." if texts else ""
-
-
-def nodes(samples: pd.DataFrame) -> Card:
-    """Name nodes that are slower than the others in all their pulls."""
-    question = "Are some nodes slower than the others?"
-    found, spans = slow_nodes(samples)
-    if not spans:
-        return not_varied("nodes", question, "too few nodes have valid cells")
-    low, high, where, count = max(spans, key=lambda span: span[1] / span[0])
-    effect = f"Nodes' pulls take {low:.2f} to {high:.2f} times their cluster's median on {where}."
-    basis = f"{count} nodes on {where}"
-    if not found:
-        split = high / low > SLOW**2
-        verdict = "Yes, nodes differ widely." if split else "No node stands out."
-        return Card("nodes", question, verdict, effect, basis)
-    names = "; ".join(
-        f"{node} ({cluster}) {factor:.2f} times" for factor, node, cluster in found[:5]
-    )
-    count = len(found)
-    verdict = "Yes: one node is slow." if count == 1 else f"Yes: {count} nodes are slow."
-    return Card("nodes", question, verdict, effect, basis, detail=f"{names}.")
 
 
 _NAMED_FROM = 0.005

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.ask.audit_checks import Finding, Recorded, Row, confounded, found, lost_events
-from analysis.ask.samples import emptiness, excluded_ratio, samples_of, slow_nodes, trial_order
+from analysis.ask.samples import emptiness, samples_of, trial_order
+from analysis.ask.slowest import excluded_ratio, slow_nodes
 from analysis.frames import Frames
 from analysis.tables import OutputError, Tables
 

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from analysis.ask.samples import EMPTY_FROM
+from analysis.ask.slowest import BIASED, LEAST_EXCLUDED
 
 _ORDERED = 0.9
 _LEANING = 0.6
 _LEAST_IMAGES = 3
 _MANY_IMAGES = 12
 """Fewer images are in alphabetical order too easily by chance."""
-_BIASED = 1.25
-"""Excluded over valid pull times from which exclusion is called biased."""
-_LEAST_EXCLUDED = 5
 _REPEATED = 1.5
 """Repetitions of an image, on average, from which a study counts as one with repetitions."""
 
@@ -136,7 +134,7 @@ def _cells(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
             f"same image ({row['twice']} cells): they are not independent, and slow each other.",
         )  # fmt: skip
     ratio, count = cluster.excluded
-    if count >= _LEAST_EXCLUDED and not 1 / _BIASED < ratio < _BIASED:
+    if count >= LEAST_EXCLUDED and not 1 / BIASED < ratio < BIASED:
         yield finding(
             "biased-exclusion", "weakens", count, row["real_pulls"],
             f"The {count} excluded pulls took {ratio:.2g} times as long as valid ones of the same "

@@ -95,9 +95,12 @@ def between_clusters(samples: pd.DataFrame, attribute: str, level: object) -> Ef
 
 
 def _cluster_means(
-    samples: pd.DataFrame,
+    samples: pd.DataFrame, *, tail: bool = False
 ) -> tuple[pd.Series, pd.Series, pd.Series, int] | None:
-    """Return by cluster: mean log median over shared images, its error by nodes, nodes; images."""
+    """Return by cluster: mean log median over shared images, its error by nodes, nodes; images.
+
+    With `tail` it is the logarithm of maximum / median, whose error is left to the clusters.
+    """
     samples = samples.assign(_key=key_of(samples, IMAGE_ATTRIBUTES))
     by_cluster = {
         cluster: mine
@@ -114,9 +117,10 @@ def _cluster_means(
         seconds = mine[mine["_key"].isin(shared)].pivot_table(
             index=["_key", "turn"], columns="node", values="seconds"
         )
-        logs = np.log(seconds.median(axis=1)).groupby(level=0).mean()
+        median = seconds.median(axis=1)
+        logs = np.log(seconds.max(axis=1) / median if tail else median).groupby(level=0).mean()
         y[cluster], counts[cluster] = logs.mean(), seconds.shape[1]
-        errors[cluster] = node_error(seconds.to_numpy(float))
+        errors[cluster] = 0.0 if tail else node_error(seconds.to_numpy(float))
     return pd.Series(y), pd.Series(errors), pd.Series(counts), len(shared)
 
 
@@ -152,9 +156,14 @@ def _comparable(samples: pd.DataFrame) -> list[pd.DataFrame]:
     return [mine for _, mine in samples.groupby("study") if len(set(mine["nodes"])) > 1]
 
 
-def trend(samples: pd.DataFrame) -> Effect | None:
-    """Return the factor per doubling of the nodes, over clusters that pulled the same images."""
-    table = _cluster_means(samples)
+def trend(samples: pd.DataFrame, *, tail: bool = False) -> Effect | None:
+    """Return the factor per doubling of the nodes, over clusters that pulled the same images.
+
+    Args:
+        samples: pulls of all clusters.
+        tail: of maximum / median of a trial, not of its median.
+    """
+    table = _cluster_means(samples, tail=tail)
     if table is None:
         return None
     y, errors, counts, images = table

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.ask.effects import LEAST_NODES, Matrix
+from analysis.ask.effects import Matrix
 from analysis.frames import Frames
 from schema.image_tag import find_tag
 from schema.image_variant import read_variant
@@ -145,52 +145,6 @@ def trial_order(frames: Frames, cluster: str, column: str) -> float:
     if len(values) < 3 or values.nunique() < 2:  # noqa: PLR2004 (a correlation)
         return 0.0
     return float(stats.spearmanr(np.arange(len(values)), values).statistic)
-
-
-SLOW = 1.25
-"""Times its cluster's median from which a node counts as slow, if the others vary much less."""
-_CLEAR = 4.0
-
-
-def slow_nodes(
-    samples: pd.DataFrame,
-) -> tuple[list[tuple[float, str, str]], list[tuple[float, float, str, int]]]:
-    """Return slow nodes as (factor, node, cluster), slowest first, and the span of each cluster.
-
-    The factor is the mean over a node's pulls of pull / median of the trial. A span is (least,
-    most, cluster, nodes); clusters with too few nodes have none.
-    """
-    cold = samples[~samples["warm"]]
-    found, spans = [], []
-    for cluster, mine in cold.groupby("cluster"):
-        if mine["node"].nunique() < LEAST_NODES:
-            continue
-        trial = mine.groupby(["image", "repetition"])["seconds"].transform("median")
-        nodes = (np.log(mine["seconds"]) - np.log(trial)).groupby(mine["node"]).mean()
-        away = nodes - nodes.median()
-        noise = 1.4826 * float(away.abs().median())
-        slow = away[(away > np.log(SLOW)) & (away > _CLEAR * noise)]
-        found += [(float(np.exp(value)), str(node), str(cluster)) for node, value in slow.items()]
-        span = np.exp([away.min(), away.max()])
-        spans.append((float(span[0]), float(span[1]), str(cluster), len(nodes)))
-    return sorted(found, reverse=True), spans
-
-
-def excluded_ratio(pulls: pd.DataFrame) -> tuple[float, int]:
-    """Return median excluded / median valid pull time over images with both, and how many pulls.
-
-    (1, 0) if no image has both.
-    """
-    done = pulls[(pulls["outcome"] == "pulled") & (pulls["pull_s"] > 0)]
-    valid = done["status"] == "valid"
-    medians = [
-        side.groupby("image", observed=True)["pull_s"].median()
-        for side in (done[~valid], done[valid])
-    ]
-    ratios = (medians[0] / medians[1]).dropna()
-    if ratios.empty:
-        return 1.0, 0
-    return float(np.exp(np.log(ratios).mean())), int((~valid).sum())
 
 
 def emptiness(images: pd.DataFrame) -> pd.Series:

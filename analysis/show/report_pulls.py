@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.ask.model import ModelError, fit
+from analysis.ask.samples import samples_of
+from analysis.ask.slowest import relative_times, tails
 from analysis.frames import Frames
 from analysis.show.charts import by_cluster, by_size
 from analysis.show.labels import seconds, short_names
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import MOST_ROWS, Draft, columns_of, make_table, mark_of
-from analysis.show.run_charts import node_map
+from analysis.show.run_charts import node_map, tail
 
 _TEXT = (
     "The kubelet's own duration of each pull, without waiting for other pulls on the node. "
@@ -131,7 +133,7 @@ def _summary(draft: Draft) -> PageTable:
 
 def nodes(draft: Draft) -> Section:
     """Return the section on differences between nodes."""
-    figures = []
+    figures = _tails(draft)
     for number, cluster in enumerate(draft.clusters):
         label = cluster["cluster"]
         cells = draft.of(draft.frames.cells, label)
@@ -174,6 +176,48 @@ def nodes(draft: Draft) -> Section:
         return Section("nodes", "Differences between nodes", ["No node pulled an image."])
     return Section("nodes", "Differences between nodes", [text], figures=figures,
                    choice_label="Cluster")  # fmt: skip
+
+
+def _tails(draft: Draft) -> list[Figure]:
+    """Return the figure of the slowest pulls by cluster; none if no cluster has enough nodes."""
+    samples = samples_of(draft.frames)
+    relative = relative_times(samples)
+    if relative.empty:
+        return []
+    drawn = relative.iloc[:: max(1, -(-len(relative) // MOST_ROWS))]
+    draft.data["tails"] = columns_of(
+        pd.DataFrame(
+            {
+                "cluster": drawn["cluster"],
+                "node": drawn["node"],
+                "image": drawn["image"].str.rpartition("/")[2],
+                "relative": drawn["relative"].round(4),
+            }
+        )
+    )
+    rows = [
+        [row.cluster, str(row.trials), str(row.pulls), *(
+            "\u2013" if pd.isna(value) else f"{value:.2f}"
+            for value in (row.slowest, row.slowest_most, row.p99, row.p999)
+        )]
+        for row in tails(samples).itertuples()
+    ]  # fmt: skip
+    names = ("Cluster", "Trials#", "Pulls#", "Slowest node#", "Slowest pull#", "99 %#", "99.9 %#")
+    return [
+        Figure(
+            "tail",
+            "The slowest pulls: share of pulls by time relative to their trial's median",
+            tail(
+                [label for label in draft.labels if label in set(relative["cluster"])], draft.mark
+            ),
+            ["tails"],
+            "Valid cells. The table has the slowest node of a trial (geometric mean), the slowest "
+            f"pull and quantiles over pulls, if these are 100 and 1,000. {draft.counted()}",
+            marks=len(drawn),
+            provenance=draft.mark,
+            table=make_table("Pull time over the trial's median", names, rows, draft.mark),
+        )
+    ]
 
 
 def model(draft: Draft) -> Section:

@@ -5,7 +5,7 @@ Vega-Lite specifications as in charts.py, which also has their colours and conve
 
 from collections.abc import Sequence
 
-from analysis.show.charts import Spec, watermark
+from analysis.show.charts import Spec, colour_of, watermark
 
 STATUS_COLOURS = {
     "valid": "var(--valid)",
@@ -133,6 +133,44 @@ def node_map(
             *watermark(provenance),
         ],
     }  # fmt: skip
+
+
+def tail(clusters: Sequence[str], provenance: str) -> Spec:
+    """Plot the share of pulls that end within a multiple of their trial's median, by cluster.
+
+    An empirical distribution function; data set `tails`: cluster, node, image, relative.
+    """
+    x = {"field": "relative", "type": "quantitative", "title": "pull / trial's median",
+         "scale": {"type": "log", "nice": False, "padding": 14}}  # fmt: skip
+    y = {"field": "share", "type": "quantitative", "title": "share of pulls",
+         "axis": {"format": "%"}}  # fmt: skip
+    share: list[Spec] = [
+        {"window": [{"op": "cume_dist", "as": "share"}], "sort": [{"field": "relative"}],
+         "groupby": ["cluster"]},
+    ]  # fmt: skip
+    tooltip = [{"field": "cluster"}, {"field": "node"}, {"field": "image"},
+               {"field": "relative", "title": "pull / median", "format": ".3f"},
+               {"field": "share", "title": "share of pulls", "format": ".1%"}]  # fmt: skip
+    colour = colour_of("cluster", "cluster", clusters)
+    return {
+        "width": "container",
+        "height": 300,
+        "layer": [
+            {
+                "data": {"name": "tails"},
+                "transform": share,
+                "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
+                "encoding": {"x": x, "y": y, "color": colour},
+            },
+            {
+                "data": {"name": "tails"},
+                "transform": share,
+                "mark": {"type": "circle", "size": 26, "opacity": 0.5},
+                "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
+            },
+            *watermark(provenance),
+        ],
+    }
 
 
 # Names of nodes of a pool differ in their last parts.

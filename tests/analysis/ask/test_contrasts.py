@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.ask.answers import all_cards, kind_cards, limit, nodes, untold
+from analysis.ask.answers import all_cards, kind_cards, limit, untold
 from analysis.ask.cards import Card
 from analysis.ask.contrasts import CONTRASTS
 from analysis.ask.samples import samples_of
@@ -164,22 +164,6 @@ def test_compression_tells_network_from_unpacking(none_takes: float, verdict: st
         noise=QUIET,
     )
     assert limit(samples).verdict == verdict
-
-
-def test_a_slow_node_is_named() -> None:
-    samples = simulate(IMAGES, [Site()], noise=QUIET)
-    assert nodes(samples).verdict == "No node stands out."
-    samples.loc[samples["node"] == "n0-7", "seconds"] *= 3
-    found = nodes(samples)
-    assert found.verdict == "Yes: one node is slow."
-    assert "n0-7" in found.detail
-
-
-def test_two_kinds_of_nodes_are_noticed() -> None:
-    samples = simulate(IMAGES, [Site()], noise=QUIET)
-    slow = samples["node"].isin([f"n0-{i}" for i in range(8)])
-    samples.loc[slow, "seconds"] *= 2
-    assert nodes(samples).verdict == "Yes, nodes differ widely."
 
 
 @pytest.fixture(scope="module")
