@@ -24,6 +24,7 @@ from analysis.read.event_table import Progress, open_event_table
 from analysis.read.load_runs import Recording, find_recordings
 from analysis.read.read_events import Notes
 from schema.errors import UserError
+from schema.evidence_records import CLOCK_OFF_S
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,21 +59,29 @@ def _seconds(begin: str, end: str) -> str:
     return f"({end}_ns - {begin}_ns) / 1e9"
 
 
-def _span(name: str, begin: str, end: str, *, on_node: bool = False) -> str:
+def _span(name: str, begin: str, end: str, *, on_node: bool = False, off: str = "") -> str:
     # A second on a node that runs N times faster than the clock counts N (schema.run_records).
-    return f"{_seconds(begin, end)}{' * s.speed' if on_node else ''} AS {name}"
+    seconds = f"{_seconds(begin, end)}{' * s.speed' if on_node else ''}"
+    return (
+        f"CASE WHEN {off} THEN NULL ELSE {seconds} END AS {name}" if off else f"{seconds} AS {name}"
+    )
 
+
+# Times of two clocks that are known to differ have no difference.
+_NODE_OFF = "node_off_s IS NOT NULL"
+_SCHEDULER_OFF = "scheduler_off_s IS NOT NULL"
+_APART = f"abs(coalesce(node_off_s, 0) - coalesce(scheduler_off_s, 0)) > {CLOCK_OFF_S}"
 
 _SPANS = (
-    _span("scheduling_s", "released", "scheduled"),
-    _span("waiting_s", "scheduled", "pulling"),
+    _span("scheduling_s", "released", "scheduled", off=_SCHEDULER_OFF),
+    _span("waiting_s", "scheduled", "pulling", off=_APART),
     _span("pulling_s", "pulling", "pulled", on_node=True),
     _span("creating_s", "pulled", "created", on_node=True),
     _span("starting_s", "created", "started", on_node=True),
     _span("running_s", "started", "container_end", on_node=True),
     f"greatest(0, {_seconds('started', 'container_end')} * s.speed - s.own_s) AS settling_s",
-    _span("completing_s", "container_end", "job_complete"),
-    _span("started_to_complete_s", "started", "job_complete"),
+    _span("completing_s", "container_end", "job_complete", off=_NODE_OFF),
+    _span("started_to_complete_s", "started", "job_complete", off=_NODE_OFF),
 )
 
 _VIEWS = f"""

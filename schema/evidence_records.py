@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from schema.run_records import Source
 
+CLOCK_OFF_S = 5.0
+"""Clocks that differ by more are off: an event reaches the watch within a second or two."""
+
 
 class SourceCount(BaseModel):
     """What one source returned of an attempt's events."""

@@ -14,7 +14,7 @@ import duckdb
 
 from analysis.judge.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
 from analysis.judge.node_counters import moved_bytes
-from analysis.judge.trial_moments import container_ends
+from analysis.judge.trial_moments import clock_offsets, container_ends, scheduler_offsets
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
 from analysis.read.load_runs import Recording
 from analysis.read.read_records import RunFolder
@@ -54,11 +54,14 @@ COLUMNS = {
     "disk_bytes": "whole",
     **{f"{name}_ns": "whole" for name in PHASE_TIMES},
     "container_end_ns": "whole",
+    "node_off_s": "real",
+    "scheduler_off_s": "real",
 }
 """Columns of the table `cell`; received, written and disk bytes are the growth during the trial.
 
 `finished_ns` is the kubelet's whole second, `container_end_ns` the estimated time within it
-(trial_moments.container_ends).
+(trial_moments.container_ends). node_off_s and scheduler_off_s are the runner's clock less theirs,
+where that is off.
 """
 
 _STUDIED_PULL = """
@@ -211,7 +214,11 @@ def _ledger_rows(folders: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
     for rec, folder in folders.items():
         moved = moved_bytes(folder.stats, folder.cells)
         record, own_s = folder.record, folder.own_s
-        ends = container_ends(folder.trials, folder.cells, speed=record.speed, own_s=own_s)
+        off = clock_offsets(folder.evidence)
+        schedulers = scheduler_offsets(off, folder.every_cell)
+        ends = container_ends(
+            folder.trials, folder.cells, speed=record.speed, own_s=own_s, offsets=off
+        )
         for cell in folder.cells:
             times = {
                 f"{name}_ns": _nanoseconds(getattr(cell.phases, f"{name}_at"))
@@ -225,6 +232,8 @@ def _ledger_rows(folders: Mapping[int, RunFolder]) -> Iterator[dict[str, Any]]:
                 | {
                     "rec": rec,
                     "container_end_ns": round(ends[key] * 1e6) * 1000 if key in ends else None,
+                    "node_off_s": off.get((cell.attempt, cell.node)),
+                    "scheduler_off_s": schedulers.get(cell.attempt),
                     "image": cell.reference,
                     "status": cell.status.value,
                     "marks": "; ".join(cell.marks),

@@ -2,6 +2,11 @@
 
 wall_time.py assigns the time between them to parts. Only the last node to end matters, since the
 trial does not wait for the others.
+
+A node's timestamps are by its own clock, which may be off. The time between two of them is right;
+where they are is known from the runner's clock: after the pod was bound, and before the runner saw
+it end. So they are moved together, by the offset that the events show (evidence.jsonl), and then as
+far as these limits require. Timestamps that do not fit between the limits are unknown.
 """
 
 from collections import defaultdict
@@ -9,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from schema.run_records import CellRecord, Status, TrialRecord
+from schema.evidence_records import EvidenceRecord
+from schema.run_records import CellRecord, Status, TrialPod, TrialRecord
 
 BEFORE_PULL = "before pull"
 """From the binding of the pod to the start of its pull."""
@@ -19,6 +25,12 @@ RUNNING = "running"
 
 CellKey = tuple[int, int, str]
 """Trial, attempt and node."""
+
+Offsets = Mapping[tuple[int, str], float]
+"""By attempt and reporter of events: the runner's clock less its own in seconds, if it is off."""
+
+_COARSE_S = 1.0
+"""By so much, timestamps may be outside their limits: a container's end is in whole seconds."""
 
 _UNFINISHED = {Status.FAILED, Status.RETRIED, Status.ABORTED, Status.EVICTED}
 
@@ -73,6 +85,21 @@ class Moments:
         ]
 
 
+def clock_offsets(evidence: Iterable[EvidenceRecord]) -> dict[tuple[int, str], float]:
+    """Return the offsets of clocks that are off; the last assessment of an attempt counts."""
+    return {
+        (one.attempt, reporter): seconds
+        for one in {one.attempt: one for one in evidence}.values()
+        for reporter, seconds in one.clock_offsets_s.items()
+    }
+
+
+def scheduler_offsets(offsets: Offsets, cells: Iterable[CellRecord]) -> dict[int, float]:
+    """Return the offset of the scheduler's clock by attempt: it reports, and is no node."""
+    nodes = {cell.node for cell in cells}
+    return {attempt: seconds for (attempt, name), seconds in offsets.items() if name not in nodes}
+
+
 def begin_of(moments: Moments) -> float:
     """Return when a trial starts: its release, since it may be staged long before its turn."""
     at = moments.released_s
@@ -83,40 +110,58 @@ def begin_of(moments: Moments) -> float:
 
 
 def moments_of(
-    trials: Sequence[TrialRecord], cells: Sequence[CellRecord], *, speed: float, own_s: float
+    trials: Sequence[TrialRecord],
+    cells: Sequence[CellRecord],
+    *,
+    speed: float,
+    own_s: float,
+    offsets: Offsets,
 ) -> list[Moments]:
-    """Return the timestamps of every released trial, in order of their start."""
+    """Return the timestamps of every released trial by the runner's clock, in their order."""
     by_trial: dict[tuple[int, int], dict[str, CellRecord]] = defaultdict(dict)
     for cell in cells:  # if a cell was judged again, the last line counts
         by_trial[cell.trial, cell.attempt][cell.node] = cell
-    ends = container_ends(trials, cells, speed=speed, own_s=own_s)
-    found = [
-        _moments(trial, _last_cell(trial, by_trial[trial.trial, trial.attempt]), ends)
-        for trial in trials
-        if trial.released_at is not None
-    ]
+    ends = container_ends(trials, cells, speed=speed, own_s=own_s, offsets=offsets)
+    schedulers = scheduler_offsets(offsets, cells)
+    found = []
+    for trial in trials:
+        if trial.released_at is not None:
+            last = _last_cell(trial, by_trial[trial.trial, trial.attempt], offsets)
+            off_s = schedulers.get(trial.attempt, 0.0)
+            found.append(_moments(trial, last, ends, offsets, scheduler_off_s=off_s))
     return sorted(found, key=begin_of)
 
 
-def _last_cell(trial: TrialRecord, cells: Mapping[str, CellRecord]) -> CellRecord | None:
+def _last_cell(
+    trial: TrialRecord, cells: Mapping[str, CellRecord], offsets: Offsets
+) -> CellRecord | None:
     """Return the cell that the runner waited for: its pod was seen to end last, or never."""
+
+    def how_late(cell: CellRecord) -> tuple[float, ...]:
+        p = cell.phases
+        offset_s = offsets.get((cell.attempt, cell.node), 0.0)
+        steps = (p.finished_at, p.started_at, p.pulled_at, p.pulling_at)
+        moments = [at.timestamp() + offset_s if at else 0.0 for at in steps]
+        return (*moments, _seconds(p.scheduled_at) or 0.0)
+
     seen = [(pod.over_seen, pod.node) for pod in trial.pods if pod.over_seen]
     if trial.last_finished_at is None:
         ended = {node for _, node in seen}
         open_cells = [cell for node, cell in cells.items() if node not in ended]
-        return max(open_cells or cells.values(), key=_how_late, default=None)
+        return max(open_cells or cells.values(), key=how_late, default=None)
     if seen:
         return cells.get(max(seen)[1])
-    return max(cells.values(), key=_how_late, default=None)
+    return max(cells.values(), key=how_late, default=None)
 
 
-def _how_late(cell: CellRecord) -> tuple[float, ...]:
-    p = cell.phases
-    moments = (p.finished_at, p.started_at, p.pulled_at, p.pulling_at, p.scheduled_at)
-    return tuple(_seconds(moment) or 0.0 for moment in moments)
-
-
-def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey, float]) -> Moments:
+def _moments(
+    trial: TrialRecord,
+    cell: CellRecord | None,
+    ends: Mapping[CellKey, float],
+    offsets: Offsets,
+    *,
+    scheduler_off_s: float,
+) -> Moments:
     removing, removed = _seconds(trial.removal_begun_at), _seconds(trial.removal_ended_at)
     known = Moments(
         trial=trial.trial,
@@ -133,30 +178,74 @@ def _moments(trial: TrialRecord, cell: CellRecord | None, ends: Mapping[CellKey,
         return known
     p = cell.phases
     ended = ends.get((cell.trial, cell.attempt, cell.node))
-    if ended is not None and known.known_s is not None:
-        ended = min(ended, known.known_s)  # a node's clock may be ahead
     pulled, started = _seconds(p.pulled_at), _seconds(p.started_at)
     pulling = _seconds(p.pulling_at)
     if pulling is None and pulled is not None:  # the event is missing, or nothing was pulled
         wait = 0.0 if cell.status is Status.CACHED else cell.pull_and_wait_s
         pulling = None if wait is None else pulled - wait
+    bound = [pod.bound_seen for pod in trial.pods if pod.node == cell.node and pod.bound_seen]
+    scheduled = _seconds(p.scheduled_at)
+    if scheduled is not None:
+        seen = _seconds(min(bound, default=None))
+        scheduled = _within(scheduled + scheduler_off_s, known.released_s, seen)
+    node = _placed(
+        (pulling, pulled, started, ended),
+        offsets.get((cell.attempt, cell.node), 0.0),
+        known.released_s if scheduled is None else scheduled,
+        known.known_s,
+    )
     return replace(
         known,
-        scheduled_s=_seconds(p.scheduled_at),
-        pulling_s=pulling,
-        pulled_s=pulled,
-        started_s=started,
-        ended_s=ended,
+        scheduled_s=scheduled,
+        pulling_s=node[0],
+        pulled_s=node[1],
+        started_s=node[2],
+        ended_s=node[3],
         complete_s=_seconds(p.job_complete_at),
         failed=cell.status in _UNFINISHED,
         lost=cell.status is Status.NODE_LOST,
     )
 
 
+def _within(at: float, earliest: float | None, latest: float | None) -> float:
+    """Return the nearest time between two limits, either of which may be unknown."""
+    at = at if latest is None else min(at, latest)
+    return at if earliest is None else max(at, earliest)
+
+
+def _placed(
+    steps: tuple[float | None, float | None, float | None, float | None],
+    offset_s: float,
+    earliest: float | None,
+    latest: float | None,
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Move a node's timestamps together between two limits; all None if they do not fit."""
+    known = [step for step in steps if step is not None]
+    if not known:
+        return steps
+    first, last = min(known) + offset_s, max(known) + offset_s
+    shift = offset_s
+    if earliest is not None and first < earliest:
+        shift += earliest - first
+    elif latest is not None and last > latest:
+        shift += latest - last
+    too_early = earliest is not None and min(known) + shift < earliest - _COARSE_S
+    too_late = latest is not None and max(known) + shift > latest + _COARSE_S
+    if too_early or too_late:
+        return None, None, None, None
+    pulling, pulled, started, ended = (None if step is None else step + shift for step in steps)
+    return pulling, pulled, started, None if ended is None else _within(ended, None, latest)
+
+
 def container_ends(
-    trials: Sequence[TrialRecord], cells: Iterable[CellRecord], *, speed: float, own_s: float
+    trials: Sequence[TrialRecord],
+    cells: Iterable[CellRecord],
+    *,
+    speed: float,
+    own_s: float,
+    offsets: Offsets,
 ) -> dict[CellKey, float]:
-    """Return when each container ended, in seconds since 1970; cells without an end are left out.
+    """Return when each container ended by its node's clock; cells without an end are left out.
 
     The kubelet reports whole seconds, truncated. Within that second a container is assumed to end
     when its program does, `own_s` after its start, so that settling is only what is proved. If
@@ -164,12 +253,12 @@ def container_ends(
     runner observed the end is taken from the fastest pod of the run.
     """
     known = {
-        (trial.trial, trial.attempt, pod.node): pod.over_seen.timestamp()
+        (trial.trial, trial.attempt, pod.node): _on_nodes_clock(trial, pod, offsets)
         for trial in trials
         for pod in trial.pods
         if pod.over_seen
     }
-    delay_s = _least_delay(trials) if speed != 1 else None
+    delay_s = _least_delay(trials, offsets) if speed != 1 else None
     ends = {}
     for cell in cells:
         finished, started = cell.phases.finished_at, _seconds(cell.phases.started_at)
@@ -184,19 +273,26 @@ def container_ends(
     return ends
 
 
-def _least_delay(trials: Sequence[TrialRecord]) -> float:
+def _least_delay(trials: Sequence[TrialRecord], offsets: Offsets) -> float:
     """Return the least delay in seconds until the runner observes a container's end.
 
     The end is within the second that the kubelet reports, so the delay is at most the time since
-    the start of that second; of many pods, some ended just then. At least a microsecond.
+    the start of that second; of many pods, some ended just then. At least a microsecond. A pod that
+    was seen to end before it did, by a clock that is ahead, says nothing.
     """
     passed = [
-        (pod.over_seen - pod.finished_at).total_seconds()
+        _on_nodes_clock(trial, pod, offsets) - pod.finished_at.timestamp()
         for trial in trials
         for pod in trial.pods
         if pod.over_seen and pod.finished_at
     ]
-    return max(min(passed, default=0.0), 1e-6)
+    return max(min((one for one in passed if one >= 0), default=0.0), 1e-6)
+
+
+def _on_nodes_clock(trial: TrialRecord, pod: TrialPod, offsets: Offsets) -> float:
+    """Return when the runner saw that a pod was over, by the clock of the pod's node."""
+    assert pod.over_seen is not None  # noqa: S101 (of pods that were seen to end)
+    return pod.over_seen.timestamp() - offsets.get((trial.attempt, pod.node), 0.0)
 
 
 def _seconds(at: datetime | None) -> float | None:

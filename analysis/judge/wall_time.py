@@ -19,9 +19,11 @@ from analysis.judge.trial_moments import (
     RUNNING,
     Moments,
     begin_of,
+    clock_offsets,
     moments_of,
 )
 from analysis.read.read_records import own_seconds
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import CellRecord, Phase, PhaseRecord, RunRecord, TrialRecord
 
 PARTS = (
@@ -126,6 +128,7 @@ def run_wall_time(
     phases: Sequence[PhaseRecord],
     trials: Sequence[TrialRecord],
     cells: Sequence[CellRecord],
+    evidence: Iterable[EvidenceRecord] = (),
 ) -> WallTime:
     """Account for the time of a run of this project.
 
@@ -134,11 +137,13 @@ def run_wall_time(
         phases: all phases that ended, of every attempt.
         trials: all trials that ended, of every attempt.
         cells: the ledger, of every attempt; time of cells that it lacks is unexplained.
+        evidence: says which nodes' clocks were off.
     """
     rate = record.outputs.usd_per_hour if record.outputs else None
     spans = _spans(phases)
     own_s = own_seconds(record.study.command)
-    moments = moments_of(trials, cells, speed=record.speed, own_s=own_s)
+    offsets = clock_offsets(evidence)
+    moments = moments_of(trials, cells, speed=record.speed, own_s=own_s, offsets=offsets)
     stretches: list[_Stretch] = []
     times: list[TrialTime] = []
     zero = min([span.begin for span in spans] + [begin_of(m) for m in moments], default=0.0)

@@ -66,7 +66,7 @@ def derive_times(
         if recording and recording.folder and recording.folder.phases:
             folder = recording.folder
             times[rec] = run_wall_time(
-                folder.record, folder.phases, folder.trials, folder.every_cell
+                folder.record, folder.phases, folder.trials, folder.every_cell, folder.evidence
             )
         else:
             price = usd_per_hour(machine_type)

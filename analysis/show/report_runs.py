@@ -67,7 +67,8 @@ def _timeline(draft: Draft, cluster: pd.Series) -> pd.DataFrame:
     bound = at["scheduled"].fillna(at["pulling"])
     scheduled = bound + shift.astype("float64")
     scheduled = scheduled - scheduled.min()
-    pulling = scheduled + at["pulling"] - bound
+    waiting = cells["waiting_s"].fillna(0.0)  # unknown if the node's clock is off
+    pulling = (scheduled + waiting).where(at["pulling"].notna())
     pulled = pulling + speed * (at["pulled"] - at["pulling"])
     started = pulled + speed * (at["started"] - at["pulled"])
     finished = started + cells["running_s"].fillna(cells["started_to_complete_s"])

@@ -143,7 +143,7 @@ def show_time(run: str, *, as_json: bool) -> None:
             f"No phase of the run {record.run_id} has ended yet.",
             f"python -m experiment run --resume {record.run_id}",
         )
-    shares = run_wall_time(record, phases, folder.trials(), folder.cells())
+    shares = run_wall_time(record, phases, folder.trials(), folder.cells(), folder.evidence())
     if as_json:
         typer.echo(json.dumps(asdict(shares), indent=2, default=str))
         return

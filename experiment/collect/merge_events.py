@@ -13,11 +13,8 @@ from statistics import median
 from pydantic import ValidationError
 
 from schema.events import REASONS, KubeEvent, parse_event
-from schema.evidence_records import SourceCount
+from schema.evidence_records import CLOCK_OFF_S, SourceCount
 from schema.run_records import EventRecord, GapRecord, Source, TrialRecord
-
-CLOCK_OFF_S = 5.0
-"""Clocks that differ by more are off: an event reaches the watch within a second or two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from analysis.judge.trial_moments import Moments
 from analysis.judge.wall_time import PARTS, WallTime, account, lines, run_wall_time
 from analysis.read.read_records import own_seconds
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellPhases,
     CellRecord,
@@ -285,6 +286,128 @@ def test_a_resumed_run_does_not_count_the_pause_between_its_attempts(record: Run
     assert time.clock_s == pytest.approx(2 * 165)
     assert [(t.trial, t.attempt) for t in time.trials] == [(1, 1), (2, 1), (2, 2)]
     assert time.explained == pytest.approx(1)
+
+
+NODE_TIMES = ("pulling", "pulled", "started", "finished")
+
+
+def with_clock_off(
+    told: CellRecord, seconds: float, *, names: tuple[str, ...] = NODE_TIMES
+) -> CellRecord:
+    """A cell whose node's clock is that many seconds ahead."""
+    phases = told.phases
+    moved = {
+        f"{name}_at": at + timedelta(seconds=seconds)
+        for name in names
+        if (at := getattr(phases, f"{name}_at"))
+    }
+    return told.model_copy(update={"phases": phases.model_copy(update=moved)})
+
+
+def clocks(**offsets: float) -> EvidenceRecord:
+    """An assessment of attempt 1; offsets as they are measured: with an event's delay."""
+    return EvidenceRecord(
+        attempt=1, at=START, complete=True, waited_s=0, sources={}, seen_by_several=0,
+        seen_by_one=0, seen_by_none=0,
+        clock_offsets_s={name.replace("_", "-"): s for name, s in offsets.items()},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seconds", [60.0, -60.0, 4000.0, -4000.0, 6.0, -6.0])
+@pytest.mark.parametrize("speed", [1.0, 20.0])
+def test_a_nodes_clock_that_is_off_changes_no_trials_time(
+    record: RunRecord, seconds: float, speed: float
+) -> None:
+    priced = record.model_copy(
+        update={
+            "outputs": outputs(1).model_copy(update={"usd_per_hour": 3600.0}),
+            "rehearsal": Rehearsal(nodes="simulated", scale=1.0, speed=speed),
+        }
+    )
+    cells = [with_clock_off(CELLS[0], seconds), CELLS[1], with_clock_off(CELLS[2], seconds)]
+
+    right = run_wall_time(priced, PHASES, TRIALS, CELLS)
+    time = run_wall_time(priced, PHASES, TRIALS, cells, [clocks(node_1=0.2 - seconds)])
+
+    assert time.clock_s == pytest.approx(right.clock_s)
+    slack = 2 * speed * 0.2  # the delay of events
+    for one, its in zip(time.trials, right.trials, strict=True):
+        assert one.parts == pytest.approx(its.parts, abs=slack)
+        assert one.total_s == pytest.approx(its.total_s, abs=slack)
+        assert one.usd == pytest.approx(its.usd, abs=slack)
+    assert time.explained == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seconds", [60.0, -60.0])
+def test_without_a_measured_offset_a_nodes_times_stay_between_the_runners(
+    record: RunRecord, seconds: float
+) -> None:
+    cells = [CELLS[0], CELLS[1], with_clock_off(CELLS[2], seconds)]
+
+    time = run_wall_time(record, PHASES, TRIALS, cells)
+
+    right = run_wall_time(record, PHASES, TRIALS, CELLS).trials[1]
+    assert time.trials[1].total_s == pytest.approx(right.total_s)
+    for part in ("pull", "container", "settling", "unexplained"):
+        assert time.trials[1].parts[part] == pytest.approx(right.parts[part])
+
+
+@pytest.mark.parametrize("seconds", [60.0, -60.0])
+def test_times_between_which_a_nodes_clock_was_set_are_unexplained(
+    record: RunRecord, seconds: float
+) -> None:
+    late = with_clock_off(CELLS[2], seconds, names=("pulled", "started", "finished"))
+
+    time = run_wall_time(record, PHASES, TRIALS, [*CELLS[:2], late])
+
+    assert time.trials[1].total_s == pytest.approx(148 - 128.25)
+    assert time.trials[1].parts["pull"] == 0
+    assert time.trials[1].parts["unexplained"] == pytest.approx(148 - 129)
+
+
+@pytest.mark.parametrize("seconds", [90.0, -90.0])
+def test_a_runners_clock_that_is_off_changes_no_trials_time(
+    record: RunRecord, seconds: float
+) -> None:
+    every = ("scheduled", *NODE_TIMES)
+    cells = [with_clock_off(one, seconds, names=every) for one in CELLS]
+    pods = {
+        number: TrialPod(index=0, node="node-1", pod="p", uid="u", bound_seen=at(seen))
+        for number, seen in ((1, 112.02), (2, 129.02))
+    }
+    trials = [one.model_copy(update={"pods": (pods[one.trial],)}) for one in TRIALS]
+    seen = clocks(node_1=0.2 - seconds, node_2=0.2 - seconds, default_scheduler=0.1 - seconds)
+
+    time = run_wall_time(record, PHASES, trials, cells, [seen])
+
+    right = run_wall_time(record, PHASES, TRIALS, CELLS)
+    for one, its in zip(time.trials, right.trials, strict=True):
+        assert one.total_s == pytest.approx(its.total_s)
+        assert one.parts["pull"] == pytest.approx(its.parts["pull"])
+        assert one.parts["start"] == pytest.approx(its.parts["start"], abs=0.6)
+    assert time.explained == pytest.approx(1)
+
+
+def test_a_clock_that_is_ahead_does_not_decide_when_containers_of_other_nodes_ended(
+    record: RunRecord,
+) -> None:
+    fast = record.model_copy(
+        update={"rehearsal": Rehearsal(nodes="simulated", scale=1.0, speed=20.0)}
+    )
+    ended = (("node-1", 130, 130.06), ("node-2", 130, 130.4), ("node-3", 190, 130.3))
+    pods = [
+        TrialPod(index=i, node=node, pod="p", uid="u", finished_at=at(end), over_seen=at(seen))
+        for i, (node, end, seen) in enumerate(ended)
+    ]
+    only = trial(1, staged=128, all_created=128.5, released=129, last_finished=130.4)
+    told = cell(1, "node-2", scheduled=129.1, pulling=129.2, pulled=130, started=130.05,
+                finished=130)  # fmt: skip
+
+    (one,) = run_wall_time(
+        fast, PHASES, [only.model_copy(update={"pods": tuple(pods)})], [told]
+    ).trials
+
+    assert one.parts["settling"] == pytest.approx(20 * (130.4 - 0.06 - 130.05) - 1, abs=1e-3)
 
 
 def test_late_collecting_counts_without_the_days_before_it(record: RunRecord) -> None:

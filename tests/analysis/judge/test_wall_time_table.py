@@ -2,15 +2,16 @@
 
 import csv
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from analysis.judge.wall_time import run_wall_time
 from analysis.tables import open_tables, write_tables
+from schema.evidence_records import EvidenceRecord
 from schema.run_records import Rehearsal
-from tests.analysis.recorded import IMAGES, node_stats, write_run_folder, write_study
+from tests.analysis.recorded import IMAGES, add_records, node_stats, write_run_folder, write_study
 
 N = len(IMAGES)
 
@@ -74,6 +75,35 @@ def test_the_times_of_a_run_are_those_that_its_records_give(tmp_path: Path) -> N
         assert tables.times == {0: given}
     assert given.parts["provision"] == pytest.approx(240)
     assert given.explained > 0.99
+
+
+def test_a_node_whose_clock_is_off_has_no_phase_between_two_clocks_and_spoils_no_trial(
+    tmp_path: Path,
+) -> None:
+    right, off = write_run_folder(tmp_path / "right"), write_run_folder(tmp_path / "off")
+    lines = [json.loads(line) for line in (off / "ledger.jsonl").read_text().splitlines()]
+    node = lines[0]["node"]
+    for line in lines:
+        for name in ("pulling_at", "pulled_at", "created_at", "started_at", "finished_at"):
+            if line["node"] == node and line["phases"][name]:
+                ahead = datetime.fromisoformat(line["phases"][name]) + timedelta(minutes=3)
+                line["phases"][name] = ahead.isoformat()
+    (off / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    add_records(off, "evidence.jsonl", [EvidenceRecord(
+        attempt=1, at=datetime.now(UTC), complete=True, waited_s=0, sources={}, seen_by_several=0,
+        seen_by_one=0, seen_by_none=0, clock_offsets_s={node: -180.0},
+    )])  # fmt: skip
+
+    before = rows_of(right, tmp_path / "1", "cells")
+    after = rows_of(off, tmp_path / "2", "cells")
+
+    mixed = ("waiting_s", "completing_s", "started_to_complete_s")
+    of_one_clock = ("trial_s", "trial_usd", "scheduling_s", "pulling_s", "starting_s", "running_s")
+    for one, its in zip(after, before, strict=True):
+        assert [one[name] for name in of_one_clock] == [its[name] for name in of_one_clock]
+        assert [one[name] for name in mixed] == (
+            ["", "", ""] if one["node"] == node else [its[name] for name in mixed]
+        )
 
 
 def test_what_nodes_counted_stands_beside_their_cells(tmp_path: Path) -> None:
