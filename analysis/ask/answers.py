@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.ask.cards import Card, not_varied
+from analysis.ask.claims import CLAIM, claims
 from analysis.ask.cluster_contrasts import disk
 from analysis.ask.contrasts import CONTRASTS, compression
 from analysis.ask.effects import signed
@@ -53,6 +54,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
         lambda: not_pulling(frames),
     ]
     cards += [ask() for ask in rest]
+    cards += claims(samples)
     cards = [
         replace(card, varied=True, verdict="Cannot tell: it was not varied.")
         if card.contrast in named and not card.varied
@@ -221,6 +223,20 @@ def _jobs(frames: Frames, one: pd.Series, other: pd.Series, column: str) -> str:
 
 
 def untold(cards: Sequence[Card]) -> str:
-    """Return the questions that nothing was varied for, in one line."""
-    names = [f"{card.contrast} ({card.limits})" for card in cards if not card.varied]
-    return f"Not varied here: {'; '.join(names)}." if names else ""
+    """Return the questions and published claims that nothing was varied for, a sentence each."""
+    rest = [card for card in cards if not card.varied]
+    names = [f"{c.contrast} ({c.limits})" for c in rest if not c.contrast.startswith(CLAIM)]
+    published = [
+        f"{c.contrast.removeprefix(CLAIM)} ({c.limits})"
+        for c in rest
+        if c.contrast.startswith(CLAIM)
+    ]
+    texts = [
+        f"{head}: {'; '.join(dict.fromkeys(found))}."
+        for head, found in (
+            ("Not varied here", names),
+            ("Published claims not tested here, and the study that tests them", published),
+        )
+        if found
+    ]
+    return " ".join(texts)

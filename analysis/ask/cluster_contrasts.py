@@ -37,31 +37,40 @@ def cluster_contrast(
 ) -> Card:
     """Compare clusters that differ in one attribute; each cluster is one observation."""
     cold = samples[~samples["warm"]]
-    levels = sorted(set(cold[attribute]) - {""}, key=str)
-    if len(levels) < 2:  # noqa: PLR2004 (a comparison)
+    if len(set(cold[attribute]) - {""}) < 2:  # noqa: PLR2004 (a comparison)
         return not_varied(contrast, question, nothing)
-    found: list[tuple[str, Effect]] = []
-    together = False
-    for _, mine in cold.groupby(_held(cold, attribute)):
-        together = together or len(set(mine[attribute])) > 1
-        present = [level for level in levels if level in set(mine[attribute])]
-        for level in present[1:]:
-            pair = mine[mine[attribute].isin([present[0], level])]
-            effect = between_clusters(pair, attribute, level)
-            if effect:
-                found.append((f"{level} against {present[0]}", effect))
+    found, together = cluster_effects(cold, attribute)
     if not found:
         if together:
             return cannot_tell(contrast, question, None, "too few nodes with valid cells")
         return not_varied(contrast, question, "no two clusters differ in that alone")
-    name, effect = max(found, key=lambda one: (one[1].answered, one[1].trials))
-    effect = effect.at(1 - (1 - LEVEL) / len(found))
-    level, _, base = name.partition(" against ")
-    rest = "; ".join(f"{other}: {e.percent()}" for other, e in found if other != name)
+    (level, base), effect = max(found, key=lambda one: (one[1].answered, one[1].trials))
+    rest = "; ".join(f"{other[0]}: {e.percent()}" for other, e in found if other != (level, base))
     return of_effect(
-        contrast, question, effect, slower=f"{base} is faster.", faster=f"{level} is faster.",
-        detail=f"{name}. {rest}".strip(),
+        contrast, question, effect.at(1 - (1 - LEVEL) / len(found)), slower=f"{base} is faster.",
+        faster=f"{level} is faster.", detail=f"{level} against {base}. {rest}".strip(),
     )  # fmt: skip
+
+
+def cluster_effects(
+    cold: pd.DataFrame, attribute: str
+) -> tuple[list[tuple[tuple[str, str], Effect]], bool]:
+    """Return ((level, base), effect) of clusters that differ in one attribute alone.
+
+    Also whether there are such clusters at all; those with too few valid nodes have no effect.
+    """
+    levels = sorted(set(cold[attribute]) - {""}, key=str)
+    found: list[tuple[tuple[str, str], Effect]] = []
+    together = False
+    for _, mine in cold.groupby(_held(cold, attribute)):
+        present = [level for level in levels if level in set(mine[attribute])]
+        together = together or len(set(mine[attribute])) > 1
+        for level in present[1:]:
+            pair = mine[mine[attribute].isin([present[0], level])]
+            effect = between_clusters(pair, attribute, level)
+            if effect:
+                found.append(((str(level), str(present[0])), effect))
+    return found, together
 
 
 def _held(samples: pd.DataFrame, attribute: str) -> list[str]:
@@ -199,11 +208,19 @@ def zone(samples: pd.DataFrame) -> Card:
     )  # fmt: skip
 
 
+STREAMED, PLAIN = "streaming", "plain pulling"
+
+
+def named_streaming(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples with the column `streaming` in words."""
+    return samples.assign(streaming=np.where(samples["streaming"], STREAMED, PLAIN))
+
+
 def streaming(samples: pd.DataFrame) -> Card:
     """Compare image streaming with plain pulls."""
-    named = samples.assign(streaming=np.where(samples["streaming"], "streaming", "plain pulling"))
     return cluster_contrast(
-        named, "streaming", Contrast.STREAMING, "Does image streaming shorten pulls?",
+        named_streaming(samples), "streaming", Contrast.STREAMING,
+        "Does image streaming shorten pulls?",
         nothing="no event shows that an image was streamed"
         if not samples["streaming"].any()
         else "every cluster streamed its images",

@@ -83,6 +83,10 @@ class Effect:
         low, high = _interval(np.log(self.value), self.error, self.freedom, level)
         return replace(self, low=low, high=high)
 
+    def inverse(self) -> "Effect":
+        """Return 1 / ratio: the other side is the base."""
+        return replace(self, value=1 / self.value, low=1 / self.high, high=1 / self.low)
+
     def percent(self) -> str:
         """As a change: '+3.1 % (+0.2 … +6.0 %)', or without an interval '+3.1 %'."""
         value, low, high = ((v - 1) * 100 for v in (self.value, self.low, self.high))
@@ -155,12 +159,9 @@ def ratio(
         return replace(seen, why=f"{nodes} nodes on a side")
     if trials < 2:  # noqa: PLR2004 (a spread)
         return replace(seen, why="one trial each")
-    drawn = []
-    for _ in range(_DRAWS):
-        i = rng.integers(0, a.shape[1], a.shape[1])
-        j = i if paired else rng.integers(0, b.shape[1], b.shape[1])
-        drawn.append(log_ratios(a[:, i], b[:, j], paired=paired, statistic=statistic))
-    draws = np.array(drawn)
+    i = rng.integers(0, a.shape[1], (_DRAWS, a.shape[1]))
+    j = i if paired else rng.integers(0, b.shape[1], (_DRAWS, b.shape[1]))
+    draws = log_ratios(a[:, i], b[:, j], paired=paired, statistic=statistic).T
     draws = draws[np.isfinite(draws).all(1)]
     if len(draws) < _DRAWS // 2:
         return replace(seen, why="too few nodes pulled the same images")
@@ -183,7 +184,10 @@ def _freedom(*parts: tuple[float, float]) -> float:
 
 
 def log_ratios(a: Matrix, b: Matrix, *, paired: bool, statistic: str) -> Matrix:
-    """Return for each trial the logarithm of b / a; paired medians are those of nodes' ratios."""
+    """Return for each trial the logarithm of b / a; paired medians are those of nodes' ratios.
+
+    The first axis is the trial, the last one the node.
+    """
     function = STATISTICS[statistic]
     with _quiet():
         if paired and statistic == "median":
@@ -193,13 +197,10 @@ def log_ratios(a: Matrix, b: Matrix, *, paired: bool, statistic: str) -> Matrix:
 
 def node_error(a: Matrix) -> float:
     """Return the standard error of a cluster's mean log median, from its nodes."""
-    rng = np.random.default_rng(_SEED)
     n = a.shape[1]
+    draws = np.random.default_rng(_SEED).integers(0, n, (100, n))
     with _quiet():
-        logs = np.log(a)
-        drawn = [
-            np.nanmean(np.nanmedian(logs[:, rng.integers(0, n, n)], axis=1)) for _ in range(100)
-        ]
+        drawn = np.nanmean(STATISTICS["median"](np.log(a)[:, draws]), axis=0)
     return float(np.nanstd(drawn) * np.sqrt(n / max(1, n - 1)))
 
 

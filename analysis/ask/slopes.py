@@ -21,7 +21,7 @@ def size(samples: pd.DataFrame) -> Card:
         return not_varied(Contrast.SIZE, question, "all images have one size, or none is known")
     if not found:
         return cannot_tell(Contrast.SIZE, question, None, "too few trials")
-    cluster, trials, best = _best(found)
+    cluster, trials, best = best_slope(found)
     clear = best.low > 0 or best.high < 0
     scale, unit, digits = (1.0, "GB", 2) if cold[feature].max() >= 1 else (0.001, "MB", 4)
     each = Slope(best.value * scale, best.low * scale, best.high * scale, best.freedom)
@@ -50,7 +50,7 @@ def layers(samples: pd.DataFrame) -> Card:
     found = slopes_by_cluster(cold, "layers", ["size", "what"])
     if not found:
         return cannot_tell(Contrast.LAYERS, question, None, "one trial each")
-    cluster, trials, best = _best(found)
+    cluster, trials, best = best_slope(found)
     per = Slope(best.value * 100, best.low * 100, best.high * 100, best.freedom)
     factors = _layer_factors(trials_of(cold[cold["cluster"] == cluster]))
     most = max(factors, default=1.0, key=lambda f: abs(np.log(f)))
@@ -76,13 +76,13 @@ def layers(samples: pd.DataFrame) -> Card:
 _MUCH = 1.2
 """From this factor between most and fewest layers on, layers matter for small images."""
 
-_Slopes = dict[str, tuple[int, Slope]]
+Slopes = dict[str, tuple[int, Slope]]
 
 
-def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) -> _Slopes:
+def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) -> Slopes:
     """Return by cluster the number of trials used and the slope over a feature, all else held."""
     constant = [n for n in ("repository", "compression", "files", "version") if n != feature]
-    found: _Slopes = {}
+    found: Slopes = {}
     if samples.empty:
         return found
     nodes = samples.groupby("cluster")["node"].nunique()
@@ -107,12 +107,13 @@ def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) 
     return found
 
 
-def _best(found: _Slopes) -> tuple[str, int, Slope]:
+def best_slope(found: Slopes) -> tuple[str, int, Slope]:
+    """Return cluster, trials and slope of the cluster with most trials."""
     cluster = max(found, key=lambda name: (found[name][0], name))
     return cluster, *found[cluster]
 
 
-def _others(found: _Slopes, shown: str, scale: float, unit: str, digits: int) -> str:
+def _others(found: Slopes, shown: str, scale: float, unit: str, digits: int) -> str:
     rest = [
         f"{name}: "
         + Slope(s.value * scale, s.low * scale, s.high * scale, s.freedom).text(digits)

@@ -212,7 +212,7 @@ def _tails(draft: Draft) -> list[Figure]:
             ),
             ["tails"],
             "Valid cells. The table has the slowest node of a trial (geometric mean), the slowest "
-            f"pull and quantiles over pulls, if these are 100 and 1,000. {draft.counted()}",
+            f"pull, and quantiles where 100 and 1,000 pulls allow them. {draft.counted()}",
             marks=len(drawn),
             provenance=draft.mark,
             table=make_table("Pull time over the trial's median", names, rows, draft.mark),

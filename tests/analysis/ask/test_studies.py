@@ -17,6 +17,7 @@ _SIZES = [Site(nodes) for nodes in (4, 8, 16, 32, 64, 128)]
 SITES = {
     Contrast.CLUSTER_SIZE: _SIZES,
     Contrast.MACHINE: [Site(8)] * 3 + [Site(8, machine_type="n1-standard-64")] * 3,
+    Contrast.DISK: [Site(8)] * 3 + [Site(8, disk="local-ssd")] * 3,
     Contrast.STREAMING: [Site(8)] * 3 + [Site(8, streaming=True)] * 3,
 }
 
@@ -29,6 +30,7 @@ EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
     Contrast.UPGRADE: lambda image, _: 0.3 if image["version"].startswith("v2") else 1.0,
     Contrast.CLUSTER_SIZE: lambda _, site: 1.15 ** (site.nodes.bit_length() - 3),
     Contrast.MACHINE: lambda _, site: 1.0 if site.machine_type == "n1-standard-16" else 0.7,
+    Contrast.DISK: lambda _, site: 0.8 if site.disk == "local-ssd" else 1.0,
     Contrast.STREAMING: lambda _, site: 0.5 if site.streaming else 1.0,
 }
 VERDICTS = {
@@ -40,6 +42,7 @@ VERDICTS = {
     Contrast.UPGRADE: "Less than the first pull.",
     Contrast.CLUSTER_SIZE: "Pulls take longer on larger clusters.",
     Contrast.MACHINE: "n1-standard-64 is faster.",
+    Contrast.DISK: "local-ssd is faster.",
     Contrast.STREAMING: "streaming is faster.",
 }
 
