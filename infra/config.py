@@ -64,7 +64,7 @@ def parse_settings(
         settings = Settings.model_validate({**values, "stack": stack, "project": project})
     except ValidationError as error:
         key, *index = error.errors()[0]["loc"]
-        raise _wrong_value(stack, str(key), values.get(str(key)), *index) from error
+        raise _wrong_value(stack, str(key), values.get(str(key)), *index[:1]) from error
     violation = first_violation(settings, now)
     if violation is not None:
         raise SettingsError(

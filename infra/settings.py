@@ -20,6 +20,10 @@ EXPORTER = (
 )
 """v1.7, as the original study's nodes recorded it in September 2024."""
 _Zone = Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$")]
+_HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
+_Registry = Annotated[str, StringConstraints(pattern=rf"^{_HOST}$")]
+_Mirror = Annotated[str, StringConstraints(pattern=rf"^https?://{_HOST}(/[\w.~-]+)*$")]
+_Mirrors = Annotated[tuple[_Mirror, ...], Field(min_length=1, max_length=10)]
 
 
 def _from_json(value: object) -> object:
@@ -78,6 +82,12 @@ class Settings(BaseModel):
     image_streaming: bool = Field(default=False, description="true or false")
     max_parallel_image_pulls: int = Field(
         default=0, ge=0, le=5, description="0 (GKE's own choice) or 2 to 5"
+    )
+    registry_hosts: Annotated[dict[_Registry, _Mirrors], BeforeValidator(_from_json)] = Field(
+        default={},
+        max_length=25,
+        description="a mapping of at most 25 registries, as HOST or HOST:PORT, to lists of 1 to 10 "
+        "mirrors, as http(s)://HOST[:PORT][/PATH]",
     )
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED", "UNSPECIFIED"] = Field(
         default="REGULAR",

@@ -306,6 +306,7 @@ class LocalFleet:
             plane=cluster.plane,
             labels=pool.spec.labels,
             taints=pool.spec.taints,
+            mirrors=pool.spec.mirrors,
             pause_image=images.pause_image,
             control_group=self._home.control_group,
         )

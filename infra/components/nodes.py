@@ -3,6 +3,8 @@
 Pure functions from settings to arguments; `infra.components.cluster` creates the pools.
 """
 
+from collections.abc import Mapping, Sequence
+
 import pulumi
 from pulumi_gcp import container
 
@@ -49,6 +51,8 @@ def measured_nodes(
         node.kubelet_config = container.NodePoolNodeConfigKubeletConfigArgs(
             max_parallel_image_pulls=settings.max_parallel_image_pulls
         )
+    if settings.registry_hosts:
+        node.containerd_config = _mirrors(settings.registry_hosts)
     if settings.monitoring_pool:
         node.taints = [
             container.NodePoolNodeConfigTaintArgs(
@@ -69,6 +73,30 @@ def monitoring_nodes(
     # The events of all nodes pass through this node's log agent.
     node.logging_variant = "MAX_THROUGHPUT"
     return node
+
+
+def _mirrors(
+    registries: Mapping[str, Sequence[str]],
+) -> container.NodePoolNodeConfigContainerdConfigArgs:
+    """Return containerd's hosts.toml of each registry: its mirrors in order, then itself."""
+    return container.NodePoolNodeConfigContainerdConfigArgs(
+        registry_hosts=[
+            container.NodePoolNodeConfigContainerdConfigRegistryHostArgs(
+                server=registry, hosts=[_mirror(url) for url in mirrors]
+            )
+            for registry, mirrors in registries.items()
+        ]
+    )
+
+
+def _mirror(url: str) -> container.NodePoolNodeConfigContainerdConfigRegistryHostHostArgs:
+    return container.NodePoolNodeConfigContainerdConfigRegistryHostHostArgs(
+        host=url,
+        # Not push: containerd would have it by default.
+        capabilities=["HOST_CAPABILITY_PULL", "HOST_CAPABILITY_RESOLVE"],
+        # A path such as /v2/proxy is the root of the API; to any other, containerd adds /v2.
+        override_path="/v2/" in url,
+    )
 
 
 def _node(

@@ -23,6 +23,17 @@ class ClusterKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A host that containerd asks before a registry."""
+
+    registry: str
+    """HOST or HOST:PORT, as images name it."""
+    url: str
+    root: bool = False
+    """The URL's path is the root of the API, to which nothing is added."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """A node pool as it was requested from the API."""
 
@@ -37,6 +48,8 @@ class PoolSpec:
     """Of a node's boot disk."""
     parallel_pulls: int = 1
     """Images that a kubelet pulls at once."""
+    mirrors: tuple[Mirror, ...] = ()
+    """In the order in which containerd tries them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.fleet import FleetError
+from rehearsal.cluster.fleet import FleetError, Mirror
 from rehearsal.machine import cgroups, processes, requirements
 from rehearsal.real_nodes.node_files import NodeSpec, node_environment, write_files
 from tools.programs import locate
@@ -99,6 +99,7 @@ def start(
     number: NodeNumber,
     labels: dict[str, str],
     taints: tuple[tuple[str, str, str], ...],
+    mirrors: tuple[Mirror, ...],
     registry: str,
     pause_image: str,
     control_group: str,
@@ -109,6 +110,7 @@ def start(
         name=name,
         labels=labels,
         taints=taints,
+        mirrors=mirrors,
         number=number.number,
         kubelet_port=port,
         control_group=f"{control_group}/{name}",

@@ -7,6 +7,7 @@ as on any node.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 
 from rehearsal.cluster.certificates import Authority, certify_node
 from rehearsal.cluster.control_plane import kubeconfig
+from rehearsal.cluster.fleet import Mirror
 
 INSIDE = "/var/lib/node"
 """Where a node sees its own files."""
@@ -76,6 +78,8 @@ class NodeSpec:
     """URL of the API server."""
     plugins: str
     """Folder of the network plugins."""
+    mirrors: tuple[Mirror, ...] = ()
+    """Asked before the registry."""
 
     @property
     def own_labels(self) -> dict[str, str]:
@@ -86,10 +90,14 @@ class NodeSpec:
 def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
     """Write all files that the node reads into the folder, which it sees as /var/lib/node."""
     user = {"client-certificate": f"{INSIDE}/node.crt", "client-key": f"{INSIDE}/node.key"}
+    of: dict[str, list[Mirror]] = {}
+    for mirror in spec.mirrors:
+        of.setdefault(mirror.registry, []).append(mirror)
     texts = {
         "containerd.toml": _containerd(spec),
         "cni/10-ptp.conflist": json.dumps(_network(spec)),
         "hosts/_default/hosts.toml": _hosts(spec),
+        **{f"hosts/{name}/hosts.toml": _hosts(spec, mirrors) for name, mirrors in of.items()},
         "kubelet.yaml": yaml.safe_dump(_kubelet(spec)),
         "kubeconfig": kubeconfig(spec.server, f"{INSIDE}/ca.crt", user),
         "start.sh": _START,
@@ -183,14 +191,18 @@ state = "/run/containerd"
 """
 
 
-def _hosts(spec: NodeSpec) -> str:
-    """Replace every registry by this one, also for images that it does not have."""
-    return f"""\
-server = "http://{spec.registry}"
-
-[host."http://{spec.registry}"]
+def _hosts(spec: NodeSpec, mirrors: Sequence[Mirror] = ()) -> str:
+    """Replace a registry by this one, after its mirrors, also for images that it does not have."""
+    own = Mirror("", f"http://{spec.registry}")
+    hosts = (
+        f"""
+[host.{json.dumps(each.url)}]
   capabilities = ["pull", "resolve"]
+  override_path = {json.dumps(each.root)}
 """
+        for each in (*mirrors, own)
+    )
+    return f'server = "{own.url}"\n{"".join(hosts)}'
 
 
 def _network(spec: NodeSpec) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_keys_in_commands_exist(key: str) -> None:
 
 OPTIONAL: tuple[dict[str, object], ...] = (
     {"minCpuPlatform": "Intel Skylake", "kubernetesVersion": "1.34", "privateNodes": True},
-    {"workloadMetadata": "GKE_METADATA"},
+    {"workloadMetadata": "GKE_METADATA", "registryHosts": {"ghcr.io": ["https://m.example"]}},
 )
 """Settings, besides those of the committed stacks, with which more is sent."""
 NEEDED = {

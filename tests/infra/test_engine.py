@@ -93,6 +93,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
         },
     ),
     ("maxParallelImagePulls", "5", {"measured": "update"}),
+    ("registryHosts", {"ghcr.io": ["https://m.example"]}, {"measured": "update"}),
     ("releaseChannel", "RAPID", {"cluster": "update"}),
     ("releaseChannel", "UNSPECIFIED", ALL_IN_PLACE),
     ("kubernetesVersion", "1.34", ALL_IN_PLACE),

@@ -173,6 +173,32 @@ class TestMeasuredNodes:
             ("imageStreaming", True, "gcfsConfig", {"enabled": True}),
             ("maxParallelImagePulls", 5, "kubeletConfig", {"maxParallelImagePulls": 5}),
             (
+                "registryHosts",
+                {"ghcr.io": ["https://m.example/v2/proxy", "http://n.example:5000"]},
+                "containerdConfig",
+                {
+                    "registryHosts": [
+                        {
+                            "server": "ghcr.io",
+                            "hosts": [
+                                {
+                                    "host": host,
+                                    "capabilities": [
+                                        "HOST_CAPABILITY_PULL",
+                                        "HOST_CAPABILITY_RESOLVE",
+                                    ],
+                                    "overridePath": root,
+                                }
+                                for host, root in [
+                                    ("https://m.example/v2/proxy", True),
+                                    ("http://n.example:5000", False),
+                                ]
+                            ],
+                        }
+                    ]
+                },
+            ),
+            (
                 "workloadMetadata",
                 "GKE_METADATA",
                 "workloadMetadataConfig",

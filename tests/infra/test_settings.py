@@ -93,6 +93,19 @@ REFUSALS = [
         SET + "maxParallelImagePulls 2",
     ),
     (
+        "registryHosts", '{"https://ghcr.io": ["https://m.example"]}',
+        ('to {"https://ghcr.io": ["https://m.example"]}, but it must be a mapping of at most 25 '
+        "registries, as HOST or HOST:PORT, to lists of 1 to 10 mirrors, as "
+        "http(s)://HOST[:PORT][/PATH]."),
+        REMOVE + "registryHosts",
+    ),
+    (
+        "registryHosts", '{"ghcr.io": []}',
+        ('to {"ghcr.io": []}, but it must be a mapping of at most 25 registries, as HOST or '
+        "HOST:PORT, to lists of 1 to 10 mirrors, as http(s)://HOST[:PORT][/PATH]."),
+        REMOVE + "registryHosts",
+    ),
+    (
         "releaseChannel", "FAST",
         ("to FAST, but it must be RAPID, REGULAR, STABLE, EXTENDED, or UNSPECIFIED for none, "
         "which GKE allows existing customers only."),

@@ -22,6 +22,7 @@ from rehearsal.google.state import Json
 from rehearsal.machine.web import Call
 
 _POOL_UPDATES = (
+    "containerdConfig",
     "diskSizeGb",
     "diskType",
     "gcfsConfig",

@@ -7,7 +7,7 @@ its instance groups.
 
 from collections.abc import Callable
 
-from rehearsal.cluster.fleet import ClusterKey, PoolSpec
+from rehearsal.cluster.fleet import ClusterKey, Mirror, PoolSpec
 from rehearsal.google.compute import check_quota, is_zone, region_of
 from rehearsal.google.gke.bodies import check_room, fingerprint
 from rehearsal.google.http import GoogleError
@@ -92,6 +92,11 @@ def pool_spec(key: ClusterKey, record: Json, name: str) -> PoolSpec:
         ),
         disk_gb=int(config.get("diskSizeGb", 100)),
         parallel_pulls=int(pulls),
+        mirrors=tuple(
+            Mirror(registry["server"], host["host"], host.get("overridePath", False))
+            for registry in config.get("containerdConfig", {}).get("registryHosts", [])
+            for host in registry.get("hosts", [])
+        ),
     )
 
 

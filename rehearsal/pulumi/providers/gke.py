@@ -56,7 +56,13 @@ _DESIRED = {
 """Properties that a PUT of the cluster changes, one a call."""
 _MACHINE = ("diskSizeGb", "diskType", "machineType")
 """Properties of nodes that one PUT of the pool changes together."""
-_NODE_OBJECTS = ("gcfsConfig", "gvnic", "kubeletConfig", "workloadMetadataConfig")
+_NODE_OBJECTS = (
+    "containerdConfig",
+    "gcfsConfig",
+    "gvnic",
+    "kubeletConfig",
+    "workloadMetadataConfig",
+)
 """Properties of nodes that a PUT of the pool changes, one a call."""
 
 
@@ -316,7 +322,11 @@ class NodePool(Kind):
     properties: ClassVar = """
         name cluster location nodeCount version management.autoRepair management.autoUpgrade
         maintenancePolicies.exclusionUntilEndOfSupports.enabled
-        nodeConfig.advancedMachineFeatures.threadsPerCore nodeConfig.diskSizeGb
+        nodeConfig.advancedMachineFeatures.threadsPerCore
+        nodeConfig.containerdConfig.registryHosts.server
+        nodeConfig.containerdConfig.registryHosts.hosts.host
+        nodeConfig.containerdConfig.registryHosts.hosts.capabilities
+        nodeConfig.containerdConfig.registryHosts.hosts.overridePath nodeConfig.diskSizeGb
         nodeConfig.diskType nodeConfig.ephemeralStorageLocalSsdConfig.localSsdCount
         nodeConfig.gcfsConfig.enabled nodeConfig.gvnic.enabled
         nodeConfig.kubeletConfig.maxParallelImagePulls nodeConfig.labels
@@ -347,8 +357,9 @@ class NodePool(Kind):
             "nodeConfig.shieldedInstanceConfig", "nodeConfig.spot",
         },
         computed={
-            "management", "nodeConfig.diskSizeGb", "nodeConfig.diskType", "nodeConfig.gcfsConfig",
-            "nodeConfig.kubeletConfig", "nodeConfig.loggingVariant", "version",
+            "management", "nodeConfig.containerdConfig", "nodeConfig.diskSizeGb",
+            "nodeConfig.diskType", "nodeConfig.gcfsConfig", "nodeConfig.kubeletConfig",
+            "nodeConfig.loggingVariant", "version",
         },
         unordered={"nodeConfig.oauthScopes"},
     )  # fmt: skip

@@ -6,17 +6,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from images.make.build import build_image, build_pause
 from images.registry.reference import Target, parse_target
-from rehearsal.cluster.fleet import ClusterKey, FleetError, PoolSpec
+from rehearsal.cluster.fleet import ClusterKey, FleetError, Mirror, PoolSpec
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.image_tag import parse_tag
+from tests.images.faulty_proxy import QuietHandler, serve
 from tests.live.fleet.machine import KEY, Machine, locked_home, measured, texts
 from tests.live.footprint import footprint, processes_of
 from tests.live.harness import expect_same, needs_real_nodes
@@ -41,8 +43,14 @@ def test_nodes_pull_and_pools_and_clusters_grow_shrink_and_leave_nothing(tmp_pat
     with machine(tmp_path / "h") as (local, images):
         fleet = local.fleet
         fleet.create_cluster(KEY)
-        fleet.create_pool(KEY, measured(2))
-        fleet.create_pool(KEY, OTHERS)
+        asked: list[str] = []
+        with serve(mirror_without_images(asked)) as url:
+            fleet.create_pool(
+                KEY, replace(measured(2), mirrors=(Mirror("ghcr.io", f"http://{url}"),))
+            )
+            fleet.create_pool(KEY, OTHERS)
+            expect_a_pull(local, images)
+        assert any(path.startswith(f"/v2/{REPOSITORY}/manifests/") for path in asked)
         names = local.nodes("measured")
         assert names == ["gke-live-measured-0001", "gke-live-measured-0002"]
         assert local.admin.virtual_nodes() == {"gke-live-monitoring-0001"}
@@ -51,8 +59,6 @@ def test_nodes_pull_and_pools_and_clusters_grow_shrink_and_leave_nothing(tmp_pat
             assert labels["cloud.google.com/gke-nodepool"] == "measured"
             assert labels["kubernetes.io/hostname"] == node["metadata"]["name"]
             assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
-
-        expect_a_pull(local, images)
 
         fleet.resize_pool(KEY, "measured", 3)
         with pytest.raises(FleetError, match="8 real nodes at most"):
@@ -70,6 +76,16 @@ def test_nodes_pull_and_pools_and_clusters_grow_shrink_and_leave_nothing(tmp_pat
         expect_same(before, local.home.folder)
         assert local.nodes("measured") == names
         fleet.close()
+
+
+def mirror_without_images(asked: list[str]) -> type[QuietHandler]:
+    """A mirror that notes what containerd asks it for and has none of it."""
+
+    def refuse(handler: QuietHandler) -> None:
+        asked.append(handler.path)
+        handler.send_error(404)
+
+    return type("Mirror", (QuietHandler,), {"do_HEAD": refuse, "do_GET": refuse})
 
 
 def expect_a_pull(local: Machine, images: LocalRegistry) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from rehearsal.cluster.certificates import make_authority
+from rehearsal.cluster.fleet import Mirror
 from rehearsal.real_nodes.node_files import NodeSpec, node_environment, write_files
 
 SPEC = NodeSpec(
@@ -68,3 +70,20 @@ def test_kubelet_reports_events_and_pulls_as_by_default(folder: Path) -> None:
     assert config["authentication"]["anonymous"] == {"enabled": False}
     assert (config["address"], config["readOnlyPort"]) == ("127.0.0.1", 0)
     assert config["cgroupRoot"] == "/home/gke-c-p-0001"
+
+
+def test_a_registrys_mirrors_are_asked_in_their_order_and_then_the_registry(tmp_path: Path) -> None:
+    mirrors = (
+        Mirror("ghcr.io", "https://b.example/v2/proxy", root=True),
+        Mirror("ghcr.io", "http://a.example:5000"),
+    )
+    write_files(replace(SPEC, mirrors=mirrors), tmp_path, make_authority())
+    hosts = tomllib.loads((tmp_path / "hosts/ghcr.io/hosts.toml").read_text())
+    assert hosts["server"] == "http://127.0.0.1:5000"
+    assert [(url, host["override_path"]) for url, host in hosts["host"].items()] == [
+        ("https://b.example/v2/proxy", True),
+        ("http://a.example:5000", False),
+        ("http://127.0.0.1:5000", False),
+    ]
+    others = tomllib.loads((tmp_path / "hosts/_default/hosts.toml").read_text())
+    assert list(others["host"]) == ["http://127.0.0.1:5000"]
