@@ -59,7 +59,7 @@ _METRICS = (
 def _stack_row(stack: str, settings: Settings) -> tuple[str, ...]:
     price, nodes = cluster_usd_per_hour(settings), settings.node_count
     row = (f"`{stack}`", str(nodes), settings.machine_type, f"{price:.2f}")
-    if stack != f"size-{nodes}":
+    if stack != f"size-{nodes}" or nodes not in _RUN1_S:
         return (*row, "", "")
     seconds = _RUN1_S[nodes] + _UP_AND_DOWN_S
     return (*row, f"{seconds / 60:.0f} min", f"{price * seconds / 3600:.2f}")

@@ -24,7 +24,7 @@ Stacks = Annotated[
 AllSizes = Annotated[
     bool,
     typer.Option(
-        "--all-sizes", help="Every stack named size-N, smallest first.", rich_help_panel=_WHAT
+        "--all-sizes", help="The stacks size-4 to size-256, smallest first.", rich_help_panel=_WHAT
     ),
 ]
 StudyFile = Annotated[

@@ -16,6 +16,8 @@ from schema.study import Order, Study, load_study
 RUNS = Path("data/runs")
 """Folder of all runs, relative to the working directory."""
 
+LARGEST_OF_ALL = 256
+"""Nodes of the largest stack of --all-sizes; a larger one costs so much that it has to be named."""
 _FASTEST = 1000
 _EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse"
 
@@ -73,7 +75,8 @@ def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...
             "leave one of them out",
         )
     if all_sizes:
-        return tuple(name for name in stack_names() if re.fullmatch(r"size-\d+", name))
+        sizes = (name for name in stack_names() if re.fullmatch(r"size-\d+", name))
+        return tuple(name for name in sizes if int(name[len("size-") :]) <= LARGEST_OF_ALL)
     return tuple(dict.fromkeys(named or ()))
 
 
