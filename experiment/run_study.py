@@ -22,8 +22,10 @@ from experiment.errors import (
 from experiment.interrupts import interrupts_wait, signals_interrupt
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
+from experiment.plan.cost import unrecorded_time
 from experiment.plan.registry import resolve_image
 from experiment.provision.cluster import Cluster
+from experiment.provision.stack_settings import exported_deadline
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import now
@@ -168,11 +170,25 @@ class StudyRun:
             steps=self._steps.take(),
         )
         try:
+            if phase is Phase.PREFLIGHT and self._attempt > 1:
+                record = self._with_unrecorded_time(record)
             self._folder.add(record)
         except FolderError as error:
             print_error(f"{error.problem} The record is: {record.model_dump_json()}")
             problem = problem or error
         return problem
+
+    def _with_unrecorded_time(self, record: PhaseRecord) -> PhaseRecord:
+        """Add for how long the cluster of an earlier attempt was up."""
+        times = unrecorded_time(
+            self._folder.phases(),
+            self._cluster,
+            record.ended_at,
+            expires_at=exported_deadline(self._record.outputs),
+            deadline_hours=self._record.deadline_hours,
+        )
+        since, until = times or (None, None)
+        return record.model_copy(update={"cluster_since": since, "cluster_until": until})
 
     def _interrupted(self, where: str) -> Interrupted:
         return Interrupted(

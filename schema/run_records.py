@@ -227,6 +227,11 @@ class PhaseRecord(_Record):
     attempt: int = 1
     steps: tuple[StepRecord, ...] = ()
     """In their order; between two steps the runner did something that takes almost no time."""
+    cluster_since: datetime | None = None
+    """Of a resumed attempt's preflight: from then until `cluster_until` a cluster that an earlier
+    attempt did not take down cost money, and no phase says so. Where its end is unknown, it counts
+    to the end of this phase, at most to its deadline."""
+    cluster_until: datetime | None = None
 
 
 class TrialPod(_Record):

@@ -98,7 +98,8 @@ class WallTime:
         clock_s: seconds by the clock, without pauses between attempts.
         total_s: seconds that this represents: `clock_s` unless simulated nodes ran faster.
         parts: seconds for each of PARTS; they add up to `total_s`.
-        usd: price of the cluster from provision to teardown; None without a price.
+        usd: price of the cluster from provision to teardown, and between attempts while it was up;
+            None without a price.
     """
 
     clock_s: float
@@ -166,7 +167,10 @@ def run_wall_time(
             at = path[-1].end if path else at
         stretches += _rest(mine, at, span)
     paid = [s for s in stretches if s.part != Phase.PREFLIGHT.value]
-    return _sum_up(stretches, times, _usd(paid, rate))
+    usd = _usd(paid, rate)
+    if usd is not None and rate is not None:
+        usd += _unrecorded_s(phases, paid) / 3600 * rate
+    return _sum_up(stretches, times, usd)
 
 
 def account(
@@ -365,6 +369,17 @@ def _trial_time(
         parts=parts,
         usd=usd,
     )
+
+
+def _unrecorded_s(phases: Iterable[PhaseRecord], paid: Sequence[_Stretch]) -> float:
+    """Return for how long a cluster cost money that belongs to no stretch: between attempts."""
+    seconds = 0.0
+    for phase in phases:
+        if phase.cluster_since and phase.cluster_until:
+            since, until = phase.cluster_since.timestamp(), phase.cluster_until.timestamp()
+            known = sum(max(0.0, min(s.end, until) - max(s.begin, since)) for s in paid)
+            seconds += max(0.0, until - since - known)
+    return seconds
 
 
 def _parts(stretches: Iterable[_Stretch]) -> dict[str, float]:

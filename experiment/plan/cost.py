@@ -11,7 +11,7 @@ nodes were limited by unpacking to disk; they are not known for other machines a
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from experiment.errors import BudgetError, PlanError
@@ -148,7 +148,8 @@ def _growth_s(nodes: int) -> float:
 class Budget:
     """Refuses trials that would exceed --budget-usd.
 
-    It counts the time since provisioning started and the pulls, in every attempt, at list prices.
+    It counts the time since provisioning started and the pulls, in every attempt, at list prices;
+    between two attempts also the time in which a cluster was up that the first one left.
 
     Args:
         limit_usd: None for no limit.
@@ -209,11 +210,49 @@ class Budget:
     def _look_back(self) -> None:
         """Read once how long earlier attempts took and when this one started to cost."""
         spans: list[tuple[datetime, datetime]] = []
+        unrecorded_s = 0.0
         for record in self._phases():
+            if record.cluster_since and record.cluster_until:
+                unrecorded_s += (record.cluster_until - record.cluster_since).total_seconds()
             if record.phase is Phase.PROVISION:
                 spans.append((record.started_at, record.ended_at))
             elif record.phase is not Phase.PREFLIGHT and spans:
                 spans[-1] = (spans[-1][0], record.ended_at)
         if spans:
             self._since = spans.pop()[0]
-        self._earlier_s = sum((end - begin).total_seconds() for begin, end in spans)
+        self._earlier_s = sum(((end - begin).total_seconds() for begin, end in spans), unrecorded_s)
+
+
+def unrecorded_time(
+    phases: Iterable[PhaseRecord],
+    cluster: Cluster,
+    now: datetime,
+    *,
+    expires_at: datetime | None = None,
+    deadline_hours: int | None = None,
+) -> tuple[datetime, datetime] | None:
+    """Return the time in which a cluster of earlier attempts cost money and no phase says so.
+
+    It starts with the last record of an attempt that was killed or kept its cluster. If the cluster
+    is gone, nobody knows since when: it counts until now, but not beyond its deadline.
+
+    Args:
+        phases: of all earlier attempts.
+        cluster: as it was found.
+        now: the end of the preflight that found it.
+        expires_at: its deadline, if the last attempt learnt it.
+        deadline_hours: the run's own deadline, counted from provisioning.
+    """
+    last: datetime | None = None
+    for record in phases:
+        if record.phase is Phase.TEARDOWN and record.error is None:
+            last = None
+        elif record.phase is not Phase.PREFLIGHT or record.error is None or record.cluster_until:
+            last = record.ended_at
+    if last is None:
+        return None
+    if cluster.created_at:
+        return min(max(last, cluster.created_at), now), now
+    if expires_at is None and deadline_hours is not None:
+        expires_at = last + timedelta(hours=deadline_hours)
+    return last, max(last, min(now, expires_at or now))

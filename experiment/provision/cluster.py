@@ -1,5 +1,6 @@
 """Where a run measures: the interface that experiment.run_study works with."""
 
+from datetime import datetime
 from typing import Protocol
 
 from experiment.terminal.progress import Say
@@ -30,6 +31,9 @@ class Cluster(Protocol):
     """Something may exist that teardown must delete."""
     fresh: bool
     """The nodes can hold no image but their original ones; known after provisioning."""
+
+    created_at: datetime | None
+    """Of the cluster that `recover` found; None if it found none."""
 
     zone_attempts: tuple[ZoneAttempt, ...]
     """Of the last provisioning: the zones that were tried, in order."""

@@ -8,6 +8,7 @@ kubeconfig stays where it is; a run records its path and context, and no credent
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from experiment.errors import PlanError
 from experiment.kube import Kube, Obj, bytes_of, is_ready
@@ -38,6 +39,7 @@ class ExistingCluster:
     """
 
     usd_per_hour = 0.0
+    created_at: datetime | None = None  # it costs the run nothing
     zone_attempts: tuple[ZoneAttempt, ...] = ()
     usd_per_byte = 0.0
     price_note = ""

@@ -90,6 +90,7 @@ class StackCluster:
         self.least_hours = 0
         self.exists = False
         self.fresh = True
+        self.created_at: datetime | None = None
 
     @property
     def description(self) -> str:
@@ -168,6 +169,7 @@ class StackCluster:
                 cluster of this name is not of this program.
         """
         found = self.gke.settled()
+        self.created_at = found.created_at if found else None
         self._follow(found)
         self.stack.recover()
         if found is not None and not self.stack.knows_cluster():

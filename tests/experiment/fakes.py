@@ -1,6 +1,7 @@
 """Fakes of what a run works with: its cluster, and the measurement on it."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -76,6 +77,7 @@ class FakeCluster(_Fake):
         self.exists = False
         self.left = False
         """A killed runner left it whole."""
+        self.created_at: datetime | None = None
 
     def recover(self, *, resumed: bool) -> None:
         self.exists = self.left

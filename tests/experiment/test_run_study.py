@@ -14,7 +14,7 @@ from experiment.terminal.progress import Progress
 from experiment.terminal.views import PlainView
 from schema.run_records import Phase, PhaseRecord
 from tests.experiment.cells import at, run_record
-from tests.experiment.fakes import FakeCluster
+from tests.experiment.fakes import OUTPUTS, FakeCluster
 
 
 @pytest.fixture
@@ -95,3 +95,23 @@ def test_a_resume_that_fails_its_checks_takes_the_cluster_down(
     with pytest.raises(PreflightError, match="quota"):
         resumed(folder, cluster, io.StringIO(), preflight=refuse).run()
     assert cluster.done == ["recover", "teardown"]
+
+
+def test_a_resumed_run_records_how_long_the_cluster_of_a_killed_one_was_up(
+    folder: RunFolder, cluster: FakeCluster
+) -> None:
+    cluster.created_at = at(90)
+    end_leftovers(folder, cluster)
+    preflight = folder.phases()[-2]
+    assert (preflight.cluster_since, preflight.cluster_until) == (at(130), preflight.ended_at)
+
+
+def test_of_a_cluster_that_is_gone_the_deadline_ends_the_time_that_it_was_up(
+    folder: RunFolder, cluster: FakeCluster
+) -> None:
+    cluster.left = False
+    outputs = OUTPUTS.model_copy(update={"expires_at": f"{at(500):%Y-%m-%dT%H:%M:%SZ}"})
+    folder.write_run(folder.read_run().model_copy(update={"outputs": outputs}))
+    end_leftovers(folder, cluster)
+    (preflight,) = folder.phases()[1:]
+    assert (preflight.cluster_since, preflight.cluster_until) == (at(130), at(500))

@@ -493,6 +493,22 @@ def test_a_run_costs_from_provision_to_teardown(record: RunRecord) -> None:
     assert any("163.00 USD" in line for line in lines(time))
 
 
+def test_a_cluster_that_was_up_between_two_attempts_cost_money_then(record: RunRecord) -> None:
+    """Killed in its second trial; the next attempt finds the cluster 900 seconds later."""
+    priced = record.model_copy(
+        update={"outputs": outputs(1).model_copy(update={"usd_per_hour": 3600.0})}
+    )
+    found = phase(Phase.PREFLIGHT, 1000, 1010).model_copy(
+        update={"cluster_since": at(110), "cluster_until": at(1010)}
+    )
+    again = (found, phase(Phase.PROVISION, 1010, 1020), phase(Phase.TEARDOWN, 1020, 1050))
+
+    time = run_wall_time(priced, (*PHASES[:3], *again), TRIALS, CELLS)
+
+    assert time.clock_s == pytest.approx(148 + 50)
+    assert time.usd == pytest.approx(1050 - 2)
+
+
 def test_a_run_without_a_price_says_none(record: RunRecord) -> None:
     assert run_wall_time(record, PHASES, TRIALS, CELLS).usd is None
 

@@ -13,6 +13,7 @@ from experiment.plan.cost import (
     run_estimate,
     teardown_s,
     trial_range,
+    unrecorded_time,
 )
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import copy_stack_files, set_deadline, set_lifetime
@@ -141,7 +142,7 @@ def test_a_trial_may_start_until_it_and_the_teardown_would_cost_too_much() -> No
     assert "--budget-usd" in caught.value.fix
 
 
-def test_earlier_attempts_count_and_the_pause_between_does_not() -> None:
+def test_attempts_that_were_taken_down_count_and_the_pause_between_does_not() -> None:
     clock = Clock()
     earlier = [
         phase(Phase.PREFLIGHT, 0, 50),
@@ -156,6 +157,70 @@ def test_earlier_attempts_count_and_the_pause_between_does_not() -> None:
     clock.seconds = 9001 + 199
     budget.may_begin(planned())
     clock.seconds = 9001 + 201
+    with pytest.raises(BudgetError):
+        budget.may_begin(planned())
+
+
+KILLED = (phase(Phase.PREFLIGHT, 0, 50), phase(Phase.PROVISION, 50, 150))
+STOPPED = phase(Phase.TEARDOWN, 150, 200)
+FAILED = STOPPED.model_copy(update={"error": "no"})
+REFUSED = phase(Phase.PREFLIGHT, 300, 310).model_copy(update={"error": "no"})
+
+
+@pytest.mark.parametrize(
+    ("phases", "created", "expires", "hours", "times"),
+    [
+        ((), None, None, None, None),
+        (KILLED, 60, None, None, (150, 9000)),
+        (KILLED, None, None, None, (150, 9000)),
+        (KILLED, None, 4000, 2, (150, 4000)),
+        (KILLED, None, 100, 2, (150, 150)),
+        (KILLED, None, None, 2, (150, 7350)),
+        (KILLED, 60, 4000, 1, (150, 9000)),
+        (KILLED, 5000, None, None, (5000, 9000)),
+        (KILLED[:1], 60, None, None, (60, 9000)),
+        ((*KILLED, REFUSED), 60, None, None, (150, 9000)),
+        ((*KILLED, STOPPED), None, None, None, None),
+        ((*KILLED, FAILED), 60, None, None, (200, 9000)),
+        ((*KILLED, STOPPED, REFUSED), None, None, None, None),
+    ],
+    ids=["a first attempt", "its cluster is up", "its cluster is gone", "gone at its deadline",
+         "it ran until its deadline", "gone at the run's deadline", "up beyond its old deadline",
+         "of a later attempt", "killed in provisioning", "after a failed preflight", "taken down",
+         "not taken down", "taken down before a failed preflight"],
+)  # fmt: skip
+def test_a_cluster_that_an_attempt_left_costs_money_until_the_next_one(
+    phases: tuple[PhaseRecord, ...],
+    created: float | None,
+    expires: float | None,
+    hours: int | None,
+    times: tuple[float, float] | None,
+) -> None:
+    cluster = FakeCluster()
+    cluster.created_at = None if created is None else at(created)
+    found = unrecorded_time(
+        phases,
+        cluster,
+        at(9000),
+        expires_at=None if expires is None else at(expires),
+        deadline_hours=hours,
+    )
+    assert found == (times and (at(times[0]), at(times[1])))
+
+
+def test_the_budget_counts_killed_attempts_and_the_time_between_attempts() -> None:
+    clock = Clock()
+    found = {"cluster_since": at(150), "cluster_until": at(9000)}
+    phases = [
+        *KILLED,
+        phase(Phase.PREFLIGHT, 8900, 9000).model_copy(update=found),
+        phase(Phase.PROVISION, 9000, 9100),
+    ]
+    limit = (100 + 8850 + 200 + NEXT_S) / 3600
+    budget = Budget(limit, priced(1.0), lambda: phases, now=clock)
+    clock.seconds = 9000 + 199
+    budget.may_begin(planned())
+    clock.seconds = 9000 + 201
     with pytest.raises(BudgetError):
         budget.may_begin(planned())
 

@@ -40,6 +40,7 @@ HEALTHY = read_cluster(
         "nodePools": [{"name": "measured", "status": "RUNNING", "initialNodeCount": 4}],
     }
 )
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = replace(HEALTHY, status="RECONCILING")
 STOCK_OUT = "[ZONE_RESOURCE_POOL_EXHAUSTED]: The zone does not have enough resources available"
 IN_PROGRESS = RunError("Cluster is running incompatible operation.", failure=Failure.PROVIDER_ERROR)
@@ -290,10 +291,11 @@ def test_a_creation_that_a_killed_command_left_is_judged_at_its_end(rig: Rig) ->
 
 
 def test_google_that_does_not_answer_for_minutes_is_waited_for(rig: Rig) -> None:
-    rig.up()
+    rig.up(replace(HEALTHY, created_at=MADE))
     rig.api.error = RunError("Google did not answer.", failure=Failure.PROVIDER_ERROR)
     rig.api.at[120] = lambda: setattr(rig.api, "error", None)
     assert rig.cluster.repair() is Presence.WHOLE
+    assert rig.cluster.created_at == MADE
     rig.api.error = RunError("No permission.", failure=Failure.PERMISSION)
     with pytest.raises(RunError, match="No permission"):
         rig.cluster.repair()
