@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -48,6 +49,49 @@ def test_every_path_of_the_project_that_is_named_exists(document: str) -> None:
     named = re.findall(rf"`((?:{packages})/[\w./]*)`", (ROOT / document).read_text("utf-8"))
     assert len(named) > 5
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+PACKAGES = ("analysis", "experiment", "images", "infra", "rehearsal", "schema", "tools")
+MODULE = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.[a-z_]\w*)+\b")
+FILE = re.compile(r"(?<![\w/.-])[a-z_][\w/]*\.py\b")
+NO_MODULE = re.compile(r"\.(md|csv|json|jsonl|log|yaml|invalid)$")
+
+
+def docstrings(path: Path) -> str:
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    values = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    return "\n".join(
+        value.value
+        for value in values
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    )
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or defined at the top level of one."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = path.parent.with_suffix(".py")
+    return module.exists() and bool(
+        re.search(rf"(?m)^(?:def |class )?{path.name}\b", module.read_text("utf-8"))
+    )
+
+
+def test_every_module_that_a_docstring_names_exists() -> None:
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    files = {path.name for path in sources}
+    wrong: list[str] = []
+    checked = 0
+    for path in sources:
+        text = docstrings(path)
+        names = [name for name in MODULE.findall(text) if not NO_MODULE.search(name)]
+        named = FILE.findall(text)
+        checked += len(names) + len(named)
+        wrong += [f"{path}: {name}" for name in names if not is_there(name)]
+        wrong += [f"{path}: {name}" for name in named if Path(name).name not in files]
+    assert checked > 50
+    assert wrong == []
 
 
 def test_the_make_targets_that_the_readme_names_exist() -> None:

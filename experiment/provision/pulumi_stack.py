@@ -29,10 +29,12 @@ _QUIET = {OpType.SAME, OpType.READ, OpType.REFRESH}
 _ROUNDS = 3
 """Adopting an account reveals its IAM bindings, adopting a cluster its pools: two, plus a spare."""
 
-# grpc would print a traceback when a failed engine closes the connection to its program.
-logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
-# A killed CLI breaks its stream of events; the error that it ends with says so.
-warnings.filterwarnings("ignore", "Error in event stream", UserWarning)
+
+def _silence_pulumi() -> None:
+    # grpc would print a traceback when a failed engine closes the connection to its program.
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+    # A killed CLI breaks its stream of events; the error that it ends with says so.
+    warnings.filterwarnings("ignore", "Error in event stream", UserWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class StudyStack:
         self._errors: list[str] = []
         self._started = self._done = 0
         """Resources of the current operation."""
+        _silence_pulumi()
         self._options = automation.LocalWorkspaceOptions(work_dir=str(work_dir))
         try:
             self._options.pulumi_command = DetachedCommand(self._ask_to_wait)
