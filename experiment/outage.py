@@ -55,6 +55,7 @@ class Refused(Exception):
         return MeasureError(
             f"The cluster's API server refused a request ({self.status}): {self.reason}.",
             "kubectl auth can-i --list shows what you may do on this cluster",
+            failure=Failure.PERMISSION if self.status == HTTPStatus.FORBIDDEN else None,
         )
 
 

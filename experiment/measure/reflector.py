@@ -23,6 +23,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from experiment.errors import Failure, MeasureError
 from experiment.kube import SILENCE_S, Kube, Obj
 from experiment.outage import Refused
 from experiment.waiting import Clock, now
@@ -31,7 +32,10 @@ _WATCH_S = (240, 300)
 _EARLY_S = 5
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
-_FINAL = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+_DENIED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+_DENIED_S = 20.0
+"""An API server that has just started may answer 403 and 404 for some seconds, until it has read
+its roles and APIs (kube-apiserver's poststarthook/rbac/bootstrap-roles); longer is final."""
 _PAGE = "500"
 _EVENTS_LAST = timedelta(minutes=55)
 """The API server keeps events for an hour (kube-apiserver --event-ttl; GKE's default too)."""
@@ -69,8 +73,8 @@ class Reflector:
     """A thread that reflects one kind of object until it is closed.
 
     After a new list every object is reported as ADDED, and a missing one as DELETED, as it was seen
-    last; of events only new ones are. What a handler raises, or a final refusal (400, 403, 404),
-    ends it; `failure` holds it.
+    last; of events only new ones are. What a handler raises, or a final refusal (400; 403 and 404
+    for 20 seconds), ends it; `failure` holds it.
 
     Args:
         kube: the cluster.
@@ -97,6 +101,7 @@ class Reflector:
         self._clock = clock
         self._heard = clock.monotonic()
         self._away_since: float | None = None
+        self._denied_since: float | None = None
         self._was_away_s = 0.0
         self._version = ""
         self._newest = 0
@@ -144,9 +149,15 @@ class Reflector:
     def _after(self, refused: Refused) -> None:
         if self._closing.is_set():
             return
-        if refused.status in _FINAL:
+        if refused.status == HTTPStatus.BAD_REQUEST:
             self.failure = refused.as_error()
             return
+        if refused.status in _DENIED:
+            at = self._clock.monotonic()
+            self._denied_since = at if self._denied_since is None else self._denied_since
+            if at - self._denied_since >= _DENIED_S:
+                self.failure = self._denial(refused)
+                return
         if refused.status == HTTPStatus.GONE:
             self._version = ""
         elif self._away_since is None:
@@ -157,6 +168,21 @@ class Reflector:
             self._gap = self._gap or why
         self._closing.wait(max(self._pause_s, refused.retry_after_s))
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _denial(self, refused: Refused) -> MeasureError:
+        """Name the right that is missing."""
+        *before, resource = self._what.path.split("/")
+        scope = f"--namespace {before[-1]}" if "namespaces" in before else "--all-namespaces"
+        unknown = (
+            ", or the server does not have them" if refused.status == HTTPStatus.NOT_FOUND else ""
+        )
+        return MeasureError(
+            f"The cluster's API server does not let the runner list and watch {self.name} "
+            f"({refused.status}): {refused.reason}. The login lacks the rights list and watch of "
+            f"{resource}{unknown}, so pulls cannot be observed.",
+            f"kubectl auth can-i watch {resource} {scope}; docs/running-on-gke.md has the roles",
+            failure=Failure.PERMISSION,
+        )
 
     @property
     def _lasting(self) -> bool:
@@ -216,7 +242,7 @@ class Reflector:
 
     def _is_back(self) -> None:
         self._was_away_s += self.away_s
-        self._away_since = None
+        self._away_since = self._denied_since = None
 
     def _hear(self, *, recovered: bool) -> None:
         """Note that nothing is missed until now, unless it was lost in a gap that ends here."""

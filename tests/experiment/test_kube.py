@@ -233,6 +233,7 @@ def test_a_refusal_is_not_retried(server: ApiServer, kube: Kube) -> None:
     with pytest.raises(MeasureError, match=r"refused a request \(403\): forbidden") as raised:
         kube.server_version()
     assert isinstance(raised.value.__cause__, Refused)
+    assert raised.value.exit_code is ExitCode.PERMISSION
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiment.errors import MeasureError
 from experiment.kube import Obj
 from experiment.measure.reflector import _WATCH_S, ListWatch, Reflector, lines_of
 from experiment.outage import Refused
 from experiment.waiting import Clock
+from schema.errors import ExitCode
 from tests.experiment.fakes import FakeClock
 
 GONE = Refused(410, "too old resource version")
@@ -197,15 +199,79 @@ def test_the_time_without_an_api_server_is_measured_from_its_last_word(
     assert reflector.all_away_s == 30
 
 
-def test_a_final_refusal_ends_it_with_its_reason(server: Server, seen: Seen) -> None:
-    server.lists = [[]]
-    server.streams = [[Refused(403, "watching things is forbidden")]]
-    server.idle.set()
-    reflector = follow(server, seen)
-    deadline = time.monotonic() + 5
-    while reflector.failure is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert "forbidden" in str(reflector.failure)
+class Denying(Server):
+    """Refuses to list and to watch for so many seconds, or for good; 15 seconds pass each time."""
+
+    def __init__(self, clock: FakeClock, refused: Refused, *, times: int = 1000) -> None:
+        super().__init__()
+        self.clock, self.refused, self.times = clock, refused, times
+
+    def list(self, _path: str, query: Mapping[str, str]) -> Obj:
+        if self.times:
+            self.times -= 1
+            self.clock.sleep(15)
+            raise self.refused
+        self.lists.append([])
+        return super().list(_path, query)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiment.measure.reflector._PAUSE_S", 0.0)
+
+
+def reflector_of(server: Server, seen: Seen, path: str, clock: FakeClock) -> Reflector:
+    """One that has listed, or ended."""
+    what = ListWatch("things", path)
+    reflector = Reflector(server, what, seen.handle, seen.gap, clock)  # type: ignore[arg-type]
+    assert reflector.listed.wait(10)
+    reflector.close()
+    return reflector
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize(
+    ("status", "path", "words", "fix"),
+    [
+        (
+            403,
+            "/api/v1/namespaces/n/events",
+            "list and watch of events, so",
+            "events --namespace n",
+        ),
+        (403, "/api/v1/nodes", "list and watch of nodes, so", "nodes --all-namespaces"),
+        (404, "/apis/batch/v1/namespaces/n/jobs", "list and watch of jobs, or the", "jobs --name"),
+    ],
+)
+def test_a_right_that_stays_denied_ends_the_run_and_is_named(
+    seen: Seen, status: int, path: str, words: str, fix: str
+) -> None:
+    clock = FakeClock()
+    reflector = reflector_of(Denying(clock, Refused(status, "no")), seen, path, clock)
+    assert isinstance(reflector.failure, MeasureError)
+    assert words in reflector.failure.problem
+    assert fix in reflector.failure.fix
+    assert reflector.failure.exit_code is ExitCode.PERMISSION
+    assert clock.now == 45, "denied for more than 20 seconds since the first time"
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_api_server_that_has_just_started_may_deny_for_some_seconds(
+    seen: Seen, status: int
+) -> None:
+    clock = FakeClock()
+    server = Denying(clock, Refused(status, "RBAC: clusterrole not found"), times=1)
+    reflector = reflector_of(server, seen, "/api/v1/nodes", clock)
+    assert reflector.failure is None
+    assert seen.gaps
+
+
+def test_a_request_that_no_server_accepts_ends_it_at_once(server: Server, seen: Seen) -> None:
+    server = Denying(FakeClock(), Refused(400, "no such selector"))
+    reflector = reflector_of(server, seen, "/api/v1/nodes", server.clock)
+    assert "no such selector" in str(reflector.failure)
+    assert server.clock.now == 15
 
 
 def test_what_a_handler_raises_is_kept(server: Server, seen: Seen) -> None:

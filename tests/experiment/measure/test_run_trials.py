@@ -256,7 +256,7 @@ def test_what_was_opened_is_closed_when_connecting_fails_half_way(
         monkeypatch.setattr(prepare, "_READY_S", 0)
         kube.emit("/api/v1/nodes", "MODIFIED", node("node-b", "node-b", Ready="False"))
     elif half_way == "lists":
-        kube.refused[PODS] = Refused(403, "pods is forbidden")
+        kube.refused[PODS] = Refused(400, "no such selector")
     else:
         monkeypatch.setattr(kube, "server_version", lambda: 1 / 0)
         errors["versions"] = ZeroDivisionError
