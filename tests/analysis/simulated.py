@@ -68,25 +68,33 @@ def simulate(
         }
     )
     facts = pd.concat([facts[["image", "repository"]], attributes(facts)], axis=1)
-    rows = []
+    trials, seconds = [], []
     for number, site in enumerate(sites):
         day = np.exp(rng.normal(0, noise.cluster))
         node = np.exp(rng.normal(0, noise.node, site.nodes))
-        for _, image in facts.iterrows():
+        for place, (_, image) in enumerate(facts.iterrows()):
             for repetition in range(1, repetitions + 1):
                 moment = np.exp(rng.normal(0, noise.trial))
                 pull = np.exp(rng.normal(0, noise.pull, site.nodes))
-                rows += [
-                    {
-                        "cluster": f"c{number}", "kind": "measured", "image": image["image"],
-                        "repetition": repetition, "node": f"n{number}-{i}", "warm": False,
-                        "seconds": truth(image, site) * day * moment * node[i] * pull[i],
-                        **{name: getattr(site, name) for name in CLUSTER_ATTRIBUTES},
-                        **{n: image[n] for n in (*IMAGE_ATTRIBUTES, "gb", "wire_gb")},
-                    }
-                    for i in range(site.nodes)
-                ]  # fmt: skip
-    return with_turns(pd.DataFrame(rows))
+                trials.append((number, place, repetition))
+                seconds.append(truth(image, site) * day * moment * node * pull)
+    plan = np.repeat(np.array(trials), [len(each) for each in seconds], axis=0)
+    names = [[f"n{number}-{i}" for i in range(sites[number].nodes)] for number, *_ in trials]
+    attributes_of = pd.DataFrame([vars(site) for site in sites])[list(CLUSTER_ATTRIBUTES)]
+    samples = pd.DataFrame(
+        {
+            "cluster": [f"c{number}" for number in plan[:, 0]], "kind": "measured",
+            "repetition": plan[:, 2], "node": [name for each in names for name in each],
+            "warm": False, "seconds": np.concatenate(seconds),
+        }
+    )  # fmt: skip
+    of_image = facts[["image", *IMAGE_ATTRIBUTES, "gb", "wire_gb"]].iloc[plan[:, 1]]
+    of_cluster = attributes_of.iloc[plan[:, 0]]
+    return with_turns(
+        pd.concat(
+            [samples, *(each.reset_index(drop=True) for each in (of_image, of_cluster))], axis=1
+        )
+    )
 
 
 REPOSITORY = "ghcr.io/lab/chonks"
