@@ -62,7 +62,7 @@ def cluster_effects(
     levels = sorted(set(cold[attribute]) - {""}, key=str)
     found: list[tuple[tuple[str, str], Effect]] = []
     together = False
-    for _, mine in cold.groupby(_held(cold, attribute)):
+    for _, mine in cold.groupby(held_of(cold, attribute)):
         present = [level for level in levels if level in set(mine[attribute])]
         together = together or len(set(mine[attribute])) > 1
         for level in present[1:]:
@@ -73,8 +73,8 @@ def cluster_effects(
     return found, together
 
 
-def _held(samples: pd.DataFrame, attribute: str) -> list[str]:
-    """Return what else must be equal; what is unknown of some clusters cannot be held."""
+def held_of(samples: pd.DataFrame, attribute: str) -> list[str]:
+    """Return what else of clusters must be equal, apart from what is unknown of some of them."""
     return [n for n in _HELD if n != attribute and not (samples[n] == "").any()]
 
 
@@ -140,7 +140,7 @@ def cluster_size(samples: pd.DataFrame) -> Card:
     if cold["nodes"].nunique() < 2:  # noqa: PLR2004 (a comparison)
         return not_varied(Contrast.CLUSTER_SIZE, question, "all clusters have one size")
     found: list[tuple[str, Effect]] = []
-    for _, mine in cold.groupby(_held(cold, "nodes")):
+    for _, mine in cold.groupby(held_of(cold, "nodes")):
         for pulled in _comparable(mine):
             effect = trend(pulled)
             if effect:

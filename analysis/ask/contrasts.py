@@ -25,10 +25,12 @@ from analysis.ask.slopes import layers, size
 from schema.study import Contrast
 
 
-def image_effects(samples: pd.DataFrame, attribute: str, base: object) -> dict[str, Effect]:
-    """Return by level of an image's attribute the ratio to its base level, everything else equal.
+def image_pairs(
+    samples: pd.DataFrame, attribute: str, base: object
+) -> dict[str, list[tuple[Matrix, Matrix]]]:
+    """Return by level of an image's attribute the pulls of the base level and of it, by cluster.
 
-    Intervals hold for all levels together (Bonferroni).
+    Everything else is equal, and both sides are of the same nodes.
     """
     others = [name for name in IMAGE_ATTRIBUTES if name != attribute]
     by = ["cluster", *others, "turn"]
@@ -41,6 +43,15 @@ def image_effects(samples: pd.DataFrame, attribute: str, base: object) -> dict[s
             a, b, paired = matrices(one, other, by)
             if a.size and b.size and paired:
                 pairs.setdefault(str(level), []).append((a, b))
+    return pairs
+
+
+def image_effects(samples: pd.DataFrame, attribute: str, base: object) -> dict[str, Effect]:
+    """Return by level of an image's attribute the ratio to its base level, everything else equal.
+
+    Intervals hold for all levels together (Bonferroni).
+    """
+    pairs = image_pairs(samples, attribute, base)
     spread = _spread([pair for several in pairs.values() for pair in several])
     found = {
         level: over_clusters([ratio(a, b, paired=True, spread=spread) for a, b in several])
@@ -77,7 +88,7 @@ def registry(samples: pd.DataFrame) -> Card:
     repositories = cold["repository"].value_counts()
     if len(repositories) < 2:  # noqa: PLR2004 (a comparison)
         return not_varied(Contrast.REGISTRY, question, "all images came from one repository")
-    base = repositories.index[0]
+    base = str(base_of(cold, "repository"))
     effects = image_effects(cold, "repository", base)
     where = {name: name.partition("/")[0] for name in (base, *effects)}
     if not effects:
@@ -105,15 +116,25 @@ def _registries_apart(samples: pd.DataFrame, question: str) -> Card:
     )  # fmt: skip
 
 
+BASES: dict[str, object] = {"compression": "gzip 6", "files": 1, "version": "v1"}
+"""Level of an image's attribute that the others are compared with, if it is there."""
+
+
+def base_of(samples: pd.DataFrame, attribute: str) -> object:
+    """Return the level of an image's attribute that others are compared with."""
+    levels = samples[attribute].value_counts()
+    base = BASES.get(attribute)
+    return base if base in levels.index else levels.index[0]
+
+
 def _of_images(
-    samples: pd.DataFrame, attribute: str, base: object, words: tuple[str, str, str, str, str]
+    samples: pd.DataFrame, attribute: str, words: tuple[str, str, str, str, str]
 ) -> Card:
     """Card of a contrast within clusters; words: contrast, question, nothing, slower, faster."""
     contrast, question, nothing, slower, faster = words
     if samples[attribute].nunique() < 2:  # noqa: PLR2004 (a comparison)
         return not_varied(contrast, question, nothing)
-    if base not in set(samples[attribute]):
-        base = samples[attribute].value_counts().index[0]
+    base = base_of(samples, attribute)
     effects = image_effects(samples, attribute, base)
     if not effects:
         return not_varied(contrast, question, f"no two images differ in {attribute} alone")
@@ -128,7 +149,7 @@ def _of_images(
 def compression(samples: pd.DataFrame) -> Card:
     """Compare compressions of the same content."""
     return _of_images(
-        samples[~samples["warm"]], "compression", "gzip 6",
+        samples[~samples["warm"]], "compression",
         (Contrast.COMPRESSION, "Does the compression matter?",
          "all images are compressed in one way", "Yes: {} is slower.", "Yes: {} is faster."),
     )  # fmt: skip
@@ -137,7 +158,7 @@ def compression(samples: pd.DataFrame) -> Card:
 def files(samples: pd.DataFrame) -> Card:
     """Compare numbers of files in images of one size."""
     return _of_images(
-        samples[~samples["warm"]], "files", 1,
+        samples[~samples["warm"]], "files",
         (Contrast.FILES, "Do many small files take longer?",
          "all images have as many files in a layer", "Yes: {} files are slower.",
          "No: {} files are faster."),
@@ -147,7 +168,7 @@ def files(samples: pd.DataFrame) -> Card:
 def upgrade(samples: pd.DataFrame) -> Card:
     """Compare a new version on nodes that have the old one with the old one's cold pull."""
     return _of_images(
-        samples, "version", "v1",
+        samples, "version",
         (Contrast.UPGRADE, "What does an upgrade cost a node that has the old version?",
          "no image is a second version", "More than the first pull.", "Less than the first pull."),
     )  # fmt: skip

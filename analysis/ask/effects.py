@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
 LEAST_NODES = 3
@@ -278,7 +278,7 @@ def relative_fit(y: Matrix, design: Matrix) -> sm.regression.linear_model.Regres
     return sm.WLS(y, design, weights=weights).fit()
 
 
-def slope(y: Matrix, groups: Sequence[int], x: Matrix, node: tuple[float, int]) -> Slope | None:
+def slope(y: Matrix, groups: ArrayLike, x: Matrix, node: tuple[float, int]) -> Slope | None:
     """Return the seconds that one unit of x adds within groups; a row is the median of one trial.
 
     Args:

@@ -1,9 +1,10 @@
 """Cards of size and layers: seconds per GB and per layer within a cluster, all else equal. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.ask.cards import Card, cannot_tell, not_varied
 from analysis.ask.effects import LEAST_NODES, Slope, node_error, slope
@@ -79,20 +80,25 @@ _MUCH = 1.2
 Slopes = dict[str, tuple[int, Slope]]
 
 
-def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) -> Slopes:
-    """Return by cluster the number of trials used and the slope over a feature, all else held."""
+def comparable_trials(
+    samples: pd.DataFrame, feature: str, held: Sequence[str]
+) -> Iterator[tuple[str, pd.DataFrame, NDArray[np.intp]]]:
+    """Yield for each cluster its trials that differ in a feature alone, and the group of each."""
     constant = [n for n in ("repository", "compression", "files", "version") if n != feature]
-    found: Slopes = {}
     if samples.empty:
-        return found
+        return
     nodes = samples.groupby("cluster")["node"].nunique()
     for cluster, every in trials_of(samples[samples[feature].notna()]).groupby("cluster"):
         keys = key_of(every, [*held, *constant])
         varied = keys.map(every.groupby(keys)[feature].nunique()) > 1
-        mine, keys = every[varied], keys[varied]
-        if mine.empty or nodes[cluster] < LEAST_NODES:
-            continue
-        numbers = pd.factorize(keys)[0]
+        if varied.any() and nodes[cluster] >= LEAST_NODES:
+            yield str(cluster), every[varied], pd.factorize(keys[varied])[0]
+
+
+def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) -> Slopes:
+    """Return by cluster the number of trials used and the slope over a feature, all else held."""
+    found: Slopes = {}
+    for cluster, mine, numbers in comparable_trials(samples, feature, held):
         seconds = samples[samples["cluster"] == cluster].pivot_table(
             index=["image", "turn"], columns="node", values="seconds"
         )
@@ -100,10 +106,10 @@ def slopes_by_cluster(samples: pd.DataFrame, feature: str, held: Sequence[str]) 
             mine["seconds"].to_numpy(float),
             numbers,
             mine[feature].to_numpy(float),
-            (node_error(seconds.to_numpy(float)), nodes[cluster] - 1),
+            (node_error(seconds.to_numpy(float)), seconds.shape[1] - 1),
         )
         if one:
-            found[str(cluster)] = len(mine), one
+            found[cluster] = len(mine), one
     return found
 
 

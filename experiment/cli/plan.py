@@ -13,9 +13,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.ask.power import EFFECTS, Question
+from analysis.ask.power import SOURCE as VARIATION
 from experiment.collect.status_rules import WARM_SHARE
 from experiment.plan.cost import SOURCE, Estimate, Range, deadline, run_estimate
 from experiment.plan.open_run import clusters, rehearsal_record, resolve_trials
+from experiment.plan.questions import planned_questions
 from experiment.plan.request import NewRuns
 from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
 from experiment.preflight.capacity import IMAGE_GC_SHARE, room_bytes
@@ -59,7 +62,18 @@ def plan_data(
         "trials": [_trial_data(trial, trial.trial in again) for trial in trials],
         "disk_bytes": disk_bytes(trials),
         "stacks": [_stack_data(name, cluster, trials) for name, cluster in where.items()],
+        "questions": [
+            {
+                "contrast": question.contrast,
+                "answered": question.answered,
+                "why": question.why,
+                "rests_on": question.basis,
+                "power": dict(zip(map(str, EFFECTS), question.power, strict=False)),
+            }
+            for question in planned_questions(study, trials, list(where.values()))
+        ],
         "rates": SOURCE,
+        "assumed": VARIATION,
     }
 
 
@@ -129,6 +143,7 @@ def plan_page(
         *map(escape, head),
         _trial_table(trials),
         _stack_table(where, trials),
+        _question_table(planned_questions(study, trials, list(where.values()))),
         escape(f"Rates: {SOURCE}."),
     ]
 
@@ -188,6 +203,27 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
     ends = [f"{name} {end}" for name, each in where.items() if (end := deadline(each, trials))]
     if ends:
         lines.append(f"Whatever happens, Google deletes {', '.join(ends)}.")
+    return Group(table, *map(escape, lines))
+
+
+def _question_table(found: Sequence[Question]) -> RenderableType:
+    if not found:
+        return "Questions: the study varies nothing that the analysis compares."
+    effects = [f"finds {effect:.0%}".replace("%", " %") for effect in EFFECTS]
+    table = _table(
+        "Questions", ("contrast", *effects, "rests on"), words={"contrast", "rests on"}
+    )  # fmt: skip
+    for question in found:
+        powers = [f"{power:.0%}".replace("%", " %") for power in question.power]
+        rest = question.basis if question.answered else f"no answer: {question.why}"
+        table.add_row(question.contrast, *(powers or ["", ""]), rest)
+    meaning = (
+        "Finds: probability that an effect of that size is found, between two sides, over the "
+        "range of sizes or layers, or with each doubling of the nodes."
+    )
+    lines = [meaning, f"Assumed: {VARIATION}."]
+    if any("one cluster each" in question.why for question in found):
+        lines.append("Fix: --repeat-clusters 3")
     return Group(table, *map(escape, lines))
 
 

@@ -47,6 +47,10 @@ class StackFacts:
     machine_type: str
     disk_gb: int
     """Of a measured node, where images are unpacked: local SSDs, or else the boot disk."""
+    disk: str
+    """What holds a node's images: `local-ssd`, or the type of its boot disk."""
+    streaming: bool
+    """Image streaming is on."""
     usd_per_hour: float
     """Of the cluster, and of Cloud NAT for private nodes."""
     usd_per_byte: float
@@ -97,6 +101,8 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         node_count=settings.node_count,
         machine_type=settings.machine_type,
         disk_gb=settings.local_ssd_count * LOCAL_SSD_GB or settings.disk_size_gb,
+        disk="local-ssd" if settings.local_ssd_count else settings.disk_type,
+        streaming=settings.image_streaming,
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
         usd_per_byte=nat(1, 0, 2**30) / 2**30,
         price_note=_price_note(private=settings.private_nodes),

@@ -1,42 +1,20 @@
 """Simulated studies of a known truth: pulls that vary by node, trial and cluster."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.ask.samples import CLUSTER_ATTRIBUTES, IMAGE_ATTRIBUTES, attributes, with_turns
+from analysis.ask import power
+from analysis.ask.power import Noise, Site
+from analysis.ask.samples import attributes
 from analysis.frames import image_name
 from analysis.judge.cells import image_parts
 
+__all__ = ["Noise", "Site"]
+
 Truth = Callable[[pd.Series, "Site"], float]
 """Expected seconds of an image (a row with IMAGE_ATTRIBUTES, gb and wire_gb) on a cluster."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A simulated cluster."""
-
-    nodes: int = 16
-    machine_type: str = "n1-standard-16"
-    disk: str = "pd-balanced"
-    zone: str = "us-central1-a"
-    streaming: bool = False
-    study: str = "s"
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviations of the logarithm of a pull time.
-
-    Nodes 5 %, pulls 3 %; 3 % for trials and for clusters, as two runs of the original study differ.
-    """
-
-    node: float = 0.05
-    pull: float = 0.03
-    trial: float = 0.03
-    cluster: float = 0.03
 
 
 def by_size(image: pd.Series, _: Site) -> float:
@@ -50,14 +28,22 @@ def simulate(
     truth: Truth = by_size,
     *,
     seed: int = 1,
-    noise: Noise = Noise(),
+    noise: Noise | None = None,
     repetitions: int = 1,
     wire: float = 1.0,
 ) -> pd.DataFrame:
     """Return samples (samples.samples_of) of studies of these images on these clusters."""
-    rng = np.random.default_rng(seed)
+    trials = facts_of(images, wire).loc[lambda facts: facts.index.repeat(repetitions)]
+    trials["repetition"] = list(range(1, repetitions + 1)) * len(images)
+    rows = pd.concat([trials[["image", "repository"]], attributes(trials)], axis=1)
+    seconds = [[truth(row, site) for _, row in rows.iterrows()] for site in sites]
+    return power.simulate(trials, sites, seconds, noise=noise or Noise(), seed=seed)
+
+
+def facts_of(images: Sequence[str], wire: float = 1.0) -> pd.DataFrame:
+    """Return what images' names say, a row each, with `wire` unpacked bytes per compressed one."""
     parts = [image_parts(name) for name in images]
-    facts = pd.DataFrame(
+    return pd.DataFrame(
         {
             "image": [image_name(name) for name in images],
             "repository": [repository for repository, *_ in parts],
@@ -66,34 +52,6 @@ def simulate(
             "unpacked_bytes": [float(size or np.nan) for *_, size in parts],
             "wire_bytes": [float(size or np.nan) / wire for *_, size in parts],
         }
-    )
-    facts = pd.concat([facts[["image", "repository"]], attributes(facts)], axis=1)
-    trials, seconds = [], []
-    for number, site in enumerate(sites):
-        day = np.exp(rng.normal(0, noise.cluster))
-        node = np.exp(rng.normal(0, noise.node, site.nodes))
-        for place, (_, image) in enumerate(facts.iterrows()):
-            for repetition in range(1, repetitions + 1):
-                moment = np.exp(rng.normal(0, noise.trial))
-                pull = np.exp(rng.normal(0, noise.pull, site.nodes))
-                trials.append((number, place, repetition))
-                seconds.append(truth(image, site) * day * moment * node * pull)
-    plan = np.repeat(np.array(trials), [len(each) for each in seconds], axis=0)
-    names = [[f"n{number}-{i}" for i in range(sites[number].nodes)] for number, *_ in trials]
-    attributes_of = pd.DataFrame([vars(site) for site in sites])[list(CLUSTER_ATTRIBUTES)]
-    samples = pd.DataFrame(
-        {
-            "cluster": [f"c{number}" for number in plan[:, 0]], "kind": "measured",
-            "repetition": plan[:, 2], "node": [name for each in names for name in each],
-            "warm": False, "seconds": np.concatenate(seconds),
-        }
-    )  # fmt: skip
-    of_image = facts[["image", *IMAGE_ATTRIBUTES, "gb", "wire_gb"]].iloc[plan[:, 1]]
-    of_cluster = attributes_of.iloc[plan[:, 0]]
-    return with_turns(
-        pd.concat(
-            [samples, *(each.reset_index(drop=True) for each in (of_image, of_cluster))], axis=1
-        )
     )
 
 

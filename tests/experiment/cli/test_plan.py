@@ -124,3 +124,18 @@ def _saved_images(saved: dict[str, Any]) -> tuple[PlannedImage, ...]:
             PlannedImage(repository="ghcr.io/a/b", tag=tag, digest=f"sha256:{tag}", layers=layers)
         )
     return tuple(found)
+
+
+def test_the_plan_says_what_the_study_can_answer(stacks: dict[str, Cluster]) -> None:
+    sizes = tuple(image(size, "base", str(size)) for size in (5000, 7000, 9000, 20000))
+    trials = order_trials(study(), sizes, 1)
+    shown = json.loads(json.dumps(plan_data(study(), 1, trials, stacks)))["questions"]
+    by_contrast = {question["contrast"]: question for question in shown}
+    size, clusters = by_contrast["size"], by_contrast["cluster-size"]
+    assert size["answered"]
+    assert size["power"]["0.05"] < size["power"]["0.2"]
+    assert (clusters["answered"], clusters["why"]) == (False, "one cluster each")
+    text = " ".join(text_of(plan_page(study(), 1, trials, stacks)).split())
+    assert "no answer: one cluster each" in text
+    assert "Fix: --repeat-clusters 3" in text
+    assert "Assumed: nodes vary by 5 %" in text
