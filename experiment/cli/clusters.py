@@ -55,25 +55,25 @@ def preview(
 @app.command("list")
 def list_clusters(*, project: _Project = "") -> None:
     """List the clusters of this program in a project: state, Ready nodes, deadline, cost."""
-    from experiment.provision import manage
+    from experiment.provision.manage import clusters
 
-    manage.show_list(manage.project_of(project), typer.echo)
+    clusters.show_list(clusters.project_of(project), typer.echo)
 
 
 @app.command()
 def destroy(*, stack: _Stack, yes: _Yes = False) -> None:
     """Delete everything of a stack, including what a killed command left."""
-    from experiment.provision import manage
+    from experiment.provision.manage import stacks
 
-    manage.destroy(stack, typer.echo, assume_yes=yes)
+    stacks.destroy(stack, typer.echo, assume_yes=yes)
 
 
 @app.command()
 def recover(*, stack: _Stack) -> None:
     """Repair a stack's state after a command was killed, and show what exists."""
-    from experiment.provision import manage
+    from experiment.provision.manage import stacks
 
-    manage.recover(stack, typer.echo)
+    stacks.recover(stack, typer.echo)
 
 
 @app.command()
@@ -85,14 +85,14 @@ def extend(
     ],
 ) -> None:
     """Move the time of a cluster's automatic deletion."""
-    from experiment.provision import manage
+    from experiment.provision.manage import stacks
 
-    manage.extend(stack, hours, typer.echo)
+    stacks.extend(stack, hours, typer.echo)
 
 
 @app.command()
 def sweep(*, project: _Project = "", yes: _Yes = False) -> None:
     """Delete the clusters of this program whose deadline has passed; needs no state."""
-    from experiment.provision import manage
+    from experiment.provision.manage import clusters
 
-    manage.sweep(manage.project_of(project), typer.echo, assume_yes=yes)
+    clusters.sweep(clusters.project_of(project), typer.echo, assume_yes=yes)

@@ -279,11 +279,14 @@ class StackCluster:
         self.exists = False
 
     def kept(self) -> str:
-        """Return what a kept cluster costs an hour, and the command that deletes it."""
-        return (
-            f"The cluster {self.facts.cluster_name} is kept and costs about "
-            f"{self.facts.usd_per_hour:.2f} USD an hour; to delete it: {self._destroy_command()}"
-        )
+        """Return what is kept by GKE, what it costs an hour, and the command that deletes it."""
+        left = self.gke.left()
+        if not left:
+            return (
+                f"No cluster of the stack {self.name} exists, so there is none to keep; to delete "
+                f"what else there may be: {self._destroy_command()}"
+            )
+        return f"Kept, as requested: {left}; to delete it: {self._destroy_command()}"
 
     def standing(self) -> str:
         """Return what exists by GKE, what it costs an hour, and the command that deletes it."""

@@ -16,6 +16,7 @@ from rehearsal.google.collections import Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
 from rehearsal.google.gke.clusters import Clusters
+from rehearsal.google.gke.operations import Start, in_thread
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.iam import Iam
 from rehearsal.google.places import Places
@@ -44,9 +45,12 @@ class LocalGoogle:
     """All APIs over one state.
 
     Attributes:
+        endpoints: of all APIs; what none of them has is unknown.
+        guard: sees each call first.
         routes: of a server.
         clock: calls what is due by the clock, once it is started.
         resize_s: how long GKE takes to make a control plane larger; 0 for no such thing.
+        start: starts the work of GKE's operations.
     """
 
     def __init__(
@@ -58,11 +62,12 @@ class LocalGoogle:
         faults: GoogleFaults | None = None,
         base_url: str = "http://localhost/",
         resize_s: float = 0.0,
+        start: Start = in_thread,
     ) -> None:
         state = state or GoogleState()
         faults = faults or GoogleFaults()
         faults.limit_quotas(state)
-        clusters = Clusters(state, fleet, faults, resize_s)
+        clusters = Clusters(state, fleet, faults, resize_s, start)
 
         sinks = Sinks(state, logs or LogStore())
         scheduler = Scheduler(state, clusters.delete_by_key, base_url)
@@ -78,14 +83,14 @@ class LocalGoogle:
             scheduler,
             Services(state),
         )
-        guard = guarded(faults, _guard(state))
-        known = [endpoint.route(guard) for api in apis for endpoint in api.routes()]
+        self.guard = guarded(faults, _guard(state))
+        self.endpoints = [endpoint for api in apis for endpoint in api.routes()]
         unknown = [
             Endpoint("*", f"/{first}/{{path:.*}}", _refuse_unknown)
             for first in (*_APIS, "serviceusage", "storage", "upload")
         ]
         self.routes: list[web.RouteDef] = [
-            *known,
+            *(endpoint.route(self.guard) for endpoint in self.endpoints),
             *(endpoint.route(lambda _call: None) for endpoint in unknown),
         ]
 

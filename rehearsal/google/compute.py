@@ -234,18 +234,27 @@ def _project_limits(state: GoogleState, project: str) -> dict[str, int]:
 
 def _project_usage(state: GoogleState, project: str) -> int:
     """Return the virtual CPUs of all regions, which the project's one quota counts."""
-    usage = [_usage(state, project, region) for region in ZONE_LETTERS]
+    regions = {region_of(pool["locations"][0]) for pool, _ in _pools(state, project)}
+    usage = [_usage(state, project, region) for region in regions]
     return sum(each[metric] for each in usage for metric in _CPUS)
 
 
 def _usage(state: GoogleState, project: str, region: str) -> dict[str, int]:
     pools = [
-        (pool, record["sizes"][pool["name"]])
-        for record in state.find(Kind.CLUSTER, f"projects/{project}/")
-        for pool in record["body"]["nodePools"]
+        (pool, size)
+        for pool, size in _pools(state, project)
         if region_of(pool["locations"][0]) == region
     ]
     return _needs(pools, _limits(state, project, region))
+
+
+def _pools(state: GoogleState, project: str) -> list[tuple[Json, int]]:
+    """Return all pools, with their nodes in each zone."""
+    return [
+        (pool, record["sizes"][pool["name"]])
+        for record in state.find(Kind.CLUSTER, f"projects/{project}/")
+        for pool in record["body"]["nodePools"]
+    ]
 
 
 def _needs(pools: list[tuple[Json, int]], limits: dict[str, int]) -> dict[str, int]:

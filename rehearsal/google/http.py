@@ -60,16 +60,16 @@ class Endpoint:
 
     def route(self, guard: Callable[[Call], None]) -> web.RouteDef:
         """Return a server's route; `guard` sees each call first and refuses it by GoogleError."""
+        return route(self.method, self.path, lambda call: self.answer(call, guard))
 
-        def answer(call: Call) -> web.Response:
-            try:
-                guard(call)
-                answer = self.handler(call)
-            except GoogleError as error:
-                return error.response()
-            return answer if isinstance(answer, web.Response) else web.json_response(answer)
-
-        return route(self.method, self.path, answer)
+    def answer(self, call: Call, guard: Callable[[Call], None]) -> web.Response:
+        """Answer one call, as the route does."""
+        try:
+            guard(call)
+            answer = self.handler(call)
+        except GoogleError as error:
+            return error.response()
+        return answer if isinstance(answer, web.Response) else web.json_response(answer)
 
 
 def body_of(call: Call) -> Json:

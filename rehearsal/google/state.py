@@ -1,6 +1,5 @@
 """The state of the local Google, in memory: resources as JSON, and the contents of objects."""
 
-import copy
 import threading
 from collections.abc import Callable
 from enum import StrEnum
@@ -35,6 +34,13 @@ class MissingError(Exception):
     """There is no resource of this kind and name."""
 
 
+def copied(value: Any) -> Any:
+    """Copy JSON, several times faster than copy.deepcopy."""
+    if isinstance(value, dict):
+        return {key: copied(each) for key, each in value.items()}
+    return [copied(each) for each in value] if isinstance(value, list) else value
+
+
 class GoogleState:
     """Resources by kind and name, copied on the way in and out. Safe for threads."""
 
@@ -46,7 +52,8 @@ class GoogleState:
     def get(self, kind: Kind, name: str) -> Json | None:
         """Return a resource, None if there is none."""
         with self._lock:
-            return copy.deepcopy(self._resources.get((kind, name)))
+            found: Json | None = copied(self._resources.get((kind, name)))
+            return found
 
     def find(self, kind: Kind, prefix: str = "") -> list[Json]:
         """Return the resources whose names begin with `prefix`, by name."""
@@ -54,7 +61,7 @@ class GoogleState:
             names = sorted(
                 name for each, name in self._resources if each is kind and name.startswith(prefix)
             )
-            return [copy.deepcopy(self._resources[kind, name]) for name in names]
+            return [copied(self._resources[kind, name]) for name in names]
 
     def create(self, kind: Kind, name: str, body: Json) -> None:
         """Add a resource.
@@ -70,7 +77,7 @@ class GoogleState:
     def put(self, kind: Kind, name: str, body: Json) -> None:
         """Add or replace a resource."""
         with self._lock:
-            self._resources[kind, name] = copy.deepcopy(body)
+            self._resources[kind, name] = copied(body)
 
     def update(
         self,
@@ -87,7 +94,7 @@ class GoogleState:
             MissingError: there is no such resource, and no default.
         """
         with self._lock:
-            body = self.get(kind, name) or copy.deepcopy(default)
+            body = self.get(kind, name) or copied(default)
             if body is None:
                 raise MissingError(name)
             change(body)

@@ -22,7 +22,7 @@ from rehearsal.google.gke.bodies import (
 )
 from rehearsal.google.gke.control_planes import ControlPlanes, plane_size
 from rehearsal.google.gke.node_pools import NodePools
-from rehearsal.google.gke.operations import Operations, Task
+from rehearsal.google.gke.operations import Operations, Start, Task, in_thread
 from rehearsal.google.gke.records import ClusterRecords, answer, key_of, node_count, path_of
 from rehearsal.google.http import Endpoint, GoogleError, body_of, now
 from rehearsal.google.state import GoogleState, Json
@@ -52,12 +52,17 @@ class Clusters:
     """The API's methods over a state and a fleet."""
 
     def __init__(
-        self, state: GoogleState, fleet: Fleet, faults: GoogleFaults, resize_s: float
+        self,
+        state: GoogleState,
+        fleet: Fleet,
+        faults: GoogleFaults,
+        resize_s: float,
+        start: Start = in_thread,
     ) -> None:
         self._fleet = fleet
         self._faults = faults
         self._records = ClusterRecords(state)
-        self._operations = Operations(state, faults)
+        self._operations = Operations(state, faults, start)
         planes = ControlPlanes(self._records, fleet, self._operations, resize_s)
         self._pools = NodePools(self._records, fleet, self._operations, planes)
 

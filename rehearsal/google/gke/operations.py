@@ -33,12 +33,22 @@ class Task:
     """Called once the operation is DONE."""
 
 
-class Operations:
-    """Starts operations, each in a thread; those of one cluster run one after the other."""
+Start = Callable[[str, Callable[[], None]], None]
+"""Starts the work of a named operation, and does not wait for its end."""
 
-    def __init__(self, state: GoogleState, faults: GoogleFaults) -> None:
+
+def in_thread(name: str, work: Callable[[], None]) -> None:
+    """Work in a thread of this name (a Start)."""
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+class Operations:
+    """Starts operations; those of one cluster run one after the other."""
+
+    def __init__(self, state: GoogleState, faults: GoogleFaults, start: Start = in_thread) -> None:
         self._state = state
         self._faults = faults
+        self._start = start
         self._guard = threading.Lock()
         self._locks: dict[ClusterKey, threading.Lock] = {}
 
@@ -58,8 +68,7 @@ class Operations:
         }
         full_name = _operation_name(key.project, key.location, name)
         self._state.put(Kind.OPERATION, full_name, operation)
-        thread = threading.Thread(target=self._run, args=(task, full_name), name=name, daemon=True)
-        thread.start()
+        self._start(name, lambda: self._run(task, full_name))
         return operation
 
     def get(self, project: str, location: str, name: str) -> Json:

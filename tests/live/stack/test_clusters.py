@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiment.errors import PreflightError
-from experiment.provision.manage import extend
+from experiment.provision.manage.stacks import extend
 from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import copy_stack_files
 from infra.components.expiry import cron, next_day_cron
@@ -119,7 +119,7 @@ def test_the_deadline_of_a_cluster_whose_files_changed_is_not_moved(
             "config:\n  pull-study:gvnic: 'false'\n  pull-study:nodeCount: '4'\n"
         )
 
-    monkeypatch.setattr("experiment.provision.manage.copy_stack_files", of_other_nodes)
+    monkeypatch.setattr("experiment.provision.manage.stacks.copy_stack_files", of_other_nodes)
     before = expires(up)
     with pytest.raises(PreflightError, match="would also change measured"):
         extend("size-4", 1, lambda _line: None)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from experiment.errors import Failure, RunError
-from experiment.provision import manage
 from experiment.provision.cluster_state import DeadManJob, read_cluster, read_job
+from experiment.provision.manage import clusters
+from experiment.waiting import Clock
 
 CLUSTER = read_cluster(
     {
@@ -60,7 +61,7 @@ class FakeApi:
     def begin_deletion(self, location: str, name: str) -> None:
         self.deleted.append(f"{location}/{name}")
 
-    def await_deletion(self, location: str, name: str) -> None:
+    def await_deletion(self, location: str, name: str, clock: Clock) -> None:
         pass
 
     def delete_job(self, region: str, name: str) -> bool:
@@ -69,9 +70,9 @@ class FakeApi:
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> str:
-    monkeypatch.setattr(manage, "GoogleApi", lambda _project: api)
+    monkeypatch.setattr(clusters, "GoogleApi", lambda _project: api)
     lines: list[str] = []
-    manage.show_list("p", lines.append)
+    clusters.show_list("p", lines.append)
     return "\n".join(lines)
 
 
@@ -148,8 +149,8 @@ def test_sweep_deletes_every_job_of_a_cluster_and_no_others(
     api = FakeApi(JOB, second, foreign)
     past = f"{datetime.now(UTC):%Y-%m-%dt%H-%Mz}"
     api.there = [replace(CLUSTER, labels=CLUSTER.labels | {"expires": past})]
-    monkeypatch.setattr(manage, "GoogleApi", lambda _project: api)
-    manage.sweep("p", lambda _line: None, assume_yes=True)
+    monkeypatch.setattr(clusters, "GoogleApi", lambda _project: api)
+    clusters.sweep("p", lambda _line: None, assume_yes=True)
     assert api.deleted == [
         "us-central1-a/pull-study-size-4",
         "us-central1/pull-study-size-4",

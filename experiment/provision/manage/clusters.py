@@ -1,53 +1,25 @@
-"""Commands about clusters, besides a run: list, destroy, recover, extend, sweep.
-
-`list` and `sweep` ask Google alone and need no state; the others repair and use Pulumi's state, on
-copies of the committed files.
-"""
+"""`list` and `sweep`: they ask Google alone and need no state of Pulumi's."""
 
 import os
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from experiment.errors import PlanError, PreflightError, RunError, TeardownError
-from experiment.interrupts import signals_interrupt
+from experiment.errors import PlanError, RunError, TeardownError
 from experiment.kube import Kube, is_ready
 from experiment.provision.cluster_state import ClusterState, DeadManJob
 from experiment.provision.google_api import GoogleApi
-from experiment.provision.pulumi_stack import Change
-from experiment.provision.stack_cluster import Presence, StackCluster
-from experiment.provision.stack_files import copy_stack_files, set_deadline
-from experiment.provision.stack_settings import (
-    cluster_kubeconfig,
-    exported_deadline,
-    label_deadline,
-    price_of,
-)
+from experiment.provision.stack_settings import cluster_kubeconfig, label_deadline, price_of
 from experiment.terminal.confirm import confirm
 from experiment.terminal.progress import Say
+from experiment.waiting import Clock
 from schema.errors import UserError
 from schema.names import PROJECT_LABEL, PROJECT_VARIABLE
 
 _PATIENCE_S = 10.0
 _POOL_LABEL = "cloud.google.com/gke-nodepool"
-_LONGEST_LIFE = timedelta(days=30)
 _HOUR = timedelta(hours=1)
-_MOVED_BY_A_DEADLINE = {
-    "gcp:cloudscheduler/job:Job": {"schedule"},
-    "gcp:container/cluster:Cluster": {
-        "resourceLabels",
-        "effectiveLabels",
-        "pulumiLabels",
-        "maintenancePolicy",
-    },
-    "gcp:projects/iAMMember:IAMMember": {"condition"},
-}
-"""Properties that a new deadline changes, by type."""
-_MOVES = {"update", "create-replacement", "replace", "delete-replaced"}
-"""A grant with another condition replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,70 +123,7 @@ def show_list(project: str, say: Say) -> None:
     say("To delete one: python -m experiment destroy --stack STACK")
 
 
-def destroy(stack: str, say: Say, *, assume_yes: bool) -> None:
-    """Delete everything of a stack, whatever its state; the archive stays.
-
-    Raises:
-        TeardownError: something may be left.
-        UserError: the stack cannot be used.
-    """
-    with _opened(stack, say) as cluster, signals_interrupt():
-        found = cluster.find()
-        what = f"the cluster {found.name} ({found.status})" if found else "everything that is left"
-        if not assume_yes:
-            confirm(f"Delete {what} of the stack {stack}?", "nothing was deleted")
-        cluster.teardown()
-        say(f"The stack {stack} is deleted; only its archive of events is left.")
-
-
-def recover(stack: str, say: Say) -> None:
-    """Make the state match the cloud after a command was killed, and show the result.
-
-    Raises:
-        UserError: the stack cannot be used.
-    """
-    with _opened(stack, say) as cluster, signals_interrupt():
-        presence = cluster.repair()
-        if presence is Presence.NOTHING:
-            say(f"Nothing of the stack {stack} exists.")
-            return
-        found = cluster.find()
-        shown = f"its cluster is {found.status}" if found else "it has no cluster"
-        if presence is Presence.WHOLE:
-            say(f"The stack {stack} is complete, and {shown}.")
-        else:
-            say(f"The stack {stack} exists in part, and {shown}; a run would delete it first.")
-        say(f"To delete it: python -m experiment destroy --stack {stack}")
-
-
-def extend(stack: str, hours: int, say: Say) -> None:
-    """Move the deadline of a cluster that is up, by one `up` that changes nothing else.
-
-    Raises:
-        PreflightError: the stack is not complete, or the `up` would change more.
-        UserError: the stack cannot be used.
-    """
-    with _opened(stack, say) as cluster, signals_interrupt():
-        if cluster.repair() is not Presence.WHOLE:
-            raise PreflightError(
-                f"The stack {stack} is not up, so it has no deadline.",
-                "python -m experiment list",
-            )
-        until = _later(cluster, hours)
-        set_deadline(stack, cluster.work_dir, f"{until:%Y-%m-%dT%H:%MZ}")
-        changes = cluster.stack.changes()
-        if other := [change for change in changes if not _is_of_the_deadline(change)]:
-            names = ", ".join(change.resource.urn.rpartition("::")[2] for change in other)
-            raise PreflightError(
-                f"The files of the stack {stack} have changed since its cluster was created; "
-                f"moving the deadline would also change {names}.",
-                f"pulumi preview --stack {stack} --diff",
-            )
-        cluster.stack.up()
-        say(f"The cluster of {stack} will be deleted at {until:%Y-%m-%dT%H:%MZ}.")
-
-
-def sweep(project: str, say: Say, *, assume_yes: bool) -> None:
+def sweep(project: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> None:
     """Delete all clusters of this program whose deadline has passed, and their scheduler jobs.
 
     Raises:
@@ -231,10 +140,10 @@ def sweep(project: str, say: Say, *, assume_yes: bool) -> None:
         return
     if not assume_yes:
         confirm(f"Delete {len(expired)} of them, with all their nodes?", "nothing was deleted")
-    _delete(api, expired, say)
+    _delete(api, expired, say, clock)
 
 
-def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say) -> None:
+def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say, clock: Clock) -> None:
     problems: list[str] = []
     started: list[Listed] = []
     for each in expired:
@@ -246,7 +155,7 @@ def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say) -> None:
             problems.append(error.problem)
     for each in started:
         try:
-            api.await_deletion(each.cluster.location, each.cluster.name)
+            api.await_deletion(each.cluster.location, each.cluster.name, clock)
         except RunError as error:
             problems.append(error.problem)
             continue
@@ -313,36 +222,5 @@ def _dead_man_problems(cluster: ClusterState, jobs: Sequence[DeadManJob] | None)
             yield f"the dead-man job {job.name} may not delete it: {job.problem}"
 
 
-def _later(cluster: StackCluster, hours: int) -> datetime:
-    """The current deadline plus these hours."""
-    now = datetime.now(UTC)
-    current = max(exported_deadline(cluster.stack.outputs()) or now, now)
-    until = current.replace(second=0, microsecond=0) + timedelta(hours=hours)
-    if until > now + _LONGEST_LIFE:
-        most = int((now + _LONGEST_LIFE - current) / _HOUR)
-        raise PlanError(
-            f"With {hours} more hours the cluster would exist until {until:%Y-%m-%dT%H:%MZ}; the "
-            f"maximum is {_LONGEST_LIFE.days} days from now.",
-            f"--hours {max(most, 1)}",
-        )
-    return until
-
-
-def _is_of_the_deadline(change: Change) -> bool:
-    allowed = _MOVED_BY_A_DEADLINE.get(change.resource.type)
-    return allowed is not None and change.op in _MOVES and set(change.keys) <= allowed
-
-
 def _hours(time: timedelta) -> str:
     return f"{time / _HOUR:.1f} h"
-
-
-@contextmanager
-def _opened(stack: str, say: Say) -> Iterator[StackCluster]:
-    """A stack's cluster, on temporary copies of its files."""
-    with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
-        work_dir = Path(folder)
-        copy_stack_files(stack, work_dir)
-        # A deadline in the file that has passed must not prevent deleting the cluster.
-        set_deadline(stack, work_dir, "")
-        yield StackCluster(stack, work_dir, say=say)

@@ -1,0 +1,1 @@
+"""Commands about clusters, besides a run: list, sweep, destroy, recover, extend."""

@@ -1,0 +1,36 @@
+"""Sequences that failed once, as short as they could be made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.generated.machine import Fault, play
+from tests.generated.world import prepare
+
+Steps = Sequence[tuple[str, Sequence[Fault]]]
+
+KEPT: dict[str, Steps] = {
+    "a destroy whose first look at Google gets no answer goes on": (
+        ("run keep", ()),
+        ("destroy", [Fault("refuse", status=0)]),
+    ),
+    "an extend that ends in a timeout does not say that the cluster was not brought up": (
+        ("run keep", ()),
+        ("extend", [Fault("slow", count=5)]),
+    ),
+    "a run that failed does not say that its cluster is kept": (
+        ("run keep", [Fault("refuse", status=403, count=60, path="POST .*clusters$")]),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+
+
+@pytest.mark.parametrize("steps", KEPT.values(), ids=list(KEPT))
+def test_a_sequence_that_failed_once(steps: Steps) -> None:
+    play(steps)
