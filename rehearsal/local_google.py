@@ -14,6 +14,7 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.faults.faults import Faults, injected_file
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.login import Login
 from rehearsal.google.recorder import recorders
 from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import web
@@ -36,6 +37,7 @@ def local_google(
     *,
     listening: socket.socket,
     logging_port: int,
+    login: Login,
     options: Options,
     say: Callable[[str], None],
 ) -> Iterator[None]:
@@ -46,6 +48,7 @@ def local_google(
         images: the registry, which may still be starting; None where nodes are simulated.
         listening: where the REST APIs and the image lookups answer.
         logging_port: for Cloud Logging's gRPC, on loopback.
+        login: what callers need.
         options: of the rehearsal.
         say: gets a line for each step.
 
@@ -57,7 +60,7 @@ def local_google(
         logs = LogStore()
         faults = Faults.read(options.faults, injected_file(home.folder))
         ending = threading.Event()
-        logging, _ = service.serve(logs, logging_port, faults)
+        logging, _ = service.serve(logs, logging_port, faults, login.accepts)
         stack.callback(logging.stop, 0)
         fleet = LocalFleet(
             home,
@@ -75,6 +78,7 @@ def local_google(
             faults=GoogleFaults(faults, ending),
             base_url=f"http://{host}/",
             resize_s=_RESIZE_S,
+            login=login,
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rehearsal.google import environment
+from rehearsal.google.login import Login
 from rehearsal.machine import processes, programs
 from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
 from rehearsal.machine.options import Options
@@ -82,7 +83,10 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         (logging_port,) = processes.free_ports(1)
-        variables = environment.google_variables(home, url=url, logging=f"127.0.0.1:{logging_port}")
+        login = Login()
+        variables = environment.google_variables(
+            home, login, url=url, logging=f"127.0.0.1:{logging_port}"
+        )
         programs.write_programs(home)
         official = programs.link_plugins(Path(variables["PULUMI_HOME"]))
         Path(variables["PULUMI_BACKEND_URL"].removeprefix("file://")).mkdir()
@@ -96,6 +100,7 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
             images,
             listening=listening,
             logging_port=logging_port,
+            login=login,
             options=options,
             say=say,
         ):

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import google.auth
 import google.auth.exceptions
 import grpc
 from google.api_core import exceptions, retry
 from google.api_core.client_options import ClientOptions
+from google.auth.transport.requests import Request
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client, transports
 from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry
 from google.protobuf.json_format import MessageToDict
@@ -31,6 +33,7 @@ from schema.stack_outputs import StackOutputs
 LATE_ENTRIES_S = 120.0
 """How long a run, and `collect` afterwards, wait for log entries that come late, in seconds."""
 
+_SCOPE = "https://www.googleapis.com/auth/logging.read"
 _PAGE = 1000
 _PAGE_S = 10.0
 """Longer waiting for late entries, and longest reading, for each page that is expected."""
@@ -316,14 +319,29 @@ def identity(record: EventRecord) -> tuple[str, str]:
     return record.source.value, record.insert_id or f"{_uid(record)}/{version}"
 
 
+class _Login(grpc.UnaryUnaryClientInterceptor):
+    """Sends the access token; gRPC's own credentials refuse to send one without TLS."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Add the token to one call."""
+        headers: dict[str, str] = {}
+        self._credentials.before_request(Request(), "POST", "", headers)
+        metadata = [*(details.metadata or ()), ("authorization", headers["authorization"])]
+        return continuation(details._replace(metadata=metadata), request)
+
+
 def _client(project: str) -> LoggingServiceV2Client:
     endpoint = os.environ.get(LOGGING_ENDPOINT_VARIABLE)
-    if endpoint:
-        channel = grpc.insecure_channel(endpoint)
-        return LoggingServiceV2Client(
-            transport=transports.LoggingServiceV2GrpcTransport(channel=channel)
-        )
     try:
+        if endpoint:
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
+            channel = grpc.intercept_channel(grpc.insecure_channel(endpoint), _Login(credentials))
+            return LoggingServiceV2Client(
+                transport=transports.LoggingServiceV2GrpcTransport(channel=channel)
+            )
         # A user's own login has no quota project, and Google refuses its calls without one.
         return LoggingServiceV2Client(client_options=ClientOptions(quota_project_id=project))
     except google.auth.exceptions.DefaultCredentialsError as error:

@@ -1,6 +1,7 @@
 """Cloud Logging's gRPC service over a LogStore: lists entries.
 
-ListLogEntries alone; every other method answers UNIMPLEMENTED. Entries are there at once, where
+ListLogEntries alone; every other method answers UNIMPLEMENTED. Callers need the rehearsal's access
+token, and be its user. Entries are there at once, where
 Google takes seconds; its limit of 60 reads a minute is not enforced.
 """
 
@@ -8,7 +9,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NoReturn
@@ -19,6 +20,7 @@ from google.cloud.logging_v2.types import ListLogEntriesRequest, ListLogEntriesR
 from rehearsal.cloud_logging.entries import Entry, Key, LogStore
 from rehearsal.cloud_logging.query import FilterError, parse_filter
 from rehearsal.faults.faults import NO_FAULTS, Faults
+from rehearsal.machine.peers import OwnUserOnly
 from schema.names import JOB_NAMESPACE
 
 _SERVICE = "google.logging.v2.LoggingServiceV2"
@@ -36,10 +38,21 @@ _TOO_OFTEN = (
     "service 'logging.googleapis.com' for consumer 'project_number:1'."
 )
 """Google's sentence, as users report it."""
+_UNKNOWN_CALLER = (
+    "Request is missing required authentication credential. Expected OAuth 2 access token, login "
+    "cookie or other valid authentication credential."
+)
 
 
-def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[grpc.Server, int]:
+def serve(
+    store: LogStore,
+    port: int = 0,
+    faults: Faults = NO_FAULTS,
+    accepts: Callable[[str], bool] = lambda _authorization: False,
+) -> tuple[grpc.Server, int]:
     """Serve a store on loopback, in plaintext, on any free port by default.
+
+    `accepts` decides by a call's Authorization.
 
     Returns:
         The running server, which stops when it is no longer referred to, and its port.
@@ -47,7 +60,7 @@ def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[g
     Raises:
         RuntimeError: the port is taken.
     """
-    service = _LoggingService(store, faults)
+    service, own_user = _LoggingService(store, faults, accepts), OwnUserOnly()
     handler = grpc.method_handlers_generic_handler(
         _SERVICE,
         {
@@ -58,22 +71,26 @@ def serve(store: LogStore, port: int = 0, faults: Faults = NO_FAULTS) -> tuple[g
             ),
         },
     )
-    server = grpc.server(ThreadPoolExecutor(_THREADS))
+    server = grpc.server(ThreadPoolExecutor(_THREADS), interceptors=[own_user])
     server.add_generic_rpc_handlers((handler,))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    own_user.port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    return server, bound
+    return server, own_user.port
 
 
 class _LoggingService:
-    def __init__(self, store: LogStore, faults: Faults) -> None:
+    def __init__(self, store: LogStore, faults: Faults, accepts: Callable[[str], bool]) -> None:
         self._store = store
+        self._accepts = accepts
         self._faults = faults
 
     def list_log_entries(
         self, request: ListLogEntriesRequest, context: grpc.ServicerContext
     ) -> object:
         """Return a page of the matching entries; a protobuf ListLogEntriesResponse."""
+        sent = dict(context.invocation_metadata() or ())
+        if not self._accepts(str(sent.get("authorization", ""))):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, _UNKNOWN_CALLER)
         size = request.page_size or _DEFAULT_PAGE
         if not 0 < size <= _LONGEST_PAGE:
             _refuse(context, f"page_size must be 1 to {_LONGEST_PAGE}, not {request.page_size}")

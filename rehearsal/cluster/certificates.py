@@ -1,4 +1,8 @@
-"""A cluster's own certificate authority, and what it certifies: its API server, users and nodes."""
+"""A cluster's own certificate authorities, and what they certify.
+
+One is the cluster's: its API server, users and nodes. etcd has one of its own, so that a node's
+certificate opens no etcd.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +35,7 @@ class Authority(Certificate):
 
 
 def make_authority() -> Authority:
+    """Make a new authority."""
     ca = trustme.CA()
     return Authority(ca.cert_pem.bytes(), ca.private_key_pem.bytes(), ca)
 
@@ -52,6 +57,11 @@ def certify_node(authority: Authority, node: str) -> Certificate:
     """
     # with a host, since Go refuses the empty list of hosts that trustme marks as critical
     return _certify(authority, node, user=f"system:node:{node}", group="system:nodes")
+
+
+def certify_etcd(authority: Authority) -> Certificate:
+    """Issue a certificate that etcd, its API server and its (only) peer show to each other."""
+    return _certify(authority, "127.0.0.1", user="rehearsal-etcd", group="etcd")
 
 
 def _certify(authority: Authority, *hosts: str, user: str, group: str) -> Certificate:

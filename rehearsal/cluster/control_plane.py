@@ -1,11 +1,12 @@
 """A real Kubernetes control plane on this machine: etcd, API server, controller manager, scheduler.
 
-kwokctl starts them and makes their certificates; the versions are those of tools/. Everything
-listens on loopback alone. RBAC is on, so a service account has the rights that were declared for
-it and no others, and client-side rate limits are Kubernetes' own unless switched off, since they
-are part of what a pull study measures. kwok-controller keeps nodes with the annotation
-`kwok.x-k8s.io/node=fake` Ready and their pods Running, those of Jobs apart; it leaves real nodes
-alone. Nodes are not created here.
+kwokctl starts them; the versions are those of tools/. Everything listens on loopback alone, where
+any user of the machine can connect: etcd and the API server accept clients with a certificate (the
+API server also with a token) and nobody else, and the others open no port. RBAC is on, so a service
+account has the rights that were declared for it and no others, and client-side rate limits are
+Kubernetes' own unless switched off, since they are part of what a pull study measures.
+kwok-controller keeps nodes with the annotation `kwok.x-k8s.io/node=fake` Ready and their pods
+Running, those of Jobs apart; it leaves real nodes alone. Nodes are not created here.
 """
 
 import os
@@ -21,7 +22,12 @@ from typing import Any
 
 import yaml
 
-from rehearsal.cluster.certificates import Authority, certify_administrator, make_authority
+from rehearsal.cluster.certificates import (
+    Authority,
+    certify_administrator,
+    certify_etcd,
+    make_authority,
+)
 from rehearsal.cluster.fleet import ControlPlane, FleetError
 from rehearsal.cluster.kubernetes import administrator
 from rehearsal.machine import processes
@@ -73,7 +79,7 @@ class LocalControlPlane:
     @property
     def pki(self) -> Path:
         """Folder of ca.crt, ca.key, admin.crt and admin.key."""
-        return _workdir(self.folder) / "pki"
+        return _pki(self.folder)
 
     @property
     def authority(self) -> Path:
@@ -165,18 +171,21 @@ def _tunnelled(folder: Path, tunnel: str) -> dict[str, str]:
         "egress-selector-config-file": str(path),
         # nodes' names are known to no resolver
         "kubelet-preferred-address-types": "InternalIP",
-        "kubelet-client-certificate": str(_workdir(folder) / "pki" / "admin.crt"),
-        "kubelet-client-key": str(_workdir(folder) / "pki" / "admin.key"),
+        "kubelet-client-certificate": str(_pki(folder) / "admin.crt"),
+        "kubelet-client-key": str(_pki(folder) / "admin.key"),
     }
 
 
 def _make_certificates(folder: Path) -> Authority:
     """Write them where kwokctl looks, which would create its own slower, with an invalid serial."""
-    pki = _workdir(folder) / "pki"
+    pki = _pki(folder)
     pki.mkdir(parents=True)
     authority = make_authority()
     authority.write(pki, "ca")
     certify_administrator(authority).write(pki, "admin")
+    etcd = make_authority()
+    (pki / "etcd-ca.crt").write_bytes(etcd.pem)  # its key is not needed again
+    certify_etcd(etcd).write(pki, "etcd")
     return authority
 
 
@@ -186,6 +195,10 @@ def _version() -> str:
 
 def _workdir(folder: Path) -> Path:
     return folder / "kwok" / "clusters" / _NAME
+
+
+def _pki(folder: Path) -> Path:
+    return _workdir(folder) / "pki"
 
 
 def _configuration(
@@ -218,8 +231,15 @@ def _configuration(
     }
     arguments = {
         # a rehearsal need not survive a power cut
-        "etcd": {"unsafe-no-fsync": "true"},
-        "kube-apiserver": dict(server),
+        "etcd": {"unsafe-no-fsync": "true", **_etcd_security(folder)},
+        "kube-apiserver": {
+            "anonymous-auth": "false",
+            "profiling": "false",
+            "etcd-cafile": str(_pki(folder) / "etcd-ca.crt"),
+            "etcd-certfile": str(_pki(folder) / "etcd.crt"),
+            "etcd-keyfile": str(_pki(folder) / "etcd.key"),
+            **server,
+        },
         # its default folder, which it creates, is in /usr
         "kube-controller-manager": {"flex-volume-plugin-dir": str(folder / "flex")},
         # as arguments, since kwok exits silently with a KwokConfiguration in this file
@@ -230,9 +250,30 @@ def _configuration(
             "disregard-status-with-label-selector": JOB_LABEL,
         },
     }
+    client, peers = f"https://127.0.0.1:{etcd}", f"https://127.0.0.1:{peer}"
+    # what kwokctl has set already, to serve plain HTTP
+    replaced = {
+        "etcd": {
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peers,
+            "initial-advertise-peer-urls": peers,
+            "initial-cluster": f"node0={peers}",
+        },
+        "kube-apiserver": {"etcd-servers": client},
+        "kube-controller-manager": {"secure-port": "0"},
+        "kube-scheduler": {"secure-port": "0"},
+        "kwok-controller": {"server-address": "", "node-port": "0"},
+    }
     patches = [
-        {"name": name, "extraArgs": [{"key": k, "value": v} for k, v in extra.items()]}
-        for name, extra in arguments.items()
+        {
+            "name": name,
+            "extraArgs": [
+                *({"key": k, "value": v} for k, v in arguments.get(name, {}).items()),
+                *({"key": k, "value": v, "override": True} for k, v in changed.items()),
+            ],
+        }
+        for name, changed in replaced.items()
     ]
     document = {
         "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
@@ -241,6 +282,19 @@ def _configuration(
         "componentsPatches": patches,
     }
     return document, port
+
+
+def _etcd_security(folder: Path) -> dict[str, str]:
+    """Return arguments of an etcd that accepts its own certificate alone, as client and as peer."""
+    files = {"cert-file": "etcd.crt", "key-file": "etcd.key", "trusted-ca-file": "etcd-ca.crt"}
+    paths = {name: str(_pki(folder) / file) for name, file in files.items()}
+    return {
+        "client-cert-auth": "true",
+        "peer-client-cert-auth": "true",
+        **paths,
+        **{f"peer-{name}": path for name, path in paths.items()},
+        "enable-grpc-gateway": "false",
+    }
 
 
 def kubeconfig(server: str, authority: str, user: dict[str, str]) -> str:

@@ -3,7 +3,8 @@
 An API server refuses to connect to a node at a loopback address, and a node's kubelet does not
 listen on its own address. On GKE connections from the control plane to nodes go through a tunnel
 (konnectivity) too: this one is an HTTP CONNECT proxy that connects to the requested port on
-loopback, whatever the address. It listens on an abstract socket, which ends with the process.
+loopback, whatever the address. It listens on an abstract socket, which ends with the process, and
+serves this user alone.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+from rehearsal.machine import peers
 from rehearsal.machine.loop import LoopThread
 
 _CONNECT = re.compile(rb"CONNECT \S+:(?P<port>\d+) HTTP/1\.1\r\n")
@@ -37,6 +39,9 @@ class KubeletTunnel:
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _TIMEOUT_S)
+            if not peers.is_own_unix(writer.get_extra_info("socket")):
+                writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+                return
             request = _CONNECT.match(head)
             if request is None:
                 writer.write(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n")

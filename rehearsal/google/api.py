@@ -19,6 +19,7 @@ from rehearsal.google.gke.clusters import Clusters
 from rehearsal.google.gke.operations import Start, in_thread
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.iam import Iam
+from rehearsal.google.login import Login
 from rehearsal.google.places import Places
 from rehearsal.google.scheduler import Clock, Scheduler
 from rehearsal.google.state import GoogleState, Json
@@ -51,6 +52,7 @@ class LocalGoogle:
         clock: calls what is due by the clock, once it is started.
         resize_s: how long GKE takes to make a control plane larger; 0 for no such thing.
         start: starts the work of GKE's operations.
+        login: whose token callers need; a new one by default.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class LocalGoogle:
         base_url: str = "http://localhost/",
         resize_s: float = 0.0,
         start: Start = in_thread,
+        login: Login | None = None,
     ) -> None:
-        state = state or GoogleState()
+        state, login = state or GoogleState(), login or Login()
         faults = faults or GoogleFaults()
         faults.limit_quotas(state)
         clusters = Clusters(state, fleet, faults, resize_s, start)
@@ -76,14 +79,14 @@ class LocalGoogle:
             clusters,
             Compute(state),
             Places(state),
-            Iam(state),
+            Iam(state, login),
             service_accounts(state),
             Storage(state),
             sinks,
             scheduler,
             Services(state),
         )
-        self.guard = guarded(faults, _guard(state))
+        self.guard = guarded(faults, _guard(state, login))
         self.endpoints = [endpoint for api in apis for endpoint in api.routes()]
         unknown = [
             Endpoint("*", f"/{first}/{{path:.*}}", _refuse_unknown)
@@ -95,12 +98,12 @@ class LocalGoogle:
         ]
 
 
-def _guard(state: GoogleState) -> Callable[[Call], None]:
-    """Return what refuses calls without a token, and calls of an API that is disabled."""
+def _guard(state: GoogleState, login: Login) -> Callable[[Call], None]:
+    """Return what refuses calls without the token, and calls of an API that is disabled."""
 
     def refuse(call: Call) -> None:
         first = call.url_path.lstrip("/").partition("/")[0]
-        if first not in _WITHOUT_TOKEN and not call.authorization.startswith("Bearer "):
+        if first not in _WITHOUT_TOKEN and not login.accepts(call.authorization):
             sentence = (
                 "Request is missing required authentication credential. Expected OAuth 2 access "
                 "token."

@@ -5,11 +5,8 @@ Nothing else distinguishes a rehearsal from a run: programs read these as on Goo
 
 import json
 import os
-from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from rehearsal.google.login import Login, login_file
 from rehearsal.machine.home import HOME_VARIABLE, Home, write_json
 from rehearsal.machine.options import Options
 from rehearsal.machine.programs import PROVIDERS
@@ -37,19 +34,21 @@ ENDPOINTS = {
 """What GOOGLE_..._CUSTOM_ENDPOINT ends with, as Pulumi's gcp provider reads it."""
 
 
-def google_variables(home: Home, *, url: str, logging: str) -> dict[str, str]:
+def google_variables(home: Home, login: Login, *, url: str, logging: str) -> dict[str, str]:
     """Return the variables of Google's clients and of Pulumi; write the credentials' file.
 
     `url` has no slash at its end; `logging` is host:port of plaintext gRPC.
     """
+    credentials = home.folder / "credentials.json"
+    write_json(credentials, login_file(login, PROJECT, url))
     return {
         **{f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in ENDPOINTS.items()},
         LOGGING_ENDPOINT_VARIABLE: logging,
         PROJECT_VARIABLE: PROJECT,
         "GOOGLE_PROJECT": PROJECT,  # the provider's first choice, which a user may have set
         **dict.fromkeys(OTHER_LOGIN_VARIABLES, ""),
-        "GOOGLE_OAUTH_ACCESS_TOKEN": "rehearsal",
-        "GOOGLE_APPLICATION_CREDENTIALS": str(_write_credentials(home, url)),
+        "GOOGLE_OAUTH_ACCESS_TOKEN": login.token,
+        "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
         "CONTAINERS_REGISTRIES_CONF": str(home.registries_conf),
         "PULUMI_HOME": str(home.folder / "pulumi"),
         "PULUMI_BACKEND_URL": f"file://{home.folder / 'pulumi-state'}",
@@ -99,28 +98,3 @@ def _past_proxies() -> dict[str, str]:
         dict.fromkeys([*filter(None, set_before.split(",")), "127.0.0.1", "localhost"])
     )
     return {"NO_PROXY": hosts, "no_proxy": hosts}
-
-
-def _write_credentials(home: Home, url: str) -> Path:
-    """Write a service account's key file, which clients exchange for a token at `url`."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path = home.folder / "credentials.json"
-    write_json(
-        path,
-        {
-            "type": "service_account",
-            "project_id": PROJECT,
-            "private_key_id": "rehearsal",
-            "private_key": key.decode("ascii"),
-            "client_email": f"runner@{PROJECT}.iam.gserviceaccount.com",
-            "client_id": "1",
-            "token_uri": f"{url}/token",
-            # For Google's own domain google-auth would query the real Google about this account.
-            "universe_domain": "rehearsal.invalid",
-        },
-    )
-    return path

@@ -2,9 +2,8 @@
 
 Policies are kept, their etags and versions checked. They are enforced where a missing grant would
 otherwise be noticed too late: for the writer of a log sink and for the account of a scheduled job.
-Callers may do anything: any bearer token is accepted; a request without one is rejected. To deny
-permissions, put a DENIED_PERMISSIONS resource named `projects/P` with a key for each into the
-state.
+Callers with the rehearsal's login (rehearsal.google.login) may do anything. To deny permissions,
+put a DENIED_PERMISSIONS resource named `projects/P` with a key for each into the state.
 """
 
 import base64
@@ -17,6 +16,7 @@ from urllib.parse import parse_qs
 from rehearsal.google.collections import project_number
 from rehearsal.google.conditions import check_condition, holds
 from rehearsal.google.http import Endpoint, GoogleError, body_of
+from rehearsal.google.login import Login
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
 
@@ -128,8 +128,9 @@ def check_account(state: GoogleState, email: str) -> None:
 class Iam:
     """The methods of Resource Manager and OAuth over a state."""
 
-    def __init__(self, state: GoogleState) -> None:
+    def __init__(self, state: GoogleState, login: Login) -> None:
         self._state = state
+        self._login = login
 
     def routes(self) -> list[Endpoint]:
         """Return the endpoints below /crm/, and /token."""
@@ -178,14 +179,12 @@ class Iam:
         return {"permissions": held} if held else {}
 
     def _token(self, call: Call) -> Json:
-        """Return an access token for a signed request; the signature is not checked."""
+        """Return the access token for a request that the account signed."""
         form = {name: values[-1] for name, values in parse_qs(call.raw.decode()).items()}
         if form.get("grant_type") != _GRANT:
             raise GoogleError(400, f"The grant type must be {_GRANT}.")
-        account = _issuer(form.get("assertion", ""))
-        token = hashlib.sha256(account.encode()).hexdigest()
         return {
-            "access_token": f"rehearsal.{token}",
+            "access_token": self._login.exchange(form.get("assertion", "")),
             "expires_in": _HOUR_S,
             "token_type": "Bearer",
         }
@@ -222,11 +221,3 @@ def _check_binding(state: GoogleState, binding: Json, version: int) -> None:
 def _etag(policy: Json) -> str:
     digest = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).digest()
     return base64.b64encode(digest[:8]).decode()
-
-
-def _issuer(assertion: str) -> str:
-    try:
-        _header, claims, _signature = assertion.split(".")
-        return str(json.loads(base64.urlsafe_b64decode(claims + "=="))["iss"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise GoogleError(400, f"The assertion is not a signed token: {error}.") from error

@@ -1,4 +1,7 @@
-"""A web server on loopback, in its own thread. Handlers are plain functions and may block."""
+"""A web server on loopback, in its own thread, for this user alone.
+
+Handlers are plain functions and may block. Clients of other users get 403.
+"""
 
 import asyncio
 import socket
@@ -6,10 +9,13 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as AioHandler
 from aiohttp.typedefs import Middleware
 
+from rehearsal.machine import peers
 from rehearsal.machine.loop import LoopThread
 
 _THREADS = 32
@@ -59,6 +65,24 @@ def route(method: str, path: str, handler: Handler) -> web.RouteDef:
     return web.route(method, path, answer)
 
 
+def refuse_others() -> Middleware:
+    """Return what refuses requests of other users, before anything of them is read."""
+    own: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: AioHandler) -> web.StreamResponse:
+        connection = request.transport
+        if connection is not None and connection not in own:
+            ends = (connection.get_extra_info(end) for end in ("peername", "sockname"))
+            if peers.is_own(*(end[:2] for end in ends)):
+                own.add(connection)
+        if connection not in own:
+            return web.Response(status=403, text=peers.REFUSAL)
+        return await handler(request)
+
+    return refuse
+
+
 @contextmanager
 def serving(
     routes: Iterable[web.RouteDef],
@@ -69,7 +93,7 @@ def serving(
 ) -> Iterator[str]:
     """Serve on a bound socket, by default a free port, until the block ends; give the URL."""
     application = web.Application(
-        middlewares=tuple(middlewares), client_max_size=_LARGEST_BODY_BYTES
+        middlewares=(refuse_others(), *middlewares), client_max_size=_LARGEST_BODY_BYTES
     )
     application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_S)

@@ -28,6 +28,8 @@ from google.protobuf import empty_pb2
 from pulumi import runtime
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
+from rehearsal.machine.peers import OwnUserOnly
+
 _SHOWN = 32
 """Exit code of a program that failed and printed its error (as the official host has it)."""
 _MODULE = "rehearsal.pulumi.language_host"
@@ -91,14 +93,16 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
 
 def serve(engine: str) -> NoReturn:
-    """Print the port and serve until SIGINT or SIGTERM, with which the CLI ends a host."""
+    """Print the port and serve this user until SIGINT or SIGTERM, by which the CLI ends a host."""
     host = LanguageHost(engine)
+    own_user = OwnUserOnly()
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=8),
+        interceptors=[own_user],
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
     )
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    own_user.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
 
     def end(*_: object) -> None:
@@ -107,7 +111,7 @@ def serve(engine: str) -> NoReturn:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    sys.stdout.write(f"{port}\n")
+    sys.stdout.write(f"{own_user.port}\n")
     sys.stdout.flush()
     server.wait_for_termination()
     sys.exit(0)

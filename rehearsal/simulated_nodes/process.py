@@ -67,7 +67,7 @@ class Kubelets:
             faults=pull_faults(config.faults, Path(config.home)),
             tasks=tasks,
         )
-        self._server = StatsServer(config.certificate, config.key)
+        self._server = StatsServer(config.authority, config.certificate, config.key)
         self._nodes: dict[str, tuple[str, Kubelet, int]] = {}
         """Uid, kubelet and port by name."""
         self._silent: set[str] = set()
@@ -206,16 +206,18 @@ class Kubelets:
 class StatsServer:
     """Serves stats/summary for all kubelets: a port a node on loopback, TLS.
 
-    A kubelet answers far more, and authenticates its clients; this does not.
+    A kubelet answers far more. As it does, this accepts only clients with a certificate of the
+    cluster's authority, such as the API server's.
     """
 
-    def __init__(self, certificate: str, key: str) -> None:
+    def __init__(self, authority: str, certificate: str, key: str) -> None:
         self._kubelets: dict[int, Kubelet] = {}
         self._sites: dict[int, web.TCPSite] = {}
         app = web.Application()
         app.router.add_get("/stats/summary", self._answer)
         self._runner = web.AppRunner(app, access_log=None)
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+        self._tls.verify_mode = ssl.CERT_REQUIRED
         self._tls.load_cert_chain(certificate, key)
 
     async def start(self) -> None:

@@ -24,7 +24,7 @@ from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import Found, Resource, Session
 from rehearsal.pulumi.providers.servicer import serve
 from tests.infra.stack_files import ROOT
-from tests.rehearsal.local_google import Google, serving
+from tests.rehearsal.local_google import LOGIN, Google, serving
 from tools.programs import locate
 
 PROJECT = "a-project"
@@ -193,7 +193,7 @@ def running_engine(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
                 for name, path in ENDPOINTS.items()
             },
             "GOOGLE_CLOUD_PROJECT": PROJECT,
-            "GOOGLE_OAUTH_ACCESS_TOKEN": "none",
+            "GOOGLE_OAUTH_ACCESS_TOKEN": LOGIN.token,
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "",
             "PULUMI_DEBUG_PROVIDERS": f"gcp:{gcp},kubernetes:{kubernetes}",

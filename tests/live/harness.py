@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 STACK_FILES = {path: path.read_bytes() for path in ROOT.glob("Pulumi*.yaml")}
 LONGEST_S = 400.0
 FAST = ("--nodes", "simulated", "--speed", "20")
-_ANY = {"Authorization": "Bearer any"}
 
 _OBSTACLES = requirements.obstacles(Path("/var/lib"))
 needs_real_nodes = pytest.mark.skipif(
@@ -126,8 +125,9 @@ class Place:
         return self.variables["GOOGLE_STORAGE_CUSTOM_ENDPOINT"].removesuffix("/storage/v1/")
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
+        login = {"Authorization": f"Bearer {self.variables['GOOGLE_OAUTH_ACCESS_TOKEN']}"}
         answer = requests.request(
-            method, f"{self.google}/{path}", json=body, headers=_ANY, timeout=30
+            method, f"{self.google}/{path}", json=body, headers=login, timeout=30
         )
         assert answer.ok, answer.text
         return answer.json()

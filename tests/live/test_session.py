@@ -23,7 +23,7 @@ from tests.until import until
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 full = pytest.mark.full
 
-ANY = {"Authorization": "Bearer any"}
+
 SLEEPING = (
     "import time; from rehearsal import session\n"
     "with session(nodes='simulated'): print('up', flush=True); time.sleep(100)"
@@ -38,6 +38,10 @@ def _inside(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REHEARSAL_VARIABLE, raising=False)
 
 
+def login(variables: Mapping[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {variables['GOOGLE_OAUTH_ACCESS_TOKEN']}"}
+
+
 def create_cluster(variables: Mapping[str, str], nodes: int = 1) -> str:
     """By Google's API, as Pulumi does; the cluster's URL once it runs."""
     base = variables["GOOGLE_CONTAINER_CUSTOM_ENDPOINT"]
@@ -45,12 +49,12 @@ def create_cluster(variables: Mapping[str, str], nodes: int = 1) -> str:
     config = {"machineType": "n1-standard-16", "labels": {MEASURED_LABEL: "true"}}
     pool = {"name": "measured", "initialNodeCount": nodes, "config": config}
     body = {"cluster": {"name": "study", "nodePools": [pool]}}
-    answer = requests.post(f"{location}/clusters", json=body, headers=ANY, timeout=10)
+    answer = requests.post(f"{location}/clusters", json=body, headers=login(variables), timeout=10)
     answer.raise_for_status()
     url = f"{location}/operations/{answer.json()['name']}"
 
     def operation() -> dict[str, object] | None:
-        found = requests.get(url, headers=ANY, timeout=10).json()
+        found = requests.get(url, headers=login(variables), timeout=10).json()
         return found if found["status"] == "DONE" else None
 
     done = until(operation, 60, "the cluster is created")
@@ -59,8 +63,8 @@ def create_cluster(variables: Mapping[str, str], nodes: int = 1) -> str:
     return f"{location}/clusters/study"
 
 
-def status(url: str) -> str:
-    return str(requests.get(url, headers=ANY, timeout=10).json()["status"])
+def status(url: str, variables: Mapping[str, str]) -> str:
+    return str(requests.get(url, headers=login(variables), timeout=10).json()["status"])
 
 
 def start_python(code: str) -> subprocess.Popen[str]:
@@ -110,7 +114,7 @@ def test_a_killed_session_is_taken_over_with_its_clusters(place: Place) -> None:
     process.kill()
     process.communicate(timeout=15)
     with session(nodes="simulated"):
-        assert status(url) == "RUNNING"
+        assert status(url, server["environment"]) == "RUNNING"
     place.expect_nothing_left()
 
 
@@ -118,8 +122,8 @@ def test_kept_clusters_outlive_sessions_until_down(place: Place) -> None:
     with session(keep=True, nodes="simulated") as variables:
         url = create_cluster(variables)
     with session(nodes="simulated"):
-        assert status(url) == "RUNNING"
-    assert status(url) == "RUNNING"
+        assert status(url, variables) == "RUNNING"
+    assert status(url, variables) == "RUNNING"
     assert f"removed {place.home.folder}\n" in place.succeed("rehearsal", "down")
     place.expect_nothing_left()
 

@@ -19,6 +19,7 @@ from rehearsal.faults.faults import Faults
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.environment import google_variables
 from rehearsal.google.faults import GoogleFaults
+from rehearsal.google.login import Login
 from rehearsal.google.recorder import recorder
 from rehearsal.google.state import GoogleState
 from rehearsal.machine import web
@@ -26,6 +27,9 @@ from rehearsal.machine.home import Home
 from tests.rehearsal.discovery import expect_documented
 from tests.until import until
 
+LOGIN = Login("any")
+"""Of every local Google of these tests, since a key takes a while to make."""
+AUTHORIZATION = {"Authorization": f"Bearer {LOGIN.token}"}
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ZONE = "container/v1beta1/projects/p/locations/us-central1-a"
 
@@ -98,7 +102,7 @@ class Google:
         self.fleet = fleet
         self.logs = logs
         self.session = requests.Session()
-        self.session.headers["Authorization"] = "Bearer any"
+        self.session.headers.update(AUTHORIZATION)
 
     def call(self, method: str, path: str, body: Any = None, **params: str) -> requests.Response:
         return self.session.request(
@@ -159,7 +163,9 @@ def serving(
     fleet, state, logs = fleet or ListFleet(), GoogleState(), LogStore()
     ending = threading.Event()
     google_faults = GoogleFaults(Faults() if faults is None else faults, ending)
-    local = LocalGoogle(fleet, state=state, logs=logs, faults=google_faults, resize_s=resize_s)
+    local = LocalGoogle(
+        fleet, state=state, logs=logs, faults=google_faults, resize_s=resize_s, login=LOGIN
+    )
     with tempfile.TemporaryDirectory() as folder:
         exchanges = Path(folder) / "exchanges.jsonl"
         record = [*middlewares, recorder(exchanges)]
@@ -179,5 +185,6 @@ def lead_to(google: Google, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Set the environment's variables so that clients call this local Google."""
     home = folder / "home"
     home.mkdir()
-    for name, value in google_variables(Home(home), url=google.url, logging="127.0.0.1:1").items():
+    variables = google_variables(Home(home), LOGIN, url=google.url, logging="127.0.0.1:1")
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)

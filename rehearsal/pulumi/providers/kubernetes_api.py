@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from rehearsal.machine.programs import AUTH_PLUGIN
 from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import ProviderError
 
@@ -144,9 +145,12 @@ def _path(kind: str, namespace: str | None, name: str = "") -> str:
 def _token(user: Mapping[str, Any]) -> str:
     """Return the token that the kubeconfig's plugin prints."""
     plugin = user.get("exec")
-    if not plugin:
-        raise ProviderError("The fake kubernetes provider needs a kubeconfig with an exec plugin.")
-    command = [str(plugin["command"]), *(plugin.get("args") or [])]
+    if not plugin or plugin.get("command") != AUTH_PLUGIN:
+        raise ProviderError(
+            f"The fake kubernetes provider needs a kubeconfig with {AUTH_PLUGIN} as its exec "
+            "plugin, and runs no other program."
+        )
+    command = [AUTH_PLUGIN, *(plugin.get("args") or [])]
     info = {"kind": "ExecCredential", "apiVersion": plugin["apiVersion"]}
     environment = {**os.environ, "KUBERNETES_EXEC_INFO": json.dumps(info)}
     try:

@@ -18,6 +18,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+from rehearsal.machine.peers import OwnUserOnly
 from rehearsal.pulumi.providers.properties import (
     DEFAULTS,
     Change,
@@ -240,12 +241,14 @@ def _difference(difference: Difference) -> provider_pb2.DiffResponse:
 
 
 def serve(provider: Provider) -> tuple[grpc.Server, int]:
-    """Serve on a free loopback port; the caller must keep the server, else it stops."""
+    """Serve this user on a free loopback port; the caller must keep the server, else it stops."""
+    own_user = OwnUserOnly()
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=_WORKERS),
+        interceptors=[own_user],
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
     )
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    own_user.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    return server, port
+    return server, own_user.port

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from google.oauth2.credentials import Credentials
 
 from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.collect.judge import collect_late
@@ -25,6 +26,7 @@ from schema.stack_outputs import StackOutputs
 from schema.study import ImageSet, Study
 from tests.experiment.conftest import NODES, START, TAG, Story
 from tests.experiment.fakes import FakeClock
+from tests.rehearsal.local_google import LOGIN
 
 KEY = ClusterKey("p", "us-central1-a", "size-4")
 OUTPUTS = StackOutputs(
@@ -45,7 +47,9 @@ def test_google_charges_the_reads_to_the_project_whatever_the_login_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "home").mkdir()
-    variables = google_variables(Home(tmp_path / "home"), url="http://127.0.0.1:1", logging="")
+    variables = google_variables(
+        Home(tmp_path / "home"), LOGIN, url="http://127.0.0.1:1", logging=""
+    )
     login = "GOOGLE_APPLICATION_CREDENTIALS"
     monkeypatch.setenv(login, variables[login])
     monkeypatch.delenv(LOGGING_ENDPOINT_VARIABLE, raising=False)
@@ -66,9 +70,15 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 
 
 @pytest.fixture
-def reader(store: LogStore, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[LogReader]:
-    server, port = serve(store, faults=faults)
+def reader(
+    store: LogStore, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LogReader]:
+    server, port = serve(store, faults=faults, accepts=LOGIN.accepts)
     monkeypatch.setenv(LOGGING_ENDPOINT_VARIABLE, f"127.0.0.1:{port}")
+    user = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "login.json").write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
+    monkeypatch.setattr(Credentials, "refresh", lambda self, _: setattr(self, "token", LOGIN.token))
     reader = LogReader(OUTPUTS, START)
     yield reader
     reader.close()

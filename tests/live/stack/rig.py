@@ -36,7 +36,7 @@ from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
 from tests.live.harness import ROOT, kill
 from tests.live.stack.kubernetes_list import kubernetes_list
-from tests.rehearsal.local_google import Google, ListFleet, serving
+from tests.rehearsal.local_google import LOGIN, Google, ListFleet, serving
 from tools.programs import locate
 
 STACK = "size-4"
@@ -226,7 +226,8 @@ def open_rig(folder: Path) -> Iterator[Rig]:
         path = os.pathsep.join(
             [str(home.programs), str(locate("pulumi").path.parent), os.environ["PATH"]]
         )
-        variables = google_variables(home, url=google.url, logging="127.0.0.1:1") | {"PATH": path}
+        variables = google_variables(home, LOGIN, url=google.url, logging="127.0.0.1:1")
+        variables["PATH"] = path
         (home.folder / "pulumi-state").mkdir()
         before = dict(os.environ)
         os.environ.update(variables)

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -10,8 +11,10 @@ from google.cloud.logging_v2.types import (
     ListLogEntriesRequest,
     LogEntry,
 )
+from google.oauth2.credentials import Credentials
 from google.protobuf.json_format import MessageToDict
 
+from experiment.collect.cloud_logging import _Login
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cloud_logging.service import serve
 from rehearsal.cluster.fleet import ClusterKey, LogLine
@@ -42,10 +45,26 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 @pytest.fixture
 def client(store: LogStore, faults: Faults) -> Iterator[LoggingServiceV2Client]:
     """Google's own client of a server of the store."""
-    server, port = serve(store, faults=faults)
+    server, port = serve(store, faults=faults, accepts=lambda header: header == "Bearer t")
+    with logged_in(port, "t") as client:
+        yield client
+    server.stop(0).wait()
+
+
+@contextmanager
+def logged_in(port: int, token: str) -> Iterator[LoggingServiceV2Client]:
+    """Google's own client, with this access token as the runner sends it."""
+    login = _Login(Credentials(token=token))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        transport = transports.LoggingServiceV2GrpcTransport(channel=channel)
+        intercepted = grpc.intercept_channel(channel, login)
+        transport = transports.LoggingServiceV2GrpcTransport(channel=intercepted)
         yield LoggingServiceV2Client(transport=transport)
+
+
+def test_another_access_token_is_refused(store: LogStore) -> None:
+    server, port = serve(store, accepts=lambda header: header == "Bearer t")
+    with logged_in(port, "T") as client, pytest.raises(exceptions.Unauthenticated):
+        client.list_log_entries(ask())
     server.stop(0).wait()
 
 

@@ -39,6 +39,8 @@ def test_the_configuration_of_a_control_plane(located: pytest.MonkeyPatch) -> No
         "manage-all-nodes": "false",
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
         "disregard-status-with-label-selector": "batch.kubernetes.io/job-name",
+        "server-address": "",
+        "node-port": "0",
     }
 
 

@@ -11,11 +11,12 @@ from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from schema.names import CONTAINER_ENDPOINT_VARIABLE, LOGGING_ENDPOINT_VARIABLE, REHEARSAL_VARIABLE
 from schema.run_records import Rehearsal
+from tests.rehearsal.local_google import LOGIN
 
 
 def test_every_google_client_uses_loopback(tmp_path: Path) -> None:
     found = environment.google_variables(
-        Home(tmp_path), url="http://127.0.0.1:1", logging="127.0.0.1:2"
+        Home(tmp_path), LOGIN, url="http://127.0.0.1:1", logging="127.0.0.1:2"
     )
     assert found[CONTAINER_ENDPOINT_VARIABLE] == "http://127.0.0.1:1/container/v1beta1/"
     assert found[LOGGING_ENDPOINT_VARIABLE] == "127.0.0.1:2"
@@ -28,7 +29,7 @@ def test_every_google_client_uses_loopback(tmp_path: Path) -> None:
 
 def test_google_s_library_accepts_the_credentials(tmp_path: Path) -> None:
     found = environment.google_variables(
-        Home(tmp_path), url="http://127.0.0.1:1", logging="127.0.0.1:2"
+        Home(tmp_path), LOGIN, url="http://127.0.0.1:1", logging="127.0.0.1:2"
     )
     path = found["GOOGLE_APPLICATION_CREDENTIALS"]
     credentials = service_account.Credentials.from_service_account_file(path)
@@ -65,5 +66,7 @@ def test_fakes_that_are_not_used_are_not_mentioned() -> None:
 
 def test_loopback_bypasses_a_users_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "corp.example,localhost")
-    found = environment.google_variables(Home(tmp_path), url="http://127.0.0.1:1", logging="x")
+    found = environment.google_variables(
+        Home(tmp_path), LOGIN, url="http://127.0.0.1:1", logging="x"
+    )
     assert found["NO_PROXY"] == found["no_proxy"] == "corp.example,localhost,127.0.0.1"

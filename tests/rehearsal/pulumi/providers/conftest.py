@@ -9,7 +9,7 @@ import pytest
 from rehearsal.google.environment import ENDPOINTS
 from rehearsal.pulumi.providers.gcp import GcpSession
 from rehearsal.pulumi.providers.google_rest import GoogleApi, Json
-from tests.rehearsal.local_google import Google, ListFleet, serving
+from tests.rehearsal.local_google import LOGIN, Google, ListFleet, serving
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RecordingApi(GoogleApi):
         endpoints = {
             f"GOOGLE_{key}_CUSTOM_ENDPOINT": f"{url}/{ENDPOINTS[key]}" for key in ENDPOINTS
         }
-        super().__init__(project, {**endpoints, "GOOGLE_OAUTH_ACCESS_TOKEN": "t"})
+        super().__init__(project, {**endpoints, "GOOGLE_OAUTH_ACCESS_TOKEN": LOGIN.token})
         self.requests: list[Request] = []
 
     def call(self, service: str, method: str, path: str, body: Any = None, **params: str) -> Json:

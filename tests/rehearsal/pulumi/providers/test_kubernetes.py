@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from aiohttp.web import Response, json_response
 from pulumi.runtime.rpc import UNKNOWN
 
+from rehearsal.machine.programs import AUTH_PLUGIN
 from rehearsal.machine.web import Call, route, serving
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider, KubernetesSession, unready
 from rehearsal.pulumi.providers.kubernetes_api import ClusterApi, UnreachableError
@@ -70,7 +72,7 @@ def deployment(generation: int = 1, **status: int) -> Props:
     }
 
 
-def kubeconfig(server: str, authority: str = "Y2E=", command: str = "plugin") -> str:
+def kubeconfig(server: str, authority: str = "Y2E=", command: str = AUTH_PLUGIN) -> str:
     cluster = {"server": server, "certificate-authority-data": authority}
     login = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": command}
     content = {
@@ -227,8 +229,8 @@ class Server:
 
     def __init__(self, folder: Path, authority: trustme.CA) -> None:
         self.calls: list[tuple[str, str, Any]] = []
-        self._plugin = folder / "plugin"
-        self._authority = base64.b64encode(authority.cert_pem.bytes()).decode()
+        self._plugin = folder / AUTH_PLUGIN
+        self.authority = base64.b64encode(authority.cert_pem.bytes()).decode()
         self.url = ""
 
     def answer(self, call: Call) -> Response:
@@ -244,11 +246,12 @@ class Server:
         answer = f"""echo '{{"status": {{"token": "{token}"}}}}'""" if token else "exit 3"
         self._plugin.write_text(f"#!/bin/sh\n{answer}\n")
         self._plugin.chmod(0o700)
-        return ClusterApi(kubeconfig(url or self.url, self._authority, str(self._plugin)))
+        return ClusterApi(kubeconfig(url or self.url, self.authority))
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -285,3 +288,10 @@ def test_a_cluster_that_cannot_be_used_is_an_error_of_its_kind(
 ) -> None:
     with pytest.raises(error, match=problem):
         server.api(**options).find("Namespace", "", "n")
+
+
+@pytest.mark.parametrize("command", ["/bin/sh", "sh", f"./{AUTH_PLUGIN}"])
+def test_no_other_program_of_a_kubeconfig_is_run(server: Server, command: str) -> None:
+    api = ClusterApi(kubeconfig(server.url, server.authority, command))
+    with pytest.raises(ProviderError, match="runs no other program"):
+        api.find("Namespace", "", "n")
