@@ -39,7 +39,7 @@ from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import node as real_node
 from rehearsal.real_nodes.node import RealNode
-from rehearsal.real_nodes.registry import LocalRegistry
+from rehearsal.real_nodes.registry import LocalRegistry, authorization
 from rehearsal.simulated_nodes import node as simulated_node
 from rehearsal.simulated_nodes.clock import warnings
 from schema.names import MEASURED_LABEL
@@ -307,6 +307,7 @@ class LocalFleet:
             labels=pool.spec.labels,
             taints=pool.spec.taints,
             mirrors=pool.spec.mirrors,
+            registry_login=authorization(images.password),
             pause_image=images.pause_image,
             control_group=self._home.control_group,
         )

@@ -282,7 +282,9 @@ class Registry:
             # A location that the registry names may be on another host: no token is sent there.
             if (token := self._tokens.get(repository)) and is_same_origin(url, self._base):
                 sent["Authorization"] = token
-            call = requests.Request(method, url, headers=sent, data=data, auth=_no_netrc)
+            # What the URL of a redirect itself names is for its host.
+            auth = None if urlsplit(url).username else _no_netrc
+            call = requests.Request(method, url, headers=sent, data=data, auth=auth)
             response = self._call(call)
             kept = response.status_code in {307, 308} and isinstance(data, bytes | None)
             if not (kept or (response.is_redirect and method in {"GET", "HEAD"})):

@@ -129,12 +129,12 @@ def _ping(_: Call) -> web.Response:
 
 def _redirect(call: Call, registry: LocalRegistry) -> web.Response:
     query = f"?{call.query_string}" if call.query_string else ""
-    location = f"http://{registry.address}{call.url_path}{query}"
+    location = f"{registry.url}{call.url_path}{query}"
     return web.Response(status=307, headers={"Location": location})
 
 
 def _is_there(registry: LocalRegistry, repository: str, tag: str) -> bool:
-    url = f"http://{registry.address}/v2/{repository}/manifests/{tag}"
+    url = f"{registry.url}/v2/{repository}/manifests/{tag}"
     with requests.Session() as session:
         session.trust_env = False
         answer = session.head(url, headers={"Accept": _MANIFEST_TYPES}, timeout=_TIMEOUT_S)

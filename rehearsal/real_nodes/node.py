@@ -101,6 +101,7 @@ def start(
     taints: tuple[tuple[str, str, str], ...],
     mirrors: tuple[Mirror, ...],
     registry: str,
+    registry_login: str,
     pause_image: str,
     control_group: str,
 ) -> RealNode:
@@ -115,6 +116,7 @@ def start(
         kubelet_port=port,
         control_group=f"{control_group}/{name}",
         registry=registry,
+        registry_login=registry_login,
         pause_image=pause_image,
         server=f"https://{plane.public.endpoint}",
         plugins=str(requirements.plugin_folder()),

@@ -73,6 +73,8 @@ class NodeSpec:
     control_group: str
     registry: str
     """host:port of the registry that stands for all others, plain http."""
+    registry_login: str
+    """The Authorization header that it wants."""
     pause_image: str
     server: str
     """URL of the API server."""
@@ -139,7 +141,7 @@ mkdir -p /run/containerd
 pause() {{
     tries=0
     while ! ctr --address {CONTAINERD_SOCKET} --namespace k8s.io \\
-        images pull --plain-http "$PAUSE_IMAGE"
+        images pull --plain-http --hosts-dir {INSIDE}/hosts "$PAUSE_IMAGE"
     do
         tries=$((tries + 1))
         [ "$tries" -lt 100 ] || return 1
@@ -193,16 +195,24 @@ state = "/run/containerd"
 
 def _hosts(spec: NodeSpec, mirrors: Sequence[Mirror] = ()) -> str:
     """Replace a registry by this one, after its mirrors, also for images that it does not have."""
-    own = Mirror("", f"http://{spec.registry}")
+    own, login = f"http://{spec.registry}", json.dumps(spec.registry_login)
     hosts = (
         f"""
 [host.{json.dumps(each.url)}]
   capabilities = ["pull", "resolve"]
   override_path = {json.dumps(each.root)}
 """
-        for each in (*mirrors, own)
+        for each in (*mirrors, Mirror("", own))
     )
-    return f'server = "{own.url}"\n{"".join(hosts)}'
+    return f"""\
+server = "{own}"
+
+[header]
+  Authorization = {login}
+{"".join(hosts)}
+[host."{own}".header]
+  Authorization = {login}
+"""
 
 
 def _network(spec: NodeSpec) -> dict[str, Any]:

@@ -1,24 +1,30 @@
 """The local registry that stands for ghcr.io and Artifact Registry: Debian's docker-registry.
 
 It holds the images that were made for a scale, also after the rehearsal, so that they are made
-once. Nodes pull from it directly. skopeo and the like are pointed to the mirror
+once; nodes run some of them with all rights. So it wants the rehearsal's own password, to write as
+to read. Nodes pull from it directly. skopeo and the like are pointed to the mirror
 (rehearsal.real_nodes.mirror), which first makes what is missing.
 """
 
+import base64
 import http.client
-from dataclasses import dataclass
+import os
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import bcrypt
 import yaml
 
 from rehearsal.machine import processes
-from rehearsal.machine.home import RehearsalError
+from rehearsal.machine.home import RehearsalError, write_json
 from tools import packages
 from tools.programs import cache_root
 
 MIRRORED = ("ghcr.io", "gcr.io", "registry.k8s.io", "*.pkg.dev")
 """Registries that a rehearsal replaces, as prefixes in registries.conf."""
 
+USER = "rehearsal"
 _START_S = 20.0
 _PAUSE = "pull-study/pause"
 
@@ -31,11 +37,17 @@ class LocalRegistry:
     """host:port on loopback, plain http."""
     storage: Path
     log: Path
+    password: str = field(repr=False)
 
     @property
     def pause_image(self) -> str:
         """Reference of the image of pods' sandboxes."""
         return f"{self.address}/{_PAUSE}:pause"
+
+    @property
+    def url(self) -> str:
+        """With user and password."""
+        return f"http://{USER}:{self.password}@{self.address}"
 
 
 def storage_of(scale: float) -> Path:
@@ -44,7 +56,10 @@ def storage_of(scale: float) -> Path:
 
 
 def start(folder: Path, storage: Path) -> LocalRegistry:
-    """Start a registry; `wait_until_up` before using it."""
+    """Start a registry; `wait_until_up` before using it.
+
+    From then on this process finds its password where `images` looks for one, to push to it.
+    """
     program = next(each for each in packages.PACKAGES if each.name == "docker-registry")
     if not program.path():
         raise RehearsalError(
@@ -53,11 +68,29 @@ def start(folder: Path, storage: Path) -> LocalRegistry:
         )
     storage.mkdir(parents=True, exist_ok=True)
     (port,) = processes.free_ports(1)
-    config = folder / "registry.yaml"
-    config.write_text(yaml.safe_dump(_configuration(port, storage)), encoding="utf-8")
-    log = folder / "registry.log"
-    processes.start([program.path(), "serve", config], folder, log=log)
-    return LocalRegistry(f"127.0.0.1:{port}", storage, log)
+    config, users = folder / "registry.yaml", folder / "registry.users"
+    config.write_text(yaml.safe_dump(_configuration(port, storage, users)), encoding="utf-8")
+    registry = LocalRegistry(
+        f"127.0.0.1:{port}", storage, folder / "registry.log", secrets.token_urlsafe(32)
+    )
+    # the cheapest: each request is checked, and a random password is guessed no sooner
+    hashed = bcrypt.hashpw(registry.password.encode(), bcrypt.gensalt(rounds=4))
+    users.write_text(f"{USER}:{hashed.decode('ascii')}\n", encoding="ascii")
+    login = authorization(registry.password).removeprefix("Basic ")
+    logins = folder / "registry-auth.json"  # containers-auth.json(5)
+    write_json(logins, {"auths": {registry.address: {"auth": login}}})
+    os.environ["REGISTRY_AUTH_FILE"] = str(logins)
+    # it would take every such variable, skopeo's for one, for a setting of its own
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
+    processes.start(
+        [program.path(), "serve", config], folder, log=registry.log, environment=environment
+    )
+    return registry
+
+
+def authorization(password: str) -> str:
+    """Return the header of basic authentication."""
+    return f"Basic {base64.b64encode(f'{USER}:{password}'.encode()).decode('ascii')}"
 
 
 def write_registries_conf(path: Path, mirror: str) -> None:
@@ -74,7 +107,7 @@ insecure = true
     path.write_text("".join(entries), encoding="utf-8")
 
 
-def _configuration(port: int, storage: Path) -> dict[str, object]:
+def _configuration(port: int, storage: Path, users: Path) -> dict[str, object]:
     return {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json"},
@@ -84,6 +117,7 @@ def _configuration(port: int, storage: Path) -> dict[str, object]:
             "cache": {"blobdescriptor": "inmemory"},
         },
         "http": {"addr": f"127.0.0.1:{port}"},
+        "auth": {"htpasswd": {"realm": "rehearsal", "path": str(users)}},
     }
 
 
@@ -98,7 +132,9 @@ def wait_until_up(registry: LocalRegistry) -> None:
 def _answers(registry: LocalRegistry) -> bool:
     connection = http.client.HTTPConnection(registry.address, timeout=2)
     try:
-        connection.request("GET", "/v2/")
+        connection.request(
+            "GET", "/v2/", headers={"Authorization": authorization(registry.password)}
+        )
         return connection.getresponse().status == http.HTTPStatus.OK
     except OSError:
         return False

@@ -148,6 +148,7 @@ class Google:
             faults=_Faults(self),
             base_url=f"{URL}/",
             start=self._start,
+            login=LOGIN,
         )
         self._places: dict[str, list[_Place]] = {}
         for endpoint in self.local.endpoints:
@@ -206,7 +207,7 @@ class Google:
             query_string="",
             raw=b"" if body is None else json.dumps(body).encode(),
             base_url=f"{URL}/",
-            authorization="Bearer rehearsal",
+            authorization=AUTHORIZATION["Authorization"],
         )
         answer = endpoint.answer(call, self.local.guard)
         if self.late_lists and method == "GET" and path.endswith("/locations/-/clusters"):

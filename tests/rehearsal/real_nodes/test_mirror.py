@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from images.registry.client import Registry
+from images.registry.reference import Target
 from rehearsal.machine import processes
 from rehearsal.machine.home import RehearsalError
 from rehearsal.machine.web import serving
@@ -39,11 +43,18 @@ class Front:
         self.url = url
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"{self.url}/v2/{path}", headers=OCI, timeout=30)
+        """The answer after the redirect, with the credentials of its URL."""
+        answer = requests.get(
+            f"{self.url}/v2/{path}", headers=OCI, timeout=30, allow_redirects=False
+        )
+        if answer.status_code != 307:
+            return answer
+        return requests.get(answer.headers["Location"], headers=OCI, timeout=30)
 
 
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
+def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "")  # which starting a registry sets
     local = registry.start(tmp_path, tmp_path / "storage")
     try:
         registry.wait_until_up(local)
@@ -58,7 +69,7 @@ def front(tmp_path: Path) -> Iterator[Front]:
 def test_an_image_is_made_when_its_tag_is_looked_up_and_only_then(front: Front) -> None:
     first = front.get(f"{NAME}/manifests/{TAG}")
     assert first.status_code == 200
-    assert first.url.startswith(f"http://{front.registry.address}/")
+    assert urlsplit(first.url).netloc.endswith(f"@{front.registry.address}")
     assert len(first.json()["layers"]) == 2
     again = front.get(f"{NAME}/manifests/{TAG}")
     assert again.content == first.content
@@ -99,11 +110,28 @@ def test_a_tag_that_names_another_image_is_built_again(front: Front, tmp_path: P
     other = ImageMaker(front.registry, 0.002, lambda _: None)
     other.make(NAME, parse_tag(TAG))
     stale = requests.get(
-        f"http://{front.registry.address}/v2/{NAME}/manifests/{TAG}",
+        f"{front.registry.url}/v2/{NAME}/manifests/{TAG}",
         headers=OCI,
         timeout=5,
     )
     assert front.get(f"{NAME}/manifests/{TAG}").content != stale.content
+
+
+@pytest.mark.parametrize("user", ["", "rehearsal:wrong@", "rehearsal:@", ":@"])
+def test_who_has_not_its_password_neither_reads_nor_writes(front: Front, user: str) -> None:
+    url = f"http://{user}{front.registry.address}/v2"
+    front.get(f"{NAME}/manifests/{TAG}")
+    assert requests.get(f"{url}/{NAME}/manifests/{TAG}", timeout=5).status_code == 401
+    assert requests.post(f"{url}/{NAME}/blobs/uploads/", timeout=5).status_code == 401
+    assert requests.get(f"{url}/_catalog", timeout=5).status_code == 401
+
+
+def test_the_images_program_reads_through_the_mirror(front: Front) -> None:
+    name = front.url.removeprefix("http://")
+    with Registry(name) as client:
+        manifest = client.find_manifest(Target(name, NAME, TAG))
+    assert manifest
+    assert len(json.loads(manifest.raw)["layers"]) == 2
 
 
 def test_registries_conf_leads_every_registry_of_a_study_to_the_mirror(tmp_path: Path) -> None:
@@ -126,6 +154,6 @@ def test_a_registry_that_does_not_start_says_why(
     log = tmp_path / "registry.log"
     log.write_text("configuration error: unknown storage\n")
     (port,) = processes.free_ports(1)
-    local = LocalRegistry(f"127.0.0.1:{port}", tmp_path, log)
+    local = LocalRegistry(f"127.0.0.1:{port}", tmp_path, log, "p")
     with pytest.raises(RehearsalError, match="unknown storage"):
         registry.wait_until_up(local)

@@ -25,6 +25,7 @@ SPEC = NodeSpec(
     kubelet_port=20001,
     control_group="home/gke-c-p-0001",
     registry="127.0.0.1:5000",
+    registry_login="Basic cmVo",
     pause_image="127.0.0.1:5000/pause:1",
     server="https://127.0.0.1:6443",
     plugins="/usr/lib/cni",
@@ -85,5 +86,16 @@ def test_a_registrys_mirrors_are_asked_in_their_order_and_then_the_registry(tmp_
         ("http://a.example:5000", False),
         ("http://127.0.0.1:5000", False),
     ]
+    *mirrors_, own = hosts["host"].values()
+    assert "header" in own
+    assert not any("header" in each for each in mirrors_)  # the login is for nobody else
     others = tomllib.loads((tmp_path / "hosts/_default/hosts.toml").read_text())
     assert list(others["host"]) == ["http://127.0.0.1:5000"]
+
+
+def test_containerd_shows_the_registry_its_login_whichever_of_its_hosts_it_asks(
+    folder: Path,
+) -> None:
+    hosts = tomllib.loads((folder / "hosts/_default/hosts.toml").read_text())
+    (host,) = hosts["host"].values()
+    assert hosts["header"] == host["header"] == {"Authorization": SPEC.registry_login}
