@@ -3,8 +3,8 @@
 The program is the real one, as a process of this machine. Its configuration and service account are
 those of the pod: what the Pulumi program declared is what is rehearsed, a missing right included.
 What differs from a container: paths in the arguments point to the volumes' real folders, the API
-server is named by a kubeconfig, and no metrics port is open to others. Every line that it prints
-goes to the fake Cloud Logging.
+server is named by a kubeconfig, and the metrics port wants the administrator's certificate. Every
+line that it prints goes to the fake Cloud Logging.
 """
 
 import os
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
+
+import yaml
 
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane, kubeconfig
@@ -180,7 +182,7 @@ class _Exporter:
         mounts, has_token = self._volumes()
         program = locate("kubernetes-event-exporter").path
         arguments = [map_path(mounts, argument) for argument in self._container.get("args", ())]
-        own = ["-metrics-address=127.0.0.1:0"]
+        own = ["-metrics-address=127.0.0.1:0", f"-metrics-tls-config={self._write_metrics()}"]
         renew_at = datetime.max.replace(tzinfo=UTC)
         if has_token:
             renew_at = self._renew(renew_at)
@@ -228,6 +230,18 @@ class _Exporter:
         scratch.write_text(minted.token, encoding="ascii")
         scratch.replace(self._folder / "token")
         return now + (minted.expires_at - now) * 0.8  # kubelet's share
+
+    def _write_metrics(self) -> Path:
+        """Write a configuration of the metrics port that accepts the administrator alone."""
+        plane, path = self._site.plane, Path(self._folder / "metrics.yaml")
+        settings = {
+            "cert_file": str(plane.admin_certificate),
+            "key_file": str(plane.admin_key),
+            "client_auth_type": "RequireAndVerifyClientCert",
+            "client_ca_file": str(plane.authority),
+        }
+        path.write_text(yaml.safe_dump({"tls_server_config": settings}), encoding="utf-8")
+        return path
 
     def _write_kubeconfig(self) -> Path:
         plane, path = self._site.plane, Path(self._folder / "kubeconfig")

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from schema.errors import ExitCode, UserError
 HOME_VARIABLE = "PULL_STUDY_REHEARSAL_HOME"
 """Environment: the folder of the rehearsal, instead of the default."""
 
+_PRIVATE = 0o700
 _LOCK_S = 0.3
 """Longer than `is_locked` holds its own lock; a server holds it for its life."""
 
@@ -91,6 +93,10 @@ def prepare(home: Home) -> None:
     """Create the folder, or accept one that a rehearsal created."""
     try:
         home.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unusable(home, error) from error
+    os.close(_open(home))
+    try:
         has_other_files = not home.mark.exists() and any(home.folder.iterdir())
     except OSError as error:
         raise _unusable(home, error) from error
@@ -152,10 +158,40 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _open(home: Home) -> int:
+    """Open the folder, which only this user may write: its programs are run."""
     try:
-        return os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _refuse_others(home)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(home.folder, flags)
     except OSError as error:
         raise _unusable(home, error) from error
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != _PRIVATE:
+        os.fchmod(descriptor, _PRIVATE)
+    return descriptor
+
+
+def _refuse_others(home: Home) -> None:
+    """Raise RehearsalError if another user could put files into the home, or replace it."""
+    if home.folder.is_symlink():
+        raise _unsafe(home, home.folder, "is a link")
+    folder = Path(os.path.realpath(home.folder.parent), home.folder.name)
+    for each in (folder, *folder.parents):
+        found = each.stat()
+        if found.st_uid not in ({os.geteuid()} if each == folder else {os.geteuid(), 0}):
+            raise _unsafe(home, each, f"belongs to user {found.st_uid}")
+        # a group of the user's own has the same number as the user
+        shared = stat.S_IWOTH | (0 if found.st_gid in {found.st_uid, 0} else stat.S_IWGRP)
+        is_sticky = each != folder and found.st_mode & stat.S_ISVTX
+        if found.st_mode & shared and not is_sticky:
+            raise _unsafe(home, each, "can be written by other users")
+
+
+def _unsafe(home: Home, path: Path, problem: str) -> RehearsalError:
+    return RehearsalError(
+        f"The rehearsal's folder {home.folder} cannot be used, since its programs are run, and "
+        f"{path} {problem}.",
+        f"set {HOME_VARIABLE} to a folder that does not exist yet, in a folder of your own",
+    )
 
 
 def _unusable(home: Home, error: OSError) -> RehearsalError:

@@ -150,7 +150,9 @@ def test_a_pod_without_a_token_gets_none_and_its_configuration_can_be_changed(pl
         f"{PRINT}; exec sleep 100", pod(token=False), configure=lambda text: text.upper()
     )
     assert until(changed.texts)[0] == "LOGLEVEL: INFO"
-    until(lambda: len(changed.texts()) == 2)
+    until(lambda: len(changed.texts()) == 3)
+    own = [text.partition("=")[0] for text in changed.texts()[1:]]
+    assert own == ["-metrics-address", "-metrics-tls-config"]
     assert changed.cluster.tokens == 0
 
 

@@ -22,6 +22,8 @@ from rehearsal.machine.home import (
     write_json,
 )
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+
 
 def test_root_s_home_is_short_and_a_user_s_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
@@ -124,3 +126,36 @@ def test_what_cannot_be_removed_is_reported(used: Home, monkeypatch: pytest.Monk
     monkeypatch.setattr(processes, "stop", stop)
     with pytest.raises(RehearsalError, match=r"could not be removed entirely: processes \[7\]"):
         clear(used)
+
+
+class TestAHomeThatOthersCouldWrite:
+    """They would replace programs, which are then run."""
+
+    @needs_root
+    def test_is_refused_if_it_is_another_user_s(self, used: Home) -> None:
+        os.chown(used.folder, 65534, 65534)
+        before = used.mark.stat().st_mtime_ns
+        for action in (prepare, is_locked):
+            with pytest.raises(RehearsalError, match="belongs to user 65534"):
+                action(used)
+        assert used.mark.stat().st_mtime_ns == before
+
+    def test_is_refused_if_anybody_may_write_it_or_replace_it(self, used: Home) -> None:
+        for folder in (used.folder, used.folder.parent):
+            folder.chmod(0o777)
+            with pytest.raises(RehearsalError, match=f"{folder} can be written by other users"):
+                prepare(used)
+            folder.chmod(0o755)
+        used.folder.parent.chmod(0o1777)
+        prepare(used)
+
+    def test_is_refused_if_it_is_a_link(self, used: Home, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(used.folder)
+        with pytest.raises(RehearsalError, match="is a link"):
+            prepare(Home(link))
+
+    def test_is_closed_to_others_if_it_was_readable(self, used: Home) -> None:
+        used.folder.chmod(0o755)
+        prepare(used)
+        assert used.folder.stat().st_mode & 0o777 == 0o700
