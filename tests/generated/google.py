@@ -27,7 +27,7 @@ from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
-from tests.rehearsal.local_google import ListFleet
+from tests.rehearsal.local_google import AUTHORIZATION, LOGIN, ListFleet
 
 URL = "http://google.local"
 ENDPOINT_VARIABLES = {
