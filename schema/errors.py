@@ -25,7 +25,8 @@ class ExitCode(IntEnum):
     MEASURE = 6
     """Measuring failed as a whole; what was measured is in the run's folder."""
     TEARDOWN = 7
-    """The cluster may still exist and cost money; the message says how to remove it."""
+    """The cluster, or a disk or address of it, may still exist and cost money; the message says how
+    to remove it."""
     DIFFERENT = 8
     """Two recordings differ by more than --fail-if allows."""
     BUDGET = 9

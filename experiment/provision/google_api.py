@@ -145,6 +145,37 @@ class GoogleApi:
         answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
         return set() if answer is None else set(answer.json().get("permissions", []))
 
+    def grants(self) -> list[tuple[str, str]]:
+        """Return role and member of each grant on the project, those with a condition included.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}:getIamPolicy"
+        body = {"options": {"requestedPolicyVersion": 3}}
+        answer = self._call("POST", "RESOURCE_MANAGER", path, {}, body)
+        bindings = [] if answer is None else answer.json().get("bindings", [])
+        return [(each["role"], member) for each in bindings for member in each.get("members", ())]
+
+    def get_aggregated(self, collection: str) -> Iterator[Json]:
+        """Yield a project's resources of Compute Engine in all zones and regions, and global ones.
+
+        Args:
+            collection: such as `disks`.
+
+        Raises:
+            RunError: as `get`.
+        """
+        path = f"projects/{self.project}/aggregated/{collection}"
+        page: dict[str, str] = {}
+        while True:
+            answer = self._page("COMPUTE", path, **page)
+            for scope in answer.get("items", {}).values():
+                yield from scope.get(collection, ())
+            if not answer.get("nextPageToken"):
+                return
+            page = {"pageToken": answer["nextPageToken"]}
+
     def get_lines(self, api: str, path: str, **params: str) -> Iterator[bytes]:
         """Read a text line by line; nothing if the name does not exist.
 

@@ -14,8 +14,8 @@ import yaml
 
 from experiment.errors import PlanError
 from experiment.provision.cluster_state import ClusterState
-from infra.components.cluster import kubeconfig
-from infra.components.expiry import EXPORT_FORMAT, LABEL_FORMAT
+from infra.components.cluster import kubeconfig, nodes_account
+from infra.components.expiry import EXPORT_FORMAT, LABEL_FORMAT, expiry_account
 from infra.config import parse_settings
 from infra.needs import StackNeeds, stack_needs
 from infra.prices import (
@@ -149,6 +149,11 @@ def price_of(cluster: ClusterState) -> float | None:
 def cluster_kubeconfig(cluster: ClusterState) -> str:
     """Return the kubeconfig (YAML) of a running cluster; it holds no credential."""
     return kubeconfig(cluster.name, cluster.endpoint, cluster.authority)
+
+
+def account_ids(stack: str) -> tuple[str, str]:
+    """Return the ids of a stack's service accounts."""
+    return nodes_account(stack), expiry_account(stack)
 
 
 def label_deadline(label: str) -> datetime | None:

@@ -83,7 +83,7 @@ class StudyCluster(pulumi.ComponentResource):
         stack = self._settings.stack
         return serviceaccount.Account(
             "nodes",
-            account_id=f"nodes-{stack}",
+            account_id=nodes_account(stack),
             display_name=f"Nodes of pull-study {stack}",
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -167,6 +167,11 @@ class StudyCluster(pulumi.ComponentResource):
         return pulumi.ResourceOptions(
             parent=self, depends_on=[*self._needs, *after], custom_timeouts=_TIMEOUTS
         )
+
+
+def nodes_account(stack: str) -> str:
+    """Return the id of the service account of a stack's nodes."""
+    return f"nodes-{stack}"
 
 
 def kubeconfig(cluster: str, endpoint: str, authority: str) -> str:

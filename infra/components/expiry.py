@@ -142,7 +142,7 @@ class DeadMan(pulumi.ComponentResource):
         own = pulumi.ResourceOptions(parent=self)
         account = serviceaccount.Account(
             "expiry",
-            account_id=f"expiry-{args.stack}",
+            account_id=expiry_account(args.stack),
             display_name=f"Deletes the cluster of pull-study {args.stack}",
             opts=own,
         )
@@ -168,6 +168,11 @@ def scheduler_region(location: str) -> str:
     """
     region = "-".join(location.split("-")[:2])
     return region if region in SCHEDULER_REGIONS else FALLBACK_REGION
+
+
+def expiry_account(stack: str) -> str:
+    """Return the id of the service account that deletes a stack's cluster."""
+    return f"expiry-{stack}"
 
 
 def job_names(cluster_name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from rehearsal.google.collections import Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
 from rehearsal.google.gke.clusters import Clusters
+from rehearsal.google.gke.made import Made
 from rehearsal.google.gke.operations import Start, in_thread
 from rehearsal.google.http import Endpoint, GoogleError
 from rehearsal.google.iam import Iam
@@ -78,6 +79,7 @@ class LocalGoogle:
         apis: tuple[_Api, ...] = (
             clusters,
             Compute(state),
+            Made(state),
             Places(state),
             Iam(state, login),
             service_accounts(state),

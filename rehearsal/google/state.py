@@ -24,6 +24,9 @@ class Kind(StrEnum):
     QUOTA = "quota"
     DENIED_PERMISSIONS = "denied-permissions"
     ABSENT = "absent"
+    DISK = "disk"
+    ADDRESS = "address"
+    FIREWALL = "firewall"
 
 
 class AlreadyExistsError(Exception):

@@ -33,7 +33,7 @@ _TOLD = (
     "python -m experiment list",
 )
 """What tells a user that a cluster is up, or may be."""
-_NOTHING = ("Nothing of the stack", "only its archive of events is left", "nothing is left there")
+_NOTHING = ("Nothing of the stack", "only its archive of events is left.", "nothing is left there")
 _UP = ("Kept, as requested: the cluster", "Note: the cluster")
 _NO_ANSWER = ("Google did not answer", "Google refused", "is in use by process")
 _NO_CLUSTER = ("is deleted, but Pulumi could not delete the rest",)
@@ -222,6 +222,9 @@ def play(steps: Sequence[tuple[str, Sequence[Fault]]]) -> World:
                 fault.arm(world)
             name, _, keep = command.partition(" ")
             act = getattr(world, name)
+            if name == "pass_time":
+                act(float(keep))
+                continue
             outcome = act(keep=bool(keep)) if name in {"run", "resume"} else act()
             world.calm()
             check(world, outcome)

@@ -20,6 +20,15 @@ KEPT: dict[str, Steps] = {
         ("run keep", ()),
         ("extend", [Fault("slow", count=5)]),
     ),
+    "an interrupted destroy says what is up": (
+        ("run keep", ()),
+        ("destroy", [Fault("kill interrupt", at=19)]),
+    ),
+    "an interrupted sweep says so": (
+        ("run keep", ()),
+        ("pass_time 30", ()),
+        ("sweep", [Fault("kill interrupt", at=2)]),
+    ),
     "a run that failed does not say that its cluster is kept": (
         ("run keep", [Fault("refuse", status=403, count=60, path="POST .*clusters$")]),
     ),

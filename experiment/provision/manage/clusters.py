@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from experiment.errors import PlanError, RunError, TeardownError
+from experiment.errors import Interrupted, PlanError, RunError, TeardownError
 from experiment.kube import Kube, is_ready
 from experiment.provision.cluster_state import ClusterState, DeadManJob
 from experiment.provision.google_api import GoogleApi
@@ -128,6 +128,7 @@ def sweep(project: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> N
 
     Raises:
         TeardownError: one of them could not be deleted.
+        Interrupted: Ctrl-C.
         RunError: Google refused or did not answer.
     """
     api = GoogleApi(project)
@@ -140,7 +141,13 @@ def sweep(project: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> N
         return
     if not assume_yes:
         confirm(f"Delete {len(expired)} of them, with all their nodes?", "nothing was deleted")
-    _delete(api, expired, say, clock)
+    try:
+        _delete(api, expired, say, clock)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "Interrupted; a deletion that began goes on, the other clusters exist and cost money.",
+            "python -m experiment list",
+        ) from error
 
 
 def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say, clock: Clock) -> None:

@@ -11,22 +11,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from experiment.errors import (
+    Failure,
+    Interrupted,
     OwnershipError,
     PlanError,
     PreflightError,
     ProvisionError,
     RunError,
+    TeardownError,
 )
 from experiment.interrupts import signals_interrupt
 from experiment.provision.cluster_state import ClusterState
+from experiment.provision.manage.footprint import Footprint, footprint
 from experiment.provision.pulumi_stack import Change
 from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import copy_stack_files, set_deadline
 from experiment.provision.stack_settings import exported_deadline
 from experiment.terminal.confirm import confirm
 from experiment.terminal.progress import Say
-from experiment.waiting import Clock
+from experiment.waiting import Clock, wait_until
 
+_LISTS_LAG_S = 60.0
 _LONGEST_LIFE = timedelta(days=30)
 _HOUR = timedelta(hours=1)
 _MOVED_BY_A_DEADLINE = {
@@ -47,8 +52,11 @@ _MOVES = {"update", "create-replacement", "replace", "delete-replaced"}
 def destroy(stack: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> None:
     """Delete everything of a stack, whatever its state; the archive stays.
 
+    What Google's lists have of it is compared before and after.
+
     Raises:
-        TeardownError: something may be left.
+        TeardownError: something may be left that costs money.
+        RunError: something may be left that costs nothing.
         UserError: the stack cannot be used.
     """
     with _opened(stack, say, clock) as cluster, signals_interrupt():
@@ -56,8 +64,22 @@ def destroy(stack: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> N
         what = f"the cluster {found.name} ({found.status})" if found else "everything that is left"
         if not assume_yes:
             confirm(f"Delete {what} of the stack {stack}?", "nothing was deleted")
-        cluster.teardown()
-        say(f"The stack {stack} is deleted; only its archive of events is left.")
+        before = _footprint(cluster)
+        try:
+            cluster.teardown()
+        except RunError as error:
+            if (left := _footprint(cluster)).items:
+                error.add_note(f"Google's lists have: {left.named()}. By hand: {left.commands()}")
+            raise
+        left = _await_nothing(cluster, clock)
+        for line in left.unread:
+            say(f"Whether anything is left could not be checked everywhere: {line}")
+        if left.items:
+            raise _left_behind(stack, left)
+        if before.items:
+            say(f"Deleted, by Google's lists: {before.counted()}.")
+        unread = " that could be read" if left.unread else ""
+        say(f"The stack {stack} is deleted; only its archive of events is left{unread}.")
 
 
 def _found(cluster: StackCluster, say: Say) -> ClusterState | None:
@@ -71,6 +93,31 @@ def _found(cluster: StackCluster, say: Say) -> ClusterState | None:
         return None
 
 
+def _footprint(cluster: StackCluster) -> Footprint:
+    return footprint(cluster.api, cluster.name, cluster.facts.cluster_name)
+
+
+def _await_nothing(cluster: StackCluster, clock: Clock) -> Footprint:
+    """Look until nothing is left, for a minute: Google's lists may lag behind."""
+    left = _footprint(cluster)
+
+    def is_nothing() -> bool:
+        nonlocal left
+        left = _footprint(cluster)
+        return not left.items
+
+    if left.items:
+        wait_until(is_nothing, _LISTS_LAG_S, 5.0, clock, longest_pause_s=20.0)
+    return left
+
+
+def _left_behind(stack: str, left: Footprint) -> RunError:
+    problem = f"The stack {stack} is deleted, but Google's lists still have: {left.named()}."
+    if any(item.costs for item in left.items):
+        return TeardownError(problem, left.commands())
+    return RunError(problem, left.commands(), failure=Failure.PROVIDER_ERROR)
+
+
 def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
     """Make the state match the cloud after a command was killed, and show the result.
 
@@ -80,7 +127,14 @@ def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
     with _opened(stack, say, clock) as cluster, signals_interrupt():
         presence = cluster.repair()
         if presence is Presence.NOTHING:
-            say(f"Nothing of the stack {stack} exists.")
+            left = _footprint(cluster)
+            for line in left.unread:
+                say(f"Whether anything exists could not be checked everywhere: {line}")
+            if left.items:
+                say(f"The state of the stack {stack} is empty, but this is left: {left.named()}.")
+                say(f"To delete it: python -m experiment destroy --stack {stack}")
+            elif not left.unread:
+                say(f"Nothing of the stack {stack} exists.")
             return
         found = cluster.find()
         shown = f"its cluster is {found.status}" if found else "it has no cluster"
@@ -151,10 +205,23 @@ def _is_of_the_deadline(change: Change) -> bool:
 
 @contextmanager
 def _opened(stack: str, say: Say, clock: Clock) -> Iterator[StackCluster]:
-    """A stack's cluster, on temporary copies of its files."""
+    """A stack's cluster, on temporary copies of its files.
+
+    Raises:
+        Interrupted: Ctrl-C; it says what is up.
+    """
     with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
         work_dir = Path(folder)
         copy_stack_files(stack, work_dir)
         # A deadline in the file that has passed must not prevent deleting the cluster.
         set_deadline(stack, work_dir, "")
-        yield StackCluster(stack, work_dir, say=say, clock=clock)
+        cluster = StackCluster(stack, work_dir, say=say, clock=clock)
+        try:
+            yield cluster
+        except KeyboardInterrupt as error:
+            left = cluster.gke.left() or (
+                f"the stack {stack} has no cluster, but other resources of it may exist"
+            )
+            raise Interrupted(
+                f"Interrupted; {left}.", f"python -m experiment destroy --stack {stack}"
+            ) from error
