@@ -8,7 +8,8 @@ at 256 nodes they alone would take longer than binding the pods.
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -38,6 +39,26 @@ _LONGEST_RETRY_AFTER_S = 60.0
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A permission, in the terms of Kubernetes' authorization API (ResourceAttributes)."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str = ""
+    namespace: str = ""
+    """Empty for all of them, and for what is in none."""
+    name: str = ""
+    """Of one object; empty for all of the kind."""
+
+    def __str__(self) -> str:
+        """Return it as a part of a sentence, such as `patch pods in pull-study`."""
+        kind = "/".join(filter(None, (self.resource, self.subresource)))
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {kind}{f' {self.name}' if self.name else ''}{where}"
 
 
 class Kube:
@@ -98,6 +119,38 @@ class Kube:
         """Return the uid of the namespace kube-system, which identifies the cluster."""
         return str(self._get("/api/v1/namespaces/kube-system")["metadata"]["uid"])
 
+    def namespace(self, name: str) -> Obj | None:
+        """Return a namespace; None if there is none."""
+        return self._find(f"/api/v1/namespaces/{name}")
+
+    def create_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Create a namespace unless it exists."""
+        metadata = {"name": name, "labels": dict(labels)}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+        self._create("/api/v1/namespaces", body)
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete a namespace and all in it in the background, if it exists."""
+        self._delete(f"/api/v1/namespaces/{name}")
+
+    def lease(self, namespace: str, name: str) -> Obj | None:
+        """Return a Lease; None if there is none."""
+        return self._find(f"{_leases(namespace)}/{name}")
+
+    def create_lease(self, body: Obj) -> bool:
+        """Create a Lease; return False if it exists."""
+        return self._create(_leases(body["metadata"]["namespace"]), body)
+
+    def replace_lease(self, body: Obj) -> bool:
+        """Replace a Lease; return False if it was changed since it was read, or deleted."""
+        path = f"{_leases(body['metadata']['namespace'])}/{body['metadata']['name']}"
+        fine = {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
+        return bool(self._call_or_raise("PUT", path, body=body, fine=fine))
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Delete a Lease, if it exists."""
+        self._delete(f"{_leases(namespace)}/{name}")
+
     def nodes(self, selector: str) -> list[Obj]:
         """Return the nodes that match a label selector, sorted by name."""
         items = self._get("/api/v1/nodes", {"labelSelector": selector})["items"]
@@ -108,9 +161,9 @@ class Kube:
         body = {"metadata": {"labels": dict(labels)}}
         self._call_or_raise("PATCH", f"/api/v1/nodes/{node}", body=body, content=_MERGE_PATCH)
 
-    def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
-        """Return whether the caller may do this to a kind of object, in every namespace."""
-        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    def may(self, right: Right) -> bool:
+        """Return whether the caller has a right."""
+        asked = {name: value for name, value in asdict(right).items() if value}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -126,11 +179,6 @@ class Kube:
         except Refused as refused:
             raise refused.as_error() from refused
 
-    def ensure_namespace(self, name: str) -> None:
-        """Create a namespace unless it exists."""
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        self._create("/api/v1/namespaces", body)
-
     def create_job(self, body: Obj) -> None:
         """Create a Job unless it exists."""
         self._create(_jobs(body["metadata"]["namespace"]), body)
@@ -143,18 +191,20 @@ class Kube:
         """Delete a Job and its pods in the background, if it exists."""
         self._delete(f"{_jobs(namespace)}/{name}")
 
-    def delete_jobs(self, namespace: str) -> None:
-        """Delete all Jobs of a namespace and their pods in the background."""
-        self._delete(_jobs(namespace))
+    def jobs(self, namespace: str, selector: str) -> list[str]:
+        """Return the names of the Jobs that match a label selector."""
+        items = self._get(_jobs(namespace), {"labelSelector": selector})["items"]
+        return [str(job["metadata"]["name"]) for job in items]
 
     def waiting_pods(self, namespace: str) -> list[Obj]:
         """Return the pods of a namespace that neither run nor have succeeded."""
         query = {"fieldSelector": "status.phase!=Running,status.phase!=Succeeded"}
         return [*self._get(f"/api/v1/namespaces/{namespace}/pods", query)["items"]]
 
-    def pod_count(self, namespace: str) -> int:
-        """Return the number of pods of a namespace."""
-        found = self._get(f"/api/v1/namespaces/{namespace}/pods", {"limit": "1"})
+    def pod_count(self, namespace: str, selector: str) -> int:
+        """Return the number of pods that match a label selector."""
+        query = {"limit": "1", "labelSelector": selector}
+        found = self._get(f"/api/v1/namespaces/{namespace}/pods", query)
         return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
 
     def patch_pod(self, namespace: str, name: str, patch: list[Obj]) -> None:
@@ -197,20 +247,25 @@ class Kube:
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Obj:
         return _decoded(self._call_or_raise("GET", path, query=query))
 
-    def _create(self, path: str, body: Obj) -> None:
-        self._call_or_raise("POST", path, body=body, fine=HTTPStatus.CONFLICT)
+    def _find(self, path: str) -> Obj | None:
+        found = self._call_or_raise("GET", path, fine={HTTPStatus.NOT_FOUND})
+        return _decoded(found) if found else None
+
+    def _create(self, path: str, body: Obj) -> bool:
+        """Create an object; return False if it exists."""
+        return bool(self._call_or_raise("POST", path, body=body, fine={HTTPStatus.CONFLICT}))
 
     def _delete(self, path: str) -> None:
         options = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
-        self._call_or_raise("DELETE", path, body=options, fine=HTTPStatus.NOT_FOUND)
+        self._call_or_raise("DELETE", path, body=options, fine={HTTPStatus.NOT_FOUND})
 
     def _call_or_raise(
-        self, verb: str, path: str, *, fine: HTTPStatus | None = None, **options: Any
+        self, verb: str, path: str, *, fine: Collection[int] = (), **options: Any
     ) -> bytes:
         try:
             return self._call(verb, path, **options)
         except Refused as refused:
-            if refused.status == fine:
+            if refused.status in fine:
                 return b""
             raise refused.as_error() from refused
 
@@ -315,6 +370,10 @@ def bytes_of(quantity: str) -> int:
 
 def _jobs(namespace: str) -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _leases(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 
 def _retry_after_s(answer: urllib3.BaseHTTPResponse) -> float:

@@ -52,6 +52,13 @@ class Refused(Exception):
                 "log in again; on GKE: gcloud auth application-default login",
                 failure=Failure.PERMISSION,
             )
+        if self.status == HTTPStatus.FORBIDDEN and " cannot " in self.reason:
+            # in an authorizer's words; a quota or an admission plugin answers 403 too
+            return MeasureError(
+                f"The cluster's API server does not permit a request: {self.reason}.",
+                "have the permissions of docs/existing-clusters.md granted",
+                failure=Failure.PERMISSION,
+            )
         return MeasureError(
             f"The cluster's API server refused a request ({self.status}): {self.reason}.",
             "kubectl auth can-i --list shows what you may do on this cluster",

@@ -152,6 +152,15 @@ class RunFolder:
                 file.flush()
             yield
 
+    def is_idle(self) -> bool:
+        """Whether the folder exists and no process works on the run."""
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # it is locked, or cannot be read from here
+            return False
+        return True
+
     def free_bytes(self) -> int:
         """Return the free space of the folder's disk."""
         disk = os.statvfs(self.path)

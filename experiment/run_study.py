@@ -16,6 +16,7 @@ from experiment.errors import (
     FolderError,
     InternalError,
     Interrupted,
+    OwnershipError,
     TeardownError,
     print_error,
 )
@@ -102,6 +103,8 @@ class StudyRun:
     def _on_the_cluster(self) -> UserError | None:
         problem = self._try(Phase.PROVISION, self._provision)
         problem = problem or self._try(Phase.PREPARE, self._prepare)
+        if isinstance(problem, OwnershipError):
+            self._cluster.exists = False  # another run measures on it, and takes it down
         if problem is not None:
             return problem
         problem = self._try(Phase.MEASURE, self._measure)
@@ -282,4 +285,4 @@ class StudyRun:
         return TeardownError(problem.problem, problem.fix)
 
     def _say_wait(self) -> None:
-        self._progress.say("Still taking the cluster down, so that it costs nothing; please wait.")
+        self._progress.say(f"Still {self._cluster.taking_down}; please wait.")

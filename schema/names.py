@@ -12,6 +12,10 @@ PROJECT_LABEL = "pull-study"
 JOB_NAMESPACE = "pull-study"
 """Namespace of the trials' Jobs; the runner makes it."""
 
+RUN_LABEL = "pull-study/run"
+"""Label of a run's Jobs and pods, and of nodes of an existing cluster while it measures them: its
+id."""
+
 TRIAL_LABEL = "pull-study/trial"
 """Label of a trial's Job and pods: the trial's number in the plan."""
 

@@ -147,6 +147,8 @@ class ExistingCluster(_Record):
     """Of the file; empty for its current one."""
     selector: str
     """Of the measured nodes, by label; empty for all that were Ready and took pods."""
+    nodes: tuple[str, ...] = ()
+    """Names of the measured nodes, chosen when the run was planned; a resumed run has the same."""
 
 
 class ZoneAttempt(_Record):

@@ -244,7 +244,7 @@ def main() -> None:
     """Run the command line; an error of the user ends with its message and its exit code."""
     _open_closed_streams()
     try:
-        app()
+        app(args=request.with_default_kubeconfig(sys.argv[1:]))
     except UserError as error:
         name = getattr(error, "failure", None)
         print_error(f"Error{f' ({name})' if name else ''}: {error}")

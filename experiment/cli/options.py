@@ -91,7 +91,7 @@ KeepCluster = Annotated[
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
-        help="Measure on an existing cluster instead of a stack's.",
+        help="Measure on an existing cluster instead of a stack's; default file: kubectl's.",
         rich_help_panel=_CLUSTER,
     ),
 ]

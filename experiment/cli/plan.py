@@ -23,6 +23,7 @@ from experiment.plan.request import NewRuns
 from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
 from experiment.preflight.capacity import IMAGE_GC_SHARE, room_bytes
 from experiment.provision.cluster import Cluster
+from experiment.provision.existing_cluster import ExistingCluster
 from experiment.terminal.grid import short_name
 from experiment.terminal.views import make_console
 from schema.run_records import PlannedTrial
@@ -104,11 +105,12 @@ def _stack_data(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> 
         "disk_gb": cluster.disk_gb,
         "disk_room_bytes": round(room_bytes(cluster.disk_gb)),
         "fits": disk_bytes(trials) <= room_bytes(cluster.disk_gb),
-        "usd_per_hour": cluster.usd_per_hour,
+        "usd_per_hour": cluster.usd_per_hour or None,
         "hours": _range_data(estimate.hours),
-        "usd": _range_data(estimate.usd),
-        "traffic_usd": round(estimate.traffic_usd, 2),
+        "usd": _range_data(estimate.usd) if cluster.usd_per_hour else None,
+        "traffic_usd": round(estimate.traffic_usd, 2) if cluster.usd_per_hour else None,
         "usd_covers": cluster.price_note,
+        "left_out": cluster.left_out if isinstance(cluster, ExistingCluster) else {},
         "deleted": deadline(cluster, trials),
         "trial_s": [_range_data(each) for each in estimate.trial_s],
     }
@@ -191,8 +193,8 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
             str(len(trials) * cluster.node_count),
             f"{_bytes(needed)} of {_bytes(round(room))}{fits}",
             _shown(estimate.hours),
-            _shown(estimate.usd),
-            f"{cluster.usd_per_hour:.2f}",
+            _shown(estimate.usd) if cluster.usd_per_hour else "unknown",
+            f"{cluster.usd_per_hour:.2f}" if cluster.usd_per_hour else "unknown",
         )
     lines = [
         f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
@@ -200,6 +202,11 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
     lines += dict.fromkeys(f"USD: {each.price_note}" for each in where.values() if each.price_note)
     if len(where) > 1:
         lines.append(f"Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f}).")
+    lines += [
+        f"{name}: {each.warnings[0]}"
+        for name, each in where.items()
+        if isinstance(each, ExistingCluster) and each.warnings
+    ]
     ends = [f"{name} {end}" for name, each in where.items() if (end := deadline(each, trials))]
     if ends:
         lines.append(f"Whatever happens, Google deletes {', '.join(ends)}.")

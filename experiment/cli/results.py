@@ -177,6 +177,9 @@ def _collect_again(folder: RunFolder, *, from_archive: bool) -> None:
         before = len(folder.events())
         complete = collect_late(folder, record, LATE_ENTRIES_S, _show_collected)
         new = len(folder.events()) - before
+        if record.existing:
+            typer.echo("The cluster has no Cloud Logging: judged again by the watch's events.")
+            return
         typer.echo(
             f"{new} new events; Cloud Logging "
             + ("has every event of the watch." if complete else "still lacks some.")

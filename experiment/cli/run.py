@@ -147,7 +147,7 @@ def _expectation(plans: Sequence[Planned], options: RunOptions) -> str:
     if rehearsal:
         return f"A rehearsal, which costs nothing. {rehearsal.note}"
     if isinstance(plans[0].cluster, ExistingCluster):
-        return "The cluster exists: nothing is created or deleted, and its cost is not known."
+        return "The cluster exists and stays; its cost is not known."
     estimates = [estimate_of(planned) for planned in plans]
     low, expected, high = (sum(costs) for costs in zip(*(e.usd for e in estimates), strict=True))
     hours = (
@@ -173,9 +173,11 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
     trials, cells = folder.last_trials(), folder.last_cells()
     if not cells:
         return []
+    record = folder.read_run()
     valid = sum(cell.status is Status.VALID for cell in cells)
-    rehearsed = " of a rehearsal" if folder.read_run().rehearsal else ""
-    caption = f"{valid} of {len(cells)} cells{rehearsed} are valid"
+    total = len(record.trials) * max(cell.nodes for cell in cells)  # also of trials to come
+    rehearsed = " of a rehearsal" if record.rehearsal else ""
+    caption = f"{valid} of {total} cells{rehearsed} are valid"
     lines = image_lines(trials, cells)
     progress.table(closing_table(lines, caption), [asdict(line) for line in lines])
     return cells

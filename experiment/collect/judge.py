@@ -67,12 +67,15 @@ def judge(
     )
     folder.add(*cells)
     exporter = bool(record.outputs and record.outputs.exporter_deployment)
+    no_logging = bool(record.existing)
     reconciled = reconcile(records, trials, gaps, exporter=exporter)
     folder.add(
         EvidenceRecord(
             attempt=attempt,
             at=now(),
-            complete=complete or (exporter and reconciled.sources[Source.EXPORTER].lost == 0),
+            complete=complete
+            or no_logging
+            or (exporter and reconciled.sources[Source.EXPORTER].lost == 0),
             waited_s=waited_s,
             sources=reconciled.sources,
             seen_by_several=reconciled.seen_by_several,

@@ -9,14 +9,14 @@ from datetime import datetime
 
 from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
-from experiment.measure.job_manifest import RUN_LABEL, is_of_run
+from experiment.measure.job_manifest import is_of_run
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
 from experiment.measure.reflector import Handler, ListWatch, Reflector
 from experiment.outage import PATIENCE_S
 from experiment.run_folder import RunFolder
 from experiment.waiting import now
-from schema.names import JOB_NAMESPACE
+from schema.names import JOB_NAMESPACE, RUN_LABEL
 from schema.run_records import EventRecord, GapRecord, JobRecord, Source
 
 _FIRST_LIST_S = 60

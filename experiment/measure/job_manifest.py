@@ -13,13 +13,13 @@ from schema.names import (
     MEASURED_LABEL,
     REMOVAL_LABEL,
     REMOVE_ANNOTATION,
+    RUN_LABEL,
     TRIAL_LABEL,
 )
 from schema.run_records import PlannedTrial
 
 GATE = "pull-study/staged"
 CONTAINER = "pull"
-RUN_LABEL = "pull-study/run"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 

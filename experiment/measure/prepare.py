@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
+from experiment.cluster_lease import ClusterLease, Holder, ensure_namespace
 from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
@@ -22,11 +23,10 @@ from experiment.provision.google_api import GoogleApi
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import Clock, now, wait_until
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from schema.names import JOB_NAMESPACE, MEASURED_LABEL, RUN_LABEL
 from schema.run_records import RunRecord
 from schema.stack_outputs import StackOutputs
 
-_MEASURED = f"{MEASURED_LABEL}=true"
 _READY_S = 300
 _CANARY_S = 300
 """The log agent of a new cluster needs some minutes to send its first lines."""
@@ -59,23 +59,29 @@ def connect(
 
     Raises:
         ProvisionError: the nodes are not all Ready in time.
+        OwnershipError: another run measures on the cluster.
         MeasureError: the API server or Cloud Logging fails, or events do not arrive.
         PreflightError: there are no Google credentials.
     """
     since = now()
+    selector = f"{RUN_LABEL}={record.run_id}" if record.existing else f"{MEASURED_LABEL}=true"
     with ExitStack() as opened:
         kube = opened.enter_context(
             closing(Kube(record.existing or outputs.kubeconfig, progress.say))
         )
         with steps.step("nodes ready"):
-            ready = ready_nodes(kube, outputs.node_count, progress.ready)
+            ready = ready_nodes(kube, selector, outputs.node_count, progress.ready)
         warnings = []
         if outputs.project:
             with closing(GoogleApi(outputs.project)) as api:
                 warnings.append(add_cpu_platforms(ready, api))
         folder.write_nodes(ready, attempt)
         names = [str(node["metadata"]["name"]) for node in ready]
-        kube.ensure_namespace(JOB_NAMESPACE)
+        ensure_namespace(kube)
+        lease = ClusterLease(kube, Holder.of(folder.path), progress.now)
+        lease.acquire()
+        lease.keep()
+        opened.callback(lease.close)
         if not fresh:
             with steps.step("leftovers"):
                 clear_leftovers(kube, progress.now)
@@ -98,7 +104,7 @@ def connect(
                 kube,
                 folder,
                 run_id=record.run_id,
-                selector=_MEASURED,
+                selector=selector,
                 exporter_namespace=outputs.exporter_namespace,
                 pods=pods,
                 nodes=nodes,
@@ -116,6 +122,7 @@ def connect(
             versions=versions_of(kube, ready),
             warnings=found,
             kube=kube,
+            lease=lease,
             reader=reader,
             watch=watch,
             stats=opened.enter_context(closing(NodeStats(kube, names, attempt, folder.add))),
@@ -133,9 +140,13 @@ def connect(
 
 
 def ready_nodes(
-    kube: Kube, count: int, progress: Callable[[int, int], None], clock: Clock = time
+    kube: Kube,
+    selector: str,
+    count: int,
+    progress: Callable[[int, int], None],
+    clock: Clock = time,
 ) -> list[Obj]:
-    """Wait until exactly this many measured nodes are Ready; `progress` gets those and N.
+    """Wait until exactly this many selected nodes are Ready; `progress` gets those and N.
 
     Raises:
         ProvisionError: they are not in time.
@@ -143,7 +154,7 @@ def ready_nodes(
     nodes: list[Obj] = []
 
     def all_ready() -> bool:
-        nodes[:] = [node for node in kube.nodes(_MEASURED) if is_ready(node)]
+        nodes[:] = [node for node in kube.nodes(selector) if is_ready(node)]
         progress(len(nodes), count)
         return len(nodes) == count
 
@@ -151,29 +162,33 @@ def ready_nodes(
         raise ProvisionError(
             f"{len(nodes)} of {count} measured nodes are Ready after {_READY_S} s; the study needs "
             f"exactly {count}.",
-            f"kubectl get nodes -l {_MEASURED}",
+            f"kubectl get nodes -l {selector}",
         )
     return nodes
 
 
 def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time) -> None:
-    """Delete the Jobs that an earlier run left on this cluster, and wait for their pods' deletion.
+    """Delete the Jobs that earlier runs left on this cluster, and wait for their pods' deletion.
+
+    The caller holds the cluster's Lease, so no other run measures: all Jobs of runs are left over.
+    Jobs of others in the namespace stay.
 
     Raises:
         MeasureError: they stay.
     """
-    kube.delete_jobs(JOB_NAMESPACE)
+    for job in kube.jobs(JOB_NAMESPACE, RUN_LABEL):
+        kube.delete_job(JOB_NAMESPACE, job)
 
     def cleared() -> bool:
-        if left := kube.pod_count(JOB_NAMESPACE):
+        if left := kube.pod_count(JOB_NAMESPACE, RUN_LABEL):
             say(f"deleting {left} pods of an earlier run")
         return not left
 
     if not wait_until(cleared, _CLEAR_S, 0.5, clock):
         raise MeasureError(
-            f"{kube.pod_count(JOB_NAMESPACE)} pods of an earlier run are still there after "
-            f"{_CLEAR_S} s and would disturb the pulls.",
-            f"kubectl delete namespace {JOB_NAMESPACE}",
+            f"{kube.pod_count(JOB_NAMESPACE, RUN_LABEL)} pods of an earlier run are still there "
+            f"after {_CLEAR_S} s and would disturb the pulls.",
+            f"kubectl -n {JOB_NAMESPACE} delete jobs,pods -l {RUN_LABEL} --force",
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from experiment.cluster_lease import ClusterLease
 from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.errors import FolderError
 from experiment.kube import Kube
@@ -45,6 +46,7 @@ class Measurement:
     warnings: tuple[str, ...]
     """What may disturb the first trials."""
     kube: Kube
+    lease: ClusterLease
     reader: LogReader | None
     """None where there is no Cloud Logging."""
     watch: ClusterWatch
@@ -83,6 +85,7 @@ class Measurement:
             following = trials[number] if number < len(trials) else None
             try:
                 self._check_disk()
+                self.lease.check()
                 may_begin(trial.planned)
                 self._make_cold(trial)
                 self.runner.stage(trial)

@@ -83,10 +83,13 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
             versions={each: version(each) for each in _PACKAGES} | {"python": _PYTHON},
             rehearsal=rehearsal_record(),
             existing=existing.choice if existing else None,
+            warnings=existing.warnings if existing else (),
             staging=new.staging,
             budget_usd=new.budget_usd,
             deadline_hours=deadline_hours,
         )
+        if existing:
+            existing.hold_for(folder.path)
         cluster = existing or _copied_stack(name, folder, new.zones, deadline_hours)
         folder.write_run(record)
         return Planned(folder, record, cluster, attempt=1)
@@ -152,11 +155,12 @@ def reopen(run_name: str, budget_usd: float | None = None) -> Planned:
     if record.deadline_hours is not None:
         # That of an earlier attempt may have passed, with which the file would be refused.
         set_deadline(record.stack, folder.pulumi_dir, "")
-    cluster = (
-        ExistingCluster(record.existing)
-        if record.existing
-        else StackCluster(record.stack, folder.pulumi_dir)
-    )
+    cluster: Cluster
+    if record.existing:
+        cluster = ExistingCluster(record.existing)
+        cluster.hold_for(folder.path)
+    else:
+        cluster = StackCluster(record.stack, folder.pulumi_dir)
     # Without a recorded phase there is no cluster of its own, so it counts as the first attempt.
     return Planned(folder, record, cluster, attempt=1 + folder.last_attempt(), reopened=True)
 

@@ -3,8 +3,11 @@
 Rules of options and between options; nothing here uses a cluster, a registry or a cloud.
 """
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,29 @@ def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...
         sizes = (name for name in stack_names() if re.fullmatch(r"size-\d+", name))
         return tuple(name for name in sizes if int(name[len("size-") :]) <= LARGEST_OF_ALL)
     return tuple(dict.fromkeys(named or ()))
+
+
+def with_default_kubeconfig(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which a --kubeconfig without a value has the file that kubectl uses.
+
+    Raises:
+        PlanError: $KUBECONFIG names several files.
+    """
+    found = list(arguments)
+    for at, (word, following) in enumerate(pairwise([*found, "-"])):
+        if word == "--kubeconfig" and following.startswith("-"):
+            found[at] = f"--kubeconfig={_default_kubeconfig()}"
+    return found
+
+
+def _default_kubeconfig() -> str:
+    named = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+    if len(named) > 1:
+        raise PlanError(
+            f"$KUBECONFIG names {len(named)} files, and a run reads one: {', '.join(named)}.",
+            f"--kubeconfig {named[0]}",
+        )
+    return named[0] if named else str(Path.home() / ".kube" / "config")
 
 
 def existing_cluster(

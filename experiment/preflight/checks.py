@@ -26,7 +26,7 @@ from experiment.preflight.google_checks import GoogleChecks
 from experiment.preflight.programs import check_login, check_programs
 from experiment.preflight.quota_checks import check_quotas_together
 from experiment.provision.cluster import Cluster
-from experiment.provision.existing_cluster import MACHINE_LABEL, ExistingCluster
+from experiment.provision.existing_cluster import MACHINE_LABEL, RIGHTS, ExistingCluster
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_cluster import StackCluster
 from experiment.terminal.progress import Progress
@@ -37,17 +37,6 @@ _LEAST_FREE_BYTES = 50_000_000
 _BYTES_PER_CELL = 20_000
 """Twice what a cell's events, records and its part of the report take."""
 _FILES = 200
-_RIGHTS = (
-    ("create", "", "namespaces", ""),
-    ("patch", "", "nodes", ""),
-    ("get", "", "nodes", "proxy"),
-    ("watch", "", "events", ""),
-    ("patch", "", "pods", ""),
-    ("create", "batch", "jobs", ""),
-    ("watch", "batch", "jobs", ""),
-    ("delete", "batch", "jobs", ""),
-)
-"""Verb, API group, resource and subresource of what a run does on an existing cluster."""
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -227,17 +216,20 @@ def cluster_check(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> C
                 "The nodes have several machine types, so their pull times are not comparable.",
                 f"--node-selector {MACHINE_LABEL}=TYPE",
             )
-        missing = [right for right in _RIGHTS if not cluster.kube.may(*right)]
-        if missing:
-            names = [f"{verb} {'/'.join(filter(None, kind))}" for verb, _, *kind in missing]
+        if cluster.left_out:
+            yield warning("nodes", cluster.warnings[0], "kubectl get nodes")
+        if missing := cluster.missing_rights():
             yield stop(
                 "permissions",
-                f"The kubeconfig's user may not {listed(names)} on the cluster {cluster.name}.",
-                "request these permissions; kubectl auth can-i --list shows the present ones",
+                f"The kubeconfig's user may not {listed([*map(str, missing)])} on the cluster "
+                f"{cluster.name}.",
+                "have the permissions of docs/existing-clusters.md granted",
                 Failure.PERMISSION,
             )
-        else:
-            yield ok("permissions", f"all {len(_RIGHTS)} required permissions are granted")
+            return
+        yield ok("permissions", f"all {len(RIGHTS)} required permissions are granted")
+        cluster.require_free()
+        yield ok("in use", "no other run measures on the cluster")
         yield warning(
             "events",
             "The runner's watch is the only source of events: an event that it misses is lost, and "

@@ -35,6 +35,8 @@ class Cluster(Protocol):
     created_at: datetime | None
     """Of the cluster that `recover` found; None if it found none."""
 
+    taking_down: str
+    """What teardown does, as a part of a sentence."""
     zone_attempts: tuple[ZoneAttempt, ...]
     """Of the last provisioning: the zones that were tried, in order."""
 
@@ -67,7 +69,7 @@ class Cluster(Protocol):
         """
 
     def kept(self) -> str:
-        """Return what a kept cluster costs, and how to delete it."""
+        """Give up a cluster that is kept; return what it costs, and how to delete it."""
 
     def standing(self) -> str:
         """Return what exists now, its cost and how to delete it; empty if nothing does."""

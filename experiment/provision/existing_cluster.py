@@ -1,30 +1,70 @@
 """A cluster that already exists (--kubeconfig): no provisioning, no teardown.
 
-The measured nodes carry the label of measured nodes while the run lasts. They may hold images, so
-every image is removed and its absence proved before its turn. There is no exporter and no Cloud
-Logging: the runner's watch is the only source of events, and the ledger says so. The user's
-kubeconfig stays where it is; a run records its path and context, and no credential.
+The measured nodes carry RUN_LABEL while the run lasts. They may hold images, so every image is
+removed and its absence proved before its turn. There is no exporter and no Cloud Logging: the
+runner's watch is the only source of events, and the ledger says so. The user's kubeconfig stays
+where it is; a run records its path and context, and no credential. What a run makes on the cluster,
+it removes: docs/existing-clusters.md lists it, and the permissions for it.
 """
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
-from experiment.errors import PlanError
-from experiment.kube import Kube, Obj, bytes_of, is_ready
+from experiment.cluster_lease import MADE_LABEL, ClusterLease, Holder, ensure_namespace
+from experiment.errors import Failure, MeasureError, PlanError, RunError
+from experiment.kube import Kube, Obj, Right, bytes_of, is_ready
 from experiment.kubeconfig import context_name
 from experiment.outage import PATIENCE_S
 from experiment.terminal.progress import Say, silent
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from experiment.waiting import Clock, wait_until
+from schema.names import JOB_NAMESPACE, MEASURED_LABEL, PROJECT_LABEL, RUN_LABEL
 from schema.run_records import ExistingCluster as Choice
 from schema.run_records import ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
-BORROWED_LABEL = "pull-study/borrowed"
-"""On nodes that the runner gave MEASURED_LABEL to, so that it removes it from these alone."""
 _FIRST_PATIENCE_S = 10.0
 """For the first request: a wrong address is no outage."""
+_GONE_S = 60
 MACHINE_LABEL = "node.kubernetes.io/instance-type"
+_BY_HAND = (
+    f"kubectl -n {JOB_NAMESPACE} delete jobs -l {RUN_LABEL}; "
+    f"kubectl label nodes -l {RUN_LABEL} {RUN_LABEL}-"
+)
+"""Removes what a run left."""
+
+RIGHTS = (
+    Right("list", "", "nodes"),
+    Right("watch", "", "nodes"),
+    Right("patch", "", "nodes"),
+    Right("get", "", "nodes", "proxy"),
+    Right("list", "", "events"),
+    Right("watch", "", "events"),
+    Right("list", "", "pods", namespace="kube-system"),
+    Right("get", "", "namespaces", name="kube-system"),
+    Right("get", "", "namespaces", name=JOB_NAMESPACE),
+    Right("list", "", "pods", namespace=JOB_NAMESPACE),
+    Right("watch", "", "pods", namespace=JOB_NAMESPACE),
+    Right("patch", "", "pods", namespace=JOB_NAMESPACE),
+    *(
+        Right(verb, "batch", "jobs", namespace=JOB_NAMESPACE)
+        for verb in ("create", "list", "watch", "delete")
+    ),
+    *(
+        Right(verb, "coordination.k8s.io", "leases", namespace=JOB_NAMESPACE)
+        for verb in ("get", "create", "update", "delete")
+    ),
+)
+"""What a run does on an existing cluster, besides what every authenticated user may."""
+
+NAMESPACE_RIGHTS = (
+    Right("create", "", "namespaces"),
+    Right("delete", "", "namespaces", name=JOB_NAMESPACE),
+)
+"""What it needs too, where it makes the namespace itself."""
 
 
 class ExistingCluster:
@@ -42,26 +82,35 @@ class ExistingCluster:
     created_at: datetime | None = None  # it costs the run nothing
     zone_attempts: tuple[ZoneAttempt, ...] = ()
     usd_per_byte = 0.0
-    price_note = ""
+    price_note = "unknown: the cluster is not of this program"
 
     def __init__(self, choice: Choice) -> None:
         self.say: Say = silent
         self.name = context_name(choice)
-        self.choice = choice.model_copy(update={"context": self.name})
-        """With the context's name, since the file's current one may change before a resume."""
         self.kube = Kube(
-            self.choice,
+            choice.model_copy(update={"context": self.name}),
             lambda line: self.say(line),  # noqa: PLW0108 (it is set later)
             patience_s=_FIRST_PATIENCE_S,
         )
-        self.nodes = measurable(self.kube.nodes(choice.selector))
+        found = self._nodes(choice.selector)
         self.kube.patience_s = PATIENCE_S
+        self.left_out = {name_of(node): why for node in found if (why := why_left_out(node))}
+        """Nodes of the selection that cannot be measured, and why."""
+        self.nodes = [node for node in found if name_of(node) not in self.left_out]
+        if choice.nodes:
+            self._take_recorded(choice.nodes)
         if not self.nodes:
             selected = f" with the labels {choice.selector}" if choice.selector else ""
+            others = f": {_listed(self.left_out)}" if self.left_out else ""
             raise PlanError(
-                f"The cluster {self.name} has no node{selected} that is Ready and accepts pods.",
+                f"The cluster {self.name} has no node{selected} that is Ready and accepts "
+                f"pods{others}.",
                 "kubectl get nodes --show-labels",
             )
+        self.choice = choice.model_copy(
+            update={"context": self.name, "nodes": tuple(map(name_of, self.nodes))}
+        )
+        """With the context's name, since the file's current one may change before a resume."""
         self.node_count = len(self.nodes)
         self.machine_type = _machine_types(self.nodes)
         storage = (node["status"]["capacity"]["ephemeral-storage"] for node in self.nodes)
@@ -69,24 +118,53 @@ class ExistingCluster:
         """Smallest disk of a node for pods and images."""
         self.exists = False
         self.fresh = False
+        self.taking_down = f"removing the run's Jobs and labels from the cluster {self.name}"
+        self.lease: ClusterLease | None = None
+        self.clock: Clock = time
 
     @property
     def description(self) -> str:
         """Nodes and cluster."""
         return f"{self.node_count} x {self.machine_type} of the cluster {self.name}"
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence about the nodes that are left out, if there are any."""
+        if not self.left_out:
+            return ()
+        return (f"{len(self.left_out)} nodes are left out: {_listed(self.left_out)}.",)
+
+    def hold_for(self, folder: Path) -> None:
+        """Set the run that measures here, by its folder."""
+        self.lease = ClusterLease(self.kube, Holder.of(folder), lambda line: self.say(line))  # noqa: PLW0108 (see above)
+
+    def missing_rights(self) -> list[Right]:
+        """Return what the kubeconfig's user may not do, of what a run does."""
+        missing = [right for right in RIGHTS if not self.kube.may(right)]
+        to_find = Right("get", "", "namespaces", name=JOB_NAMESPACE)
+        if to_find in missing or not self._made(self.kube.namespace(JOB_NAMESPACE), absent=True):
+            return missing
+        return missing + [right for right in NAMESPACE_RIGHTS if not self.kube.may(right)]
+
+    def require_free(self) -> None:
+        """Raise OwnershipError if another run measures on the cluster."""
+        lease = self.lease or ClusterLease(self.kube, Holder.of(Path()))
+        lease.require_free()
+
     def recover(self, *, resumed: bool) -> None:
-        """Remove the labels that a killed run left on nodes."""
+        """Take the cluster's Lease, and remove the labels that a killed run left on nodes."""
         del resumed
+        ensure_namespace(self.kube)
+        self._held().acquire()
+        self.exists = True
         self._unlabel()
 
     def provision(self) -> StackOutputs:
         """Label the nodes; the cluster itself exists."""
-        self.exists = True
-        # Read again: recover may have removed labels.
-        labelled = {node["metadata"]["name"] for node in self.kube.nodes(MEASURED_LABEL)}
-        for name in {node["metadata"]["name"] for node in self.nodes} - labelled:
-            self.kube.label_node(name, {MEASURED_LABEL: "true", BORROWED_LABEL: "true"})
+        self._held().acquire()
+        run_id = self._held().holder.run_id
+        for node in self.nodes:
+            self.kube.label_node(name_of(node), {RUN_LABEL: run_id})
         return StackOutputs(
             project="",
             location="",
@@ -101,45 +179,122 @@ class ExistingCluster:
         )
 
     def teardown(self) -> None:
-        """Delete the run's Jobs and labels; the cluster stays."""
-        self.kube.delete_jobs(JOB_NAMESPACE)
-        self._unlabel()
+        """Remove the run's Jobs, labels and Lease, and the namespace that a run made."""
+        self.exists = False  # what may be left of it costs nothing
+        self._held().acquire()  # else all that is left is another run's
+        problems = []
+        for remove in (self._delete_jobs, self._unlabel, self._delete_namespace):
+            try:
+                remove()
+            except RunError as error:
+                problems.append(error)
         self.kube.close()
-        self.exists = False
+        if problems:
+            first = problems[0]
+            raise MeasureError(
+                f"Not all of the run was removed from the cluster {self.name}: {first.problem}",
+                _BY_HAND,
+                failure=first.failure,
+            ) from first
 
     def kept(self) -> str:
-        """Return what --keep-cluster leaves on the cluster, and how to remove it."""
+        """Give the cluster to other runs; return what --keep-cluster leaves on it."""
+        with suppress(RunError):  # else its Lease expires
+            self._held().release()
         return (
-            f"The run's Jobs and the label {MEASURED_LABEL} are left on the cluster {self.name}; "
-            f"to remove them: kubectl delete namespace {JOB_NAMESPACE}; kubectl label nodes --all "
-            f"{MEASURED_LABEL}- {BORROWED_LABEL}-"
+            f"The run's Jobs and labels are left on the cluster {self.name}; to remove them: "
+            f"{_BY_HAND}"
         )
 
     def standing(self) -> str:
         """Return nothing: the cluster is its owner's."""
         return ""
 
+    def _held(self) -> ClusterLease:
+        assert self.lease is not None  # noqa: S101 (hold_for set it: the run has a folder)
+        return self.lease
+
+    def _nodes(self, selector: str) -> list[Obj]:
+        try:
+            return self.kube.nodes(selector)
+        except MeasureError as error:
+            if error.failure is Failure.PERMISSION:
+                error.add_note(
+                    f"Missing permissions: {'; '.join(map(str, self.missing_rights()))}."
+                )
+            raise
+
+    def _take_recorded(self, names: Sequence[str]) -> None:
+        """Measure on the nodes of the run's first attempt, and on no others.
+
+        Raises:
+            PlanError: one of them is not there any more, or cannot be measured.
+        """
+        self.nodes = [node for node in self.nodes if name_of(node) in names]
+        gone = set(names) - set(map(name_of, self.nodes))
+        if gone:
+            whys = {name: self.left_out.get(name, "it is not there") for name in sorted(gone)}
+            raise PlanError(
+                f"The run began on {len(names)} nodes of the cluster {self.name}, and {len(gone)} "
+                f"of them cannot be measured now: {_listed(whys)}. Pull times of fewer nodes could "
+                "not be compared.",
+                "make them Ready and schedulable again (kubectl get nodes), or start a new run",
+            )
+
+    def _delete_jobs(self) -> None:
+        for job in self.kube.jobs(JOB_NAMESPACE, RUN_LABEL):
+            self.kube.delete_job(JOB_NAMESPACE, job)
+
     def _unlabel(self) -> None:
-        nodes = self.kube.nodes(f"{BORROWED_LABEL}=true")
+        nodes = self.kube.nodes(RUN_LABEL)
         for node in nodes:
-            name = str(node["metadata"]["name"])
-            self.kube.label_node(name, {MEASURED_LABEL: None, BORROWED_LABEL: None})
+            self.kube.label_node(name_of(node), {RUN_LABEL: None})
         if nodes:
-            self.say(f"the label {MEASURED_LABEL} was removed from {len(nodes)} nodes")
+            self.say(f"the label {RUN_LABEL} was removed from {len(nodes)} nodes")
+
+    def _delete_namespace(self) -> None:
+        """Delete the namespace, with the Lease, if a run made it and nobody else uses it."""
+        if not self._made(self.kube.namespace(JOB_NAMESPACE)):
+            self._held().release()
+            return
+        if others := self.kube.pod_count(JOB_NAMESPACE, f"!{RUN_LABEL}"):
+            self.say(f"the namespace {JOB_NAMESPACE} stays: it has {others} pods of others")
+            self._held().release()
+            return
+        self.kube.delete_namespace(JOB_NAMESPACE)
+        if not wait_until(
+            lambda: self.kube.namespace(JOB_NAMESPACE) is None, _GONE_S, 0.5, self.clock
+        ):
+            self.say(f"the namespace {JOB_NAMESPACE} is still being deleted by the cluster")
+
+    def _made(self, namespace: Obj | None, *, absent: bool = False) -> bool:
+        """Whether a run made a namespace; `absent` if there is none."""
+        if namespace is None:
+            return absent
+        return (namespace["metadata"].get("labels") or {}).get(MADE_LABEL) == PROJECT_LABEL
 
 
-def measurable(nodes: Sequence[Obj]) -> list[Obj]:
-    """Return the nodes that are Ready, not cordoned, and without a taint that blocks trial pods."""
-    return [
-        node
-        for node in nodes
-        if is_ready(node)
-        and not node["spec"].get("unschedulable")
-        and not any(
-            taint["effect"] in {"NoSchedule", "NoExecute"} and taint["key"] != MEASURED_LABEL
-            for taint in node["spec"].get("taints") or []
-        )
+def name_of(node: Obj) -> str:
+    """Return a node's name."""
+    return str(node["metadata"]["name"])
+
+
+def why_left_out(node: Obj) -> str:
+    """Return why a node cannot be measured; empty if it can."""
+    if not is_ready(node):
+        return "not Ready"
+    if node["spec"].get("unschedulable"):
+        return "cordoned"
+    taints = [
+        f"{taint['key']}:{taint['effect']}"
+        for taint in node["spec"].get("taints") or []
+        if taint["effect"] in {"NoSchedule", "NoExecute"} and taint["key"] != MEASURED_LABEL
     ]
+    return f"tainted {', '.join(taints)}" if taints else ""
+
+
+def _listed(nodes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in nodes.items())
 
 
 def _machine_types(nodes: Sequence[Obj]) -> str:

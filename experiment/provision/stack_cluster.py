@@ -91,6 +91,7 @@ class StackCluster:
         self.exists = False
         self.fresh = True
         self.created_at: datetime | None = None
+        self.taking_down = "taking the cluster down, so that it costs nothing"
 
     @property
     def description(self) -> str:

@@ -34,10 +34,52 @@ def node(name: str = "node-a", uid: str = "", *digests: str, **conditions: str) 
     }
 
 
-class FakeKube:
+class FakeClaims:
+    """Namespaces, and the one Lease, as the API server keeps them."""
+
+    def __init__(self) -> None:
+        self.namespaces: dict[str, Obj] = {}
+        self.held: Obj | None = None
+        """The Lease."""
+
+    def namespace(self, name: str) -> Obj | None:
+        return self.namespaces.get(name)
+
+    def create_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        self.namespaces[name] = {"metadata": {"name": name, "labels": dict(labels)}}
+
+    def delete_namespace(self, name: str) -> None:
+        del self.namespaces[name]
+        self.held = None
+
+    def lease(self, _namespace: str, _name: str) -> Obj | None:
+        return deepcopy(self.held)
+
+    def create_lease(self, body: Obj) -> bool:
+        if self.held:
+            return False
+        self.held = {**body, "metadata": {**body["metadata"], "resourceVersion": "1"}}
+        return True
+
+    def replace_lease(self, body: Obj) -> bool:
+        if self.held is None:
+            return False
+        version = self.held["metadata"]["resourceVersion"]
+        if body["metadata"]["resourceVersion"] != version:
+            return False
+        self.held = deepcopy(body)
+        self.held["metadata"]["resourceVersion"] = str(int(version) + 1)
+        return True
+
+    def delete_lease(self, _namespace: str, _name: str) -> None:
+        self.held = None
+
+
+class FakeKube(FakeClaims):
     """Creates a Job's pods, binds each as its patch says, and ends it at once."""
 
     def __init__(self, nodes: Sequence[str] = NODES) -> None:
+        super().__init__()
         self.repeated: Counter[str] = Counter()
         self.closed = False
         self.deleted: list[str] = []
@@ -51,6 +93,7 @@ class FakeKube:
         self.message = ""
         """Termination message of every container."""
         self.leftovers = 0
+        self.left_jobs: list[str] = []
         self.away = False
         """Watches are cut, and no new ones open."""
         self.refused: dict[str, Refused] = {}
@@ -112,20 +155,18 @@ class FakeKube:
     def server_version(self) -> str:
         return "v1.34.1"
 
-    def ensure_namespace(self, name: str) -> None:
-        self.done.append(f"namespace {name}")
-
     def create_event(self, body: Obj) -> None:
         self.done.append(f"event {body['reason']}")
 
-    def delete_jobs(self, namespace: str) -> None:
-        self.done.append(f"delete Jobs of {namespace}")
+    def jobs(self, _namespace: str, selector: str) -> Sequence[str]:
+        self.done.append(f"list Jobs {selector}")
+        return [*self.left_jobs]
 
     def waiting_pods(self, namespace: str) -> Sequence[Obj]:
         items = self._objects.get(f"/api/v1/namespaces/{namespace}/pods", {}).values()
         return [item for item in items if item["status"]["phase"] not in {"Running", "Succeeded"}]
 
-    def pod_count(self, _namespace: str) -> int:
+    def pod_count(self, _namespace: str, _selector: str) -> int:
         self.leftovers = max(0, self.leftovers - 1)
         return self.leftovers
 

@@ -68,6 +68,7 @@ class FakeCluster(_Fake):
     usd_per_hour = 3.34
     usd_per_byte = 0.0
     price_note = "List prices."
+    taking_down = "taking the cluster down"
     fresh = True
     zone_attempts: tuple[ZoneAttempt, ...] = ()
 

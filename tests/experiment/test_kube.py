@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,26 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.by_token[self.headers["Authorization"]]
         return self.server.always() if self.server.always else self.server.answers.pop(0)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""
 
 
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
+@contextmanager
+def running() -> Iterator[ApiServer]:
     with ApiServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with running() as server:
+        yield server
 
 
 def kubeconfig(server: ApiServer, user: dict[str, Any]) -> str:
@@ -257,10 +263,39 @@ def test_an_invalid_patch_is_passed_over_only_where_an_earlier_try_may_have_had_
 
 
 def test_what_exists_is_created_and_what_does_not_is_deleted(server: ApiServer, kube: Kube) -> None:
-    server.answers = [(409, {}, {}), (404, {}, {})]
-    kube.ensure_namespace("n")
+    server.answers = [(409, {}, {}), (404, {}, {}), (404, {}, {})]
+    kube.create_namespace("n", {})
     kube.delete_job("n", "j")
-    assert [verb for verb, *_ in server.requests] == ["POST", "DELETE"]
+    assert kube.namespace("n") is None
+    assert [verb for verb, *_ in server.requests] == ["POST", "DELETE", "GET"]
+
+
+def test_a_lease_that_exists_or_was_changed_meanwhile_is_not_taken(
+    server: ApiServer, kube: Kube
+) -> None:
+    lease = {"metadata": {"namespace": "n", "name": "l"}}
+    server.answers = [(409, {}, {}), (201, lease, {}), (409, {}, {}), (404, {}, {}), (200, {}, {})]
+    assert [kube.create_lease(lease) for _ in range(2)] == [False, True]
+    assert [kube.replace_lease(lease) for _ in range(3)] == [False, False, True]
+    path = "/apis/coordination.k8s.io/v1/namespaces/n/leases"
+    assert {request[:2] for request in server.requests} == {("POST", path), ("PUT", f"{path}/l")}
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ('nodes is forbidden: User "u" cannot list resource "nodes"', ExitCode.PERMISSION),
+        ("jobs.batch is forbidden: exceeded quota: jobs, limited: 1", ExitCode.MEASURE),
+    ],
+)
+def test_a_refused_right_has_its_own_exit_code_and_a_quota_has_not(
+    server: ApiServer, kube: Kube, reason: str, code: ExitCode
+) -> None:
+    server.answers = [(403, {"message": reason}, {})]
+    with pytest.raises(MeasureError) as caught:
+        kube.nodes("")
+    assert caught.value.exit_code == code
+    assert reason in caught.value.problem
 
 
 def test_a_watch_is_not_retried(server: ApiServer, kube: Kube) -> None:

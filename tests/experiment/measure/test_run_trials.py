@@ -158,7 +158,7 @@ def test_an_image_that_may_be_on_the_nodes_is_removed_before_its_turn(
     measurement: Connect, folder: RunFolder, kube: FakeKube
 ) -> None:
     kube.message = '[{"image":false,"layers":[],"partial":0}]'
-    kube.leftovers = 3
+    kube.leftovers, kube.left_jobs = 3, ["left-over"]
     record = run_record(remover=layered_image("busybox", "x"))
     again = A.model_copy(update={"trial": 3, "repetition": 2})
     measurement(record, fresh=False).measure([A, again], lambda _trial: None)
@@ -172,7 +172,8 @@ def test_an_image_that_may_be_on_the_nodes_is_removed_before_its_turn(
         (3, True),
     }
     assert second.removal_begun_at
-    assert "delete Jobs of pull-study" in kube.done
+    assert "list Jobs pull-study/run" in kube.done
+    assert "left-over" in kube.deleted
 
 
 def test_on_fresh_nodes_only_an_image_that_was_pulled_is_removed(

@@ -15,6 +15,7 @@ from experiment.plan.request import (
     existing_cluster,
     read_study,
     rehearsal_options,
+    with_default_kubeconfig,
 )
 from schema.run_records import ExistingCluster
 from schema.study import Order
@@ -150,3 +151,27 @@ def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None
     passed_on = {"keep_cluster"}
     of_the_parent = {"assume_yes", "quiet", "json_log", "parallel"}
     assert {each.name for each in fields(RunOptions)} == passed_on | of_the_parent
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [("", "HOME/.kube/config"), ("/a/config", "/a/config")],
+)
+@pytest.mark.parametrize("after", [["--yes"], []])
+def test_kubeconfig_without_a_value_is_the_file_that_kubectl_uses(
+    monkeypatch: pytest.MonkeyPatch, variable: str, expected: str, after: list[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", variable)
+    monkeypatch.setenv("HOME", "HOME")
+    given = ["run", "--kubeconfig", *after]
+    assert with_default_kubeconfig(given) == ["run", f"--kubeconfig={expected}", *after]
+
+
+def test_a_kubeconfig_that_is_named_stays_and_one_of_several_must_be_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/a:/b")
+    given = ["run", "--kubeconfig", "mine", "--yes"]
+    assert with_default_kubeconfig(given) == given
+    with pytest.raises(PlanError, match="names 2 files, and a run reads one: /a, /b"):
+        with_default_kubeconfig(["plan", "--kubeconfig"])

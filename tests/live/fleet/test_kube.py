@@ -14,6 +14,7 @@ import requests
 import yaml
 
 from experiment import tokens
+from experiment.cluster_lease import ensure_namespace
 from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
 from experiment.measure import reflector
@@ -142,7 +143,7 @@ def test_a_watch_that_was_idle_while_etcd_was_compacted_loses_nothing_and_has_no
     monkeypatch.setattr(reflector, "_WATCH_S", watch_s)
     monkeypatch.setattr(reflector, "_EARLY_S", min(5, watch_s[0] / 2))
     with closing(Kube(site.kubeconfig)) as kube:
-        kube.ensure_namespace(JOB_NAMESPACE)
+        ensure_namespace(kube)
         watched = Watched(kube, monkeypatch)
         try:
             names = [f"event-{watch_s[0]}-{number}" for number in range(2)]
