@@ -1,7 +1,5 @@
 """`python -m analysis`."""
 
-import sys
-
 from analysis.cli import main
 
-sys.exit(main())
+main()

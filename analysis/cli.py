@@ -13,17 +13,16 @@ from typing import Annotated
 import typer
 
 from schema.errors import ExitCode, UserError
+from schema.program import Version, make_app, run_app
 
 PLAIN_EVERY = 1_000_000
 """Events between two lines of progress if standard error is not a terminal."""
 
 _NO_PULL = "No pull of a study image was recorded"
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+app = make_app(
+    "Tables, plots and answers from recorded Kubernetes events of image pulls.",
     rich_markup_mode=None,  # plain help starts in half the time
-    help="Tables, plots and answers from recorded Kubernetes events of image pulls.",
 )
 
 Inputs = Annotated[
@@ -42,6 +41,11 @@ Images = Annotated[
         "those whose tags state layers and size, else those of Jobs, else all."
     ),
 ]
+
+
+@app.callback()
+def common(*, version: Version = False) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -111,7 +115,7 @@ def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
         pulled = (frames.pulls["outcome"] == "pulled").any()
         paths = write_figures(make_page(derived, frames), out) if pulled else []
     if not paths:
-        typer.echo(f"{_NO_PULL}: there is nothing to plot.", err=True)
+        raise UserError(f"{_NO_PULL}: there is nothing to plot.", "name other recordings")
     for path in paths:
         typer.echo(path)
 
@@ -173,10 +177,12 @@ def compare(
     from analysis.tables import open_tables
 
     condition = comparing.parse_condition(fail_if) if fail_if else None
-    sides = []
+    sides, recorded = [], []
     for name, side in (("first", first), ("second", second)):
         with open_tables([side]) as derived:
-            samples = samples_of(frames_of(derived))
+            frames = frames_of(derived)
+        samples = samples_of(frames)
+        recorded.append(set(frames.images["name"].astype(str)))
         if first.resolve() != second.resolve():  # equal labels of two recordings are two clusters
             samples["cluster"] = f"{name}: {side.name} " + samples["cluster"]
         sides.append(samples)
@@ -185,6 +191,7 @@ def compare(
         sides[1],
         statistic=condition.statistic if condition else statistic,
         images=(images_first, images_second),
+        recorded=(recorded[0], recorded[1]),
         mixed=mixed,
     )
     for line in comparing.lines(result):
@@ -285,11 +292,6 @@ def _progress() -> Iterator[Callable[[int], None]]:
             typer.echo(err=True)
 
 
-def main() -> int:
-    """Run the command line; a UserError is printed and gives the exit code."""
-    try:
-        app()
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        return int(error.exit_code)
-    return int(ExitCode.OK)
+def main() -> None:
+    """Run the command line."""
+    run_app(app)

@@ -21,7 +21,7 @@ from analysis.judge.wall_time_table import derive_times
 from analysis.legacy_json import write_raw_times
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
 from analysis.read.event_table import Progress, open_event_table
-from analysis.read.load_runs import Recording, find_recordings
+from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.read_events import Notes
 from schema.errors import UserError
 from schema.evidence_records import CLOCK_OFF_S
@@ -263,6 +263,14 @@ def _derived(
         for file, line, what in recording.folder.damage if recording.folder else ():
             notes.add(file, line, "unreadable", what)
     with open_event_table(recordings, notes, progress) as database:
+        if not any(recording.folder for recording in recordings) and not (
+            database.execute("FROM event LIMIT 1").fetchone()
+        ):
+            raise NothingRecordedError(
+                f"No event was found in {', '.join(str(each.root) for each in recordings[:3])}; "
+                f"{notes.total('unreadable')} lines could not be read.",
+                "kubectl get events --all-namespaces --output json writes a file that can be read",
+            )
         derive_pulls(database, recordings, images)
         derive_cells(database, recordings)
         times = derive_times(database, recordings)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from experiment.errors import FolderError, PlanError, print_error
 from experiment.waiting import now
+from schema.errors import shortened
 from schema.evidence_records import EvidenceRecord
 from schema.run_records import (
     CellRecord,
@@ -94,26 +95,35 @@ class RunFolder:
         Raises:
             PlanError: the id has a form that Kubernetes names refuse, or the run exists.
         """
-        if not _RUN_ID.fullmatch(run_id):
-            raise PlanError(
-                f"The run id {run_id!r} cannot name Kubernetes objects: up to 48 lower-case "
-                "letters, digits and dashes are allowed.",
-                "--run-id my-run-1",
-            )
+        cls.check_new(root, run_id)
         path = root / run_id
         try:
             path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise PlanError(
-                f"The run {run_id} already exists in {root}; runs are never overwritten.",
-                f"choose another --run-id, or continue it: --resume {run_id}",
-            ) from error
         except OSError as error:
             raise PlanError(
                 f"The run's folder {path} cannot be created: {error.strerror}.",
                 f"mkdir -p {root}",
             ) from error
         return cls(path)
+
+    @staticmethod
+    def check_new(root: Path, run_id: str) -> None:
+        """Check that a new run may have this id.
+
+        Raises:
+            PlanError: the id has a form that Kubernetes names refuse, or the run exists.
+        """
+        if not _RUN_ID.fullmatch(run_id):
+            raise PlanError(
+                f"The run id {shortened(run_id)!r} cannot name Kubernetes objects: up to 48 "
+                "lower-case letters, digits and dashes are allowed.",
+                "--run-id my-run-1",
+            )
+        if (root / run_id).exists():
+            raise PlanError(
+                f"The run {run_id} already exists in {root}; runs are never overwritten.",
+                f"choose another --run-id, or continue it: --resume {run_id}",
+            )
 
     @classmethod
     def open(cls, root: Path, run: str) -> "RunFolder":
@@ -123,9 +133,12 @@ class RunFolder:
             PlanError: there is no such run.
         """
         for path in (root / run, Path(run)):
-            if (path / "run.json").is_file():
-                return cls(path)
-        raise PlanError(f"There is no run {run!r} in {root}.", f"ls {root} lists the runs")
+            with suppress(OSError, ValueError):  # too long, or with a NUL
+                if (path / "run.json").is_file():
+                    return cls(path)
+        raise PlanError(
+            f"There is no run {shortened(run)!r} in {root}.", f"ls {root} lists the runs"
+        )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
-from images.errors import PlanError, VerifyError
+from images.errors import Interrupted, PlanError, VerifyError
 from images.inspect import inspect_image
 from images.make.build import build_image
 from images.make.plan import BUSYBOX, Compression
@@ -21,19 +20,21 @@ from images.progress import show_bytes
 from images.registry.reference import parse_target
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
-from schema.errors import ExitCode, UserError
+from schema.errors import ExitCode
+from schema.program import Version, make_app, run_app
 from schema.study import load_study
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Make container images of known size, layers and compressibility, and check them.",
-)
+app = make_app("Make container images of known size, layers and compressibility, and check them.")
 
 Overwrite = Annotated[bool, typer.Option(help="Replace a tag that names another image.")]
 Compressibility = Annotated[
     float, typer.Option(help="Share of the bytes that compression saves, 0 to 1.")
 ]
+
+
+@app.callback()
+def common(*, version: Version = False) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -159,22 +160,18 @@ def _refuse_beside_study(**given: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a UserError is printed and gives the exit code."""
+    """Run the command line; an interrupt says what is kept."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_app(_interruptible)
+
+
+def _interruptible() -> None:
     try:
-        # Not standalone: typer returns 130 for an interrupt, and raises usage errors.
-        code = app(standalone_mode=False) or ExitCode.OK
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        code = error.exit_code
-    except typer.TyperException as error:
-        if str(error):  # otherwise the help was shown
-            typer.echo(f"Error: {error}\n  Fix: python -m images --help", err=True)
-        code = ExitCode.USAGE
-    if code == ExitCode.INTERRUPTED:
-        typer.echo(
-            "Error: Interrupted; complete layers are kept, the tag was not set.\n"
-            "  Fix: run the same command again",
-            err=True,
-        )
-    sys.exit(code)
+        app()
+    except SystemExit as end:  # typer turns an interrupt into it
+        if end.code != ExitCode.INTERRUPTED:
+            raise
+        raise Interrupted(
+            "Interrupted; complete layers are kept, the tag was not set.",
+            "run the same command again",
+        ) from end

@@ -39,6 +39,12 @@ class DigestError(RegistryError):
     """Content in a registry does not match its digest."""
 
 
+class Interrupted(UserError):
+    """Ctrl-C or SIGTERM."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class VerifyError(UserError):
     """An image does not match its manifest or tag."""
 

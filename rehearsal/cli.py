@@ -18,17 +18,18 @@ from rehearsal.machine.requirements import Finding, examine, is_ready
 from rehearsal.pulumi.fake_providers import provider_variables
 from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
+from schema.program import Version, make_app, run_app
 
-app = typer.Typer(
-    help="Google on one machine: rehearse a study without a cloud.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = make_app("Google on one machine: rehearse a study without a cloud.")
 
 _PLAIN_WIDTH = 160
 """Of tables where the output is no terminal."""
 _COLOURS = {"ok": "green", "missing": "red", "note": "dim"}
+
+
+@app.callback()
+def common(*, version: Version = False) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -110,12 +111,8 @@ def down() -> None:
 
 
 def main() -> None:
-    """Run the program; a UserError becomes its message and exit code."""
-    try:
-        app()
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(int(error.exit_code))
+    """Run the command line."""
+    run_app(app)
 
 
 def _run(command: list[str]) -> int:

@@ -61,6 +61,12 @@ class ExitCode(IntEnum):
     """Interrupted by Ctrl-C, SIGTERM or a closed terminal; torn down, what was measured is kept."""
 
 
+def shortened(text: object, most: int = 100) -> str:
+    """Return what a user typed as it is quoted in a sentence: at most `most` characters."""
+    shown = str(text)
+    return shown if len(shown) <= most else f"{shown[:most]}... ({len(shown)} characters)"
+
+
 class UserError(Exception):
     """An error that the user can fix; notes (`add_note`) are printed between problem and fix.
 

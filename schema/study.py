@@ -7,8 +7,10 @@ digests and sizes come from the registry when a run is planned.
 
 import json
 import re
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any
 
 import yaml
@@ -21,7 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from schema.errors import UserError
+from schema.errors import UserError, shortened
+
+_LARGEST_BYTES = 1_000_000
+"""Of a study file; the original study's largest has 30 kB."""
 
 Repository = Annotated[
     str,
@@ -101,8 +106,7 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _no_image_twice(self) -> "Study":
-        references = self.references()
-        twice = sorted({name for name in references if references.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.references()).items() if count > 1)
         if twice:
             raise ValueError(
                 f"image {twice[0]} is listed twice; its second pull would find the first one's "
@@ -151,6 +155,13 @@ def parse_study(text: str, path: Path) -> Study:
 
 def _read(path: Path) -> str:
     try:
+        status = path.stat()
+        if not (S_ISREG(status.st_mode) and status.st_size <= _LARGEST_BYTES):
+            raise StudyError(
+                f"The study {path} is not a file of at most {_LARGEST_BYTES / 1e6:g} MB, so it was "
+                "not read.",
+                "ls studies/ lists the study files",
+            )
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(
@@ -158,7 +169,11 @@ def _read(path: Path) -> str:
             "ls studies/ lists the study files",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"The study {path} cannot be read: {error}.", f"ls -l {path}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudyError(
+            f"The study {shortened(path)} cannot be read: {reason}.",
+            "ls studies/ lists the study files",
+        ) from None
 
 
 def _load_text(text: str, path: Path) -> Any:
@@ -166,11 +181,13 @@ def _load_text(text: str, path: Path) -> Any:
     lenient = re.sub(r",(\s*[\]}])", r"\1", text)
     try:
         return json.loads(lenient) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        detail = "too many levels of brackets"
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: also a number of 5,000 digits
         detail = " ".join(str(error).split())
-        raise StudyError(
-            f"The study {path} is not well-formed, so it cannot be run: {detail}.", f"edit {path}"
-        ) from None
+    raise StudyError(
+        f"The study {path} is not well-formed, so it cannot be run: {detail}.", f"edit {path}"
+    )
 
 
 def _from_original(data: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ runs of one study differed by.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,6 +88,8 @@ class Comparison:
     moved: tuple[str, ...]
     """Images whose digest differs between the sides."""
     provenance: str
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Images that cannot be compared, each with the reason."""
 
 
 def parse_condition(text: str) -> Condition:
@@ -110,6 +113,7 @@ def compare(
     *,
     statistic: str = "median",
     images: tuple[str | None, str | None] = (None, None),
+    recorded: tuple[Collection[str], Collection[str]] = ((), ()),
     mixed: bool = False,
 ) -> Comparison:
     """Compare two sides (samples.samples_of).
@@ -119,6 +123,7 @@ def compare(
         second: of the second side.
         statistic: a key of effects.STATISTICS, over nodes.
         images: for each side a regular expression of its images.
+        recorded: the names of each side's images, also of those without a valid cell.
         mixed: also compare different kinds of data, for example measured with simulated.
 
     Raises:
@@ -157,7 +162,27 @@ def compare(
     return Comparison(
         _names(a, images[0]), _names(b, images[1]), statistic, rows, overall,
         (left["cluster"].nunique(), right["cluster"].nunique()), _moved(left, right), named,
+        _left_out((a, b), (left, right), images, recorded),
     )  # fmt: skip
+
+
+def _left_out(
+    sides: tuple[pd.DataFrame, pd.DataFrame],
+    compared: tuple[pd.DataFrame, pd.DataFrame],
+    patterns: tuple[str | None, str | None],
+    recorded: tuple[Collection[str], Collection[str]],
+) -> tuple[tuple[str, str], ...]:
+    """Return the images that one side has and the comparison has not, with the reason."""
+    why: dict[str, str] = {}
+    for number, name in enumerate(("first", "second")):
+        valid, other = set(sides[number]["image"]), ("second", "first")[number]
+        chosen = [each for each in recorded[number] if re.search(patterns[number] or "", each)]
+        for image in set(chosen) - set(compared[number]["image"]):
+            if image not in valid:
+                why[image] = f"no valid cell on the {name} side"
+            else:
+                why.setdefault(image, f"no valid cell on the {other} side")
+    return tuple(sorted(why.items()))
 
 
 _COPIES = [name for name in IMAGE_ATTRIBUTES if name != "repository"]
@@ -315,6 +340,9 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         columns=["image", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s", "ratio", "ratio_low",
                  "ratio_high"],
     )  # fmt: skip
+    frame["note"] = ""
+    left_out = pd.DataFrame(comparison.left_out, columns=["image", "note"])
+    frame = pd.concat([frame, left_out]) if len(left_out) else frame
     frame["provenance"] = comparison.provenance or "measured"
     path = out / "compare.csv"
     try:
@@ -335,6 +363,7 @@ def lines(comparison: Comparison) -> list[str]:
         if not row.effect.answered:
             change += f", too few nodes ({row.n_a}, {row.n_b})"
         text.append(f"{row.image[-40:]:40} {row.a:12.3f} s {row.b:12.3f} s  {change}")
+    text += [f"{image[-40:]:40} not compared: {why}" for image, why in comparison.left_out]
     overall = comparison.overall
     why = f", observed: {overall.why}" if not overall.answered else ""
     text.append(f"{'all images':40} {'':14} {'':14}  {overall.percent()}{why}")

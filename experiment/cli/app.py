@@ -5,7 +5,6 @@ which --help and a mistyped option must not cost. Only `--rehearse` imports the 
 """
 # ruff: noqa: PLC0415 (see above)
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,19 +14,23 @@ import typer
 
 from experiment.cli import clusters
 from experiment.cli import options as opt
-from experiment.errors import Interrupted, print_error
+from experiment.errors import Interrupted
 from experiment.plan import request
 from experiment.provision.stack_files import node_count
-from schema.errors import ExitCode, UserError
+from schema.errors import ExitCode
+from schema.program import Version, make_app, run_app
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Measure how long Kubernetes nodes take to pull container images.",
+app = make_app(
+    "Measure how long Kubernetes nodes take to pull container images.",
     epilog="Exit codes: "
     + "; ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode)
     + ". docs/reference.md says what each means.",
 )
+
+
+@app.callback()
+def common(*, version: Version = False) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -241,28 +244,5 @@ def _recorded_options(run: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the command line; an error of the user ends with its message and its exit code."""
-    _open_closed_streams()
-    try:
-        app(args=request.with_default_kubeconfig(sys.argv[1:]))
-    except UserError as error:
-        name = getattr(error, "failure", None)
-        print_error(f"Error{f' ({name})' if name else ''}: {error}")
-        sys.exit(error.exit_code)
-    finally:
-        _flush_stdout()
-
-
-def _open_closed_streams() -> None:
-    """Replace streams closed by the caller, which are None, by /dev/null."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
-
-
-def _flush_stdout() -> None:
-    """Flush now, so that a pipe closed by `| head` does not change the exit code."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Run the command line."""
+    run_app(lambda: app(args=request.with_default_kubeconfig(sys.argv[1:])))

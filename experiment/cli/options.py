@@ -40,7 +40,10 @@ OrderOption = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        help="Shuffle seed; default: random, recorded in run.json.", rich_help_panel=_WHAT
+        min=0,
+        max=2**63 - 1,
+        help="Shuffle seed; default: random, recorded in run.json.",
+        rich_help_panel=_WHAT,
     ),
 ]
 Repeat = Annotated[

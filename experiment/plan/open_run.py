@@ -15,7 +15,7 @@ from importlib.metadata import version
 from experiment.errors import PlanError
 from experiment.plan.cost import own_deadline
 from experiment.plan.registry import resolve_copies, resolve_images
-from experiment.plan.request import RUNS, NewRuns
+from experiment.plan.request import RUNS, NewRuns, run_ids
 from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
@@ -66,10 +66,11 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         trials = resolve_trials(study, seed)
     started_at = datetime.now(UTC)
 
+    named = dict(zip(new.stacks or ("",), run_ids(new), strict=True)) if new.run_id else {}
+
     def planned(name: str, existing: ExistingCluster | None = None) -> Planned:
-        run_id = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
-        if new.run_id:
-            run_id = new.run_id if len(new.stacks) <= 1 else f"{new.run_id}-{name}"
+        own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
+        run_id = named.get("" if existing else name, own)
         folder = RunFolder.create(RUNS, run_id)
         deadline_hours = None if existing else own_deadline(StackCluster(name, PROJECT_DIR), trials)
         record = RunRecord(

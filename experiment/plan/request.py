@@ -13,6 +13,8 @@ from typing import Any
 
 from experiment.errors import PlanError
 from experiment.provision.stack_files import require_stack, stack_names
+from experiment.run_folder import RunFolder
+from schema.errors import shortened
 from schema.run_records import ExistingCluster
 from schema.study import Order, Study, load_study
 
@@ -21,6 +23,8 @@ RUNS = Path("data/runs")
 
 LARGEST_OF_ALL = 256
 """Nodes of the largest stack of --all-sizes; a larger one costs so much that it has to be named."""
+_ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
+"""As infra.settings has it."""
 _FASTEST = 1000
 _EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse"
 
@@ -150,11 +154,24 @@ def read_study(new: NewRuns) -> Study:
             "--zone and --kubeconfig exclude each other: an existing cluster stays where it is.",
             "leave one of them out",
         )
+    for zone in new.zones:
+        if not _ZONE.fullmatch(zone):
+            raise PlanError(f"{shortened(zone)!r} is not a zone.", "--zone us-central1-a")
     study = load_study(new.study)
     for stack in new.stacks:
         require_stack(stack)
+    if new.run_id:
+        for run_id in run_ids(new):
+            RunFolder.check_new(RUNS, run_id)
     overrides = {"order": new.order, "repetitions": new.repeat}
     return study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+
+
+def run_ids(new: NewRuns) -> list[str]:
+    """Return the ids of runs that --run-id names, one for each stack or for the cluster."""
+    if len(new.stacks) <= 1:
+        return [new.run_id]
+    return [f"{new.run_id}-{stack}" for stack in new.stacks]
 
 
 def check_resumed(new: NewRuns) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from experiment.errors import PlanError
+from schema.errors import shortened
 
 PROJECT_DIR = Path(__file__).parents[2]
 """Folder of Pulumi.yaml and the stack files."""
@@ -46,13 +47,14 @@ def require_stack(stack: str, root: Path = PROJECT_DIR) -> Path:
     Raises:
         PlanError: there is none.
     """
-    path = root / f"Pulumi.{stack}.yaml"
-    if not path.is_file():
+    names = stack_names(root)
+    if stack not in names:
+        shown = shortened(stack)
         raise PlanError(
-            f"There is no stack {stack!r}: {path.name} does not exist.",
-            f"choose one of {', '.join(stack_names(root))}, or add {path.name}",
+            f"There is no stack {shown!r}: Pulumi.{shown}.yaml does not exist.",
+            f"choose one of {', '.join(names)}, or add Pulumi.{shown}.yaml",
         )
-    return path
+    return root / f"Pulumi.{stack}.yaml"
 
 
 def copy_stack_files(stack: str, work_dir: Path) -> None:

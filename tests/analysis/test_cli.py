@@ -33,12 +33,11 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     before = sys.argv
     sys.argv = ["analysis", *map(str, arguments)]
     try:
-        code = main()
-    except SystemExit as end:
-        code = int(end.code or 0)
+        with pytest.raises(SystemExit) as end:
+            main()
     finally:
         sys.argv = before
-    return code, capsys.readouterr().err
+    return int(end.value.code or 0), capsys.readouterr().err
 
 
 def test_tables(study: Path, tmp_path: Path) -> None:
@@ -150,13 +149,6 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "has no file that may contain events" in text
 
 
-@pytest.mark.parametrize("command", ["audit", "plots"])
-def test_a_file_that_is_not_json(tmp_path: Path, command: str) -> None:
-    path = tmp_path / "words.txt"
-    path.write_text("hello\nworld\n")
-    run(command, path, "--out", tmp_path / "out")
-
-
 def test_an_audit_of_measured_and_simulated_data(tmp_path: Path) -> None:
     write_study(tmp_path / "in", (4,))
     write_run_folder(tmp_path / "in", rehearsal=Rehearsal(nodes="simulated", scale=0.01))
@@ -179,6 +171,29 @@ def test_tables_without_a_pull_say_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["tables", str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     assert "No pull of a study image was recorded: the tables of pulls are empty." in result.output
+
+
+@pytest.mark.parametrize("command", ["tables", "report", "audit", "plots"])
+def test_a_file_without_an_event_is_refused_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    path = tmp_path / "notes.json"
+    path.write_text("no\nevent\n")
+    code, text = failing(capsys, command, path, "--out", tmp_path / "out")
+    assert code == ExitCode.USAGE
+    assert "No event was found" in text
+    assert "2 lines could not be read" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_plots_of_recordings_without_a_pull_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.json"
+    path.write_text(lines(study_events(4)[:1]))
+    code, text = failing(capsys, "plots", path, "--out", tmp_path / "out")
+    assert code == ExitCode.USAGE
+    assert "there is nothing to plot" in text
 
 
 def test_unreadable_lines_are_mentioned(tmp_path: Path) -> None:

@@ -88,9 +88,11 @@ def test_ids_that_cannot_name_objects_are_refused(tmp_path: Path, run_id: str) -
         RunFolder.create(tmp_path, run_id)
 
 
-def test_an_unknown_run_is_reported_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="There is no run 'x'"):
-        RunFolder.open(tmp_path, "x")
+@pytest.mark.parametrize("run", ["x", "x" * 5000, "x\0"])
+def test_an_unknown_run_is_reported_in_a_sentence(tmp_path: Path, run: str) -> None:
+    with pytest.raises(PlanError, match="There is no run 'x") as refused:
+        RunFolder.open(tmp_path, run)
+    assert len(str(refused.value)) < 500
 
 
 def test_a_malformed_record_of_a_run_is_reported_in_a_sentence(tmp_path: Path) -> None:

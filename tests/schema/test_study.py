@@ -1,3 +1,5 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,43 @@ def test_malformed_studies_are_reported(tmp_path: Path, text: str, sentence: str
 def test_a_missing_study_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="There is no study at"):
         load_study(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("deep.yaml", "[" * 5_000, "too many levels of brackets"),
+        ("deep.json", "[" * 100_000, "too many levels of brackets"),
+        ("digits.yaml", GOOD + "repetitions: " + "9" * 5000, "Exceeds the limit"),
+        ("digits.json", '{"repetitions": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ("large.yaml", "#" * 1_000_001, "is not a file of at most 1 MB"),
+    ],
+)
+def test_a_hostile_study_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(StudyError, match=sentence) as refused:
+        load_study(path)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(StudyError, match="is not a file"):
+            load_study(path)
+    with pytest.raises(StudyError, match="File name too long"):
+        load_study(tmp_path / ("a" * 5000))
+
+
+def test_a_study_of_20000_images_is_checked_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    tags = ", ".join(f"t{number}" for number in range(20_000))
+    path.write_text(f'{{"uri": "ghcr.io/a/b", "tags": [{tags}]}}')
+    started = time.process_time()
+    assert len(load_study(path).references()) == 20_000
+    assert time.process_time() - started < 10, "a quadratic check takes minutes"

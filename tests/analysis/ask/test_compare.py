@@ -196,3 +196,23 @@ def test_two_sizes_of_the_original_study(chonks: Path) -> None:
     assert len(found.rows) == 6
     assert 0.85 < found.overall.value < 1.1
     assert not found.overall.answered
+
+
+def test_an_image_without_a_valid_cell_is_named_with_the_side() -> None:
+    names = tuple(side()["image"].unique())
+    few = side(name="b")
+    few = few[few["image"] != names[1]]
+    found = compare(side(), few, recorded=((*names, "ghcr.io/a/b:lost"), names))
+    assert dict(found.left_out) == {
+        "ghcr.io/a/b:lost": "no valid cell on the first side",
+        names[1]: "no valid cell on the second side",
+    }
+    assert sum("not compared: no valid cell" in line for line in lines(found)) == 2
+
+
+def test_images_without_a_valid_cell_are_rows_of_the_table(tmp_path: Path) -> None:
+    found = compare(side(), side(name="b"), recorded=(("ghcr.io/a/b:lost",), ()))
+    rows = pd.read_csv(write_comparison(found, tmp_path)).set_index("image")
+    assert rows.loc["ghcr.io/a/b:lost", "note"] == "no valid cell on the first side"
+    assert pd.isna(rows.loc["ghcr.io/a/b:lost", "ratio"])
+    assert rows["ratio"].notna().sum() == len(IMAGES)

@@ -47,6 +47,19 @@ SMOKE = str(ROOT / "studies" / "smoke.yaml")
             "ls -l none",
         ),
         (("--resume", "x", "--stack", "size-4"), "cannot be combined with", "leave them out"),
+        (
+            ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--run-id", "../x"),
+            "cannot name Kubernetes objects",
+            "--run-id my-run-1",
+        ),
+        (
+            ("--stack", "size-4", "--stack", "size-8", "--study", SMOKE, "--run-id", "a" * 46),
+            "cannot name Kubernetes objects",
+            "--run-id my-run-1",
+        ),
+        (("--stack", "size-4", "--study", SMOKE, "--zone", "../x"), "is not a zone", "--zone us"),
+        (("--stack", "s" * 5000, "--study", SMOKE), "(5000 characters)", "size-4"),
+        (("--rehearse", "--resume", "r" * 5000), "(5000 characters)", "ls data/runs"),
     ],
     ids=[
         "nothing",
@@ -59,6 +72,11 @@ SMOKE = str(ROOT / "studies" / "smoke.yaml")
         "sizes",
         "kubeconfig",
         "resume",
+        "run-id",
+        "run-ids",
+        "zone",
+        "long-stack",
+        "long-run",
     ],
 )
 def test_bad_input_is_one_sentence_and_its_fix(
