@@ -132,7 +132,7 @@ class ExistingCluster:
         """A sentence about the nodes that are left out, if there are any."""
         if not self.left_out:
             return ()
-        return (f"{len(self.left_out)} nodes are left out: {_listed(self.left_out)}.",)
+        return (f"Nodes that are left out: {_listed(self.left_out)}.",)
 
     def hold_for(self, folder: Path) -> None:
         """Set the run that measures here, by its folder."""

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiment.errors import PreflightError, TeardownError
+from experiment.errors import OwnershipError, PreflightError, TeardownError
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.progress import Progress
 from experiment.terminal.views import PlainView
+from schema.errors import ExitCode
 from schema.run_records import Phase, PhaseRecord
 from tests.experiment.cells import at, run_record
 from tests.experiment.fakes import OUTPUTS, FakeCluster
@@ -95,6 +96,20 @@ def test_a_resume_that_fails_its_checks_takes_the_cluster_down(
     with pytest.raises(PreflightError, match="quota"):
         resumed(folder, cluster, io.StringIO(), preflight=refuse).run()
     assert cluster.done == ["recover", "teardown"]
+
+
+def test_a_cluster_on_which_another_run_measures_is_not_taken_down(
+    folder: RunFolder, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OwnershipError("Another run (anna@there, run r) measures on this cluster.")
+
+    monkeypatch.setattr("experiment.run_study.connect", refuse)
+    monkeypatch.setattr("experiment.run_study.resolve_image", lambda *_: None)
+    with pytest.raises(OwnershipError, match="anna@there") as caught:
+        resumed(folder, cluster, io.StringIO()).run()
+    assert caught.value.exit_code == ExitCode.PREFLIGHT
+    assert cluster.done == ["recover", "provision"]
 
 
 def test_a_resumed_run_records_how_long_the_cluster_of_a_killed_one_was_up(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from rich.console import Console
 from experiment.cli.plan import plan_data, plan_page
 from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
+from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
 from schema.run_records import Layer, PlannedImage, PlannedTrial
 from schema.study import Order, Study
 from tests.experiment.plan.test_trial_order import image
+from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
+from tests.experiment.provision.test_existing_cluster import node, write
 
 MANIFESTS = (
     PROJECT_DIR.parent / "shared/data/container-chonks/manifests"
@@ -139,3 +143,21 @@ def test_the_plan_says_what_the_study_can_answer(stacks: dict[str, Cluster]) -> 
     assert "no answer: one cluster each" in text
     assert "Fix: --repeat-clusters 3" in text
     assert "Assumed: nodes vary by 5 %" in text
+
+
+def test_the_cost_of_an_existing_cluster_is_unknown_and_nodes_that_are_left_out_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nodes = [node("a"), node("b", unschedulable=True)]
+    monkeypatch.setattr(
+        "experiment.provision.existing_cluster.Kube", lambda *_, **__: ExistingKube(nodes)
+    )
+    where: dict[str, Cluster] = {"mine": ExistingCluster(write(tmp_path))}
+    trials = order_trials(study(), IMAGES, 1)
+    (shown,) = json.loads(json.dumps(plan_data(study(), 1, trials, where)))["stacks"]
+    assert (shown["usd"], shown["usd_per_hour"], shown["traffic_usd"]) == (None, None, None)
+    assert shown["left_out"] == {"b": "cordoned"}
+    page = " ".join(text_of(plan_page(study(), 1, trials, where)).split())
+    assert "unknown │ unknown" in page
+    assert "mine: Nodes that are left out: b (cordoned)." in page
+    assert "Cloud Logging" not in page

@@ -10,8 +10,10 @@ from experiment.errors import Interrupted
 from experiment.plan.open_run import begin, reopen
 from experiment.plan.request import NewRuns, RunOptions
 from experiment.provision.stack_cluster import StackCluster
+from experiment.run_folder import RunFolder
+from experiment.terminal.progress import Progress
 from experiment.terminal.views import PipeSafeConsole, PlainView
-from tests.experiment.cells import run_record
+from tests.experiment.cells import cell, run_record, trial_record
 
 pytestmark = pytest.mark.usefixtures("two_planned_trials")
 
@@ -37,3 +39,13 @@ def test_the_question_names_the_sum_what_it_covers_and_the_deadline(
     assert "Whatever happens, Google deletes the cluster after 2 hours." in shown
     assert isinstance(run.cluster, StackCluster)
     assert run.cluster.least_hours == 2
+
+
+def test_the_result_of_a_run_that_was_interrupted_counts_the_cells_to_come(tmp_path: Path) -> None:
+    text = io.StringIO()
+    folder = RunFolder(tmp_path)
+    folder.write_run(run_record())
+    folder.add(trial_record(1, 4), *(cell(1, f"node-{number}") for number in (1, 2, 3, 4)))
+    view = PlainView(PipeSafeConsole(file=text, width=500))
+    command._show_result(folder, Progress(view, folder.log))
+    assert "4 of 8 cells are valid" in text.getvalue()

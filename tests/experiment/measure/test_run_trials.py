@@ -2,11 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from experiment.errors import BudgetError, FolderError, MeasureError, ProvisionError
+from experiment.cluster_lease import ClusterLease, Holder
+from experiment.errors import (
+    BudgetError,
+    FolderError,
+    MeasureError,
+    OwnershipError,
+    ProvisionError,
+)
+from experiment.kube import Kube
 from experiment.measure import prepare
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
@@ -242,6 +250,33 @@ def test_events_of_other_runs_are_not_kept_and_those_of_the_first_list_are_marke
     eventually(lambda: len(folder.events()) == 3)
     kept = [(each.event["metadata"]["uid"], each.listed) for each in folder.events()]
     assert kept == [("1", True), ("5", False), ("6", False)]
+
+
+def test_a_cluster_on_which_another_run_measures_is_refused_and_its_jobs_stay(
+    measurement: Connect, kube: FakeKube
+) -> None:
+    other = Holder("theirs", "/runs/theirs", "that", "anna@there")
+    ClusterLease(cast("Kube", kube), other).acquire()
+    kube.left_jobs = ["theirs-t001-a1"]
+    with pytest.raises(OwnershipError, match="anna@there, run theirs"):
+        measurement(fresh=False)
+    assert kube.deleted == []
+    assert kube.closed
+
+
+def test_a_run_whose_lease_was_taken_releases_no_further_trial(
+    measurement: Connect, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = measurement()
+
+    def taken() -> None:
+        if folder.trials():
+            raise MeasureError("Another run measures.")
+
+    monkeypatch.setattr(run.lease, "check", taken)
+    with pytest.raises(MeasureError, match="Another run measures"):
+        run.measure([A, B], lambda _trial: None)
+    assert [bool(trial.released_at) for trial in folder.trials()] == [True, False]
 
 
 @pytest.mark.parametrize("half_way", ["nodes", "lists", "versions"])

@@ -12,6 +12,8 @@ from experiment.provision.stack_files import set_deadline
 from experiment.provision.stack_settings import stack_facts
 from experiment.terminal.views import PipeSafeConsole, PlainView
 from tests.experiment.cells import run_record
+from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
+from tests.experiment.provision.test_existing_cluster import node, write
 
 pytestmark = pytest.mark.usefixtures("two_planned_trials")
 
@@ -35,3 +37,20 @@ def test_a_deadline_of_an_earlier_attempt_that_has_passed_does_not_stop_a_resume
     set_deadline("size-4", folder, "2020-01-01T00:00Z")
     reopen(run_id)
     assert stack_facts("size-4", folder).deadline == "after 2 hours"
+
+
+def test_a_run_on_an_existing_cluster_records_its_nodes_and_those_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nodes = [node("a"), node("b"), node("c", unschedulable=True)]
+    monkeypatch.setattr(
+        "experiment.provision.existing_cluster.Kube", lambda *_, **__: ExistingKube(nodes)
+    )
+    new = NewRuns((), Path("s.yaml"), run_id="a", existing=write(tmp_path))
+    view = PlainView(PipeSafeConsole(file=io.StringIO()))
+    (run,) = begin(new, run_record().study, view)
+    assert run.record.existing is not None
+    assert run.record.existing.nodes == ("a", "b")
+    assert run.record.warnings == ("Nodes that are left out: c (cordoned).",)
+    nodes[2]["spec"].clear()
+    assert reopen("a").cluster.node_count == 2

@@ -231,7 +231,7 @@ def test_preflight_names_nodes_that_are_left_out_rights_that_miss_and_a_run_that
     def texts() -> list[str]:
         return [each.text for each in cluster_check(cluster_of(tmp_path), [])()]
 
-    assert "1 nodes are left out: b (cordoned)." in texts()
+    assert "Nodes that are left out: b (cordoned)." in texts()
     kube.forbidden = {"watch pods in pull-study", "get nodes/proxy"}
     assert "may not get nodes/proxy and watch pods in pull-study on the cluster one" in texts()[-1]
     kube.forbidden = set()

@@ -40,7 +40,10 @@ THEIRS = {
         },
     },
 }
-RUN = ("--kubeconfig", "config", "--study", "study.yaml", "--yes")
+RUN = (
+    *("--kubeconfig", "config", "--node-selector", "pull-study/measured=true"),
+    *("--study", "study.yaml", "--yes"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,28 +102,41 @@ def expect_good(folder: RunFolder, *, cells: int = 8) -> None:
     assert all(name.startswith(prefix) for name in pods)
 
 
-def test_two_runs_a_refused_one_and_a_killed_one_under_the_documented_rights(
-    theirs: Theirs,
-) -> None:
-    place, nodes = theirs.place, theirs.nodes
-    selected = (*RUN, "--node-selector", "pull-study/measured=true")
+@pytest.fixture(scope="module")
+def with_rights(theirs: Theirs) -> Theirs:
+    """Only the documented rights, and a Job of someone else in the namespace."""
     give_rights(theirs, MANIFEST)
-    nodes.kubectl("apply", "-f", "-", text=yaml.safe_dump(THEIRS))
-    place.succeed("experiment", "preflight", *selected[:-3], *selected[-2:])
+    theirs.nodes.kubectl("apply", "-f", "-", text=yaml.safe_dump(THEIRS))
+    return theirs
 
-    place.succeed("experiment", "run", *selected, "--run-id", "one")
-    expect_good(place.record("one"))
+
+def expect_as_before(theirs: Theirs) -> None:
     assert theirs.left() == ""
+    jobs = theirs.nodes.kubectl("-n", "pull-study", "get", "jobs", "-o", "name")
+    assert jobs.strip() == "job.batch/theirs"
 
-    process = place.begin(*selected, run_id="two", trials=1)
-    code, output = place.run("experiment", "run", *selected, "--run-id", "three")
+
+def test_a_run_has_all_it_needs_and_a_colleague_s_is_refused_by_name(with_rights: Theirs) -> None:
+    place = with_rights.place
+    first = place.begin(*RUN, run_id="one", trials=1)
+    code, output = place.run("experiment", "run", *RUN, "--run-id", "second")
     assert code == ExitCode.PREFLIGHT, output
-    assert "run two) measures on this cluster" in output
+    assert "run one) measures on this cluster" in " ".join(output.split())
+    output, _ = first.communicate(timeout=LONGEST_S)
+    assert first.returncode == 0, output
+    expect_good(place.record("one"))
+    expect_as_before(with_rights)
+
+
+def test_a_killed_run_is_resumed_at_once_and_its_first_events_spoil_nothing(
+    with_rights: Theirs,
+) -> None:
+    place = with_rights.place
+    process = place.begin(*RUN, run_id="two", trials=1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "node/" in theirs.left()
+    assert "node/" in with_rights.left()
     output = place.succeed("experiment", "run", "--resume", "two", "--yes")
     assert "8 of 8 cells of a rehearsal are valid" in output
     expect_good(place.record("two"))
-    assert theirs.left() == ""
-    assert "job.batch/theirs" in nodes.kubectl("-n", "pull-study", "get", "jobs", "-o", "name")
+    expect_as_before(with_rights)
