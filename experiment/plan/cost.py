@@ -234,7 +234,7 @@ def unrecorded_time(
     """Return the time in which a cluster of earlier attempts cost money and no phase says so.
 
     It starts with the last record of an attempt that was killed or kept its cluster. If the cluster
-    is gone, nobody knows since when: it counts until now, but not beyond its deadline.
+    is gone since an unknown time, it counts until now, but not beyond its deadline.
 
     Args:
         phases: of all earlier attempts.

@@ -56,6 +56,14 @@ class _Sign:
 
 _SIGNS: Sequence[_Sign] = (
     _Sign(
+        Failure.PROVIDER_ERROR,
+        r"IP_SPACE_EXHAUSTED|IP space of \S+ is exhausted",
+        "a range of addresses has no room for another node or its pods",
+        "if the pods' range is full (each node takes a /24 of it), set a smaller number, which is "
+        "a larger range: pulumi config set pull-study:podRangePrefix NUMBER --stack STACK; if the "
+        "subnet is full, delete other clusters of its region",
+    ),
+    _Sign(
         Failure.NO_CAPACITY,
         r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|GCE_STOCKOUT|does not have (?:enough|sufficient)"
         r" (?:resources|capacity)|not have enough resources|out of (?:capacity|resources)",

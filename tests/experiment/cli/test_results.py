@@ -13,7 +13,7 @@ from experiment.plan.request import RUNS
 from experiment.run_folder import RunFolder
 from schema.errors import ExitCode, UserError
 from schema.evidence_records import EvidenceRecord, SourceCount
-from schema.run_records import GapRecord, Rehearsal, Source, Status
+from schema.run_records import CellPhases, GapRecord, Rehearsal, Source, Status
 from tests.experiment.cells import at, cell, fill
 from tests.experiment.fakes import OUTPUTS
 
@@ -167,6 +167,22 @@ def test_time_adds_up(folder: RunFolder) -> None:
     told = json.loads(call("time", "a-run", "--json")[1])
     assert told["clock_s"] == 190
     assert sum(told["parts"].values()) == pytest.approx(190)
+
+
+def test_time_knows_which_clocks_are_off(folder: RunFolder) -> None:
+    steps = {"pulling": 110.5, "pulled": 112, "started": 112.5, "finished": 114}
+    behind = {f"{name}_at": at(seconds - 60) for name, seconds in steps.items()}
+    fill(folder, [cell(1, phases=CellPhases(scheduled_at=at(110.1), **behind))])
+    folder.add(
+        EvidenceRecord(
+            attempt=1, at=at(150), complete=True, waited_s=0, sources={}, seen_by_several=0,
+            seen_by_one=0, seen_by_none=0, clock_offsets_s={"node-1": 60.0},
+        )
+    )  # fmt: skip
+    first = json.loads(call("time", "a-run", "--json")[1])["trials"][0]
+    assert first["parts"]["start"] == pytest.approx(0.4 + 0.5)
+    assert first["parts"]["pull"] == pytest.approx(1.5)
+    assert first["parts"]["unexplained"] == 0
 
 
 @pytest.mark.parametrize("command", ["ledger", "time", "collect", "run --resume"])

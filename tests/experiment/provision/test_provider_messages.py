@@ -124,6 +124,16 @@ MESSAGES = [
         "timeout while waiting for state to become 'DONE' (last state: 'RUNNING', timeout: 40m0s)",
         "did not finish in time",
     ),
+    # https://cloud.google.com/kubernetes-engine/docs/how-to/alias-ips#troubleshooting
+    (
+        Failure.PROVIDER_ERROR,
+        (
+            "Error waiting for creating GKE NodePool: [IP_SPACE_EXHAUSTED]: Instance 'gke-a' "
+            "creation failed: IP space of 'projects/p/regions/us-central1/subnetworks/default' is "
+            "exhausted."
+        ),
+        "no room for another node",
+    ),
     (
         Failure.PROVIDER_ERROR,
         "rpc error: code = Unavailable desc = error reading from server: EOF",
@@ -150,6 +160,8 @@ def test_the_fix_names_api_and_project() -> None:
         explain(said).fix == "gcloud services enable x.googleapis.com --project p, then wait "
         "a minute"
     )
+    exhausted = "[IP_SPACE_EXHAUSTED_WITH_DETAILS]: IP space of 'x' is exhausted."
+    assert "podRangePrefix NUMBER --stack size-64" in explain(exhausted, "size-64").fix
     assert "recover --stack size-64" in explain("Error 409: Already exists: c.", "size-64").fix
 
 
