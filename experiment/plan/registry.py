@@ -6,7 +6,6 @@ skopeo implements the protocol, the credentials (docker's config.json and helper
 
 import hashlib
 import json
-import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,11 +29,6 @@ def resolve_images(study: Study) -> tuple[PlannedImage, ...]:
         RegistryError: an image does not exist or the registry does not answer.
         PreflightError: skopeo is not installed.
     """
-    if shutil.which("skopeo") is None:
-        raise PreflightError(
-            "skopeo is not on PATH, and image digests cannot be resolved without it.",
-            "apt-get install skopeo (or brew install skopeo)",
-        )
     return _resolve([(group.repository, tag) for group in study.images for tag in group.tags])
 
 
@@ -112,6 +106,11 @@ def _skopeo(name: str, what: str) -> bytes:
     command += ["--retry-times", str(_TRIES)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except FileNotFoundError as error:
+        raise PreflightError(
+            "skopeo is not on PATH, and image digests cannot be resolved without it.",
+            "apt-get install skopeo (or brew install skopeo)",
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise RegistryError(
             f"The registry did not answer for {name} within {_TIMEOUT_S} s.",

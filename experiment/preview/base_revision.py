@@ -11,12 +11,14 @@ from pathlib import Path
 from experiment.errors import PlanError, PreflightError
 from experiment.provision.stack_files import PROJECT_DIR, stack_names
 
+_TIMEOUT_S = 60.0
+
 
 def unpack(revision: str, root: Path, folder: Path) -> Path:
     """Unpack the files of a revision into a folder; return the folder.
 
     Raises:
-        PlanError: the revision does not exist.
+        PlanError: the revision does not exist, or git does not answer.
         PreflightError: git is missing.
     """
     archived = _git(root, "archive", "--format=tar", _commit(revision, root))
@@ -51,11 +53,18 @@ def _commit(revision: str, root: Path) -> str:
 def _git(root: Path, *arguments: str) -> bytes:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=60
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            check=True,
+            timeout=_TIMEOUT_S,
         )
     except FileNotFoundError as error:
         raise PreflightError(
             "git is not on PATH, and --against needs it.",
             "install git, or leave --against out",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise PlanError(
+            f"git did not answer in {root} within {_TIMEOUT_S:.0f} s.", f"git -C {root} status"
         ) from error
     return done.stdout

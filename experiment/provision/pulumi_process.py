@@ -13,7 +13,9 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,6 +27,10 @@ from experiment.interrupts import interrupts_wait
 
 Hear = Callable[[str], None] | None
 
+_LONGEST_S = 3 * 3600.0
+"""For one command. The official provider waits 40 minutes for a cluster and 30 for a pool, so a
+command that takes longer waits for something that does not end."""
+_STOP_S = 600.0
 _FILES = "file://"
 _PROC = Path("/proc/self").parent
 _DEAD = ("Z", "X")
@@ -57,7 +63,7 @@ class DetachedCommand(automation.PulumiCommand):
         """Run a command non-interactively and wait for its end.
 
         Raises:
-            automation.CommandError: it failed.
+            automation.CommandError: it failed, or did not end within three hours.
             KeyboardInterrupt: the user interrupted; the command has ended.
         """
         process = subprocess.Popen(
@@ -71,22 +77,42 @@ class DetachedCommand(automation.PulumiCommand):
             start_new_session=True,
         )
         out, err = _Reader(process.stdout, on_output), _Reader(process.stderr, on_error)
+        note = ""
         try:
-            out.join()
-            err.join()
+            if not _have_ended((out, err), _LONGEST_S):
+                note = f"\nerror: the Pulumi CLI timed out after {_LONGEST_S / 3600:g} hours"
+                _stop(process, (out, err))
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
             with interrupts_wait(self._ask_to_wait):
-                out.join()
-                err.join()
-                process.wait()
+                _stop(process, (out, err), _LONGEST_S)
             raise
         code = process.wait()
-        killed = f"\nerror: the Pulumi CLI was killed by signal {-code}" if code < 0 else ""
-        result = automation.CommandResult(stdout=out.text, stderr=err.text + killed, code=code)
+        if code < 0 and not note:
+            note = f"\nerror: the Pulumi CLI was killed by signal {-code}"
+        result = automation.CommandResult(stdout=out.text, stderr=err.text + note, code=code)
         if code != 0:
             raise create_command_error(result)
         return result
+
+
+def _have_ended(readers: Iterable["_Reader"], timeout_s: float) -> bool:
+    """Wait until a process has closed its output; return whether it has."""
+    end = time.monotonic() + timeout_s
+    for reader in readers:
+        reader.join(max(0.0, end - time.monotonic()))
+    return not any(reader.is_alive() for reader in readers)
+
+
+def _stop(
+    process: subprocess.Popen[str], readers: Iterable["_Reader"], timeout_s: float | None = None
+) -> None:
+    """Let the CLI stop after its operations in progress; kill it and its plugins at the timeout."""
+    process.send_signal(signal.SIGINT)
+    if not _have_ended(readers, _STOP_S if timeout_s is None else timeout_s):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        _have_ended(readers, _STOP_S)
+    process.wait()
 
 
 class _Reader(threading.Thread):

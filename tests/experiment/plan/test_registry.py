@@ -16,3 +16,5 @@ def test_without_skopeo_the_fix_installs_it(monkeypatch: pytest.MonkeyPatch) -> 
     study = Study(name="s", images=(ImageSet(repository="ghcr.io/a/b", tags=("t",)),))
     with pytest.raises(PreflightError, match="skopeo is not on PATH"):
         resolve_images(study)
+    with pytest.raises(PreflightError, match="skopeo is not on PATH"):
+        resolve_image("ghcr.io/a/b", "t")  # as a resumed run does for the image that removes others

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pulumi import automation
 
+from experiment.provision.provider_messages import explain
 from experiment.provision.pulumi_process import (
     DetachedCommand,
     LockHolder,
@@ -60,6 +61,18 @@ def test_a_failure_is_an_error(pulumi: Path) -> None:
     write(pulumi, "echo no >&2; exit 255")
     with pytest.raises(automation.CommandError, match="no"):
         command().run(["up"], ".", {})
+
+
+@pytest.mark.parametrize("trap", ["exit 1", ""], ids=["stops when asked", "does not stop"])
+def test_one_that_never_ends_is_stopped(
+    pulumi: Path, monkeypatch: pytest.MonkeyPatch, trap: str
+) -> None:
+    monkeypatch.setattr("experiment.provision.pulumi_process._LONGEST_S", 0.5)
+    monkeypatch.setattr("experiment.provision.pulumi_process._STOP_S", 0.5)
+    write(pulumi, f"trap '{trap}' INT; while :; do sleep 0.05; done")
+    with pytest.raises(automation.CommandError, match="timed out") as raised:
+        command().run(["up"], ".", {})
+    assert explain(str(raised.value)).why.startswith("Google did not finish in time")
 
 
 def test_it_sees_the_variables_that_it_is_given(pulumi: Path) -> None:
