@@ -65,7 +65,8 @@ MUTANTS = (
         "provision/stack_cluster.py",
         "if found is None or not found.healthy:\n            raise",
         "if False:\n            raise",
-        "provision/test_stack_cluster.py::test_where_no_zone_has_room_the_zones_are_named",
+        "provision/test_stack_cluster.py"
+        "::test_a_cluster_that_pulumi_reports_up_and_gke_does_not_is_refused",
     ),
     _runner(
         "a teardown is tried again",

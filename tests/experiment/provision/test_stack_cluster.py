@@ -315,6 +315,24 @@ def test_nodes_out_of_stock_have_that_name_whatever_the_provider_says(rig: Rig) 
     assert rig.stack.done == ["up"]
 
 
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (with_pool("ERROR", STOCK_OUT), ExitCode.NO_CAPACITY),
+        (replace(HEALTHY, status="DEGRADED"), ExitCode.PROVIDER_ERROR),
+        (with_pool("RUNNING", name="default-pool"), ExitCode.PROVIDER_ERROR),
+    ],
+)
+def test_a_cluster_that_pulumi_reports_up_and_gke_does_not_is_refused(
+    rig: Rig, state: ClusterState, code: ExitCode
+) -> None:
+    rig.stack.makes = state
+    with pytest.raises(ProvisionError, match="Pulumi reports the stack size-4 up; GKE") as caught:
+        rig.cluster.provision()
+    assert caught.value.exit_code is code
+    assert rig.cluster.exists
+
+
 @pytest.mark.parametrize("flag", ["met_conflict", "met_new_account"])
 def test_a_conflict_and_an_account_that_is_not_known_yet_are_met_with_one_more_up(
     rig: Rig, flag: str
