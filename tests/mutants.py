@@ -304,7 +304,7 @@ def copied(folder: Path) -> Path:
 
 
 def run_tests(root: Path, tests: list[str]) -> Outcome:
-    """Run tests of a copy; a hang fails by pytest's timeout of two minutes for each test."""
+    """Run tests of a copy; a hang fails by pytest's timeout of a minute for each test."""
     began = time.monotonic()
     environment = {
         **os.environ,
@@ -312,7 +312,7 @@ def run_tests(root: Path, tests: list[str]) -> Outcome:
         "PYTHONPYCACHEPREFIX": str(root.parent / "bytecode"),  # the libraries' is shared
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    options = ["-q", "-x", "-p", "no:cacheprovider", "--timeout=120", f"--basetemp={root}.tmp"]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--timeout=60", f"--basetemp={root}.tmp"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=root,
