@@ -1,8 +1,11 @@
 # Needs: python3 (3.11 or later), make, go, git; root for real nodes. Everything else: make setup.
 PYTHON ?= python3
 BIN := .venv/bin
+# Nodes of `make rehearsal`: real (root) or simulated.
+NODES ?= real
 
-.PHONY: help setup setup-tests lock doctor rehearsal preview test test-all lint docs chaos bench clean
+.PHONY: help setup setup-tests lock doctor rehearsal preview test test-all lint docs chaos bench \
+    clean clean-all
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -16,8 +19,9 @@ setup-tests: ## The same, with what only tests and benchmarks need
 doctor: setup ## Show which parts of a rehearsal are installed, and how to get the rest
 	@$(BIN)/python -m rehearsal doctor
 
-rehearsal: setup ## Run a small study from end to end on this machine
-	@$(BIN)/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse --yes
+rehearsal: setup ## Run a small study from end to end on this machine; NODES=simulated without root
+	@$(BIN)/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse --yes \
+	    --nodes $(NODES) $(if $(filter simulated,$(NODES)),--speed 20)
 
 preview: setup ## Show what every stack would create and cost; needs no Google and no credential
 	@$(BIN)/python -m rehearsal providers -- $(BIN)/python -m experiment preview --all
@@ -52,3 +56,12 @@ lock: setup ## Update requirements.lock to pyproject.toml, keeping old pins wher
 
 clean: ## Remove the environment and the checkers' caches; runs and built programs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pull-study
+STATE = $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/pull-study
+
+clean-all: ## The same, and everything that README.md names outside this folder; runs stay
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m rehearsal down; fi
+	@$(MAKE) --no-print-directory clean
+	rm -rf results report "$(CACHE)"
+	rm -f /var/lib/pull-study/*.injected.jsonl "$(STATE)"/*.injected.jsonl

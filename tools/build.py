@@ -171,6 +171,11 @@ def _explained(program: Program, output: str) -> CannotBuild:
             f"{what}: the disk of {cache_root()} or of Go's caches is full.",
             "free some space (`go clean -cache` empties Go's build cache), then make setup",
         )
+    if re.search(r"x509|certificate", output):
+        return CannotBuild(
+            f"{what}: the certificate of the Go module proxy is not trusted.",
+            "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt make setup",
+        )
     if re.search(r"dial tcp|no such host|i/o timeout|connection re|proxyconnect|TLS hand", output):
         return CannotBuild(
             f"{what}: its Go modules could not be fetched, since there is no network or no proxy.",

@@ -148,6 +148,31 @@ def _prints(program: Path, start: str, *arguments: str) -> bool:
     return done.returncode == 0 and f"{done.stdout.strip()} ".startswith(f"{start} ".lstrip())
 
 
+_NOT_DOWNLOADED = (
+    (
+        r"UnknownIssuer|invalid peer certificate|CERTIFICATE_VERIFY_FAILED",
+        "the certificate of the package index, or of a proxy before it, is not trusted",
+        "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt make setup",
+    ),
+    (
+        r"\b40[137]\b (Unauthorized|Forbidden|Proxy)|HTTP status client error \(40[137]",
+        "the package index or the proxy requires a login",
+        "set UV_DEFAULT_INDEX and PIP_INDEX_URL to https://USER:TOKEN@HOST/simple, then make setup",
+    ),
+    (
+        r"dns error|Name or service|name resolution",
+        "the name of the package index is not found, so there is no network or no DNS",
+        "connect to the network or set UV_DEFAULT_INDEX and PIP_INDEX_URL, then make setup",
+    ),
+    (
+        r"Connection|client error|timed out|network",
+        "there is no network or no package index",
+        "connect to the network or set UV_DEFAULT_INDEX and PIP_INDEX_URL, then make setup",
+    ),
+)
+"""Signs in the messages of uv and pip, the most specific first, each with its cause and fix."""
+
+
 def _run(command: list[str]) -> None:
     """Run a step of uv or pip; show its output only if it fails."""
     done = subprocess.run(
@@ -157,12 +182,11 @@ def _run(command: list[str]) -> None:
         return
     output = done.stderr.strip() or done.stdout.strip()
     name = f"{Path(command[0]).name} {' '.join(command[1:3])}"
-    if re.search(r"dns error|Name or service|Connection|client error|timed out|network", output):
-        raise EnvironmentNotMade(
-            "The pinned Python packages could not be downloaded: there is no network or no "
-            "package index.",
-            "connect to the network or set UV_DEFAULT_INDEX and PIP_INDEX_URL, then make setup",
-        )
+    for sign, cause, fix in _NOT_DOWNLOADED:
+        if re.search(sign, output):
+            raise EnvironmentNotMade(
+                f"The pinned Python packages could not be downloaded: {cause}.", fix
+            )
     if "No space left" in output:
         raise EnvironmentNotMade(f"The disk of {ROOT} is full.", "free 2 GB, then make setup")
     last = "\n    ".join(output.splitlines()[-10:])

@@ -24,7 +24,7 @@ reads one per line; `#` starts a comment. Omitted arguments have the value in th
 the first of its values. Random choices (`share`) are the same for the same `seed`.
 
 Each injection is a line of a file beside the rehearsal's folder, such as
-`/var/lib/pull-study/rehearsal.injected.jsonl`: the fault, the time, the trial, the node, and what
+`/var/lib/pull-study/*.injected.jsonl`: the fault, the time, the trial, the node, and what
 it affected. `make chaos` runs a matrix of faults and compares that file with the ledger: every
 fault shows as the table says, and no other cell is excluded. `make chaos CHAOS=--full` adds a run
 on real nodes, `CHAOS=NAME` runs one scenario of `tests/chaos/matrix.py`.

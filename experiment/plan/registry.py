@@ -6,6 +6,7 @@ skopeo implements the protocol, the credentials (docker's config.json and helper
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,11 +121,36 @@ def _skopeo(name: str, what: str) -> bytes:
         reason = _reason(done.stderr)
         raise RegistryError(
             f"The image {name} cannot be read from its registry: {reason}.",
-            f"skopeo login {name.split('/', maxsplit=1)[0]}, or correct the study; to test: "
-            f"{' '.join(command)}",
+            f"{_fix(reason, name.split('/', maxsplit=1)[0])}; to test: {' '.join(command)}",
             failure=registry_failure(reason),
         )
     return done.stdout
+
+
+_UNREACHED = (
+    (
+        r"no such host|server misbehaving|name resolution",
+        "connect to the network, or correct the name {host} (getent hosts {host})",
+    ),
+    (
+        r"x509|certificate|tls: ",
+        "export SSL_CERT_FILE=FILE with the certificate authorities of your network",
+    ),
+    (
+        r"network is unreachable|connection refused|i/o timeout|no route|proxyconnect",
+        "connect to the network, or set HTTPS_PROXY",
+    ),
+    (r"unauthori[sz]ed|denied|authentication required|\b40[13]\b", "skopeo login {host}"),
+    (r"manifest.?unknown|name.?unknown|not found|\b404\b", "correct the image's name in the study"),
+)
+"""Signs in skopeo's messages, in this order, and the fix of each cause."""
+
+
+def _fix(reason: str, host: str) -> str:
+    for sign, fix in _UNREACHED:
+        if re.search(sign, reason, re.IGNORECASE):
+            return fix.format(host=host)
+    return f"skopeo login {host}, or correct the study"
 
 
 def _reason(stderr: bytes) -> str:

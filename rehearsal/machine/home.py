@@ -78,15 +78,22 @@ class Home:
         return f"pull-study-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
 
 
+_CHECKOUT = Path(__file__).parents[2]
+
+
 def default_home() -> Home:
-    """Return the home that the environment names, else /var/lib/pull-study for root."""
+    """Return the home that the environment names, else one for this checkout.
+
+    So that two checkouts on one machine rehearse side by side, and `down` ends only its own.
+    """
     named = os.environ.get(HOME_VARIABLE, "")
     if named:
         return Home(Path(named).absolute())
+    own = hashlib.sha256(str(_CHECKOUT).encode()).hexdigest()[:8]
     if os.geteuid() == 0:
-        return Home(Path("/var/lib/pull-study/rehearsal"))
+        return Home(Path("/var/lib/pull-study") / own)
     state = os.environ.get("XDG_STATE_HOME", "")
-    return Home((Path(state) if state else Path.home() / ".local/state") / "pull-study/rehearsal")
+    return Home((Path(state) if state else Path.home() / ".local/state") / "pull-study" / own)
 
 
 def prepare(home: Home) -> None:

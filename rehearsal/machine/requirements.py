@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +25,7 @@ _NODE_BYTES = 5 << 20
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 _NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
+_REAL_NODES_ONLY = {*_NODE_PACKAGES, "iproute2", "iptables", "busybox-static", "docker-registry"}
 _NEEDED_BYTES = 5_000_000_000
 """Of disk: what a small study takes, and the 2 GiB below which kubelet evicts pods."""
 _TRIAL = """set -e
@@ -42,18 +43,20 @@ class Obstacle:
 
     problem: str
     fix: str
+    possible: bool = True
+    """Whether the fix makes real nodes possible for this user on this machine."""
+
+
+_SIMULATED = "make rehearsal NODES=simulated, or --nodes simulated with another command"
 
 
 def obstacles(home: Path) -> list[Obstacle]:
     """Return everything that keeps real nodes from running here."""
     if sys.platform != "linux":
-        return [Obstacle(f"Real nodes need Linux, not {sys.platform}.", "--nodes simulated")]
+        return [Obstacle(f"Real nodes need Linux, not {sys.platform}.", _SIMULATED, possible=False)]
     if os.geteuid() != 0:
         return [
-            Obstacle(
-                "Real nodes need root.",
-                "run it with sudo -E, or --nodes simulated",
-            )
+            Obstacle(f"Real nodes need root, not user {os.geteuid()}.", _SIMULATED, possible=False)
         ]
     found = (_missing_package(), _missing_right(), _missing_controller(), _unsuitable_disk(home))
     return [obstacle for obstacle in found if obstacle]
@@ -162,7 +165,8 @@ def _missing_right() -> Obstacle | None:
     return Obstacle(
         "This machine denies root what real nodes need (namespaces, mounts, "
         f"overlay file systems, virtual links): {' '.join(done.stderr.split())}.",
-        "in a container, run it with --privileged; or --nodes simulated",
+        f"run the container with --privileged; or {_SIMULATED}",
+        possible=False,
     )
 
 
@@ -173,7 +177,8 @@ def _missing_controller() -> Obstacle | None:
     return Obstacle(
         f"{cgroups.ROOT} has no controller {', '.join(missing)}, and kubelet does not "
         "start without them.",
-        "mount the kernel's cgroups; in a container, run it with --privileged",
+        f"mount the kernel's cgroups, or run the container with --privileged; or {_SIMULATED}",
+        possible=False,
     )
 
 
@@ -211,9 +216,20 @@ class Finding:
 
 
 def examine(home: Home) -> list[Finding]:
-    parts = [*programs.report(), *packages.report()]
+    """What only real nodes need is a note where this user cannot run them here."""
+    found = obstacles(home.folder)
+    possible = all(each.possible for each in found)
+    parts = [_part(part) for part in (*programs.report(), *packages.report())]
+    if not possible:
+        parts = [_without_real_nodes(part) for part in parts]
     plugins = [_plugin(name, package) for name, package in PROVIDERS.items()]
-    return [*(_part(part) for part in parts), *plugins, *_machine(home)]
+    return [*parts, *plugins, *_machine(home, found, possible=possible)]
+
+
+def _without_real_nodes(part: Finding) -> Finding:
+    if part.state != "missing" or part.name not in _REAL_NODES_ONLY:
+        return part
+    return replace(part, state="note", detail="not installed; only real nodes need it", fix="")
 
 
 def is_ready(findings: list[Finding]) -> bool:
@@ -234,10 +250,10 @@ def _plugin(name: str, package: str) -> Finding:
     return Finding(title, "ok", f"{version(package)} fake, no official plugin installed")
 
 
-def _machine(home: Home) -> list[Finding]:
-    found = obstacles(home.folder)
+def _machine(home: Home, found: list[Obstacle], *, possible: bool) -> list[Finding]:
     if found:
-        nodes = [Finding("real nodes", "missing", each.problem, each.fix) for each in found]
+        state = "missing" if possible else "note"
+        nodes = [Finding("real nodes", state, each.problem, each.fix) for each in found]
     else:
         free = f"{free_bytes(home.folder) / 1e9:.0f} GB free"
         kind = file_system(home.folder)
@@ -247,10 +263,19 @@ def _machine(home: Home) -> list[Finding]:
     images = f"{_size(storage) / 1e9:.2f} GB in {storage}, kept until deleted by hand"
     return [
         *nodes,
+        _simulated_nodes(),
         Finding("kernel", "note", f"{platform.system()} {platform.release()}"),
         Finding("cgroups", "note", cgroup_version()),
         Finding("images made", "note", images),
     ]
+
+
+def _simulated_nodes() -> Finding:
+    count = int((free_memory() - _CLUSTER_BYTES) / _NODE_BYTES)
+    if count < 1:
+        detail = f"{free_memory() / 2**30:.1f} GiB of memory are free"
+        return Finding("simulated nodes", "missing", detail, "a machine with more memory")
+    return Finding("simulated nodes", "ok", f"up to {count} in the free memory")
 
 
 def _size(folder: Path) -> int:

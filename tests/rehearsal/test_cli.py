@@ -50,6 +50,31 @@ def test_findings_are_of_programs_plugins_and_the_machine(
     assert plugin.detail.endswith("fake, no official plugin installed")
 
 
+def test_a_machine_on_which_only_simulated_nodes_are_possible_is_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A user without root: what only real nodes need is no fault of the machine."""
+    parts = [
+        Part("kwok", found=True, version="1", origin="/x", fix=""),
+        Part("runc", found=False, version="", origin="", fix="apt-get install runc"),
+    ]
+    monkeypatch.setattr(programs, "report", lambda: tuple(parts))
+    monkeypatch.setattr(packages, "report", tuple)
+    monkeypatch.setattr(requirements, "free_memory", lambda: 2**34)
+    obstacle = Obstacle("Real nodes need root, not user 7.", "make ...", possible=False)
+    monkeypatch.setattr(requirements, "obstacles", lambda _: [obstacle])
+    found = requirements.examine(Home(tmp_path))
+    assert requirements.is_ready(found)
+    states = {each.name: each.state for each in found}
+    assert (states["runc"], states["real nodes"], states["simulated nodes"]) == (
+        "note",
+        "note",
+        "ok",
+    )
+    parts[0] = Part("kwok", found=False, version="", origin="", fix="make setup")
+    assert not requirements.is_ready(requirements.examine(Home(tmp_path)))
+
+
 def test_down_of_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
     assert run("down") == (0, f"nothing to remove in {tmp_path / 'none'}\n")

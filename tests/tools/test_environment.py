@@ -62,7 +62,10 @@ def test_the_project_is_found_from_any_folder() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("error: client error (Connect) dns error: no name", "there is no network"),
+        ("error: client error (Connect) dns error: no name", "there is no network or no DNS"),
+        ("client error (Connect): invalid peer certificate: UnknownIssuer", "is not trusted"),
+        ("HTTP status client error (401 Unauthorized) for url", "requires a login"),
+        ("operation timed out", "there is no network or no package index"),
         ("No space left on device (os error 28)", "is full"),
         ("hash mismatch for rich", "sh -c .* failed:\n    hash mismatch for rich"),
     ],

@@ -1,7 +1,7 @@
 import pytest
 
 from experiment.errors import PreflightError, RegistryError
-from experiment.plan.registry import resolve_image, resolve_images
+from experiment.plan.registry import _fix, resolve_image, resolve_images
 from schema.study import ImageSet, Study
 
 
@@ -18,3 +18,20 @@ def test_without_skopeo_the_fix_installs_it(monkeypatch: pytest.MonkeyPatch) -> 
         resolve_images(study)
     with pytest.raises(PreflightError, match="skopeo is not on PATH"):
         resolve_image("ghcr.io/a/b", "t")  # as a resumed run does for the image that removes others
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ("dial tcp: lookup ghcr.io on 127.0.0.11:53: no such host", "connect to the network"),
+        ("dial tcp: lookup ghcr.io: Temporary failure in name resolution", "connect to the"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown", "SSL_CERT_FILE"),
+        ("dial tcp 140.82.121.34:443: connect: network is unreachable", "HTTPS_PROXY"),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", "HTTPS_PROXY"),
+        ("unauthorized: authentication required", "skopeo login ghcr.io"),
+        ("reading manifest x in ghcr.io/a/b: manifest unknown", "correct the image's name"),
+        ("something else", "skopeo login ghcr.io, or correct the study"),
+    ],
+)
+def test_each_cause_has_its_own_fix(reason: str, fix: str) -> None:
+    assert fix in _fix(reason, "ghcr.io")

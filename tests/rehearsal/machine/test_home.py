@@ -28,10 +28,20 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a 
 def test_root_s_home_is_short_and_a_user_s_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_home().folder == Path("/var/lib/pull-study/rehearsal")
+    own = default_home().folder.name
+    assert default_home().folder == Path("/var/lib/pull-study") / own
+    assert len(own) == 8, "containerd's sockets have short paths"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
-    assert default_home().folder == Path("/home/u/state/pull-study/rehearsal")
+    assert default_home().folder == Path("/home/u/state/pull-study") / own
+
+
+def test_two_checkouts_have_two_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    first = default_home()
+    monkeypatch.setattr("rehearsal.machine.home._CHECKOUT", Path("/home/u/other/clone"))
+    assert default_home() != first
+    assert default_home().control_group != first.control_group
 
 
 def test_a_folder_with_other_files_is_refused_and_left(tmp_path: Path) -> None:

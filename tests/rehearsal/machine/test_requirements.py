@@ -44,7 +44,11 @@ def without_runc(package: packages.Package) -> str:
     ("change", "problem", "fix"),
     [
         ((sys, "platform", "darwin"), "Real nodes need Linux, not darwin.", "simulated"),
-        ((os, "geteuid", lambda: 1000), "Real nodes need root.", "sudo -E"),
+        (
+            (os, "geteuid", lambda: 1000),
+            "Real nodes need root, not user 1000.",
+            "make rehearsal NODES=",
+        ),
         ((packages.Package, "path", without_runc), "Real nodes need runc.", "apt-get install"),
         (
             (subprocess, "run", lambda *_, **__: REFUSED),
