@@ -6,6 +6,7 @@ at 256 nodes they alone would take longer than binding the pods.
 """
 
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,8 +17,10 @@ from typing import Any, cast
 import msgspec
 import urllib3
 from kubernetes import client
+from kubernetes.config import kube_config
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.util import Retry, Timeout
+from urllib3.util.ssl_ import create_urllib3_context
 
 from experiment.errors import one_line
 from experiment.kubeconfig import load_kubeconfig
@@ -96,6 +99,7 @@ class Kube:
         self._token = load_kubeconfig(cluster, settings)
         self._api = client.ApiClient(settings)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
+        _read_certificates(self._pool, verify=bool(settings.verify_ssl))
         self._outage = Outage(say, clock)
         self._closed = False
 
@@ -335,6 +339,26 @@ class Kube:
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise Refused(answer.status, _reason(answer), retry_after_s=_retry_after_s(answer))
         return answer
+
+
+def _read_certificates(pool: urllib3.PoolManager, *, verify: bool) -> None:
+    """Read certificates and key into memory, and delete the files that the library made of them.
+
+    It writes those that a kubeconfig holds into files, which a killed process would leave.
+    """
+    options = pool.connection_pool_kw
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    authority, certificate, key = (
+        options.pop(name) for name in ("ca_certs", "cert_file", "key_file")
+    )
+    if authority:
+        context.load_verify_locations(authority)
+    else:
+        context.load_default_certs()
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    options["ssl_context"] = context
+    kube_config._cleanup_temp_files()  # noqa: SLF001 (the library does it at exit alone)
 
 
 def _pieces(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

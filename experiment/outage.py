@@ -19,6 +19,8 @@ and one to be reached again."""
 AWAY = {0, 429, 500, 502, 503, 504}
 """Statuses after which a request is repeated; 0 stands for no answer."""
 _SAID_AFTER_S = 5.0
+_ADMISSION = ("exceeded quota", "being terminated", "violates PodSecurity", "denied the request")
+"""In refusals of k8s.io/apiserver's admission plugins and of webhooks."""
 
 
 class Refused(Exception):
@@ -52,18 +54,18 @@ class Refused(Exception):
                 "log in again; on GKE: gcloud auth application-default login",
                 failure=Failure.PERMISSION,
             )
-        if self.status == HTTPStatus.FORBIDDEN and " cannot " in self.reason:
-            # in an authorizer's words; a quota or an admission plugin answers 403 too
-            return MeasureError(
-                f"The cluster's API server does not permit a request: {self.reason}.",
-                "have the permissions of docs/existing-clusters.md granted",
-                failure=Failure.PERMISSION,
-            )
         return MeasureError(
             f"The cluster's API server refused a request ({self.status}): {self.reason}.",
-            "kubectl auth can-i --list shows what you may do on this cluster",
-            failure=Failure.PERMISSION if self.status == HTTPStatus.FORBIDDEN else None,
+            "kubectl auth can-i --list shows what you may do on this cluster; "
+            "docs/existing-clusters.md has what a run needs",
+            failure=Failure.PERMISSION if self._is_denied else None,
         )
+
+    @property
+    def _is_denied(self) -> bool:
+        """Whether a right is missing; quotas and admission plugins answer 403 too."""
+        admission = any(words in self.reason for words in _ADMISSION)
+        return self.status == HTTPStatus.FORBIDDEN and not admission
 
 
 class Outage:

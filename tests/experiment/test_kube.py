@@ -1,7 +1,10 @@
 """The client against an HTTP server that answers as an API server would."""
 
+import base64
 import json
 import re
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ import yaml
 from experiment.errors import MeasureError
 from experiment.kube import Kube
 from experiment.outage import PATIENCE_S, Refused
+from rehearsal.cluster.certificates import certify_administrator, make_authority
 from schema.errors import ExitCode
 from tests.experiment.fakes import FakeClock
 
@@ -310,3 +314,33 @@ def test_no_server_is_reported_in_one_line(kube: Kube, server: ApiServer) -> Non
         list(kube.watch("/api/v1/events", {}, seconds=10))
     assert raised.value.status == 0
     assert "\n" not in raised.value.reason
+
+
+def test_the_key_of_a_kubeconfig_is_in_no_file_while_the_client_works(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    authority = make_authority()
+    own = certify_administrator(authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.write(tmp_path, "server")
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    (tmp_path / "authority.crt").write_bytes(authority.pem)
+    context.load_verify_locations(tmp_path / "authority.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+    def data(pem: bytes) -> str:
+        return base64.b64encode(pem).decode()
+
+    user = {"client-certificate-data": data(own.pem), "client-key-data": data(own.key_pem)}
+    config = yaml.safe_load(kubeconfig(server, user))
+    named = config["clusters"][0]["cluster"]
+    named["server"] = named["server"].replace("http:", "https:")
+    named["certificate-authority-data"] = data(authority.pem)
+    server.answers = [(200, {"gitVersion": "v1"}, {})]
+    with closing(Kube(yaml.safe_dump(config))) as kube:
+        assert list(tmp_path.iterdir()) == []
+        assert kube.server_version() == "v1"

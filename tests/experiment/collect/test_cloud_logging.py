@@ -9,7 +9,7 @@ import pytest
 from google.oauth2.credentials import Credentials
 
 from experiment.collect.cloud_logging import Collection, LogReader
-from experiment.collect.judge import collect_late
+from experiment.collect.judge import collect_late, judge
 from experiment.errors import MeasureError
 from experiment.run_folder import RunFolder
 from rehearsal.cloud_logging.entries import LogStore
@@ -21,7 +21,7 @@ from rehearsal.machine.home import Home
 from schema.errors import ExitCode
 from schema.events import parse_event
 from schema.names import LOGGING_ENDPOINT_VARIABLE
-from schema.run_records import RunRecord, Source, Status
+from schema.run_records import ExistingCluster, RunRecord, Source, Status
 from schema.stack_outputs import StackOutputs
 from schema.study import ImageSet, Study
 from tests.experiment.conftest import NODES, START, TAG, Story
@@ -187,6 +187,14 @@ def test_reads_that_are_refused_for_good_end_at_the_deadline_and_leave_the_cells
     assert "experiment collect" in raised.value.fix
     assert {cell.status for cell in folder.cells()} == {Status.VALID}
     assert not folder.evidence()[-1].complete
+
+
+def test_a_killed_run_on_an_existing_cluster_is_not_said_to_lack_entries_of_cloud_logging(
+    folder: RunFolder, story: Story
+) -> None:
+    mine = ExistingCluster(kubeconfig="/k", context="mine", selector="")
+    judge(folder, recorded(story).model_copy(update={"existing": mine}), 1, complete=False)
+    assert folder.evidence()[-1].complete
 
 
 def test_reading_keeps_to_the_quota_of_reads_a_minute(

@@ -19,6 +19,7 @@ from schema.run_records import Status
 from tests.experiment.provision.test_existing_cluster import MANIFEST
 from tests.live.harness import LONGEST_S, Place, needs_real_nodes, place_in
 from tests.live.study.node_failures import Nodes
+from tests.until import until
 
 pytestmark = [
     pytest.mark.live,
@@ -27,7 +28,11 @@ pytestmark = [
     needs_real_nodes,
 ]
 TAGS = ["1-layers-size-48702097-bytes", "9-layers-size-48702097-bytes"]
-STUDY = {"name": "two", "images": [{"repository": "ghcr.io/a/b", "tags": TAGS}]}
+STUDY = {
+    "name": "two",
+    "images": [{"repository": "ghcr.io/a/b", "tags": TAGS}],
+    "command": ["sleep", "15"],  # so that a second run starts while one measures
+}
 USER = "system:serviceaccount:default:anna"
 THEIRS = {
     "apiVersion": "batch/v1",
@@ -118,7 +123,8 @@ def expect_as_before(theirs: Theirs) -> None:
 
 def test_a_run_has_all_it_needs_and_a_colleague_s_is_refused_by_name(with_rights: Theirs) -> None:
     place = with_rights.place
-    first = place.begin(*RUN, run_id="one", trials=1)
+    first = place.start("experiment", "run", *RUN, "--run-id", "one")
+    until(lambda: "lease" in with_rights.left(), LONGEST_S, "the run has the cluster's Lease")
     code, output = place.run("experiment", "run", *RUN, "--run-id", "second")
     assert code == ExitCode.PREFLIGHT, output
     assert "run one) measures on this cluster" in " ".join(output.split())
