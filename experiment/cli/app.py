@@ -42,6 +42,7 @@ def run(
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
+    repeat_clusters: opt.RepeatClusters = 1,
     staging: opt.Staging = True,
     zone: opt.Zones = None,
     parallel: opt.Parallel = 1,
@@ -79,6 +80,7 @@ def run(
         order=order,
         seed=seed,
         repeat=repeat,
+        repeat_clusters=repeat_clusters,
         zones=tuple(zone or ()),
         staging=staging,
         budget_usd=budget_usd,
@@ -96,7 +98,7 @@ def run(
         request.check_resumed(new)
         rehearsed = _recorded_options(resume, rehearsed) if rehearse else {}
     else:
-        content = request.read_study(new)
+        content = request.read_study(new, keep_cluster=keep_cluster)
     largest = max((node_count(stack) or 0 for stack in new.stacks), default=0)
     with _cloud(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
         from experiment.cli import run as command
@@ -117,6 +119,7 @@ def plan(
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
+    repeat_clusters: opt.RepeatClusters = 1,
     zone: opt.Zones = None,
     kubeconfig: opt.Kubeconfig = None,
     context: opt.Context = "",
@@ -133,6 +136,7 @@ def plan(
         order=order,
         seed=seed,
         repeat=repeat,
+        repeat_clusters=repeat_clusters,
         zones=tuple(zone or ()),
         existing=request.existing_cluster(kubeconfig, context, node_selector),
     )

@@ -55,6 +55,15 @@ Repeat = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+RepeatClusters = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=20,
+        help="Clusters of each stack, one after the other, a run each.",
+        rich_help_panel=_CLUSTER,
+    ),
+]
 Staging = Annotated[
     bool,
     typer.Option(

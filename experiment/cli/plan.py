@@ -40,15 +40,20 @@ def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
     trials = resolve_trials(study, seed)
     where = clusters(new)
     if as_json:
-        typer.echo(json.dumps(plan_data(study, seed, trials, where), indent=2))
+        data = plan_data(study, seed, trials, where, new.repeat_clusters)
+        typer.echo(json.dumps(data, indent=2))
         return
     console = make_console()
-    for part in plan_page(study, seed, trials, where):
+    for part in plan_page(study, seed, trials, where, new.repeat_clusters):
         console.print(part)
 
 
 def plan_data(
-    study: Study, seed: int, trials: Sequence[PlannedTrial], where: Mapping[str, Cluster]
+    study: Study,
+    seed: int,
+    trials: Sequence[PlannedTrial],
+    where: Mapping[str, Cluster],
+    clusters_each: int = 1,
 ) -> dict[str, Any]:
     """Return the plan as JSON; bytes and seconds as numbers, ranges with their expected value."""
     rehearsal = rehearsal_record()
@@ -62,6 +67,7 @@ def plan_data(
         "rehearsal": rehearsal.model_dump() if rehearsal else None,
         "trials": [_trial_data(trial, trial.trial in again) for trial in trials],
         "disk_bytes": disk_bytes(trials),
+        "clusters_of_each_stack": clusters_each,
         "stacks": [_stack_data(name, cluster, trials) for name, cluster in where.items()],
         "questions": [
             {
@@ -71,7 +77,7 @@ def plan_data(
                 "rests_on": question.basis,
                 "power": dict(zip(map(str, EFFECTS), question.power, strict=False)),
             }
-            for question in planned_questions(study, trials, list(where.values()))
+            for question in planned_questions(study, trials, [*where.values()] * clusters_each)
         ],
         "rates": SOURCE,
         "assumed": VARIATION,
@@ -129,7 +135,11 @@ def _is_warm(trial: PlannedTrial) -> bool:
 
 
 def plan_page(
-    study: Study, seed: int, trials: Sequence[PlannedTrial], where: Mapping[str, Cluster]
+    study: Study,
+    seed: int,
+    trials: Sequence[PlannedTrial],
+    where: Mapping[str, Cluster],
+    clusters_each: int = 1,
 ) -> list[RenderableType]:
     """Return the plan as tables and sentences."""
     rehearsal = rehearsal_record()
@@ -144,8 +154,8 @@ def plan_page(
     return [
         *map(escape, head),
         _trial_table(trials),
-        _stack_table(where, trials),
-        _question_table(planned_questions(study, trials, list(where.values()))),
+        _stack_table(where, trials, clusters_each),
+        _question_table(planned_questions(study, trials, [*where.values()] * clusters_each)),
         escape(f"Rates: {SOURCE}."),
     ]
 
@@ -174,7 +184,9 @@ def _trial_table(trials: Sequence[PlannedTrial]) -> Table:
     return table
 
 
-def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -> RenderableType:
+def _stack_table(
+    where: Mapping[str, Cluster], trials: Sequence[PlannedTrial], clusters_each: int
+) -> RenderableType:
     table = _table(
         "Clusters",
         ("stack", "nodes", "cells", "disk", "hours", "USD", "USD an hour"),
@@ -186,7 +198,9 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
         estimate = _estimate(cluster, trials)
         room = room_bytes(cluster.disk_gb)
         fits = "" if needed <= room else " TOO SMALL"
-        totals = [total + usd for total, usd in zip(totals, estimate.usd, strict=True)]
+        totals = [
+            total + clusters_each * usd for total, usd in zip(totals, estimate.usd, strict=True)
+        ]
         table.add_row(
             name,
             f"{cluster.node_count} x {cluster.machine_type}",
@@ -200,8 +214,9 @@ def _stack_table(where: Mapping[str, Cluster], trials: Sequence[PlannedTrial]) -
         f"Disk: available on a node before the kubelet removes images, at {IMAGE_GC_SHARE:.0%}."
     ]
     lines += dict.fromkeys(f"USD: {each.price_note}" for each in where.values() if each.price_note)
-    if len(where) > 1:
-        lines.append(f"Total: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f}).")
+    if len(where) * clusters_each > 1:
+        per = f", {clusters_each} clusters of each stack" if clusters_each > 1 else ""
+        lines.append(f"Total{per}: {totals[1]:.2f} USD ({totals[0]:.2f} to {totals[2]:.2f}).")
     lines += [
         f"{name}: {each.warnings[0]}"
         for name, each in where.items()

@@ -4,6 +4,7 @@ The phases of a run are in experiment.run_study, several runs in experiment.cli.
 """
 
 import traceback
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -37,7 +38,8 @@ def run(new: NewRuns, study: Study, options: RunOptions) -> int:
     plans = begin(new, study, view)
     if len(plans) > 1:
         progress = Progress(view, lambda _line: None)
-        refuse(check_together([planned.cluster for planned in plans], options.parallel))
+        stacks = {planned.cluster.name: planned.cluster for planned in plans}
+        refuse(check_together(list(stacks.values()), options.parallel))
         _confirm(plans, progress, options)
         return carry_out_all(plans, options, progress)
     return carry_out(plans[0], options, view)
@@ -150,11 +152,10 @@ def _expectation(plans: Sequence[Planned], options: RunOptions) -> str:
         return "The cluster exists and stays; its cost is not known."
     estimates = [estimate_of(planned) for planned in plans]
     low, expected, high = (sum(costs) for costs in zip(*(e.usd for e in estimates), strict=True))
-    hours = (
-        max(e.hours[1] for e in estimates)
-        if options.parallel > 1
-        else sum(e.hours[1] for e in estimates)
-    )
+    each: dict[str, float] = defaultdict(float)  # clusters of one stack follow each other
+    for planned, estimate in zip(plans, estimates, strict=True):
+        each[planned.cluster.name] += estimate.hours[1]
+    hours = max(each.values()) if options.parallel > 1 else sum(each.values())
     kept = ", and more for as long as the cluster is kept" if options.keep_cluster else ""
     notes = dict.fromkeys(planned.cluster.price_note for planned in plans)
     ends = dict.fromkeys(deadline(planned.cluster, planned.record.trials) for planned in plans)

@@ -1,5 +1,7 @@
 """Several planned runs on a cluster each, in order or in parallel; one summary and one report.
 
+Runs of one stack follow each other, since a stack has one cluster at a time.
+
 Each run is a child process, so one that fails, or uses all memory, does not end the others. It
 reports its progress as JSON lines. This module decides nothing about a run.
 """
@@ -10,7 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -36,6 +39,7 @@ _MOST_TEARDOWNS = 3
 _NOT_STARTED = (
     f"Not started, since {_MOST_TEARDOWNS} clusters before could not be deleted and cost money."
 )
+_STILL_UP = "Not started, since the stack's cluster before could not be deleted."
 _BAR = 50
 _ERROR = re.compile(r"\AError( \([^)]*\))?: ")
 """How experiment.cli.app starts the message that a run ends with."""
@@ -57,6 +61,9 @@ class _Child:
     done: int = 0
     cells: int = 0
 
+    name: str = ""
+    """Its stack, or its run where several are on clusters of one stack."""
+
     @property
     def stack(self) -> str:
         return self.planned.record.stack
@@ -68,13 +75,18 @@ def carry_out_all(plans: Sequence[Planned], options: RunOptions, progress: Progr
     Ctrl-C, SIGTERM and SIGHUP are forwarded to the running children, which take their clusters
     down; no further one is started.
     """
-    children = [_Child(planned) for planned in plans]
+    stacks = Counter(planned.record.stack for planned in plans)
+    children = [
+        _Child(planned, name=record.stack if stacks[record.stack] == 1 else record.run_id)
+        for planned in plans
+        for record in (planned.record,)
+    ]
     _RunPool(children, options, progress).run()
     lines = [size_line(child.planned, child.code or 0, child.error) for child in children]
     progress.table(summary_table(lines), [asdict(line) for line in lines])
     for child, line in zip(children, lines, strict=True):
         if line.exit_code:
-            progress.result(f"{child.stack}: {child.error or line.ended}")
+            progress.result(f"{child.name}: {child.error or line.ended}")
             progress.result(f"  to continue: python -m experiment run --resume {line.run}")
     _report(plans, progress)
     return worst(line.exit_code for line in lines)
@@ -97,11 +109,23 @@ class _RunPool:
             _handling(self._stop),
             ThreadPoolExecutor(self._options.parallel) as pool,
         ):
-            left: set[Future[None]] = {pool.submit(self._carry, child) for child in self._children}
-            while left:  # in short steps, so that signals are handled
-                ended, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
+            waiting = list(self._children)
+            under_way: dict[Future[None], _Child] = {}
+            while waiting or under_way:  # in short steps, so that signals are handled
+                for child in self._next(waiting, under_way.values()):
+                    waiting.remove(child)
+                    under_way[pool.submit(self._carry, child)] = child
+                ended, _ = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in ended:
+                    del under_way[future]
                     future.result()
+
+    def _next(self, waiting: Sequence[_Child], under_way: Iterable[_Child]) -> list[_Child]:
+        """Return what starts now: as many as are free, each of a stack without a cluster."""
+        busy = {child.stack for child in under_way}
+        free = self._options.parallel - len(busy)
+        firsts = {child.stack: child for child in reversed(waiting) if child.stack not in busy}
+        return [child for child in waiting if firsts.get(child.stack) is child][:free]
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
@@ -118,6 +142,11 @@ class _RunPool:
             return
         if sum(each.code == ExitCode.TEARDOWN for each in self._children) >= _MOST_TEARDOWNS:
             child.code, child.error = ExitCode.PREFLIGHT, _NOT_STARTED
+            return
+        if any(
+            each.stack == child.stack and each.code == ExitCode.TEARDOWN for each in self._children
+        ):
+            child.code, child.error = ExitCode.PREFLIGHT, _STILL_UP
             return
         command = [sys.executable, "-m", "experiment", "run"]
         command += ["--resume", child.planned.record.run_id, *self._options.child_arguments()]
@@ -170,13 +199,13 @@ class _RunPool:
 
     def _show(self, child: _Child, text: str) -> None:
         with self._lock:
-            self._progress.say(f"{child.stack}: {text}")
+            self._progress.say(f"{child.name}: {text}")
         self._draw()
 
     def _draw(self) -> None:
         ended = sum(child.code is not None for child in self._children)
         under_way = [
-            f"{child.stack}: {child.text}"
+            f"{child.name}: {child.text}"
             for child in self._children
             if child.process is not None and child.code is None
         ]
@@ -193,7 +222,7 @@ def _bar(child: _Child) -> Row:
     else:
         filled = round(_BAR * child.done / child.cells) if child.cells else 0
     phase = "ended" if child.code is not None else child.text.partition(" ")[0]
-    return Row(f"{child.stack} {phase}", [ENDED] * filled + [""] * (_BAR - filled))
+    return Row(f"{child.name} {phase}", [ENDED] * filled + [""] * (_BAR - filled))
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Planned:
 
 
 def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
-    """Plan new runs, one on each stack: resolve the images once, order them, create the folders.
+    """Plan new runs, one for each cluster: resolve the images once, order them, create the folders.
 
     All of them get the same digests, seed and order, so that only the clusters differ.
 
@@ -66,11 +66,13 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         trials = resolve_trials(study, seed)
     started_at = datetime.now(UTC)
 
-    named = dict(zip(new.stacks or ("",), run_ids(new), strict=True)) if new.run_id else {}
+    places = [(stack, n) for n in range(1, new.repeat_clusters + 1) for stack in new.stacks]
+    named = dict(zip(places or [("", 1)], run_ids(new), strict=True)) if new.run_id else {}
 
-    def planned(name: str, existing: ExistingCluster | None = None) -> Planned:
+    def planned(name: str, number: int = 1, existing: ExistingCluster | None = None) -> Planned:
         own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
-        run_id = named.get("" if existing else name, own)
+        own += f"-c{number}" if new.repeat_clusters > 1 else ""
+        run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(RUNS, run_id)
         deadline_hours = None if existing else own_deadline(StackCluster(name, PROJECT_DIR), trials)
         record = RunRecord(
@@ -97,8 +99,8 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
 
     if new.existing:
         existing = ExistingCluster(new.existing)
-        return [planned(_plain_name(existing), existing)]
-    return [planned(stack) for stack in new.stacks]
+        return [planned(_plain_name(existing), existing=existing)]
+    return [planned(stack, number) for stack, number in places]
 
 
 def _copied_stack(

@@ -38,6 +38,8 @@ class NewRuns:
     order: Order | None = None
     seed: int | None = None
     repeat: int | None = None
+    repeat_clusters: int = 1
+    """Of each stack, a run each."""
     staging: bool = True
     zones: tuple[str, ...] = ()
     """Override those of the stacks."""
@@ -133,7 +135,7 @@ def existing_cluster(
     return ExistingCluster(kubeconfig=str(kubeconfig.resolve()), context=context, selector=selector)
 
 
-def read_study(new: NewRuns) -> Study:
+def read_study(new: NewRuns, *, keep_cluster: bool = False) -> Study:
     """Check that a new run has a study and a place, and read the study with the options applied.
 
     Raises:
@@ -157,6 +159,13 @@ def read_study(new: NewRuns) -> Study:
     for zone in new.zones:
         if not _ZONE.fullmatch(zone):
             raise PlanError(f"{shortened(zone)!r} is not a zone.", "--zone us-central1-a")
+    if new.repeat_clusters > 1 and (new.existing or keep_cluster):
+        other = "--kubeconfig" if new.existing else "--keep-cluster"
+        raise PlanError(
+            f"--repeat-clusters and {other} exclude each other: a stack has one cluster at a time, "
+            "so each must be deleted before the next is created.",
+            "leave one of them out",
+        )
     study = load_study(new.study)
     for stack in new.stacks:
         require_stack(stack)
@@ -168,10 +177,12 @@ def read_study(new: NewRuns) -> Study:
 
 
 def run_ids(new: NewRuns) -> list[str]:
-    """Return the ids of runs that --run-id names, one for each stack or for the cluster."""
-    if len(new.stacks) <= 1:
-        return [new.run_id]
-    return [f"{new.run_id}-{stack}" for stack in new.stacks]
+    """Return the ids of runs that --run-id names, one for each cluster of each stack."""
+    several = len(new.stacks) > 1
+    names = [f"{new.run_id}-{stack}" for stack in new.stacks] if several else [new.run_id]
+    if new.repeat_clusters == 1:
+        return names
+    return [f"{name}-c{n}" for n in range(1, new.repeat_clusters + 1) for name in names]
 
 
 def check_resumed(new: NewRuns) -> None:
@@ -187,10 +198,11 @@ def check_resumed(new: NewRuns) -> None:
             "leave --zone out, or start a new run",
         )
     planned = (new.stacks, new.study, new.order, new.repeat, new.run_id, new.existing)
-    if any(planned) or new.seed is not None or not new.staging:
+    if any(planned) or new.repeat_clusters > 1 or new.seed is not None or not new.staging:
         raise PlanError(
             "--resume continues a run as it was planned; it cannot be combined with --stack, "
-            "--study, --order, --seed, --repeat, --no-staging, --kubeconfig or --run-id.",
+            "--study, --order, --seed, --repeat, --repeat-clusters, --no-staging, --kubeconfig or "
+            "--run-id.",
             "leave them out, or start a new run",
         )
 

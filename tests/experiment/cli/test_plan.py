@@ -161,3 +161,15 @@ def test_the_cost_of_an_existing_cluster_is_unknown_and_nodes_that_are_left_out_
     assert "unknown │ unknown" in page
     assert "mine: Nodes that are left out: b (cordoned)." in page
     assert "Cloud Logging" not in page
+
+
+def test_several_clusters_of_each_stack_are_counted(stacks: dict[str, Cluster]) -> None:
+    trials = order_trials(study(), IMAGES, 1)
+    once = plan_data(study(), 1, trials, stacks)
+    data = plan_data(study(), 1, trials, stacks, 3)
+    assert (once["clusters_of_each_stack"], data["clusters_of_each_stack"]) == (1, 3)
+    (size,) = (each for each in data["questions"] if each["contrast"] == "cluster-size")
+    assert size["rests_on"] == "6 clusters"
+    total = 3 * sum(stack["usd"]["expected"] for stack in data["stacks"])
+    text = text_of(plan_page(study(), 1, trials, stacks, 3))
+    assert f"Total, 3 clusters of each stack: {total:.2f} USD" in text

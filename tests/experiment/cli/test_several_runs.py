@@ -63,10 +63,12 @@ def each_run_does(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
 
 
 def plans(*stacks: str) -> list[Planned]:
+    """A run for each stack; `size-4/c2` is run size-4-c2 on stack size-4."""
     found = []
-    for stack in stacks:
-        folder = RunFolder.create(RUNS, stack)
-        record: RunRecord = run_record(run_id=stack, stack=stack)
+    for name in stacks:
+        run, stack = name.replace("/", "-"), name.partition("/")[0]
+        folder = RunFolder.create(RUNS, run)
+        record: RunRecord = run_record(run_id=run, stack=stack)
         folder.write_run(record)
         found.append(Planned(folder, record, StackCluster(stack, PROJECT_DIR), attempt=1))
     return found
@@ -131,6 +133,36 @@ def test_runs_go_in_order_unless_several_are_requested_in_parallel(
         path.unlink()
     carry_out(plans("size-16", "size-32"), parallel=2)
     assert Path("size-16.saw").read_text() == Path("size-32.saw").read_text() == "2"
+
+
+def test_clusters_of_one_stack_follow_each_other_and_others_run_beside_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = "sorted(name[:-6] for name in os.listdir('.') if name.endswith('.under'))"
+    each_run_does(
+        monkeypatch,
+        "open(run + '.under', 'w').close(); time.sleep(0.5); "
+        f"open(run + '.saw', 'w').write(' '.join({now})); time.sleep(0.2); "
+        "os.unlink(run + '.under')",
+    )
+    code, output = carry_out(plans("size-4/c1", "size-8", "size-4/c2", "size-4/c3"), parallel=3)
+    assert code == 0
+    saw = {path.name[:-4]: path.read_text().split() for path in Path().glob("*.saw")}
+    assert saw["size-4-c1"] == ["size-4-c1", "size-8"]
+    assert (saw["size-4-c2"], saw["size-4-c3"]) == (["size-4-c2"], ["size-4-c3"])
+    assert "size-4-c2: a line of size-4-c2\n" in output
+
+
+def test_a_stack_whose_cluster_could_not_be_deleted_gets_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = 'sys.stderr.write("Error: It is still there.\\n"); sys.exit(7)'
+    each_run_does(monkeypatch, f"if run == 'size-4-c1': {failing}")
+    code, output = carry_out(plans("size-4/c1", "size-8/c1", "size-4/c2", "size-8/c2"))
+    assert code == ExitCode.TEARDOWN
+    assert not Path("size-4-c2.started").exists()
+    assert Path("size-8-c2.started").exists()
+    assert "size-4-c2: Not started, since the stack's cluster before could not be" in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -54,3 +54,13 @@ def test_a_run_on_an_existing_cluster_records_its_nodes_and_those_left_out(
     assert run.record.warnings == ("Nodes that are left out: c (cordoned).",)
     nodes[2]["spec"].clear()
     assert reopen("a").cluster.node_count == 2
+
+
+def test_each_cluster_of_a_stack_is_a_run_with_the_same_plan() -> None:
+    new = NewRuns(("size-4", "size-8"), Path("s.yaml"), run_id="a", repeat_clusters=2)
+    view = PlainView(PipeSafeConsole(file=io.StringIO()))
+    runs = [planned.record for planned in begin(new, run_record().study, view)]
+    assert [record.run_id for record in runs] == [
+        "a-size-4-c1", "a-size-8-c1", "a-size-4-c2", "a-size-8-c2",
+    ]  # fmt: skip
+    assert len({(record.seed, record.trials) for record in runs}) == 1

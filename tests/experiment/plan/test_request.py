@@ -175,3 +175,27 @@ def test_a_kubeconfig_that_is_named_stays_and_one_of_several_must_be_named(
     assert with_default_kubeconfig(given) == given
     with pytest.raises(PlanError, match="names 2 files, and a run reads one: /a, /b"):
         with_default_kubeconfig(["plan", "--kubeconfig"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "keep_cluster", "other"),
+    [
+        ({}, True, "--keep-cluster"),
+        (
+            {"stacks": (), "existing": ExistingCluster(kubeconfig="k", context="", selector="")},
+            False,
+            "--kubeconfig",
+        ),
+    ],
+)
+def test_several_clusters_of_a_stack_need_each_to_be_deleted(
+    changes: dict[str, Any], keep_cluster: bool, other: str
+) -> None:
+    with pytest.raises(PlanError, match=f"--repeat-clusters and {other} exclude"):
+        read_study(new(repeat_clusters=3, **changes), keep_cluster=keep_cluster)
+    assert read_study(new(repeat_clusters=3)).name == "smoke"
+
+
+def test_a_resumed_run_is_one_cluster() -> None:
+    with pytest.raises(PlanError, match="--repeat-clusters"):
+        check_resumed(NewRuns((), None, repeat_clusters=2))
