@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -98,7 +98,7 @@ class RunFolder:
         cls.check_new(root, run_id)
         path = root / run_id
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise PlanError(
                 f"The run's folder {path} cannot be created: {error.strerror}.",
@@ -149,7 +149,7 @@ class RunFolder:
             FolderError: the lock cannot be written.
         """
         with self._writing(".lock"):
-            file = (self.path / ".lock").open("a+")
+            file = _open(self.path / ".lock", "a+")
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -291,7 +291,7 @@ class RunFolder:
         """Append a line to run.log; one that cannot be written goes to standard error."""
         text = f"{now().isoformat(timespec='milliseconds')} {line}"
         try:
-            with self._lock, (self.path / "run.log").open("a", encoding="utf-8") as file:
+            with self._lock, _open(self.path / "run.log", "a") as file:
                 file.write(f"{text}\n")
         except OSError:
             print_error(text)
@@ -299,7 +299,7 @@ class RunFolder:
     def _append(self, name: str, records: Iterable[BaseModel]) -> None:
         """Append lines as one write, which survives the runner's death; fsync the machine's."""
         text = "".join(record.model_dump_json() + "\n" for record in records)
-        with self._writing(name), self._lock, (self.path / name).open("a+b") as file:
+        with self._writing(name), self._lock, _open(self.path / name, "a+b") as file:
             if file.tell() and not _ends_with_newline(file.fileno(), file.tell()):
                 file.write(b"\n")
             file.write(text.encode())
@@ -310,7 +310,7 @@ class RunFolder:
     def _replace(self, name: str, text: str) -> None:
         temporary = self.path / f".{name}.tmp"
         with self._writing(name):
-            with temporary.open("w", encoding="utf-8") as file:
+            with _open(temporary, "w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -348,6 +348,15 @@ def _file_of(record: BaseModel) -> str:
 
 def _nodes_file(attempt: int) -> str:
     return "nodes.json" if attempt == 1 else f"nodes-{attempt}.json"
+
+
+def _open(path: Path, mode: str) -> IO[Any]:
+    """Open a file that, if it is new, only this user may read."""
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=private)
 
 
 def _ends_with_newline(descriptor: int, size: int) -> bool:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -22,6 +23,22 @@ def test_appended_records_come_back_in_order(tmp_path: Path) -> None:
     for name in Phase:
         folder.add(phase(name))
     assert [record.phase for record in RunFolder(folder.path).phases()] == list(Phase)
+
+
+def test_other_users_read_nothing_of_a_run(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = RunFolder.create(tmp_path / "data" / "runs", "run-1")
+        folder.add(phase(Phase.PREFLIGHT))
+        folder.write_nodes([], 1)
+        folder.log("a line")
+        with folder.lock():
+            pass
+    finally:
+        os.umask(before)
+    files = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    assert files == dict.fromkeys([".lock", "nodes.json", "phases.jsonl", "run.log"], 0o600)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_line_half_written_by_a_killed_runner_costs_that_line_alone(tmp_path: Path) -> None:

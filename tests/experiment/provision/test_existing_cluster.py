@@ -148,6 +148,33 @@ def test_a_run_records_the_context_and_no_credential(
     assert labelled(nodes) == ["r", "r"]
 
 
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"token": "PLANTED"},
+        {"client-certificate-data": "PLANTED", "client-key-data": "PLANTED"},
+        {"username": "u", "password": "PLANTED"},
+        {"auth-provider": {"name": "oidc", "config": {"refresh-token": "PLANTED"}}},
+        {"exec": {"command": "plugin", "args": ["PLANTED"], "env": [{"value": "PLANTED"}]}},
+    ],
+    ids=lambda user: next(iter(user)),
+)
+def test_no_credential_of_any_kind_is_kept(
+    tmp_path: Path, kube: FakeKube, user: dict[str, Any]
+) -> None:
+    choice = write(tmp_path, user)
+    path = Path(choice.kubeconfig)
+    content = yaml.safe_load(path.read_text())
+    for each in content["clusters"]:
+        each["cluster"] |= {"server": "https://u:PLANTED@h", "proxy-url": "http://u:PLANTED@p"}
+    path.write_text(yaml.safe_dump(content))
+    cluster = ExistingCluster(choice)
+    cluster.hold_for(tmp_path / "r")
+    cluster.recover(resumed=False)
+    kept = cluster.choice.model_dump_json() + cluster.provision().model_dump_json()
+    assert "PLANTED" not in kept + cluster.name + cluster.description + cluster.kept()
+
+
 def test_labels_of_a_killed_run_are_replaced_and_all_is_removed_at_the_end(
     tmp_path: Path, kube: FakeKube, nodes: list[dict[str, Any]]
 ) -> None:
