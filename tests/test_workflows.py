@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -51,12 +52,77 @@ def test_use_actions_by_their_commit(path: Path) -> None:
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
 
 
-class TestPreview:
-    def test_has_no_credential_in_its_first_job(self) -> None:
-        job = yaml.safe_load(PREVIEW)["jobs"]["without-credentials"]
-        assert "secrets." not in str(job)
-        assert "id-token" not in job["permissions"]
+class Job(NamedTuple):
+    """A job of a workflow, with what it may do."""
 
+    workflow: str
+    name: str
+    triggers: set[str]
+    body: dict[str, Any]
+
+    @property
+    def privileges(self) -> set[str]:
+        """Permissions beyond reading, and the identity to be exchanged for a Google login."""
+        granted = self.body.get("permissions", {})
+        return {name for name, right in granted.items() if right != "read"}
+
+    @property
+    def commands(self) -> list[str]:
+        """Steps that run code of the checkout, or check it out."""
+        steps = self.body["steps"]
+        runs = [step["run"] for step in steps if "run" in step]
+        return runs + [step["uses"] for step in steps if "checkout" in step.get("uses", "")]
+
+
+def jobs() -> list[Job]:
+    found = []
+    for path in WORKFLOWS:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        triggers = content[True]  # YAML 1.1 reads `on` as a boolean
+        found += [
+            Job(path.name, name, set(triggers), body) for name, body in content["jobs"].items()
+        ]
+    return found
+
+
+MAIN_ONLY = "github.event_name != 'pull_request' && github.ref == 'refs/heads/main'"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_may_only_read_unless_a_job_says_more(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert content["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in content[True]
+
+
+@pytest.mark.parametrize("job", jobs(), ids=lambda job: f"{job.workflow}-{job.name}")
+def test_code_of_a_pull_request_runs_in_no_job_that_may_write_or_log_in(job: Job) -> None:
+    if job.privileges and job.commands:
+        assert "workflow_run" not in job.triggers
+        assert " ".join(job.body["if"].split()).endswith(f"&& {MAIN_ONLY}")
+    if "secrets." in str(job.body):
+        assert "pull_request" not in job.triggers
+
+
+@pytest.mark.parametrize("job", jobs(), ids=lambda job: f"{job.workflow}-{job.name}")
+def test_no_text_of_a_pull_request_becomes_part_of_a_command(job: Job) -> None:
+    inserted = re.compile(r"\$\{\{[^}]*(github\.(event|head_ref|base_ref)|inputs)[^}]*\}\}")
+    for step in job.body["steps"]:
+        script = step.get("with", {}).get("script", "")
+        assert not inserted.search(step.get("run", "") + script)
+        if "checkout" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_the_jobs_with_more_rights_are_these() -> None:
+    found = {(job.workflow, job.name): job.privileges for job in jobs() if job.privileges}
+    assert found == {
+        ("preview.yml", "with-credentials"): {"id-token"},
+        ("preview-comment.yml", "comment"): {"pull-requests"},
+    }
+
+
+class TestPreview:
     def test_second_job_runs_only_where_the_repository_has_configured_it(self) -> None:
         job = yaml.safe_load(PREVIEW)["jobs"]["with-credentials"]
         assert "vars.GCP_WORKLOAD_IDENTITY_PROVIDER != ''" in job["if"]
