@@ -24,14 +24,13 @@ from experiment.interrupts import interrupts_wait, signals_interrupt
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
 from experiment.plan.cost import unrecorded_time
-from experiment.plan.registry import resolve_image
+from experiment.plan.registry import resolve_remover
 from experiment.provision.cluster import Cluster
 from experiment.provision.stack_settings import exported_deadline
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import now
 from schema.errors import UserError
-from schema.names import REMOVER_IMAGE
 from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
 
 _AFTER_FAILURE_S = 5.0
@@ -213,7 +212,7 @@ class StudyRun:
         digests = [trial.image.digest for trial in self.trials_to_measure()]
         needed = not self._cluster.fresh or len(set(digests)) < len(digests)
         if needed and self._record.remover is None:
-            remover = resolve_image(*REMOVER_IMAGE)
+            remover = resolve_remover()
             self._record = self._record.model_copy(update={"remover": remover})
             self._folder.write_run(self._record)
 

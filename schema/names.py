@@ -22,6 +22,13 @@ TRIAL_LABEL = "pull-study/trial"
 REMOVER_IMAGE = ("registry.k8s.io/e2e-test-images/busybox", "1.36.1-1")
 """Repository and tag of the image whose shell and nsenter remove images from nodes."""
 
+REMOVER_DIGEST = "sha256:a9155b13325b2abef48e71de77bb8ac015412a566829f621d06bfae5c699b1b9"
+"""Of that tag (kubernetes/kubernetes, test/e2e_node): its pods have all rights on their nodes."""
+
+REMOVER_DIGEST_VARIABLE = "PULL_STUDY_REMOVER_DIGEST"
+"""Environment: the digest that the tag must have instead; empty for any, as in a rehearsal, which
+makes the image."""
+
 REMOVE_ANNOTATION = "pull-study/remove"
 """Of a pod that removes images from its node: their references, a JSON list."""
 

@@ -6,6 +6,7 @@ skopeo implements the protocol, the credentials (docker's config.json and helper
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from experiment.errors import Failure, PreflightError, RegistryError, registry_failure
 from experiment.plan.trial_order import copy_tags
+from schema.names import REMOVER_DIGEST, REMOVER_DIGEST_VARIABLE, REMOVER_IMAGE
 from schema.run_records import Layer, PlannedImage
 from schema.study import Study
 
@@ -64,6 +66,23 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     return PlannedImage(
         repository=repository, tag=tag, digest=digest, layers=_layers(manifest, config, name)
     )
+
+
+def resolve_remover() -> PlannedImage:
+    """Resolve the removing pods' image, which must be the one that this program knows.
+
+    Raises:
+        RegistryError: it does not exist, the registry does not answer, or its tag names another.
+    """
+    remover = resolve_image(*REMOVER_IMAGE)
+    known = os.environ.get(REMOVER_DIGEST_VARIABLE, REMOVER_DIGEST)
+    if known and remover.digest != known:
+        raise RegistryError(
+            f"{remover.repository}:{remover.tag} is {remover.digest} in its registry, not {known}, "
+            "and its pods would have all rights on the nodes.",
+            f"find out why; to accept that image: export {REMOVER_DIGEST_VARIABLE}=DIGEST",
+        )
+    return remover
 
 
 def check_digest(name: str) -> None:

@@ -15,6 +15,7 @@ from schema.names import (
     OTHER_LOGIN_VARIABLES,
     PROJECT_VARIABLE,
     REHEARSAL_VARIABLE,
+    REMOVER_DIGEST_VARIABLE,
 )
 from schema.run_records import Rehearsal
 
@@ -50,6 +51,7 @@ def google_variables(home: Home, login: Login, *, url: str, logging: str) -> dic
         "GOOGLE_OAUTH_ACCESS_TOKEN": login.token,
         "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
         "CONTAINERS_REGISTRIES_CONF": str(home.registries_conf),
+        REMOVER_DIGEST_VARIABLE: "",
         "PULUMI_HOME": str(home.folder / "pulumi"),
         "PULUMI_BACKEND_URL": f"file://{home.folder / 'pulumi-state'}",
         "PULUMI_CONFIG_PASSPHRASE": "",

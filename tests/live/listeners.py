@@ -77,6 +77,11 @@ import concurrent.futures.thread, encodings.idna, http.client, json, os, socket,
 import grpc
 tls = ssl._create_unverified_context()
 targets = json.loads(sys.argv[1])
+try:  # what is imported at the first use is in a folder of root
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        channel.unary_unary("/a/b")(b"", timeout=1)
+except grpc.RpcError:
+    pass
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 PATHS = ("/", "/healthz", "/metrics", "/debug/pprof/", "/debug/vars", "/configz", "/version",
          "/api/v1/nodes", "/pods", "/stats/summary", "/v2/", "/v2/_catalog", "/token-review",

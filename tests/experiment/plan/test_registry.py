@@ -1,14 +1,46 @@
 import pytest
 
 from experiment.errors import PreflightError, RegistryError
+from experiment.plan import registry
 from experiment.plan.registry import _fix, resolve_image, resolve_images
+from schema.names import REMOVER_DIGEST_VARIABLE
 from schema.study import ImageSet, Study
+from tests.experiment.cells import layered_image
 
 
 def test_a_registry_that_does_not_answer_is_an_error_with_its_fix() -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1/a:t cannot be read") as caught:
         resolve_image("127.0.0.1:1/a", "t")
     assert "skopeo" in caught.value.fix
+
+
+@pytest.fixture
+def pulled(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The digest of what the registry has under the remover's tag."""
+    monkeypatch.delenv(REMOVER_DIGEST_VARIABLE, raising=False)
+    found = layered_image("busybox", "x")
+    monkeypatch.setattr(registry, "resolve_image", lambda *_: found)
+    return found.digest
+
+
+def test_another_image_under_the_tag_of_the_remover_is_refused(pulled: str) -> None:
+    with pytest.raises(RegistryError, match=f"is {pulled} in its registry, not sha256:a9155b1"):
+        registry.resolve_remover()
+
+
+@pytest.mark.parametrize("accepted", ["", "its own"])
+def test_a_digest_that_the_user_names_is_accepted(
+    pulled: str, accepted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REMOVER_DIGEST_VARIABLE, accepted and pulled)
+    assert registry.resolve_remover().digest == pulled
+
+
+def test_the_known_image_of_the_remover_is_accepted(
+    pulled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "REMOVER_DIGEST", pulled)
+    assert registry.resolve_remover().digest == pulled
 
 
 def test_without_skopeo_the_fix_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
