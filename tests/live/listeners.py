@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rehearsal.machine import processes
+from tests.live.harness import Place
+from tests.until import until
 
 NOBODY = 65534
 _LISTENS, _ACCEPTS = "0A", 0x10000
@@ -24,6 +27,26 @@ class Listener:
     kind: str
     address: str
     program: str
+
+
+@contextmanager
+def cluster(place: Place) -> Iterator[None]:
+    """A cluster with one measured node, made by Google's API."""
+    project = place.variables["GOOGLE_CLOUD_PROJECT"]
+    zone = f"container/v1beta1/projects/{project}/locations/us-central1-a"
+    config = {"machineType": "n1-standard-16", "labels": {"pull-study/measured": "true"}}
+    pool = {"name": "measured", "initialNodeCount": 1, "config": config}
+
+    def finish(operation: dict[str, str]) -> None:
+        path = f"{zone}/operations/{operation['name']}"
+        until(lambda: place.call("GET", path)["status"] == "DONE", 90, "the operation ends")
+
+    body = {"cluster": {"name": "open", "nodePools": [pool]}}
+    finish(place.call("POST", f"{zone}/clusters", body))
+    try:
+        yield
+    finally:
+        finish(place.call("DELETE", f"{zone}/clusters/open"))
 
 
 def listeners(home: Path) -> list[Listener]:

@@ -5,42 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.live.harness import LONGEST_S, Place
-from tests.live.listeners import Listener, answers_to_nobody, listeners
-from tests.until import until
+from tests.live.listeners import Listener, answers_to_nobody, cluster, listeners
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(LONGEST_S),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody"),
 ]
-
-
-@contextmanager
-def cluster(place: Place) -> Iterator[None]:
-    """A cluster with one simulated node, made by Google's API."""
-    project = place.variables["GOOGLE_CLOUD_PROJECT"]
-    zone = f"container/v1beta1/projects/{project}/locations/us-central1-a"
-    config = {"machineType": "n1-standard-16", "labels": {"pull-study/measured": "true"}}
-    pool = {"name": "measured", "initialNodeCount": 1, "config": config}
-
-    def finish(operation: dict[str, str]) -> None:
-        path = f"{zone}/operations/{operation['name']}"
-        until(lambda: place.call("GET", path)["status"] == "DONE", 90, "the operation ends")
-
-    body = {"cluster": {"name": "open", "nodePools": [pool]}}
-    finish(place.call("POST", f"{zone}/clusters", body))
-    try:
-        yield
-    finally:
-        finish(place.call("DELETE", f"{zone}/clusters/open"))
 
 
 def test_nobody_is_refused_by_every_listener(simulated: Place) -> None:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from rehearsal.machine.programs import write_pulumi
+from tests.live.listeners import Listener, answers_to_nobody
 from tests.until import until
 from tools.programs import locate
 
@@ -124,3 +126,18 @@ def test_ctrl_c_ends_a_program_that_hangs(cli: Cli) -> None:
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert time.monotonic() - begin < 20
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody")
+def test_another_user_cannot_have_a_program_run() -> None:
+    command = [sys.executable, "-m", "rehearsal.pulumi.language_host", "127.0.0.1:1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        try:
+            assert host.stdout
+            address = f"127.0.0.1:{int(host.stdout.readline())}"
+            assert answers_to_nobody([Listener("tcp", address, "host")]) == {address: []}
+            with grpc.insecure_channel(address) as channel:
+                answer: Any = channel.unary_unary("/pulumirpc.LanguageRuntime/GetPluginInfo")
+                assert answer(b"", timeout=5)
+        finally:
+            host.terminate()

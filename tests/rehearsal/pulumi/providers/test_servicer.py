@@ -94,6 +94,13 @@ def port() -> Iterator[int]:
     server.stop(None)
 
 
+def test_another_user_is_refused(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)  # the client is this user
+    with _channel(port) as channel, pytest.raises(grpc.RpcError) as refused:
+        _configure(Stub(channel), {"project": "p"})
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
 @pytest.fixture
 def stub(port: int) -> Iterator[Stub]:
     with _channel(port) as channel:
