@@ -37,6 +37,7 @@ DURATION_S = 60
 RENEW_S = 10.0
 _WATCH_S = 2.5 * RENEW_S
 _NAMESPACE_S = 120
+_CLOSE_S = 5.0
 _TRIES = 5
 _RUN, _FOLDER, _MACHINE = (f"pull-study/{name}" for name in ("run", "folder", "machine"))
 
@@ -79,6 +80,7 @@ class ClusterLease:
         self._say = say
         self._clock = clock
         self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self._lost: UserError | None = None
 
     def acquire(self) -> None:
@@ -106,7 +108,8 @@ class ClusterLease:
 
     def keep(self) -> None:
         """Renew the Lease in the background until it is closed."""
-        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
 
     def check(self) -> None:
         """Raise MeasureError if another run has taken the Lease meanwhile."""
@@ -117,8 +120,10 @@ class ClusterLease:
             ) from self._lost
 
     def close(self) -> None:
-        """Stop renewing."""
+        """Stop renewing; a renewal that is under way ends first, so that none follows a release."""
         self._closing.set()
+        if self._thread:
+            self._thread.join(_CLOSE_S)
 
     def release(self) -> None:
         """Delete the Lease, unless another run has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,29 @@ def test_a_run_whose_lease_was_taken_measures_no_further(
         return False
 
     eventually(taken)
+
+
+def test_closing_waits_for_a_renewal_that_is_under_way(
+    kube: FakeClaims, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_lease, "RENEW_S", 0.01)
+    begun, closing, done = threading.Event(), threading.Event(), list[str]()
+
+    def replace(_body: Any) -> bool:
+        begun.set()
+        closing.wait(5)
+        threading.Event().wait(0.05)  # the server takes its time
+        done.append("renewed")
+        return True
+
+    own = lease(kube, clock)
+    own.acquire()
+    monkeypatch.setattr(kube, "replace_lease", replace)
+    own.keep()
+    begun.wait(5)
+    closing.set()
+    own.close()
+    assert done[:1] == ["renewed"]
 
 
 def test_a_namespace_that_is_being_deleted_is_waited_for(kube: FakeClaims, clock: Clock) -> None:
