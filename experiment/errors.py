@@ -107,7 +107,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
     Failure.EVENT_SOURCE_DOWN: Entry(
         ExitCode.EVENT_SOURCE_DOWN,
         "Events do not arrive: by the watch, by the exporter, or in Cloud Logging.",
-        "the watch: listed again for as long as the run lasts; Cloud Logging: for 5 minutes",
+        "the watch: listed again for as long as the run lasts; Cloud Logging: for 2 minutes",
         "kubectl -n monitoring logs deployment/event-exporter; later: python -m experiment collect "
         "RUN",
     ),

@@ -4,6 +4,7 @@ The gcp provider accepts an unknown machine type, which then fails minutes later
 new machine type is one line of the table. No discounts, spot prices or taxes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,9 @@ PRICES: Mapping[str, Any] = yaml.safe_load(
 """infra/prices.yaml: every figure with its source and date."""
 
 MACHINE_TYPES = {
-    # Every one of these names ends in its number of vCPUs.
+    # The last number in each of these names is that of its vCPUs, also in c3-standard-22-lssd.
     name: MachineType(
-        vcpus=int(name.rpartition("-")[2]),
+        vcpus=int(re.findall(r"-(\d+)", name)[-1]),
         usd_per_hour=row["usd"],
         local_ssd_counts=tuple(row.get("local_ssds", ())),
         cpu_quota=row.get("cpu_quota", "CPUS"),

@@ -3,6 +3,10 @@
 MEASURED_LABEL = "pull-study/measured"
 """Label and NoSchedule taint (value 'true') of the nodes whose pulls are measured."""
 
+MEASURED_TOLERATIONS = ({"key": MEASURED_LABEL, "operator": "Exists", "effect": "NoSchedule"},)
+"""Tolerations of the measured pods, and so the taints of an existing cluster's nodes that may be
+measured: a key, and an effect or none for every effect."""
+
 CPU_PLATFORM_LABEL = "pull-study/cpu-platform"
 """Label in nodes.json: the CPU platform of the node's machine, such as Intel Skylake."""
 

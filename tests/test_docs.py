@@ -41,7 +41,7 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/contributing.md"])
 def test_every_path_of_the_project_that_is_named_exists(document: str) -> None:
     packages = (
         "infra|experiment|analysis|images|rehearsal|schema|studies|tools|benchmarks|tests|docs"

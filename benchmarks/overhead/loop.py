@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from schema.names import MEASURED_LABEL
+from schema.names import MEASURED_LABEL, MEASURED_TOLERATIONS
 
 JOB = "container-pull"
 
@@ -66,7 +66,7 @@ def job_of(image: str, nodes: int, command: Sequence[str]) -> dict[str, object]:
             "template": {
                 "spec": {
                     "restartPolicy": "Never",
-                    "tolerations": [{"key": MEASURED_LABEL, "operator": "Exists"}],
+                    "tolerations": [dict(each) for each in MEASURED_TOLERATIONS],
                     "nodeSelector": {MEASURED_LABEL: "true"},
                     "containers": [{"name": JOB, "image": image, "command": list(command)}],
                 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from schema.names import (
     JOB_NAMESPACE,
-    MEASURED_LABEL,
+    MEASURED_TOLERATIONS,
     REMOVAL_LABEL,
     REMOVE_ANNOTATION,
     RUN_LABEL,
@@ -133,7 +133,7 @@ def _pod_spec(container: dict[str, Any], deadline_s: int) -> dict[str, Any]:
         "terminationGracePeriodSeconds": 0,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "tolerations": [{"key": MEASURED_LABEL, "operator": "Exists", "effect": "NoSchedule"}],
+        "tolerations": [dict(each) for each in MEASURED_TOLERATIONS],
         "containers": [container],
     }
 

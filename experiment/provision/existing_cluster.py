@@ -21,7 +21,7 @@ from experiment.kubeconfig import context_name
 from experiment.outage import PATIENCE_S
 from experiment.terminal.progress import Say, silent
 from experiment.waiting import Clock, wait_until
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL, PROJECT_LABEL, RUN_LABEL
+from schema.names import JOB_NAMESPACE, MEASURED_TOLERATIONS, PROJECT_LABEL, RUN_LABEL
 from schema.run_records import ExistingCluster as Choice
 from schema.run_records import ZoneAttempt
 from schema.stack_outputs import StackOutputs
@@ -288,9 +288,16 @@ def why_left_out(node: Obj) -> str:
     taints = [
         f"{taint['key']}:{taint['effect']}"
         for taint in node["spec"].get("taints") or []
-        if taint["effect"] in {"NoSchedule", "NoExecute"} and taint["key"] != MEASURED_LABEL
+        if taint["effect"] in {"NoSchedule", "NoExecute"} and not _tolerated(taint)
     ]
     return f"tainted {', '.join(taints)}" if taints else ""
+
+
+def _tolerated(taint: Mapping[str, str]) -> bool:
+    return any(
+        each["key"] == taint["key"] and each.get("effect", taint["effect"]) == taint["effect"]
+        for each in MEASURED_TOLERATIONS
+    )
 
 
 def _listed(nodes: Mapping[str, str]) -> str:

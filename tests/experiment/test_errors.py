@@ -1,7 +1,10 @@
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.errors import (
     CATALOGUE,
     BudgetError,
@@ -18,6 +21,9 @@ from experiment.errors import (
 from schema.errors import ExitCode
 from schema.run_records import CellRecord, Status
 from tests.experiment.cells import cell
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("analysis", "experiment", "images", "infra", "rehearsal", "tools")
 
 
 def excluded(status: Status, reason: str = "because") -> CellRecord:
@@ -111,3 +117,49 @@ def test_one_failure_that_explains_all_excluded_cells_is_the_exit_code() -> None
 )
 def test_of_several_runs_what_may_cost_money_is_worst(codes: list[int], worse: int) -> None:
     assert worst(codes) == worst(reversed(codes)) == worse
+
+
+def test_the_wait_for_late_log_entries_is_as_the_failure_says() -> None:
+    entry = CATALOGUE[Failure.EVENT_SOURCE_DOWN]
+    assert f"Cloud Logging: for {LATE_ENTRIES_S / 60:g} minutes" in entry.retried
+
+
+def named_in(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def test_every_exit_code_is_raised_somewhere() -> None:
+    """By its name or its failure's, or by an error class that is raised outside its own module."""
+    used: set[str] = set()
+    called: set[str] = set()
+    by_class: dict[str, set[str]] = {}
+    for path in (path for name in PACKAGES for path in (ROOT / name).rglob("*.py")):
+        for statement in ast.parse(path.read_text("utf-8")).body:
+            names = {
+                node.func.id
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            called |= names
+            if isinstance(statement, ast.ClassDef):
+                bases = {ast.unparse(base) for base in statement.bases}
+                own = named_in(statement)
+                by_class.setdefault(statement.name, set()).update(own, bases)
+            elif isinstance(statement, ast.AnnAssign) and "CATALOGUE" in ast.unparse(
+                statement.target
+            ):
+                continue
+            else:
+                used |= named_in(statement)
+    for name in called & set(by_class):
+        pending = [name]
+        while pending:
+            found = by_class.get(pending.pop(), set())
+            used |= found
+            pending += [base for base in found if base in by_class]
+    used |= {
+        f"ExitCode.{entry.exit_code.name}"
+        for failure, entry in CATALOGUE.items()
+        if f"Failure.{failure.name}" in used
+    }
+    assert {code.name for code in ExitCode if f"ExitCode.{code.name}" not in used} == set()

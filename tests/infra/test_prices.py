@@ -65,10 +65,10 @@ def test_every_price_has_a_source_with_a_date(name: str, figure: dict[str, objec
     assert source["checked"] is ("from memory" not in source["what"])
 
 
-def test_list_prices_follow_from_vcpus_and_memory() -> None:
-    rates = {"n1": (0.031611, 0.004237, 3.75), "n2": (0.031611, 0.004237, 4)}
-    rates["e2"] = (0.021812, 0.002923, 4)
-    for name, machine in MACHINE_TYPES.items():
-        vcpu, gb, gb_a_vcpu = rates[name.partition("-")[0]]
-        computed = machine.vcpus * (vcpu + gb_a_vcpu * gb)
-        assert machine.usd_per_hour == pytest.approx(computed, rel=0.005), name
+@pytest.mark.parametrize("name", MACHINE_TYPES)
+def test_list_prices_follow_from_vcpus_and_memory(name: str) -> None:
+    family = PRICES["families"].get(name.partition("-")[0])
+    assert family, f"infra/prices.yaml: families has no rates of {name}"
+    machine = MACHINE_TYPES[name]
+    computed = machine.vcpus * (family["vcpu"] + family["gb_a_vcpu"] * family["gb"])
+    assert machine.usd_per_hour == pytest.approx(computed, rel=0.005)

@@ -1,5 +1,5 @@
 from experiment.measure.job_manifest import GATE, job_name, release_patch, trial_job
-from schema.names import JOB_NAMESPACE, MEASURED_LABEL
+from schema.names import JOB_NAMESPACE, MEASURED_TOLERATIONS
 from tests.experiment.conftest import Story
 
 
@@ -17,7 +17,7 @@ def test_a_trials_job_is_indexed_gated_and_never_retried(story: Story) -> None:
     assert pod["schedulingGates"] == [{"name": GATE}]
     assert pod["automountServiceAccountToken"] is False
     assert pod["terminationGracePeriodSeconds"] == 0
-    assert pod["tolerations"][0]["key"] == MEASURED_LABEL
+    assert pod["tolerations"] == list(MEASURED_TOLERATIONS)
     assert pod["containers"][0]["imagePullPolicy"] == "IfNotPresent"
     assert "@sha256:" in pod["containers"][0]["image"]
 

@@ -319,6 +319,21 @@ def node(name: str, *, ready: str = "True", **spec: Any) -> dict[str, Any]:
     }
 
 
+def test_a_taint_that_measured_pods_tolerate_leaves_no_node_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taint = {"key": "gpu", "effect": "NoExecute", "value": "x"}
+    assert why_left_out(node("gpu", taints=[taint])) == "tainted gpu:NoExecute"
+    for toleration, reason in (
+        ({"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}, "tainted gpu:NoExecute"),
+        ({"key": "gpu", "operator": "Exists"}, ""),
+    ):
+        monkeypatch.setattr(
+            "experiment.provision.existing_cluster.MEASURED_TOLERATIONS", (toleration,)
+        )
+        assert why_left_out(node("gpu", taints=[taint])) == reason
+
+
 def test_nodes_that_are_not_ready_cordoned_or_tainted_are_not_measured() -> None:
     ours = {"key": MEASURED_LABEL, "effect": "NoSchedule", "value": "true"}
     soft = {"key": "x", "effect": "PreferNoSchedule"}
