@@ -182,7 +182,8 @@ class Frames:
         clusters: a row per recorded cluster: `cluster` (a unique label such as '16 nodes'), run,
             stack, study, nodes, machine_type, disk, zone, streaming, kind, provenance, scale, speed
             and own_s (schema.run_records), own (a run of this project), contrasts (that its study
-            names); total_s, clock_s (wall time), explained (share of it).
+            names), roofs (schema.run_records.RoofRecord, one a node); total_s, clock_s (wall time),
+            explained (share of it).
         images: a row per cluster and image: cluster, image, name (repository:tag, or
             repository@digest), label (its tag, or its name where several images have the tag),
             registry, repository, tag, layers, unpacked_bytes, wire_bytes (compressed),
@@ -288,7 +289,7 @@ def _clusters(tables: Tables) -> pd.DataFrame:
 
 
 _FACTS = (
-    "study", "disk", "scale", "own", "contrasts", "total_s", "clock_s", "explained"
+    "study", "disk", "scale", "own", "contrasts", "roofs", "total_s", "clock_s", "explained"
 )  # fmt: skip
 
 
@@ -302,6 +303,7 @@ def _facts(row: Any, recording: Recording | None, time: WallTime) -> tuple[Any, 
         recording.scale if recording else 1.0,
         bool(folder and folder.phases),
         tuple(contrast.value for contrast in study.contrasts) if study else (),
+        folder.record.roofs if folder else (),
         time.total_s,
         time.clock_s,
         time.explained,

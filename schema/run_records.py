@@ -161,6 +161,18 @@ class ZoneAttempt(_Record):
     """Why it did not come up there; empty for success."""
 
 
+class RoofRecord(_Record):
+    """Rates that a node reached in one part of a pull alone; None for a part not measured."""
+
+    node: str
+    unpack_bytes_per_s: float | None = None
+    """Unpacked bytes of a known gzip blob, by one core."""
+    write_bytes_per_s: float | None = None
+    """Bytes to the disk that holds images, until they are on it."""
+    receive_bytes_per_s: float | None = None
+    """Compressed bytes of one blob from the registry."""
+
+
 class RunRecord(_Record):
     """A run: one study on one stack."""
 
@@ -188,6 +200,8 @@ class RunRecord(_Record):
     """Image of the Jobs that remove images from nodes; None where nothing is to be removed."""
     warnings: tuple[str, ...] = ()
     """What may have disturbed the pulls, as found on the nodes before the first trial."""
+    roofs: tuple[RoofRecord, ...] = ()
+    """Of its nodes, where they were measured; the runner does not measure them."""
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
     deadline_hours: int | None = None

@@ -11,10 +11,10 @@ import pandas as pd
 
 from analysis.ask.cards import Card, not_varied
 from analysis.ask.claims import CLAIM, claims
-from analysis.ask.cluster_contrasts import disk
-from analysis.ask.contrasts import CONTRASTS, compression
+from analysis.ask.contrasts import CONTRASTS
 from analysis.ask.effects import signed
-from analysis.ask.samples import samples_of, trial_order, trials_of
+from analysis.ask.limit import limit
+from analysis.ask.samples import samples_of, trial_order
 from analysis.ask.slowest import nodes, slowest
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
@@ -48,7 +48,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
     if samples.empty:
         cards = [replace(card, limits="no valid cell") for card in cards]
     rest: list[Callable[[], Card]] = [
-        lambda: limit(samples),
+        lambda: limit(samples, frames.clusters),
         lambda: slowest(frames, samples),
         lambda: nodes(samples),
         lambda: not_pulling(frames),
@@ -76,44 +76,6 @@ def _with_order(card: Card, frames: Frames) -> Card:
         return card
     text = f" On {', '.join(ordered)} the order of the trials went with it: time may be a cause."
     return replace(card, limits=card.limits + text)
-
-
-def limit(samples: pd.DataFrame) -> Card:
-    """Tell what limits a pull, from what changes it; without such a contrast only the rates."""
-    question = "What limits a pull: network, unpacking or disk?"
-    rates = _rates(samples)
-    answered = []
-    of_compression, of_disk = compression(samples), disk(samples)
-    if of_compression.answered:
-        faster = "faster" in of_compression.verdict
-        plain = "none" in of_compression.verdict
-        if of_compression.verdict.startswith("No difference above"):
-            answered.append("Not what compression changes.")
-        elif plain:
-            answered.append("Unpacking." if faster else "The network.")
-    if of_disk.answered and not of_disk.verdict.startswith("No"):
-        answered.append("The disk.")
-    if not answered:
-        return Card(
-            "limit", question, "Cannot tell: nothing isolates a limit.", rates,
-            limits="Contrasts that would tell: compression, type of disk.", answered=False,
-        )  # fmt: skip
-    detail = " ".join(card.detail for card in (of_compression, of_disk) if card.answered)
-    effects = "; ".join(card.effect for card in (of_compression, of_disk) if card.answered)
-    return Card("limit", question, " ".join(answered), effects, of_compression.basis, rates, detail)
-
-
-def _rates(samples: pd.DataFrame) -> str:
-    trials = trials_of(samples[~samples["warm"]]) if len(samples) else samples
-    texts = []
-    for column, what in (("gb", "unpacked"), ("wire_gb", "received")):
-        rates = 1000 * trials[column] / trials["seconds"] if len(trials) else pd.Series([])
-        rates = rates.dropna()
-        if len(rates):
-            low, high = rates.min(), rates.max()
-            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-            texts.append(f"{what} {span} MB/s")
-    return f"Rates by trial: {', '.join(texts)}." if texts else ""
 
 
 _NAMED_FROM = 0.005

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.ask.answers import all_cards, kind_cards, limit, untold
+from analysis.ask.answers import all_cards, kind_cards, untold
 from analysis.ask.cards import Card
 from analysis.ask.contrasts import CONTRASTS
 from analysis.ask.samples import samples_of
@@ -142,28 +142,6 @@ def test_two_studies_that_disagree_are_both_named() -> None:
     two["cluster"] = "other " + two["cluster"]
     found = card(Contrast.CLUSTER_SIZE, pd.concat([one, two]))
     assert found.detail.count("4, 8, 16, 32, 64") == 2
-
-
-NETWORK = 120e6
-FAST = "gzip6"
-
-
-def test_what_limits_needs_a_contrast() -> None:
-    found = limit(simulate(IMAGES, [Site()]))
-    assert (found.verdict, found.answered) == ("Cannot tell: nothing isolates a limit.", False)
-    assert "MB/s" in found.effect
-
-
-@pytest.mark.parametrize(("none_takes", "verdict"), [(1.6, "The network."), (0.6, "Unpacking.")])
-def test_compression_tells_network_from_unpacking(none_takes: float, verdict: str) -> None:
-    images = [f"{image}-gzip6sa" for image in IMAGES] + [f"{image}-nonesb" for image in IMAGES]
-    samples = simulate(
-        images,
-        [Site()],
-        lambda i, s: by_size(i, s) * (none_takes if i["compression"] == "none" else 1.0),
-        noise=QUIET,
-    )
-    assert limit(samples).verdict == verdict
 
 
 @pytest.fixture(scope="module")
