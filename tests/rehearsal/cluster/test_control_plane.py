@@ -44,6 +44,30 @@ def test_the_configuration_of_a_control_plane(located: pytest.MonkeyPatch) -> No
     }
 
 
+def test_a_control_plane_is_open_to_nobody_without_a_certificate(
+    located: pytest.MonkeyPatch,
+) -> None:
+    patches = {each["name"]: each["extraArgs"] for each in configuration()["componentsPatches"]}
+    settings = {
+        name: {each["key"]: each["value"] for each in arguments}
+        for name, arguments in patches.items()
+    }
+    etcd, server = settings["etcd"], settings["kube-apiserver"]
+    assert {etcd["client-cert-auth"], etcd["peer-client-cert-auth"]} == {"true"}
+    assert etcd["trusted-ca-file"] == etcd["peer-trusted-ca-file"] == server["etcd-cafile"]
+    assert not etcd["trusted-ca-file"].endswith("/ca.crt")  # a node's certificate opens no etcd
+    urls = [value for key, value in etcd.items() if "urls" in key]
+    assert len(urls) == 4
+    assert all(url.startswith("https://127.0.0.1:") for url in urls)
+    # kwokctl has set them already, to plain HTTP, and an etcd server would be added to its own
+    replaced = {each["key"] for each in patches["kube-apiserver"] if each.get("override")}
+    assert replaced == {"etcd-servers"}
+    assert server["etcd-servers"] == etcd["listen-client-urls"]
+    assert server["anonymous-auth"] == "false"
+    for name in ("kube-controller-manager", "kube-scheduler"):
+        assert settings[name]["secure-port"] == "0"
+
+
 def test_a_missing_program_is_reported_with_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
