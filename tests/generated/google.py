@@ -295,6 +295,8 @@ class Google:
         found = [f"cluster {each}" for each in self.clusters]
         found += [f"account {each['email']}" for each in self.state.find(Kind.SERVICE_ACCOUNT)]
         found += [f"job {each['name']}" for each in self.state.find(Kind.SCHEDULER_JOB)]
+        left = (Kind.DISK, Kind.ADDRESS, Kind.FIREWALL)
+        found += [f"{kind} {each['name']}" for kind in left for each in self.state.find(kind)]
         policy = self.state.get(Kind.POLICY, f"projects/{PROJECT}") or {"bindings": []}
         found += [
             f"grant {each['role']} {member}"

@@ -34,7 +34,7 @@ _TOLD = (
 )
 """What tells a user that a cluster is up, or may be."""
 _NOTHING = ("Nothing of the stack", "only its archive of events is left.", "nothing is left there")
-_UP = ("Kept, as requested: the cluster", "Note: the cluster")
+_UP = ("Kept, as requested: the cluster", "Note: the cluster", "is kept and costs")
 _NO_ANSWER = ("Google did not answer", "Google refused", "is in use by process")
 _NO_CLUSTER = ("is deleted, but Pulumi could not delete the rest",)
 CELLS = [(trial, f"node-{node}") for trial in (1, 2) for node in (1, 2, 3, 4)]

@@ -106,17 +106,17 @@ def _template(stack: str, values: str) -> Program:
     declared = declare_with(_Marks(), stack, json.loads(values))
     resources = [
         Declared(
-            urn=_urn(found.urn),
+            urn=_urn(found.urn, stack),
             type=found.type,
             name=found.name,
             inputs=_without_none(found.inputs),
-            parent=_urn(found.request.parent),
-            provider=_urn(found.request.provider.rpartition("::")[0]),
+            parent=_urn(found.request.parent, stack),
+            provider=_urn(found.request.provider.rpartition("::")[0], stack),
             custom=found.request.custom,
             retained=found.request.retainOnDelete,
-            deleted_with=_urn(found.request.deletedWith),
+            deleted_with=_urn(found.request.deletedWith, stack),
             dependencies=tuple(
-                _urn(urn) for urn in found.request.dependencies if _LAST_UPDATE not in urn
+                _urn(urn, stack) for urn in found.request.dependencies if _LAST_UPDATE not in urn
             ),
             timeout_s=_seconds(found.request.customTimeouts.create),
         )
@@ -213,8 +213,10 @@ def needs(resource: Declared) -> set[str]:
     return {*resource.dependencies, resource.parent, resource.provider} - {""}
 
 
-def _urn(urn: str) -> str:
-    return urn.replace("pulumi:pulumi:Stack$", "")
+def _urn(urn: str, stack: str) -> str:
+    """An URN of the mocks as the engine makes it."""
+    plain = urn.replace("pulumi:pulumi:Stack$", "")
+    return plain.replace("urn:pulumi:stack::project::", f"urn:pulumi:{stack}::pull-study::")
 
 
 def _seconds(text: str) -> float:

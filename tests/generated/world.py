@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -131,6 +132,11 @@ class World:
 
         return self._command(f"{name}{' --keep-cluster' if keep else ''}", act, folder.path)
 
+    def cluster(self, folder: Path) -> StackCluster:
+        """The stack's cluster, on copies of its files in a folder."""
+        copy_stack_files(STACK, folder)
+        return StackCluster(STACK, folder, clock=self.google.clock)
+
     def destroy(self) -> Outcome:
         def act(say: list[str]) -> None:
             stacks.destroy(STACK, say.append, assume_yes=True, clock=self.google.clock)
@@ -194,8 +200,11 @@ class World:
                 self._die()
         elif victim == "interrupt":
             self.pulumi.then_dies = lambda: None
-            if not self.pulumi.interrupt():
-                raise KeyboardInterrupt
+            try:
+                signal.raise_signal(signal.SIGINT)  # a teardown goes on
+            except KeyboardInterrupt:
+                if not self.pulumi.interrupt():
+                    raise
 
     def refuse(
         self, status: int, count: int, path: str = "", message: str = "", reason: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -97,6 +98,8 @@ class Counting:
         self.calls: list[str] = []
         self.at = 0
         """Number of the call at which it happens; 0 for never."""
+        self.matching: re.Pattern[str] | None = None
+        """Or the method and path of that call; it happens once."""
         self.after = False
         """Once Google has carried the call out, in place of before."""
         self.happen: Callable[[], None] = lambda: None
@@ -105,13 +108,17 @@ class Counting:
         """Count from nothing, and let nothing happen."""
         self.calls.clear()
         self.at = 0
+        self.matching = None
 
     def middleware(self) -> Middleware:
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
             with self._guard:
-                self.calls.append(f"{request.method} {request.path}")
+                call = f"{request.method} {request.path}"
+                self.calls.append(call)
                 due = len(self.calls) == self.at
+                if self.matching and self.matching.fullmatch(call):
+                    due, self.matching = True, None
             if due and not self.after:
                 await asyncio.to_thread(self.happen)
             answer = await handler(request)
@@ -206,6 +213,8 @@ class Rig:
             for kind in kinds
             for body in state.find(kind)
         ]
+        left = (Kind.DISK, Kind.ADDRESS, Kind.FIREWALL)
+        found += [f"{kind} {body['name']}" for kind in left for body in state.find(kind)]
         policy = state.get(Kind.POLICY, f"projects/{PROJECT}") or {"bindings": []}
         grants = [f"grant {each['role']}" for each in policy["bindings"] if each["members"]]
         return sorted([*found, *grants])
