@@ -352,11 +352,9 @@ def _nodes_file(attempt: int) -> str:
 
 def _open(path: Path, mode: str) -> IO[Any]:
     """Open a file that, if it is new, only this user may read."""
-
-    def private(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o600)
-
-    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=private)
+    if not path.exists():
+        path.touch(mode=0o600)
+    return path.open(mode, encoding=None if "b" in mode else "utf-8")
 
 
 def _ends_with_newline(descriptor: int, size: int) -> bool:

@@ -105,7 +105,7 @@ def test_a_cluster_on_which_another_run_measures_is_not_taken_down(
         raise OwnershipError("Another run (anna@there, run r) measures on this cluster.")
 
     monkeypatch.setattr("experiment.run_study.connect", refuse)
-    monkeypatch.setattr("experiment.run_study.resolve_image", lambda *_: None)
+    monkeypatch.setattr("experiment.run_study.resolve_remover", lambda *_: None)
     with pytest.raises(OwnershipError, match="anna@there") as caught:
         resumed(folder, cluster, io.StringIO()).run()
     assert caught.value.exit_code == ExitCode.PREFLIGHT

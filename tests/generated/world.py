@@ -392,7 +392,7 @@ def prepare(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cli_run, "_write_report", lambda *_: None)
     patch.setattr("experiment.run_study.connect", _connect)
     patch.setattr("experiment.run_study.judge", _judge)
-    patch.setattr("experiment.run_study.resolve_image", lambda *_: None)
+    patch.setattr("experiment.run_study.resolve_remover", lambda *_: None)
     patch.setattr(os, "fsync", lambda _: None)
     # In memory where there is such a place: a sequence makes and removes dozens of files.
     patch.setattr(tempfile, "tempdir", str(_MEMORY) if os.access(_MEMORY, os.W_OK) else None)
