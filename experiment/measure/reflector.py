@@ -158,6 +158,8 @@ class Reflector:
             if at - self._denied_since >= _DENIED_S:
                 self.failure = self._denial(refused)
                 return
+        else:
+            self._denied_since = None
         if refused.status == HTTPStatus.GONE:
             self._version = ""
         elif self._away_since is None:

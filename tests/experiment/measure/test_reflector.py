@@ -19,6 +19,7 @@ from tests.experiment.fakes import FakeClock
 
 GONE = Refused(410, "too old resource version")
 CUT = Refused(0, "connection reset")
+NO_ROLES = Refused(403, "RBAC: clusterrole not found")
 
 
 def thing(uid: str, version: int) -> Obj:
@@ -200,17 +201,16 @@ def test_the_time_without_an_api_server_is_measured_from_its_last_word(
 
 
 class Denying(Server):
-    """Refuses to list and to watch for so many seconds, or for good; 15 seconds pass each time."""
+    """Refuses to list, each time in another way, and then lists; 15 seconds pass each time."""
 
-    def __init__(self, clock: FakeClock, refused: Refused, *, times: int = 1000) -> None:
+    def __init__(self, clock: FakeClock, *refusals: Refused) -> None:
         super().__init__()
-        self.clock, self.refused, self.times = clock, refused, times
+        self.clock, self.refusals = clock, [*refusals]
 
     def list(self, _path: str, query: Mapping[str, str]) -> Obj:
-        if self.times:
-            self.times -= 1
+        if self.refusals:
             self.clock.sleep(15)
-            raise self.refused
+            raise self.refusals.pop(0)
         self.lists.append([])
         return super().list(_path, query)
 
@@ -247,7 +247,7 @@ def test_a_right_that_stays_denied_ends_the_run_and_is_named(
     seen: Seen, status: int, path: str, words: str, fix: str
 ) -> None:
     clock = FakeClock()
-    reflector = reflector_of(Denying(clock, Refused(status, "no")), seen, path, clock)
+    reflector = reflector_of(Denying(clock, *[Refused(status, "no")] * 9), seen, path, clock)
     assert isinstance(reflector.failure, MeasureError)
     assert words in reflector.failure.problem
     assert fix in reflector.failure.fix
@@ -256,12 +256,16 @@ def test_a_right_that_stays_denied_ends_the_run_and_is_named(
 
 
 @pytest.mark.usefixtures("no_pause")
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize(
+    "refusals",
+    [(NO_ROLES,), (Refused(404, "no"),), (NO_ROLES, CUT, NO_ROLES)],
+    ids=["no roles yet", "no kind yet", "started again"],
+)
 def test_an_api_server_that_has_just_started_may_deny_for_some_seconds(
-    seen: Seen, status: int
+    seen: Seen, refusals: tuple[Refused, ...]
 ) -> None:
     clock = FakeClock()
-    server = Denying(clock, Refused(status, "RBAC: clusterrole not found"), times=1)
+    server = Denying(clock, *refusals)
     reflector = reflector_of(server, seen, "/api/v1/nodes", clock)
     assert reflector.failure is None
     assert seen.gaps
