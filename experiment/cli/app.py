@@ -5,6 +5,7 @@ which --help and a mistyped option must not cost. Only `--rehearse` imports the 
 """
 # ruff: noqa: PLC0415 (see above)
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,8 +30,10 @@ app = make_app(
 
 
 @app.callback()
-def common(*, version: Version = False) -> None:
+def common(*, version: Version = False, runs: opt.Runs = None) -> None:
     """Options before the command."""
+    if runs is not None:
+        os.environ[request.RUNS_VARIABLE] = str(runs)
 
 
 @app.command()
@@ -63,6 +66,7 @@ def run(
     quiet: opt.Quiet = False,
     json_log: opt.JsonLog = False,
     yes: opt.Yes = False,
+    dry_run: opt.DryRun = False,
 ) -> None:
     """Create a cluster, pull every image of a study on every node, and write a report."""
     rehearsed = request.rehearsal_options(
@@ -95,12 +99,17 @@ def run(
         parallel=parallel,
     )
     if resume:
-        request.check_resumed(new)
+        request.check_resumed(new, dry_run=dry_run)
         rehearsed = _recorded_options(resume, rehearsed) if rehearse else {}
     else:
         content = request.read_study(new, keep_cluster=keep_cluster)
     largest = max((node_count(stack) or 0 for stack in new.stacks), default=0)
     with _cloud(rehearse=rehearse, keep=keep_cluster, node_count=largest or None, **rehearsed):
+        if dry_run:
+            from experiment.cli.plan import show_plans
+
+            show_plans(new, content, as_json=False)
+            return
         from experiment.cli import run as command
 
         if resume:
@@ -241,7 +250,7 @@ def _recorded_options(run: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return the rehearsal options recorded in the run, overridden by the command line."""
     from experiment.run_folder import RunFolder
 
-    record = RunFolder.open(request.RUNS, run).read_run().rehearsal
+    record = RunFolder.open(request.runs_folder(), run).read_run().rehearsal
     if record is None:
         return given
     return {"nodes": record.nodes, "scale": record.scale, "speed": record.speed} | given

@@ -13,6 +13,12 @@ _REHEARSAL = "Rehearsal"
 _RUN = "Name and resume"
 _SCREEN = "Terminal"
 
+Runs = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of all runs; default: data/runs.", envvar="PULL_STUDY_RUNS", show_default=False
+    ),
+]
 Stacks = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,13 +87,18 @@ Zones = Annotated[
 Parallel = Annotated[
     int,
     typer.Option(
-        min=1, max=16, help="Number of clusters at the same time.", rich_help_panel=_CLUSTER
+        min=1,
+        max=16,
+        envvar="PULL_STUDY_PARALLEL",
+        help="Number of clusters at the same time.",
+        rich_help_panel=_CLUSTER,
     ),
 ]
 BudgetUsd = Annotated[
     float | None,
     typer.Option(
         min=0,
+        envvar="PULL_STUDY_BUDGET_USD",
         help="Stop, and take the cluster down, before the trial that would exceed this cost.",
         rich_help_panel=_CLUSTER,
     ),
@@ -183,7 +194,10 @@ Resume = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Print only the result and errors.", rich_help_panel=_SCREEN
+        "--quiet",
+        "-q",
+        help="Print only the result and errors.",
+        rich_help_panel=_SCREEN,
     ),
 ]
 JsonLog = Annotated[
@@ -192,7 +206,19 @@ JsonLog = Annotated[
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help="Do not ask for confirmation.", rich_help_panel=_SCREEN),
+    typer.Option(
+        "--yes",
+        "-y",
+        envvar="PULL_STUDY_YES",
+        help="Do not ask for confirmation.",
+        rich_help_panel=_SCREEN,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the plan, as `plan` does, and start nothing.", rich_help_panel=_WHAT
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]
 Run = Annotated[str, typer.Argument(help="Id of a run, or its folder.", show_default=False)]

@@ -16,7 +16,7 @@ from experiment.collect.archive import collect_archive
 from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import collect_late, judge_all
 from experiment.errors import PlanError, ledger_exit_code
-from experiment.plan.request import RUNS
+from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
 from experiment.terminal.grid import columns, legend, reasons, row, short_name
 from experiment.terminal.views import make_console
@@ -33,7 +33,7 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
     Raises:
         PlanError: there is no such run, or none of its cells is judged yet.
     """
-    folder = RunFolder.open(RUNS, run)
+    folder = RunFolder.open(runs_folder(), run)
     record = folder.read_run()
     cells = folder.last_cells()
     if not cells:
@@ -136,7 +136,7 @@ def show_time(run: str, *, as_json: bool) -> None:
     Raises:
         PlanError: there is no such run, or no phase of it has ended.
     """
-    folder = RunFolder.open(RUNS, run)
+    folder = RunFolder.open(runs_folder(), run)
     record, phases = folder.read_run(), folder.phases()
     if not phases:
         raise PlanError(
@@ -161,7 +161,7 @@ def collect_again(run: str, *, from_archive: bool) -> int:
     Raises:
         UserError: there is no such run, another process works on it, or Google refused.
     """
-    folder = RunFolder.open(RUNS, run)
+    folder = RunFolder.open(runs_folder(), run)
     with folder.lock():
         _collect_again(folder, from_archive=from_archive)
     return show_ledger(run)

@@ -24,15 +24,12 @@ from typing import Any
 from experiment.errors import worst
 from experiment.plan.cost import traffic_usd
 from experiment.plan.open_run import Planned
-from experiment.plan.request import RUNS, RunOptions
+from experiment.plan.request import RunOptions, runs_folder
 from experiment.terminal.grid import ENDED
 from experiment.terminal.progress import Progress, Row
 from experiment.terminal.summary import SizeLine, summary_table
 from schema.errors import ExitCode
 from schema.run_records import Status
-
-REPORTS = RUNS.parent / "reports"
-"""Folder of the reports over several runs."""
 
 _MOST_TEARDOWNS = 3
 """Clusters that could not be deleted, after which no further one is created."""
@@ -267,7 +264,11 @@ def _report(plans: Sequence[Planned], progress: Progress) -> None:
     measured = [planned.folder.path for planned in plans if planned.folder.cells()]
     if not measured:
         return
-    out = REPORTS / f"{plans[0].record.study.name}-{datetime.now(UTC):%m%d-%H%M%S}"
+    out = (
+        runs_folder().parent
+        / "reports"
+        / f"{plans[0].record.study.name}-{datetime.now(UTC):%m%d-%H%M%S}"
+    )
     try:
         from analysis.show.report import write_report  # noqa: PLC0415 (pandas loads slowly)
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from experiment.errors import PlanError
 from experiment.plan.cost import own_deadline
 from experiment.plan.registry import resolve_copies, resolve_images
-from experiment.plan.request import RUNS, NewRuns, run_ids
+from experiment.plan.request import NewRuns, run_ids, runs_folder
 from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
@@ -73,7 +73,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
         own += f"-c{number}" if new.repeat_clusters > 1 else ""
         run_id = named.get(("", 1) if existing else (name, number), own)
-        folder = RunFolder.create(RUNS, run_id)
+        folder = RunFolder.create(runs_folder(), run_id)
         deadline_hours = None if existing else own_deadline(StackCluster(name, PROJECT_DIR), trials)
         record = RunRecord(
             run_id=folder.path.name,
@@ -149,7 +149,7 @@ def reopen(run_name: str, budget_usd: float | None = None) -> Planned:
     Raises:
         PlanError: there is no such run, or one of run and command is a rehearsal and the other not.
     """
-    folder = RunFolder.open(RUNS, run_name)
+    folder = RunFolder.open(runs_folder(), run_name)
     record = folder.read_run()
     _refuse_mixture(record, rehearsal_record())
     if budget_usd is not None:

@@ -18,8 +18,14 @@ from schema.errors import shortened
 from schema.run_records import ExistingCluster
 from schema.study import Order, Study, load_study
 
-RUNS = Path("data/runs")
-"""Folder of all runs, relative to the working directory."""
+RUNS_VARIABLE = "PULL_STUDY_RUNS"
+"""Environment: the folder of all runs; `--runs` sets it, also for the runs that a run starts."""
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs, relative to the working directory."""
+    return Path(os.environ.get(RUNS_VARIABLE) or "data/runs")
+
 
 LARGEST_OF_ALL = 256
 """Nodes of the largest stack of --all-sizes; a larger one costs so much that it has to be named."""
@@ -171,7 +177,7 @@ def read_study(new: NewRuns, *, keep_cluster: bool = False) -> Study:
         require_stack(stack)
     if new.run_id:
         for run_id in run_ids(new):
-            RunFolder.check_new(RUNS, run_id)
+            RunFolder.check_new(runs_folder(), run_id)
     overrides = {"order": new.order, "repetitions": new.repeat}
     return study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
 
@@ -185,12 +191,17 @@ def run_ids(new: NewRuns) -> list[str]:
     return [f"{name}-c{n}" for n in range(1, new.repeat_clusters + 1) for name in names]
 
 
-def check_resumed(new: NewRuns) -> None:
+def check_resumed(new: NewRuns, *, dry_run: bool = False) -> None:
     """Refuse options that would change the plan of a resumed run.
 
     Raises:
         PlanError: one is given.
     """
+    if dry_run:
+        raise PlanError(
+            "--dry-run shows the plan of a new run; a resumed one has its plan already.",
+            "python -m experiment ledger RUN shows what is still to measure",
+        )
     if new.zones:
         raise PlanError(
             "--resume continues a run in the zone where it measured; it cannot be combined with "

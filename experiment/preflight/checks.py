@@ -13,7 +13,7 @@ from pathlib import Path
 from experiment.errors import Failure, RunError
 from experiment.plan.cost import own_deadline, run_estimate
 from experiment.plan.registry import check_digest
-from experiment.plan.request import RUNS
+from experiment.plan.request import runs_folder
 from experiment.preflight.capacity import (
     check_cost,
     check_disk,
@@ -68,7 +68,7 @@ def examine(
     trials: Sequence[PlannedTrial],
     cluster: Cluster,
     budget_usd: float | None = None,
-    folder: Path = RUNS,
+    folder: Path | None = None,
     *,
     reopened: bool = False,
 ) -> Iterator[Finding]:
@@ -78,10 +78,10 @@ def examine(
         trials: the plan.
         cluster: of the run.
         budget_usd: what the run may cost.
-        folder: of the run, or of all runs.
+        folder: of the run; by default of all runs.
         reopened: the digests were resolved by an earlier command, and are checked again.
     """
-    yield from check_disk_here(folder, len(trials) * cluster.node_count)
+    yield from check_disk_here(folder or runs_folder(), len(trials) * cluster.node_count)
     if isinstance(cluster, StackCluster):
         image = cluster.facts.needs.exporter_image
         registry = registry_check(trials, reopened=reopened, exporter_image=image)

@@ -3,16 +3,19 @@
 import errno
 import io
 import os
+import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
 
-from experiment import run_study
+from experiment import run_folder, run_study
 from experiment.errors import (
     FolderError,
     InternalError,
@@ -41,11 +44,11 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.error = 0
-        self.open = Path.open
+        self.open = run_folder._open
 
-    def patched(self, path: Path, mode: str = "r", **options: Any) -> Any:
-        file = self.open(path, mode, **options)
-        if self.error and self.folder in path.parents and mode != "r":
+    def patched(self, path: Path, mode: str) -> Any:
+        file = self.open(path, mode)
+        if self.error and self.folder in path.parents:
             return FailingFile(file, self._fail)
         return file
 
@@ -77,7 +80,7 @@ def folder(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def disk(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk(folder.path)
-    monkeypatch.setattr(Path, "open", lambda *a, **k: disk.patched(*a, **k))  # noqa: PLW0108 (binds path)
+    monkeypatch.setattr(run_folder, "_open", disk.patched)
     return disk
 
 
@@ -110,8 +113,10 @@ def problem_of(run: StudyRun) -> UserError:
     return raised.value
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
-@pytest.mark.parametrize("phase", AFTER_PROVISION)
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EMFILE]
+)
+@pytest.mark.parametrize("phase", [Phase.PROVISION, *AFTER_PROVISION])
 def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR0917
     phase: Phase,
     number: int,
@@ -124,7 +129,7 @@ def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR
     def fail() -> None:
         disk.error = number
 
-    cluster.hooks["teardown" if phase is Phase.TEARDOWN else ""] = fail
+    cluster.hooks[phase if phase in {Phase.PROVISION, Phase.TEARDOWN} else ""] = fail
     measurement.hooks[phase] = fail
     problem = problem_of(study_run(folder, cluster))
     assert cluster.done[-1] == "teardown"
@@ -132,6 +137,61 @@ def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR
     assert problem.exit_code is ExitCode.MEASURE
     assert os.strerror(number) in problem.problem
     assert '"phase":"teardown"' in capsys.readouterr().err
+
+
+def limit_open_files(_folder: Path) -> None:
+    """As `ulimit -n` with every descriptor in use."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def fill(folder: Path) -> None:
+    with suppress(OSError), (folder / "filler").open("wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+
+
+def remount_read_only(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[RunFolder]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        folder = RunFolder(tmp_path)
+        folder.write_run(run_record())
+        yield folder
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
+@pytest.mark.parametrize("break_it", [fill, remount_read_only, limit_open_files])
+@pytest.mark.parametrize("phase", [Phase.PROVISION, *AFTER_PROVISION])
+def test_a_real_disk_or_limit_does_not_keep_the_cluster_up(
+    phase: Phase,
+    break_it: Callable[[Path], None],
+    small_disk: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, measurement = FakeCluster(), FakeMeasurement(small_disk)
+    monkeypatch.setattr(run_study, "connect", measurement.connect)
+    run = study_run(small_disk, cluster)
+
+    def fail() -> None:
+        break_it(small_disk.path)
+
+    cluster.hooks[phase if phase in {Phase.PROVISION, Phase.TEARDOWN} else ""] = fail
+    measurement.hooks[phase] = fail
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with suppress(UserError):  # a short record may still fit into a file's last page
+            run.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert cluster.done[-1] == "teardown"
 
 
 @pytest.mark.parametrize("phase", AFTER_PROVISION[:3])

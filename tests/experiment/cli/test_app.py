@@ -95,6 +95,49 @@ def test_bad_input_is_one_sentence_and_its_fix(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_resumed_run_has_no_dry_run() -> None:
+    done = CliRunner().invoke(app, ["run", "--resume", "x", "--dry-run"])
+    assert isinstance(done.exception, UserError)
+    assert "--dry-run shows the plan of a new run" in done.exception.problem
+
+
+def test_a_dry_run_shows_the_plan_and_creates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown: list[tuple[object, ...]] = []
+    monkeypatch.setattr("experiment.cli.plan.show_plans", lambda *a, **_: shown.append(a))
+    done = CliRunner().invoke(app, ["run", "--stack", "size-4", "--study", SMOKE, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert len(shown) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_the_folder_of_all_runs_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setenv("PULL_STUDY_RUNS", str(tmp_path if by == "variable" else "elsewhere"))
+    option = ["--runs", str(tmp_path)] if by == "option" else []
+    done = CliRunner().invoke(app, [*option, "ledger", "x"])
+    assert isinstance(done.exception, UserError)
+    assert done.exception.problem == f"There is no run 'x' in {tmp_path}."
+
+
+def test_standing_settings_come_from_variables() -> None:
+    commands = get_group(app).commands
+    found = {
+        variable: parameter.name
+        for parameter in commands["run"].params
+        if isinstance(variable := parameter.envvar, str)
+    }
+    assert found == {
+        "PULL_STUDY_PARALLEL": "parallel",
+        "PULL_STUDY_BUDGET_USD": "budget_usd",
+        "PULL_STUDY_YES": "yes",
+    }
+
+
 def test_an_error_is_printed_with_its_fix_and_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiment", "run", "--stack", "size-5", "--study", SMOKE]
     done = subprocess.run(
@@ -163,21 +206,33 @@ def test_a_real_run_imports_nothing_of_the_rehearsal(tmp_path: Path) -> None:
 
 
 COMPLETES = """\
-eval "$(pull-study --show-completion bash)"
-COMP_WORDS=(pull-study run --st) COMP_CWORD=2
-_pull_study_completion pull-study
-printf '%s\\n' "${COMPREPLY[@]}"
+eval "$({program} --show-completion bash)"
+COMP_WORDS=({program} {words}) COMP_CWORD=2
+_{function}_completion {program}
+printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
-def test_bash_completes_the_options_of_the_command_in_one_word() -> None:
+@pytest.mark.parametrize(
+    ("program", "words", "options"),
+    [
+        ("pull-study", "run --st", {"--stack", "--study", "--staging"}),
+        ("pull-study-analysis", "predict --ex", {"--extrapolate"}),
+        ("pull-study-images", "build --ma", {"--matrix"}),
+        ("pull-study-rehearsal", "shell --sp", {"--speed"}),
+    ],
+)
+def test_bash_completes_the_options_of_each_program(
+    program: str, words: str, options: set[str]
+) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = COMPLETES.format(program=program, words=words, function=program.replace("-", "_"))
     done = subprocess.run(
-        ["bash", "-c", COMPLETES],
+        ["bash", "-c", script],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert set(done.stdout.split()) == {"--stack", "--study", "--staging"}
+    assert set(done.stdout.split()) == options

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiment.cli.app import app
-from experiment.plan.request import RUNS
+from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
 from schema.errors import ExitCode, UserError
 from schema.evidence_records import EvidenceRecord, SourceCount
@@ -21,7 +21,7 @@ from tests.experiment.fakes import OUTPUTS
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     monkeypatch.chdir(tmp_path)
-    return RunFolder.create(RUNS, "a-run")
+    return RunFolder.create(runs_folder(), "a-run")
 
 
 def call(*arguments: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ import pytest
 from experiment.cli import several_runs
 from experiment.cli.several_runs import carry_out_all
 from experiment.plan.open_run import Planned
-from experiment.plan.request import RUNS, RunOptions
+from experiment.plan.request import RunOptions, runs_folder
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import PROJECT_DIR
 from experiment.run_folder import RunFolder
@@ -67,7 +67,7 @@ def plans(*stacks: str) -> list[Planned]:
     found = []
     for name in stacks:
         run, stack = name.replace("/", "-"), name.partition("/")[0]
-        folder = RunFolder.create(RUNS, run)
+        folder = RunFolder.create(runs_folder(), run)
         record: RunRecord = run_record(run_id=run, stack=stack)
         folder.write_run(record)
         found.append(Planned(folder, record, StackCluster(stack, PROJECT_DIR), attempt=1))
