@@ -84,14 +84,13 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     from analysis.ask.audit import audit as examine
     from analysis.ask.audit import write_findings
     from analysis.frames import frames_of
-    from analysis.show.page import render
     from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
     with _progress() as show, open_tables(inputs, images, show) as derived:
         frames = frames_of(derived)
         audits = examine(derived, frames)
-        page = write_page(render(make_audit_page(derived, frames, audits)), out / "audit.html")
+        page = write_page(make_audit_page(derived, frames, audits), out / "audit.html")
         table = write_findings(audits, out / "audit.csv")
     for one in audits:
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"

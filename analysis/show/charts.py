@@ -21,12 +21,19 @@ STEPS = tuple(f"var(--s{number})" for number in range(1, 8))
 
 
 _LOG_FROM = 50
-_WHICH = {
-    "name": "which",
-    "value": "valid cells",
-    "bind": {"input": "radio", "options": ["valid cells", "all successful pulls"], "name": "Show"},
-}
+
+_VIEW = [
+    {"name": "which", "value": "valid cells"},
+    {"name": "metric", "value": "pull"},
+]
+"""What the page's controls choose; files have these values."""
+
 _SHOWN = "which == 'all successful pulls' || datum.valid"
+_SECONDS = "metric == 'pull' ? datum.pull_s : datum.wait_s"
+_CHOSEN = "datum.which == which && datum.metric == metric"
+
+_N_SHOWN = 60
+"""With at most this many medians each has its n as a label."""
 
 
 def sequence(count: int) -> list[str]:
@@ -64,7 +71,7 @@ def scale_of(values: Sequence[float]) -> Spec:
     return {"zero": True, "nice": True}
 
 
-def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
+def colour_of(field: str, title: str, order: Sequence[str] | Sequence[int]) -> Spec:
     """Return the colour encoding of an ordered field: the seven colours, or viridis if more."""
     if len(order) > len(STEPS):
         return {
@@ -75,7 +82,7 @@ def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
             "scale": {"scheme": "viridis"},
             "legend": {"columns": 2, "symbolLimit": 80},
         }
-    long = max(map(len, order), default=0) > _LONG_NAME
+    long = max((len(str(name)) for name in order), default=0) > _LONG_NAME
     return {
         "field": field,
         "type": "ordinal",
@@ -84,6 +91,20 @@ def colour_of(field: str, title: str, order: Sequence[str]) -> Spec:
         "scale": {"domain": list(order), "range": sequence(len(order))},
         **({"legend": {"columns": 1}} if long else {}),
     }
+
+
+def gradient_of(field: str, title: str, values: Sequence[float]) -> Spec:
+    """Return the colour encoding of a number: a colour bar, logarithmic if the values span much."""
+    kind = "log" if scale_of(values).get("type") == "log" else "linear"
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"type": kind, "scheme": "viridis", "nice": False,
+                  **({} if kind == "log" else {"zero": False})},
+        "legend": {"type": "gradient", "orient": "top", "gradientLength": 200, "format": "~g",
+                   "tickCount": 4},
+    }  # fmt: skip
 
 
 _LONG_NAME = 16
@@ -110,12 +131,63 @@ _TOOLTIP = [
 ]
 
 
-def by_cluster(
-    clusters: Sequence[str], sizes: Sequence[str], seconds: Sequence[float], provenance: str
-) -> Spec:
-    """Plot pull time by cluster (x) and image size (colour).
+_MEDIAN_TOOLTIP = [
+    {"field": "cluster", "title": "cluster"},
+    {"field": "image", "title": "image"},
+    {"field": "n", "title": "pulls (n)"},
+    {"field": "median", "title": "median (s)", "format": ".3f"},
+    {"field": "interval", "title": "95 % interval"},
+    {"field": "least", "title": "fastest (s)", "format": ".3f"},
+    {"field": "most", "title": "slowest (s)", "format": ".3f"},
+]
 
-    Data set `pulls`: cluster, image, node, size (label), pull_s, wait_s, status, valid.
+
+def _medians(x: Spec, colour: Spec, y: Spec, count: int, more: Spec | None = None) -> list[Spec]:
+    """Return the layers of medians: interval, mark (a diamond if n < 3), and n while few."""
+    place = {"x": x, **(more or {})}
+    data = {"data": {"name": "medians"}, "transform": [{"filter": _CHOSEN}]}
+    shape = {"condition": {"test": "datum.n < 3", "value": "diamond"}, "value": "circle"}
+    layers: list[Spec] = [
+        data
+        | {
+            "mark": {"type": "rule", "strokeWidth": 2.5},
+            "encoding": place
+            | {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour,
+               "tooltip": _MEDIAN_TOOLTIP},
+        },
+        data
+        | {
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1,
+                     "stroke": "var(--card)", "strokeWidth": 1.5},
+            "encoding": place
+            | {"y": y | {"field": "median"}, "color": colour, "shape": shape,
+               "tooltip": _MEDIAN_TOOLTIP},
+        },
+    ]  # fmt: skip
+    if count <= _N_SHOWN:
+        layers.append(
+            data
+            | {
+                "mark": {"type": "text", "dx": 9, "align": "left", "fontSize": 10,
+                         "color": "var(--soft)"},
+                "encoding": place | {"y": y | {"field": "median"}, "text": {"field": "n"}},
+            }
+        )  # fmt: skip
+    return layers
+
+
+def by_cluster(
+    clusters: Sequence[str],
+    images: Sequence[str],
+    seconds: Sequence[float],
+    colour: Spec,
+    provenance: str,
+) -> Spec:
+    """Plot pull time by cluster (x) and image (in order of size): each pull, and medians.
+
+    Data set `pulls`: cluster, image, node, size_gb, pull_s, wait_s, status, valid. Data set
+    `medians`: cluster, image, layers, size_gb, which, metric, n, median, low, high, interval,
+    least, most; below six pulls, where no 95 % interval exists, low and high are the median.
     """
     x = {
         "field": "cluster",
@@ -124,76 +196,23 @@ def by_cluster(
         "title": "cluster",
         "axis": cluster_axis(clusters),
     }
-    offset = {"field": "size", "type": "ordinal", "sort": list(sizes)}
-    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
-    colour = colour_of("size", "image", sizes)
-    quartiles = [
-        {"filter": _SHOWN},
-        {
-            "aggregate": [
-                {"op": "q1", "field": "pull_s", "as": "q1"},
-                {"op": "median", "field": "pull_s", "as": "median"},
-                {"op": "q3", "field": "pull_s", "as": "q3"},
-                {"op": "count", "as": "n"},
-            ],
-            "groupby": ["cluster", "size"],
+    offset = {"xOffset": {"field": "image", "type": "ordinal", "sort": list(images)}}
+    y = {"type": "quantitative", "title": "duration (s)", "scale": scale_of(seconds)}
+    pulls = {
+        "data": {"name": "pulls"},
+        "transform": [{"filter": _SHOWN}, {"calculate": _SECONDS, "as": "seconds"}],
+        "mark": {"type": "circle", "size": 18, "opacity": 0.35},
+        "encoding": {
+            "x": x, **offset, "y": y | {"field": "seconds"}, "color": colour, "tooltip": _TOOLTIP,
         },
-    ]
-    tooltip = [
-        {"field": "cluster", "title": "cluster"},
-        {"field": "size", "title": "image size"},
-        {"field": "n", "title": "pulls"},
-        {"field": "q1", "title": "lower quartile (s)", "format": ".2f"},
-        {"field": "median", "title": "median (s)", "format": ".2f"},
-        {"field": "q3", "title": "upper quartile (s)", "format": ".2f"},
-    ]
-    base = {"x": x, "xOffset": offset}
+    }  # fmt: skip
     return {
         "width": "container",
         "height": 360,
-        "params": [_WHICH],
+        "params": _VIEW,
         "layer": [
-            {
-                "data": {"name": "pulls"},
-                "transform": [{"filter": _SHOWN}],
-                "mark": {"type": "circle", "size": 22, "opacity": 0.4},
-                "encoding": base
-                | {"y": y | {"field": "pull_s"}, "color": colour, "tooltip": _TOOLTIP},
-            },
-            {
-                "data": {"name": "pulls"},
-                "transform": quartiles,
-                "mark": {"type": "bar", "width": 7, "opacity": 0.35, "cornerRadius": 3},
-                "encoding": base
-                | {
-                    "y": y | {"field": "q1"},
-                    "y2": {"field": "q3"},
-                    "color": colour,
-                    "tooltip": tooltip,
-                },
-            },
-            {
-                "data": {"name": "pulls"},
-                "transform": quartiles,
-                "mark": {
-                    "type": "point",
-                    "filled": True,
-                    "size": 95,
-                    "opacity": 1,
-                    "stroke": "var(--card)",
-                    "strokeWidth": 1.5,
-                },
-                "encoding": base
-                | {
-                    "y": y | {"field": "median"},
-                    "color": colour,
-                    "shape": {
-                        "condition": {"test": "datum.n < 3", "value": "diamond"},
-                        "value": "circle",
-                    },
-                    "tooltip": tooltip,
-                },
-            },
+            pulls,
+            *_medians(x, colour, y, len(clusters) * len(images), offset),
             *watermark(provenance),
         ],
     }
@@ -205,74 +224,44 @@ def by_size(
     seconds: Sequence[float],
     *,
     size_title: str,
-    layers: Sequence[str],
+    colour: Spec,
     provenance: str,
 ) -> Spec:
-    """Plot pull time over image size, a line per cluster and number of layers.
+    """Plot medians over image size, a panel per cluster; data set `medians` as in by_cluster.
 
-    Colours show clusters, or layers where `layers` lists them. Data set `pulls` as in by_cluster,
-    with size_gb and layers.
+    Lines connect images that differ in size alone: of one repository and one number of layers.
     """
-    line = {"detail": [{"field": name, "type": "nominal"} for name in ("cluster", "layers")]}
     x = {
         "field": "size_gb",
         "type": "quantitative",
         "title": size_title,
         "scale": scale_of(sizes_gb),
+        "axis": {"tickCount": 4},
     }
-    y = {"type": "quantitative", "title": "pull time (s)", "scale": scale_of(seconds)}
-    colour = (
-        colour_of("layers", "layers", layers)
-        if layers
-        else colour_of("cluster", "cluster", clusters)
-    )
-    median = [
-        {"filter": _SHOWN},
-        {
-            "aggregate": [
-                {"op": "median", "field": "pull_s", "as": "median"},
-                {"op": "count", "as": "n"},
-            ],
-            "groupby": ["cluster", "size_gb", "layers"],
+    y = {"type": "quantitative", "title": "median duration (s)", "scale": scale_of(seconds)}
+    line = {
+        "data": {"name": "medians"},
+        "transform": [{"filter": _CHOSEN}],
+        "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.6},
+        "encoding": {
+            "x": x,
+            "y": y | {"field": "median"},
+            "color": colour,
+            "detail": [{"field": "layers"}, {"field": "repository"}, {"field": "cluster"}],
         },
-    ]
-    tooltip = [
-        {"field": "cluster", "title": "cluster"},
-        {"field": "size_gb", "title": "size (GB)", "format": ".4~g"},
-        {"field": "layers", "title": "layers"},
-        {"field": "n", "title": "pulls"},
-        {"field": "median", "title": "median (s)", "format": ".2f"},
-    ]
+    }
+    layers = [line, *_medians(x, colour, y, len(sizes_gb)), *watermark(provenance)]
+    if len(clusters) == 1:
+        return {"width": "container", "height": 360, "params": _VIEW, "layer": layers}
+    for layer in layers[: len(layers) - bool(provenance)]:
+        del layer["data"]  # a layer with data of its own is the same in all panels
+    colour |= {"legend": colour.get("legend", {}) | {"orient": "top"}}
     return {
-        "width": "container",
-        "height": 360,
-        "params": [_WHICH],
-        "layer": [
-            {
-                "data": {"name": "pulls"},
-                "transform": [{"filter": _SHOWN}],
-                "mark": {"type": "circle", "size": 16, "opacity": 0.3},
-                "encoding": {
-                    "x": x,
-                    "y": y | {"field": "pull_s"},
-                    "color": colour,
-                    "tooltip": _TOOLTIP,
-                },
-            },
-            {
-                "data": {"name": "pulls"},
-                "transform": median,
-                "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 60, "filled": True}},
-                "encoding": {
-                    "x": x,
-                    "y": y | {"field": "median"},
-                    "color": colour,
-                    "tooltip": tooltip,
-                    **line,
-                },
-            },
-            *watermark(provenance),
-        ],
+        "data": {"name": "medians"},
+        "params": _VIEW,
+        "columns": 3,
+        "facet": {"field": "cluster", "type": "nominal", "sort": list(clusters), "title": None},
+        "spec": {"width": 240, "height": 240, "layer": layers},
     }
 
 
@@ -338,9 +327,13 @@ def similarity_map(data: str, tags: Sequence[str], provenance: str) -> Spec:
     }  # fmt: skip
 
 
-def ratios(images: Sequence[str], statistic: str, provenance: str) -> Spec:
-    """Plot ratios with intervals, an image a row; data set `ratios`: image, ratio, low, high."""
-    scale = {"type": "log", "nice": False, "padding": 14}
+def ratios(images: Sequence[str], most: float, statistic: str, provenance: str) -> Spec:
+    """Plot ratios with intervals, an image a row; data set `ratios`: image, n, ratio, low, high.
+
+    The scale is symmetric and logarithmic: half is as far from 1 as twice. `most` is the largest
+    ratio or reciprocal of one.
+    """
+    scale = {"type": "log", "nice": False, "padding": 14, "domain": [1 / most, most]}
     title = f"{statistic} pull time, second / first (1: no difference)"
     y = {"field": "image", "type": "nominal", "sort": list(images), "title": None,
          "axis": {"labelLimit": 330}}  # fmt: skip
@@ -357,6 +350,9 @@ def ratios(images: Sequence[str], statistic: str, provenance: str) -> Spec:
                           "color": colour}},
             {"data": {"name": "ratios"}, "mark": {"type": "point", "filled": True, "size": 60},
              "encoding": {"y": y, "x": x | {"field": "ratio"}, "color": colour}},
+            {"data": {"name": "ratios"},
+             "mark": {"type": "text", "dy": -9, "fontSize": 10, "color": "var(--soft)"},
+             "encoding": {"y": y, "x": x | {"field": "ratio"}, "text": {"field": "n"}}},
             *watermark(provenance),
         ],
     }  # fmt: skip

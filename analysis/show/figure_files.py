@@ -5,7 +5,9 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from analysis.ask.similarity import Similarities, cluster_order
 from analysis.read.manifests import ImageManifest
 from analysis.show.charts import Spec, layer_sizes, ratios, similarity_map
 from analysis.show.labels import counted
-from analysis.show.page import ASSETS, Columns, Figure, Page
+from analysis.show.page import ASSETS, Columns, Figure, Page, shown
 from schema.errors import UserError
+
+STATIC_NODES = 64
+"""Nodes in a drawing for browsers without scripts, so that pages stay small."""
 
 _WIDTH = 900
 _SCALE = 1.5
@@ -44,6 +49,7 @@ def write_comparison_plot(comparison: Comparison, out: Path) -> list[Path]:
         return []
     data: Columns = {
         "image": [row.image for row in rows],
+        "n": [f"n = {row.n_a} and {row.n_b}" for row in rows],
         "ratio": [row.effect.value for row in rows],
         "low": [row.effect.low for row in rows],
         "high": [row.effect.high for row in rows],
@@ -51,12 +57,18 @@ def write_comparison_plot(comparison: Comparison, out: Path) -> list[Path]:
     figure = Figure(
         "compare",
         "Pull time of the second side relative to the first",
-        ratios(data["image"], comparison.statistic, comparison.provenance),
+        ratios(data["image"], _reach(data), comparison.statistic, comparison.provenance),
         ["ratios"],
         f"First: {comparison.name_a}. Second: {comparison.name_b}. Bars: 95 %, if trials vary "
         "as in the original study; valid cells.",
     )
     return _write([(figure, {"ratios": data})], out)
+
+
+def _reach(data: Columns) -> float:
+    """Return the largest factor by which a ratio or its interval differs from 1."""
+    ratios = [value for name in ("ratio", "low", "high") for value in data[name]]
+    return max((max(one, 1 / one) for one in ratios if one > 0), default=1.0) * 1.05
 
 
 _TITLES = {
@@ -114,14 +126,60 @@ def _write(figures: Iterable[tuple[Figure, Any]], out: Path) -> list[Path]:
     return paths
 
 
-def static_spec(figure: Figure, data: dict[str, Columns]) -> Spec:
+def static_specs(page: Page) -> dict[str, Spec]:
+    """Return what a browser without scripts shows: each figure, of a choice the one shown first.
+
+    Of more than STATIC_NODES nodes an even sample is drawn, and a title says so.
+    """
+    specs = {}
+    for section in page.sections:
+        for figure in section.figures:
+            if figure.choice and figure.choice != section.choices[-1]:
+                continue
+            nodes = sorted({n for name in figure.uses for n in page.data[name].get("node", [])})
+            step = math.ceil(len(nodes) / STATIC_NODES) or 1
+            left_out = set(nodes) - set(nodes[::step])
+            data = {name: _without(page.data[name], left_out) for name in figure.uses}
+            small = replace(figure, spec=_without_nodes(figure.spec, left_out))
+            specs[figure.key] = static_spec(small, data)
+            text = f"Without JavaScript: every {step}th of {len(nodes)} nodes." if step > 1 else ""
+            specs[figure.key]["title"] = {"text": text, "fontSize": 12}
+    return specs
+
+
+def _without(columns: Columns, left_out: set[str]) -> Columns:
+    """Return the rows of nodes that are not left out."""
+    if not left_out or "node" not in columns:
+        return columns
+    keep = [node not in left_out for node in columns["node"]]
+    return {name: list(compress(values, keep)) for name, values in columns.items()}
+
+
+def _without_nodes(part: Any, left_out: set[str]) -> Any:
+    """Return a part of a specification whose axes do not have some nodes."""
+    if isinstance(part, Mapping):
+        return {key: _without_nodes(item, left_out) for key, item in part.items()}
+    if isinstance(part, list):
+        return [
+            _without_nodes(item, left_out)
+            for item in part
+            if not (isinstance(item, str) and item in left_out)
+        ]
+    return part
+
+
+def static_spec(figure: Figure, data: Mapping[str, Columns]) -> Spec:
     """Return a figure's specification with its data, caption and the page's light colours."""
-    text = json.dumps(figure.spec)
+    text = json.dumps(shown(figure.spec))
     for name, colour in _colours().items():
         text = text.replace(f'"var(--{name})"', json.dumps(colour))
     spec: Spec = copy.deepcopy(json.loads(text))
-    spec["width"] = _WIDTH
-    spec["datasets"] = {name: _rows(data[name]) for name in figure.uses}
+    if "facet" in spec:
+        spec["columns"] = min(spec["columns"], len(spec["facet"]["sort"]))
+        spec["spec"]["width"] = _WIDTH // spec["columns"] - 50
+    else:
+        spec["width"] = _WIDTH
+    spec["datasets"] = {name: _rows(shown(data[name])) for name in figure.uses}
     spec["background"] = "white"
     spec["config"] = {"view": {"stroke": None}, "axis": {"labelFontSize": 12, "titleFontSize": 12}}
     spec["title"] = {
@@ -129,8 +187,6 @@ def static_spec(figure: Figure, data: dict[str, Columns]) -> Spec:
         "subtitle": textwrap.wrap(figure.caption, 140),
         "anchor": "start",
     }
-    for param in spec.get("params", []):
-        param.pop("bind", None)
     return spec
 
 

@@ -1,22 +1,25 @@
 """A self-contained HTML page: sections, figures, tables and their data.
 
 Renders a page from assets/; knows nothing about pulls. Vega's program is embedded (vl-convert has
-it), so that a page opens from disk and makes no requests.
+it), so that a page opens from disk. Its Content-Security-Policy allows no request, and no script
+but these two, by their hashes.
 """
 
+import base64
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
 from markupsafe import Markup
 
 from analysis.ask.cards import Card
+from analysis.show.drawing import Drawn
+from schema.inert import visible
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -98,6 +101,8 @@ class Section:
     choice_label: str = ""
     after: str = ""
     """A paragraph after the cards."""
+    filters: bool = False
+    """Whether the choice of images, duration and cells of the whole page is shown here."""
 
     @property
     def choices(self) -> list[str]:
@@ -116,7 +121,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Banner:
-    """A warning at the top of the page."""
+    """A warning, or a line of facts, at the top of the page."""
 
     head: str
     text: str
@@ -124,43 +129,73 @@ class Banner:
 
 @dataclass(frozen=True)
 class Page:
-    """A page; `data` has the data sets of its figures by name."""
+    """A page.
+
+    Attributes:
+        verdicts: cards whose verdicts are listed on the first screen.
+        summary: lines of facts below them.
+        data: data sets of the figures by name.
+        repeat: what it costs to measure again, in a few words; a link to the section `repeat`.
+    """
 
     title: str
     lede: str
     sections: Sequence[Section]
     banners: Sequence[Banner] = ()
+    verdicts: Sequence[Card] = ()
+    summary: Sequence[Banner] = ()
     numbers: Sequence[Number] = ()
+    repeat: str = ""
     data: Mapping[str, Columns] = field(default_factory=dict)
     footer: str = ""
 
 
-def render(page: Page) -> str:
-    """Return the page as HTML. Text is escaped; non-finite numbers become null in the data."""
+def render(page: Page, drawn: Drawn) -> str:
+    """Return the page as HTML.
+
+    Text is escaped, its control characters too; non-finite numbers become null in the data.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_visible,
     )
-    environment.filters["inline"] = _inline
+    environment.filters |= {"inline": _inline, "anchor": _anchor, "digest": _digest}
+    script = (ASSETS / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         page=page,
         data={name: _pack(columns) for name, columns in page.data.items()},
         css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (our own)
-        js=Markup((ASSETS / "report.js").read_text(encoding="utf-8")),  # noqa: S704
-        vega=Markup(vega_bundle()),  # noqa: S704
+        js=Markup(script),  # noqa: S704 (our own)
+        vega=Markup(drawn.bundle),  # noqa: S704 (our own)
+        policy=_policy(drawn.bundle, script),
+        pictures=drawn.pictures,
     )
 
 
-@cache
-def vega_bundle() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, without addresses."""
-    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    for address in (
-        "https://vega.github.io/editor/",
-        "https://vega.github.io/schema/vega/v6.json",
-        "https://github.com/vega/vega-lite/issues/2415",
-    ):
-        bundle = bundle.replace(address, "")
-    return bundle.replace("</script", "<\\/script")
+def _policy(*scripts: str) -> str:
+    """Return the Content-Security-Policy: these scripts alone, pictures as data, no network."""
+    hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _anchor(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _digest(figure: Figure, data: Mapping[str, Columns]) -> str:
+    """Return the first digits of the SHA-256 of what a figure draws."""
+    parts = [figure.spec, *(_pack(data[name]) for name in figure.uses)]
+    return "sha256:" + hashlib.sha256(str(_inline(parts)).encode()).hexdigest()[:12]
+
+
+def _visible(value: Any) -> Any:
+    return visible(value, keep="\n") if type(value) is str else value
 
 
 def _pack(columns: Columns) -> dict[str, Any]:
@@ -181,8 +216,22 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def shown(value: Any) -> Any:
+    """Return a specification or data with all text visible.
+
+    Vega makes program text of labels; separators of lines, for example, would break it.
+    """
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(key): shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(item) for item in value]
+    return value
+
+
 def _inline(value: Any) -> Markup:
     """Return JSON that is safe in a script element."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    escaped = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(shown(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    escaped = text.replace("<", "\\u003c")
     return Markup(escaped)  # noqa: S704 (escaped above)

@@ -12,11 +12,15 @@ import pandas as pd
 
 from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
+from analysis.ask.cards import Card
 from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.frames import Frames, frames_of
 from analysis.read.event_table import Progress
 from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
+from analysis.show.conditions import conditions, repeat, repeat_cost
+from analysis.show.drawing import draw
+from analysis.show.figure_files import static_specs
 from analysis.show.labels import counted, size
 from analysis.show.page import Banner, Number, Page, Section, render
 from analysis.show.report_images import image_bytes, shared_layers, similarity
@@ -57,16 +61,18 @@ def write_report(
     saved = read_manifests(manifests) if manifests else []
     with open_tables(runs, images, progress) as tables:
         write_tables(tables, out)
-        html = render(make_page(tables, frames_of(tables), saved or _planned(tables)))
-    return write_page(html, out / "report.html")
+        page = make_page(tables, frames_of(tables), saved or _planned(tables))
+    return write_page(page, out / "report.html")
 
 
-def write_page(html: str, path: Path) -> Path:
-    """Write a page into a folder, which is created if missing.
+def write_page(page: Page, path: Path) -> Path:
+    """Draw a page and write it into a folder, which is created if missing.
 
     Raises:
         OutputError: it cannot be written.
+        DrawingError: its figures cannot be drawn.
     """
+    html = render(page, draw(static_specs(page)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
@@ -80,8 +86,9 @@ def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest]
     draft = Draft(tables, frames)
     audits = audit(tables, frames)
     mine = _of_study(manifests, frames)
+    cards = [*all_cards(frames), replace(shared_layers(mine), provenance=draft.mark)]
     sections = [
-        _answers(draft, mine),
+        _answers(cards),
         pull_times(draft),
         validity(draft),
         audited(draft, audits),
@@ -92,12 +99,16 @@ def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest]
         image_bytes(draft),
         model(draft),
         *similarity(draft, mine),
+        repeat(draft),
     ]
     return Page(
         title=title(tables),
         lede=lede(frames),
         banners=banners(draft),
+        verdicts=[card for card in cards if card.answered],
+        summary=_summary(draft, cards),
         numbers=_numbers(draft, audits),
+        repeat=repeat_cost(draft),
         sections=sections,
         data=draft.data,
         footer=_FOOTER,
@@ -111,6 +122,7 @@ def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit]) -> Page
         title=f"Audit: {_names(tables)}",
         lede=lede(frames),
         banners=banners(draft),
+        summary=[Banner("Conditions", _sentence(conditions(draft)))],
         numbers=_numbers(draft, audits),
         sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
@@ -215,22 +227,35 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:few]) + (f" and {len(names) - few} more" if len(names) > few else "")
 
 
-def _answers(draft: Draft, manifests: Sequence[ImageManifest]) -> Section:
+def _answers(cards: Sequence[Card]) -> Section:
     text = (
         "Answers rest on valid cells. Numbers in parentheses are 95 % intervals over nodes and "
         "trials; between clusters, the cluster is the unit, and with one cluster each there is "
         "only the observed difference. docs/analysis.md has the coverage of these intervals."
     )
-    cards = [
-        *all_cards(draft.frames),
-        replace(shared_layers(manifests), provenance=draft.mark),
-    ]
     shown = [card for card in cards if card.varied]
     return Section("answers", "Answers", [text], cards=shown, after=untold(cards))
 
 
+def _summary(draft: Draft, cards: Sequence[Card]) -> list[Banner]:
+    """Return the lines below the verdicts: what cannot be told, what was not varied, conditions."""
+    open_ones = [card.contrast for card in cards if card.varied and not card.answered]
+    fixed = [card.contrast for card in cards if not card.varied]
+    lines = [
+        Banner("Cannot tell", ", ".join(open_ones)),
+        Banner("Not varied here", ", ".join(fixed)),
+        Banner("Conditions", _sentence(conditions(draft))),
+    ]
+    return [line for line in lines if line.text]
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    return "; ".join(parts)
+
+
 def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
     cells, pulls = draft.frames.cells, draft.frames.pulls
+    planned = _planned_cells(draft.tables)
     pulled = pulls[pulls["outcome"] == "pulled"]
     valid = int((cells["status"] == "valid").sum())
     nodes, every = (len(frame[["cluster", "node"]].drop_duplicates()) for frame in (pulled, cells))
@@ -244,9 +269,19 @@ def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
         Number(
             "Valid cells",
             f"{valid:,}",
-            f"of {len(cells):,} (image × node); {len(cells) - valid:,} excluded",
+            f"of {len(cells):,} (image × node); {len(cells) - valid:,} excluded"
+            + (f"; {planned:,} planned" if planned else ""),
         ),
         Number("Successful pulls", f"{len(pulled):,}", "of the study's images"),
         Number("Nodes that pulled", f"{nodes:,}", f"of {every:,} nodes"),
         Number("Events read", f"{events['n']:,}", lines),
     ]
+
+
+def _planned_cells(tables: Tables) -> int:
+    """Return how many cells the runs of this project planned; 0 if no run has a plan."""
+    return sum(
+        len(recording.folder.record.trials) * (recording.nodes or 0)
+        for recording in tables.recordings
+        if recording.folder
+    )

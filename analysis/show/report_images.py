@@ -95,7 +95,7 @@ def _rates(draft: Draft) -> list[Figure]:
         pd.DataFrame(
             {
                 "cluster": known["cluster"],
-                "image": known["label"],
+                "image": draft.short_images(known["image"]),
                 "size_gb": (known["unpacked_bytes"].fillna(stored) / 1e9).round(6),
                 "kind": kind,
                 "mb_s": (moving / 1e6 / known["pull_s"]).map(lambda rate: float(f"{rate:.4g}")),

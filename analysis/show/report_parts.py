@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
 from analysis.frames import Frames
+from analysis.show.labels import short_names
 from analysis.show.page import Columns, Header, PageTable
 from analysis.tables import Tables
 
@@ -29,19 +31,31 @@ class Draft:
 
     @property
     def labels(self) -> list[str]:
-        """Labels of the clusters, in order."""
-        return list(self.frames.clusters["cluster"])
+        """Labels of the clusters, by their nodes."""
+        return [row["cluster"] for row in self.clusters]
 
     @property
     def clusters(self) -> list[pd.Series]:
-        """The rows of Frames.clusters, in order."""
-        return [row for _, row in self.frames.clusters.iterrows()]
+        """The rows of Frames.clusters, by their nodes."""
+        ordered = self.frames.clusters.sort_values("nodes", kind="stable")
+        return [row for _, row in ordered.iterrows()]
 
     def images(self, images: pd.Series) -> pd.Series:
-        """Return the labels of images that are named as in the events."""
-        known = self.frames.images.drop_duplicates("image").set_index("image")["label"]
+        """Return the labels of images that are named as in the events, or as in Frames.images."""
+        every = self.frames.images
+        known = {**dict(zip(every["name"], every["label"], strict=True)),
+                 **dict(zip(every["image"], every["label"], strict=True))}  # fmt: skip
         names = images.astype("str")
         return names.map(known).fillna(names)
+
+    def short_images(self, images: pd.Series) -> pd.Series:
+        """Return short labels of images (see `images`), the same in all plots."""
+        labels = self.images(images)
+        return labels.map(self._short).fillna(labels)
+
+    @cached_property
+    def _short(self) -> dict[str, str]:
+        return short_names(self.frames.images["label"])
 
     @property
     def mark(self) -> str:

@@ -4,28 +4,35 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.ask.model import ModelError, fit
 from analysis.ask.samples import samples_of
 from analysis.ask.slowest import relative_times, tails
 from analysis.frames import Frames
-from analysis.show.charts import by_cluster, by_size
-from analysis.show.labels import seconds, short_names
+from analysis.judge.cells import image_parts
+from analysis.show.charts import by_cluster, by_size, colour_of, gradient_of
+from analysis.show.conditions import differences
+from analysis.show.labels import seconds
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import MOST_ROWS, Draft, columns_of, make_table, mark_of
 from analysis.show.run_charts import node_map, tail
 
 _TEXT = (
-    "The kubelet's own duration of each pull, without waiting for other pulls on the node. "
-    "Small dots are pulls, large dots medians (diamonds: of one or two pulls), bars the middle "
-    "half (quartiles)."
+    "The kubelet's own duration of each pull, without waiting for other pulls on the node unless "
+    "you choose otherwise. Small dots are pulls. Large dots are medians of an image on a cluster "
+    "(diamonds: of one or two pulls) with the 95 % interval of the median over these pulls by "
+    "order statistics, which needs six; the number at a median is n."
 )
 
-_FEW_IMAGES = 12
-"""At most this many images are named on one plot; more are labelled by size only."""
+_FEW_IMAGES = 7
+"""At most this many images have a colour each; of more, the colour shows the size."""
 
-_FEW_LAYERS = 3
-"""With more layer counts than this, colours show layers, not clusters."""
+_FEW_LAYERS = 7
+"""At most this many layer counts have a colour each."""
+
+_WHICH = {"valid cells": "valid", "all successful pulls": "pulled"}
+_METRICS = {"pull": "pull_s", "pull with waiting": "wait_s"}
 
 _MODEL = (
     "Pull time = intercept + seconds per GB, layer and doubling of the nodes: least squares of the "
@@ -36,77 +43,127 @@ _MODEL = (
 
 def pull_times(draft: Draft) -> Section:
     """Return the section on pull times by cluster, size and layers."""
-    drawn, every = _pulls(draft)
-    if drawn.empty:
+    pulls = _pulls(draft)
+    if pulls.empty:
         return Section("times", "Pull times", ["No pull of the study's images was recorded."])
-    draft.data["pulls"] = columns_of(drawn)
-    count = len(drawn)
+    every = max(1, -(-len(pulls) // MOST_ROWS))
+    drawn = pulls.iloc[::every]
+    draft.data["pulls"] = columns_of(drawn.drop(columns=["repository", "layers", "pulled"]))
+    medians = _medians(pulls)
+    draft.data["medians"] = columns_of(medians)
     caption = draft.counted()
-    if count < every:
-        caption += f" Drawn: an even sample of {count:,} of {every:,} pulls."
+    if every > 1:
+        caption += f" Dots: an even sample of {len(drawn):,} of {len(pulls):,} pulls."
+    caption += differences(draft)
+    images = list(dict.fromkeys(medians.sort_values("size_gb")["image"]))
+    known = sorted(set(pulls["size_gb"].dropna()))
+    durations = list(pulls["pull_s"])
+    by_image = (
+        gradient_of("size_gb", "size (GB)", known)
+        if known and len(images) > _FEW_IMAGES
+        else colour_of("image", "image", images)
+    )
     figures = [
         Figure(
             "by-cluster",
-            "Pull time by cluster and image size",
-            by_cluster(
-                draft.labels, list(dict.fromkeys(drawn["size"])), list(drawn["pull_s"]), draft.mark
-            ),
-            ["pulls"],
+            "Pull time by cluster and image",
+            by_cluster(draft.labels, images, durations, by_image, draft.mark),
+            ["pulls", "medians"],
             caption,
-            marks=count,
+            marks=len(drawn),
             provenance=draft.mark,
             table=_summary(draft),
         )
     ]
-    sizes = drawn["size_gb"].dropna()
-    if len(sizes):
-        layers = sorted({int(n) for n in drawn["layers"] if n.isdigit()})
+    if known:
+        layers = sorted({int(n) for n in medians["layers"].dropna()})
+        by_layers = (
+            gradient_of("layers", "layers", layers)
+            if len(layers) > _FEW_LAYERS
+            else colour_of("layers", "layers", layers)
+        )
+        shown = medians[(medians["which"] == "valid cells") & (medians["metric"] == "pull")]
         figures.append(
             Figure(
                 "by-size",
                 "Pull time by image size and number of layers",
                 by_size(
                     draft.labels,
-                    list(sizes),
-                    list(drawn["pull_s"]),
+                    list(shown["size_gb"].dropna()),
+                    list(medians["median"]),
                     size_title=draft.size_title,
-                    layers=[str(n) for n in layers] if len(layers) > _FEW_LAYERS else [],
+                    colour=by_layers,
                     provenance=draft.mark,
                 ),
-                ["pulls"],
-                f"A line for each cluster and number of layers. {caption}",
-                marks=count,
+                ["medians"],
+                "Medians. A line connects images of one repository and one number of layers, which "
+                f"differ in size alone; between them it is a trend. {caption}",
+                marks=3 * len(shown),
                 provenance=draft.mark,
             )
         )
-    return Section("times", "Pull times", [_TEXT], figures=figures)
+    return Section("times", "Pull times", [_TEXT], figures=figures, filters=True)
 
 
-def _pulls(draft: Draft) -> tuple[pd.DataFrame, int]:
-    """Return the pulls to draw, and how many there are."""
+def _pulls(draft: Draft) -> pd.DataFrame:
+    """Return successful pulls as the plots need them, sorted by size."""
     pulls = draft.frames.pulls
-    pulls = pulls[pulls["outcome"] == "pulled"]
-    every = max(1, -(-len(pulls) // MOST_ROWS))
-    mine = pulls.iloc[::every]
-    size = mine["size_bytes"].fillna(mine["image_bytes"]).astype("float64") / 1e9
-    drawn = pd.DataFrame(
+    mine = pulls[pulls["outcome"] == "pulled"]
+    return pd.DataFrame(
         {
             "cluster": mine["cluster"].astype("str"),
-            "image": draft.images(mine["image"]),
-            "layers": ["?" if pd.isna(count) else str(count) for count in mine["layers"]],
-            "size_gb": size,
+            "image": draft.short_images(mine["image"]),
+            "repository": mine["image"].map(lambda name: image_parts(str(name))[0]).astype("str"),
+            "layers": mine["layers"].astype("float64"),
+            "size_gb": mine["size_bytes"].fillna(mine["image_bytes"]).astype("float64") / 1e9,
             "node": mine["node"].astype("str"),
             "pull_s": mine["pull_s"].round(4),
             "wait_s": mine["pull_and_wait_s"].round(4),
             "status": mine["status"].astype("str"),
             "valid": mine["status"] == "valid",
-            "size": [f"{gb:.4g} GB" if gb == gb else "?" for gb in size],  # noqa: PLR0124 (nan)
+            "pulled": True,
         }
     ).sort_values(["size_gb", "cluster", "image", "node"], ignore_index=True)
-    images = set(drawn["image"])
-    if drawn["size"].nunique() < len(images) <= _FEW_IMAGES:
-        drawn["size"] = drawn["image"].map(short_names(images))  # not only by size
-    return drawn, len(pulls)
+
+
+def _medians(pulls: pd.DataFrame) -> pd.DataFrame:
+    """Return medians with n and their interval, by cluster and image, for each choice of a view.
+
+    Columns: cluster, image, repository, layers, size_gb, which and metric (the choice), n, median,
+    low and high (95 %; the median where there is no interval), interval (as text), least, most.
+    """
+    rows = []
+    keys = ["cluster", "image", "repository"]
+    for which, flag in _WHICH.items():
+        for metric, column in _METRICS.items():
+            some = pulls[pulls[flag]].dropna(subset=[column])
+            for names, group in some.groupby(keys, observed=True, sort=False):
+                values = np.sort(group[column].to_numpy())
+                median = float(np.median(values))
+                low, high = median_interval(values)
+                known = np.isfinite(low)
+                text = f"{low:.3f} to {high:.3f} s" if known else "none: n < 6"
+                bounds = (low, high) if known else (median, median)
+                first = group.iloc[0]
+                rows.append(
+                    (*names, first["layers"], first["size_gb"], which, metric, len(values),
+                     median, *bounds, text, values[0], values[-1])
+                )  # fmt: skip
+    names = [*keys, "layers", "size_gb", "which", "metric", "n", "median", "low", "high",
+             "interval", "least", "most"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names).round(4)
+
+
+def median_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the median of sorted values; NaN where none exists (n < 6).
+
+    By order statistics, without an assumption on the distribution: the ranks k and n + 1 - k with
+    the largest k for which a binomial (n, 1/2) is below k in at most 2.5 %.
+    """
+    rank = int(stats.binom.ppf(0.025, len(values), 0.5))
+    if rank < 1:
+        return float("nan"), float("nan")
+    return float(values[rank - 1]), float(values[len(values) - rank])
 
 
 def _summary(draft: Draft) -> PageTable:
@@ -144,7 +201,7 @@ def nodes(draft: Draft) -> Section:
         images = images.assign(
             bytes=images["unpacked_bytes"].fillna(images["wire_bytes"])
         ).sort_values("bytes")
-        short = short_names(images["label"])
+        names = draft.short_images(images["image"])
         every = sorted(set(cells["node"].astype("str")))
         relative = pulled["pull_s"] / pulled.groupby("image", observed=True)["pull_s"].transform(
             "median"
@@ -156,7 +213,7 @@ def nodes(draft: Draft) -> Section:
                 node_map(
                     f"cells-{number}",
                     every,
-                    [short[name] for name in images["label"]],
+                    list(dict.fromkeys(names)),
                     float(np.abs(np.log2(relative)).max()),
                     mark_of(cluster),
                 ),
@@ -190,7 +247,7 @@ def _tails(draft: Draft) -> list[Figure]:
             {
                 "cluster": drawn["cluster"],
                 "node": drawn["node"],
-                "image": drawn["image"].str.rpartition("/")[2],
+                "image": draft.short_images(drawn["image"]),
                 "relative": drawn["relative"].round(4),
             }
         )

@@ -8,7 +8,8 @@ import pandas as pd
 
 from analysis.frames import image_name
 from analysis.judge.wall_time import PARTS
-from analysis.show.labels import counted, short_name, short_names
+from analysis.show.conditions import differences
+from analysis.show.labels import counted, short_name
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import MOST_ROWS, Draft, columns_of, make_table, mark_of
 from analysis.show.run_charts import machine_points, timeline, wall_bars
@@ -73,11 +74,10 @@ def _timeline(draft: Draft, cluster: pd.Series) -> pd.DataFrame:
     started = pulled + speed * (at["started"] - at["pulled"])
     finished = started + cells["running_s"].fillna(cells["started_to_complete_s"])
     ran = started + own_s
-    image = draft.images(cells["image"])
     frame = pd.DataFrame(
         {
             "node": cells["node"].astype("str"),
-            "image": image.map(short_names(image)),
+            "image": draft.short_images(cells["image"]),
             "status": cells["status"].astype("str"),
             "scheduled": scheduled.round(2),
             "pulling": pulling.round(2),
@@ -114,7 +114,7 @@ def wall_time(draft: Draft) -> Section:
         return Section("wall", "Wall time", ["No trial has both a start and an end."])
     wall = frames.wall.pivot_table(index="cluster", columns="part", values="seconds", aggfunc="sum")
     together = wall.loc[clusters["cluster"], list(PARTS)]
-    caption = _explained(draft, clusters)
+    caption = _explained(draft, clusters) + differences(draft)
     figures = [_wall_figure(draft, "wall-time", "Wall time breakdown", together, caption=caption)]
     for number, (_, cluster) in enumerate(clusters.iterrows()):
         mine = draft.of(frames.trials, cluster["cluster"])

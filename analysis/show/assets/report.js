@@ -1,7 +1,45 @@
 // Draws the page's plots from its embedded data: those in view first, then all others, so that a print
-// or a PDF has every plot. In the theme's colours.
+// or a PDF has every plot. In the theme's colours. The view (images, duration, cells, clusters) is in the
+// page's address, so that a link shows what its sender saw.
 (() => {
   "use strict";
+  const refuse = () => Promise.reject(new Error("this page loads nothing"));
+  const loader = { load: refuse, sanitize: refuse, http: refuse, file: refuse };
+  // vega-tooltip's own table would fetch the value of a field named "image" as a picture.
+  const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  const text = (value) => String(value).replace(/[&<>"']/g, (character) => escapes[character]);
+  const formatTooltip = (value) =>
+    value && typeof value === "object"
+      ? "<table>" + Object.entries(value).map(([key, item]) =>
+        `<tr><td class="key">${text(key)}</td><td class="value">${text(item)}</td></tr>`).join("") + "</table>"
+      : text(value);
+
+  const controls = [...document.querySelectorAll("[data-view]")];
+  const sections = [...document.querySelectorAll("select[data-switch]")];
+  const nameOf = (control) => control.dataset.view || control.dataset.switch;
+  const initial = Object.fromEntries([...controls, ...sections].map((c) => [nameOf(c), c.value]));
+  const readAddress = () => new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+  const writeAddress = (at) => {
+    const view = new URLSearchParams();
+    for (const control of [...controls, ...sections]) {
+      if (control.value !== initial[nameOf(control)]) view.set(nameOf(control), control.value);
+    }
+    if (at) view.set("at", at);
+    history.replaceState(null, "", view.size ? "#" + view : location.pathname + location.search);
+  };
+  const applyAddress = () => {
+    const view = readAddress();
+    for (const control of [...controls, ...sections]) {
+      const value = view.get(nameOf(control));
+      if (value === null) continue;
+      if (control.options && ![...control.options].some((option) => option.value === value)) continue;
+      control.value = value;
+    }
+    return view.get("at");
+  };
+  const value = (name) => controls.find((control) => control.dataset.view === name)?.value ?? "";
+  const wanted = () => value("images").toLowerCase().split(",").map((part) => part.trim()).filter(Boolean);
+
   const expand = (columns) => {
     const names = Object.keys(columns);
     const first = columns[names[0]];
@@ -19,10 +57,13 @@
   };
   const datasets = {};
   const dataset = (name) => {
-    if (!datasets[name]) {
-      datasets[name] = expand(JSON.parse(document.getElementById("data-" + name).textContent));
-    }
-    return datasets[name].map((row) => ({ ...row }));
+    datasets[name] ??= expand(JSON.parse(document.getElementById("data-" + name).textContent));
+    const parts = wanted();
+    const shown = (row) => {
+      const image = typeof row.image === "string" ? row.image.toLowerCase() : null;
+      return image === null || !parts.length || parts.some((part) => image.includes(part));
+    };
+    return datasets[name].filter(shown).map((row) => ({ ...row }));
   };
   const style = () => getComputedStyle(document.documentElement);
   const colour = (value, css) =>
@@ -55,25 +96,43 @@
     if (part.legend && part.legend.columns > 2) part.legend.columns = 2;
     Object.values(part).forEach(narrowLegends);
   };
+  const fit = (spec, room) => {
+    if (!spec.facet) {
+      spec.autosize = { type: "fit-x", contains: "padding" };
+      return;
+    }
+    // Small multiples have a width of their own each: as many in a row as have 200 pixels.
+    const columns = Math.max(1, Math.min(spec.facet.columns || spec.columns || 3, Math.floor(room / 240)));
+    spec.columns = columns;
+    spec.spec.width = Math.max(140, Math.floor((room - 70) / columns) - 24);
+  };
   const draw = async (plot) => {
     const figure = plot.closest("figure");
     const spec = colour(JSON.parse(document.getElementById(plot.dataset.spec).textContent), style());
-    spec.autosize = { type: "fit-x", contains: "padding" };
+    const room = plot.clientWidth || document.getElementById("main").clientWidth - 60;
+    fit(spec, room);
     // A hidden panel has no width: it gets that of the page.
-    if (!plot.clientWidth) spec.width = document.getElementById("main").clientWidth - 60;
+    if (!plot.clientWidth && !spec.facet) spec.width = room;
     spec.datasets = Object.fromEntries((plot.dataset.uses || "").split(" ").filter(Boolean).map((n) => [n, dataset(n)]));
-    const narrow = (plot.clientWidth || document.getElementById("main").clientWidth) < 520;
+    if (wanted().length && Object.values(spec.datasets).some((rows) => !rows.length)) {
+      plot.textContent = "No data here for the chosen images.";
+      figure.dataset.drawn = "empty";
+      return;
+    }
+    for (const param of spec.params || []) if (value(param.name)) param.value = value(param.name);
+    const narrow = room < 520;
     if (narrow) narrowLegends(spec);
-    const legend = narrow ? { orient: "top", columns: 2 } : {};
+    const legend = narrow ? { orient: "top", columns: 2, gradientLength: Math.min(200, room - 80) } : {};
     const theme = colour(config, style());
     Object.assign(theme.legend, legend);
     try {
       await vegaEmbed(plot, { ...spec, config: { ...theme, ...(spec.config || {}) } }, {
-        actions: false, renderer: plot.dataset.renderer || "svg", ast: false,
+        actions: false, renderer: plot.dataset.renderer || "svg", ast: true, loader,
+        tooltip: { formatTooltip },
       });
       figure.dataset.drawn = "yes";
     } catch (error) {
-      plot.textContent = "This plot cannot be drawn (" + error.message + "); its numbers are in the table below.";
+      plot.textContent = "This plot cannot be drawn (" + error.message + "); its numbers are in the tables.";
       figure.dataset.drawn = "failed";
     }
   };
@@ -86,14 +145,14 @@
       }
     }
   }, { rootMargin: "300px" });
-  document.querySelectorAll(".plot[data-spec]").forEach((plot) => observer.observe(plot));
+  const plots = [...document.querySelectorAll(".plot[data-spec]")];
   // A plot in a hidden panel has no width: it is redrawn when it is shown.
   const again = () => seen.forEach((plot) => {
     if (plot.offsetParent) draw(plot);
     else { seen.delete(plot); observer.unobserve(plot); observer.observe(plot); }
   });
   const drawRest = async () => {
-    for (const plot of document.querySelectorAll(".plot[data-spec]")) {
+    for (const plot of plots) {
       if (seen.has(plot)) continue;
       seen.add(plot);
       await draw(plot);
@@ -101,7 +160,23 @@
     }
     document.documentElement.dataset.drawn = "all";
   };
+  const showPanels = () => sections.forEach((select) => {
+    document.querySelectorAll("[data-panel='" + select.dataset.switch + "']").forEach((panel) => {
+      panel.hidden = panel.dataset.name !== select.value;
+    });
+  });
+  const at = applyAddress();
+  showPanels();
+  plots.forEach((plot) => observer.observe(plot));
+  if (at) document.getElementById(at)?.scrollIntoView();
   addEventListener("load", () => setTimeout(drawRest, 50));
+  addEventListener("hashchange", () => {
+    if (!location.hash.includes("=")) return;
+    const place = applyAddress();
+    showPanels();
+    again();
+    if (place) document.getElementById(place)?.scrollIntoView();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   let timer;
   let before = innerWidth;
@@ -111,11 +186,15 @@
     clearTimeout(timer);
     timer = setTimeout(again, 250);
   });
-  document.querySelectorAll("select[data-switch]").forEach((select) => {
-    const show = () => document.querySelectorAll("[data-panel='" + select.dataset.switch + "']").forEach((panel) => {
-      panel.hidden = panel.dataset.name !== select.value;
-    });
-    select.addEventListener("change", show);
-    show();
-  });
+  sections.forEach((select) => select.addEventListener("change", () => { showPanels(); writeAddress(); }));
+  controls.forEach((control) => control.addEventListener("input", () => {
+    writeAddress();
+    clearTimeout(timer);
+    timer = setTimeout(again, 150);
+  }));
+  document.querySelectorAll("a[data-link]").forEach((link) => link.addEventListener("click", (event) => {
+    event.preventDefault();
+    writeAddress(link.dataset.link);
+    document.getElementById(link.dataset.link).scrollIntoView();
+  }));
 })();

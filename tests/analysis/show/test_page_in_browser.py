@@ -1,6 +1,8 @@
 """The report, opened and used in a real browser."""
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from analysis.show.report import write_report
 from schema.run_records import Rehearsal, Status
-from tests.analysis.recorded import write_run_folder, write_study
+from tests.analysis.recorded import (
+    START,
+    Pod,
+    event,
+    lines,
+    pull_events,
+    uid,
+    write_run_folder,
+    write_study,
+)
 from tools.packages import PACKAGES
 
 CHROMIUM = next(package for package in PACKAGES if package.name == "chromium").path()
@@ -48,14 +59,14 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Opened:
     """A page with its console messages, errors and requests."""
 
-    def __init__(self, browser: Browser, path: Path, **options: object) -> None:
+    def __init__(self, browser: Browser, path: Path, address: str = "", **options: object) -> None:
         self.page: Page = browser.new_page(**options)  # type: ignore[arg-type]
         self.trouble: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda m: self.trouble.append(m.text) if m.type != "log" else None)
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
+        self.page.goto(address or path.as_uri())
 
     def draw_all(self) -> list[str | None]:
         """Scroll through the page; return the state of each visible figure."""
@@ -63,7 +74,7 @@ class Opened:
         for figure in self.page.locator("figure").all():
             if figure.is_visible():
                 figure.scroll_into_view_if_needed()
-                figure.locator(".vega-embed").wait_for(timeout=20_000)
+                self.page.wait_for_selector(f"figure#{figure.get_attribute('id')}[data-drawn]")
                 states.append(figure.get_attribute("data-drawn"))
         return states
 
@@ -92,22 +103,29 @@ def test_all_figures_are_drawn_without_any_request(
     opened.page.close()
 
 
-def test_the_radio_button_and_the_choice_of_a_cluster(browser: Browser, rehearsed: Path) -> None:
+def test_the_choices_of_a_view_are_in_its_address(browser: Browser, rehearsed: Path) -> None:
     opened = Opened(browser, rehearsed)
     opened.draw_all()
     page = opened.page
-    figure = page.locator("#by-cluster")
-    figure.get_by_label("all successful pulls").check()
-    assert figure.get_by_label("all successful pulls").is_checked()
-    choice = page.locator("#choice-timeline")
-    assert choice.input_value().startswith("16 nodes")
-    assert page.locator("#timeline-1").is_visible()
-    choice.select_option(index=0)
-    assert page.locator("#timeline-0").is_visible()
-    assert not page.locator("#timeline-1").is_visible()
-    page.locator("#timeline-0").scroll_into_view_if_needed()
+    dots = page.locator("#by-cluster .mark-symbol path")
+    valid = dots.count()
+    page.locator("[data-view=which]").select_option("all successful pulls")
+    page.locator("[data-view=images]").fill("1.18, 6.84 GB")
+    page.locator("#choice-timeline").select_option(index=0)
     page.locator("#timeline-0 .vega-embed").wait_for(timeout=20_000)
-    assert opened.trouble == []
+    assert not page.locator("#timeline-1").is_visible()
+    page.locator("#by-cluster a.link").click()
+    fewer = f"document.querySelectorAll('#by-cluster .mark-symbol path').length < {valid}"
+    page.wait_for_function(fewer)
+    chosen = dots.count()
+    copy = Opened(browser, rehearsed, page.url)
+    copy.draw_all()
+    assert copy.page.locator("[data-view=images]").input_value() == "1.18, 6.84 GB"
+    assert copy.page.locator("[data-view=which]").input_value() == "all successful pulls"
+    assert copy.page.locator("#timeline-0").is_visible()
+    assert copy.page.locator("#by-cluster .mark-symbol path").count() == chosen
+    assert opened.trouble == copy.trouble == []
+    copy.page.close()
     page.close()
 
 
@@ -161,6 +179,109 @@ def test_it_can_be_read_without_javascript(browser: Browser, measured: Path) -> 
     assert page.get_by_text("Does a pull take longer on a larger cluster?").is_visible()
     page.locator("summary").first.click()
     assert page.locator("details table").first.is_visible()
+    figures = page.locator("figure")
+    assert figures.count() >= 10
+    sizes = "all => all.map(i => [i.naturalWidth, i.naturalHeight])"
+    drawn = figures.locator("img").evaluate_all(sizes)
+    hidden = page.locator("[data-panel][hidden] figure").count()  # not the chosen cluster
+    assert len(drawn) + hidden == figures.count()
+    assert len(drawn) >= 8
+    assert all(width > 300 and height > 50 for width, height in drawn), drawn
+    page.close()
+
+
+EVIL = (
+    "http://127.0.0.1:9/track.png",
+    "<img src=http://127.0.0.1:9/x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "javascript:alert(3)//\u2028\u202e\x1b]0;x\x07",
+    "'+alert(4)+'\"`${alert(5)}`",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of events, records and manifests whose every text is hostile."""
+    root = tmp_path_factory.mktemp("hostile")
+    images = [f"{evil}:{n}-layers-size-{n}000000000-bytes" for n, evil in enumerate(EVIL, 1)]
+    events = []
+    for number, image in enumerate(images):
+        for index, evil in enumerate(EVIL):
+            job_uid = uid(number)
+            pod = Pod(f"p{index}{evil}", f"{evil}{index}", f"j{evil}", job_uid, index)
+            at = START + timedelta(seconds=100 * number)
+            events += pull_events(pod, image, at, 2.0 + number + index)
+            if number == index:
+                events.append(event(pod, "Failed", f'Failed to pull image "{image}": {evil}', at))
+    (root / "events.json").write_text(lines(events))
+    run = write_run_folder(root / "runs")
+    record = json.loads((run / "run.json").read_text())
+    record |= {"warnings": list(EVIL), "versions": {"kubelet": EVIL[1]}, "study_file": EVIL[2]}
+    record["outputs"] |= {"machine_type": EVIL[0], "zone": EVIL[1]}
+    for number, trial in enumerate(record["trials"]):
+        trial["image"] |= {"repository": EVIL[number], "tag": f"1-layers-size-9-bytes{number}"}
+    (run / "run.json").write_text(json.dumps(record))
+    ledger = run / "ledger.jsonl"
+    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, cell in enumerate(cells):
+        evil = EVIL[number % len(EVIL)]
+        cell |= {
+            "marks": [evil],
+            "reason": evil,
+            "status": "failed" if number % 4 == 0 else "valid",
+        }
+    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+    manifests = root / "manifests.json"
+    layers = [{"digest": evil, "size": 10**n} for n, evil in enumerate(EVIL, 3)]
+    manifests.write_text(json.dumps({"manifests": {i: {"layers": layers} for i in images}}))
+    return write_report([root / "events.json", run], root / "out", manifests=manifests)
+
+
+def test_hostile_texts_make_no_request_and_run_no_script(browser: Browser, hostile: Path) -> None:
+    opened = Opened(browser, hostile, viewport={"width": 1200, "height": 900})
+    page = opened.page
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
+    hovered = hover_all(page)
+    assert len(hovered) >= 5, hovered
+    assert any("<img src=" in text for text in hovered), "a tooltip shows hostile text as text"
+    assert page.locator("#vg-tooltip-element img").count() == 0
+    assert page.locator("figure[data-drawn=failed]").count() == 0
+    assert dialogs == opened.trouble == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
+    assert "\u202e" not in page.content()
+    page.close()
+
+
+def hover_all(page: Page) -> list[str]:
+    """Move over marks of each visible plot; return the text of the tooltips."""
+    texts = []
+    for plot in page.locator("figure .plot").all():
+        if not plot.is_visible():
+            continue
+        plot.scroll_into_view_if_needed()
+        marks = plot.locator("[aria-roledescription][class*=mark] path, .mark-rect path")
+        boxes = [mark.bounding_box() for mark in marks.all()[:12]]
+        for box in filter(None, boxes):
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            tooltip = page.locator("#vg-tooltip-element.visible")
+            if tooltip.count():
+                texts.append(tooltip.inner_text())
+    return texts
+
+
+def test_nothing_but_the_page_s_own_scripts_may_run(browser: Browser, measured: Path) -> None:
+    opened = Opened(browser, measured)
+    page = opened.page
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
+        " document.body.append(s); const i = new Image(); i.src = 'http://127.0.0.1:9/x';"
+        " document.body.append(i); }"
+    )
+    assert page.evaluate("window.ran === undefined")
+    refused = [text for text in opened.trouble if "Content Security Policy" in text]
+    assert len(refused) == 2
     page.close()
 
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.frames import frames_of
+from analysis.show.drawing import Drawn
 from analysis.show.page import _inline, _pack, render
 from analysis.show.report import make_page, write_report
 from analysis.tables import open_tables
 from schema.evidence_records import EvidenceRecord, SourceCount
+from schema.inert import visible
 from schema.run_records import (
     GapRecord,
     Rehearsal,
@@ -54,7 +56,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page_of(*inputs: Path) -> str:
     """The page alone: the tables in its folder are not written."""
     with open_tables(list(inputs)) as tables:
-        return render(make_page(tables, frames_of(tables)))
+        return render(make_page(tables, frames_of(tables)), Drawn())
 
 
 def test_page_is_small_and_requests_no_address(rehearsed: Path) -> None:
@@ -175,6 +177,9 @@ def test_two_images_of_one_tag_are_never_one(tmp_path: Path) -> None:
     pulls = data["data-pulls"]
     assert isinstance(pulls, dict)
     assert len(pulls["image"]["values"]) == 6
+    medians = data["data-medians"]
+    assert isinstance(medians, dict)
+    assert len(medians["image"]["values"]) == 6
 
 
 def test_a_node_that_never_pulled_has_a_row(tmp_path: Path) -> None:
@@ -285,6 +290,7 @@ def test_data_on_the_page_is_valid_json_whatever_it_is(values: list[object]) -> 
     column = json.loads(_inline(_pack({"column": values})))["column"]
     back = column if isinstance(column, list) else [column["values"][i] for i in column["index"]]
     expected = [None if isinstance(v, float) and v - v != 0 else v for v in values]
+    expected = [visible(v) if isinstance(v, str) else v for v in expected]
     assert back == expected
 
 
