@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from schema.errors import ExitCode, UserError
+from schema.inert import visible
 from schema.program import Version, make_app, run_app
 
 PLAIN_EVERY = 1_000_000
@@ -94,9 +95,11 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
         table = write_findings(audits, out / "audit.csv")
     for one in audits:
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"
-        typer.echo(f"{one.grade}  {one.label}: {one.valid} of {one.cells} cells valid{mark}")
+        typer.echo(
+            visible(f"{one.grade}  {one.label}: {one.valid} of {one.cells} cells valid{mark}")
+        )
         for finding in one.findings:
-            typer.echo(f"     {finding.severity:8} {finding.kind}: {finding.text}")
+            typer.echo(visible(f"     {finding.severity:8} {finding.kind}: {finding.text}"))
     typer.echo(table)
     typer.echo(page)
 
@@ -131,7 +134,9 @@ def similarity(
 
     images = read_all(inputs)
     for tag in indexes(inputs):
-        typer.echo(f"Left out: {tag} is a multi-platform index, which has no layers.", err=True)
+        typer.echo(
+            f"Left out: {visible(tag)} is a multi-platform index, which has no layers.", err=True
+        )
     similar = compare_images(images)
     for path in (
         *write_similarities(similar, out),
@@ -194,7 +199,7 @@ def compare(
         mixed=mixed,
     )
     for line in comparing.lines(result):
-        typer.echo(line)
+        typer.echo(visible(line))
     for path in (comparing.write_comparison(result, out), *write_comparison_plot(result, out)):
         typer.echo(path)
     if condition is None:

@@ -25,6 +25,7 @@ from analysis.read.load_runs import NothingRecordedError, Recording, find_record
 from analysis.read.read_events import Notes
 from schema.errors import UserError
 from schema.evidence_records import CLOCK_OFF_S
+from schema.inert import csv_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,11 @@ _FORMS = {
     ".parquet": "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30_720",
     ".csv": "FORMAT csv, HEADER, TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'",
 }
+
+
+_FORMULA = r"^[=+\-@\t\r]"
+_HIDDEN = r"[\x{2028}\x{2029}]|[^\P{C}\n\t]"
+"""RE2 patterns of texts that a spreadsheet computes, and of characters that a terminal obeys."""
 
 
 class TooMuchError(UserError):
@@ -324,8 +330,23 @@ def _copy_twice(view: str, database: duckdb.DuckDBPyConnection, path: Path) -> l
     # From the file, since sorting rows as text takes more memory; with another connection, since
     # the database's does not keep the order of rows.
     with duckdb.connect(config={"threads": 1, "memory_limit": "64MB"}) as own:
-        _copy(f"read_parquet({_quoted(path)})", own, table)
+        source = f"read_parquet({_quoted(path)})"
+        kinds = own.execute(f"DESCRIBE FROM {source}").fetchall()
+        columns = ", ".join(_inert(name) if kind == "VARCHAR" else name for name, kind, *_ in kinds)
+        _copy(f"(SELECT {columns} FROM {source})", own, table)
     return [path, table]
+
+
+def _inert(column: str) -> str:
+    """Return SQL for a text column as inert.csv_cell makes it, control characters as U+FFFD.
+
+    One match for each value, since almost none needs a change.
+    """
+    return (
+        f"CASE WHEN regexp_matches({column}, '{_FORMULA}|{_HIDDEN}') THEN "
+        f"CASE WHEN regexp_matches({column}, '{_FORMULA}') THEN chr(39) ELSE '' END || "
+        f"regexp_replace({column}, '{_HIDDEN}', chr(65533), 'g') ELSE {column} END AS {column}"
+    )
 
 
 def _quoted(path: Path) -> str:
@@ -345,9 +366,11 @@ def _write_notes(notes: Notes, path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "kind", "detail"])
         for note in sorted(notes.listed, key=lambda n: (n.file, n.line, n.kind, n.detail)):
-            writer.writerow([note.file, note.line, note.kind, note.detail])
+            writer.writerow(map(csv_cell, (note.file, note.line, note.kind, note.detail)))
         for (name, kind), count in sorted(notes.counts.items()):
             listed = sum(1 for n in notes.listed if (n.file, n.kind) == (name, kind))
             if count > listed:
-                writer.writerow([name, "", kind, f"{count - listed} more lines of this kind"])
+                writer.writerow(
+                    [csv_cell(name), "", kind, f"{count - listed} more lines of this kind"]
+                )
     return path

@@ -33,6 +33,6 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = visible(value, keep="\n\t")
-    if text[:1] in FORMULA_STARTS and text and not _NUMBER.fullmatch(text):
+    if value and value[0] in FORMULA_STARTS and not _NUMBER.fullmatch(value):
         return f"'{text}"
     return text

@@ -16,6 +16,7 @@ from analysis.ask.samples import emptiness, samples_of, trial_order
 from analysis.ask.slowest import excluded_ratio, slow_nodes
 from analysis.frames import Frames
 from analysis.tables import OutputError, Tables
+from schema.inert import csv_cell
 
 GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
@@ -263,7 +264,8 @@ def write_findings(audits: Sequence[Audit], path: Path) -> Path:
                 known = (one.run, one.stack, one.provenance, one.grade, one.cells, one.valid)
                 for f in one.findings:
                     of = "" if f.of is None else f.of
-                    writer.writerow([*known, f.kind, f.severity, f.count, of, f.text])
+                    row = (*known, f.kind, f.severity, f.count, of, f.text)
+                    writer.writerow(map(csv_cell, row))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
     return path

@@ -27,6 +27,7 @@ from analysis.ask.effects import (
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of, matrices, with_turns
 from analysis.tables import OutputError
 from schema.errors import UserError
+from schema.inert import csv_cell
 
 REPEAT_ERROR, REPEAT_FREEDOM = 0.037, 5
 """Standard deviation of the logarithm by which medians of two runs of one study differed.
@@ -334,7 +335,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
     s = comparison.statistic
     frame = pd.DataFrame(
         [
-            (r.image, r.n_a, r.n_b, r.a, r.b, r.effect.value, r.effect.low, r.effect.high)
+            (csv_cell(r.image), r.n_a, r.n_b, r.a, r.b, r.effect.value, r.effect.low, r.effect.high)
             for r in comparison.rows
         ],
         columns=["image", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s", "ratio", "ratio_low",

@@ -17,6 +17,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from analysis.read.manifests import ImageManifest
+from schema.inert import csv_cell
 
 Matrix = NDArray[np.float64]
 
@@ -87,9 +88,9 @@ def write_similarities(similar: Similarities, out: Path) -> list[Path]:
         path = out / f"{name}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["tag", *similar.tags])
+            writer.writerow(["tag", *map(csv_cell, similar.tags)])
             for tag, row in zip(similar.tags, matrix, strict=True):
-                writer.writerow([tag, *(f"{value:.6g}" for value in row)])
+                writer.writerow([csv_cell(tag), *(f"{value:.6g}" for value in row)])
         paths.append(path)
     return paths
 
@@ -106,13 +107,13 @@ def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
             ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
             count, compressed = len(image.layers), image.compressed_bytes
             facts = (count, compressed, unpacked, image.unpacked_from, ratio)
-            writer.writerow([label, *facts, image.provenance])
+            writer.writerow([csv_cell(label), *facts, image.provenance])
     with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["tag", "number", "digest", "size_bytes"])
         for image, label in zip(images, labels_of(images), strict=True):
             for number, layer in enumerate(image.layers, 1):
-                writer.writerow([label, number, layer.digest, layer.size_bytes])
+                writer.writerow(map(csv_cell, (label, number, layer.digest, layer.size_bytes)))
     return [out / "images.csv", out / "layers.csv"]
 
 

@@ -239,6 +239,8 @@ def by_size(
         "axis": {"tickCount": 4},
     }
     y = {"type": "quantitative", "title": "median duration (s)", "scale": scale_of(seconds)}
+    if len(clusters) > 1:  # a legend at the side of panels would be cut
+        colour = colour | {"legend": colour.get("legend", {}) | {"orient": "top"}}
     line = {
         "data": {"name": "medians"},
         "transform": [{"filter": _CHOSEN}],
@@ -255,7 +257,6 @@ def by_size(
         return {"width": "container", "height": 360, "params": _VIEW, "layer": layers}
     for layer in layers[: len(layers) - bool(provenance)]:
         del layer["data"]  # a layer with data of its own is the same in all panels
-    colour |= {"legend": colour.get("legend", {}) | {"orient": "top"}}
     return {
         "data": {"name": "medians"},
         "params": _VIEW,

@@ -20,6 +20,7 @@ from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
 from experiment.terminal.grid import columns, legend, reasons, row, short_name
 from experiment.terminal.views import make_console
+from schema.inert import visible
 from schema.run_records import CellRecord, RunRecord, Status
 
 _LABEL_WIDTH = 34
@@ -116,7 +117,7 @@ def _reason_table(cells: Sequence[CellRecord]) -> Table:
     for name in ("cells", "status", "failure", "reason of the first"):
         table.add_column(name, justify="right" if name == "cells" else "left", overflow="fold")
     for reason in reasons(cells):
-        example = escape(reason.example[:_LONGEST_REASON])
+        example = escape(visible(reason.example[:_LONGEST_REASON]))  # the table needs its width
         table.add_row(str(reason.cells), reason.status, reason.failure, example)
     return table
 

@@ -6,19 +6,21 @@ rich honours NO_COLOR and TERM=dumb; where standard output is not a terminal, li
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from experiment.terminal.grid import columns, legend, row
 from experiment.terminal.progress import State, View
 from experiment.waiting import now
+from schema.inert import visible
 
 _PLAIN_WIDTH = 120
 _PLAIN_EVERY_S = 5.0
@@ -28,7 +30,19 @@ _LABEL_WIDTH = 30
 
 
 class PipeSafeConsole(Console):
-    """A console that survives a closed pipe: rich would end the program, with the cluster up."""
+    """A console that survives a closed pipe and obeys no text from outside.
+
+    At a closed pipe rich would end the program, with the cluster up. Control characters in texts of
+    nodes and registries are printed as escapes.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as rich does, with control characters visible."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else visible(segment.text, keep="\n\t")
+            yield Segment(text, segment.style, segment.control)
 
     def on_broken_pipe(self) -> None:
         """Print nothing more."""

@@ -383,6 +383,25 @@ MEDIANS = {
 }
 
 
+def test_a_csv_has_no_formula_and_no_control_character(tmp_path: Path) -> None:
+    pod = Pod("=cmd|' /C calc'!A0", "@node\x1b[2J", job="", job_uid="")
+    path = tmp_path / "events.json"
+    path.write_text(
+        lines([event(pod, "Pulled", pulled_message("+evil/a\u202eb:1", "2s"), START)])
+        + "=not JSON\x1b]0;x\x07\n"
+    )
+    with open_tables([path]) as tables:
+        write_tables(tables, tmp_path / "out")
+    (row,) = csv.DictReader((tmp_path / "out" / "pulls.csv").open(encoding="utf-8"))
+    assert row["pod"] == "'=cmd|' /C calc'!A0"
+    assert row["node"] == "'@node\ufffd[2J"
+    assert row["image"] == "'+evil/a\ufffdb:1"
+    exact = duckdb.sql(f"FROM '{tmp_path}/out/pulls.parquet'").df()
+    assert list(exact["pod"]) == ["=cmd|' /C calc'!A0"]
+    everything = "".join(p.read_text() for p in (tmp_path / "out").glob("*.csv"))
+    assert not {"\x1b", "\x07", "\u202e"} & set(everything)
+
+
 def test_medians_of_the_original_study(chonks: Path, tmp_path: Path) -> None:
     out = tables_of([chonks / "pulling"], tmp_path / "out")
     rows = {(row["nodes"], int(row["size_bytes"])): row for row in rows_of(out / "summary.csv")}
