@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from schema.errors import ExitCode, UserError, shortened
+from schema.inert import visible
 
 _OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EBADF, errno.EMFILE),
@@ -89,7 +90,8 @@ def _failed(error: UserError) -> ExitCode:
     """Print an error; return its exit code."""
     name = getattr(error, "failure", None)
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"Error{f' ({name})' if name else ''}: {error}\n")
+        text = f"Error{f' ({name})' if name else ''}: {error}"
+        sys.stderr.write(visible(text, keep="\n\t") + "\n")
         sys.stderr.flush()
     return error.exit_code
 
