@@ -396,8 +396,8 @@ def test_a_csv_has_no_formula_and_no_control_character(tmp_path: Path) -> None:
     assert row["pod"] == "'=cmd|' /C calc'!A0"
     assert row["node"] == "'@node\ufffd[2J"
     assert row["image"] == "'+evil/a\ufffdb:1"
-    exact = duckdb.sql(f"FROM '{tmp_path}/out/pulls.parquet'").df()
-    assert list(exact["pod"]) == ["=cmd|' /C calc'!A0"]
+    exact = rows(f"SELECT pod FROM '{tmp_path}/out/pulls.parquet'")
+    assert exact == [("=cmd|' /C calc'!A0",)]
     everything = "".join(p.read_text() for p in (tmp_path / "out").glob("*.csv"))
     assert not {"\x1b", "\x07", "\u202e"} & set(everything)
 

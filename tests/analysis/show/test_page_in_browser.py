@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from analysis.show.report import write_report
 from schema.run_records import Rehearsal, Status
@@ -241,7 +241,12 @@ def test_hostile_texts_make_no_request_and_run_no_script(browser: Browser, hosti
     opened = Opened(browser, hostile, viewport={"width": 1200, "height": 900})
     page = opened.page
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
     hovered = hover_all(page)
     assert len(hovered) >= 5, hovered
