@@ -180,10 +180,10 @@ class Frames:
     Attributes:
         pulls, cells, summary, events: see COLUMNS.
         clusters: a row per recorded cluster: `cluster` (a unique label such as '16 nodes'), run,
-            stack, study, nodes, machine_type, disk, zone, streaming, kind, provenance, scale, speed
-            and own_s (schema.run_records), own (a run of this project), contrasts (that its study
-            names), roofs (schema.run_records.RoofRecord, one a node); total_s, clock_s (wall time),
-            explained (share of it).
+            stack, study, nodes, machine_type, disk, zone, streaming, preloaded, kind, provenance,
+            scale, speed and own_s (schema.run_records), own (a run of this project), contrasts
+            (that its study names), roofs (schema.run_records.RoofRecord, one a node); total_s,
+            clock_s (wall time), explained (share of it).
         images: a row per cluster and image: cluster, image, name (repository:tag, or
             repository@digest), label (its tag, or its name where several images have the tag),
             registry, repository, tag, layers, unpacked_bytes, wire_bytes (compressed),
@@ -274,15 +274,20 @@ WHERE e.reason = 'ImageStreaming' AND contains(e.message, s.image)
 """
 
 
+_PRELOADED = "SELECT DISTINCT rec FROM cell WHERE status = 'preloaded'"
+
+
 def _clusters(tables: Tables) -> pd.DataFrame:
     found = tables.database.execute(_LABEL).df()
     recordings = {(r.run, r.stack): r for r in tables.recordings}
     streamed = {rec for (rec,) in tables.database.execute(_STREAMED).fetchall()}
+    preloaded = {rec for (rec,) in tables.database.execute(_PRELOADED).fetchall()}
     facts = [
         _facts(row, recordings.get((row.run, row.stack)), tables.times[row.rec])
         for row in found.itertuples()
     ]
     found["streaming"] = found["rec"].isin(streamed)
+    found["preloaded"] = found["rec"].isin(preloaded)
     found["kind"] = [kind_of(provenance) for provenance in found["provenance"]]
     found = pd.concat([found, pd.DataFrame(facts, columns=_FACTS, index=found.index)], axis=1)
     return found.sort_values(["study", "nodes", "run", "stack"], ignore_index=True)

@@ -167,8 +167,8 @@ def cell_failure(cell: CellRecord) -> Failure | None:
 
 
 def ledger_exit_code(cells: Iterable[CellRecord]) -> ExitCode:
-    """Return OK if all cells are valid, the code of a failure that explains all, or INCOMPLETE."""
-    failures = {cell_failure(cell) for cell in cells if cell.status is not Status.VALID}
+    """Return OK if no cell is excluded, the code of a failure that explains all, or INCOMPLETE."""
+    failures = {cell_failure(cell) for cell in cells if not cell.status.intended}
     if not failures:
         return ExitCode.OK
     failure = failures.pop() if len(failures) == 1 else None

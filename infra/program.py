@@ -99,6 +99,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "node_count": settings.node_count,
         "machine_type": settings.machine_type,
         "kubeconfig": cluster.kubeconfig,
+        "preloaded_image": settings.preloaded_disk,
         "exporter_namespace": namespace,
         "exporter_deployment": event_exporter.NAME if exports else "",
         "log_filter": log_filter,

@@ -80,6 +80,12 @@ class Settings(BaseModel):
         default=0, ge=0, le=24, description="a number of local SSDs from 0 to 24"
     )
     image_streaming: bool = Field(default=False, description="true or false")
+    preloaded_image: str = Field(
+        default="",
+        pattern=r"^((projects/[a-z][a-z0-9-]{4,28}[a-z0-9]/global/images/)?[a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="the name of a disk image, with projects/PROJECT/global/images/ where it is of "
+        "another project, or empty for none",
+    )
     max_parallel_image_pulls: int = Field(
         default=0, ge=0, le=5, description="0 (GKE's own choice) or 2 to 5"
     )
@@ -165,6 +171,12 @@ class Settings(BaseModel):
     def exporter_image(self) -> str:
         """The event exporter's image with its digest; empty for no exporter."""
         return "" if self.exporter == "none" else self.exporter
+
+    @property
+    def preloaded_disk(self) -> str:
+        """The disk image with preloaded container images as GKE names it; empty for none."""
+        name = self.preloaded_image
+        return f"projects/{self.project}/global/images/{name}" if name and "/" not in name else name
 
     @property
     def google_labels(self) -> dict[str, str]:

@@ -77,6 +77,13 @@ def _local_ssds_fit(settings: Settings) -> Violation | None:
     return Violation("localSsdCount", count, rule, min((0, *counts), key=lambda n: abs(n - count)))
 
 
+def _preloaded_images_are_streamed(settings: Settings) -> Violation | None:
+    if settings.preloaded_image == "" or settings.image_streaming:
+        return None
+    rule = "GKE uses the images of preloadedImage on nodes with image streaming only"
+    return Violation("imageStreaming", "false", rule, True)
+
+
 def _parallel_pulls_are_possible(settings: Settings) -> Violation | None:
     pulls, version = settings.max_parallel_image_pulls, settings.kubernetes_version
     if pulls == 1:
@@ -156,6 +163,7 @@ _RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _zones_differ,
     _machine_types_exist,
     _local_ssds_fit,
+    _preloaded_images_are_streamed,
     _parallel_pulls_are_possible,
     _nodes_fit_the_pod_range,
     _labels_are_legal,

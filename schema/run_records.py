@@ -36,6 +36,8 @@ class Status(StrEnum):
 
     VALID = "valid"
     """One real, cold, complete pull, with its evidence."""
+    PRELOADED = "preloaded"
+    """The image was on the node's secondary boot disk by intent: its start is measured."""
     CACHED = "cached"
     """The image was on the node already: nothing was pulled."""
     REPEATED = "repeated"
@@ -56,6 +58,11 @@ class Status(StrEnum):
     """Layers of the image were on the node before: fewer bytes travelled."""
     ABORTED = "aborted"
     """The trial ended before this cell could."""
+
+    @property
+    def intended(self) -> bool:
+        """Whether the cell is what its study wants of it; else it is excluded."""
+        return self in {Status.VALID, Status.PRELOADED}
 
 
 class Phase(StrEnum):

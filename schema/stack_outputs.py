@@ -18,6 +18,8 @@ class StackOutputs(BaseModel):
     node_count: int = Field(ge=1, le=1000)
     """Nodes of the measured pool: N of the study."""
     machine_type: str
+    preloaded_image: str = ""
+    """Disk image with container images, of which each measured node has a disk; empty for none."""
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""

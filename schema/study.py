@@ -75,6 +75,8 @@ class Contrast(StrEnum):
     MACHINE = "machine"
     DISK = "disk"
     STREAMING = "streaming"
+    PRELOADED = "preloaded"
+    """Images are on a secondary boot disk by intent: the time until a container starts."""
     ZONE = "zone"
 
 

@@ -14,7 +14,7 @@ from analysis.ask.claims import CLAIM, claims
 from analysis.ask.contrasts import CONTRASTS
 from analysis.ask.effects import signed
 from analysis.ask.limit import limit
-from analysis.ask.samples import samples_of, trial_order
+from analysis.ask.samples import samples_of, starts_of, trial_order
 from analysis.ask.slowest import nodes, slowest
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
@@ -43,7 +43,11 @@ def all_cards(frames: Frames) -> list[Card]:
 def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
     """Return the cards of data of one kind, the most important first."""
     named = {name for contrasts in frames.clusters["contrasts"] for name in contrasts}
-    cards = [_with_order(ask(samples), frames) for ask in CONTRASTS.values()]
+    asked = [
+        ask(starts_of(frames) if contrast is Contrast.PRELOADED else samples)
+        for contrast, ask in CONTRASTS.items()
+    ]
+    cards = [_with_order(card, frames) for card in asked]
     cards = [_with_price(card, frames) for card in cards]
     if samples.empty:
         cards = [replace(card, limits="no valid cell") for card in cards]

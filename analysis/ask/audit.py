@@ -126,7 +126,7 @@ trouble AS (
     FROM event GROUP BY rec
 ),
 judged AS (
-    SELECT rec, count(*) AS cells, count(*) FILTER (status = 'valid') AS valid,
+    SELECT rec, count(*) AS cells, count(*) FILTER (status IN ('valid', 'preloaded')) AS valid,
         -- One image whose Job ran twice by mistake does not make a study with repetitions.
         count(DISTINCT (image, repetition)) / count(DISTINCT image) AS repetitions,
         count(*) FILTER (status = 'missing-events' AND pod IS NULL) AS no_pull

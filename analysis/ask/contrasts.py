@@ -16,6 +16,7 @@ from analysis.ask.cluster_contrasts import (
     cluster_size,
     disk,
     machine,
+    preloaded,
     streaming,
     zone,
 )
@@ -185,5 +186,6 @@ CONTRASTS: dict[Contrast, Callable[[pd.DataFrame], Card]] = {
     Contrast.MACHINE: machine,
     Contrast.DISK: disk,
     Contrast.STREAMING: streaming,
+    Contrast.PRELOADED: preloaded,
     Contrast.ZONE: zone,
 }

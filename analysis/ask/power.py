@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.ask.cluster_contrasts import held_of, named_streaming
+from analysis.ask.cluster_contrasts import held_of, named_preloaded, named_streaming
 from analysis.ask.contrasts import CONTRASTS, base_of, image_pairs
 from analysis.ask.effects import LEAST_NODES, LEVEL
 from analysis.ask.samples import CLUSTER_ATTRIBUTES, IMAGE_ATTRIBUTES, attributes, with_turns
@@ -30,6 +30,7 @@ class Site:
     disk: str = "pd-balanced"
     zone: str = "us-central1-a"
     streaming: bool = False
+    preloaded: bool = False
     study: str = "s"
 
 
@@ -69,6 +70,7 @@ _OF_CLUSTERS = {
     Contrast.DISK: "disk",
     Contrast.ZONE: "zone",
     Contrast.STREAMING: "streaming",
+    Contrast.PRELOADED: "preloaded",
     Contrast.REGISTRY: "repository",
 }
 
@@ -159,10 +161,9 @@ def _precision(contrast: Contrast, samples: pd.DataFrame, noise: Noise) -> Preci
         within = _of_pairs(chosen, _OF_IMAGES[contrast], noise)
         if within or contrast is not Contrast.REGISTRY:
             return within
-    return _of_sides(
-        named_streaming(cold) if contrast is Contrast.STREAMING else cold,
-        _OF_CLUSTERS[contrast], noise,
-    )  # fmt: skip
+    named = {Contrast.STREAMING: named_streaming, Contrast.PRELOADED: named_preloaded}
+    chosen = named[contrast](cold) if contrast in named else cold
+    return _of_sides(chosen, _OF_CLUSTERS[contrast], noise)
 
 
 def _trial_variance(nodes: float, noise: Noise) -> float:

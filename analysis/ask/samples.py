@@ -23,7 +23,9 @@ EMPTY_FROM = 20
 IMAGE_ATTRIBUTES = ("repository", "what", "size", "layers", "compression", "files", "version")
 """What distinguishes images; `what` is the tag of an image whose tag states nothing."""
 
-CLUSTER_ATTRIBUTES = ("study", "nodes", "machine_type", "disk", "zone", "streaming")
+CLUSTER_ATTRIBUTES = (
+    "study", "nodes", "machine_type", "disk", "zone", "streaming", "preloaded"
+)  # fmt: skip
 
 
 def samples_of(frames: Frames) -> pd.DataFrame:
@@ -32,9 +34,19 @@ def samples_of(frames: Frames) -> pd.DataFrame:
     Columns: cluster, kind, image (its name), digest (or ''), repetition, node, seconds, warm;
     CLUSTER_ATTRIBUTES; IMAGE_ATTRIBUTES; gb and wire_gb (unpacked and compressed, NaN if unknown).
     """
-    statuses = [Status.VALID.value, Status.WARM_LAYERS.value]
-    cells = frames.cells
-    cells = cells[cells["status"].isin(statuses) & (cells["pull_s"] > 0)]
+    return _samples(frames, (Status.VALID, Status.WARM_LAYERS), frames.cells["pull_s"])
+
+
+def starts_of(frames: Frames) -> pd.DataFrame:
+    """Return the same of the seconds from release to start, with the cells that are preloaded."""
+    begin = frames.cells["released_at"].fillna(frames.cells["scheduled_at"])
+    seconds = (frames.cells["started_at"] - begin).dt.total_seconds()
+    return _samples(frames, (Status.VALID, Status.PRELOADED), seconds)
+
+
+def _samples(frames: Frames, statuses: Sequence[Status], seconds: pd.Series) -> pd.DataFrame:
+    chosen = frames.cells["status"].isin([status.value for status in statuses]) & (seconds > 0)
+    cells = frames.cells[chosen]
     rows = pd.DataFrame(
         {
             "cluster": cells["cluster"].astype("str"),
@@ -42,7 +54,7 @@ def samples_of(frames: Frames) -> pd.DataFrame:
             "digest": cells["image"].astype("str").str.replace(r"^[^@]*@?", "", regex=True),
             "repetition": cells["repetition"].fillna(1).astype("int64"),
             "node": cells["node"].astype("str"),
-            "seconds": cells["pull_s"],
+            "seconds": seconds[chosen],
             "warm": cells["status"] == Status.WARM_LAYERS.value,
         }
     )

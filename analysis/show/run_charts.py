@@ -9,6 +9,7 @@ from analysis.show.charts import Spec, colour_of, watermark
 
 STATUS_COLOURS = {
     "valid": "var(--valid)",
+    "preloaded": "var(--s3)",
     "repeated": "var(--s6)",
     "missing-events": "var(--wait)",
     "cached": "var(--s4)",

@@ -18,7 +18,7 @@ from experiment.collect.judge import collect_late, judge_all
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
-from experiment.terminal.grid import columns, legend, reasons, row, short_name
+from experiment.terminal.grid import columns, legend, reasons, row, short_name, verdict
 from experiment.terminal.views import make_console
 from schema.inert import visible
 from schema.run_records import CellRecord, RunRecord, Status
@@ -106,9 +106,8 @@ def _print_grid(console: Console, record: RunRecord, cells: Sequence[CellRecord]
     used = {str(cell.status) for cell in cells}
     used |= {""} if len(by_trial) < len(record.trials) else set()
     console.print(escape(legend(sorted(used), per_column, plain=plain)), highlight=False)
-    valid = sum(cell.status is Status.VALID for cell in cells)
-    console.print(f"{valid} of {len(record.trials) * len(nodes)} cells are valid", highlight=False)
-    if valid < len(cells):
+    console.print(verdict(cells, len(record.trials) * len(nodes)), highlight=False)
+    if reasons(cells):
         console.print(_reason_table(cells))
 
 

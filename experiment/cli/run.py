@@ -20,11 +20,12 @@ from experiment.provision.stack_cluster import StackCluster
 from experiment.run_folder import RunFolder
 from experiment.run_study import StudyRun
 from experiment.terminal.confirm import confirm
+from experiment.terminal.grid import verdict
 from experiment.terminal.progress import Progress, View
 from experiment.terminal.summary import closing_table, image_lines
 from experiment.terminal.views import choose_view
 from schema.errors import UserError
-from schema.run_records import CellRecord, Status
+from schema.run_records import CellRecord
 from schema.study import Study
 
 
@@ -175,10 +176,8 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
     if not cells:
         return []
     record = folder.read_run()
-    valid = sum(cell.status is Status.VALID for cell in cells)
     total = len(record.trials) * max(cell.nodes for cell in cells)  # also of trials to come
-    rehearsed = " of a rehearsal" if record.rehearsal else ""
-    caption = f"{valid} of {total} cells{rehearsed} are valid"
+    caption = verdict(cells, total, " of a rehearsal" if record.rehearsal else "")
     lines = image_lines(trials, cells)
     progress.table(closing_table(lines, caption), [asdict(line) for line in lines])
     return cells

@@ -56,6 +56,7 @@ def judge(
         gaps=gaps,
         scale=rehearsal.scale if rehearsal else 1.0,
         speed=record.speed,
+        preloaded=bool(record.outputs and record.outputs.preloaded_image),
     )
     cells = make_ledger(
         record.run_id,

@@ -45,6 +45,8 @@ class RunHistory:
     """Images hold this fraction of the bytes that their tags claim."""
     speed: float = 1.0
     """How many times faster than the clock the nodes work."""
+    preloaded: bool = False
+    """The nodes have a secondary boot disk with container images."""
 
 
 def make_ledger(
@@ -117,6 +119,7 @@ class _Ledger:
                 scale=self._run.scale,
                 speed=self._run.speed,
                 peers_s=median(times) if times else None,
+                preloaded=self._run.preloaded,
             )
             for index, node in enumerate(self._nodes)
         ]

@@ -46,5 +46,6 @@ def _site(cluster: Cluster) -> Site:
         machine_type=cluster.machine_type,
         disk=facts.disk if facts else "",
         zone=facts.zones[0] if facts and facts.zones else "",
-        streaming=bool(facts and facts.streaming),
+        streaming=bool(facts and facts.streaming and not facts.preloaded),
+        preloaded=bool(facts and facts.preloaded),
     )

@@ -51,6 +51,8 @@ class StackFacts:
     """What holds a node's images: `local-ssd`, or the type of its boot disk."""
     streaming: bool
     """Image streaming is on."""
+    preloaded: bool
+    """The measured nodes have a secondary boot disk with container images."""
     usd_per_hour: float
     """Of the cluster, and of Cloud NAT for private nodes."""
     usd_per_byte: float
@@ -103,9 +105,10 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         disk_gb=settings.local_ssd_count * LOCAL_SSD_GB or settings.disk_size_gb,
         disk="local-ssd" if settings.local_ssd_count else settings.disk_type,
         streaming=settings.image_streaming,
+        preloaded=settings.preloaded_disk != "",
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
         usd_per_byte=nat(1, 0, 2**30) / 2**30,
-        price_note=_price_note(private=settings.private_nodes),
+        price_note=_price_note(settings),
         deadline=_deadline(settings),
         deadline_chosen=bool({"deadline_hours", "expires_at"} & settings.model_fields_set),
         needs=stack_needs(settings),
@@ -118,11 +121,13 @@ def _deadline(settings: Settings) -> str:
     return f"after {settings.deadline_hours} hours"
 
 
-def _price_note(*, private: bool) -> str:
+def _price_note(settings: Settings) -> str:
+    private = settings.private_nodes
     network = "Cloud NAT with the study's bytes" if private else "public addresses"
+    disks = "the secondary boot disks, " if settings.preloaded_disk else ""
     archive = PRICES["archive_per_gb_month"]["usd"]
     return (
-        f"List prices of nodes, disks, {network} and GKE's fee. Not included: logs above "
+        f"List prices of nodes, disks, {network} and GKE's fee. Not included: {disks}logs above "
         f"{LOGS_FREE_GIB} GiB a month ({LOGS_USD_PER_GIB:.2f} USD a GiB), the archive of events "
         f"({archive:.2f} USD a GB and month, deleted objects for 7 more days), what a registry "
         "outside Google charges, discounts and taxes."

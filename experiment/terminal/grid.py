@@ -45,6 +45,7 @@ SIGNS: Mapping[str, Sign] = {
     PULLING: Sign("▒", "~", "cyan", "pulling"),
     PULLED: Sign("▓", "=", "blue", "pulled"),
     ENDED: Sign("█", "#", "green", "ended"),
+    Status.PRELOADED: Sign("█", "o", "blue", "preloaded"),
     Status.VALID: Sign("█", "#", "green", "valid"),
 }
 """The worst first: a column of several cells shows the first that it has."""
@@ -95,9 +96,23 @@ class Reason:
     """The reason of the first of them, as the ledger has it."""
 
 
+def verdict(cells: Sequence[CellRecord], planned: int, kind: str = "") -> str:
+    """Return how many of the planned cells are valid, and how many preloaded if any is.
+
+    Args:
+        cells: judged ones.
+        planned: number of cells.
+        kind: what they are of, with a leading space.
+    """
+    counts = Counter(cell.status for cell in cells)
+    found = f"{counts[Status.VALID]} of {planned} cells{kind} are valid"
+    preloaded = counts[Status.PRELOADED]
+    return f"{found}, {preloaded} preloaded" if preloaded else found
+
+
 def reasons(cells: Sequence[CellRecord]) -> list[Reason]:
     """Count excluded cells by status and failure, the most frequent first."""
-    excluded = [cell for cell in cells if cell.status is not Status.VALID]
+    excluded = [cell for cell in cells if not cell.status.intended]
     kinds = [(cell.status, cell_failure(cell) or "") for cell in excluded]
     first = dict(zip(reversed(kinds), reversed(excluded), strict=True))
     return [

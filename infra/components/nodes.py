@@ -47,6 +47,12 @@ def measured_nodes(
         )
     if settings.image_streaming:
         node.gcfs_config = container.NodePoolNodeConfigGcfsConfigArgs(enabled=True)
+    if settings.preloaded_disk:
+        node.secondary_boot_disks = [
+            container.NodePoolNodeConfigSecondaryBootDiskArgs(
+                disk_image=settings.preloaded_disk, mode="CONTAINER_IMAGE_CACHE"
+            )
+        ]
     if settings.max_parallel_image_pulls:
         node.kubelet_config = container.NodePoolNodeConfigKubeletConfigArgs(
             max_parallel_image_pulls=settings.max_parallel_image_pulls

@@ -48,6 +48,8 @@ class PoolSpec:
     """Of a node's boot disk."""
     parallel_pulls: int = 1
     """Images that a kubelet pulls at once."""
+    preloaded: bool = False
+    """Its nodes have a secondary boot disk with all container images."""
     mirrors: tuple[Mirror, ...] = ()
     """In the order in which containerd tries them."""
 

@@ -24,6 +24,7 @@ from schema.names import MEASURED_LABEL
 SIMULATED_LABEL = "rehearsal.pull-study/simulated"
 """Label of nodes, annotation of events: 'true' for what a model made."""
 PARALLEL_ANNOTATION = "rehearsal.pull-study/parallel-pulls"
+PRELOADED_ANNOTATION = "rehearsal.pull-study/preloaded"
 """Annotation of a node: images that its kubelet pulls at once."""
 
 _MACHINE = {"cpu": "16", "memory": "61727200Ki", "pods": "110"}
@@ -128,7 +129,11 @@ def node_object(name: str, pool: PoolSpec) -> dict[str, Any]:
         "metadata": {
             "name": name,
             "labels": {**pool.labels, **own, "kubernetes.io/hostname": name},
-            "annotations": {key: value, PARALLEL_ANNOTATION: str(pool.parallel_pulls)},
+            "annotations": {
+                key: value,
+                PARALLEL_ANNOTATION: str(pool.parallel_pulls),
+                PRELOADED_ANNOTATION: str(pool.preloaded).lower(),
+            },
         },
         "spec": {"taints": [{"key": k, "value": v, "effect": e} for k, v, e in pool.taints]},
         "status": {

@@ -30,7 +30,12 @@ from rehearsal.faults.nodes import pull_faults
 from rehearsal.simulated_nodes.clock import Clock, write_report
 from rehearsal.simulated_nodes.events import timestamp
 from rehearsal.simulated_nodes.kubelet import Kubelet, Site
-from rehearsal.simulated_nodes.node import PARALLEL_ANNOTATION, SIMULATED_LABEL, KubeletsConfig
+from rehearsal.simulated_nodes.node import (
+    PARALLEL_ANNOTATION,
+    PRELOADED_ANNOTATION,
+    SIMULATED_LABEL,
+    KubeletsConfig,
+)
 from rehearsal.simulated_nodes.objects import Node, Pod
 from rehearsal.simulated_nodes.pull_model import load_parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry
@@ -110,7 +115,8 @@ class Kubelets:
         if name not in self._nodes:
             disk = parse_quantity(node.status.capacity["ephemeral-storage"])
             pulls = int(node.metadata.annotations.get(PARALLEL_ANNOTATION, "1"))
-            kubelet = Kubelet(self._site, name, disk, pulls)
+            preloaded = node.metadata.annotations.get(PRELOADED_ANNOTATION) == "true"
+            kubelet = Kubelet(self._site, name, disk, pulls, preloaded=preloaded)
             self._nodes[name] = (uid, kubelet, await self._server.listen(kubelet))
             for pod in [pod for pod in self._early.values() if pod.spec.node_name == name]:
                 kubelet.update(self._early.pop(pod.metadata.uid))

@@ -93,6 +93,15 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
         },
     ),
     ("maxParallelImagePulls", "5", {"measured": "update"}),
+    (
+        "preloadedImage",
+        "ours",
+        {
+            "image-streaming": "create",
+            "nodes-serviceUsageConsumer": "create",
+            "measured": "replace",
+        },
+    ),
     ("registryHosts", {"ghcr.io": ["https://m.example"]}, {"measured": "update"}),
     ("releaseChannel", "RAPID", {"cluster": "update"}),
     ("releaseChannel", "UNSPECIFIED", ALL_IN_PLACE),
@@ -143,7 +152,8 @@ class TestChanges:
     ) -> None:
         if value == SOON:
             value = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%MZ}"
-        assert standing.preview(MINE, {key: value}) == steps
+        with_it = {"imageStreaming": "true"} if key == "preloadedImage" else {}
+        assert standing.preview(MINE, {key: value, **with_it}) == steps
 
 
 def test_every_setting_is_among_the_changes() -> None:

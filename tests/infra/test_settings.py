@@ -93,6 +93,12 @@ REFUSALS = [
         SET + "maxParallelImagePulls 2",
     ),
     (
+        "preloadedImage", "images/ours",
+        ("to images/ours, but it must be the name of a disk image, with "
+        "projects/PROJECT/global/images/ where it is of another project, or empty for none."),
+        REMOVE + "preloadedImage",
+    ),
+    (
         "registryHosts", '{"https://ghcr.io": ["https://m.example"]}',
         ('to {"https://ghcr.io": ["https://m.example"]}, but it must be a mapping of at most 25 '
         "registries, as HOST or HOST:PORT, to lists of 1 to 10 mirrors, as "
@@ -202,6 +208,18 @@ class TestCombinations:
             "Stack mine sets pull-study:localSsdCount to 1, but e2-standard-8 takes 0 local SSDs."
         )
         assert caught.value.fix == SET + "localSsdCount 0"
+
+    def test_preloaded_images_without_streaming(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(preloadedImage="ours")
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:imageStreaming to false, but GKE uses the images of "
+            "preloadedImage on nodes with image streaming only."
+        )
+        assert caught.value.fix == SET + "imageStreaming true"
+        assert settings(preloadedImage="ours", imageStreaming=True).preloaded_disk == (
+            "projects/a-project/global/images/ours"
+        )
 
     def test_parallel_pulls_before_gke_had_them(self) -> None:
         with pytest.raises(SettingsError) as caught:

@@ -22,6 +22,7 @@ SETTINGS: dict[str, object] = {
     "localSsdCount": 1,
     "maxParallelImagePulls": 5,
     "minCpuPlatform": "Intel Skylake",
+    "preloadedImage": "projects/a-project/global/images/ours",
     "registryHosts": {"ghcr.io": ["https://m.example"]},
     "kubernetesVersion": "1.34",
     "privateNodes": True,

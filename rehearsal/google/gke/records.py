@@ -92,6 +92,7 @@ def pool_spec(key: ClusterKey, record: Json, name: str) -> PoolSpec:
         ),
         disk_gb=int(config.get("diskSizeGb", 100)),
         parallel_pulls=int(pulls),
+        preloaded=bool(config.get("secondaryBootDisks")),
         mirrors=tuple(
             Mirror(registry["server"], host["host"], host.get("overridePath", False))
             for registry in config.get("containerdConfig", {}).get("registryHosts", [])

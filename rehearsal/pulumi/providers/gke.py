@@ -332,6 +332,7 @@ class NodePool(Kind):
         nodeConfig.kubeletConfig.maxParallelImagePulls nodeConfig.labels
         nodeConfig.loggingVariant nodeConfig.machineType nodeConfig.metadata
         nodeConfig.minCpuPlatform nodeConfig.oauthScopes nodeConfig.serviceAccount
+        nodeConfig.secondaryBootDisks.diskImage nodeConfig.secondaryBootDisks.mode
         nodeConfig.shieldedInstanceConfig.enableIntegrityMonitoring
         nodeConfig.shieldedInstanceConfig.enableSecureBoot nodeConfig.spot
         nodeConfig.taints.effect nodeConfig.taints.key nodeConfig.taints.value
@@ -353,8 +354,8 @@ class NodePool(Kind):
         replace={
             "cluster", "location", "name", "nodeConfig.advancedMachineFeatures",
             "nodeConfig.ephemeralStorageLocalSsdConfig", "nodeConfig.metadata",
-            "nodeConfig.minCpuPlatform", "nodeConfig.oauthScopes", "nodeConfig.serviceAccount",
-            "nodeConfig.shieldedInstanceConfig", "nodeConfig.spot",
+            "nodeConfig.minCpuPlatform", "nodeConfig.oauthScopes", "nodeConfig.secondaryBootDisks",
+            "nodeConfig.serviceAccount", "nodeConfig.shieldedInstanceConfig", "nodeConfig.spot",
         },
         computed={
             "management", "nodeConfig.containerdConfig", "nodeConfig.diskSizeGb",
@@ -365,6 +366,7 @@ class NodePool(Kind):
     )  # fmt: skip
     enums: ClassVar = {
         "nodeConfig.loggingVariant": {"DEFAULT", "MAX_THROUGHPUT"},
+        "nodeConfig.secondaryBootDisks.mode": {"CONTAINER_IMAGE_CACHE"},
         "nodeConfig.taints.effect": {"NO_SCHEDULE", "PREFER_NO_SCHEDULE", "NO_EXECUTE"},
         "nodeConfig.workloadMetadataConfig.mode": {
             "MODE_UNSPECIFIED", "GCE_METADATA", "GKE_METADATA",

@@ -19,6 +19,7 @@ SITES = {
     Contrast.MACHINE: [Site(8)] * 3 + [Site(8, machine_type="n1-standard-64")] * 3,
     Contrast.DISK: [Site(8)] * 3 + [Site(8, disk="local-ssd")] * 3,
     Contrast.STREAMING: [Site(8)] * 3 + [Site(8, streaming=True)] * 3,
+    Contrast.PRELOADED: [Site(8)] * 3 + [Site(8, preloaded=True)] * 3,
 }
 
 EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
@@ -32,6 +33,7 @@ EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
     Contrast.MACHINE: lambda _, site: 1.0 if site.machine_type == "n1-standard-16" else 0.7,
     Contrast.DISK: lambda _, site: 0.8 if site.disk == "local-ssd" else 1.0,
     Contrast.STREAMING: lambda _, site: 0.5 if site.streaming else 1.0,
+    Contrast.PRELOADED: lambda _, site: 0.1 if site.preloaded else 1.0,
 }
 VERDICTS = {
     Contrast.SIZE: "Larger images take longer.",
@@ -44,6 +46,7 @@ VERDICTS = {
     Contrast.MACHINE: "n1-standard-64 is faster.",
     Contrast.DISK: "local-ssd is faster.",
     Contrast.STREAMING: "streaming is faster.",
+    Contrast.PRELOADED: "preloading is faster.",
 }
 
 

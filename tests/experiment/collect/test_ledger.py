@@ -4,6 +4,8 @@ from datetime import timedelta
 import pytest
 
 from experiment.collect.ledger import RunHistory
+from experiment.errors import ledger_exit_code
+from schema.errors import ExitCode
 from schema.run_records import EventRecord, NodeRecord, Source, Status
 from tests.experiment.conftest import NODES, START, Story
 
@@ -85,6 +87,22 @@ def test_what_disturbs_one_cell_is_its_status_and_leaves_the_others_valid(
 def test_a_cell_that_was_cached_has_no_pull_time(story: Story) -> None:
     on_the_node(story)
     assert story.judge()[0].pull_s is None
+
+
+def quick(story: Story) -> None:
+    for reason in ("Pulling", "Pulled", "Created", "Started"):
+        story.drop(0, reason)
+    story.pull(story.pods[0], seconds=0.04)
+
+
+@pytest.mark.parametrize("spoil", [on_the_node, quick], ids=["present", "pulled in no time"])
+def test_what_a_secondary_boot_disk_holds_is_preloaded_and_what_it_lacks_is_pulled(
+    story: Story, spoil: Callable[[Story], None]
+) -> None:
+    spoil(story)
+    assert story.statuses() == [Status.CACHED, *VALID3]
+    assert story.statuses(RunHistory(preloaded=True)) == [Status.PRELOADED, *VALID3]
+    assert ledger_exit_code(story.judge(RunHistory(preloaded=True))) == ExitCode.OK
 
 
 @pytest.mark.parametrize(
