@@ -90,19 +90,25 @@ _SPANS = (
     _span("started_to_complete_s", "started", "job_complete", off=_NODE_OFF),
 )
 
+# Nothing was pulled, whatever the kubelet says: no pull time of it is shown with pulls.
+_PRELOADED = "coalesce(c.status = 'preloaded', false)"
+
 _VIEWS = f"""
 CREATE VIEW pulls AS
 SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, s.zone, p.image, i.tag, i.layers,
-    i.size_bytes, p.image_bytes, p.node, p.pod, p.job, p.repetition, p.outcome, p.pull_s,
-    p.pull_and_wait_s,
+    i.size_bytes, p.image_bytes, p.node, p.pod, p.job, p.repetition,
+    CASE WHEN {_PRELOADED} THEN 'cached' ELSE p.outcome END AS outcome,
+    CASE WHEN NOT {_PRELOADED} THEN p.pull_s END AS pull_s,
+    CASE WHEN NOT {_PRELOADED} THEN p.pull_and_wait_s END AS pull_and_wait_s,
     make_timestamp(p.begun_ns // 1000) AS started_at,
     make_timestamp(p.ended_ns // 1000) AS ended_at,
-    CASE p.outcome WHEN 'cached' THEN 'cached' WHEN 'failed' THEN 'failed'
-        WHEN 'not ended' THEN 'missing-events'
+    CASE WHEN {_PRELOADED} THEN c.status WHEN p.outcome IN ('cached', 'failed') THEN p.outcome
+        WHEN p.outcome = 'not ended' THEN 'missing-events'
         ELSE coalesce(c.status, 'missing-events') END AS status,
-    CASE p.outcome WHEN 'cached' THEN 'the image was already on the node'
-        WHEN 'failed' THEN 'the pull failed: ' || p.failure
-        WHEN 'not ended' THEN 'Pulling was recorded but no end of the pull'
+    CASE WHEN {_PRELOADED} THEN c.reason
+        WHEN p.outcome = 'cached' THEN 'the image was already on the node'
+        WHEN p.outcome = 'failed' THEN 'the pull failed: ' || p.failure
+        WHEN p.outcome = 'not ended' THEN 'Pulling was recorded but no end of the pull'
         ELSE coalesce(c.reason, 'the ledger has no such cell') END AS reason,
     s.provenance, p.object_uid AS pod_uid
 FROM studied_pull AS p

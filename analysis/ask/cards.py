@@ -43,14 +43,16 @@ def not_varied(contrast: str, question: str, why: str) -> Card:
     return Card(contrast, question, "Not varied here.", limits=why, answered=False, varied=False)
 
 
-def cannot_tell(contrast: str, question: str, effect: Effect | None, why: str = "") -> Card:
+def cannot_tell(
+    contrast: str, question: str, effect: Effect | None, why: str = "", detail: str = ""
+) -> Card:
     """Return the card of a difference without an interval: what was observed, and why."""
     reason = why or (effect.why if effect else "")
     seen = f"Observed: {effect.percent()}." if effect and np.isfinite(effect.value) else ""
     basis = effect.basis() if effect else ""
     return Card(
         contrast, question, f"Cannot tell: {reason}.", seen, basis, _MISSING.get(reason, ""),
-        answered=False,
+        detail, answered=False,
     )  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def of_effect(
 ) -> Card:
     """Return the card of an effect with its interval, in the words for slower and faster."""
     if not effect.answered:
-        return cannot_tell(contrast, question, effect)
+        return cannot_tell(contrast, question, effect, detail=detail)
     low, high = effect.low, effect.high
     worst = max(abs(low - 1), abs(high - 1))
     if effect.clear:

@@ -252,6 +252,7 @@ def size_line(planned: Planned, code: int, error: str) -> SizeLine:
         stack=planned.record.stack,
         nodes=planned.cluster.node_count,
         valid=sum(cell.status is Status.VALID for cell in cells),
+        preloaded=sum(cell.status is Status.PRELOADED for cell in cells),
         cells=len(planned.record.trials) * planned.cluster.node_count,
         minutes=(ended - started).total_seconds() / 60 if started and ended else 0.0,
         usd=paid / 3600 * planned.cluster.usd_per_hour + traffic_usd(pulled, planned.cluster),

@@ -136,6 +136,8 @@ class _Ledger:
         status, reason = _judge(evidence)
         pod, trial = evidence.pod, evidence.trial
         pull = evidence.real_pulls[0] if len(evidence.real_pulls) == 1 else None
+        if status is Status.PRELOADED:
+            pull = None
         steps = evidence.steps
         return CellRecord(
             run=self._run_id,

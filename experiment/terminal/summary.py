@@ -89,6 +89,7 @@ class SizeLine:
     stack: str
     nodes: int
     valid: int
+    preloaded: int
     cells: int
     minutes: float
     """From the first phase to the end of the last."""
@@ -108,7 +109,7 @@ def summary_table(lines: Sequence[SizeLine]) -> Table:
         table.add_row(
             line.stack,
             str(line.nodes),
-            f"{line.valid}/{line.cells}",
+            f"{line.valid}/{line.cells}" + f", {line.preloaded} preloaded" * bool(line.preloaded),
             f"{line.minutes:.1f}",
             f"{line.usd:.2f}",
             line.ended,

@@ -87,4 +87,6 @@ def test_one_cluster_a_side_does_not(contrast: Contrast) -> None:
     (path,) = (path for path, named in NAMED if named == contrast)
     samples = measured(path, contrast, effect=True)
     samples = samples[samples["cluster"].isin(["c0", "c5"])]
-    assert CONTRASTS[contrast](samples).verdict == "Cannot tell: one cluster each."
+    card = CONTRASTS[contrast](samples)
+    assert card.verdict == "Cannot tell: one cluster each."
+    assert " against " in card.detail

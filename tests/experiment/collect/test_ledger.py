@@ -102,7 +102,9 @@ def test_what_a_secondary_boot_disk_holds_is_preloaded_and_what_it_lacks_is_pull
     spoil(story)
     assert story.statuses() == [Status.CACHED, *VALID3]
     assert story.statuses(RunHistory(preloaded=True)) == [Status.PRELOADED, *VALID3]
-    assert ledger_exit_code(story.judge(RunHistory(preloaded=True))) == ExitCode.OK
+    cells = story.judge(RunHistory(preloaded=True))
+    assert cells[0].pull_s is None
+    assert ledger_exit_code(cells) == ExitCode.OK
 
 
 @pytest.mark.parametrize(
