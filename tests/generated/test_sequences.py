@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.generated.machine import Machine, Totals
 from tests.generated.world import prepare
 
-_FEW = 15
+_FEW = 8
 _MANY = int(os.environ.get("PULL_STUDY_SEQUENCES", "10000"))
 
 
