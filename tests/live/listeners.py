@@ -124,12 +124,13 @@ def web(address, secure):
         connection = kind(host, int(port), timeout=3, **options)
         try:
             connection.request("GET", path)
-            status = connection.getresponse().status
+            answer = connection.getresponse()
+            status, said = answer.status, answer.read(1)
         except (OSError, http.client.HTTPException):
             continue  # closed without an answer
         finally:
             connection.close()
-        if status not in REFUSALS:
+        if status not in REFUSALS and said:  # docker-registry answers / with nothing
             yield f"{'https' if secure else 'http'} {path}: {status}"
 
 def calls(target):

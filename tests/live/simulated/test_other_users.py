@@ -36,6 +36,7 @@ class _Open(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b"figures")
 
     def log_message(self, *_: object) -> None:
         pass
