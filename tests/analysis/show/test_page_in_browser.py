@@ -253,7 +253,9 @@ def test_hostile_texts_make_no_request_and_run_no_script(browser: Browser, hosti
     assert any("<img src=" in text for text in hovered), "a tooltip shows hostile text as text"
     assert page.locator("#vg-tooltip-element img").count() == 0
     assert page.locator("figure[data-drawn=failed]").count() == 0
-    assert dialogs == opened.trouble == []
+    assert dialogs == []
+    # No container of these events ended: Vega warns of an empty part of the timeline.
+    assert [text for text in opened.trouble if "Infinite extent" not in text] == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
     assert "\u202e" not in page.content()
     page.close()
