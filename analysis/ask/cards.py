@@ -91,3 +91,13 @@ def of_effect(
 def signed_percent(ratio: float) -> str:
     """Return a ratio as a signed change in per cent."""
     return f"{(ratio - 1) * 100:+.0f} %".replace("-", "\u2212")
+
+
+def byte_size(value: float | None) -> str:
+    """Return bytes as text with a decimal unit; a dash for None."""
+    if value is None:
+        return "–"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} B"

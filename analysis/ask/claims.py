@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.ask.cards import Card
+from analysis.ask.cards import Card, byte_size
 from analysis.ask.cluster_contrasts import (
     STREAMED,
     between_clusters,
@@ -119,8 +119,8 @@ def _layers(cold: pd.DataFrame) -> Card:
         base = float(here.loc[here["layers"] == few, "seconds"].median())
         added = _times(slope, (many - few) / base)
         effect = Effect(1 + added.value, 1 + added.low, 1 + added.high, trials=trials)
-        megabytes = 1000 * here["gb"].iloc[0]
-        text = f"At {megabytes:.0f} MB {many:.0f} layers take {{}} as long as {few:.0f}."
+        small = byte_size(1e9 * here["gb"].iloc[0])
+        text = f"At {small} {many:.0f} layers take {{}} as long as {few:.0f}."
         return _of_ratio(LAYERS, effect, text, f"{trials} trials on {cluster}")
     return _untested(LAYERS)
 

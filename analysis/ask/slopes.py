@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.ask.cards import Card, cannot_tell, not_varied
+from analysis.ask.cards import Card, byte_size, cannot_tell, not_varied
 from analysis.ask.effects import LEAST_NODES, Slope, node_error, slope
 from analysis.ask.samples import key_of, trials_of
 from schema.study import Contrast
@@ -152,7 +152,7 @@ def _factor_text(trials: pd.DataFrame) -> str:
     shown = found.iloc[[0, -1]] if len(found) > 1 else found
     return (
         "; ".join(
-            f"{row.gb * 1000:.0f} MB: {row.many} layers take {row.factor:.3g} times as long as "
+            f"{byte_size(1e9 * row.gb)}: {row.many} layers take {row.factor:.3g} times as long as "
             f"{row.few}"
             for row in shown.itertuples()
         )

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from analysis.ask.cards import byte_size
 from schema.image_tag import find_tag
 
 
@@ -19,23 +20,13 @@ def seconds(value: float | None) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"  # noqa: PLR2004 (about three digits)
 
 
-def size(value: float | None) -> str:
-    """Return bytes as text with a decimal unit; a dash for None."""
-    if value is None:
-        return "–"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
 def short_name(tag: str) -> str:
     """Return `19 GB, 9 layers` for a tag that claims so, else the tag."""
     claim = find_tag(tag)
     if claim is None:
         return tag
     salt = f" {claim.salt}" if claim.salt else ""
-    return f"{size(claim.size_bytes)}, {counted(claim.layers, 'layer')}{salt}"
+    return f"{byte_size(claim.size_bytes)}, {counted(claim.layers, 'layer')}{salt}"
 
 
 def short_names(tags: Iterable[str]) -> dict[str, str]:

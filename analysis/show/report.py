@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
-from analysis.ask.cards import Card
+from analysis.ask.cards import Card, byte_size
 from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.frames import Frames, frames_of
 from analysis.read.event_table import Progress
@@ -21,7 +21,7 @@ from analysis.read.manifests import ImageManifest, read_manifests
 from analysis.show.conditions import conditions, repeat, repeat_cost
 from analysis.show.drawing import draw
 from analysis.show.figure_files import static_specs
-from analysis.show.labels import counted, size
+from analysis.show.labels import counted
 from analysis.show.page import Banner, Number, Page, Section, render
 from analysis.show.report_images import image_bytes, shared_layers, similarity
 from analysis.show.report_parts import Draft
@@ -184,9 +184,9 @@ def banners(draft: Draft) -> list[Banner]:
         found.append(
             Banner(
                 "The images are almost empty.",
-                f"{empty['label']} moves {size(empty['wire_bytes'])} over the "
-                f"network and unpacks to {size(empty['unpacked_bytes'])}: {ratios.max():.0f} times "
-                "as much. Such pulls measure unpacking and the disk, not a registry or a network.",
+                f"{empty['label']} moves {byte_size(empty['wire_bytes'])} over the network and "
+                f"unpacks to {byte_size(empty['unpacked_bytes'])}: {ratios.max():.0f} times as "
+                "much. Such pulls measure unpacking and the disk, not a registry or a network.",
             )
         )
     if "mixed" in draft.mark:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cards import Card, not_varied
+from analysis.ask.cards import Card, byte_size, not_varied
 from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.ask.similarity import cluster_order, compare_images
 from analysis.read.manifests import ImageManifest
 from analysis.show.charts import rates, similarity_map
-from analysis.show.labels import counted, short_names, size
+from analysis.show.labels import counted, short_names
 from analysis.show.page import Figure, Section
 from analysis.show.report_parts import Draft, columns_of, make_table
 
@@ -55,7 +55,7 @@ def image_bytes(draft: Draft) -> Section:
 
 
 def _size(value: float) -> str:
-    return size(None if pd.isna(value) else value)
+    return byte_size(None if pd.isna(value) else value)
 
 
 def _counters(draft: Draft) -> list[str]:

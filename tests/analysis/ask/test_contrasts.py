@@ -32,7 +32,7 @@ def test_layers_at_one_size() -> None:
     assert found.verdict == "Layers matter, above all for small images."
     assert "Each 100 layers take 3" in found.effect or "Each 100 layers take 2.9" in found.effect
     assert "50 MB: 125 layers take 4." in found.detail
-    assert "19000 MB: 125 layers take 1.0" in found.detail
+    assert "19 GB: 125 layers take 1.0" in found.detail
 
 
 def test_one_size_is_no_reason_not_to_tell_layers() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from analysis.show.labels import seconds, short_name, short_names, size
+from analysis.ask.cards import byte_size
+from analysis.show.labels import seconds, short_name, short_names
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_tags_of_one_short_name_keep_their_own() -> None:
     [(None, "–"), (7, "7 B"), (7_100, "7.1 kB"), (3_369_495, "3.37 MB"), (19_034_736_629, "19 GB")],
 )
 def test_bytes(value: float | None, text: str) -> None:
-    assert size(value) == text
+    assert byte_size(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (1.23456, "1.235"), (138.8775, "138.9")])
