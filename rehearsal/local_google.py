@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from rehearsal.cloud_logging import service
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.faults.faults import Faults, injected_file
+from rehearsal.google.access.login import Login
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.faults import GoogleFaults
-from rehearsal.google.login import Login
 from rehearsal.google.recorder import recorders
 from rehearsal.local_fleet import LocalFleet
 from rehearsal.machine import web

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rehearsal.google import environment
-from rehearsal.google.login import Login
+from rehearsal.google.access.login import Login
 from rehearsal.machine import processes, programs
 from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
 from rehearsal.machine.options import Options

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cards import Card, not_varied
-from analysis.ask.claims import CLAIM, claims
-from analysis.ask.contrasts import CONTRASTS
 from analysis.ask.effects import signed
-from analysis.ask.limit import limit
+from analysis.ask.questions.cards import Card, not_varied
+from analysis.ask.questions.claims import CLAIM, claims
+from analysis.ask.questions.contrasts import CONTRASTS
+from analysis.ask.questions.limit import limit
+from analysis.ask.questions.slowest import nodes, slowest
 from analysis.ask.samples import samples_of, starts_of, trial_order
-from analysis.ask.slowest import nodes, slowest
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
 from schema.study import Contrast

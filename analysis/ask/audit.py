@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.ask.audit_checks import Finding, Recorded, Row, confounded, found, lost_events
+from analysis.ask.questions.slowest import excluded_ratio, slow_nodes
 from analysis.ask.samples import emptiness, samples_of, trial_order
-from analysis.ask.slowest import excluded_ratio, slow_nodes
 from analysis.frames import Frames
 from analysis.tables import OutputError, Tables
 from schema.inert import csv_cell

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.ask.questions.slowest import BIASED, LEAST_EXCLUDED
 from analysis.ask.samples import EMPTY_FROM
-from analysis.ask.slowest import BIASED, LEAST_EXCLUDED
 
 _ORDERED = 0.9
 _LEANING = 0.6

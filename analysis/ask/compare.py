@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cluster_contrasts import between_clusters
 from analysis.ask.effects import (
     LEAST_NODES,
     LEVEL,
@@ -24,6 +23,7 @@ from analysis.ask.effects import (
     of_log,
     ratio,
 )
+from analysis.ask.questions.cluster_contrasts import between_clusters
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of, matrices, with_turns
 from analysis.tables import OutputError
 from schema.errors import UserError

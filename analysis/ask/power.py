@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.ask.cluster_contrasts import held_of, named_preloaded, named_streaming
-from analysis.ask.contrasts import CONTRASTS, base_of, image_pairs
 from analysis.ask.effects import LEAST_NODES, LEVEL
+from analysis.ask.questions.cluster_contrasts import held_of, named_preloaded, named_streaming
+from analysis.ask.questions.contrasts import CONTRASTS, base_of, image_pairs
+from analysis.ask.questions.slopes import comparable_trials
 from analysis.ask.samples import CLUSTER_ATTRIBUTES, IMAGE_ATTRIBUTES, attributes, with_turns
-from analysis.ask.slopes import comparable_trials
 from schema.study import Contrast
 
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from analysis.ask.cards import byte_size
+from analysis.ask.questions.cards import byte_size
 from schema.image_tag import find_tag
 
 

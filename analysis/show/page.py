@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from analysis.ask.cards import Card
+from analysis.ask.questions.cards import Card
 from analysis.show.drawing import Drawn
 from schema.inert import visible
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
-from analysis.ask.cards import Card, byte_size
+from analysis.ask.questions.cards import Card, byte_size
 from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.frames import Frames, frames_of
 from analysis.read.event_table import Progress

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cards import Card, byte_size, not_varied
+from analysis.ask.questions.cards import Card, byte_size, not_varied
 from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.ask.similarity import cluster_order, compare_images
 from analysis.read.manifests import ImageManifest

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.ask.model import ModelError, fit
+from analysis.ask.questions.slowest import relative_times, tails
 from analysis.ask.samples import samples_of
-from analysis.ask.slowest import relative_times, tails
 from analysis.frames import Frames
 from analysis.judge.cells import image_parts
 from analysis.show.charts import by_cluster, by_size, colour_of, gradient_of

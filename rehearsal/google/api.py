@@ -12,6 +12,8 @@ from aiohttp import web
 
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import Fleet
+from rehearsal.google.access.iam import Iam
+from rehearsal.google.access.login import Login
 from rehearsal.google.collections import Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
@@ -19,8 +21,6 @@ from rehearsal.google.gke.clusters import Clusters
 from rehearsal.google.gke.made import Made
 from rehearsal.google.gke.operations import Start, in_thread
 from rehearsal.google.http import Endpoint, GoogleError
-from rehearsal.google.iam import Iam
-from rehearsal.google.login import Login
 from rehearsal.google.places import Places
 from rehearsal.google.scheduler import Clock, Scheduler
 from rehearsal.google.state import GoogleState, Json

@@ -6,7 +6,7 @@ Nothing else distinguishes a rehearsal from a run: programs read these as on Goo
 import json
 import os
 
-from rehearsal.google.login import Login, login_file
+from rehearsal.google.access.login import Login, login_file
 from rehearsal.machine.home import HOME_VARIABLE, Home, write_json
 from rehearsal.machine.options import Options
 from rehearsal.machine.programs import PROVIDERS

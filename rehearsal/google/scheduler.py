@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from rehearsal.cluster.fleet import ClusterKey
+from rehearsal.google.access.conditions import attributes_of
+from rehearsal.google.access.iam import check_account, may
 from rehearsal.google.collections import Collection
 from rehearsal.google.compute import region_of
-from rehearsal.google.conditions import attributes_of
 from rehearsal.google.http import Endpoint, GoogleError, body_of, now, required
-from rehearsal.google.iam import check_account, may
 from rehearsal.google.state import GoogleState, Json, Kind, MissingError
 from rehearsal.machine.web import Call
 

@@ -22,9 +22,9 @@ from aiohttp import web
 
 from rehearsal.cloud_logging.entries import LogStore, parse_time
 from rehearsal.cloud_logging.query import FilterError, parse_filter
+from rehearsal.google.access.iam import may, read_policy, write_policy
 from rehearsal.google.collections import Collection, project_number
 from rehearsal.google.http import Endpoint, GoogleError, body_of, now, required
-from rehearsal.google.iam import may, read_policy, write_policy
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
 

@@ -16,10 +16,10 @@ from aiohttp.typedefs import Middleware
 from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import ClusterKey, ControlPlane, FleetError, PoolSpec
 from rehearsal.faults.faults import Faults
+from rehearsal.google.access.login import Login
 from rehearsal.google.api import LocalGoogle
 from rehearsal.google.environment import google_variables
 from rehearsal.google.faults import GoogleFaults
-from rehearsal.google.login import Login
 from rehearsal.google.recorder import recorder
 from rehearsal.google.state import GoogleState
 from rehearsal.machine import web

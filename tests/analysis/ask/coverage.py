@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis.ask.cluster_contrasts import between_clusters, trend
 from analysis.ask.compare import compare
-from analysis.ask.contrasts import image_effects
 from analysis.ask.effects import Effect, Slope
-from analysis.ask.slopes import slopes_by_cluster
+from analysis.ask.questions.cluster_contrasts import between_clusters, trend
+from analysis.ask.questions.contrasts import image_effects
+from analysis.ask.questions.slopes import slopes_by_cluster
 from tests.analysis.simulated import REPOSITORY, Noise, Site, chonks, simulate
 
 Interval = Effect | Slope | None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from analysis.ask.contrasts import image_effects
 from analysis.ask.power import Noise, Precision, Question, Site, power, questions
+from analysis.ask.questions.contrasts import image_effects
 from schema.study import Contrast
 from tests.analysis.simulated import REPOSITORY, chonks, facts_of, simulate
 

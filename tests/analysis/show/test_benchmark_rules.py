@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.ask.cards import Card
+from analysis.ask.questions.cards import Card
 from analysis.frames import frames_of
 from analysis.show.page import Figure, Page
 from analysis.show.report import make_page

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.ask.cards import byte_size
+from analysis.ask.questions.cards import byte_size
 from analysis.show.labels import seconds, short_name, short_names
 
 

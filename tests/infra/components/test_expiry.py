@@ -14,7 +14,7 @@ from infra.components.expiry import (
     scheduler_region,
 )
 from rehearsal.cluster.fleet import ClusterKey
-from rehearsal.google.conditions import attributes_of, holds
+from rehearsal.google.access.conditions import attributes_of, holds
 
 NOW = datetime(2026, 11, 24, 3, 15, 42, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from google.auth.crypt import RSASigner
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import service_account
 
-from rehearsal.google.login import Login, login_file
+from rehearsal.google.access.login import Login, login_file
 from tests.rehearsal.local_google import LOGIN, ZONE, Google
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.ask.contrasts import CONTRASTS
+from analysis.ask.questions.contrasts import CONTRASTS
 from schema.study import Contrast, load_study
 from tests.analysis.simulated import Noise, Site, simulate
 
-STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
+STUDIES = sorted((Path(__file__).parents[4] / "studies").glob("*.yaml"))
 NAMED = [(path, contrast) for path in STUDIES for contrast in load_study(path).contrasts]
 
 _SIZES = [Site(nodes) for nodes in (4, 8, 16, 32, 64, 128)]

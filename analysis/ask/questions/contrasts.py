@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cards import Card, not_varied, of_effect
-from analysis.ask.cluster_contrasts import (
+from analysis.ask.effects import LEVEL, Effect, Matrix, log_ratios, over_clusters, ratio
+from analysis.ask.questions.cards import Card, not_varied, of_effect
+from analysis.ask.questions.cluster_contrasts import (
     cluster_contrast,
     cluster_size,
     disk,
@@ -20,9 +21,8 @@ from analysis.ask.cluster_contrasts import (
     streaming,
     zone,
 )
-from analysis.ask.effects import LEVEL, Effect, Matrix, log_ratios, over_clusters, ratio
+from analysis.ask.questions.slopes import layers, size
 from analysis.ask.samples import IMAGE_ATTRIBUTES, matrices
-from analysis.ask.slopes import layers, size
 from schema.study import Contrast
 
 

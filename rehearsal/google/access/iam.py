@@ -2,8 +2,9 @@
 
 Policies are kept, their etags and versions checked. They are enforced where a missing grant would
 otherwise be noticed too late: for the writer of a log sink and for the account of a scheduled job.
-Callers with the rehearsal's login (rehearsal.google.login) may do anything. To deny permissions,
-put a DENIED_PERMISSIONS resource named `projects/P` with a key for each into the state.
+Callers with the rehearsal's login (rehearsal.google.access.login) may do anything. To deny
+permissions, put a DENIED_PERMISSIONS resource named `projects/P` with a key for each into the
+state.
 """
 
 import base64
@@ -13,10 +14,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qs
 
+from rehearsal.google.access.conditions import check_condition, holds
+from rehearsal.google.access.login import Login
 from rehearsal.google.collections import project_number
-from rehearsal.google.conditions import check_condition, holds
 from rehearsal.google.http import Endpoint, GoogleError, body_of
-from rehearsal.google.login import Login
 from rehearsal.google.state import GoogleState, Json, Kind
 from rehearsal.machine.web import Call
 

@@ -8,7 +8,7 @@ import pytest
 
 import analysis
 from analysis.ask.answers import all_cards
-from analysis.ask.limit import limit
+from analysis.ask.questions.limit import limit
 from schema.run_records import RoofRecord
 from tests.analysis.recorded import write_run_folder
 from tests.analysis.simulated import Noise, Site, by_size, chonks, simulate

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.ask.cards import Card, byte_size, cannot_tell, not_varied
 from analysis.ask.effects import LEAST_NODES, Slope, node_error, slope
+from analysis.ask.questions.cards import Card, byte_size, cannot_tell, not_varied
 from analysis.ask.samples import key_of, trials_of
 from schema.study import Contrast
 

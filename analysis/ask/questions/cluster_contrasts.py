@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.ask.cards import Card, cannot_tell, not_varied, of_effect
 from analysis.ask.effects import (
     LEAST_NODES,
     LEVEL,
@@ -14,6 +13,7 @@ from analysis.ask.effects import (
     node_error,
     of_log,
 )
+from analysis.ask.questions.cards import Card, cannot_tell, not_varied, of_effect
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of
 from schema.study import Contrast
 

@@ -7,9 +7,9 @@ part, and a pull far below it is not.
 
 import pandas as pd
 
-from analysis.ask.cards import Card
-from analysis.ask.cluster_contrasts import disk
-from analysis.ask.contrasts import compression
+from analysis.ask.questions.cards import Card
+from analysis.ask.questions.cluster_contrasts import disk
+from analysis.ask.questions.contrasts import compression
 from analysis.ask.samples import trials_of
 
 NEAR = 0.8

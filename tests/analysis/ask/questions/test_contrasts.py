@@ -7,8 +7,8 @@ import pytest
 
 import analysis
 from analysis.ask.answers import all_cards, kind_cards, untold
-from analysis.ask.cards import Card
-from analysis.ask.contrasts import CONTRASTS
+from analysis.ask.questions.cards import Card
+from analysis.ask.questions.contrasts import CONTRASTS
 from analysis.ask.samples import samples_of
 from schema.run_records import Rehearsal
 from schema.study import Contrast

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.ask.cards import Card, byte_size
-from analysis.ask.cluster_contrasts import (
+from analysis.ask.effects import Effect, Slope
+from analysis.ask.questions.cards import Card, byte_size
+from analysis.ask.questions.cluster_contrasts import (
     STREAMED,
     between_clusters,
     cluster_effects,
     named_streaming,
 )
-from analysis.ask.contrasts import image_effects
-from analysis.ask.effects import Effect, Slope
+from analysis.ask.questions.contrasts import image_effects
+from analysis.ask.questions.slopes import best_slope, slopes_by_cluster
 from analysis.ask.samples import with_turns
-from analysis.ask.slopes import best_slope, slopes_by_cluster
 
 CLAIM = "claim: "
 """Start of the contrast's name on the card of a claim."""

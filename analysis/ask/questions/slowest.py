@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.ask.cards import Card, not_varied
-from analysis.ask.cluster_contrasts import trend
 from analysis.ask.effects import LEAST_NODES
+from analysis.ask.questions.cards import Card, not_varied
+from analysis.ask.questions.cluster_contrasts import trend
 from analysis.frames import Frames
 from schema.run_records import Status
 

@@ -7,13 +7,22 @@ import pytest
 
 import analysis
 from analysis.ask.answers import all_cards, untold
-from analysis.ask.cards import Card
-from analysis.ask.claims import LAYERS, REGISTRY, SIZE, SSD, STREAMING, Claim, claims, judge
 from analysis.ask.effects import Effect, of_log
+from analysis.ask.questions.cards import Card
+from analysis.ask.questions.claims import (
+    LAYERS,
+    REGISTRY,
+    SIZE,
+    SSD,
+    STREAMING,
+    Claim,
+    claims,
+    judge,
+)
 from schema.study import load_study
 from tests.analysis.simulated import Noise, Site, Truth, by_size, chonks, simulate
 
-STUDIES = Path(__file__).parents[3] / "studies"
+STUDIES = Path(__file__).parents[4] / "studies"
 QUIET = Noise(node=0.02, pull=0.01, trial=0.01, cluster=0.01)
 SITES = {
     SSD.name: [Site(8)] * 3 + [Site(8, disk="local-ssd")] * 3,

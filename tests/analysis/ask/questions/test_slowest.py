@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import analysis
+from analysis.ask.questions.slowest import excluded_ratio, nodes, slow_nodes, slowest, tails
 from analysis.ask.samples import samples_of
-from analysis.ask.slowest import excluded_ratio, nodes, slow_nodes, slowest, tails
 from tests.analysis.recorded import write_study
 from tests.analysis.simulated import Noise, Site, chonks, simulate
 

@@ -1,0 +1,1 @@
+"""Cards: contrasts, published claims, what limits a pull, the slowest node. Pure."""
