@@ -19,7 +19,7 @@ class StackOutputs(BaseModel):
     """Nodes of the measured pool: N of the study."""
     machine_type: str
     preloaded_image: str = ""
-    """Disk image with container images: each measured node has a disk made from it; empty for none."""
+    """Disk image with container images, which each measured node has a disk of; empty for none."""
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""
