@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schema.errors import ExitCode, UserError
 from schema.inert import visible
 from schema.program import Version, make_app, run_app
+
+if TYPE_CHECKING:
+    from analysis.read.read_events import Notes
 
 PLAIN_EVERY = 1_000_000
 """Events between two lines of progress if standard error is not a terminal."""
@@ -57,7 +60,7 @@ def tables(inputs: Inputs, out: Out = Path("results"), images: Images = None) ->
     with _progress() as show, open_tables(inputs, images, show) as derived:
         for path in write_tables(derived, out):
             typer.echo(path)
-        _warn_unreadable(derived.notes.total("unreadable"), out)
+        _warn_of_notes(derived.notes, out)
         if not derived.rows("FROM pulls LIMIT 1"):
             typer.echo(f"{_NO_PULL}: the tables of pulls are empty.", err=True)
 
@@ -266,10 +269,22 @@ def predict(
         typer.echo(model.caution)
 
 
-def _warn_unreadable(count: int, out: Path) -> None:
-    if count:
-        lines = "1 line" if count == 1 else f"{count} lines"
-        typer.echo(f"{lines} could not be read; {out / 'notes.csv'} lists them.", err=True)
+_PASSED_OVER = {
+    "unreadable": ("line could not be read", "lines could not be read"),
+    "other-form": ("object tells of an event", "objects tell of events"),
+    "not-an-event": ("object is no event", "objects are no events"),
+    "left-out": ("file has no events", "files have no events"),
+}
+"""Kinds of notes that are mentioned, in words for one and for several."""
+
+
+def _warn_of_notes(notes: "Notes", out: Path) -> None:
+    """Say what was passed over."""
+    for kind, said in _PASSED_OVER.items():
+        if count := notes.total(kind):
+            form = " in a form that is not read" if kind == "other-form" else ""
+            words = f"{count} {said[count > 1]}{form}"
+            typer.echo(f"{words}; {out / 'notes.csv'} lists them.", err=True)
 
 
 @contextmanager

@@ -12,7 +12,16 @@ from typing import Any
 
 import duckdb
 
-from analysis.judge.exclusions import ENDS, LOSS, PRESSURE, Evidence, judge, trouble_spans
+from analysis.judge.exclusions import (
+    ENDS,
+    FASTEST_BYTES_PER_S,
+    LOSS,
+    PRESSURE,
+    TROUBLE,
+    Evidence,
+    judge,
+    trouble_spans,
+)
 from analysis.judge.node_counters import moved_bytes
 from analysis.judge.trial_moments import clock_offsets, container_ends, scheduler_offsets
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
@@ -133,16 +142,22 @@ LEFT JOIN trial_number USING (rec, image)
 LEFT JOIN job ON job.rec = seen.rec AND job.job_uid = first.job_uid
 """
 
-_TROUBLE_EVENTS = """
-SELECT rec, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns, reason
-FROM event WHERE list_contains(?, reason) AND at_ns IS NOT NULL ORDER BY ALL
+_TROUBLE_EVENTS = f"""
+SELECT rec, CASE WHEN kind = 'Node' THEN object ELSE node END AS node, at_ns,
+    coalesce(last_ns, at_ns), reason
+FROM event WHERE list_contains(?, reason) AND at_ns IS NOT NULL AND ({TROUBLE}) ORDER BY ALL
 """
 
 # Thousands of cells share a few kinds of evidence; each kind is judged once.
 _KINDS = """
 CREATE TABLE weighed AS
 SELECT e.*, coalesce(t.pressure, '') AS pressure, coalesce(t.lost, '') AS lost,
-    e.repetition > 1 AS earlier, every.pods - e.pods AS elsewhere
+    e.repetition > 1 AS earlier,
+    coalesce(
+        e.image_bytes / {fastest} > coalesce(pull_s, pull_and_wait_s, (ended_ns - begun_ns) / 1e9)
+        AND e.rec NOT IN (SELECT rec FROM event WHERE reason = 'ImageStreaming'), false
+    ) AS moved_nothing,
+    every.pods - e.pods AS elsewhere
 FROM evidence AS e ANTI JOIN with_ledger USING (rec)
 JOIN (
     SELECT rec, image, repetition, sum(bound_pods)::BIGINT AS pods FROM evidence GROUP BY ALL
@@ -200,7 +215,7 @@ def _judge(database: duckdb.DuckDBPyConnection) -> None:
     names = {"rec": "whole", "node": "text", "since": "whole", "until": "whole", "why": "text"}
     make_table(database, "trouble", names | {"loss": "truth"}, trouble_spans(events))
     listed = ", ".join(_FIELDS)
-    database.execute(_KINDS.format(fields=listed))
+    database.execute(_KINDS.format(fields=listed, fastest=FASTEST_BYTES_PER_S))
     kinds = database.execute(f"SELECT kind, {listed} FROM kind").fetchall()
     verdicts = []
     for kind, *evidence in kinds:

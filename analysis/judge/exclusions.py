@@ -22,6 +22,20 @@ PRESSURE = frozenset(
 LOSS = frozenset({"NodeNotReady", "RemovingNode", "NodeShutdown"})
 ENDS = frozenset({"NodeHasNoDiskPressure", "NodeReady"})
 
+TROUBLE = """
+reason <> 'ImageGCFailed' AND (reason <> 'EvictionThresholdMet'
+    OR NOT regexp_matches(message, 'reclaim (memory|pids?)'))
+OR reason = 'ImageGCFailed' AND regexp_matches(message, 'free')
+"""
+"""Condition in SQL: of its reasons, those that tell of other trouble than of disk are left out.
+
+An ImageGCFailed without bytes to free tells of missing statistics
+(pkg/kubelet/images/image_gc_manager.go); a threshold can be one of memory or processes.
+"""
+
+FASTEST_BYTES_PER_S = 12.5e9
+"""No node receives more (100 Gbit/s); a pull that seems to was of an image that was there."""
+
 _OPEN = 2**62
 
 Span = tuple[int, str, int, int, str, bool]
@@ -42,6 +56,7 @@ class Evidence:
         eviction: message of an eviction of one of the pods; empty if none.
         pressure: reason of a disk-pressure event on the node during the pull; empty if none.
         lost: reason of the loss of the node during the pull; empty if none.
+        moved_nothing: whether the pull was quicker than any network and nothing was streamed.
         earlier: whether an earlier Job pulled this image on this node.
         elsewhere: pods of the image on other nodes.
     """
@@ -55,6 +70,7 @@ class Evidence:
     eviction: str = ""
     pressure: str = ""
     lost: str = ""
+    moved_nothing: bool = False
     earlier: bool = False
     elsewhere: int = 0
 
@@ -98,6 +114,15 @@ def _cached(cell: Evidence) -> str:
     return "the image was already on the node" if cell.cached and not cell.pulled else ""
 
 
+def _implausible(cell: Evidence) -> str:
+    if not cell.moved_nothing:
+        return ""
+    return (
+        f"no node receives the image's bytes in so short a time ({FASTEST_BYTES_PER_S / 1e9:g} GB/s): "
+        "they were on the node"
+    )
+
+
 def _missing_events(cell: Evidence) -> str:
     if cell.pulled:
         return _unbalanced(cell)
@@ -130,29 +155,41 @@ _RULES: tuple[tuple[Status, Callable[[Evidence], str]], ...] = (
     (Status.REPEATED, _repeated),
     (Status.DISK_PRESSURE, _disk_pressure),
     (Status.CACHED, _cached),
+    (Status.CACHED, _implausible),
     (Status.MISSING_EVENTS, _missing_events),
     (Status.WARM_LAYERS, _warm),
 )
 
 
-def trouble_spans(events: Iterable[tuple[int, str, int, str]]) -> list[Span]:
-    """Return spans of trouble from (rec, node, at_ns, reason), ordered by time within a node.
+def trouble_spans(events: Iterable[tuple[int, str, int, int, str]]) -> list[Span]:
+    """Return spans of trouble from (rec, node, at_ns, last_ns, reason), in order of time.
 
-    Pressure ends with NodeHasNoDiskPressure, or after PRESSURE_LASTS_S if that is not recorded; a
-    lost node is lost until it is ready again.
+    An event that happened several times stands for its first and its last time, and trouble lasts
+    from one to the other unless its end was recorded between them. Pressure ends with
+    NodeHasNoDiskPressure, or after PRESSURE_LASTS_S if that is not recorded; a lost node is lost until
+    it is ready again.
     """
-    open_spans: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+    ends = []
+    open_spans: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
+    for rec, node, at, last, reason in events:
+        if reason in ENDS:
+            ends += [(at, rec, node, reason), *([(last, rec, node, reason)] if last > at else [])]
+        else:
+            open_spans[rec, node].append((at, max(at, last), reason))
     spans: list[Span] = []
-    for rec, node, at, reason in events:
-        if reason not in ENDS:
-            open_spans[rec, node].append((at, reason))
-            continue
+    for end, rec, node, reason in sorted(ends):
         over = PRESSURE if reason == "NodeHasNoDiskPressure" else LOSS
-        mine = open_spans[rec, node]
-        spans += [(rec, node, begin, at, why, why in LOSS) for begin, why in mine if why in over]
-        mine[:] = [(begin, why) for begin, why in mine if why not in over]
-    for (rec, node), mine in open_spans.items():
-        for begin, why in mine:
-            end = _OPEN if why in LOSS else begin + PRESSURE_LASTS_S * 10**9
+        still: list[tuple[int, int, str]] = []
+        for begin, last, why in open_spans[rec, node]:
+            if why not in over or begin > end:
+                still.append((begin, last, why))
+                continue
             spans.append((rec, node, begin, end, why, why in LOSS))
+            if last > end:
+                still.append((last, last, why))
+        open_spans[rec, node] = still
+    for (rec, node), mine in open_spans.items():
+        for begin, last, why in mine:
+            until = _OPEN if why in LOSS else last + PRESSURE_LASTS_S * 10**9
+            spans.append((rec, node, begin, until, why, why in LOSS))
     return spans

@@ -17,9 +17,9 @@ _STUDY_TAG = r":[1-9][0-9]*-layers-size-[0-9]+-bytes"
 
 _PART_EVENT = """
 CREATE OR REPLACE TABLE part_event AS
-SELECT rec, file, uid, reason, count, object, object_uid, container, node, at_ns, job, job_uid,
-    image, pull_s, pull_and_wait_s, image_bytes, cached,
-    CASE WHEN reason IN ('Scheduled', 'Failed', 'Evicted') THEN message END AS message
+SELECT rec, file, uid, reason, count, object, object_uid, container, node, at_ns, last_ns, job,
+    job_uid, image, pull_s, pull_and_wait_s, image_bytes, cached,
+    CASE WHEN reason IN ('Scheduled', 'Failed', 'BackOff', 'Evicted') THEN message END AS message
 FROM event
 WHERE kind = 'Pod' AND reason IN ('Scheduled', 'Pulling', 'Pulled', 'Created', 'Started', 'Failed',
     'BackOff', 'Evicted')
@@ -42,30 +42,74 @@ CREATE OR REPLACE TABLE part_pod AS SELECT
 FROM part_event GROUP BY ALL;
 """
 
+# One container can have pulled several images: volumes of images have no container's name, a running
+# pod's image can be replaced, and a combined event keeps the container of its first message. The
+# container then started with the image that was pulled last before.
 _PART_CONTAINER = """
-CREATE OR REPLACE TABLE part_container AS SELECT
-    rec, object_uid, container,
-    max(image) AS image,
+CREATE OR REPLACE TABLE part_image AS SELECT
+    rec, object_uid, container, image,
     min(file) AS file,
     min(at_ns) FILTER (reason = 'Pulling') AS pulling_ns,
     coalesce(sum(count) FILTER (reason = 'Pulling'), 0) AS pulling,
-    count(*) FILTER (reason = 'Pulled') AS ended,
+    coalesce(sum(CASE WHEN cached THEN 1 ELSE count END) FILTER (reason = 'Pulled'), 0) AS ended,
+    coalesce(sum(count) FILTER (reason = 'Failed'), sum(count) FILTER (reason = 'BackOff'), 0)
+        AS failed,
+    coalesce(min(message) FILTER (reason = 'Failed'), min(message) FILTER (reason = 'BackOff'), '')
+        AS failure,
+    min(at_ns) AS from_ns
+FROM part_event WHERE image <> '' GROUP BY ALL;
+CREATE OR REPLACE TABLE part_begun AS SELECT
+    rec, object_uid, container,
     min(at_ns) FILTER (reason = 'Created') AS created_ns,
-    min(at_ns) FILTER (reason = 'Started') AS started_ns,
-    coalesce(sum(count) FILTER (reason = 'Failed' AND image <> ''), 0) AS failed,
-    coalesce(min(message) FILTER (reason = 'Failed' AND image <> ''), '') AS failure
-FROM part_event WHERE reason NOT IN ('Scheduled', 'Evicted')
-GROUP BY ALL HAVING max(image) <> '';
+    min(at_ns) FILTER (reason = 'Started') AS started_ns
+FROM part_event WHERE reason IN ('Created', 'Started') GROUP BY ALL;
+CREATE OR REPLACE TABLE part_container AS
+WITH counted AS (
+    FROM (
+        SELECT rec, object_uid, container, count(*) AS images FROM part_image GROUP BY ALL
+    ) WHERE images > 1
+),
+spans AS (
+    SELECT rec, object_uid, container, image, from_ns,
+        lead(from_ns) OVER (PARTITION BY rec, object_uid, container ORDER BY from_ns) AS until_ns
+    FROM part_image SEMI JOIN counted USING (rec, object_uid, container)
+),
+own AS (
+    SELECT rec, object_uid, container, s.image,
+        min(at_ns) FILTER (reason = 'Created') AS created_ns,
+        min(at_ns) FILTER (reason = 'Started') AS started_ns
+    FROM spans AS s JOIN part_event AS e USING (rec, object_uid, container)
+    WHERE reason IN ('Created', 'Started') AND at_ns >= from_ns
+        AND (until_ns IS NULL OR at_ns < until_ns)
+    GROUP BY ALL
+)
+SELECT i.*, b.created_ns, b.started_ns
+FROM part_image AS i LEFT JOIN part_begun AS b USING (rec, object_uid, container)
+ANTI JOIN counted USING (rec, object_uid, container)
+UNION ALL BY NAME
+SELECT i.*, own.created_ns, own.started_ns
+FROM part_image AS i SEMI JOIN counted USING (rec, object_uid, container)
+LEFT JOIN own USING (rec, object_uid, container, image);
 """
 
 # A pull's start is its Pulling event; if that is lost, or belongs to another pull of the same
-# container, it is the end minus the duration: both are from the kubelet's clock.
+# container, it is the end minus the duration: both are from the kubelet's clock. An event that
+# happened n times is n pulls: the first and the last have a time.
 _PART_PULL = """
-WITH done AS (FROM part_event WHERE reason = 'Pulled' AND image <> ''),
-turns AS (  -- of the few containers that pulled more than once
-    SELECT rec, object_uid, container, uid,
-        row_number() OVER (PARTITION BY rec, object_uid, container ORDER BY at_ns, uid) AS turn
-    FROM done SEMI JOIN (FROM part_container WHERE ended > 1) USING (rec, object_uid, container)
+WITH done AS (
+    SELECT *, 0 AS again FROM part_event WHERE reason = 'Pulled' AND image <> ''
+    UNION ALL BY NAME
+    SELECT * REPLACE (CASE WHEN again = count - 1 THEN last_ns END AS at_ns) FROM (
+        SELECT *, unnest(range(1, count))::INTEGER AS again
+        FROM part_event WHERE reason = 'Pulled' AND image <> '' AND NOT cached AND count > 1
+    )
+),
+turns AS (  -- of the few containers that pulled an image more than once
+    SELECT rec, object_uid, container, image, uid, again,
+        row_number() OVER (PARTITION BY rec, object_uid, container, image
+            ORDER BY at_ns, uid, again) AS turn
+    FROM done SEMI JOIN (FROM part_container WHERE ended > 1)
+        USING (rec, object_uid, container, image)
 ),
 every AS (
     SELECT rec, object_uid, container, done.file, done.image, pull_s, pull_and_wait_s, image_bytes,
@@ -75,8 +119,8 @@ every AS (
              ELSE at_ns - (coalesce(pull_and_wait_s, pull_s) * 1e9)::BIGINT END AS begun_ns,
         at_ns AS ended_ns, coalesce(turn, 1) AS turn,
         created_ns, started_ns, pulling, failed, failure
-    FROM done JOIN part_container USING (rec, object_uid, container)
-    LEFT JOIN turns USING (rec, object_uid, container, uid)
+    FROM done JOIN part_container USING (rec, object_uid, container, image)
+    LEFT JOIN turns USING (rec, object_uid, container, image, uid, again)
     UNION ALL BY NAME
     SELECT rec, object_uid, container, file, image,
         CASE WHEN failed > 0 THEN 'failed' ELSE 'not ended' END AS outcome,
@@ -131,17 +175,23 @@ WHERE stack.rec = known.rec AND stack.nodes IS NULL;
 UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
 """
 
+# What only init containers pulled serves the workload (a MiniCluster's Flux view) and is not studied.
 _STUDIED = """
 CREATE TABLE studied AS
 WITH named AS (  -- images first, since a window over all pulls would have to fit into memory
-    SELECT rec, image, regexp_matches(image, $form) AS by_tag, bool_or(job_uid <> '') AS by_job
+    SELECT rec, image, regexp_matches(image, $form) AS by_tag, bool_or(job_uid <> '') AS by_job,
+        bool_and(starts_with(container, 'spec.initContainers')) AS by_init
     FROM pull GROUP BY ALL
-)
-SELECT rec, image FROM (
-    SELECT *, bool_or(by_tag) OVER same AS any_tag, bool_or(by_job) OVER same AS any_job
+),
+known AS (
+    SELECT *, bool_or(by_tag) OVER same AS any_tag,
+        bool_or(by_job AND NOT by_init) OVER same AS any_job,
+        bool_or(NOT by_init) OVER same AS any_own
     FROM named WINDOW same AS (PARTITION BY rec)
 )
-WHERE (any_tag AND by_tag) OR (NOT any_tag AND any_job AND by_job) OR NOT (any_tag OR any_job);
+SELECT rec, image FROM known
+WHERE CASE WHEN any_tag THEN by_tag
+    ELSE (by_job OR NOT any_job) AND NOT (by_init AND any_own) END;
 """
 
 
@@ -167,7 +217,8 @@ def derive_pulls(
     for part in range(parts):
         database.execute(_PART_EVENT, {"parts": parts, "part": part})
         database.execute(_PART_POD + _PART_CONTAINER + _ADD_PART)
-    database.execute("DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container")
+    database.execute("DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container; "
+        "DROP TABLE part_image; DROP TABLE part_begun")
     in_parts(database, _NAMED_JOB, parts)
     database.execute(_JOB + _NODES)
     if images is None:

@@ -57,6 +57,13 @@ class Involved(msgspec.Struct, gc=False, rename={"field_path": "fieldPath"}):
     labels: Labels | None = None
 
 
+class Series(msgspec.Struct, gc=False, rename={"last_observed": "lastObservedTime"}):
+    """How often an event of the newer recorder happened, and when last."""
+
+    count: float | None = None
+    last_observed: datetime | None = None
+
+
 class Event(
     msgspec.Struct,
     gc=False,
@@ -83,3 +90,4 @@ class Event(
     count: float | None = None
     reporting_component: str | None = None
     reporting_instance: str | None = None
+    series: Series | None = None

@@ -2,9 +2,12 @@
 
 DuckDB has the table and spills to a temporary folder if the events do not fit into memory. An event
 is identified by its uid within a run and stack; of an updated event (count, lastTimestamp) the last
-version is kept. Kubelet messages are only parsed here; exclusions.py interprets them.
+version is kept. Each update of a combined event ("combined from similar events") tells of something
+else and is an event of its own. Kubelet messages are only parsed here; exclusions.py interprets them.
+An event with a value that no cluster can print is noted as unreadable.
 """
 
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +21,10 @@ import duckdb
 from analysis.read.bulk import count_parts, make_table
 from analysis.read.event_form import Event
 from analysis.read.load_runs import Recording
-from analysis.read.pull_message import parse_failed, parse_pulled, parse_pulling
+from analysis.read.lines import UnreadableFileError
+from analysis.read.pull_message import COMBINED, parse_failed, parse_pulled, parse_pulling
 from analysis.read.read_events import Notes, read_events
+from schema.errors import UserError
 
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress callback."""
@@ -55,6 +60,27 @@ COLUMNS = {
     "message": "text",
 }
 """Columns of the view `event`; rec is the key of the table `stack`."""
+
+MOST_TEXT = 1 << 20
+"""Characters of an event; etcd stores none of more than 1.5 MiB."""
+
+MOST_OFTEN = 10_000_000
+"""Largest believable count of an event."""
+
+MOST_PULLS = 10_000
+"""The same of pulls: a kubelet tries every five minutes, so this is a month."""
+
+_LAST_YEAR = 2200
+_FIRST_YEAR = 1971  # Go's zero time, which some collectors print, is in the year 1
+
+
+class NoEventError(UserError):
+    """Inputs were read, and none of it is an event."""
+
+
+class _UnbelievableError(ValueError):
+    """A value that no event of a cluster has."""
+
 
 _STACK = {
     "rec": "whole",
@@ -106,10 +132,11 @@ def open_event_table(
     """Yield a database with the view `event` (a row per event) and the table `stack` (recordings).
 
     at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` is the source of at_ns: 'name'
-    (the reporter's clock, nanoseconds), 'event-time' (microseconds) or 'first-seen' (seconds).
+    (the reporter's clock, nanoseconds), 'event-time' (microseconds), or 'first-seen' and 'last-seen'
+    (seconds).
 
     Raises:
-        UnreadableFileError: a file cannot be opened.
+        NoEventError: none of what was read is an event.
     """
     with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
         database = duckdb.connect(
@@ -185,19 +212,60 @@ class _Stacks:
 def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[tuple[Any, ...]]:
     count = 0
     for index, recording in enumerate(stacks.recordings):
+        for path in recording.left_out:
+            notes.add(str(path), 0, "left-out", "it has no event in its first part")
         for path in recording.files:
             if path.suffix == ".parquet":
                 continue
             file = _short(path, recording)
-            for read in read_events(path, notes):
-                number = stacks.number(index, read.cluster)
-                yield _row(read.event, number, file, read.source)
-                labels = read.event.involved.labels
-                if labels and (machine := labels.machine_type or labels.old_machine_type):
-                    stacks.add_machine(number, machine)
-                count += 1
-                if progress and count % PROGRESS_EVERY == 0:
-                    progress(count)
+            try:
+                for read in read_events(path, notes):
+                    number = stacks.number(index, read.cluster)
+                    try:
+                        row = _row(read.event, number, file, read.source)
+                    except _UnbelievableError as error:
+                        notes.add(*notes.at, "unreadable", str(error))
+                        continue
+                    if row[_IMAGE] == "" and row[_REASON] == "Pulled" and row[_KIND] == "Pod":
+                        what = f"the message of a Pulled event: {read.event.message}"
+                        notes.add(*notes.at, "unreadable", what)
+                    yield row
+                    labels = read.event.involved.labels
+                    if labels and (machine := labels.machine_type or labels.old_machine_type):
+                        stacks.add_machine(number, machine)
+                    count += 1
+                    if progress and count % PROGRESS_EVERY == 0:
+                        progress(count)
+            except UnreadableFileError as error:
+                notes.add(str(path), 0, "unreadable", error.problem)
+    if not count and notes.counts and all(_is_foreign(each) for each in stacks.recordings):
+        raise _no_event(notes)
+
+
+def _is_foreign(recording: Recording) -> bool:
+    return recording.folder is None and not recording.saved_provenance
+
+
+def _no_event(notes: Notes) -> NoEventError:
+    kinds = {kind for _, kind in notes.counts}
+    kind = next(kind for kind in _WORST_FIRST if kind in kinds)
+    note = next(note for note in notes.listed if note.kind == kind)
+    count = notes.total(kind)
+    return NoEventError(
+        f"No event could be read. {_MEANINGS[kind].format(count=count)}; the first, in {note.file}"
+        + (f" line {note.line}: {note.detail}" if note.line else f": {note.detail}"),
+        "record events in full: kubectl get events -A -o json > events.json",
+    )
+
+
+_WORST_FIRST = ("other-form", "unreadable", "not-an-event", "discarded", "left-out")
+_MEANINGS = {
+    "other-form": "{count} objects tell of events in a form that is not read",
+    "unreadable": "{count} lines or files could not be read",
+    "not-an-event": "{count} objects are something else",
+    "discarded": "{count} events were discarded by the exporter",
+    "left-out": "{count} files have no event in their first part",
+}
 
 
 def _add_saved(database: duckdb.DuckDBPyConnection, stacks: _Stacks) -> None:
@@ -229,8 +297,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _nanoseconds(at: datetime | None) -> int | None:
-    if at is None:
+    if at is None or at.year < _FIRST_YEAR:
         return None
+    if at.year > _LAST_YEAR:
+        raise _UnbelievableError(f"a time in the year {at.year}")
     since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
@@ -247,35 +317,76 @@ def _name_nanoseconds(name: str) -> int | None:
     return nanoseconds if 10**18 < nanoseconds < 4 * 10**18 else None
 
 
+_REASON, _KIND, _IMAGE = (list(COLUMNS).index(name) for name in ("reason", "kind", "image"))
+
+
 def _row(event: Event, number: int, file: str, source: str) -> tuple[Any, ...]:
     metadata, involved, labels = event.metadata, event.involved, event.involved.labels
-    name = metadata.name or ""
+    name, reason, message = metadata.name or "", event.reason or "", event.message or ""
     at_ns, clock = _at(event, name)
+    series = event.series
+    last_ns = _nanoseconds((series and series.last_observed) or event.last_timestamp)
+    count = _count((series and series.count) or event.count, reason)
+    uid = metadata.uid or f"{metadata.namespace}/{name}/{reason}/{at_ns}"
+    if count > 1 and message.startswith(COMBINED):
+        uid, at_ns, clock = f"{uid}/{count}", last_ns or at_ns, "last-seen" if last_ns else clock
+        count = 1
     image, pulled = _message_fields(event)
-    return (
+    node = _node(event)
+    row = (
         number,
         file,
         source,
-        metadata.uid or f"{metadata.namespace}/{name}/{event.reason}/{at_ns}",
-        event.reason or "",
+        uid,
+        reason,
         event.type or "",
-        int(event.count or 1),
+        count,
         involved.kind or "",
         involved.namespace or "",
         involved.name or "",
-        involved.uid or "",
+        involved.uid or _identity(event, node),
         involved.field_path or "",
         (event.source and event.source.component) or event.reporting_component or "",
-        _node(event),
+        node,
         at_ns,
         clock,
-        _nanoseconds(event.last_timestamp),
+        last_ns,
         (labels.job_name or labels.old_job_name) if labels else "",
         (labels.job_uid or labels.old_job_uid) if labels else "",
         image,
         *pulled,
-        event.message or "",
+        message,
     )
+    if sum(len(text) for text in row if text.__class__ is str) > MOST_TEXT:
+        raise _UnbelievableError(f"an event of more than {MOST_TEXT} characters")
+    return row
+
+
+def _count(count: float | None, reason: str) -> int:
+    """Return how often an event happened, at least once."""
+    if not count:
+        return 1
+    most = MOST_PULLS if reason == "Pulled" else MOST_OFTEN
+    if not 0 < count <= most:
+        raise _UnbelievableError(f"an event that happened {count:g} times")
+    return int(count) or 1
+
+
+_ASSIGNED = re.compile(r" to (\S+)$")
+
+
+def _identity(event: Event, node: str) -> str:
+    """Return what stands for an object's uid where the events have none.
+
+    Pods of one name, as of a StatefulSet, are told apart by their node.
+    """
+    involved = event.involved
+    if not involved.name:
+        return ""
+    if involved.kind != "Pod":
+        return f"{involved.namespace or ''}/{involved.name}"
+    assigned = _ASSIGNED.search(event.message or "") if event.reason == "Scheduled" else None
+    return f"{involved.namespace or ''}/{involved.name}@{assigned[1] if assigned else node}"
 
 
 def _node(event: Event) -> str:

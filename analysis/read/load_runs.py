@@ -2,10 +2,10 @@
 
 The original study has `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
 `nodes-*.json[.gz]`; every level of that, and each file, may be named, and gives the same run and
-stack. Events are read by read_events.py.
+stack. In a folder, files with another name are read if they begin with events. A cluster's dump, with a
+folder for each namespace, is one recording. Events are read by read_events.py.
 """
 
-import gzip
 import json
 import re
 from collections import Counter, defaultdict
@@ -16,15 +16,18 @@ from typing import Any
 
 import duckdb
 
+from analysis.read.archives import is_archive, unpacked
+from analysis.read.lines import UnreadableFileError, collect, open_lines
 from analysis.read.provenance import describe_rehearsal
 from analysis.read.read_records import DamagedRunError, RunFolder, read_run_folder
 from schema.errors import UserError
 from schema.run_records import Rehearsal
 
-_DATA = re.compile(r".*\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
-_EVENTS = re.compile(r"events?[-._].*|events?\.(json|jsonl|ndjson|log|txt)(\.gz)?$")
+_FORMS = r"(json|jsonl|ndjson|log|txt|ya?ml)(\.(gz|bz2|xz))?$"
+_DATA = re.compile(rf".*\.{_FORMS}")
+_EVENTS = re.compile(rf"events?[-._].*|events?\.{_FORMS}")
 _SINK_OBJECT = re.compile(r"\d\d[:_]\d\d[:_]\d\d_\d\d[:_]\d\d[:_]\d\d_S\d+\.json(\.gz)?$")
-_NODES = re.compile(r"nodes[-._]?.*\.json(\.gz)?$")
+_NODES = re.compile(r"nodes[-._]?.*\.(json|ya?ml)(\.gz)?$")
 _MACHINE = re.compile(r"[a-z]+\d+[a-z]*-[a-z]+(-\d+)?|[a-z]\d[a-z]*\.\w+")
 _STACK = re.compile(rf"\d+|size-.*|(streaming|without-streaming|.*-streaming)|{_MACHINE.pattern}")
 _SIZE_IN_NAME = re.compile(r"(?:events|nodes)-(?:size-)?(\d{1,4})-")
@@ -35,6 +38,12 @@ _LOCAL_SSD = {
     "cloud.google.com/gke-local-nvme-ssd",
 }
 """GKE's labels of nodes (https://cloud.google.com/kubernetes-engine/docs/concepts/local-ssd)."""
+
+_NAMESPACES = {"namespaces", "ns"}
+"""Folders of dumps with a folder for each namespace: must-gather, sonobuoy."""
+
+_PROBED = 1 << 18
+"""Bytes of a file of another name in which an event is looked for."""
 
 _SCALE = re.compile(r"images at ([\d.e-]+) of their size")
 _SPEED = re.compile(r"([\d.e+-]+) times as fast as the clock")
@@ -70,6 +79,7 @@ class Recording:
         folder: the records of a run of this project, None for other recordings.
         saved_provenance: provenance in an events.parquet of this project; empty for other files.
         machines: machine types in an events.parquet of this project.
+        left_out: other files of its folder, in which no event was found.
     """
 
     run: str
@@ -81,6 +91,7 @@ class Recording:
     folder: RunFolder | None = None
     saved_provenance: str = ""
     machines: str = ""
+    left_out: tuple[Path, ...] = ()
 
     @property
     def rehearsal(self) -> Rehearsal | None:
@@ -143,21 +154,24 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
     """
     found: dict[Path, Recording] = {}
     foreign: dict[tuple[Path, str, str], set[Path]] = defaultdict(set)
+    left_out: list[Path] = []
     for given in inputs:
-        path = given.resolve()
+        path = unpacked(given) if is_archive(given) else given.resolve()
         if not path.exists():
             raise NothingRecordedError(
                 f"{given} does not exist.",
                 "name a run folder (ls data/runs), or a folder or file with recorded events",
             )
         before = len(found) + sum(len(files) for files in foreign.values())
+        skipped: list[Path] = []
         for folder in _run_folders(path):
             found[folder] = _load_run_folder(folder)
-        for file in _event_files(path):
+        for file in _event_files(path, skipped):
             if file.suffix == ".parquet":
                 found |= {Path(file, r.run, r.stack): r for r in _saved_events(file)}
             elif found.keys().isdisjoint(file.parents):
                 foreign[_place(file, path)].add(file)
+        left_out += [file for file in skipped if found.keys().isdisjoint(file.parents)]
         after = len(found) + sum(len(files) for files in foreign.values())
         if before == after and not _inside_known(path, found, foreign):
             raise NothingRecordedError(
@@ -168,6 +182,10 @@ def find_recordings(inputs: Sequence[Path]) -> list[Recording]:
     recordings = [
         *found.values(),
         *(_foreign(root, run, stack, files) for (root, run, stack), files in foreign.items()),
+    ]
+    recordings = [
+        replace(each, left_out=tuple(left_out)) if place == 0 else each
+        for place, each in enumerate(recordings)
     ]
     return sorted(_distinct(recordings), key=lambda r: (_by_numbers(r.run), _size_order(r)))
 
@@ -186,17 +204,41 @@ def _run_folders(path: Path) -> Iterator[Path]:
             yield path.parent
         return
     for record in sorted(path.rglob("run.json")):
-        yield record.parent
+        if record.is_file():  # not a pipe or a device, which may never end
+            yield record.parent
 
 
-def _event_files(path: Path) -> Iterator[Path]:
+def _event_files(path: Path, skipped: list[Path]) -> Iterator[Path]:
+    """Yield the files with events; add to `skipped` other files that seem to be data."""
     if not path.is_dir():  # a file, or a pipe such as /dev/stdin
         if path.name != "run.json":
             yield path
         return
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file)]
+    files = [file for file in sorted(path.rglob("*")) if not file.is_dir() and _is_data(file)]
     named = [f for f in files if _EVENTS.match(f.name) or _SINK_OBJECT.fullmatch(f.name)]
-    yield from named or [file for file in files if not _NODES.match(file.name)]
+    for file in files:
+        if not file.is_file():
+            skipped.append(file)
+        elif file in named or (not _NODES.match(file.name) and (not named or _has_event(file))):
+            yield file
+        elif not _NODES.match(file.name):
+            skipped.append(file)
+
+
+def _has_event(file: Path) -> bool:
+    """Return whether a file whose name does not tell has an event in its first part."""
+    try:
+        with open_lines(file, lambda *_: None) as lines:
+            size = 0
+            for line in lines:
+                if b"involvedObject" in line or b'"regarding"' in line:
+                    return True
+                size += len(line)
+                if size > _PROBED:
+                    return False
+    except UnreadableFileError:
+        return True  # reading it says why
+    return False
 
 
 def _is_data(file: Path) -> bool:
@@ -216,12 +258,36 @@ def _place(file: Path, given: Path) -> tuple[Path, str, str]:
         return root, root.name, ""
     if _STACK.fullmatch(folder.name):
         return folder, folder.parent.name, folder.name
+    if root := _dump(file, given):
+        return root, root.name, ""
     return folder, folder.name, ""
+
+
+def _dump(file: Path, given: Path) -> Path | None:
+    """Return the folder of a cluster's dump that has this file of one namespace; else None.
+
+    `kubectl cluster-info dump --output-directory` writes nodes.json beside the namespaces' folders;
+    others have these in a folder of their own.
+    """
+    if not given.is_dir() or not file.is_relative_to(given):
+        return None
+    inside = [folder for folder in file.parent.parents if folder.is_relative_to(given)]
+    for folder in (file.parent, *inside):
+        if folder != file.parent and any((folder / f"nodes.{form}").is_file() for form in _LISTS):
+            return folder
+        if folder.parent.name in _NAMESPACES and folder != given:
+            return folder.parent.parent
+    return None
+
+
+_LISTS = ("json", "yaml", "yml")
 
 
 def _foreign(root: Path, run: str, stack: str, files: Iterable[Path]) -> Recording:
     ordered = tuple(sorted(files))
-    node_list = _node_list(sorted(f for f in root.glob("nodes*") if _NODES.match(f.name)))
+    node_list = _node_list(
+        sorted(f for f in root.glob("nodes*") if _NODES.match(f.name) and f.is_file())
+    )
     return Recording(run, stack, root, ordered, _cluster_size(stack, ordered, node_list), node_list)
 
 
@@ -256,7 +322,8 @@ def _saved_events(path: Path) -> list[Recording]:
 
 def _last_nodes(folder: Path) -> list[Path]:
     """Return the node list of a run's last attempt: nodes.json, nodes-2.json and so on."""
-    return sorted(folder.glob("nodes*.json"), key=lambda path: (len(path.name), path.name))[-1:]
+    lists = (path for path in folder.glob("nodes*.json") if path.is_file())
+    return sorted(lists, key=lambda path: (len(path.name), path.name))[-1:]
 
 
 def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
@@ -264,9 +331,11 @@ def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
     for file in files:
         for item in _items(file):
             metadata = item.get("metadata") or {}
+            if not isinstance(metadata, dict):
+                continue
             labels = metadata.get("labels") or {}
             name = str(metadata.get("name", ""))
-            if name:
+            if name and isinstance(labels, dict):
                 machine = labels.get("node.kubernetes.io/instance-type") or labels.get(
                     "beta.kubernetes.io/instance-type", ""
                 )
@@ -278,12 +347,22 @@ def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
 
 def _items(file: Path) -> list[dict[str, Any]]:
     try:
-        data = file.read_bytes()
-        value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except (OSError, EOFError, ValueError):
+        with open_lines(file, lambda *_: None) as lines:
+            data = collect(lines, lambda *_: None, 1)
+        value = _yaml(data) if ".y" in file.name else json.loads(data)
+    except (UnreadableFileError, ValueError, RecursionError):
         return []  # a node list only adds names; events name the nodes too
     items = value.get("items") if isinstance(value, dict) else None
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _yaml(data: bytes) -> Any:
+    import yaml  # noqa: PLC0415 (few dumps need it)
+
+    try:
+        return yaml.load(data, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _distinct(recordings: list[Recording]) -> list[Recording]:

@@ -19,18 +19,23 @@ _UNIT_NS = {
 }
 _UNIT = "h|ms|m|us|\u00b5s|\u03bcs|ns|s"
 _PART = re.compile(rf"(\d+)(?:\.(\d*))?({_UNIT})")
-_DURATION = re.compile(rf"-?(?:\d+(?:\.\d*)?(?:{_UNIT}))+|-?0")
+_DURATION = re.compile(rf"-?(?:\d{{1,18}}(?:\.\d{{0,18}})?(?:{_UNIT})){{1,8}}|-?0")
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
+# Kubelets before 1.14 and virtual nodes write some of these words in lower case, or no duration.
 _PULLED = re.compile(
-    r'Successfully pulled image "(?P<image>[^"]*)" in (?P<pull>\S+)'
-    r"(?: \((?P<wait>\S+) including waiting\))?"
-    r"(?:\. Image size: (?P<bytes>\d+) bytes)?"
+    r'[Ss]uccessfully pulled image "(?P<image>[^"]*)"(?: in (?P<pull>\S+?)(?=\.?(?:\s|$))'
+    r"(?: \((?P<wait>\S+) including waiting\))?)?"
+    r"(?:\. Image size: (?P<bytes>\d{1,18}) bytes)?"
 )
-_CACHED = re.compile(r'Container image "(?P<image>[^"]*)" already present on machine')
-_PULLING = re.compile(r'Pulling image "(?P<image>[^"]*)"')
-_FAILED = re.compile(r'(?:Failed to pull|Back-off pulling) image "(?P<image>[^"]*)"')
-_COMBINED = "(combined from similar events): "
+_CACHED = re.compile(r'[Cc]ontainer image "(?P<image>[^"]*)" already present on machine')
+_PULLING = re.compile(r'[Pp]ulling image "(?P<image>[^"]*)"')
+_FAILED = re.compile(r'(?:[Ff]ailed to pull|[Bb]ack-off pulling) image "(?P<image>[^"]*)"')
+COMBINED = "(combined from similar events): "
+"""How a kubelet begins the message of an event that stands for several different ones."""
+
+LONGEST_PULL_S = 7 * 86_400.0
+"""Seconds; a kubelet gives up a pull without progress within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,10 @@ class PullMessage:
 
     Attributes:
         image: as the pod named it.
-        pull_s: seconds of the pull itself; None when nothing was pulled.
+        pull_s: seconds of the pull itself; None when nothing was pulled, or unknown: kubelets before
+            1.27 state one duration, which includes the wait, and some state none.
         pull_and_wait_s: the same plus waiting for other pulls on the node; None when nothing was
-            pulled, or in a message of a kubelet before 1.27, which does not have it.
+            pulled, or in a message without a duration.
         image_bytes: the size that the runtime reports (compressed, for containerd); None if the
             message does not have it.
         cached: whether the image was already on the node.
@@ -73,29 +79,37 @@ def parse_duration(text: str) -> float:
 
 def parse_pulled(message: str) -> PullMessage | None:
     """Parse the message of a `Pulled` event; None if it is not one."""
-    message = message.removeprefix(_COMBINED)
+    message = message.removeprefix(COMBINED)
     match = _PULLED.match(message)
     if match is None:
         cached = _CACHED.match(message)
         return PullMessage(cached["image"], None, None, None, cached=True) if cached else None
-    try:
-        pull_s = parse_duration(match["pull"])
-        pull_and_wait_s = parse_duration(match["wait"]) if match["wait"] else None
-    except ValueError:
-        return None
+    pull_s = _seconds(match["pull"])
+    pull_and_wait_s = _seconds(match["wait"])
+    if match["wait"] is None:
+        pull_s, pull_and_wait_s = None, pull_s
     image_bytes = int(match["bytes"]) if match["bytes"] else None
     return PullMessage(match["image"], pull_s, pull_and_wait_s, image_bytes, cached=False)
 
 
+def _seconds(text: str | None) -> float | None:
+    """Return a duration of a pull; None if there is none, or none that a pull can have."""
+    try:
+        seconds = parse_duration(text) if text else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST_PULL_S else None
+
+
 def parse_pulling(message: str) -> str | None:
     """Return the image in the message of a `Pulling` event; None if it is not one."""
-    match = _PULLING.match(message.removeprefix(_COMBINED))
+    match = _PULLING.match(message.removeprefix(COMBINED))
     return match["image"] if match else None
 
 
 def parse_failed(message: str) -> str | None:
     """Return the image whose pull failed or is backed off; None for other failures."""
-    match = _FAILED.match(message.removeprefix(_COMBINED))
+    match = _FAILED.match(message.removeprefix(COMBINED))
     return match["image"] if match else None
 
 

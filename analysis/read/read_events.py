@@ -1,44 +1,38 @@
 """Reads Kubernetes events from files, in every recorded format, line by line.
 
-Formats: the exporter's output (`kubectl logs`), this project's event records, Cloud Logging entries
-(JSON exports and Cloud Storage sink objects) and `kubectl get events -o json`; plain or gzip. A
-line is decoded once into a typed struct; only a line that is not exactly one event takes the slow
-path. Nothing is dropped silently: text that is not an event is noted with file and line. Events are
-streamed, not kept.
+Formats: the exporter's output (`kubectl logs`), this project's event records, `kubectl get events` as
+JSON or YAML, and whatever a collector of logs wraps around an event (unwrap.py); compressed or not
+(lines.py). A line is decoded once into a typed struct; only a line that is not exactly one event takes the
+slow path. Nothing is dropped silently: text that is not an event is noted with file and line. Events
+are streamed, not kept.
 """
 
 import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
 from analysis.read.event_form import Event
-from schema.errors import UserError
+from analysis.read.lines import collect, open_lines
+from analysis.read.unwrap import UNDECODABLE, Read, find_events, objects_in
 
 NOTES_PER_FILE = 10_000
 """Lines of a file that are noted one by one; further lines are counted."""
 
 _EXCERPT = 160
-_CHUNK = 1 << 18
-_GZIP = 16 + zlib.MAX_WBITS
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+_FIELDS_NAMED = 10
+_SEARCHED = 4_000
 _DISCARDED = "Event discarded as being older"
-_LINE_PREFIX = re.compile(
-    r"^[\s,\]}]*(\[pod/\S+\] )?"
-    r"(\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d) )?(std(out|err) [FP] )?\s*$"
-)
-"""Prefix of a line before the object: kubectl logs --prefix --timestamps, or CRI's format."""
+_LINE_PREFIX = re.compile(r"""[^{}"]{0,300}""")
+"""What a tool prints before an object: times, names of pods and containers, levels; no part of JSON."""
 
-
-class UnreadableFileError(UserError):
-    """A file cannot be read at all."""
+_YAML = re.compile(rb"(---|%YAML|- )?\s*(apiVersion|kind|items|metadata|regarding|involvedObject):")
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -56,7 +50,9 @@ class Note:
         file: path as given or found.
         line: 1 for the first; 0 for the whole file.
         kind: 'not-an-event' (valid JSON of another kind, such as the exporter's own log),
-            'discarded' (the exporter reports that it dropped an event) or 'unreadable'.
+            'other-form' (JSON that tells of an event in a form that is not read), 'left-out' (a
+            file without events), 'discarded' (the exporter reports that it dropped an event) or
+            'unreadable'.
         detail: what is wrong, or the start of the text.
     """
 
@@ -73,6 +69,8 @@ class Notes:
     listed: list[Note] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Number of notes by (file, kind), including those beyond NOTES_PER_FILE."""
+    at: tuple[str, int] = ("", 0)
+    """File and line that is being read."""
 
     def add(self, file: str, line: int, kind: str, detail: str) -> None:
         """Note one line."""
@@ -89,91 +87,162 @@ class Notes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """An event as read.
-
-    Attributes:
-        event: the event.
-        source: how it was recorded: 'watch', 'exporter', 'native' or 'kubectl'.
-        cluster: the cluster that a Cloud Logging entry names; empty for other formats.
-    """
-
-    event: Event
-    source: str
-    cluster: str = ""
-
-
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_record = msgspec.json.Decoder(_Record).decode
 _decode_json = msgspec.json.Decoder().decode
-_text_decoder = json.JSONDecoder()
 
 
 def read_events(path: Path, notes: Notes) -> Iterator[Read]:
     """Yield all events of one file, in the file's order; other lines go to `notes`.
 
     Raises:
-        UnreadableFileError: the file cannot be opened.
+        UnreadableFileError: the file cannot be opened, or has a form that is not read.
     """
-    try:
-        with path.open("rb") as stream:
-            magic = stream.peek(2)[:2]
-            lines = _unzipped(stream, str(path), notes) if magic == b"\x1f\x8b" else stream
-            yield from _read_lines(lines, str(path), notes)
-    except OSError as error:
-        raise UnreadableFileError(
-            f"The file {path} cannot be read ({error.strerror or error}): its events are missing.",
-            f"ls -l {path}",
-        ) from error
+    file = str(path)
+
+    def damage(line: int, what: str) -> None:
+        notes.add(file, line, "unreadable", what)
+
+    with open_lines(path, damage) as lines:
+        yield from _Reader(file, notes, damage).read(lines)
 
 
-def _unzipped(stream: BinaryIO, file: str, notes: Notes) -> Iterator[bytes]:
-    """Yield the lines of a gzip file; of a damaged one, those before the damage, which is noted."""
-    unzip = zlib.decompressobj(wbits=_GZIP)
-    rest = b""
-    number = 0
-    damage = ""
-    while not damage and (packed := unzip.unused_data or stream.read(_CHUNK)):
-        if unzip.eof:
-            unzip = zlib.decompressobj(wbits=_GZIP)  # the next member
-        try:
-            data = rest + unzip.decompress(packed)
-        except zlib.error as error:
-            damage = str(error)
-            break
-        *lines, rest = data.splitlines(keepends=True) or [b""]
-        if rest.endswith(b"\n"):
-            lines, rest = [*lines, rest], b""
-        number += len(lines)
-        yield from lines
-    if rest:
-        number += 1
-        yield rest
-    if damage or not unzip.eof:
-        what = f"compressed data is truncated or damaged {damage}"
-        notes.add(file, number + 1, "unreadable", what)
+class _Reader:
+    """Reads one file."""
 
+    def __init__(self, file: str, notes: Notes, damage: Callable[[int, str], None]) -> None:
+        self._file = file
+        self._notes = notes
+        self._damage = damage
 
-def _read_lines(stream: Iterable[bytes], file: str, notes: Notes) -> Iterator[Read]:
-    lines = iter(enumerate(stream, 1))
-    number, first = next(((n, line) for n, line in lines if line.strip()), (0, b""))
-    first = first.removeprefix(b"\xef\xbb\xbf")
-    if first.strip() in {b"{", b"[", b"[{"}:
-        rest = [first, *(line for _, line in lines)]
-        yield from _read_document(b"".join(rest), file, number, notes)
-        return
-    # Nearly all lines of a file have one format: the one of the last line is tried first.
-    usual: _Exact = _event_line
-    for at, line in chain([(number, first)], lines):
-        try:
-            yield usual(line)
-        except _UNDECODABLE:
-            usual, found = _exact_line(line, usual)
+    def read(self, stream: Iterator[bytes]) -> Iterator[Read]:
+        lines = enumerate(stream, 1)
+        number, first = next(((n, line) for n, line in lines if line.strip()), (0, b""))
+        first = first.removeprefix(b"\xef\xbb\xbf")
+        if _YAML.match(first):
+            rest = (line for _, line in lines)
+            yield from self._yaml(collect(chain([first], rest), self._damage, number), number)
+            return
+        notes, file = self._notes, self._file
+        # Nearly all lines of a file have one format: the one of the last line is tried first.
+        usual: _Exact = _event_line
+        for at, line in chain([(number, first)], lines):
+            try:
+                found: Read | None = usual(line)
+            except UNDECODABLE:
+                usual, found = _exact_line(line, usual)
             if found is not None:
+                notes.at = file, at
                 yield found
+            elif line.strip() in _OPENING:  # a pretty-printed document, up to the file's end
+                rest = (each for _, each in lines)
+                yield from self._document(collect(chain([line], rest), self._damage, at), at)
+                return
             else:
-                yield from _read_line(line, file, at, notes)
+                yield from self._line(line, at)
+
+    def _line(self, line: bytes, number: int) -> Iterator[Read]:
+        """Read a line that is not exactly one event: a log entry, several events, or none."""
+        stripped = line.strip()
+        if not stripped:
+            return
+        yield from self._document(stripped, number)
+
+    def _document(self, data: bytes, number: int) -> Iterator[Read]:
+        """Read one JSON value, or several in sequence with other text between them."""
+        try:
+            value = _decode_json(data)
+        except UNDECODABLE:
+            yield from self._pieces(data.decode(errors="replace"), number)
+        else:
+            yield from self._value(value, number)
+
+    def _yaml(self, data: bytes, number: int) -> Iterator[Read]:
+        import yaml  # noqa: PLC0415 (few files need it)
+
+        try:
+            for document in yaml.load_all(data, Loader=yaml.CSafeLoader):
+                if document is not None:
+                    yield from self._value(document, number)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = number + mark.line if mark else number
+            self._damage(line, f"not YAML: {getattr(error, 'problem', None) or error}")
+
+    def _pieces(self, text: str, number: int) -> Iterator[Read]:
+        """Read the JSON objects in a text that is not JSON as a whole."""
+        gap = 0
+        line = number
+        for start, end, value in objects_in(text):
+            at = line + text.count("\n", gap, start)
+            before, _, prefix = text[gap:start].rpartition("\n")
+            self._gap(before, line)
+            if not _LINE_PREFIX.fullmatch(prefix):
+                self._gap(prefix, at)
+            yield from self._value(value, at)
+            line = at + text.count("\n", start, end)
+            gap = end
+        self._gap(text[gap:], line)
+
+    def _gap(self, gap: str, number: int) -> None:
+        # The brackets of a list are not noted.
+        if gap.strip(" \t\r\n,[]{}") and not _LIST_FRAME.fullmatch(gap):
+            self._damage(number, gap.strip())
+
+    def _value(self, value: Any, number: int) -> Iterator[Read]:
+        """Read a decoded value: an event, a log entry, a list of them, or something else."""
+        if isinstance(value, list):
+            for item in value:
+                yield from self._value(item, number)
+            return
+        if isinstance(value, dict) and isinstance(items := value.get("items"), list):
+            yield from self._value(items, number)
+            return
+        self._notes.at = self._file, number
+        none = True
+        for found in find_events(value):
+            none = False
+            if isinstance(found, str):
+                self._damage(number, found)
+            else:
+                yield found
+        if none:
+            self._other(value, number)
+
+    def _other(self, value: Any, number: int) -> None:
+        """Note a value without events."""
+        if not isinstance(value, dict):
+            self._notes.add(self._file, number, "not-an-event", str(value))
+            return
+        text = str(value.get("message") or value.get("msg") or _shortened(value))
+        if text.startswith(_DISCARDED):
+            self._notes.add(self._file, number, "discarded", str(value.get("event name", "")))
+        elif _tells_of_event(value):
+            fields = ", ".join([str(name) for name in value][:_FIELDS_NAMED])
+            self._notes.add(self._file, number, "other-form", f"fields {fields}")
+        else:
+            self._notes.add(self._file, number, "not-an-event", text)
+
+
+_OPENING = {b"{", b"[", b"[{"}
+_LIST_FRAME = re.compile(
+    r'[\s{,]*("(apiVersion|kind)":\s*"[^"]*",?\s*)*"items":\s*\[\s*'
+)
+_PULL_WORDS = ("pulling image", "pulled image", "already present on machine", "pull image")
+
+
+def _tells_of_event(value: dict[str, Any]) -> bool:
+    """Return whether an object may be an event in another form: it has a reason, or tells of a pull."""
+    if {"reason", "message"} <= value.keys() and "level" not in value:
+        return True
+    return any(word in _shortened(value).lower() for word in _PULL_WORDS)
+
+
+def _shortened(value: dict[str, Any]) -> str:
+    try:
+        return json.dumps(value, default=str)[:_SEARCHED]
+    except (RecursionError, ValueError, TypeError):
+        return "an object that is nested too deeply"
 
 
 def _event_line(line: bytes) -> Read:
@@ -193,143 +262,6 @@ def _exact_line(line: bytes, usual: _Exact) -> tuple[_Exact, Read | None]:
     other = _record_line if usual is _event_line else _event_line
     try:
         found = other(line)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return usual, None
     return other, found
-
-
-def _read_line(line: bytes, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """Read a line that is not exactly one event: a log entry, several events, or none."""
-    stripped = line.strip()
-    if not stripped:
-        return
-    try:
-        value = _decode_json(stripped)
-    except _UNDECODABLE:
-        yield from _read_pieces(stripped.decode(errors="replace"), file, number, notes)
-    else:
-        yield from _read_value(value, file, number, notes)
-
-
-def _read_document(data: bytes, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """Read a file of one pretty-printed JSON value, or several in sequence."""
-    try:
-        value = _decode_json(data)
-    except _UNDECODABLE:
-        yield from _read_pieces(data.decode(errors="replace"), file, number, notes)
-        return
-    yield from _read_value(value, file, number, notes)
-
-
-def _read_pieces(text: str, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """Read the JSON objects in a text that is not JSON as a whole."""
-    position = gap = 0
-    gap_line = number
-    while (start := text.find("{", position)) >= 0:
-        try:
-            value, end = _text_decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
-            position = _next_object(text, start + 1)
-            continue
-        line = gap_line + text.count("\n", gap, start)
-        _note_gap(text[gap:start], file, gap_line, notes)
-        yield from _read_value(value, file, line, notes)
-        gap_line = line + text.count("\n", start, end)
-        position = gap = end
-    _note_gap(text[gap:], file, gap_line, notes)
-
-
-def _next_object(text: str, start: int) -> int:
-    """Return where the next object may start: at a line, or at an event's usual first field."""
-    found = [
-        place
-        for place in (text.find('{"metadata"', start), _line_with_brace(text, start))
-        if place >= 0
-    ]
-    return min(found, default=len(text))
-
-
-def _line_with_brace(text: str, start: int) -> int:
-    match = re.compile(r"^\s*\{", re.MULTILINE).search(text, start)
-    return match.end() - 1 if match else -1
-
-
-def _note_gap(gap: str, file: str, number: int, notes: Notes) -> None:
-    # The brackets of a list and the prefix of a container's log line are not noted.
-    if not gap.strip(" \t\r\n,[]{}") or _LINE_PREFIX.match(gap) or _is_list_frame(gap):
-        return
-    notes.add(file, number, "unreadable", gap.strip())
-
-
-def _is_list_frame(gap: str) -> bool:
-    return re.fullmatch(
-        r'[\s{,]*("(apiVersion|kind)":\s*"[^"]*",?\s*)*"items":\s*\[\s*', gap
-    ) is not (None)
-
-
-def _read_value(value: Any, file: str, number: int, notes: Notes) -> Iterator[Read]:
-    """A decoded JSON value: an event, a log entry, or a list of them."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _read_value(item, file, number, notes)
-        return
-    if not isinstance(value, dict):
-        notes.add(file, number, "not-an-event", json.dumps(value))
-        return
-    if isinstance(value.get("items"), list):
-        yield from _read_value(value["items"], file, number, notes)
-        return
-    found = _as_event(value)
-    if found is not None:
-        yield found
-        return
-    text = str(value.get("message") or value.get("msg") or json.dumps(value))
-    if text.startswith(_DISCARDED):
-        notes.add(file, number, "discarded", str(value.get("event name", "")))
-    elif {"involvedObject", "regarding"} & value.keys():
-        notes.add(file, number, "unreadable", f"an event with a field of the wrong type: {text}")
-    else:
-        notes.add(file, number, "not-an-event", text)
-
-
-def _as_event(value: dict[str, Any]) -> Read | None:
-    payload = value.get("jsonPayload")
-    if payload is None and isinstance(value.get("textPayload"), str):
-        payload = _json_object(value["textPayload"])
-    if isinstance(payload, dict):
-        labels = (value.get("resource") or {}).get("labels") or {}
-        native = str(value.get("logName", "")).endswith("%2Fevents") or str(
-            value.get("logName", "")
-        ).endswith("/events")
-        event = _convert(payload)
-        source = "native" if native else "exporter"
-        return Read(event, source, str(labels.get("cluster_name", ""))) if event else None
-    if isinstance(value.get("object"), dict) and "involvedObject" in value["object"]:
-        value = value["object"]  # kubectl get --watch --output-watch-events
-    event = _convert(value)
-    return Read(event, "kubectl") if event else None
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = _decode_json(text)
-    except _UNDECODABLE:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _convert(value: dict[str, Any]) -> Event | None:
-    if "regarding" in value:  # events.k8s.io/v1 has other names for some fields
-        value = value | {
-            "involvedObject": value["regarding"],
-            "message": value.get("note"),
-            "source": value.get("deprecatedSource"),
-            "firstTimestamp": value.get("deprecatedFirstTimestamp"),
-            "lastTimestamp": value.get("deprecatedLastTimestamp"),
-            "count": value.get("deprecatedCount"),
-            "reportingComponent": value.get("reportingController"),
-        }
-    try:
-        return msgspec.convert(value, Event, strict=False)
-    except msgspec.ValidationError:
-        return None

@@ -93,9 +93,27 @@ def test_pulled_behind_other_pulls() -> None:
     assert parse_pulled(message) == PullMessage(IMAGE, 0.437, 42.088, None, cached=False)
 
 
-def test_pulled_by_an_old_kubelet_does_not_say_the_wait() -> None:
-    message = f'Successfully pulled image "{IMAGE}" in 2.5s'
-    assert parse_pulled(message) == PullMessage(IMAGE, 2.5, None, None, cached=False)
+@pytest.mark.parametrize("ending", ["", ". Image size: 7 bytes."])
+def test_the_one_duration_of_an_old_kubelet_includes_the_wait(ending: str) -> None:
+    message = f'Successfully pulled image "{IMAGE}" in 2.5s{ending}'
+    size = 7 if ending else None
+    assert parse_pulled(message) == PullMessage(IMAGE, None, 2.5, size, cached=False)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f'Successfully pulled image "{IMAGE}"',
+        f'successfully pulled image "{IMAGE}" in soon',
+        f'Successfully pulled image "{IMAGE}" in {"9" * 400}h',
+        f'Successfully pulled image "{IMAGE}" in -2s (-1s including waiting)',
+        f'Successfully pulled image "{IMAGE}" in 1s. Image size: {"9" * 400} bytes',
+    ],
+)
+def test_a_pull_whose_duration_or_size_is_unknown(message: str) -> None:
+    pulled = parse_pulled(message)
+    assert pulled is not None
+    assert (pulled.image, pulled.pull_s, pulled.image_bytes) == (IMAGE, None, None)
 
 
 @pytest.mark.parametrize("ending", ["", " and can be accessed by the pod"])
@@ -106,11 +124,12 @@ def test_cached(ending: str) -> None:
 
 def test_combined_event_is_read_like_any_other() -> None:
     message = f'(combined from similar events): Successfully pulled image "{IMAGE}" in 1s'
-    assert parse_pulled(message) == PullMessage(IMAGE, 1.0, None, None, cached=False)
+    assert parse_pulled(message) == PullMessage(IMAGE, None, 1.0, None, cached=False)
 
 
 def test_pulling_and_failed_name_their_image() -> None:
     assert parse_pulling(f'Pulling image "{IMAGE}"') == IMAGE
+    assert parse_pulling(f'pulling image "{IMAGE}"') == IMAGE  # kubelets before 1.14
     assert parse_pulling("Started container pull") is None
     assert parse_failed(f'Failed to pull image "{IMAGE}": no space left on device') == IMAGE
     assert parse_failed(f'Back-off pulling image "{IMAGE}"') == IMAGE
@@ -119,7 +138,7 @@ def test_pulling_and_failed_name_their_image() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    ["", "Pulled", 'Successfully pulled image "x"', 'Successfully pulled image "x" in soon'],
+    ["", "Pulled", "Successfully pulled image x", "Pulled chart in 2s"],
 )
 def test_other_messages_are_no_pull(message: str) -> None:
     assert parse_pulled(message) is None

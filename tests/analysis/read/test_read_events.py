@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.read.read_events import NOTES_PER_FILE, Notes, Read, UnreadableFileError, read_events
+from analysis.read.lines import UnreadableFileError
+from analysis.read.read_events import NOTES_PER_FILE, Notes, read_events
+from analysis.read.unwrap import Read
 from tests.analysis.recorded import IMAGES, START, Json, Pod, event, lines, pull_events, uid
 
 POD = Pod("container-pull-0-abcde", "node-a", job_uid=uid("job"))

@@ -1,0 +1,86 @@
+"""Unpacks archives of recordings (tar, also compressed, and zip) into a temporary folder.
+
+Only plain files with names of data are unpacked, within bounds: an archive is foreign. The folder is
+removed when the program ends.
+"""
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from analysis.read.lines import MAX_RATIO, UnreadableFileError
+
+_ARCHIVE = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
+_MEMBER = re.compile(r".*\.(json|jsonl|ndjson|log|txt|ya?ml|parquet)(\.(gz|bz2|xz))?$")
+_UNSUSPECTED = 1 << 26
+_MOST_MEMBERS = 100_000
+_CHUNK = 1 << 18
+
+_folders: list[TemporaryDirectory[str]] = []
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file has an archive's name."""
+    return bool(_ARCHIVE.fullmatch(path.name)) and path.is_file()
+
+
+def unpacked(path: Path) -> Path:
+    """Unpack an archive and return the folder, which has the archive's name.
+
+    Raises:
+        UnreadableFileError: it is damaged, or unpacks to more than any recording does.
+    """
+    temporary = TemporaryDirectory(prefix="pull-study-")
+    _folders.append(temporary)
+    folder = Path(temporary.name).resolve() / path.name
+    folder.mkdir()
+    left = max(_UNSUSPECTED, MAX_RATIO * path.stat().st_size)
+    try:
+        for number, (name, source) in enumerate(_members(path)):
+            if number >= _MOST_MEMBERS:
+                raise _refused(path, f"it has more than {_MOST_MEMBERS} files")
+            target = folder.joinpath(*_safe(name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                while data := source.read(_CHUNK):
+                    left -= len(data)
+                    if left < 0:
+                        raise _refused(path, f"it unpacks to more than {MAX_RATIO} times its size")
+                    file.write(data)
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # tarfile and zipfile raise errors of many kinds for damaged input
+        raise _refused(path, f"it is damaged: {error}") from error
+    return folder
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir() and _MEMBER.fullmatch(entry.filename):
+                    with archive.open(entry) as source:
+                        yield entry.filename, source
+        return
+    with tarfile.open(path, "r|*") as tar:
+        for member in tar:
+            plain = member.isreg() and not member.issparse()
+            source = tar.extractfile(member) if plain and _MEMBER.fullmatch(member.name) else None
+            if source is not None:
+                yield member.name, source
+
+
+def _safe(name: str) -> tuple[str, ...]:
+    """Return the parts of a member's name that stay within a folder."""
+    return tuple(part for part in PurePosixPath(name).parts if part not in {"/", "..", "."})
+
+
+def _refused(path: Path, why: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"The archive {path} cannot be read ({why}): its events are missing.",
+        f"unpack it and name its folder: tar xf {path}",
+    )
