@@ -90,6 +90,7 @@ job text name of the Job; empty if unknown
 repetition whole which pull of the image on the node, by Job
 outcome name pulled, cached, failed or not ended
 {_PULL.strip()}
+pulling_s number Pulling to Pulled, by the events' clocks
 started_at time start of the pull
 ended_at time end of the pull
 status name of the cell

@@ -100,6 +100,7 @@ SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, s.zone, p.image, i.tag, 
     CASE WHEN {_PRELOADED} THEN 'cached' ELSE p.outcome END AS outcome,
     CASE WHEN NOT {_PRELOADED} THEN p.pull_s END AS pull_s,
     CASE WHEN NOT {_PRELOADED} THEN p.pull_and_wait_s END AS pull_and_wait_s,
+    CASE WHEN NOT {_PRELOADED} THEN (p.ended_ns - p.begun_ns) / 1e9 * s.speed END AS pulling_s,
     make_timestamp(p.begun_ns // 1000) AS started_at,
     make_timestamp(p.ended_ns // 1000) AS ended_at,
     CASE WHEN {_PRELOADED} THEN c.status WHEN p.outcome IN ('cached', 'failed') THEN p.outcome

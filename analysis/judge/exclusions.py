@@ -118,8 +118,8 @@ def _implausible(cell: Evidence) -> str:
     if not cell.moved_nothing:
         return ""
     return (
-        f"no node receives the image's bytes in so short a time ({FASTEST_BYTES_PER_S / 1e9:g} GB/s): "
-        "they were on the node"
+        "the pull was quicker than any node receives the image's bytes "
+        f"({FASTEST_BYTES_PER_S / 1e9:g} GB/s): they were on the node"
     )
 
 
@@ -166,8 +166,8 @@ def trouble_spans(events: Iterable[tuple[int, str, int, int, str]]) -> list[Span
 
     An event that happened several times stands for its first and its last time, and trouble lasts
     from one to the other unless its end was recorded between them. Pressure ends with
-    NodeHasNoDiskPressure, or after PRESSURE_LASTS_S if that is not recorded; a lost node is lost until
-    it is ready again.
+    NodeHasNoDiskPressure, or after PRESSURE_LASTS_S if that is not recorded; a lost node is lost
+    until it is ready again.
     """
     ends = []
     open_spans: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)

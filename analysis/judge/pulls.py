@@ -42,9 +42,9 @@ CREATE OR REPLACE TABLE part_pod AS SELECT
 FROM part_event GROUP BY ALL;
 """
 
-# One container can have pulled several images: volumes of images have no container's name, a running
-# pod's image can be replaced, and a combined event keeps the container of its first message. The
-# container then started with the image that was pulled last before.
+# One container can have pulled several images: volumes of images have no container's name, a
+# running pod's image can be replaced, and a combined event keeps the container of its first
+# message. The container then started with the image that was pulled last before.
 _PART_CONTAINER = """
 CREATE OR REPLACE TABLE part_image AS SELECT
     rec, object_uid, container, image,
@@ -175,7 +175,8 @@ WHERE stack.rec = known.rec AND stack.nodes IS NULL;
 UPDATE stack SET nodes = 0 WHERE nodes IS NULL;
 """
 
-# What only init containers pulled serves the workload (a MiniCluster's Flux view) and is not studied.
+# What only init containers pulled serves the workload (as a MiniCluster's Flux view does): it is
+# not studied.
 _STUDIED = """
 CREATE TABLE studied AS
 WITH named AS (  -- images first, since a window over all pulls would have to fit into memory
@@ -217,8 +218,10 @@ def derive_pulls(
     for part in range(parts):
         database.execute(_PART_EVENT, {"parts": parts, "part": part})
         database.execute(_PART_POD + _PART_CONTAINER + _ADD_PART)
-    database.execute("DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container; "
-        "DROP TABLE part_image; DROP TABLE part_begun")
+    database.execute(
+        "DROP TABLE part_event; DROP TABLE part_pod; DROP TABLE part_container; "
+        "DROP TABLE part_image; DROP TABLE part_begun"
+    )
     in_parts(database, _NAMED_JOB, parts)
     database.execute(_JOB + _NODES)
     if images is None:

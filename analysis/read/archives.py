@@ -1,7 +1,7 @@
 """Unpacks archives of recordings (tar, also compressed, and zip) into a temporary folder.
 
-Only plain files with names of data are unpacked, within bounds: an archive is foreign. The folder is
-removed when the program ends.
+Only plain files with names of data are unpacked, within bounds: an archive is foreign. The folder
+is removed when the program ends.
 """
 
 import re
@@ -38,19 +38,8 @@ def unpacked(path: Path) -> Path:
     _folders.append(temporary)
     folder = Path(temporary.name).resolve() / path.name
     folder.mkdir()
-    left = max(_UNSUSPECTED, MAX_RATIO * path.stat().st_size)
     try:
-        for number, (name, source) in enumerate(_members(path)):
-            if number >= _MOST_MEMBERS:
-                raise _refused(path, f"it has more than {_MOST_MEMBERS} files")
-            target = folder.joinpath(*_safe(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                while data := source.read(_CHUNK):
-                    left -= len(data)
-                    if left < 0:
-                        raise _refused(path, f"it unpacks to more than {MAX_RATIO} times its size")
-                    file.write(data)
+        _unpack(path, folder)
     except UnreadableFileError:
         raise
     except Exception as error:  # tarfile and zipfile raise errors of many kinds for damaged input
@@ -58,13 +47,28 @@ def unpacked(path: Path) -> Path:
     return folder
 
 
+def _unpack(path: Path, folder: Path) -> None:
+    left = max(_UNSUSPECTED, MAX_RATIO * path.stat().st_size)
+    for number, (name, source) in enumerate(_members(path)):
+        if number >= _MOST_MEMBERS:
+            raise _refused(path, f"it has more than {_MOST_MEMBERS} files")
+        target = folder.joinpath(*_safe(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            while data := source.read(_CHUNK):
+                left -= len(data)
+                if left < 0:
+                    raise _refused(path, f"it unpacks to more than {MAX_RATIO} times its size")
+                file.write(data)
+
+
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 if not entry.is_dir() and _MEMBER.fullmatch(entry.filename):
-                    with archive.open(entry) as source:
-                        yield entry.filename, source
+                    with archive.open(entry) as opened:
+                        yield entry.filename, opened
         return
     with tarfile.open(path, "r|*") as tar:
         for member in tar:

@@ -3,8 +3,8 @@
 DuckDB has the table and spills to a temporary folder if the events do not fit into memory. An event
 is identified by its uid within a run and stack; of an updated event (count, lastTimestamp) the last
 version is kept. Each update of a combined event ("combined from similar events") tells of something
-else and is an event of its own. Kubelet messages are only parsed here; exclusions.py interprets them.
-An event with a value that no cluster can print is noted as unreadable.
+else and is an event of its own. Kubelet messages are only parsed here; exclusions.py interprets
+them. An event with a value that no cluster can print is noted as unreadable.
 """
 
 import re
@@ -20,8 +20,8 @@ import duckdb
 
 from analysis.read.bulk import count_parts, make_table
 from analysis.read.event_form import Event
-from analysis.read.load_runs import Recording
 from analysis.read.lines import UnreadableFileError
+from analysis.read.load_runs import Recording
 from analysis.read.pull_message import COMBINED, parse_failed, parse_pulled, parse_pulling
 from analysis.read.read_events import Notes, read_events
 from schema.errors import UserError
@@ -132,8 +132,8 @@ def open_event_table(
     """Yield a database with the view `event` (a row per event) and the table `stack` (recordings).
 
     at_ns and last_ns are nanoseconds since 1970 in UTC; `clock` is the source of at_ns: 'name'
-    (the reporter's clock, nanoseconds), 'event-time' (microseconds), or 'first-seen' and 'last-seen'
-    (seconds).
+    (the reporter's clock, nanoseconds), 'event-time' (microseconds), or 'first-seen' and
+    'last-seen' (seconds).
 
     Raises:
         NoEventError: none of what was read is an event.
@@ -217,22 +217,9 @@ def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[
         for path in recording.files:
             if path.suffix == ".parquet":
                 continue
-            file = _short(path, recording)
             try:
-                for read in read_events(path, notes):
-                    number = stacks.number(index, read.cluster)
-                    try:
-                        row = _row(read.event, number, file, read.source)
-                    except _UnbelievableError as error:
-                        notes.add(*notes.at, "unreadable", str(error))
-                        continue
-                    if row[_IMAGE] == "" and row[_REASON] == "Pulled" and row[_KIND] == "Pod":
-                        what = f"the message of a Pulled event: {read.event.message}"
-                        notes.add(*notes.at, "unreadable", what)
+                for row in _file_rows(path, index, stacks, notes):
                     yield row
-                    labels = read.event.involved.labels
-                    if labels and (machine := labels.machine_type or labels.old_machine_type):
-                        stacks.add_machine(number, machine)
                     count += 1
                     if progress and count % PROGRESS_EVERY == 0:
                         progress(count)
@@ -240,6 +227,23 @@ def _rows(stacks: _Stacks, notes: Notes, progress: Progress | None) -> Iterator[
                 notes.add(str(path), 0, "unreadable", error.problem)
     if not count and notes.counts and all(_is_foreign(each) for each in stacks.recordings):
         raise _no_event(notes)
+
+
+def _file_rows(path: Path, index: int, stacks: _Stacks, notes: Notes) -> Iterator[tuple[Any, ...]]:
+    file = _short(path, stacks.recordings[index])
+    for read in read_events(path, notes):
+        number = stacks.number(index, read.cluster)
+        try:
+            row = _row(read.event, number, file, read.source)
+        except _UnbelievableError as error:
+            notes.add(*notes.at, "unreadable", str(error))
+            continue
+        if row[_IMAGE] == "" and row[_REASON] == "Pulled" and row[_KIND] == "Pod":
+            notes.add(*notes.at, "unreadable", f"message of a Pulled event: {read.event.message}")
+        labels = read.event.involved.labels
+        if labels and (machine := labels.machine_type or labels.old_machine_type):
+            stacks.add_machine(number, machine)
+        yield row
 
 
 def _is_foreign(recording: Recording) -> bool:

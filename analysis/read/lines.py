@@ -1,7 +1,7 @@
 """A file as lines of UTF-8, whatever its compression and encoding.
 
-Every read is bounded: a line, what a compressed file unpacks to, and the wait for a pipe. What is beyond a
-bound is noted as unreadable, and the rest is read.
+Every read is bounded: a line, what a compressed file unpacks to, and the wait for a pipe. What is
+beyond a bound is noted as unreadable, and the rest is read.
 """
 
 import bz2
@@ -114,7 +114,7 @@ def _lines(stream: io.BufferedReader, path: Path, damage: NoteDamage) -> Iterato
     start = _peek(unpacked) if packed else start
     for mark, encoding in _ENCODINGS:
         if start.startswith(mark):
-            yield from _decoded(unpacked, encoding, damage)
+            yield from _decoded(unpacked, packed, encoding, damage)
             return
     yield from _split(unpacked, packed, damage)
 
@@ -138,52 +138,60 @@ def _peek(stream: _Reader) -> bytes:
         return b""  # it is noted when it is read
 
 
-def _decoded(stream: _Reader, encoding: str, damage: NoteDamage) -> Iterator[bytes]:
-    data = b""
-    try:
-        while len(data) <= MAX_TEXT and (chunk := stream.read1(MAX_TEXT)):
-            data += chunk
-    except _DAMAGE as error:
-        damage(1, f"data is truncated or damaged: {error}")
-    if len(data) > MAX_TEXT:
-        damage(1, f"text in {encoding} of more than {MAX_TEXT} bytes")
-        return
-    yield from data.decode(encoding, "replace").encode().split(b"\n")
+def _decoded(
+    stream: _Reader, packed: _Counted | None, encoding: str, damage: NoteDamage
+) -> Iterator[bytes]:
+    kept: list[bytes] = []
+    size = 0
+    for data in _chunks(stream, packed, lambda what: damage(1, what)):
+        size += len(data)
+        if size > MAX_TEXT:
+            damage(1, f"a text in {encoding} of more than {MAX_TEXT >> 20} MiB: not read on")
+            break
+        kept.append(data)
+    yield from b"".join(kept).decode(encoding, "replace").encode().split(b"\n")
 
 
 def _split(stream: _Reader, packed: _Counted | None, damage: NoteDamage) -> Iterator[bytes]:
-    pieces: list[bytes] = []
-    number, length, unpacked = 0, 0, 0
-    while True:
-        try:
-            data = stream.read1(_CHUNK)
-        except _DAMAGE as error:
-            damage(number + 1, f"data is truncated or damaged: {error}")
-            break
-        unpacked += len(data)
-        if packed and unpacked > max(_UNSUSPECTED, MAX_RATIO * packed.count):
-            damage(number + 1, f"it unpacks to more than {MAX_RATIO} times its size: not read on")
-            break
+    pieces: list[bytes] = []  # of the last line, which may go on
+    number, length = 1, 0
+    damaged: list[str] = []
+    for data in _chunks(stream, packed, damaged.append):
         first, *lines = data.split(b"\n")
         length += len(first)
         if length <= MAX_TEXT:
             pieces.append(first)
         elif pieces:
-            damage(number + 1, f"a line of more than {MAX_TEXT >> 20} MiB")
+            damage(number, f"a line of more than {MAX_TEXT >> 20} MiB")
             pieces = []
         if length > _SKIPPED:
-            damage(number + 1, "a line without an end: not read on")
-            break
+            damage(number, "a line without an end: not read on")
+            return
         if lines:
-            if length <= MAX_TEXT:
-                yield b"".join(pieces)
+            yield b"".join(pieces)  # an empty line instead of one that is too long
             yield from lines[:-1]
             number += len(lines)
             pieces, length = [lines[-1]], len(lines[-1])
-        if not data:
-            break
     if any(pieces):
         yield b"".join(pieces)
+    for what in damaged:
+        damage(number, what)
+
+
+def _chunks(
+    stream: _Reader, packed: _Counted | None, damage: Callable[[str], None]
+) -> Iterator[bytes]:
+    """Yield what can be read, up to the first damage."""
+    unpacked = 0
+    try:
+        while data := stream.read1(_CHUNK):
+            unpacked += len(data)
+            if packed and unpacked > max(_UNSUSPECTED, MAX_RATIO * packed.count):
+                damage(f"it unpacks to more than {MAX_RATIO} times its size: not read on")
+                return
+            yield data
+    except _DAMAGE as error:
+        damage(f"data is truncated or damaged: {error}")
 
 
 def collect(lines: Iterable[bytes], damage: NoteDamage, number: int) -> bytes:

@@ -2,8 +2,8 @@
 
 The original study has `metadata/<run>/<nodes or machine type>/events-*.json[.gz]` and
 `nodes-*.json[.gz]`; every level of that, and each file, may be named, and gives the same run and
-stack. In a folder, files with another name are read if they begin with events. A cluster's dump, with a
-folder for each namespace, is one recording. Events are read by read_events.py.
+stack. In a folder, files with another name are read if they begin with events. A cluster's dump,
+with a folder for each namespace, is one recording. Events are read by read_events.py.
 """
 
 import json
@@ -258,8 +258,8 @@ def _place(file: Path, given: Path) -> tuple[Path, str, str]:
         return root, root.name, ""
     if _STACK.fullmatch(folder.name):
         return folder, folder.parent.name, folder.name
-    if root := _dump(file, given):
-        return root, root.name, ""
+    if dump := _dump(file, given):
+        return dump, dump.name, ""
     return folder, folder.name, ""
 
 

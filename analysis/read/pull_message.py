@@ -44,8 +44,8 @@ class PullMessage:
 
     Attributes:
         image: as the pod named it.
-        pull_s: seconds of the pull itself; None when nothing was pulled, or unknown: kubelets before
-            1.27 state one duration, which includes the wait, and some state none.
+        pull_s: seconds of the pull itself; None when nothing was pulled, or unknown: kubelets
+            before 1.27 state one duration, which includes the wait, and some state none.
         pull_and_wait_s: the same plus waiting for other pulls on the node; None when nothing was
             pulled, or in a message without a duration.
         image_bytes: the size that the runtime reports (compressed, for containerd); None if the

@@ -1,10 +1,10 @@
 """Reads Kubernetes events from files, in every recorded format, line by line.
 
-Formats: the exporter's output (`kubectl logs`), this project's event records, `kubectl get events` as
-JSON or YAML, and whatever a collector of logs wraps around an event (unwrap.py); compressed or not
-(lines.py). A line is decoded once into a typed struct; only a line that is not exactly one event takes the
-slow path. Nothing is dropped silently: text that is not an event is noted with file and line. Events
-are streamed, not kept.
+Formats: the exporter's output (`kubectl logs`), this project's event records, `kubectl get events`
+as JSON or YAML, and whatever a collector of logs wraps around an event (unwrap.py); compressed or
+not (lines.py). A line is decoded once into a typed struct; only a line that is not exactly one
+event takes the slow path. Nothing is dropped silently: text that is not an event is noted with file
+and line. Events are streamed, not kept.
 """
 
 import json
@@ -30,7 +30,7 @@ _FIELDS_NAMED = 10
 _SEARCHED = 4_000
 _DISCARDED = "Event discarded as being older"
 _LINE_PREFIX = re.compile(r"""[^{}"]{0,300}""")
-"""What a tool prints before an object: times, names of pods and containers, levels; no part of JSON."""
+"""What a tool prints before an object: times, pods, containers, levels; no part of JSON."""
 
 _YAML = re.compile(rb"(---|%YAML|- )?\s*(apiVersion|kind|items|metadata|regarding|involvedObject):")
 
@@ -225,14 +225,12 @@ class _Reader:
 
 
 _OPENING = {b"{", b"[", b"[{"}
-_LIST_FRAME = re.compile(
-    r'[\s{,]*("(apiVersion|kind)":\s*"[^"]*",?\s*)*"items":\s*\[\s*'
-)
+_LIST_FRAME = re.compile(r'[\s{,]*("(apiVersion|kind)":\s*"[^"]*",?\s*)*"items":\s*\[\s*')
 _PULL_WORDS = ("pulling image", "pulled image", "already present on machine", "pull image")
 
 
 def _tells_of_event(value: dict[str, Any]) -> bool:
-    """Return whether an object may be an event in another form: it has a reason, or tells of a pull."""
+    """Return whether an object may be an event in another form."""
     if {"reason", "message"} <= value.keys() and "level" not in value:
         return True
     return any(word in _shortened(value).lower() for word in _PULL_WORDS)

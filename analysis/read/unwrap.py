@@ -1,9 +1,9 @@
 """Finds Kubernetes events in decoded JSON, however deep a collector has wrapped them.
 
-Collectors put an event into a field of their own: `event` (eventrouter), `body` (OpenTelemetry), `line`
-(Loki), `_source` (Elasticsearch), `responseObject` (audit log), `log` (docker), `jsonPayload` (Cloud
-Logging) and more; as an object or as text. An event is known by what only events have, so the names
-of these fields are not listed here.
+Collectors put an event into a field of their own: `event` (eventrouter), `body` (OpenTelemetry),
+`line` (Loki), `_source` (Elasticsearch), `responseObject` (audit log), `log` (docker),
+`jsonPayload` (Cloud Logging) and more; as an object or as text. An event is known by what only
+events have, so the names of these fields are not listed here.
 """
 
 import json
