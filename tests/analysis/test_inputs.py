@@ -82,9 +82,8 @@ PULLS = {
     "gc-failed-no-stats.json": [("one:1", "n1", "pulled", 30.0, 30.0, 30.002, "valid")],
     "combined-updates.jsonl": [
         # An update of an event has whole seconds; the kubelet's own durations are exact.
-        (f"c{n:02}:1", "n1", "pulled", 2 + n / 10, 2 + n / 10, round(2.002 + n / 10, 3) if n < 11 else 3.0,
-         "valid")
-        for n in range(13)
+        (f"c{n:02}:1", "n1", "pulled", s, s, round(s + 0.002, 3) if n < 11 else 3.0, "valid")
+        for n, s in ((n, 2 + n / 10) for n in range(13))
     ],
 }  # fmt: skip
 
