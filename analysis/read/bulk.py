@@ -44,7 +44,10 @@ def make_table(
         reading: Future[None] | None = None
         for number, batch in enumerate(_batches(iter(rows))):
             spool = Path(folder, f"rows-{number % 2}.json")
-            spool.write_bytes(encode([row_type(*row) for row in batch]))
+            try:
+                spool.write_bytes(encode([row_type(*row) for row in batch]))
+            except UnicodeEncodeError:
+                spool.write_bytes(encode([row_type(*map(_encodable, row)) for row in batch]))
             count += len(batch)
             if reading:
                 reading.result()
@@ -84,6 +87,11 @@ def _read(
         f"read_json(?, format = 'newline_delimited', columns = {types})",
         [str(spool)],
     )
+
+
+def _encodable(value: Any) -> Any:
+    """Return a text with "?" for half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _batches(rows: Iterator[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
