@@ -33,7 +33,7 @@ def _providers() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def compared(root: Root, _providers: None) -> Result:
     """One change of the program, one of a stack, a new stack and one that is deleted."""
-    root.edit("infra/event_exporter.py", '"kubeQPS": 100', '"kubeQPS": 99')
+    root.edit("infra/components/event_exporter.py", '"kubeQPS": 100', '"kubeQPS": 99')
     root.edit("Pulumi.size-4-n1-standard-64.yaml", "n1-standard-64", "n1-standard-96")
     (root.folder / "Pulumi.size-8.yaml").rename(root.folder / "Pulumi.eight.yaml")
     stacks = ("--stack", "size-4-n1-standard-64", "--stack", "eight")
@@ -109,7 +109,8 @@ BREAKS = [
         "needs"),
     ),
     (
-        "infra/event_exporter.py", "image=image,", 'image=image.partition("@")[0] + ":v1.7",',
+        "infra/components/event_exporter.py",
+        "image=image,", 'image=image.partition("@")[0] + ":v1.7",',
         ("deployment: the image ghcr.io/resmoio/kubernetes-event-exporter:v1.7 is not pinned by "
         "its digest"),
     ),

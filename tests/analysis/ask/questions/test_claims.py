@@ -112,7 +112,7 @@ def test_the_recorded_test_confirms_size_and_refutes_layers(chonks: Path) -> Non
     size, layers = cards["claim: size"], cards["claim: layers"]
     assert (size.verdict, layers.verdict) == ("Confirmed.", "Refuted.")
     assert size.effect.startswith("19 GB more take 115.7 (91.6 … 139.8) s more, 99 layers more 3.2")
-    assert layers.effect == "At 49 MB 100 layers take 4.47 times (3.68 … 5.26) as long as 1."
+    assert layers.effect == "At 48.7 MB 100 layers take 4.47 times (3.68 … 5.26) as long as 1."
 
 
 def test_the_recorded_study_leaves_the_other_claims_open(chonks: Path) -> None:

@@ -204,7 +204,7 @@ def test_layers_in_the_recorded_test(chonks: Path) -> None:
     layers = cards[Contrast.LAYERS]
     assert layers.verdict == "Layers matter, above all for small images."
     assert "Each 100 layers take 3.2" in layers.effect
-    assert "49 MB: 100 layers take 4.25 times as long as 1" in layers.detail
+    assert "48.7 MB: 100 layers take 4.25 times as long as 1" in layers.detail
     machine = cards[Contrast.MACHINE]
     assert not machine.answered
     assert "3348 s on 4 nodes" in machine.detail
