@@ -181,8 +181,8 @@ def test_a_file_without_an_event_is_refused_and_nothing_written(
     path.write_text("no\nevent\n")
     code, text = failing(capsys, command, path, "--out", tmp_path / "out")
     assert code == ExitCode.USAGE
-    assert "No event was found" in text
-    assert "2 lines could not be read" in text
+    assert "No event could be read" in text
+    assert "2 lines or files could not be read" in text
     assert not (tmp_path / "out").exists()
 
 

@@ -236,7 +236,7 @@ def test_events_without_pulls(tmp_path: Path) -> None:
 def test_a_file_without_any_event(tmp_path: Path) -> None:
     path = tmp_path / "words.log"
     path.write_text("not JSON\nat all\n")
-    with pytest.raises(UserError, match="2 lines could not be read"):
+    with pytest.raises(UserError, match="2 lines or files could not be read"):
         page_of(path)
 
 
