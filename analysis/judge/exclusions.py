@@ -27,14 +27,15 @@ reason <> 'ImageGCFailed' AND (reason <> 'EvictionThresholdMet'
     OR NOT regexp_matches(message, 'reclaim (memory|pids?)'))
 OR reason = 'ImageGCFailed' AND regexp_matches(message, 'free')
 """
-"""Condition in SQL: of its reasons, those that tell of other trouble than of disk are left out.
+"""Condition in SQL: of its reasons, those that report other trouble than of disk are left out.
 
-An ImageGCFailed without bytes to free tells of missing statistics
+An ImageGCFailed without bytes to free reports missing statistics
 (pkg/kubelet/images/image_gc_manager.go); a threshold can be one of memory or processes.
 """
 
 FASTEST_BYTES_PER_S = 12.5e9
-"""No node receives more (100 Gbit/s); a pull that seems to was of an image that was there."""
+"""No node receives more: 100 Gbit/s, the largest of Google's machines that pull images. A pull that
+seems to was of an image that was there."""
 
 _OPEN = 2**62
 

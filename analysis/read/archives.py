@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from analysis.read.lines import MAX_RATIO, UnreadableFileError
+from analysis.read.lines import MAX_RATIO, UnreadableFileError, most_unpacked
 
 _ARCHIVE = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip)$", re.IGNORECASE)
 _MEMBER = re.compile(r".*\.(json|jsonl|ndjson|log|txt|ya?ml|parquet)(\.(gz|bz2|xz))?$")
-_UNSUSPECTED = 1 << 26
 _MOST_MEMBERS = 100_000
 _CHUNK = 1 << 18
 
@@ -48,7 +47,7 @@ def unpacked(path: Path) -> Path:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    left = max(_UNSUSPECTED, MAX_RATIO * path.stat().st_size)
+    left = most_unpacked(path.stat().st_size)
     for number, (name, source) in enumerate(_members(path)):
         if number >= _MOST_MEMBERS:
             raise _refused(path, f"it has more than {_MOST_MEMBERS} files")

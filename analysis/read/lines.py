@@ -50,6 +50,11 @@ NoteDamage = Callable[[int, str], None]
 """Called with a line number and what could not be read there."""
 
 
+def most_unpacked(packed: int) -> int:
+    """Return the bytes that so many packed bytes may unpack to."""
+    return max(_UNSUSPECTED, MAX_RATIO * packed)
+
+
 class UnreadableFileError(UserError):
     """A file cannot be read at all."""
 
@@ -186,7 +191,7 @@ def _chunks(
     try:
         while data := stream.read1(_CHUNK):
             unpacked += len(data)
-            if packed and unpacked > max(_UNSUSPECTED, MAX_RATIO * packed.count):
+            if packed and unpacked > most_unpacked(packed.count):
                 damage(f"it unpacks to more than {MAX_RATIO} times its size: not read on")
                 return
             yield data

@@ -194,10 +194,7 @@ Resume = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet",
-        "-q",
-        help="Print only the result and errors.",
-        rich_help_panel=_SCREEN,
+        "--quiet", "-q", help="Print only the result and errors.", rich_help_panel=_SCREEN
     ),
 ]
 JsonLog = Annotated[

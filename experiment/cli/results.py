@@ -18,7 +18,7 @@ from experiment.collect.judge import collect_late, judge_all
 from experiment.errors import PlanError, ledger_exit_code
 from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
-from experiment.terminal.grid import columns, legend, reasons, row, short_name, verdict
+from experiment.terminal.grid import Reason, columns, legend, reasons, row, short_name, verdict
 from experiment.terminal.views import make_console
 from schema.inert import visible
 from schema.run_records import CellRecord, RunRecord, Status
@@ -107,15 +107,15 @@ def _print_grid(console: Console, record: RunRecord, cells: Sequence[CellRecord]
     used |= {""} if len(by_trial) < len(record.trials) else set()
     console.print(escape(legend(sorted(used), per_column, plain=plain)), highlight=False)
     console.print(verdict(cells, len(record.trials) * len(nodes)), highlight=False)
-    if reasons(cells):
-        console.print(_reason_table(cells))
+    if excluded := reasons(cells):
+        console.print(_reason_table(excluded))
 
 
-def _reason_table(cells: Sequence[CellRecord]) -> Table:
+def _reason_table(excluded: Sequence[Reason]) -> Table:
     table = Table(title="Excluded", title_justify="left")
     for name in ("cells", "status", "failure", "reason of the first"):
         table.add_column(name, justify="right" if name == "cells" else "left", overflow="fold")
-    for reason in reasons(cells):
+    for reason in excluded:
         example = escape(visible(reason.example[:_LONGEST_REASON]))  # the table needs its width
         table.add_row(str(reason.cells), reason.status, reason.failure, example)
     return table

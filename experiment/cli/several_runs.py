@@ -48,6 +48,8 @@ class _Child:
     """One run as the parent sees it."""
 
     planned: Planned
+    name: str
+    """Its stack, or its run where several are on clusters of one stack."""
     text: str = "waiting"
     error: str = ""
     code: int | None = None
@@ -57,9 +59,6 @@ class _Child:
     """Its first phase has started; lines before that repeat what the parent has shown."""
     done: int = 0
     cells: int = 0
-
-    name: str = ""
-    """Its stack, or its run where several are on clusters of one stack."""
 
     @property
     def stack(self) -> str:
@@ -74,9 +73,8 @@ def carry_out_all(plans: Sequence[Planned], options: RunOptions, progress: Progr
     """
     stacks = Counter(planned.record.stack for planned in plans)
     children = [
-        _Child(planned, name=record.stack if stacks[record.stack] == 1 else record.run_id)
-        for planned in plans
-        for record in (planned.record,)
+        _Child(each, each.record.stack if stacks[each.record.stack] == 1 else each.record.run_id)
+        for each in plans
     ]
     _RunPool(children, options, progress).run()
     lines = [size_line(child.planned, child.code or 0, child.error) for child in children]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from analysis.judge.exclusions import FASTEST_BYTES_PER_S
 from analysis.read.pull_message import PullMessage
 from experiment.collect.merge_events import EventIndex, SeenEvent
 from experiment.collect.warm_layers import Before
@@ -16,9 +17,6 @@ from schema.run_records import NodeRecord, PlannedTrial, Status, TrialPod, Trial
 
 WARM_SHARE = 0.01
 """A cell is warm when more than this share of its compressed bytes was on the node before."""
-
-FASTEST_WIRE_BYTES_PER_S = 12.5e9
-"""No node receives faster: 100 Gbit/s, the largest of Google's machines that pull images."""
 
 FASTEST_UNPACK_BYTES_PER_S = 5e9
 """No node unpacks faster: gunzip alone takes three times as long on one core."""
@@ -247,7 +245,7 @@ def _implausible(cell: CellEvidence) -> str:
 
 def _least_s(cell: CellEvidence) -> float:
     """Return the seconds that no node's cold pull of the image is quicker than."""
-    wire = cell.planned.image.compressed_bytes / FASTEST_WIRE_BYTES_PER_S
+    wire = cell.planned.image.compressed_bytes / FASTEST_BYTES_PER_S
     return max(wire, _unpacked_bytes(cell) / FASTEST_UNPACK_BYTES_PER_S)
 
 

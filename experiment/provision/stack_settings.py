@@ -122,8 +122,7 @@ def _deadline(settings: Settings) -> str:
 
 
 def _price_note(settings: Settings) -> str:
-    private = settings.private_nodes
-    network = "Cloud NAT with the study's bytes" if private else "public addresses"
+    network = "Cloud NAT with the study's bytes" if settings.private_nodes else "public addresses"
     disks = "the secondary boot disks, " if settings.preloaded_disk else ""
     archive = PRICES["archive_per_gb_month"]["usd"]
     return (
