@@ -271,7 +271,7 @@ def predict(
 
 _PASSED_OVER = {
     "unreadable": ("line could not be read", "lines could not be read"),
-    "other-form": ("object tells of an event", "objects tell of events"),
+    "other-form": ("object describes an event", "objects describe events"),
     "not-an-event": ("object is no event", "objects are no events"),
     "left-out": ("file has no events", "files have no events"),
 }

@@ -2,8 +2,8 @@
 
 DuckDB has the table and spills to a temporary folder if the events do not fit into memory. An event
 is identified by its uid within a run and stack; of an updated event (count, lastTimestamp) the last
-version is kept. Each update of a combined event ("combined from similar events") tells of something
-else and is an event of its own. Kubelet messages are only parsed here; exclusions.py interprets
+version is kept. Each update of a combined event ("combined from similar events") is about something
+else and an event of its own. Kubelet messages are only parsed here; exclusions.py interprets
 them. An event with a value that no cluster can print is noted as unreadable.
 """
 
@@ -264,7 +264,7 @@ def _no_event(notes: Notes) -> NoEventError:
 
 _WORST_FIRST = ("other-form", "unreadable", "not-an-event", "discarded", "left-out")
 _MEANINGS = {
-    "other-form": "{count} objects tell of events in a form that is not read",
+    "other-form": "{count} objects describe events in a form that is not read",
     "unreadable": "{count} lines or files could not be read",
     "not-an-event": "{count} objects are something else",
     "discarded": "{count} events were discarded by the exporter",
@@ -382,7 +382,7 @@ _ASSIGNED = re.compile(r" to (\S+)$")
 def _identity(event: Event, node: str) -> str:
     """Return what stands for an object's uid where the events have none.
 
-    Pods of one name, as of a StatefulSet, are told apart by their node.
+    Pods of one name, as of a StatefulSet, are distinguished by their node.
     """
     involved = event.involved
     if not involved.name:

@@ -50,7 +50,7 @@ class Note:
         file: path as given or found.
         line: 1 for the first; 0 for the whole file.
         kind: 'not-an-event' (valid JSON of another kind, such as the exporter's own log),
-            'other-form' (JSON that tells of an event in a form that is not read), 'left-out' (a
+            'other-form' (JSON that describes an event in a form that is not read), 'left-out' (a
             file without events), 'discarded' (the exporter reports that it dropped an event) or
             'unreadable'.
         detail: what is wrong, or the start of the text.

@@ -67,13 +67,13 @@ def _version(recording: Recording | None, name: str) -> str:
 def conditions(draft: Draft) -> list[str]:
     """Return the conditions of all clusters, each as `name: values`; what is unknown is named."""
     facts = _facts(draft)
-    told = [
+    known = [
         f"{fact.name}: {_few(fact.known)}"
         for fact in facts
         if fact.known and (fact.name, fact.known) != ("image streaming", ["off"])
     ]
     unknown = [fact.name for fact in facts if not fact.known]
-    return [*told, *([f"not recorded: {', '.join(unknown)}"] if unknown else [])]
+    return [*known, *([f"not recorded: {', '.join(unknown)}"] if unknown else [])]
 
 
 def differences(draft: Draft) -> str:

@@ -253,7 +253,7 @@ class ExistingCluster:
             self.say(f"the label {RUN_LABEL} was removed from {len(nodes)} nodes")
 
     def _delete_namespace(self) -> None:
-        """Delete the namespace, with the Lease, if a run made it and nobody else uses it."""
+        """Delete the namespace, with the Lease, if a run made it and no one else uses it."""
         if not self._made(self.kube.namespace(JOB_NAMESPACE)):
             self._held().release()
             return

@@ -2,7 +2,7 @@
 
 kwokctl starts them; the versions are those of tools/. Everything listens on loopback alone, where
 any user of the machine can connect: etcd and the API server accept clients with a certificate (the
-API server also with a token) and nobody else, and the others open no port. RBAC is on, so a service
+API server also with a token) and no one else, and the others open no port. RBAC is on, so a service
 account has the rights that were declared for it and no others, and client-side rate limits are
 Kubernetes' own unless switched off, since they are part of what a pull study measures.
 kwok-controller keeps nodes with the annotation `kwok.x-k8s.io/node=fake` Ready and their pods

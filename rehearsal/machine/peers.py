@@ -30,7 +30,7 @@ def is_own(client: Address, server: Address) -> bool:
     """Return whether the client's end of a TCP connection on this machine is this user's.
 
     False for a connection that the client has closed: the kernel no longer knows whose it was, and
-    shows root. So nobody can send a request, close, and have it served.
+    shows root. So no one can send a request, close, and have it served.
     """
     # of an IPv6 address that maps an IPv4 one, the end is the same
     row = re.compile(rf"{_hex(client)} [0-9A-F]*{_hex(server)} {_ESTABLISHED} (.*)".encode())

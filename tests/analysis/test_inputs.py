@@ -119,7 +119,7 @@ def test_the_pulls_in_an_input(name: str) -> None:
 
 def test_a_layout_of_the_exporter_is_refused_with_its_fields() -> None:
     with (
-        pytest.raises(NoEventError, match="10 objects tell of events in a form") as caught,
+        pytest.raises(NoEventError, match="10 objects describe events in a form") as caught,
         open_tables([INPUTS / "exporter-layout.jsonl"]),
     ):
         pass
@@ -135,7 +135,7 @@ def test_what_is_passed_over_is_counted_on_the_screen(tmp_path: Path) -> None:
     (folder / "later.log").write_text((INPUTS / "audit.jsonl").read_text())
     result = CliRunner().invoke(app, ["tables", str(folder), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
-    assert "10 objects tell of events in a form that is not read" in result.output
+    assert "10 objects describe events in a form that is not read" in result.output
     assert "1 file has no events" in result.output
     notes = (tmp_path / "out" / "notes.csv").read_text()
     assert "prices.json" in notes

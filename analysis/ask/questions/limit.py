@@ -50,9 +50,9 @@ def limit(samples: pd.DataFrame, clusters: pd.DataFrame) -> Card:
     shares = roof_shares(trials, clusters)
     roofs = _texts(shares)
     if answered:
-        told = [card for card in (of_compression, of_disk) if card.answered]
-        detail = " ".join([*(card.detail for card in told), roofs]).strip()
-        effects = "; ".join(card.effect for card in told)
+        known = [card for card in (of_compression, of_disk) if card.answered]
+        detail = " ".join([*(card.detail for card in known), roofs]).strip()
+        effects = "; ".join(card.effect for card in known)
         return Card(
             "limit", _QUESTION, " ".join(answered), effects, of_compression.basis, rates, detail
         )
