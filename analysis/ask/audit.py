@@ -56,29 +56,43 @@ WITH bound AS (
 known AS (
     SELECT rec, object_uid FROM bound UNION SELECT rec, object_uid FROM studied_pull
 ),
-steps AS (
-    SELECT k.rec, k.object_uid,
-        count(*) FILTER (e.reason = 'Scheduled') > 0 AS scheduled,
-        count(*) FILTER (e.reason = 'Pulling') > 0 AS pulling,
-        count(*) FILTER (e.reason = 'Pulled' AND e.cached IS NOT TRUE) > 0 AS pulled,
-        count(*) FILTER (e.reason = 'Pulled' AND e.cached) > 0 AS cached,
-        count(*) FILTER (e.reason = 'Created') > 0 AS created,
-        count(*) FILTER (e.reason = 'Started') > 0 AS started,
-        count(*) FILTER (e.reason IN ('Failed', 'BackOff')) > 0 AS failed
+begun AS (
+    SELECT k.rec, k.object_uid, bool_or(e.reason = 'Scheduled') AS scheduled
     FROM known AS k JOIN event AS e USING (rec, object_uid) GROUP BY ALL
 ),
+steps AS (  -- of each container; what has no container's name is about a volume, or all are so
+    SELECT k.rec, k.object_uid, e.container,
+        bool_or(e.reason = 'Pulling') AS pulling,
+        bool_or(e.reason = 'Pulled' AND e.cached IS NOT TRUE) AS pulled,
+        bool_or(e.reason = 'Pulled' AND e.cached IS TRUE) AS cached,
+        bool_or(e.reason = 'Created') AS created,
+        bool_or(e.reason = 'Started') AS started,
+        bool_or(e.reason IN ('Failed', 'BackOff')) AS failed
+    FROM known AS k JOIN event AS e USING (rec, object_uid)
+    WHERE e.reason IN ('Pulling', 'Pulled', 'Created', 'Started', 'Failed', 'BackOff')
+        AND NOT starts_with(e.container, 'spec.initContainers')
+    GROUP BY ALL
+),
+containers AS (
+    SELECT rec, object_uid, scheduled,
+        coalesce(pulling, false) AS pulling, coalesce(pulled, false) AS pulled,
+        coalesce(cached, false) AS cached, coalesce(created, false) AS created,
+        coalesce(started, false) AS started, coalesce(failed, false) AS failed,
+        container = '' AND count(*) OVER (PARTITION BY rec, object_uid) > 1 AS volume,
+        row_number() OVER (PARTITION BY rec, object_uid ORDER BY failed, container) = 1 AS first
+    FROM begun LEFT JOIN steps USING (rec, object_uid)
+),
 lost AS (
-    SELECT rec, count(*) AS pods,
-        count(*) FILTER (pulling) AS pulling,
-        count(*) FILTER (pulled) AS pulled,
+    SELECT rec, count(*) FILTER (first) AS pods, count(*) AS containers,
         count(*) FILTER (NOT pulling AND NOT cached) AS no_pulling,
         count(*) FILTER (pulling AND NOT pulled AND NOT cached AND NOT failed) AS no_pulled,
         count(*) FILTER (pulled AND NOT pulling) AS only_pulled,
-        count(*) FILTER (NOT failed) AS sound,
-        sum((NOT scheduled)::INT + (NOT cached AND NOT pulling)::INT
-            + (NOT cached AND NOT pulled)::INT + (NOT created)::INT + (NOT started)::INT)
+        sum(first::INT + CASE WHEN volume THEN 2 ELSE 4 END) FILTER (NOT failed) AS due,
+        sum((first AND NOT scheduled)::INT + (NOT cached AND NOT pulling)::INT
+            + (NOT cached AND NOT pulled)::INT
+            + (NOT volume AND NOT created)::INT + (NOT volume AND NOT started)::INT)
             FILTER (NOT failed) AS missing
-    FROM steps GROUP BY rec
+    FROM containers GROUP BY rec
 ),
 named AS (
     SELECT rec, job_uid, max(regexp_extract(pod, '-([0-9]+)-[a-z0-9]{5}$', 1)::INT) + 1 AS pods
@@ -109,11 +123,17 @@ twice AS (
         WHERE outcome = 'pulled' GROUP BY ALL HAVING count(*) > 1
     ) GROUP BY rec
 ),
-moved AS (
-    SELECT rec, count(*) AS images FROM (
-        SELECT rec, image FROM studied_pull WHERE image_bytes IS NOT NULL
-        GROUP BY ALL HAVING count(DISTINCT image_bytes) > 1
-    ) GROUP BY rec
+sizes AS (  -- of images by tag; an index by digest has a size for each architecture
+    SELECT rec, count(*) FILTER (most > 1) AS moved, count(*) FILTER (most = 1) AS differ FROM (
+        SELECT rec, image, count(DISTINCT image_bytes) AS sizes FROM studied_pull
+        WHERE image_bytes IS NOT NULL AND NOT contains(image, '@sha256:') GROUP BY ALL
+    ) JOIN (
+        SELECT rec, image, max(sizes) AS most FROM (
+            SELECT rec, image, count(DISTINCT image_bytes) AS sizes FROM studied_pull
+            WHERE image_bytes IS NOT NULL GROUP BY rec, image, node
+        ) GROUP BY ALL
+    ) USING (rec, image)
+    WHERE sizes > 1 GROUP BY rec
 ),
 trouble AS (
     SELECT rec,
@@ -135,10 +155,10 @@ judged AS (
 listed AS (SELECT rec, count(*) AS all_nodes FROM stack_nodes GROUP BY rec)
 SELECT s.rec, s.run, s.stack, s.nodes, s.provenance, lost.* EXCLUDE (rec),
     completions.pods AS expected, pulls.* EXCLUDE (rec), twice.cells AS twice,
-    twice.surplus, moved.images AS moved, trouble.* EXCLUDE (rec), judged.* EXCLUDE (rec), all_nodes
+    twice.surplus, sizes.* EXCLUDE (rec), trouble.* EXCLUDE (rec), judged.* EXCLUDE (rec), all_nodes
 FROM stack AS s
 LEFT JOIN lost USING (rec) LEFT JOIN completions USING (rec) LEFT JOIN pulls USING (rec)
-LEFT JOIN twice USING (rec) LEFT JOIN moved USING (rec) LEFT JOIN trouble USING (rec)
+LEFT JOIN twice USING (rec) LEFT JOIN sizes USING (rec) LEFT JOIN trouble USING (rec)
 LEFT JOIN judged USING (rec) LEFT JOIN listed USING (rec)
 ORDER BY s.rec
 """
@@ -157,6 +177,8 @@ def audit(tables: Tables, frames: Frames) -> list[Audit]:
     labels = frames.clusters.set_index(["run", "stack"])["cluster"]
     samples = samples_of(frames)
     same = tables.rows(_SAME_EVENTS)
+    kinds = {(r.run, r.stack): {node.architecture for node in r.node_list if node.architecture}
+             for r in tables.recordings}  # fmt: skip
     result = tables.database.execute(_COUNTS, {"waited": _WAITED_S})
     names = [column[0] for column in result.description or ()]
     audits = []
@@ -164,6 +186,7 @@ def audit(tables: Tables, frames: Frames) -> list[Audit]:
         row: Row = {n: 0 if v is None else v for n, v in zip(names, values, strict=True)}
         label = labels[row["run"], row["stack"]]
         cluster = _recorded(frames, samples, label)
+        row["alike"] = len(kinds.get((row["run"], row["stack"]), ())) == 1
         findings = [*found(row, cluster), *_copies(row, same), *_lines(row, tables)]
         spoiled = any(f.severity == "spoils" for f in findings)
         audits.append(
@@ -209,7 +232,7 @@ def _grade(row: Row, cluster: Recorded, *, spoiled: bool) -> str:
         return "F"
     share = row["valid"] / row["cells"]
     place = next((i for i, least in enumerate(_SHARES) if share >= least), len(_SHARES))
-    place += lost_events(row) > _LOST_SHARE * max(1, 5 * row["sound"])
+    place += lost_events(row) > _LOST_SHARE * max(1, row["due"])
     place += confounded(row, cluster)
     place = max(place, int(spoiled))
     return GRADES[min(place, len(GRADES) - 1)]

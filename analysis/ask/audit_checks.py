@@ -43,7 +43,10 @@ class Finding:
 
 
 def lost_events(row: Row) -> int:
-    """Count the events that the study's pods must have had and that were not recorded."""
+    """Count the events that the study's pods must have had and that were not recorded.
+
+    A pod has one (Scheduled), each of its containers four (Pulling, Pulled, Created, Started).
+    """
     unseen = max(0, int(row["expected"]) - int(row["pods"]))
     return int(row["missing"]) + 5 * unseen
 
@@ -161,22 +164,22 @@ def _cells(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
 def _lost(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
     lost = lost_events(row)
     if row["only_pulled"] or row["no_pulling"]:
-        share = row["no_pulling"] / max(1, row["pods"])
+        share = row["no_pulling"] / max(1, row["containers"])
         yield finding(
-            "pulled-without-pulling", "spoils", row["no_pulling"], row["pods"],
-            f"{share:.0%} of the pods that must have pulled have no Pulling event "
+            "pulled-without-pulling", "spoils", row["no_pulling"], row["containers"],
+            f"{share:.0%} of the containers that must have pulled have no Pulling event "
             f"({row['only_pulled']} have a Pulled event): events were lost.",
         )  # fmt: skip
     if row["no_pulled"]:
         yield finding(
-            "pulling-without-pulled", "spoils", row["no_pulled"], row["pods"],
+            "pulling-without-pulled", "spoils", row["no_pulled"], row["containers"],
             f"{row['no_pulled']} pulls started and have no recorded end.",
         )  # fmt: skip
     if lost:
         yield finding(
             "lost-events", "spoils", lost, None,
-            f"About {lost} events of the study's pods are missing; five are expected per pod "
-            f"({max(int(row['expected']), int(row['pods']))} pods).",
+            f"About {lost} events of the study's pods are missing; one is expected per pod "
+            f"({max(int(row['expected']), int(row['pods']))} pods) and four per container.",
         )  # fmt: skip
 
 
@@ -238,10 +241,17 @@ def _method(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
             f"{row['mutable']} of {row['images']} images are named by tag alone: it is not proved "
             "that every node pulled the same bytes.",
         )  # fmt: skip
-    if row["moved"]:
+    moved = row["moved"] + (row["differ"] if row["alike"] else 0)
+    if moved:
         yield finding(
-            "moved-tags", "spoils", row["moved"], row["images"],
-            f"{row['moved']} images had different sizes on different nodes: their tags moved.",
+            "moved-tags", "spoils", moved, row["images"],
+            f"{moved} images had different sizes on nodes of one architecture: their tags moved.",
+        )  # fmt: skip
+    elif row["differ"]:
+        yield finding(
+            "sizes-differ", "weakens", row["differ"], row["images"],
+            f"{row['differ']} images had different sizes on different nodes: either their tags "
+            "moved, or the nodes have different architectures, which no list of nodes tells.",
         )  # fmt: skip
     yield from _orders(row, cluster, finding)
     empty = [ratio for ratio in cluster.emptiness if ratio >= EMPTY_FROM]

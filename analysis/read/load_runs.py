@@ -63,6 +63,8 @@ class NodeInfo:
     zone: str = ""
     disk: str = ""
     """What holds its images: `local-ssd`, or the type of its boot disk; empty if unknown."""
+    architecture: str = ""
+    """Such as amd64, which decides what an index gives it; empty if unknown."""
 
 
 @dataclass(frozen=True)
@@ -341,7 +343,8 @@ def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
                 )
                 zone = labels.get("topology.kubernetes.io/zone", "")
                 disk = "local-ssd" if _LOCAL_SSD & labels.keys() else labels.get(_BOOT_DISK, "")
-                nodes[name] = NodeInfo(name, str(machine), str(zone), str(disk))
+                kind = labels.get("kubernetes.io/arch", "")
+                nodes[name] = NodeInfo(name, str(machine), str(zone), str(disk), str(kind))
     return tuple(nodes[name] for name in sorted(nodes))
 
 

@@ -1,5 +1,7 @@
 """The audit finds what spoils a study."""
 
+import itertools
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from tests.analysis.recorded import (
     uid,
     write_study,
 )
+
+INPUTS = Path(__file__).parents[2] / "data" / "inputs"
 
 
 def audited(*inputs: Path) -> list[Audit]:
@@ -134,12 +138,52 @@ def test_waiting_behind_other_pulls_and_cached_pods(tmp_path: Path) -> None:
     assert kinds(one)["cached-pulls"] == 1
 
 
-def test_a_tag_that_moved(tmp_path: Path) -> None:
-    events = study_events(8)
-    item = next(e for e in events if e["reason"] == "Pulled")
-    item["message"] = item["message"].replace("3369495", "3369496")
+@pytest.mark.parametrize(
+    ("architectures", "kind"),
+    [(("amd64",), "moved-tags"), (("amd64", "arm64"), "sizes-differ"), ((), "sizes-differ")],
+)
+def test_sizes_that_differ_between_nodes_show_a_moved_tag_only_on_one_architecture(
+    tmp_path: Path, architectures: tuple[str, ...], kind: str
+) -> None:
+    root = study(tmp_path, other_size(study_events(8)))
+    kinds_of = itertools.cycle(architectures)
+    items = [
+        {"kind": "Node", "metadata": {"name": n, "labels": {"kubernetes.io/arch": next(kinds_of)}}}
+        for n in (node_names(8) if architectures else ())
+    ]
+    (root / "run1" / "8" / "nodes-1.json").write_text(json.dumps({"items": items}))
+    (one,) = audited(root)
+    assert {kind} == {"moved-tags", "sizes-differ"} & kinds(one).keys()
+    assert kinds(one)[kind] == 1
+
+
+def test_a_tag_that_moved_while_a_node_pulled_it_twice(tmp_path: Path) -> None:
+    events = other_size(study_events(8))
+    changed = next(e for e in events if "3369496" in e["message"])
+    for item in events:
+        if item["source"].get("host") == node_names(8)[-1]:
+            item["source"]["host"] = changed["source"]["host"]
     (one,) = audited(study(tmp_path, events))
     assert kinds(one)["moved-tags"] == 1
+
+
+def other_size(events: list[Json]) -> list[Json]:
+    item = next(e for e in events if e["reason"] == "Pulled")
+    item["message"] = item["message"].replace("3369495", "3369496")
+    return events
+
+
+def test_losses_are_counted_for_each_container_of_a_pod() -> None:
+    (one,) = audited(INPUTS / "spam-filter-25.json")
+    assert kinds(one)["lost-events"] == 3
+    assert kinds(one)["pulling-without-pulled"] == 1
+    assert one.grade == "C"
+
+
+def test_sizes_of_an_index_by_tag_do_not_spoil_a_study() -> None:
+    (one,) = audited(INPUTS / "multi-arch.json")
+    assert "moved-tags" not in kinds(one)
+    assert not [f for f in one.findings if f.severity == "spoils"]
 
 
 def test_one_recording_under_two_names(tmp_path: Path) -> None:
