@@ -1,5 +1,6 @@
 """The command line: every command on every input, and a sentence where it cannot."""
 
+import csv
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from tests.analysis.ask.test_similarity import saved
 from tests.analysis.recorded import lines, study_events, write_run_folder, write_study
 
 ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ROOT / "tests" / "data" / "inputs"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,37 @@ def test_plots(study: Path, tmp_path: Path) -> None:
 
 def test_similarity(tmp_path: Path) -> None:
     assert "similarity_build_steps.csv" in run("similarity", saved(tmp_path), "--out", tmp_path)
+
+
+def test_similarity_of_two_repositories_with_one_tag(tmp_path: Path) -> None:
+    output = run(
+        "similarity", INPUTS / "repo-one.json", INPUTS / "repo-two.json", "--out", tmp_path
+    )
+    assert "Left out: multi is a multi-platform index" in output
+    with (tmp_path / "similarity_layers.csv").open() as file:
+        rows = {row.pop("tag"): row for row in csv.DictReader(file)}
+    one, two, equal = "repo-one:latest", "repo-two:latest", "v2"
+    assert list(rows) == [one, two, equal]
+    assert (rows[one][equal], rows[one][two]) == ("1", "0.333333")
+
+
+def test_compare_of_two_repositories_with_one_tag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = (INPUTS / "same-tag" / "first.json", INPUTS / "same-tag" / "second.json")
+    condition = "median slower by 10 %"
+    code, text = failing(capsys, "compare", *sides, "--out", tmp_path, "--fail-if", condition)
+    assert code == ExitCode.DIFFERENT
+    assert text.strip() == f"{condition}: reg.example/app/one:latest"
+    with (tmp_path / "compare.csv").open() as file:
+        rows = {
+            row["image"]: tuple(row[name] for name in ("nodes_a", "median_a_s", "median_b_s"))
+            for row in csv.DictReader(file)
+        }
+    assert rows == {
+        "reg.example/app/one:latest": ("8", "5.35", "10.35"),
+        "reg.example/app/two:latest": ("8", "50.35", "25.35"),
+    }
 
 
 def test_compare_and_its_exit_code(
