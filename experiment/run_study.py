@@ -208,9 +208,10 @@ class StudyRun:
         self._resolve_remover()
 
     def _resolve_remover(self) -> None:
-        """Resolve the removing pods' image, if an image can be on the nodes at its turn."""
+        """Resolve the image of pods that work on nodes, if images are removed or roofs measured."""
         digests = [trial.image.digest for trial in self.trials_to_measure()]
-        needed = not self._cluster.fresh or len(set(digests)) < len(digests)
+        repeated = len(set(digests)) < len(digests)
+        needed = not self._cluster.fresh or repeated or self._record.study.roofs
         if needed and self._record.remover is None:
             remover = resolve_remover()
             self._record = self._record.model_copy(update={"remover": remover})
@@ -240,7 +241,10 @@ class StudyRun:
         )
         versions = record.versions | self._measurement.versions
         warnings = tuple(dict.fromkeys([*record.warnings, *self._measurement.warnings]))
-        self._record = record.model_copy(update={"versions": versions, "warnings": warnings})
+        roofs = {each.node: each for each in (*record.roofs, *self._measurement.roofs)}
+        self._record = record.model_copy(
+            update={"versions": versions, "warnings": warnings, "roofs": tuple(roofs.values())}
+        )
         self._folder.write_run(self._record)
 
     def _measure(self) -> None:

@@ -24,7 +24,8 @@ TRIAL_LABEL = "pull-study/trial"
 """Label of a trial's Job and pods: the trial's number in the plan."""
 
 REMOVER_IMAGE = ("registry.k8s.io/e2e-test-images/busybox", "1.36.1-1")
-"""Repository and tag of the image whose shell and nsenter remove images from nodes."""
+"""Repository and tag of the image whose shell and nsenter remove images from nodes, and measure
+their roofs."""
 
 REMOVER_DIGEST = "sha256:a9155b13325b2abef48e71de77bb8ac015412a566829f621d06bfae5c699b1b9"
 """Of that tag (kubernetes/kubernetes, test/e2e_node): its pods have all rights on their nodes."""
@@ -35,6 +36,9 @@ makes the image."""
 
 REMOVE_ANNOTATION = "pull-study/remove"
 """Of a pod that removes images from its node: their references, a JSON list."""
+
+ROOFS_ANNOTATION = "pull-study/roofs"
+"""Of a pod that measures its node's roofs: the reference of the blob that it receives."""
 
 REMOVAL_LABEL = "pull-study/removal"
 """Of the same pod: the trial that it goes before."""

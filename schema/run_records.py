@@ -169,15 +169,20 @@ class ZoneAttempt(_Record):
 
 
 class RoofRecord(_Record):
-    """Rates that a node reached in one part of a pull alone; None for a part not measured."""
+    """Rates that a node reached in one part of a pull alone; None for a part not measured.
+
+    All nodes of the cluster measured at the same time, as they pull.
+    """
 
     node: str
     unpack_bytes_per_s: float | None = None
-    """Unpacked bytes of a known gzip blob, by one core."""
+    """Unpacked bytes of a known gzip blob, half of them random, by the node's containerd."""
     write_bytes_per_s: float | None = None
     """Bytes to the disk that holds images, until they are on it."""
     receive_bytes_per_s: float | None = None
-    """Compressed bytes of one blob from the registry."""
+    """Compressed bytes of one blob from the registry, once the first have arrived."""
+    note: str = ""
+    """Why a part was not measured."""
 
 
 class RunRecord(_Record):
@@ -204,11 +209,11 @@ class RunRecord(_Record):
     staging: bool = True
     """Whether each trial's Job was made while the one before pulled."""
     remover: PlannedImage | None = None
-    """Image of the Jobs that remove images from nodes; None where nothing is to be removed."""
+    """Image of the Jobs that remove images from nodes, or measure roofs; None if none does."""
     warnings: tuple[str, ...] = ()
     """What may have disturbed the pulls, as found on the nodes before the first trial."""
     roofs: tuple[RoofRecord, ...] = ()
-    """Of its nodes, where they were measured; the runner does not measure them."""
+    """Of its nodes, where its study has them measured (Study.roofs)."""
     budget_usd: float | None = None
     """The run stops before the trial that would cost more; None without a limit."""
     deadline_hours: int | None = None

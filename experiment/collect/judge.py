@@ -51,6 +51,7 @@ def judge(
         trials=all_trials,
         removals=folder.removals(),
         remover=record.remover,
+        measured=bool(record.roofs),
         nodes=folder.nodes(),
         jobs=folder.jobs(),
         gaps=gaps,

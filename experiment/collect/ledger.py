@@ -38,6 +38,8 @@ class RunHistory:
     """Of all attempts: they may have left layers on the nodes."""
     removals: Sequence[RemovalRecord] = ()
     remover: PlannedImage | None = None
+    measured: bool = False
+    """Pods of the remover's image measured the nodes' roofs before the first trial."""
     nodes: Sequence[NodeRecord] = ()
     jobs: Sequence[JobRecord] = ()
     gaps: Sequence[GapRecord] = ()
@@ -87,7 +89,13 @@ class _Ledger:
         self._index = index
         self._nodes = tuple(nodes)
         self._run = history
-        self._layers = LayerHistory(planned, history.trials, history.removals, history.remover)
+        self._layers = LayerHistory(
+            planned,
+            history.trials,
+            history.removals,
+            history.remover,
+            from_start=history.measured,
+        )
         self._complete_at = {job.job: job.at for job in history.jobs if job.complete}
         self._states: dict[tuple[int, str], list[NodeRecord]] = {}
         for state in sorted(history.nodes, key=lambda state: state.at):

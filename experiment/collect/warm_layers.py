@@ -32,6 +32,7 @@ class LayerHistory:
         trials: of all attempts; only those that were released count.
         removals: of all attempts.
         remover: image of the removing pods, which is on the nodes from the first removal on.
+        from_start: it was on the nodes before the first trial.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class LayerHistory:
         trials: Iterable[TrialRecord],
         removals: Iterable[RemovalRecord],
         remover: PlannedImage | None = None,
+        *,
+        from_start: bool = False,
     ) -> None:
         self._images = {trial.trial: trial.image for trial in planned}
-        self._remover = remover
+        self._remover, self._from_start = remover, from_start
         released = [trial for trial in trials if trial.released_at]
         self._released = sorted(released, key=_release)
         self._clusters = {trial.attempt: cluster_of(trial) for trial in self._released}
@@ -74,7 +77,7 @@ class LayerHistory:
             if not self._was_removed(other, removals)
             for layer in self._images[other.trial].layers
         }
-        if self._remover and removals:
+        if self._remover and (removals or self._from_start):
             present.update(layer.diff_id for layer in self._remover.layers)
         counted = sum(layer.size_bytes for layer in image.layers if layer.diff_id in present)
         reported = proof.left_bytes if proof else 0

@@ -99,6 +99,24 @@ class GatedJobs:
 
         return self._states.wait(job, over, timeout_s) is not None
 
+    def run(
+        self,
+        job: Obj,
+        timeout_s: float,
+        progress: Callable[[list[PodState]], None],
+    ) -> dict[str, PodState]:
+        """Run a Job on all nodes at once and delete it; return {node: pod} of those that ran.
+
+        Raises:
+            MeasureError: the pods were not created.
+        """
+        name = self.create(job)
+        self.open_gates(self.await_pods(name))
+        self.await_over(name, timeout_s, progress)
+        pods = {self.nodes[pod.index]: pod for pod in self.pods(name)}
+        self.delete(name)
+        return pods
+
     def pods(self, job: str) -> list[PodState]:
         """Return the pods of a Job, by completion index."""
         return self._states.pods(job)

@@ -131,16 +131,9 @@ class Remover:
             images=[(before.image.reference, removal_argument(before.image))],
             deadline_s=_DEADLINE_S,
         )
-        name = self._jobs.create(job)
-        self._jobs.open_gates(self._jobs.await_pods(name))
-        self._jobs.await_over(name, _DEADLINE_S + _GRACE_S, progress)
-        pods = {pod.index: pod for pod in self._jobs.pods(name)}
-        self._jobs.delete(name)
+        pods = self._jobs.run(job, _DEADLINE_S + _GRACE_S, progress)
         allowed = [self._image, *others]
-        return [
-            self._record(before, node, pods.get(index), allowed)
-            for index, node in enumerate(self._jobs.nodes)
-        ]
+        return [self._record(before, node, pods.get(node), allowed) for node in self._jobs.nodes]
 
     def _record(
         self,

@@ -13,6 +13,7 @@ from schema.names import (
     MEASURED_TOLERATIONS,
     REMOVAL_LABEL,
     REMOVE_ANNOTATION,
+    ROOFS_ANNOTATION,
     RUN_LABEL,
     TRIAL_LABEL,
 )
@@ -94,19 +95,60 @@ def removal_job(
         deadline_s: of each pod.
     """
     labels = {RUN_LABEL: run_id, REMOVAL_LABEL: str(trial)}
+    annotations = {REMOVE_ANNOTATION: json.dumps([reference for reference, _ in images])}
+    command = [script, "remove", *(argument for _, argument in images)]
+    template = _node_template(labels, annotations, remover, command, deadline_s)
+    return _job(_name(run_id, "r", trial, attempt), labels, nodes, template)
+
+
+def roofs_job(
+    *,
+    run_id: str,
+    attempt: int,
+    nodes: int,
+    image: str,
+    script: str,
+    blob: tuple[str, int],
+    deadline_s: int,
+) -> dict[str, Any]:
+    """Return an Indexed Job of `nodes` gated pods that measure their nodes' roofs.
+
+    It uses the node's own containerd, so it is privileged.
+
+    Args:
+        run_id: labels and names it.
+        attempt: of the run.
+        nodes: how many.
+        image: reference of an image with a shell and nsenter.
+        script: for that shell.
+        blob: reference (repository@digest) and bytes of the blob that each node receives.
+        deadline_s: of each pod.
+    """
+    labels = {RUN_LABEL: run_id}
+    command = [script, "measure", blob[0], str(blob[1])]
+    template = _node_template(labels, {ROOFS_ANNOTATION: blob[0]}, image, command, deadline_s)
+    return _job(_name(run_id, "r", 0, attempt), labels, nodes, template)
+
+
+def _node_template(
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    image: str,
+    command: Sequence[str],
+    deadline_s: int,
+) -> dict[str, Any]:
+    """Return a template of pods that have all rights on their node; `command` follows sh -c."""
     container = {
         "name": CONTAINER,
-        "image": remover,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", script, "remove", *(argument for _, argument in images)],
+        "command": ["sh", "-c", *command],
         "securityContext": {"privileged": True},
     }
-    annotations = {REMOVE_ANNOTATION: json.dumps([reference for reference, _ in images])}
-    template = {
+    return {
         "metadata": {"labels": labels, "annotations": annotations},
         "spec": {**_pod_spec(container, deadline_s), "hostPID": True},
     }
-    return _job(_name(run_id, "r", trial, attempt), labels, nodes, template)
 
 
 def _job(name: str, labels: dict[str, str], nodes: int, template: dict[str, Any]) -> dict[str, Any]:

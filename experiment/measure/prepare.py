@@ -17,6 +17,7 @@ from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
+from experiment.measure.roofs import measure_roofs
 from experiment.measure.run_trials import Measurement
 from experiment.measure.trial import TrialRunner
 from experiment.provision.google_api import GoogleApi
@@ -24,7 +25,7 @@ from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import Clock, now, wait_until
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL, RUN_LABEL
-from schema.run_records import RunRecord
+from schema.run_records import RoofRecord, RunRecord
 from schema.stack_outputs import StackOutputs
 
 _READY_S = 300
@@ -113,6 +114,19 @@ def connect(
             watch.await_lists()
         jobs = opened.enter_context(closing(GatedJobs(kube, pods, names, nodes.lost)))
         run_id, remover = record.run_id, record.remover
+        roofs: tuple[RoofRecord, ...] = ()
+        if record.study.roofs and remover:
+            with steps.step("roofs"):
+                roofs = measure_roofs(
+                    jobs,
+                    remover,
+                    (trial.image for trial in record.trials),
+                    run_id=run_id,
+                    attempt=attempt,
+                    progress=lambda pods: progress.now(
+                        f"roofs measured on {sum(pod.over for pod in pods)} of {len(pods)} nodes"
+                    ),
+                )
         return Measurement(
             folder=folder,
             record=record,
@@ -121,6 +135,7 @@ def connect(
             since=since,
             versions=versions_of(kube, ready),
             warnings=found,
+            roofs=roofs,
             kube=kube,
             lease=lease,
             reader=reader,

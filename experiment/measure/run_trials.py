@@ -22,7 +22,7 @@ from experiment.measure.trial import Trial, TrialRunner
 from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import now, wait_until
-from schema.run_records import PlannedImage, PlannedTrial, RunRecord
+from schema.run_records import PlannedImage, PlannedTrial, RoofRecord, RunRecord
 
 _COMPLETE_S = 10
 _LEAST_FREE_BYTES = 10_000_000
@@ -45,6 +45,8 @@ class Measurement:
     """What runs on the cluster."""
     warnings: tuple[str, ...]
     """What may disturb the first trials."""
+    roofs: tuple[RoofRecord, ...]
+    """Of the nodes, where the study has them measured."""
     kube: Kube
     lease: ClusterLease
     reader: LogReader | None

@@ -36,6 +36,8 @@ from rehearsal.simulated_nodes.registry import NodesRegistry, PullError
 
 REMOVE_ANNOTATION = "pull-study/remove"
 """Of a pod: JSON list of references that it removes from the node."""
+ROOFS_ANNOTATION = "pull-study/roofs"
+"""Of a pod that measures the node."""
 _TRIAL_LABEL = "pull-study/trial"
 
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 10.0, 300.0
@@ -190,7 +192,7 @@ class Kubelet:
         started = at
         at += _run_s(container.command) + settle_s
         await self.clock.until(at)
-        status.ended(image.name, started, at, self._remove_images(pod))
+        status.ended(image.name, started, at, self._answer(pod))
         at += parameters.sandbox_end_s
         await self.clock.until(at)
         status.succeeded(at)
@@ -304,8 +306,10 @@ class Kubelet:
         await self.clock.until(at)
         return at
 
-    def _remove_images(self, pod: Pod) -> str:
-        """Return the termination message of a pod that removes images; empty for any other pod."""
+    def _answer(self, pod: Pod) -> str:
+        """Return the termination message of a pod that works on its node; else empty."""
+        if ROOFS_ANNOTATION in pod.metadata.annotations:
+            return json.dumps({"note": "a simulated node has no disk, core or network to measure"})
         references = pod.metadata.annotations.get(REMOVE_ANNOTATION)
         if references is None:
             return ""

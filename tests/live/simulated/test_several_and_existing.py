@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from schema.errors import ExitCode
-from schema.run_records import Phase, Status
+from schema.run_records import Phase, RoofRecord, Status
 from tests.live.harness import FAST, LONGEST_S, Place, needs_real_nodes
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(2 * LONGEST_S)]
@@ -35,6 +35,14 @@ def test_two_sizes_share_one_rehearsal_one_plan_and_one_report(
     rehearsal = large.read_run().rehearsal
     assert rehearsal is not None
     assert (rehearsal.nodes, rehearsal.speed) == ("simulated", 20)
+
+
+def test_simulated_nodes_have_no_roofs_and_say_so(simulated: Place, two_sizes: str) -> None:
+    roofs = simulated.record("r-size-4").read_run().roofs
+    assert len(roofs) == 4
+    for roof in roofs:
+        assert roof == RoofRecord(node=roof.node, note=roof.note)
+        assert roof.note.startswith("a simulated node has no")
 
 
 def test_a_control_plane_that_gke_resizes_is_waited_for(simulated: Place, two_sizes: str) -> None:

@@ -18,7 +18,8 @@ from schema.run_records import Phase, Source, Status
 from tests.live.harness import LONGEST_S, ROOT, STACK_FILES, Place, needs_real_nodes, place_in
 
 IMAGES, NODES = 6, 4
-RUN = ("--stack", "size-4", "--study", str(ROOT / "studies" / "smoke.yaml"), "--rehearse", "--yes")
+SMOKE = ROOT / "studies" / "smoke.yaml"
+RUN = ("--stack", "size-4", "--study", str(SMOKE), "--rehearse", "--yes")
 
 pytestmark = [
     pytest.mark.live,
@@ -35,8 +36,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def finished(place: Place) -> RunFolder:
-    """An undisturbed run."""
-    output = place.succeed("experiment", "run", *RUN, "--run-id", "whole")
+    """An undisturbed run, whose nodes are measured first."""
+    study = place.folder / "smoke.yaml"
+    study.write_text(f"{SMOKE.read_text()}roofs: true\n")
+    run = (*RUN[:3], str(study), *RUN[4:])
+    output = place.succeed("experiment", "run", *run, "--run-id", "whole")
     assert "24 of 24 cells of a rehearsal are valid" in output
     return place.record("whole")
 
@@ -48,6 +52,15 @@ def test_every_cell_is_valid_and_nothing_is_left(place: Place, finished: RunFold
         (trial, node) for trial in range(1, IMAGES + 1) for node in finished.node_names(1)
     }
     place.expect_nothing_left()
+
+
+def test_every_node_measured_its_roofs(finished: RunFolder) -> None:
+    roofs = finished.read_run().roofs
+    assert [roof.node for roof in roofs] == finished.node_names(1)
+    for roof in roofs:
+        assert not roof.note
+        rates = (roof.unpack_bytes_per_s, roof.write_bytes_per_s, roof.receive_bytes_per_s)
+        assert all(rate and 1e6 < rate < 1e11 for rate in rates), rates
 
 
 def test_each_trial_ran_one_pod_on_every_node(finished: RunFolder) -> None:
