@@ -56,7 +56,7 @@ WITH bound AS (
 known AS (
     SELECT rec, object_uid FROM bound UNION SELECT rec, object_uid FROM studied_pull
 ),
-begun AS (
+bound_pod AS (
     SELECT k.rec, k.object_uid, bool_or(e.reason = 'Scheduled') AS scheduled
     FROM known AS k JOIN event AS e USING (rec, object_uid) GROUP BY ALL
 ),
@@ -80,7 +80,7 @@ containers AS (
         coalesce(started, false) AS started, coalesce(failed, false) AS failed,
         container = '' AND count(*) OVER (PARTITION BY rec, object_uid) > 1 AS volume,
         row_number() OVER (PARTITION BY rec, object_uid ORDER BY failed, container) = 1 AS first
-    FROM begun LEFT JOIN steps USING (rec, object_uid)
+    FROM bound_pod LEFT JOIN steps USING (rec, object_uid)
 ),
 lost AS (
     SELECT rec, count(*) FILTER (first) AS pods, count(*) AS containers,
