@@ -75,7 +75,7 @@ def report(
     ] = None,
 ) -> None:
     """Write all tables and report.html, a self-contained page."""
-    from analysis.show.report import write_report
+    from analysis.show.write_report import write_report
 
     with _progress() as show:
         page = write_report(inputs, out, images=images, manifests=manifests, progress=show)
@@ -88,14 +88,16 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     from analysis.ask.audit import audit as examine
     from analysis.ask.audit import write_findings
     from analysis.frames import frames_of
+    from analysis.judge.audit_counts import audit_counts
     from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
     with _progress() as show, open_tables(inputs, images, show) as derived:
-        frames = frames_of(derived)
-        audits = examine(derived, frames)
-        page = write_page(make_audit_page(derived, frames, audits), out / "audit.html")
-        table = write_findings(audits, out / "audit.csv")
+        frames, counts = frames_of(derived), audit_counts(derived.database)
+    audits = examine(derived, frames, counts)
+    page = make_audit_page(derived, frames, audits, counts.events)
+    page_file = write_page(page, out / "audit.html")
+    table = write_findings(audits, out / "audit.csv")
     for one in audits:
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"
         typer.echo(
@@ -104,21 +106,22 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
         for finding in one.findings:
             typer.echo(visible(f"     {finding.severity:8} {finding.kind}: {finding.text}"))
     typer.echo(table)
-    typer.echo(page)
+    typer.echo(page_file)
 
 
 @app.command()
 def plots(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
     """Draw the figures of the report as SVG and PNG."""
     from analysis.frames import frames_of
+    from analysis.judge.audit_counts import audit_counts
     from analysis.show.figure_files import write_figures
     from analysis.show.report import make_page
     from analysis.tables import open_tables
 
     with _progress() as show, open_tables(inputs, images, show) as derived:
-        frames = frames_of(derived)
-        pulled = (frames.pulls["outcome"] == "pulled").any()
-        paths = write_figures(make_page(derived, frames), out) if pulled else []
+        frames, counts = frames_of(derived), audit_counts(derived.database)
+    pulled = (frames.pulls["outcome"] == "pulled").any()
+    paths = write_figures(make_page(derived, frames, counts), out) if pulled else []
     if not paths:
         raise UserError(f"{_NO_PULL}: there is nothing to plot.", "name other recordings")
     for path in paths:

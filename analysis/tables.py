@@ -20,7 +20,7 @@ from analysis.judge.wall_time import WallTime
 from analysis.judge.wall_time_table import derive_times
 from analysis.legacy_json import write_raw_times
 from analysis.read.bulk import count_parts, fill_in_parts, make_table
-from analysis.read.event_table import Progress, open_event_table
+from analysis.read.event_table import MEMORY, Progress, open_event_table
 from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.read_events import Notes
 from schema.errors import UserError
@@ -36,6 +36,7 @@ _SIDE_BY_SIDE = 200_000
 """Up to this many events two tables are written at a time; two sorts of more events do not fit into
 event_table.MEMORY."""
 
+_SHRUNK = "64MB"
 
 _FORMS = {
     # Small groups, since a group is held in memory until it is written.
@@ -233,6 +234,11 @@ class Tables:
         result = self.database.execute(query)
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
+
+    def shrink(self) -> None:
+        """Give back memory that was kept for queries, and allow the same again."""
+        for limit in (_SHRUNK, MEMORY):
+            self.database.execute(f"SET memory_limit = '{limit}'")
 
     def frame(self, name: str, limit: int | None = None) -> "pd.DataFrame":
         """Return a view as a DataFrame as DuckDB makes it; frames.py gives it its dtypes."""

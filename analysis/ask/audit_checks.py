@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from analysis.ask.questions.slowest import BIASED, LEAST_EXCLUDED
 from analysis.ask.samples import EMPTY_FROM
+from analysis.judge.audit_counts import Row
 
 _ORDERED = 0.9
 _LEANING = 0.6
@@ -16,9 +16,6 @@ _MANY_IMAGES = 12
 """Fewer images are in alphabetical order too easily by chance."""
 _REPEATED = 1.5
 """Repetitions of an image, on average, from which a study counts as one with repetitions."""
-
-Row = dict[str, Any]
-"""The counts of one recording (audit.py); 0 where nothing was counted."""
 
 
 @dataclass(frozen=True, slots=True)

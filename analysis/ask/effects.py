@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
+from statsmodels.regression.linear_model import WLS, RegressionResults
+from statsmodels.tools.tools import add_constant
 
 LEAST_NODES = 3
 """With fewer nodes than this on a side, nothing is concluded."""
@@ -211,11 +212,11 @@ def line_over_clusters(y: pd.Series, errors: pd.Series, x: Matrix) -> tuple[floa
     Mandel (1982), with the t interval of Knapp and Hartung (2003).
     """
     known, within = np.asarray(y, float), np.asarray(errors, float) ** 2
-    design = sm.add_constant(np.asarray(x, float))
+    design = add_constant(np.asarray(x, float))
     freedom = len(known) - design.shape[1]
 
-    def fitted(between: float) -> sm.regression.linear_model.RegressionResults:
-        return sm.WLS(known, design, weights=1 / (within + between)).fit()
+    def fitted(between: float) -> RegressionResults:
+        return WLS(known, design, weights=1 / (within + between)).fit()
 
     def excess(between: float) -> float:
         return float(fitted(between).scale) - 1
@@ -265,17 +266,17 @@ class Slope:
         )
 
 
-def relative_fit(y: Matrix, design: Matrix) -> sm.regression.linear_model.RegressionResults:
+def relative_fit(y: Matrix, design: Matrix) -> RegressionResults:
     """Fit seconds by least squares of the relative error.
 
     The weights come from the fitted values, since weights of the noisy response bias it low.
     """
     weights = np.ones_like(y)
     for _ in range(4):
-        fit = sm.WLS(y, design, weights=weights).fit()
+        fit = WLS(y, design, weights=weights).fit()
         expected = np.maximum(fit.fittedvalues, 0.05 * np.median(y))
         weights = 1 / expected**2
-    return sm.WLS(y, design, weights=weights).fit()
+    return WLS(y, design, weights=weights).fit()
 
 
 def slope(y: Matrix, groups: ArrayLike, x: Matrix, node: tuple[float, int]) -> Slope | None:

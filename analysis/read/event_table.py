@@ -29,8 +29,10 @@ from schema.errors import UserError
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress callback."""
 
-MEMORY = "256MB"
-"""Memory limit of DuckDB, beyond which it spills."""
+MEMORY = "128MB"
+"""Memory limit of DuckDB, beyond which it spills; for events in several parts LARGE_MEMORY."""
+
+LARGE_MEMORY = "256MB"
 
 COLUMNS = {
     "rec": "whole",
@@ -153,7 +155,8 @@ def open_event_table(
             make_table(database, "kept.event", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
             if count_parts(database) > 1:
-                database.execute("SET threads = 1")  # each thread allocates its own buffers
+                # each thread allocates its own buffers
+                database.execute(f"SET threads = 1; SET memory_limit = '{LARGE_MEMORY}'")
             make_table(database, "stack", _STACK, stacks.rows())
             _deduplicate(database)
             yield database

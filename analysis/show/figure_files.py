@@ -11,8 +11,6 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import vl_convert
-
 from analysis.ask.compare import Comparison
 from analysis.ask.similarity import Similarities, cluster_order
 from analysis.read.manifests import ImageManifest
@@ -110,6 +108,8 @@ def write_similarity_plots(
 
 
 def _write(figures: Iterable[tuple[Figure, Any]], out: Path) -> list[Path]:
+    import vl_convert  # noqa: PLC0415 (the report draws in another process)
+
     paths: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)

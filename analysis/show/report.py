@@ -1,4 +1,4 @@
-"""`write_report`: all tables and one page about the recordings.
+"""The page about recordings: sections, first screen, and writing it.
 
 Combines the sections of the report_*.py modules: first the answers, then the data behind them.
 """
@@ -14,8 +14,8 @@ from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
 from analysis.ask.questions.cards import Card, byte_size
 from analysis.ask.samples import EMPTY_FROM, emptiness
-from analysis.frames import Frames, frames_of
-from analysis.read.event_table import Progress
+from analysis.frames import Frames
+from analysis.judge.audit_counts import Counts
 from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
 from analysis.show.conditions import conditions, repeat, repeat_cost
@@ -28,41 +28,13 @@ from analysis.show.report_parts import Draft
 from analysis.show.report_pulls import model, nodes, pull_times
 from analysis.show.report_runs import machines, timelines, wall_time
 from analysis.show.report_trust import audited, validity
-from analysis.tables import OutputError, Tables, open_tables, write_tables
+from analysis.tables import OutputError, Tables
 
 _FOOTER = (
     "Written by python -m analysis report. The tables in the same folder have every number of this "
     "page: pulls, cells and summary as CSV and Parquet, events as Parquet, and notes.csv with "
     "every line that was not an event."
 )
-
-
-def write_report(
-    runs: Sequence[Path],
-    out: Path,
-    *,
-    images: str | None = None,
-    manifests: Path | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Write report.html and all tables into a folder; return the page's path.
-
-    Args:
-        runs: run folders, or anything else that tables.open_tables reads.
-        out: folder, created if missing.
-        images: regular expression of the study's images (see pulls.derive_pulls).
-        manifests: file of manifests, for the section on similarity; runs of this project have
-            their own.
-        progress: called with the number of events read.
-
-    Raises:
-        schema.errors.UserError: an input cannot be read, or the folder cannot be written.
-    """
-    saved = read_manifests(manifests) if manifests else []
-    with open_tables(runs, images, progress) as tables:
-        write_tables(tables, out)
-        page = make_page(tables, frames_of(tables), saved or _planned(tables))
-    return write_page(page, out / "report.html")
 
 
 def write_page(page: Page, path: Path) -> Path:
@@ -81,10 +53,12 @@ def write_page(page: Page, path: Path) -> Path:
     return path
 
 
-def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest] = ()) -> Page:
-    """Return the report of some recordings."""
+def make_page(
+    tables: Tables, frames: Frames, counts: Counts, manifests: Sequence[ImageManifest] = ()
+) -> Page:
+    """Return the report of some recordings; their tables may be closed."""
     draft = Draft(tables, frames)
-    audits = audit(tables, frames)
+    audits = audit(tables, frames, counts)
     mine = _of_study(manifests, frames)
     cards = [*all_cards(frames), replace(shared_layers(mine), provenance=draft.mark)]
     sections = [
@@ -107,7 +81,7 @@ def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest]
         banners=banners(draft),
         verdicts=[card for card in cards if card.answered],
         summary=_summary(draft, cards),
-        numbers=_numbers(draft, audits),
+        numbers=_numbers(draft, audits, counts.events),
         repeat=repeat_cost(draft),
         sections=sections,
         data=draft.data,
@@ -115,7 +89,7 @@ def make_page(tables: Tables, frames: Frames, manifests: Sequence[ImageManifest]
     )
 
 
-def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit]) -> Page:
+def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit], events: int) -> Page:
     """Return the page of the audit."""
     draft = Draft(tables, frames)
     return Page(
@@ -123,7 +97,7 @@ def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit]) -> Page
         lede=lede(frames),
         banners=banners(draft),
         summary=[Banner("Conditions", _sentence(conditions(draft)))],
-        numbers=_numbers(draft, audits),
+        numbers=_numbers(draft, audits, events),
         sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
         footer="Written by python -m analysis audit; audit.csv in the same folder has the "
@@ -140,7 +114,8 @@ def _of_study(manifests: Sequence[ImageManifest], frames: Frames) -> list[ImageM
     return mine or list(manifests)
 
 
-def _planned(tables: Tables) -> list[ImageManifest]:
+def planned_manifests(tables: Tables) -> list[ImageManifest]:
+    """Return the manifests that runs of this project planned."""
     found: dict[str, ImageManifest] = {}
     for recording in tables.recordings:
         if recording.folder and recording.folder.record.trials:
@@ -253,7 +228,7 @@ def _sentence(parts: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
+def _numbers(draft: Draft, audits: Sequence[Audit], events: int) -> list[Number]:
     cells, pulls = draft.frames.cells, draft.frames.pulls
     planned = _planned_cells(draft.tables)
     pulled = pulls[pulls["outcome"] == "pulled"]
@@ -262,7 +237,6 @@ def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
     grades = ", ".join(sorted({one.grade for one in audits}))
     spoils = sum(f.severity == "spoils" for one in audits for f in one.findings)
     unreadable = draft.tables.notes.total("unreadable")
-    (events,) = draft.tables.rows("SELECT count(*) AS n FROM event")
     lines = f"{unreadable:,} unreadable lines" if unreadable else "no unreadable lines"
     return [
         Number("Grade", grades or "–", f"{counted(spoils, 'finding')} that spoil numbers"),
@@ -274,7 +248,7 @@ def _numbers(draft: Draft, audits: Sequence[Audit]) -> list[Number]:
         ),
         Number("Successful pulls", f"{len(pulled):,}", "of the study's images"),
         Number("Nodes that pulled", f"{nodes:,}", f"of {every:,} nodes"),
-        Number("Events read", f"{events['n']:,}", lines),
+        Number("Events read", f"{events:,}", lines),
     ]
 
 

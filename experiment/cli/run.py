@@ -185,7 +185,7 @@ def _show_result(folder: RunFolder, progress: Progress) -> list[CellRecord]:
 
 def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
     try:
-        from analysis.show.report import write_report  # noqa: PLC0415 (pandas loads slowly)
+        from analysis.show.write_report import write_report  # noqa: PLC0415 (pandas loads slowly)
 
         page = write_report([folder.path], folder.report_dir)
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)

@@ -269,7 +269,7 @@ def _report(plans: Sequence[Planned], progress: Progress) -> None:
         / f"{plans[0].record.study.name}-{datetime.now(UTC):%m%d-%H%M%S}"
     )
     try:
-        from analysis.show.report import write_report  # noqa: PLC0415 (pandas loads slowly)
+        from analysis.show.write_report import write_report  # noqa: PLC0415 (pandas loads slowly)
 
         page = write_report(measured, out)
     except Exception as error:  # noqa: BLE001 (what was measured must not end in a traceback)

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.ask.audit import Audit, audit, write_findings
 from analysis.frames import frames_of
+from analysis.judge.audit_counts import audit_counts
 from analysis.tables import open_tables
 from tests.analysis.recorded import (
     IMAGES,
@@ -29,7 +30,7 @@ INPUTS = Path(__file__).parents[2] / "data" / "inputs"
 
 def audited(*inputs: Path) -> list[Audit]:
     with open_tables(list(inputs)) as tables:
-        return audit(tables, frames_of(tables))
+        return audit(tables, frames_of(tables), audit_counts(tables.database))
 
 
 def kinds(one: Audit) -> dict[str, int]:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.ask.audit import audit
 from analysis.frames import frames_of
+from analysis.judge.audit_counts import audit_counts
 from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.provenance import describe_rehearsal, kind_of
 from analysis.read.read_records import DamagedRunError
@@ -34,7 +35,9 @@ def test_runs_come_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) ->
         write_run_folder(tmp_path, name)
     with open_tables([tmp_path]) as tables:
         assert [recording.run for recording in tables.recordings] == names
-        assert [one.run for one in audit(tables, frames_of(tables))] == names
+        assert [
+            one.run for one in audit(tables, frames_of(tables), audit_counts(tables.database))
+        ] == names
 
 
 @pytest.mark.parametrize("level", ["run1", "run1/8", "run1/8/events-size-8-1731221311.json"])

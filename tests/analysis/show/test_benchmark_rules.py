@@ -12,6 +12,7 @@ import pytest
 
 from analysis.ask.questions.cards import Card
 from analysis.frames import frames_of
+from analysis.judge.audit_counts import audit_counts
 from analysis.show.page import Figure, Page
 from analysis.show.report import make_page
 from analysis.show.report_pulls import median_interval
@@ -26,7 +27,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     study = write_study(root / "m", (4, 8, 16))
     run = write_run_folder(root / "r", nodes=8, spoilt=Status.FAILED)
     with open_tables([study, run]) as tables:
-        return make_page(tables, frames_of(tables))
+        return make_page(tables, frames_of(tables), audit_counts(tables.database))
 
 
 def figures(page: Page) -> dict[str, Figure]:

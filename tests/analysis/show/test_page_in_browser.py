@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
-from analysis.show.report import write_report
+from analysis.show.write_report import write_report
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
     START,

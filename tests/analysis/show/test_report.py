@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.frames import frames_of
+from analysis.judge.audit_counts import audit_counts
 from analysis.show.drawing import Drawn
 from analysis.show.page import _inline, _pack, render
-from analysis.show.report import make_page, write_report
+from analysis.show.report import make_page
+from analysis.show.write_report import write_report
 from analysis.tables import open_tables
 from schema.errors import UserError
 from schema.evidence_records import EvidenceRecord, SourceCount
@@ -57,7 +59,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page_of(*inputs: Path) -> str:
     """The page alone: the tables in its folder are not written."""
     with open_tables(list(inputs)) as tables:
-        return render(make_page(tables, frames_of(tables)), Drawn())
+        return render(make_page(tables, frames_of(tables), audit_counts(tables.database)), Drawn())
 
 
 def test_page_is_small_and_requests_no_address(rehearsed: Path) -> None:
