@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis.ask.compare import Comparison
 from analysis.ask.similarity import Similarities, cluster_order
 from analysis.read.manifests import ImageManifest
 from analysis.show.charts import Spec, layer_sizes, ratios, similarity_map
 from analysis.show.labels import counted
 from analysis.show.page import ASSETS, Columns, Figure, Page, shown
 from schema.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.ask.compare import Comparison
 
 STATIC_NODES = 64
 """Nodes in a drawing for browsers without scripts, so that pages stay small."""
@@ -40,7 +42,7 @@ def write_figures(page: Page, out: Path) -> list[Path]:
     return _write(((figure, page.data) for figure in figures), out)
 
 
-def write_comparison_plot(comparison: Comparison, out: Path) -> list[Path]:
+def write_comparison_plot(comparison: "Comparison", out: Path) -> list[Path]:
     """Write compare.svg and compare.png: the ratio of each image; nothing if none has one."""
     rows = [row for row in comparison.rows if row.effect.answered]
     if not rows:

@@ -1,10 +1,11 @@
 """A card: one question, its verdict in at most eight words, and what that rests on. Pure."""
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from analysis.ask.effects import Effect
+if TYPE_CHECKING:  # a figure alone needs no statistics
+    from analysis.ask.effects import Effect
 
 EQUAL_WITHIN = 0.05
 """An effect whose interval lies within ±5 % is called no difference."""
@@ -44,11 +45,11 @@ def not_varied(contrast: str, question: str, why: str) -> Card:
 
 
 def cannot_tell(
-    contrast: str, question: str, effect: Effect | None, why: str = "", detail: str = ""
+    contrast: str, question: str, effect: "Effect | None", why: str = "", detail: str = ""
 ) -> Card:
     """Return the card of a difference without an interval: what was observed, and why."""
     reason = why or (effect.why if effect else "")
-    seen = f"Observed: {effect.percent()}." if effect and np.isfinite(effect.value) else ""
+    seen = f"Observed: {effect.percent()}." if effect and math.isfinite(effect.value) else ""
     basis = effect.basis() if effect else ""
     return Card(
         contrast, question, f"Cannot tell: {reason}.", seen, basis, _MISSING.get(reason, ""),
@@ -64,7 +65,7 @@ _MISSING = {
 
 
 def of_effect(
-    contrast: str, question: str, effect: Effect, *, slower: str, faster: str, detail: str = ""
+    contrast: str, question: str, effect: "Effect", *, slower: str, faster: str, detail: str = ""
 ) -> Card:
     """Return the card of an effect with its interval, in the words for slower and faster."""
     if not effect.answered:
