@@ -89,14 +89,16 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
     from analysis.ask.audit import write_findings
     from analysis.frames import frames_of
     from analysis.judge.audit_counts import audit_counts
+    from analysis.show.drawing import Drawing
     from analysis.show.report import make_audit_page, write_page
     from analysis.tables import open_tables
 
-    with _progress() as show, open_tables(inputs, images, show) as derived:
-        frames, counts = frames_of(derived), audit_counts(derived.database)
-    audits = examine(derived, frames, counts)
-    page = make_audit_page(derived, frames, audits, counts.events)
-    page_file = write_page(page, out / "audit.html")
+    with Drawing() as drawing:
+        with _progress() as show, open_tables(inputs, images, show) as derived:
+            frames, counts = frames_of(derived), audit_counts(derived.database)
+        audits = examine(derived, frames, counts)
+        page = make_audit_page(derived, frames, audits, counts.events)
+        page_file = write_page(page, out / "audit.html", drawing)
     table = write_findings(audits, out / "audit.csv")
     for one in audits:
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"

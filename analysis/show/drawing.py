@@ -39,25 +39,48 @@ class Drawn:
     pictures: Mapping[str, str] = field(default_factory=dict)
 
 
-def draw(figures: Mapping[str, Mapping[str, Any]]) -> Drawn:
-    """Draw complete Vega-Lite specifications.
+class Drawing:
+    """The process that draws, started at once: the bundle takes it a second, in parallel.
 
-    Raises:
-        DrawingError: the process failed, for example for lack of memory.
+    Use it as a context: it ends the process.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, __file__], input=json.dumps({"figures": figures}), text=True,
-            capture_output=True, check=True, timeout=_TIMEOUT_S, encoding="utf-8",
-        )  # fmt: skip
-    except (subprocess.SubprocessError, OSError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
-        raise DrawingError(
-            f"The figures cannot be drawn: {''.join(said)}.",
-            "python -m analysis tables writes all numbers without figures",
-        ) from error
-    answer = json.loads(done.stdout)
-    return Drawn(answer["bundle"], answer["pictures"])
+
+    def __init__(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__], text=True, encoding="utf-8",
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        except OSError as error:
+            raise _failed(str(error)) from error
+
+    def __enter__(self) -> "Drawing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def draw(self, figures: Mapping[str, Mapping[str, Any]]) -> Drawn:
+        """Draw complete Vega-Lite specifications, once.
+
+        Raises:
+            DrawingError: the process failed, for example for lack of memory.
+        """
+        said = ""
+        try:
+            answer, said = self._process.communicate(json.dumps({"figures": figures}), _TIMEOUT_S)
+            drawn = json.loads(answer)
+        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            raise _failed((said.strip() or str(error)).splitlines()[-1]) from error
+        return Drawn(drawn["bundle"], drawn["pictures"])
+
+
+def _failed(why: str) -> DrawingError:
+    return DrawingError(
+        f"The figures cannot be drawn: {why}.",
+        "python -m analysis tables writes all numbers without figures",
+    )
 
 
 def _bundle() -> str:
@@ -86,9 +109,11 @@ def _picture(spec: dict[str, Any]) -> str:
 
 
 def _main() -> None:
+    bundle = _bundle()
+    _picture({"data": {"values": []}, "mark": "point"})  # starts what draws while nothing waits
     figures = json.load(sys.stdin)["figures"]
     pictures = {key: _picture(spec) for key, spec in figures.items()}
-    json.dump({"bundle": _bundle(), "pictures": pictures}, sys.stdout)
+    json.dump({"bundle": bundle, "pictures": pictures}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from analysis.judge.audit_counts import Counts
 from analysis.read.load_runs import Recording
 from analysis.read.manifests import ImageManifest, read_manifests
 from analysis.show.conditions import conditions, repeat, repeat_cost
-from analysis.show.drawing import draw
+from analysis.show.drawing import Drawing
 from analysis.show.figure_files import static_specs
 from analysis.show.labels import counted
 from analysis.show.page import Banner, Number, Page, Section, render
@@ -37,14 +37,14 @@ _FOOTER = (
 )
 
 
-def write_page(page: Page, path: Path) -> Path:
+def write_page(page: Page, path: Path, drawing: Drawing) -> Path:
     """Draw a page and write it into a folder, which is created if missing.
 
     Raises:
         OutputError: it cannot be written.
         DrawingError: its figures cannot be drawn.
     """
-    html = render(page, draw(static_specs(page)))
+    html = render(page, drawing.draw(static_specs(page)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.judge.audit_counts import audit_counts
 from analysis.read.event_table import Progress
 from analysis.read.manifests import read_manifests
+from analysis.show.drawing import Drawing
 from analysis.tables import open_tables, write_tables
 
 
@@ -36,14 +37,15 @@ def write_report(
         schema.errors.UserError: an input cannot be read, or the folder cannot be written.
     """
     saved = read_manifests(manifests) if manifests else []
-    with open_tables(runs, images, progress) as tables:
-        write_tables(tables, out)
-        tables.shrink()
-        counts = audit_counts(tables.database)
-        from analysis.frames import frames_of
+    with Drawing() as drawing:
+        with open_tables(runs, images, progress) as tables:
+            write_tables(tables, out)
+            tables.shrink()
+            counts = audit_counts(tables.database)
+            from analysis.frames import frames_of
 
-        frames = frames_of(tables)
-    from analysis.show.report import make_page, planned_manifests, write_page
+            frames = frames_of(tables)
+        from analysis.show.report import make_page, planned_manifests, write_page
 
-    page = make_page(tables, frames, counts, saved or planned_manifests(tables))
-    return write_page(page, out / "report.html")
+        page = make_page(tables, frames, counts, saved or planned_manifests(tables))
+        return write_page(page, out / "report.html", drawing)
