@@ -161,8 +161,12 @@ def compare(
     *,
     out: Out = Path("results"),
     statistic: Annotated[
-        str, typer.Option(help="Statistic of an image's pulls: median, mean, p95 or max.")
-    ] = "median",
+        str | None,
+        typer.Option(
+            help="Statistic of an image's pulls: median, mean, p95 or max; default: that of "
+            "--fail-if, else median."
+        ),
+    ] = None,
     fail_if: Annotated[
         str,
         typer.Option(
@@ -183,27 +187,35 @@ def compare(
 ) -> None:
     """Compare two runs, stacks or repositories, image by image and over all images."""
     from analysis.ask import compare as comparing
-    from analysis.ask.samples import samples_of
+    from analysis.ask.samples import no_samples, samples_of
     from analysis.frames import frames_of
     from analysis.show.figure_files import write_comparison_plot
     from analysis.tables import open_tables
 
     condition = comparing.parse_condition(fail_if) if fail_if else None
-    sides, recorded = [], []
+    if condition and statistic not in {None, condition.statistic}:
+        raise UserError(
+            f"--statistic {statistic} and --fail-if {fail_if!r} name two statistics, and one "
+            "comparison has one.",
+            "leave --statistic out",
+        )
+    sides, recorded, empty = [], [], []
     for name, side in (("first", first), ("second", second)):
         with open_tables([side]) as derived:
             frames = frames_of(derived)
         samples = samples_of(frames)
         recorded.append(set(frames.images["name"].astype(str)))
+        empty.append(no_samples(frames))
         if first.resolve() != second.resolve():  # equal labels of two recordings are two clusters
             samples["cluster"] = f"{name}: {side.name} " + samples["cluster"]
         sides.append(samples)
     result = comparing.compare(
         sides[0],
         sides[1],
-        statistic=condition.statistic if condition else statistic,
+        statistic=condition.statistic if condition else statistic or "median",
         images=(images_first, images_second),
         recorded=(recorded[0], recorded[1]),
+        empty=(empty[0], empty[1]),
         mixed=mixed,
     )
     for line in comparing.lines(result):
@@ -233,9 +245,11 @@ def predict(
     *,
     image: Annotated[str, typer.Option(help="Reference or tag of the image.")],
     nodes: Annotated[int, typer.Option(min=1, help="Nodes that pull it at the same time.")],
-    layers: Annotated[int | None, typer.Option(help="Number of layers, if unknown.")] = None,
-    compressed_bytes: Annotated[int | None, typer.Option(help="Bytes over the network.")] = None,
-    unpacked_bytes: Annotated[int | None, typer.Option(help="Bytes on the disk.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Number of layers, if unknown.")] = None,
+    compressed_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Bytes over the network.")
+    ] = None,
+    unpacked_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes on the disk.")] = None,
     manifests: Annotated[
         Path | None, typer.Option(help="Saved manifests that include the image.")
     ] = None,

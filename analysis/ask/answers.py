@@ -15,7 +15,7 @@ from analysis.ask.questions.claims import CLAIM, claims
 from analysis.ask.questions.contrasts import CONTRASTS
 from analysis.ask.questions.limit import limit
 from analysis.ask.questions.slowest import nodes, slowest
-from analysis.ask.samples import samples_of, starts_of, trial_order
+from analysis.ask.samples import no_samples, samples_of, starts_of, trial_order
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
 from schema.study import Contrast
@@ -32,12 +32,16 @@ def all_cards(frames: Frames) -> list[Card]:
         mine = replace(
             frames,
             clusters=clusters,
-            trials=frames.trials[frames.trials["cluster"].isin(clusters["cluster"])],
+            trials=_of(frames.trials, clusters),
         )
         marks = sorted(set(clusters["provenance"]) - {"measured"})
         found = kind_cards(mine, samples[samples["kind"] == kind])
         cards += [replace(card, provenance="; ".join(marks)) for card in found]
     return cards
+
+
+def _of(rows: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["cluster"].isin(clusters["cluster"])]
 
 
 def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
@@ -50,7 +54,9 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
     cards = [_with_order(card, frames) for card in asked]
     cards = [_with_price(card, frames) for card in cards]
     if samples.empty:
-        cards = [replace(card, limits="no valid cell") for card in cards]
+        why = no_samples(replace(frames, cells=_of(frames.cells, frames.clusters)))
+        short = "no duration by the kubelet" if why.startswith("none") else "no valid cell"
+        cards = [replace(card, limits=short) for card in cards]
     rest: list[Callable[[], Card]] = [
         lambda: limit(samples, frames.clusters),
         lambda: slowest(frames, samples),
@@ -108,7 +114,7 @@ def not_pulling(frames: Frames) -> Card:
         question,
         f"{span} % is not pulling.",
         f"Of all trials: {text}." if text else "",
-        f"{trials} trials, each on the path of its slowest node",
+        f"{trials} trial{'s' * (trials != 1)}, each on the path of its slowest node",
         "A slow node lengthens the pull on this path, so it makes the share smaller.",
         _growth(frames),
     )

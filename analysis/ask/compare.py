@@ -115,6 +115,7 @@ def compare(
     statistic: str = "median",
     images: tuple[str | None, str | None] = (None, None),
     recorded: tuple[Collection[str], Collection[str]] = ((), ()),
+    empty: tuple[str, str] = ("", ""),
     mixed: bool = False,
 ) -> Comparison:
     """Compare two sides (samples.samples_of).
@@ -125,6 +126,7 @@ def compare(
         statistic: a key of effects.STATISTICS, over nodes.
         images: for each side a regular expression of its images.
         recorded: the names of each side's images, also of those without a valid cell.
+        empty: for each side why it has no pulls (samples.no_samples).
         mixed: also compare different kinds of data, for example measured with simulated.
 
     Raises:
@@ -147,10 +149,15 @@ def compare(
     left, right = (side.assign(match=key_of(side, key)) for side in (a, b))
     shared = sorted(set(left["match"]) & set(right["match"]), key=lambda m: (_size(left, m), m))
     if not shared:
+        why = "".join(
+            f" Of the {name} side {text}."
+            for name, text in zip(("first", "second"), empty, strict=True)
+            if text
+        )
         raise CompareError(
             f"The two sides have no image in common with valid cells: "
             f"{left['match'].nunique()} images on one side, {right['match'].nunique()} on the "
-            "other.",
+            f"other.{why}",
             "python -m analysis audit shows why cells are excluded; --images-first and "
             "--images-second compare two repositories",
         )

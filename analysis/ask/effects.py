@@ -157,7 +157,7 @@ def ratio(
     value, trials = float(rows.mean()), len(rows)
     seen = Effect(float(np.exp(value)), nodes=nodes, trials=trials)
     if nodes < LEAST_NODES:
-        return replace(seen, why=f"{nodes} nodes on a side")
+        return replace(seen, why=f"{nodes} node{'s' * (nodes != 1)} on a side")
     if trials < 2:  # noqa: PLR2004 (a spread)
         return replace(seen, why="one trial each")
     i = rng.integers(0, a.shape[1], (_DRAWS, a.shape[1]))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from analysis.ask.effects import relative_fit
-from analysis.ask.samples import EMPTY_FROM, samples_of, trials_of
+from analysis.ask.samples import EMPTY_FROM, no_samples, samples_of, trials_of
 from analysis.frames import Frames
 from schema.errors import UserError
 
@@ -172,13 +172,15 @@ def fit(frames: Frames) -> Model:
             "pulls cannot be mixed.",
             "name inputs of one kind",
         )
-    return fit_samples(samples_of(frames), overhead=_overhead(frames))
+    return fit_samples(samples_of(frames), _overhead(frames), no_samples(frames))
 
 
 def fit_samples(
-    samples: pd.DataFrame, overhead: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    samples: pd.DataFrame,
+    overhead: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+    why: str = "",
 ) -> Model:
-    """Fit samples (samples.samples_of) of one kind.
+    """Fit samples (samples.samples_of) of one kind; `why` tells why there are none.
 
     Raises:
         ModelError: too few pulls or images of known size for the features that vary.
@@ -188,7 +190,7 @@ def fit_samples(
     if images < LEAST_IMAGES or len(known) < LEAST_PULLS:
         raise ModelError(
             f"A model needs {LEAST_PULLS} valid cells of {LEAST_IMAGES} images of known size; "
-            f"there are {len(known)} of {images}.",
+            f"there are {len(known)} of {images}{f' ({why})' if why else ''}.",
             "name more runs, or runs of images whose tags state layers and size",
         )
     trials = trials_of(known)

@@ -37,6 +37,19 @@ def samples_of(frames: Frames) -> pd.DataFrame:
     return _samples(frames, (Status.VALID, Status.WARM_LAYERS), frames.cells["pull_s"])
 
 
+def no_samples(frames: Frames) -> str:
+    """Return why no question can be asked of any cell, in a few words; empty if one can."""
+    status = frames.cells["status"].astype("str")
+    if (status == Status.PRELOADED.value).any():
+        return ""
+    cells = frames.cells[status.isin([Status.VALID.value, Status.WARM_LAYERS.value])]
+    if cells["pull_s"].notna().any():
+        return ""
+    if cells.empty:
+        return "no valid cell"
+    return f"none of {len(cells)} valid cells has the kubelet's own duration of its pull"
+
+
 def starts_of(frames: Frames) -> pd.DataFrame:
     """Return the same of the seconds from release to start, with the cells that are preloaded."""
     begin = frames.cells["released_at"].fillna(frames.cells["scheduled_at"])

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
 from analysis.ask.questions.cards import Card, byte_size
-from analysis.ask.samples import EMPTY_FROM, emptiness
+from analysis.ask.samples import EMPTY_FROM, emptiness, no_samples
 from analysis.frames import Frames
 from analysis.judge.audit_counts import Counts
 from analysis.read.load_runs import Recording
@@ -164,6 +164,20 @@ def banners(draft: Draft) -> list[Banner]:
                 "much. Such pulls measure unpacking and the disk, not a registry or a network.",
             )
         )
+    if why := no_samples(frames):
+        found.insert(
+            0,
+            Banner(
+                "Nothing here has an answer that rests on pull times:",
+                f"{why}."
+                + (
+                    " The table pulls.csv has pulling_s, the time between the events of a pull, "
+                    "with whole seconds and with the wait for other pulls of the node."
+                    if frames.cells["pulling_s"].notna().any()
+                    else ""
+                ),
+            ),
+        )
     if "mixed" in draft.mark:
         found.append(
             Banner(
@@ -221,6 +235,8 @@ def _summary(draft: Draft, cards: Sequence[Card]) -> list[Banner]:
         Banner("Not varied here", ", ".join(fixed)),
         Banner("Conditions", _sentence(conditions(draft))),
     ]
+    if no_samples(draft.frames):  # which the first banner says
+        lines = lines[2:]
     return [line for line in lines if line.text]
 
 
@@ -237,9 +253,14 @@ def _numbers(draft: Draft, audits: Sequence[Audit], events: int) -> list[Number]
     grades = ", ".join(sorted({one.grade for one in audits}))
     spoils = sum(f.severity == "spoils" for one in audits for f in one.findings)
     unreadable = draft.tables.notes.total("unreadable")
+    spoil = "spoils" if spoils == 1 else "spoil"
     lines = f"{unreadable:,} unreadable lines" if unreadable else "no unreadable lines"
     return [
-        Number("Grade", grades or "–", f"{counted(spoils, 'finding')} that spoil numbers"),
+        Number(
+            "Grade",
+            grades or "–",
+            f"{counted(spoils, 'finding')} that {spoil} numbers",
+        ),
         Number(
             "Valid cells",
             f"{valid:,}",

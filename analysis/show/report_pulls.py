@@ -46,6 +46,8 @@ def pull_times(draft: Draft) -> Section:
     pulls = _pulls(draft)
     if pulls.empty:
         return Section("times", "Pull times", ["No pull of the study's images was recorded."])
+    if not pulls[["pull_s", "wait_s"]].notna().any(axis=None):
+        return Section("times", "Pull times", ["No pull has a duration by the kubelet."])
     every = max(1, -(-len(pulls) // MOST_ROWS))
     drawn = pulls.iloc[::every]
     draft.data["pulls"] = columns_of(drawn.drop(columns=["repository", "layers", "pulled"]))

@@ -1,6 +1,7 @@
 """The command line: every command on every input, and a sentence where it cannot."""
 
 import csv
+import re
 import subprocess
 import sys
 import time
@@ -152,6 +153,12 @@ def test_predict_takes_what_is_given_outright(study: Path) -> None:
         (("similarity", "nowhere"), "no file nowhere"),
         (("compare", "a", "b", "--fail-if", "worse"), "is not a condition"),
         (("tables", "data.parquet"), "data.parquet does not exist"),
+        (
+            ("compare", "a", "b", "--statistic", "max", "--fail-if", "median slower by 10 %"),
+            "name two statistics",
+        ),
+        (("predict", "a", "--image", "a/b:1", "--nodes", 4, "--layers", -3), "Invalid value"),
+        (("predict", "a", "--image", "a/b:1", "--nodes", 0), "Invalid value"),
     ],
 )
 def test_a_mistake_ends_with_a_sentence_and_its_code(
@@ -174,6 +181,55 @@ def test_a_malformed_regular_expression_is_a_sentence(
     code, text = failing(capsys, command, *inputs, option, pattern)
     assert code == ExitCode.USAGE
     assert f"{pattern!r} is not a regular expression" in text
+
+
+def without_durations(folder: Path) -> Path:
+    """Events of kubelets that print no duration."""
+    path = folder / "events.json"
+    path.write_text(re.sub(r" in \d[^ ]*s \(.*? including waiting\)", "", lines(study_events(4))))
+    return path
+
+
+def test_a_report_without_durations_of_the_kubelet_says_so(tmp_path: Path) -> None:
+    run("report", without_durations(tmp_path), "--out", tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "none of 12 valid cells has the kubelet&#39;s own duration of its pull" in text
+    assert "No pull has a duration by the kubelet." in text
+    assert "size (no duration by the kubelet)" in text
+    with (tmp_path / "pulls.csv").open() as file:
+        assert {(row["pull_s"], float(row["pulling_s"]) > 0) for row in csv.DictReader(file)} == {
+            ("", True)
+        }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "EVENTS", "EVENTS"),
+        ("predict", "EVENTS", "--image", "9-layers-size-5000000000-bytes", "--nodes", 4),
+    ],
+)
+def test_no_number_is_given_without_durations_of_the_kubelet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    path = without_durations(tmp_path)
+    code, text = failing(capsys, *(path if word == "EVENTS" else word for word in arguments))
+    assert code == ExitCode.USAGE
+    assert "none of 12 valid cells has the kubelet's own duration of its pull" in text
+
+
+def test_a_report_of_excluded_cells_alone_says_so_first(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    cached = re.sub(
+        r"Successfully pulled image (.*?) in .*? bytes\.",
+        r"Container image \1 already present on machine",
+        lines(study_events(4)),
+    )
+    path.write_text(cached)
+    run("report", path, "--out", tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "Nothing here has an answer that rests on pull times:" in text
+    assert "12 cached" in text
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
