@@ -94,7 +94,13 @@ def colour_of(field: str, title: str, order: Sequence[str] | Sequence[int]) -> S
 
 
 def gradient_of(field: str, title: str, values: Sequence[float]) -> Spec:
-    """Return the colour encoding of a number: a colour bar, logarithmic if the values span much."""
+    """Return the colour encoding of a number, logarithmic if the values span much.
+
+    The legend has a few of the values: strokes and fills in one legend have no colour bar.
+    """
+    ordered = sorted(set(values))
+    few = min(_LISTED, len(ordered))
+    listed = [ordered[round(i * (len(ordered) - 1) / max(1, few - 1))] for i in range(few)]
     kind = "log" if scale_of(values).get("type") == "log" else "linear"
     return {
         "field": field,
@@ -102,10 +108,12 @@ def gradient_of(field: str, title: str, values: Sequence[float]) -> Spec:
         "title": title,
         "scale": {"type": kind, "scheme": "viridis", "nice": False,
                   **({} if kind == "log" else {"zero": False})},
-        "legend": {"type": "gradient", "orient": "top", "gradientLength": 200, "format": "~g",
-                   "tickCount": 4},
+        "legend": {"orient": "top", "format": ".3~g", "values": listed, "columns": _LISTED},
     }  # fmt: skip
 
+
+_LISTED = 6
+"""Values in the legend of a number."""
 
 _LONG_NAME = 16
 """Longer names get a line each in a legend."""

@@ -228,8 +228,11 @@ def _answers(cards: Sequence[Card]) -> Section:
 
 def _summary(draft: Draft, cards: Sequence[Card]) -> list[Banner]:
     """Return the lines below the verdicts: what cannot be told, what was not varied, conditions."""
-    open_ones = [card.contrast for card in cards if card.varied and not card.answered]
-    fixed = [card.contrast for card in cards if not card.varied]
+    varied = {card.contrast for card in cards if card.varied}
+    told = {card.contrast for card in cards if card.answered}
+    names = dict.fromkeys(card.contrast for card in cards)
+    open_ones = [name for name in names if name in varied - told]
+    fixed = [name for name in names if name not in varied]
     lines = [
         Banner("Cannot tell", ", ".join(open_ones)),
         Banner("Not varied here", ", ".join(fixed)),

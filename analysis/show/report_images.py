@@ -10,6 +10,7 @@ from analysis.ask.samples import EMPTY_FROM, emptiness
 from analysis.ask.similarity import cluster_order, compare_images
 from analysis.read.manifests import ImageManifest
 from analysis.show.charts import rates, similarity_map
+from analysis.show.conditions import differences
 from analysis.show.labels import counted, short_names
 from analysis.show.page import Figure, Section
 from analysis.show.report_parts import Draft, columns_of, make_table
@@ -107,6 +108,7 @@ def _rates(draft: Draft) -> list[Figure]:
     counters = known["written_bytes"].notna().any()
     caption = f"n = {int(good.sum())} medians over nodes, all successful pulls; bytes as "
     caption += "counted by the nodes." if counters else "reported by the kubelet and by the tag."
+    caption += differences(draft)
     return [
         Figure("rates", "Transfer rates", rates(draft.mark), ["rates"], caption,
                marks=2 * int(good.sum()), provenance=draft.mark)

@@ -271,7 +271,8 @@ def _tails(draft: Draft) -> list[Figure]:
             ),
             ["tails"],
             "Valid cells. The table has the slowest node of a trial (geometric mean), the slowest "
-            f"pull, and quantiles where 100 and 1,000 pulls allow them. {draft.counted()}",
+            f"pull, and quantiles where 100 and 1,000 pulls allow them. {draft.counted()}"
+            + differences(draft),
             marks=len(drawn),
             provenance=draft.mark,
             table=make_table("Pull time over the trial's median", names, rows, draft.mark),

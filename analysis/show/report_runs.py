@@ -260,7 +260,8 @@ def machines(draft: Draft) -> list[Section]:
         "Machine types: time and price",
         machine_points(draft.mark),
         ["machines"],
-        f"n = {len(rows)} clusters. List prices on demand, us-central1; lower left is better.",
+        f"n = {len(rows)} clusters. List prices on demand, us-central1; lower left is better."
+        + differences(draft),
         provenance=draft.mark,
         table=table,
     )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from analysis.ask.audit import GRADE_RULE, Audit
+from analysis.show.conditions import differences
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import Draft, columns_of, make_table
 from analysis.show.run_charts import STATUS_COLOURS, status_bars
@@ -29,7 +30,7 @@ def validity(draft: Draft) -> Section:
         "Outcome of each cell",
         status_bars(draft.labels, [s for s in order if s in statuses["status"]], draft.mark),
         ["statuses"],
-        draft.counted(),
+        draft.counted() + differences(draft),
         provenance=draft.mark,
     )
     return Section(

@@ -18,7 +18,7 @@ ABOVE = 1.05
 """Share from which a pull is above it: 5 % for the error of both rates."""
 
 _PARTS = {
-    "unpack_bytes_per_s": ("unpacking by one core", "Unpacking", "gb"),
+    "unpack_bytes_per_s": ("unpacking one layer", "Unpacking", "gb"),
     "write_bytes_per_s": ("writing to the disk", "The disk", "gb"),
     "receive_bytes_per_s": ("one blob from the registry", "The network", "wire_gb"),
 }
@@ -48,7 +48,7 @@ def limit(samples: pd.DataFrame, clusters: pd.DataFrame) -> Card:
     if of_disk.answered and not of_disk.verdict.startswith("No"):
         answered.append("The disk.")
     shares = roof_shares(trials, clusters)
-    roofs = _texts(shares)
+    roofs = _texts(shares) or _notes(clusters)
     if answered:
         known = [card for card in (of_compression, of_disk) if card.answered]
         detail = " ".join([*(card.detail for card in known), roofs]).strip()
@@ -70,7 +70,8 @@ def limit(samples: pd.DataFrame, clusters: pd.DataFrame) -> Card:
         )  # fmt: skip
     return Card(
         "limit", _QUESTION, "Cannot tell: nothing isolates a limit.", rates,
-        limits="Contrasts that would tell: compression, type of disk.", answered=False,
+        limits="Contrasts that would tell: compression, type of disk.", detail=roofs,
+        answered=False,
     )  # fmt: skip
 
 
@@ -100,6 +101,12 @@ def _texts(shares: pd.DataFrame) -> str:
         for row in shares.itertuples()
     ]
     return f"Roofs measured on the nodes: {'; '.join(texts)}." if texts else ""
+
+
+def _notes(clusters: pd.DataFrame) -> str:
+    """Return why nodes that should have measured their roofs have none."""
+    notes = sorted({roof.note for roofs in clusters["roofs"] for roof in roofs if roof.note})
+    return f"No roof was measured: {'; '.join(notes)}." if notes else ""
 
 
 def _rates(trials: pd.DataFrame) -> str:

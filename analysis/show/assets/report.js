@@ -91,9 +91,10 @@
     header: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12 },
     title: { color: "var(--ink)" }, text: { color: "var(--ink)" }, rule: { color: "var(--soft)" },
   };
+  // Legends of bars have 4 columns, and room for one beside the bars' labels; others have 6 or more.
   const narrowLegends = (part) => {
     if (!part || typeof part !== "object") return;
-    if (part.legend && part.legend.columns > 2) part.legend.columns = 2;
+    if (part.legend && part.legend.columns > 2) part.legend.columns = Math.min(2, Math.floor(part.legend.columns / 3));
     Object.values(part).forEach(narrowLegends);
   };
   const fit = (spec, room) => {

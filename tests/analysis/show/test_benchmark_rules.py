@@ -116,7 +116,7 @@ def test_rule_9_conditions_and_the_way_to_repeat_are_given(page: Page) -> None:
         commands
     )
     assert page.repeat.startswith("for about ")
-    for key in ("by-cluster", "by-size", "wall-time"):
+    for key in ("by-cluster", "by-size", "wall-time", "tail", "statuses", "rates"):
         assert re.search(
             r"Clusters also differ in |Not recorded for all", figures(page)[key].caption
         )

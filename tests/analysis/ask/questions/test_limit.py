@@ -32,6 +32,14 @@ def test_without_contrast_and_roof_there_are_only_rates() -> None:
     assert "MB/s" in found.effect
 
 
+def test_nodes_without_roofs_say_why() -> None:
+    found = (RoofRecord(node="n0-0", note="a simulated node has no disk"),)
+    clusters = pd.DataFrame({"cluster": ["c0"], "roofs": [found]})
+    card = limit(simulate(IMAGES, [Site()]), clusters)
+    assert not card.answered
+    assert card.detail == "No roof was measured: a simulated node has no disk."
+
+
 @pytest.mark.parametrize(("none_takes", "verdict"), [(1.6, "The network."), (0.6, "Unpacking.")])
 def test_compression_tells_network_from_unpacking(none_takes: float, verdict: str) -> None:
     images = [f"{image}-gzip6sa" for image in IMAGES] + [f"{image}-nonesb" for image in IMAGES]
@@ -68,4 +76,4 @@ def test_roofs_are_read_from_the_run(tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps(record))
     (found,) = (c for c in all_cards(analysis.load([run])) if c.contrast == "limit")
     assert found.verdict == "Unpacking, by its measured roof."
-    assert "unpacking by one core 170 MB/s" in found.effect
+    assert "unpacking one layer 170 MB/s" in found.effect
