@@ -123,7 +123,7 @@
     for (const param of spec.params || []) if (value(param.name)) param.value = value(param.name);
     const narrow = room < 520;
     if (narrow) narrowLegends(spec);
-    const legend = narrow ? { orient: "top", columns: 2, gradientLength: Math.min(200, room - 80) } : {};
+    const legend = narrow ? { orient: "top", columns: 2, gradientLength: Math.max(80, Math.min(200, room - 190)) } : {};
     const theme = colour(config, style());
     Object.assign(theme.legend, legend);
     try {

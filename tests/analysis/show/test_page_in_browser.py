@@ -31,6 +31,15 @@ FLAGS = (
 )  # fmt: skip
 
 
+CUT_LEGENDS = """
+[...document.querySelectorAll(".plot svg")].filter((svg) =>
+  [...svg.querySelectorAll(".role-legend")].some((legend) =>
+    legend.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1)
+).map((svg) => svg.closest("figure").id)
+"""
+"""Figures whose legend is wider than the drawing."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -100,6 +109,18 @@ def test_all_figures_are_drawn_without_any_request(
     assert [url for url in opened.requests if not url.startswith(("file:", "data:", "blob:"))] == []
     broad = opened.page.evaluate("document.documentElement.scrollWidth")
     assert broad <= width, "the page scrolls sideways"
+    opened.page.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [390, 1200])
+def test_no_legend_is_cut_on_the_page_of_the_original_study(
+    browser: Browser, chonks: Path, tmp_path: Path, width: int
+) -> None:
+    page = write_report([chonks / "pulling", chonks / "pulling-test"], tmp_path)
+    opened = Opened(browser, page, viewport={"width": width, "height": 900})
+    opened.page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
+    assert opened.page.evaluate(CUT_LEGENDS) == []
     opened.page.close()
 
 
