@@ -19,8 +19,8 @@ from analysis.judge.pulls import derive_pulls
 from analysis.judge.wall_time import WallTime
 from analysis.judge.wall_time_table import derive_times
 from analysis.legacy_json import write_raw_times
-from analysis.read.bulk import count_parts, fill_in_parts, make_table
-from analysis.read.event_table import MEMORY, Progress, open_event_table
+from analysis.read.bulk import FEW_EVENTS, count_events, count_parts, fill_in_parts, make_table
+from analysis.read.event_table import Progress, open_event_table
 from analysis.read.load_runs import NothingRecordedError, Recording, find_recordings
 from analysis.read.read_events import Notes
 from schema.errors import UserError
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("pulls", "cells", "summary", "other_pulls")
-
-_SIDE_BY_SIDE = 200_000
-"""Up to this many events two tables are written at a time; two sorts of more events do not fit into
-event_table.MEMORY."""
 
 _SHRUNK = "64MB"
 
@@ -93,15 +89,21 @@ _SPANS = (
 
 # Nothing was pulled, whatever the kubelet says: no pull time of it is shown with pulls.
 _PRELOADED = "coalesce(c.status = 'preloaded', false)"
+_PULL_TIMES = ", ".join(
+    f"CASE WHEN NOT {_PRELOADED} THEN {value} END AS {name}"
+    for name, value in (
+        ("pull_s", "p.pull_s"),
+        ("pull_and_wait_s", "p.pull_and_wait_s"),
+        ("pulling_s", "(p.ended_ns - p.begun_ns) / 1e9 * s.speed"),
+    )
+)
 
 _VIEWS = f"""
 CREATE VIEW pulls AS
 SELECT s.run, s.stack, p.file, s.nodes, s.machine_type, s.zone, p.image, i.tag, i.layers,
     i.size_bytes, p.image_bytes, p.node, p.pod, p.job, p.repetition,
     CASE WHEN {_PRELOADED} THEN 'cached' ELSE p.outcome END AS outcome,
-    CASE WHEN NOT {_PRELOADED} THEN p.pull_s END AS pull_s,
-    CASE WHEN NOT {_PRELOADED} THEN p.pull_and_wait_s END AS pull_and_wait_s,
-    CASE WHEN NOT {_PRELOADED} THEN (p.ended_ns - p.begun_ns) / 1e9 * s.speed END AS pulling_s,
+    {_PULL_TIMES},
     make_timestamp(p.begun_ns // 1000) AS started_at,
     make_timestamp(p.ended_ns // 1000) AS ended_at,
     CASE WHEN {_PRELOADED} THEN c.status WHEN p.outcome IN ('cached', 'failed') THEN p.outcome
@@ -236,9 +238,10 @@ class Tables:
         return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
 
     def shrink(self) -> None:
-        """Give back memory that was kept for queries, and allow the same again."""
-        for limit in (_SHRUNK, MEMORY):
-            self.database.execute(f"SET memory_limit = '{limit}'")
+        """Give back memory that was kept for queries, and allow as much again."""
+        ((limit,),) = self.database.execute("SELECT current_setting('memory_limit')").fetchall()
+        for size in (_SHRUNK, limit):
+            self.database.execute(f"SET memory_limit = '{size}'")
 
     def frame(self, name: str, limit: int | None = None) -> "pd.DataFrame":
         """Return a view as a DataFrame as DuckDB makes it; frames.py gives it its dtypes."""
@@ -314,7 +317,7 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
     ]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(2 if _count(tables) <= _SIDE_BY_SIDE else 1) as pool:
+        with ThreadPoolExecutor(2 if count_events(tables.database) <= FEW_EVENTS else 1) as pool:
             writing = [
                 pool.submit(write, tables.database.cursor(), out / name) for write, name in work
             ]
@@ -325,10 +328,6 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
             f"The tables cannot be written to {out}: {error}.", "name another folder with --out"
         ) from error
     return written
-
-
-def _count(tables: Tables) -> int:
-    return int(tables.rows("SELECT count(*) AS events FROM event")[0]["events"])
 
 
 def _copy(source: str, database: duckdb.DuckDBPyConnection, path: Path) -> list[Path]:

@@ -20,7 +20,10 @@ BATCH = 10_000
 _TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOLEAN"}
 
 EVENTS_A_PART = 1_000_000
-"""Groups and joins of this many events fit into event_table.MEMORY."""
+"""Groups and joins of this many events fit into event_table.LARGE_MEMORY."""
+
+FEW_EVENTS = 200_000
+"""Groups, joins and two sorts at a time of this many fit into event_table.MEMORY."""
 
 Kinds = Mapping[str, str]
 """Columns in order: name to 'text', 'whole', 'real' or 'truth'."""
@@ -59,8 +62,13 @@ def make_table(
 
 def count_parts(database: duckdb.DuckDBPyConnection) -> int:
     """Return in how many parts to group and join the events; 1 below EVENTS_A_PART events."""
+    return 1 + count_events(database) // EVENTS_A_PART
+
+
+def count_events(database: duckdb.DuckDBPyConnection) -> int:
+    """Return how many events there are."""
     ((count,),) = database.execute("SELECT count(*) FROM kept.event").fetchall()
-    return 1 + int(count) // EVENTS_A_PART
+    return int(count)
 
 
 def in_parts(database: duckdb.DuckDBPyConnection, statement: str, parts: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from analysis.read.bulk import count_parts, make_table
+from analysis.read.bulk import FEW_EVENTS, count_events, count_parts, make_table
 from analysis.read.event_form import Event
 from analysis.read.lines import UnreadableFileError
 from analysis.read.load_runs import Recording
@@ -30,7 +30,7 @@ PROGRESS_EVERY = 20_000
 """Events between two calls of the progress callback."""
 
 MEMORY = "128MB"
-"""Memory limit of DuckDB, beyond which it spills; for events in several parts LARGE_MEMORY."""
+"""Memory limit of DuckDB, beyond which it spills; from FEW_EVENTS on LARGE_MEMORY."""
 
 LARGE_MEMORY = "256MB"
 
@@ -154,9 +154,10 @@ def open_event_table(
             database.execute(f"ATTACH '{folder}/events.db' AS kept (RECOVERY_MODE no_wal_writes)")
             make_table(database, "kept.event", COLUMNS, _rows(stacks, notes, progress))
             _add_saved(database, stacks)
+            if count_events(database) > FEW_EVENTS:
+                database.execute(f"SET memory_limit = '{LARGE_MEMORY}'")
             if count_parts(database) > 1:
-                # each thread allocates its own buffers
-                database.execute(f"SET threads = 1; SET memory_limit = '{LARGE_MEMORY}'")
+                database.execute("SET threads = 1")  # each thread allocates its own buffers
             make_table(database, "stack", _STACK, stacks.rows())
             _deduplicate(database)
             yield database
