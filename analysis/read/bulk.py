@@ -22,7 +22,7 @@ _TYPES = {"text": "VARCHAR", "whole": "BIGINT", "real": "DOUBLE", "truth": "BOOL
 EVENTS_A_PART = 1_000_000
 """Groups and joins of this many events fit into event_table.LARGE_MEMORY."""
 
-FEW_EVENTS = 200_000
+FEW_EVENTS = 100_000
 """Groups, joins and two sorts at a time of this many fit into event_table.MEMORY."""
 
 Kinds = Mapping[str, str]

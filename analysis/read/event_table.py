@@ -29,7 +29,7 @@ from schema.errors import UserError
 PROGRESS_EVERY = 20_000
 """Events between two calls of the progress callback."""
 
-MEMORY = "128MB"
+MEMORY = "160MB"
 """Memory limit of DuckDB, beyond which it spills; from FEW_EVENTS on LARGE_MEMORY."""
 
 LARGE_MEMORY = "256MB"
