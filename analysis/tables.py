@@ -4,7 +4,6 @@ Every row has its origin (run, stack, provenance). The order of rows depends onl
 recorded, not on the order of files or lines. Percentiles use linear interpolation.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from analysis.csv_files import cannot_write, write_csv
 from analysis.judge.cells import PHASE_TIMES, derive_cells, image_parts
 from analysis.judge.pulls import derive_pulls
 from analysis.judge.wall_time import WallTime
@@ -25,7 +25,6 @@ from analysis.read.load_runs import NothingRecordedError, Recording, find_record
 from analysis.read.read_events import Notes
 from schema.errors import UserError
 from schema.evidence_records import CLOCK_OFF_S
-from schema.inert import csv_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +47,6 @@ _HIDDEN = r"[\x{2028}\x{2029}]|[^\P{C}\n\t]"
 
 class TooMuchError(UserError):
     """The events do not fit into memory and temporary files."""
-
-
-class OutputError(UserError):
-    """An output file cannot be written."""
 
 
 def _time(name: str) -> str:
@@ -322,11 +317,10 @@ def write_tables(tables: Tables, out: Path) -> list[Path]:
                 pool.submit(write, tables.database.cursor(), out / name) for write, name in work
             ]
             written = [path for one in writing for path in one.result()]
-        written.append(_write_notes(tables.notes, out / "notes.csv"))
+        names = ("file", "line", "kind", "detail")
+        written.append(write_csv(out / "notes.csv", names, _note_rows(tables.notes)))
     except (OSError, duckdb.IOException) as error:
-        raise OutputError(
-            f"The tables cannot be written to {out}: {error}.", "name another folder with --out"
-        ) from error
+        raise cannot_write(out, error) from error
     return written
 
 
@@ -372,17 +366,11 @@ def _make_images(database: duckdb.DuckDBPyConnection) -> None:
     make_table(database, "image", kinds, rows)
 
 
-def _write_notes(notes: Notes, path: Path) -> Path:
-    """Write lines that are not events, by file and line; a file's notes past 10,000 are one row."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "line", "kind", "detail"])
-        for note in sorted(notes.listed, key=lambda n: (n.file, n.line, n.kind, n.detail)):
-            writer.writerow(map(csv_cell, (note.file, note.line, note.kind, note.detail)))
-        for (name, kind), count in sorted(notes.counts.items()):
-            listed = sum(1 for n in notes.listed if (n.file, n.kind) == (name, kind))
-            if count > listed:
-                writer.writerow(
-                    [csv_cell(name), "", kind, f"{count - listed} more lines of this kind"]
-                )
-    return path
+def _note_rows(notes: Notes) -> Iterator[tuple[object, ...]]:
+    """Yield lines that are not events, by file and line; a file's notes past 10,000 are one row."""
+    for note in sorted(notes.listed, key=lambda n: (n.file, n.line, n.kind, n.detail)):
+        yield note.file, note.line, note.kind, note.detail
+    for (name, kind), count in sorted(notes.counts.items()):
+        listed = sum(1 for n in notes.listed if (n.file, n.kind) == (name, kind))
+        if count > listed:
+            yield name, "", kind, f"{count - listed} more lines of this kind"

@@ -24,9 +24,14 @@ _ORDERED = 0.6
 """Rank correlation of order and property from which a card says so."""
 
 
-def all_cards(frames: Frames) -> list[Card]:
-    """Return the cards of each kind of data; those not varied come last."""
-    samples = samples_of(frames)
+def all_cards(frames: Frames, samples: pd.DataFrame | None = None) -> list[Card]:
+    """Return the cards of each kind of data; those not varied come last.
+
+    Args:
+        frames: what was recorded.
+        samples: samples_of(frames), where the caller has them.
+    """
+    samples = samples_of(frames) if samples is None else samples
     cards = []
     for kind, clusters in frames.clusters.groupby("kind", sort=True):
         mine = replace(

@@ -4,7 +4,6 @@ The checks look for defects that were found in measured studies (docs/method.md)
 a count, a total and its consequence.
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ import pandas as pd
 from analysis.ask.audit_checks import Finding, Recorded, confounded, found, lost_events
 from analysis.ask.questions.slowest import excluded_ratio, slow_nodes
 from analysis.ask.samples import emptiness, samples_of, trial_order
+from analysis.csv_files import write_csv
 from analysis.frames import Frames
 from analysis.judge.audit_counts import Counts, Row
-from analysis.tables import OutputError, Tables
-from schema.inert import csv_cell
+from analysis.tables import Tables
 
 GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
@@ -46,16 +45,19 @@ class Audit:
     findings: tuple[Finding, ...]
 
 
-def audit(tables: Tables, frames: Frames, counts: Counts) -> list[Audit]:
+def audit(
+    tables: Tables, frames: Frames, counts: Counts, samples: pd.DataFrame | None = None
+) -> list[Audit]:
     """Audit each recording, in the order of the tables' recordings.
 
     Args:
         tables: for their recordings and notes; may be closed.
         frames: of the tables.
         counts: of the same.
+        samples: samples_of(frames), where the caller has them.
     """
     labels = frames.clusters.set_index(["run", "stack"])["cluster"]
-    samples = samples_of(frames)
+    samples = samples_of(frames) if samples is None else samples
     kinds = {(r.run, r.stack): {node.architecture for node in r.node_list if node.architecture}
              for r in tables.recordings}  # fmt: skip
     audits = []
@@ -155,17 +157,10 @@ def write_findings(audits: Sequence[Audit], path: Path) -> Path:
     """
     names = ("run", "stack", "provenance", "grade", "cells", "valid", "kind", "severity", "count",
              "of", "text")  # fmt: skip
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for one in audits:
-                known = (one.run, one.stack, one.provenance, one.grade, one.cells, one.valid)
-                for f in one.findings:
-                    of = "" if f.of is None else f.of
-                    row = (*known, f.kind, f.severity, f.count, of, f.text)
-                    writer.writerow(map(csv_cell, row))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
-    return path
+    rows = (
+        (a.run, a.stack, a.provenance, a.grade, a.cells, a.valid, f.kind, f.severity, f.count, f.of,
+         f.text)
+        for a in audits
+        for f in a.findings
+    )  # fmt: skip
+    return write_csv(path, names, rows)

@@ -101,38 +101,75 @@ def found(row: Row, cluster: Recorded) -> Iterable[Finding]:
 _Make = Callable[[str, str, int, "int | None", str], Finding]
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A finding wherever a count is not 0; `text` is formatted with the row."""
+
+    kind: str
+    severity: str
+    count: str
+    of: str
+    """Name of the total's count; empty for none."""
+    text: str
+
+
+_COUNTED = (
+    _Counted("node-lost", "weakens", "lost_nodes", "",
+             "Nodes became not ready {lost_nodes} times."),
+    _Counted("repeated-pulls", "spoils", "surplus", "real_pulls",
+             "{surplus} of {real_pulls} pulls are repeats on a node that pulled the same image "
+             "({twice} cells): they are not independent, and slow each other."),
+    _Counted("cells-without-pull", "spoils", "no_pull", "cells",
+             "{no_pull} of {cells} cells (image on node) have no recorded pull."),
+    _Counted("cached-pulls", "weakens", "cached", "ended",
+             "{cached} pods found their image on the node, so nothing was pulled."),
+    _Counted("failed-pulls", "spoils", "failed", "",
+             "{failed} pull attempts failed; a success after a failure is not a clean "
+             "measurement."),
+    _Counted("pulling-without-pulled", "spoils", "no_pulled", "containers",
+             "{no_pulled} pulls started and have no recorded end."),
+    _Counted("evictions", "spoils", "evicted", "", "{evicted} pods were evicted."),
+    _Counted("disk-pressure", "spoils", "pressure", "",
+             "Nodes were short of disk ({pressure} events)."),
+    _Counted("garbage-collection", "weakens", "collected", "",
+             "Kubelets tried {collected} times to remove images and freed too little: disks were "
+             "nearly full, and it is unknown which layers stayed."),
+    _Counted("waiting", "weakens", "waited", "real_pulls",
+             "{waited} pulls waited for other pulls on their node, at most {longest_wait:.0f} s: "
+             "pull times with and without waiting must not be mixed."),
+    _Counted("mutable-tags", "weakens", "mutable", "images",
+             "{mutable} of {images} images are named by tag alone: it is not proved that every "
+             "node pulled the same bytes."),
+    _Counted("coarse-clock", "note", "coarse", "events",
+             "{coarse} events carry whole seconds only."),
+    _Counted("whole-seconds", "note", "by_name", "events",
+             "{by_name} events have whole seconds in their timestamps and nanoseconds in their "
+             "names; the nanoseconds are used here."),
+)  # fmt: skip
+
+
+def _counted(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
+    known = {**row, "ended": row["real_pulls"] + row["cached"]}
+    for one in _COUNTED:
+        if known[one.count]:
+            of = known[one.of] if one.of else None
+            yield finding(one.kind, one.severity, known[one.count], of, one.text.format(**known))
+
+
 def _nodes(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
-    idle = row["all_nodes"] - row["nodes_pulled"]
-    if idle > 0:
+    every = row["all_nodes"]
+    if (idle := every - row["nodes_pulled"]) > 0:
         yield finding(
-            "idle-nodes", "spoils", idle, row["all_nodes"],
-            f"{idle} of {row['all_nodes']} nodes never pulled an image of the study: the cluster "
-            "is effectively smaller than its name says.",
+            "idle-nodes", "spoils", idle, every,
+            f"{idle} of {every} nodes never pulled an image of the study: the cluster is "
+            "effectively smaller than its name says.",
         )  # fmt: skip
-    if row["all_nodes"] and row["nodes"] != row["all_nodes"]:
-        yield finding(
-            "node-count", "weakens", row["all_nodes"], row["nodes"],
-            f'Named "{row["nodes"]} nodes", but {row["all_nodes"]} nodes appear.',
-        )  # fmt: skip
+    if every and row["nodes"] != every:
+        text = f'Named "{row["nodes"]} nodes", but {every} nodes appear.'
+        yield finding("node-count", "weakens", every, row["nodes"], text)
     if cluster.slow:
-        yield finding(
-            "slow-nodes", "weakens", len(cluster.slow), row["all_nodes"],
-            f"Slower than the others in all their pulls: {', '.join(cluster.slow)}.",
-        )  # fmt: skip
-    if row["lost_nodes"]:
-        yield finding(
-            "node-lost", "weakens", row["lost_nodes"], None,
-            f"Nodes became not ready {row['lost_nodes']} times.",
-        )  # fmt: skip
-
-
-def _cells(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
-    if row["twice"]:
-        yield finding(
-            "repeated-pulls", "spoils", row["surplus"], row["real_pulls"],
-            f"{row['surplus']} of {row['real_pulls']} pulls are repeats on a node that pulled the "
-            f"same image ({row['twice']} cells): they are not independent, and slow each other.",
-        )  # fmt: skip
+        text = f"Slower than the others in all their pulls: {', '.join(cluster.slow)}."
+        yield finding("slow-nodes", "weakens", len(cluster.slow), every, text)
     ratio, count = cluster.excluded
     if count >= LEAST_EXCLUDED and not 1 / BIASED < ratio < BIASED:
         yield finding(
@@ -140,26 +177,9 @@ def _cells(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
             f"The {count} excluded pulls took {ratio:.2g} times as long as valid ones of the same "
             "images: exclusion depends on the outcome, so the valid cells are not typical.",
         )  # fmt: skip
-    if row["no_pull"]:
-        yield finding(
-            "cells-without-pull", "spoils", row["no_pull"], row["cells"],
-            f"{row['no_pull']} of {row['cells']} cells (image on node) have no recorded pull.",
-        )  # fmt: skip
-    if row["cached"]:
-        yield finding(
-            "cached-pulls", "weakens", row["cached"], row["real_pulls"] + row["cached"],
-            f"{row['cached']} pods found their image on the node, so nothing was pulled.",
-        )  # fmt: skip
-    if row["failed"]:
-        yield finding(
-            "failed-pulls", "spoils", row["failed"], None,
-            f"{row['failed']} pull attempts failed; a success after a failure is not a clean "
-            "measurement.",
-        )  # fmt: skip
 
 
 def _lost(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
-    lost = lost_events(row)
     if row["only_pulled"] or row["no_pulling"]:
         share = row["no_pulling"] / max(1, row["containers"])
         yield finding(
@@ -167,31 +187,11 @@ def _lost(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
             f"{share:.0%} of the containers that must have pulled have no Pulling event "
             f"({row['only_pulled']} have a Pulled event): events were lost.",
         )  # fmt: skip
-    if row["no_pulled"]:
-        yield finding(
-            "pulling-without-pulled", "spoils", row["no_pulled"], row["containers"],
-            f"{row['no_pulled']} pulls started and have no recorded end.",
-        )  # fmt: skip
-    if lost:
+    if lost := lost_events(row):
         yield finding(
             "lost-events", "spoils", lost, None,
             f"About {lost} events of the study's pods are missing; one is expected per pod "
             f"({max(int(row['expected']), int(row['pods']))} pods) and four per container.",
-        )  # fmt: skip
-
-
-def _disk(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
-    if row["evicted"]:
-        yield finding("evictions", "spoils", row["evicted"], None,
-                      f"{row['evicted']} pods were evicted.")  # fmt: skip
-    if row["pressure"]:
-        yield finding("disk-pressure", "spoils", row["pressure"], None,
-                      f"Nodes were short of disk ({row['pressure']} events).")  # fmt: skip
-    if row["collected"]:
-        yield finding(
-            "garbage-collection", "weakens", row["collected"], None,
-            f"Kubelets tried {row['collected']} times to remove images and freed too little: disks "
-            "were nearly full, and it is unknown which layers stayed.",
         )  # fmt: skip
 
 
@@ -225,21 +225,8 @@ def _orders(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _method(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
-    if row["waited"]:
-        yield finding(
-            "waiting", "weakens", row["waited"], row["real_pulls"],
-            f"{row['waited']} pulls waited for other pulls on their node, at most "
-            f"{row['longest_wait']:.0f} s: pull times with and without waiting must not be mixed.",
-        )  # fmt: skip
-    if row["mutable"]:
-        yield finding(
-            "mutable-tags", "weakens", row["mutable"], row["images"],
-            f"{row['mutable']} of {row['images']} images are named by tag alone: it is not proved "
-            "that every node pulled the same bytes.",
-        )  # fmt: skip
-    moved = row["moved"] + (row["differ"] if row["alike"] else 0)
-    if moved:
+def _images(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
+    if moved := row["moved"] + (row["differ"] if row["alike"] else 0):
         yield finding(
             "moved-tags", "spoils", moved, row["images"],
             f"{moved} images had different sizes on nodes of one architecture: their tags moved.",
@@ -250,9 +237,7 @@ def _method(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
             f"{row['differ']} images had different sizes on different nodes: either their tags "
             "moved, or the nodes have different architectures, which no list of nodes tells.",
         )  # fmt: skip
-    yield from _orders(row, cluster, finding)
-    empty = [ratio for ratio in cluster.emptiness if ratio >= EMPTY_FROM]
-    if empty:
+    if empty := [ratio for ratio in cluster.emptiness if ratio >= EMPTY_FROM]:
         yield finding(
             "empty-images", "spoils", len(empty), cluster.images,
             f"{len(empty)} images are almost empty, up to {max(empty):.0f} times smaller on the "
@@ -260,18 +245,7 @@ def _method(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _time(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
-    if row["coarse"]:
-        yield finding(
-            "coarse-clock", "note", row["coarse"], row["events"],
-            f"{row['coarse']} events carry whole seconds only.",
-        )  # fmt: skip
-    if row["by_name"]:
-        yield finding(
-            "whole-seconds", "note", row["by_name"], row["events"],
-            f"{row['by_name']} events have whole seconds in their timestamps and nanoseconds in "
-            "their names; the nanoseconds are used here.",
-        )  # fmt: skip
+def _time(_: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
     if cluster.trials_s > 0 and cluster.pulling_s > 0:
         other = 1 - cluster.pulling_s / cluster.trials_s
         yield finding(
@@ -289,11 +263,5 @@ def _nothing(row: Row, _: Recorded, finding: _Make) -> Iterable[Finding]:
 
 
 _CHECKS: Sequence[Callable[[Row, Recorded, _Make], Iterable[Finding]]] = (
-    _nothing,
-    _nodes,
-    _cells,
-    _lost,
-    _disk,
-    _method,
-    _time,
-)
+    _nothing, _nodes, _lost, _counted, _images, _orders, _time
+)  # fmt: skip

@@ -25,7 +25,7 @@ from analysis.ask.effects import (
 )
 from analysis.ask.questions.cluster_contrasts import between_clusters
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of, matrices, with_turns
-from analysis.tables import OutputError
+from analysis.csv_files import cannot_write
 from schema.errors import UserError
 from schema.inert import csv_cell
 
@@ -357,7 +357,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         frame.to_csv(path, index=False, float_format="%.6g")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
+        raise cannot_write(path, error) from error
     return path
 
 

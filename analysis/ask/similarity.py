@@ -4,7 +4,6 @@ Jaccard: shared members over all members of two sets; 1 for two empty sets. The 
 layers that all images have in common.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from analysis.csv_files import write_csv
 from analysis.read.manifests import ImageManifest
-from schema.inert import csv_cell
 
 Matrix = NDArray[np.float64]
 
@@ -82,39 +81,38 @@ def common_base(layers: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 def write_similarities(similar: Similarities, out: Path) -> list[Path]:
     """Write each matrix as CSV with tags as row and column labels."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, matrix in similar.tables().items():
-        path = out / f"{name}.csv"
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["tag", *map(csv_cell, similar.tags)])
-            for tag, row in zip(similar.tags, matrix, strict=True):
-                writer.writerow([csv_cell(tag), *(f"{value:.6g}" for value in row)])
-        paths.append(path)
-    return paths
+    return [
+        write_csv(
+            out / f"{name}.csv",
+            ["tag", *similar.tags],
+            (
+                (tag, *(f"{value:.6g}" for value in row))
+                for tag, row in zip(similar.tags, matrix, strict=True)
+            ),
+        )
+        for name, matrix in similar.tables().items()
+    ]
 
 
 def write_images(images: Sequence[ImageManifest], out: Path) -> list[Path]:
     """Write images.csv (one row per image) and layers.csv (one row per layer)."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "images.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio")
-        writer.writerow([*names, "provenance"])
-        for image, label in zip(images, labels_of(images), strict=True):
-            unpacked = "" if image.unpacked_bytes is None else image.unpacked_bytes
-            ratio = "" if image.ratio is None else f"{image.ratio:.6g}"
-            count, compressed = len(image.layers), image.compressed_bytes
-            facts = (count, compressed, unpacked, image.unpacked_from, ratio)
-            writer.writerow([csv_cell(label), *facts, image.provenance])
-    with (out / "layers.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["tag", "number", "digest", "size_bytes"])
-        for image, label in zip(images, labels_of(images), strict=True):
-            for number, layer in enumerate(image.layers, 1):
-                writer.writerow(map(csv_cell, (label, number, layer.digest, layer.size_bytes)))
-    return [out / "images.csv", out / "layers.csv"]
+    names = ("tag", "layers", "compressed_bytes", "unpacked_bytes", "unpacked_from", "ratio",
+             "provenance")  # fmt: skip
+    labelled = list(zip(images, labels_of(images), strict=True))
+    rows = (
+        (label, len(i.layers), i.compressed_bytes, i.unpacked_bytes, i.unpacked_from,
+         None if i.ratio is None else f"{i.ratio:.6g}", i.provenance)
+        for i, label in labelled
+    )  # fmt: skip
+    layers = (
+        (label, number, layer.digest, layer.size_bytes)
+        for image, label in labelled
+        for number, layer in enumerate(image.layers, 1)
+    )
+    return [
+        write_csv(out / "images.csv", names, rows),
+        write_csv(out / "layers.csv", ("tag", "number", "digest", "size_bytes"), layers),
+    ]
 
 
 def cluster_order(matrix: Matrix) -> list[int]:

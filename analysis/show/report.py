@@ -14,6 +14,7 @@ from analysis.ask.answers import all_cards, untold
 from analysis.ask.audit import Audit, audit
 from analysis.ask.questions.cards import Card, byte_size
 from analysis.ask.samples import EMPTY_FROM, emptiness, no_samples
+from analysis.csv_files import cannot_write
 from analysis.frames import Frames
 from analysis.judge.audit_counts import Counts
 from analysis.read.load_runs import Recording
@@ -28,7 +29,7 @@ from analysis.show.report_parts import Draft
 from analysis.show.report_pulls import model, nodes, pull_times
 from analysis.show.report_runs import machines, timelines, wall_time
 from analysis.show.report_trust import audited, validity
-from analysis.tables import OutputError, Tables
+from analysis.tables import Tables
 
 _FOOTER = (
     "Written by python -m analysis report. The tables in the same folder have every number of this "
@@ -49,7 +50,7 @@ def write_page(page: Page, path: Path, drawing: Drawing) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "name another folder") from error
+        raise cannot_write(path, error) from error
     return path
 
 
@@ -58,9 +59,9 @@ def make_page(
 ) -> Page:
     """Return the report of some recordings; their tables may be closed."""
     draft = Draft(tables, frames)
-    audits = audit(tables, frames, counts)
+    audits = audit(tables, frames, counts, draft.samples)
     mine = _of_study(manifests, frames)
-    cards = [*all_cards(frames), replace(shared_layers(mine), provenance=draft.mark)]
+    cards = [*all_cards(frames, draft.samples), replace(shared_layers(mine), provenance=draft.mark)]
     sections = [
         _answers(cards),
         pull_times(draft),

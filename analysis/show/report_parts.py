@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from analysis.ask.samples import samples_of
 from analysis.frames import Frames
 from analysis.show.labels import short_names
 from analysis.show.page import Columns, Header, PageTable
@@ -52,6 +53,11 @@ class Draft:
         """Return short labels of images (see `images`), the same in all plots."""
         labels = self.images(images)
         return labels.map(self._short).fillna(labels)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """What the questions are asked of (samples.samples_of)."""
+        return samples_of(self.frames)
 
     @cached_property
     def _short(self) -> dict[str, str]:

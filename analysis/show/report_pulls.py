@@ -8,7 +8,6 @@ from scipy import stats
 
 from analysis.ask.model import ModelError, fit
 from analysis.ask.questions.slowest import relative_times, tails
-from analysis.ask.samples import samples_of
 from analysis.frames import Frames
 from analysis.judge.cells import image_parts
 from analysis.show.charts import by_cluster, by_size, colour_of, gradient_of
@@ -239,7 +238,7 @@ def nodes(draft: Draft) -> Section:
 
 def _tails(draft: Draft) -> list[Figure]:
     """Return the figure of the slowest pulls by cluster; none if no cluster has enough nodes."""
-    samples = samples_of(draft.frames)
+    samples = draft.samples
     relative = relative_times(samples)
     if relative.empty:
         return []

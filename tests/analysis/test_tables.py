@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.csv_files import OutputError
 from analysis.read.read_records import DamagedRunError
-from analysis.tables import OutputError, TooMuchError, open_tables, write_tables
+from analysis.tables import TooMuchError, open_tables, write_tables
 from schema.run_records import Rehearsal, Status
 from tests.analysis.recorded import (
     IMAGES,
