@@ -68,7 +68,10 @@ layer() {
 unpack() {
     layer || return
     own() { node ctr --namespace $NAMESPACE "$@"; }
-    tar -c manifest.json config.json layer.tar.gz | own images import --no-unpack - >&2 || return
+    # containerd 2 imports by its transfer service, which knows no --no-unpack; 1.6 knows no --local
+    set -- manifest.json config.json layer.tar.gz
+    tar -c "$@" | own images import --local --no-unpack - >&2 ||
+        tar -c "$@" | own images import --no-unpack - >&2 || return
     digest=$(own images ls | awk 'NR > 1 { print $3; exit }')
     begin=$(clock)
     own snapshots ls >&2 # what it takes to ask containerd
@@ -87,7 +90,7 @@ hosts() {
         [ "$(cat "$process/comm")" = containerd ] || continue
         config=$(tr '\0' '\n' <"$process/cmdline" | awk '
             sub(/^--config=/, "") || last ~ /^(-c|--config)$/ { print; exit } { last = $0 }')
-        node cat "${config:-/etc/containerd/config.toml}" |
+        node cat "${config:-/etc/containerd/config.toml}" | tr "'" '"' |
             awk -F '"' '/^ *config_path *=/ && $2 != "" { print $2; exit }'
         return
     done
