@@ -1,6 +1,5 @@
 import hashlib
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,27 +12,12 @@ from experiment.measure.image_removal import (
     read_proof,
     removal_argument,
 )
-from experiment.measure.pods import PodStates
 from schema.run_records import PlannedImage
 from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES, Story
-from tests.experiment.fake_kube import PODS, FakeKube
+from tests.experiment.fake_kube import FakeKube
 
 A, B = layered_image("a", "base", "x"), layered_image("b", "base", "y")
-
-
-@pytest.fixture
-def kube() -> FakeKube:
-    return FakeKube()
-
-
-@pytest.fixture
-def jobs(kube: FakeKube) -> Iterator[GatedJobs]:
-    states = PodStates()
-    kube.handlers[PODS] = states.handle
-    jobs = GatedJobs(kube, states, NODES, dict)  # type: ignore[arg-type]
-    yield jobs
-    jobs.close()
 
 
 @pytest.mark.parametrize(

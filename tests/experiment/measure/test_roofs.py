@@ -1,33 +1,17 @@
 """Roofs: what every node reports, and what becomes of one that reports nothing."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from experiment.measure.gated_jobs import GatedJobs
-from experiment.measure.pods import PodStates
 from experiment.measure.roofs import largest_layer, measure_roofs
 from schema.run_records import PlannedImage, RoofRecord
 from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES
-from tests.experiment.fake_kube import PODS, FakeKube
+from tests.experiment.fake_kube import FakeKube
 
 TOOL = PlannedImage(repository="r/busybox", tag="1", digest="sha256:t", layers=())
-
-
-@pytest.fixture
-def kube() -> FakeKube:
-    return FakeKube()
-
-
-@pytest.fixture
-def jobs(kube: FakeKube) -> Iterator[GatedJobs]:
-    states = PodStates()
-    kube.handlers[PODS] = states.handle
-    jobs = GatedJobs(kube, states, NODES, dict)  # type: ignore[arg-type]
-    yield jobs
-    jobs.close()
 
 
 @pytest.mark.parametrize(
