@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from statistics import median
 
 import pytest
 
-from rehearsal.google.environment import PROJECT
 from schema.errors import ExitCode
 from tests.generated.machine import VICTIMS, check, finish
 from tests.generated.world import World, new_world, prepare
@@ -46,15 +46,24 @@ def calls_of(action: str) -> int:
         return len(world.google.calls)
 
 
-def after_a_kill(action: str, victim: str, call: int, *, after: bool, then: str) -> None:
+def after_a_kill(action: str, victim: str, call: int, *, after: bool, then: str) -> float:
+    """Kill, let the user go on, and check.
+
+    Returns:
+        Seconds, by the local Google's clock, from the kill until nothing is left or, for a run, its
+        end.
+    """
     with new_world() as world:
         begin(world, action)
         world.at_call(call, lambda: world.kill(victim), after=after)
         carry_out(world, action)
         assert world.google.injected == 1, "nobody was killed"
         world.calm()
+        begun = world.google.clock.monotonic()
         check(world, world.run() if then == "run" else getattr(world, then)())
+        took = world.google.clock.monotonic() - begun
         finish(world)
+        return took
 
 
 def cases(action: str) -> Iterator[tuple[str, int, bool, str]]:
@@ -69,17 +78,18 @@ def cases(action: str) -> Iterator[tuple[str, int, bool, str]]:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_after_a_kill_at_any_call_nothing_is_left(action: str) -> None:
-    kills = 0
+    took: dict[str, list[float]] = {then: [] for then in NEXT}
+    failed = []
     for victim, call, after, then in cases(action):
         try:
-            after_a_kill(action, victim, call, after=after, then=then)
+            took[then].append(after_a_kill(action, victim, call, after=after, then=then))
         except AssertionError as error:
             when = "after" if after else "before"
-            raise AssertionError(
-                f"{victim} killed {when} call {call} of {action}, then {then}: {error}"
-            ) from error
-        kills += 1
-    print(f"{kills} kills of {action}, project {PROJECT}: nothing was left")
+            failed.append(f"{victim} killed {when} call {call} of {action}, then {then}: {error}")
+    kills = sum(map(len, took.values())) + len(failed)
+    clean = {then: f"median {median(s):.0f} s, worst {max(s):.0f} s" for then, s in took.items()}
+    print(f"{kills} kills of {action}, {len(failed)} failed; until the next command's end: {clean}")
+    assert not failed, "\n\n".join([f"{len(failed)} of {kills}", *failed[:20]])
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

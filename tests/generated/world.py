@@ -31,7 +31,7 @@ from experiment.terminal.progress import State
 from rehearsal.google.environment import PROJECT
 from rehearsal.pulumi.providers import google_rest
 from schema.errors import ExitCode, UserError
-from schema.run_records import CellRecord, PlannedTrial, Status
+from schema.run_records import CellRecord, PlannedTrial, RoofRecord, Status
 from tests.experiment.cells import cell, run_record, trial_record
 from tests.generated.backend import Pulumi
 from tests.generated.engine import FakeStack
@@ -261,6 +261,7 @@ class _Measurement:
     nodes = ("node-1", "node-2", "node-3", "node-4")
     versions: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
+    roofs: tuple[RoofRecord, ...] = ()
 
     def __init__(self, folder: RunFolder, attempt: int) -> None:
         self._folder = folder

@@ -21,7 +21,7 @@ ELSEWHERE = (
     re.compile(r"(?!.*--rehearse)(?!.*--kubeconfig ).*experiment run "),
     re.compile(r".*--kubeconfig "),  # needs a cluster
 )
-IN_CI = ("make preview", "rehearsal shell", "--fault")
+IN_CI = ("make preview", "rehearsal shell")
 
 
 def commands() -> list[str]:

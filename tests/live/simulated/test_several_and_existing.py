@@ -60,6 +60,7 @@ def test_a_control_plane_that_gke_resizes_is_waited_for(simulated: Place, two_si
     assert provision.ended_at > datetime.fromisoformat(resize["endTime"])
 
 
+@pytest.mark.full
 def test_a_budget_ends_a_run_before_the_trial_that_would_exceed_it(simulated: Place) -> None:
     options = ("--stack", "size-4", "--run-id", "budget", "--budget-usd", "0.1")
     code, output = simulated.run(*RUN, *options)

@@ -77,6 +77,7 @@ def test_up_ends_in_a_sentence_with_cause_and_fix(rig: Rig, case: Case) -> None:
     assert "\n" not in caught.value.problem
 
 
+@full
 def test_three_zones_without_room_in_a_row_are_survived(rig: Rig) -> None:
     cluster = rig.cluster()
     zones = ("us-central1-a", "us-central1-b", "us-east1-b", "europe-west4-a")

@@ -7,7 +7,7 @@ import pytest
 from schema.run_records import Source, Status
 from tests.live.harness import FAST, LONGEST_S, Place
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(LONGEST_S)]
+pytestmark = [pytest.mark.live, pytest.mark.full, pytest.mark.timeout(LONGEST_S)]
 
 STUDY = """\
 name: away
@@ -17,7 +17,7 @@ images:
 """
 
 
-@pytest.mark.parametrize("away_s", [12, pytest.param(290, marks=pytest.mark.full)])
+@pytest.mark.parametrize("away_s", [12, 290])
 def test_a_run_waits_for_an_api_server_that_is_away_even_longer_than_a_trials_deadline(
     place: Place, away_s: int
 ) -> None:
