@@ -77,7 +77,9 @@ def cases(action: str) -> Iterator[tuple[str, int, bool, str]]:
 @pytest.mark.full
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("action", ACTIONS)
-def test_after_a_kill_at_any_call_nothing_is_left(action: str) -> None:
+def test_after_a_kill_at_any_call_nothing_is_left(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     took: dict[str, list[float]] = {then: [] for then in NEXT}
     failed = []
     for victim, call, after, then in cases(action):
@@ -88,7 +90,9 @@ def test_after_a_kill_at_any_call_nothing_is_left(action: str) -> None:
             failed.append(f"{victim} killed {when} call {call} of {action}, then {then}: {error}")
     kills = sum(map(len, took.values())) + len(failed)
     clean = {then: f"median {median(s):.0f} s, worst {max(s):.0f} s" for then, s in took.items()}
-    print(f"{kills} kills of {action}, {len(failed)} failed; until the next command's end: {clean}")
+    counts = f"{kills} kills of {action}, {len(failed)} failed"
+    with capsys.disabled():
+        print(f"{counts}; from a kill to the end of the next command: {clean}")
     assert not failed, "\n\n".join([f"{len(failed)} of {kills}", *failed[:20]])
 
 
