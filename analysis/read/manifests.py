@@ -4,20 +4,22 @@ Reads the format of the original study ({"manifests": {TAG: ...}, "configs": {TA
 gzip), and the plan in a run folder, which has layers but no steps.
 """
 
-import gzip
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.read.lines import UnreadableFileError, collect, open_lines
 from schema.errors import UserError
 from schema.image_tag import find_tag
 
-_ZEROS = re.compile(r"head -c (\d+) /dev/(?:zero|urandom)")
+_ZEROS = re.compile(r"head -c (\d{1,18}) /dev/(?:zero|urandom)")
+
+_MOST_BYTES = 10**18
+"""A layer of more is no layer."""
 
 
 class ManifestError(UserError):
@@ -152,19 +154,29 @@ def _saved(path: Path) -> list[ImageManifest]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ManifestError(f"There is no file {path}.", f"ls {path.parent}")
+    damaged: list[str] = []
+
+    def note(_line: int, what: str) -> None:
+        damaged.append(what)
+
     try:
-        data = path.read_bytes()
-        value = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except FileNotFoundError as error:
-        raise ManifestError(f"There is no file {path}.", f"ls {path.parent}") from error
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+        with open_lines(path, note) as lines:
+            text = collect(lines, note, 1)
+        if damaged:
+            raise ManifestError(f"{path} cannot be read ({damaged[0]}).", f"ls -l {path}")
+        value = json.loads(text)
+    except UnreadableFileError as error:
+        raise ManifestError(f"{path} is no file of manifests.", f"ls -l {path}") from error
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path} is not JSON ({error}).", f"head -c 300 {path}") from error
     return value if isinstance(value, dict) else {}
 
 
 def _image(tag: str, manifest: dict[str, Any], config: Any) -> ImageManifest:
     layers = tuple(
-        ManifestLayer(str(layer.get("digest", "")), int(layer.get("size", 0)))
+        ManifestLayer(str(layer.get("digest", "")), _size(layer.get("size")))
         for layer in manifest["layers"]
         if isinstance(layer, dict)
     )
@@ -175,6 +187,10 @@ def _image(tag: str, manifest: dict[str, Any], config: Any) -> ImageManifest:
         return ImageManifest(tag, layers, steps, sum(sizes), "steps")
     claimed = _claimed(tag)
     return ImageManifest(tag, layers, steps, claimed, "tag" if claimed is not None else "")
+
+
+def _size(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < _MOST_BYTES else 0
 
 
 def _commands(config: Any) -> Sequence[str]:

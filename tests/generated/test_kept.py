@@ -24,6 +24,10 @@ KEPT: dict[str, Steps] = {
         ("run keep", ()),
         ("destroy", [Fault("kill interrupt", at=19)]),
     ),
+    "a recover whose refresh is killed says what is up": (
+        ("run keep", [Fault("slow", count=5)]),
+        ("recover", [Fault("kill cli", at=65)]),
+    ),
     "an interrupted sweep says so": (
         ("run keep", ()),
         ("pass_time 30", ()),

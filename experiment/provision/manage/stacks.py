@@ -125,7 +125,7 @@ def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
         UserError: the stack cannot be used.
     """
     with _opened(stack, say, clock) as cluster, signals_interrupt():
-        presence = cluster.repair()
+        presence = _repaired(cluster)
         if presence is Presence.NOTHING:
             left = _footprint(cluster)
             for line in left.unread:
@@ -154,7 +154,7 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
         UserError: the stack cannot be used.
     """
     with _opened(stack, say, clock) as cluster, signals_interrupt():
-        if cluster.repair() is not Presence.WHOLE:
+        if _repaired(cluster) is not Presence.WHOLE:
             raise PreflightError(
                 f"The stack {stack} is not up, so it has no deadline.",
                 "python -m experiment list",
@@ -181,6 +181,16 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
                 moved.add_note(note)
             raise moved from error
         say(f"The cluster of {stack} will be deleted at {until:%Y-%m-%dT%H:%MZ}.")
+
+
+def _repaired(cluster: StackCluster) -> Presence:
+    """Repair the state; an error says what is up."""
+    try:
+        return cluster.repair()
+    except ProvisionError as error:
+        if note := cluster.standing():
+            error.add_note(note)
+        raise
 
 
 def _later(cluster: StackCluster, hours: int) -> datetime:
