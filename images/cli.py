@@ -21,6 +21,7 @@ from images.registry.reference import parse_target
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
 from schema.errors import ExitCode
+from schema.inert import visible
 from schema.program import Version, make_app, run_app
 from schema.study import load_study
 
@@ -124,7 +125,7 @@ def verify(
         if remote.image.plan is None:
             content = "content not checked: not built by this program"
         for fault in chain(*found.faults):
-            typer.echo(f"{reference}: {fault}", err=True)
+            typer.echo(visible(f"{reference}: {fault}"), err=True)  # it may name a foreign file
         if any(found.faults):
             wrong += 1
         else:

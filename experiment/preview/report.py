@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiment.preview.previews import StackPreview
+from schema.inert import visible
 
 FORMATS = ("text", "markdown", "json")
 _HEADINGS = (
@@ -57,7 +58,7 @@ def _markdown(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
     for heading, items in _sections(previews):
         listed = "\n".join(f"- {item}" for item in items)
         parts.append(f"**{heading}**\n\n{listed}")
-    return "\n\n".join([*parts, *notes]) + "\n"
+    return visible("\n\n".join([*parts, *notes]), keep="\n") + "\n"
 
 
 def _text(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
@@ -77,7 +78,9 @@ def _text(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
     console.print()
     for note in notes:
         console.print(note.replace("`", ""), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return (
+        visible("\n".join(map(str.rstrip, out.getvalue().split("\n"))).rstrip(), keep="\n") + "\n"
+    )
 
 
 def _row(each: StackPreview) -> list[str]:
