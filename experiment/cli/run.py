@@ -60,16 +60,15 @@ def carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     """Measure what has no valid cell yet, and show the result; return the exit code.
 
     Raises:
-        UserError: another process works on the run; or its first problem, after the report. Of a
-            resumed run it says what is up.
+        UserError: another process works on the run; or its first problem, after the report. It says
+            what is up.
     """
     with planned.folder.lock():
         try:
             return _carry_out(planned, options, view)
         except UserError as error:
-            # An earlier attempt's cluster may be up however early this one failed.
-            resumed = planned.attempt > 1 and not isinstance(error, TeardownError)
-            if resumed and (note := _standing(planned)):
+            # An earlier attempt's cluster or another run's may be up however early this failed.
+            if not isinstance(error, TeardownError) and (note := _standing(planned)):
                 error.add_note(note)
             raise
 
@@ -78,7 +77,8 @@ def _standing(planned: Planned) -> str:
     try:
         return planned.cluster.standing()
     except UserError as error:  # without credentials for example, which is the error itself
-        return f"Whether its cluster is up is unknown: {error.problem}"
+        unknown = f"Whether its cluster is up is unknown: {error.problem}"
+        return unknown if planned.attempt > 1 else ""  # a new run has made none
 
 
 def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:

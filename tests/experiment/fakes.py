@@ -7,7 +7,7 @@ from typing import Any
 
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Say, silent
-from schema.run_records import Phase, ZoneAttempt
+from schema.run_records import Phase, RoofRecord, ZoneAttempt
 from schema.stack_outputs import StackOutputs
 
 OUTPUTS = StackOutputs(
@@ -106,6 +106,7 @@ class FakeMeasurement(_Fake):
     nodes = ("a", "b", "c", "d")
     versions: Mapping[str, str] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
+    roofs: tuple[RoofRecord, ...] = ()
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__()

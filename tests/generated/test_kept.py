@@ -28,6 +28,16 @@ KEPT: dict[str, Steps] = {
         ("run keep", [Fault("slow", count=5)]),
         ("recover", [Fault("kill cli", at=65)]),
     ),
+    "a run that is interrupted in its checks names the cluster of an earlier run": (
+        ("run keep", ()),
+        ("destroy", [Fault("kill runner", at=1)]),
+        ("run", [Fault("kill interrupt", at=1)]),
+    ),
+    "a run that cannot repair the state names the cluster of an earlier run": (
+        ("run", [Fault("kill all", at=55)]),
+        ("destroy", [Fault("kill runner", at=1)]),
+        ("run", [Fault("kill cli", at=7)]),
+    ),
     "an interrupted sweep says so": (
         ("run keep", ()),
         ("pass_time 30", ()),
