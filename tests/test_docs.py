@@ -36,6 +36,13 @@ def test_every_failure_is_in_the_reference_with_its_code_and_its_fix() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_page_is_empty(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert text.startswith("# ")
+    assert len(text.splitlines()) > 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     for target in LINK.findall(document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
