@@ -21,6 +21,7 @@ from tests.generated.world import Outcome, World, new_world
 VICTIMS = ("runner", "cli", "provider", "all", "interrupt")
 _TOLD = (
     "costs about",
+    "(costs money)",
     "already up",
     "in use",
     "still working on",
