@@ -65,7 +65,8 @@ def check(world: World, outcome: Outcome) -> None:
         assert not world.google.resources(), f"false word: {there}"
     if outcome.command in {"run", "resume"} and outcome.code in {ExitCode.OK, ExitCode.INCOMPLETE}:
         assert not world.google.resources(), f"a run ended well: {there}"
-    if any(words in told for words in _UP):
+    # What was true when it was said may have been deleted by the second process since.
+    if any(words in told for words in _UP) and not world.overtaken:
         assert world.clusters, f"false word about money: {there}"
     if _asks(outcome) and any(words in outcome.text for words in _NO_ANSWER):
         return  # nothing was changed, and nothing is claimed

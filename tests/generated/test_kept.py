@@ -38,6 +38,9 @@ KEPT: dict[str, Steps] = {
         ("destroy", [Fault("kill runner", at=1)]),
         ("run", [Fault("kill cli", at=7)]),
     ),
+    "a cluster that a second run deletes after it was said to be kept is no false word": (
+        ("run keep", [Fault("no room"), Fault("second run", at=90)]),
+    ),
     "an interrupted sweep says so": (
         ("run keep", ()),
         ("pass_time 30", ()),

@@ -85,6 +85,7 @@ class World:
         google: the local Google.
         pulumi: CLI and state.
         killed: the runner is dead until the next command.
+        overtaken: a second process worked on the stack during the last command.
         in_measure: what happens when the first trial of the next command ends.
         outcomes: of the commands so far.
     """
@@ -94,6 +95,7 @@ class World:
     folder: Path
     google: Google = field(default_factory=Google)
     killed: bool = False
+    overtaken: bool = False
     in_measure: Callable[[], None] | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     runs: list[RunFolder] = field(default_factory=list)
@@ -165,7 +167,7 @@ class World:
         said: list[str] = []
         text, code = "", None
         self.google.calls.clear()
-        self.killed, self._frozen = False, None
+        self.killed, self._frozen, self.overtaken = False, None, False
         self._freezes = folder
         try:
             code = act(said) or 0
@@ -223,6 +225,7 @@ class World:
         getattr(self, command)()
         self.google.calls[:], self._freezes = calls, freezes
         self.google.happenings = happenings
+        self.overtaken = True
 
     def pass_time(self, hours: float) -> None:
         """Let time pass; Google carries out what is due."""
