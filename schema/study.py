@@ -107,7 +107,7 @@ class Study(BaseModel):
     """What each pod runs; the original study's pods slept for a second."""
     roofs: bool = False
     """Whether each node first measures how fast it writes, unpacks and receives alone: half a
-    minute, by pods with all rights on their nodes. Tells what limits a pull."""
+    minute, by pods with all rights on their nodes. Shows what limits a pull."""
 
     @model_validator(mode="after")
     def _no_image_twice(self) -> "Study":

@@ -235,7 +235,7 @@ def _images(row: Row, cluster: Recorded, finding: _Make) -> Iterable[Finding]:
         yield finding(
             "sizes-differ", "weakens", row["differ"], row["images"],
             f"{row['differ']} images had different sizes on different nodes: either their tags "
-            "moved, or the nodes have different architectures, which no list of nodes tells.",
+            "moved, or the nodes have different architectures, which no list of nodes shows.",
         )  # fmt: skip
     if empty := [ratio for ratio in cluster.emptiness if ratio >= EMPTY_FROM]:
         yield finding(

@@ -180,7 +180,7 @@ def fit_samples(
     overhead: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
     why: str = "",
 ) -> Model:
-    """Fit samples (samples.samples_of) of one kind; `why` tells why there are none.
+    """Fit samples (samples.samples_of) of one kind; `why` says why there are none.
 
     Raises:
         ModelError: too few pulls or images of known size for the features that vary.

@@ -230,9 +230,9 @@ def _answers(cards: Sequence[Card]) -> Section:
 def _summary(draft: Draft, cards: Sequence[Card]) -> list[Banner]:
     """Return the lines below the verdicts: what cannot be told, what was not varied, conditions."""
     varied = {card.contrast for card in cards if card.varied}
-    told = {card.contrast for card in cards if card.answered}
+    answered = {card.contrast for card in cards if card.answered}
     names = dict.fromkeys(card.contrast for card in cards)
-    open_ones = [name for name in names if name in varied - told]
+    open_ones = [name for name in names if name in varied - answered]
     fixed = [name for name in names if name not in varied]
     lines = [
         Banner("Cannot tell", ", ".join(open_ones)),

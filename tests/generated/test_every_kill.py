@@ -59,9 +59,9 @@ def after_a_kill(action: str, victim: str, call: int, *, after: bool, then: str)
         carry_out(world, action)
         assert world.google.injected == 1, "nobody was killed"
         world.calm()
-        begun = world.google.clock.monotonic()
+        started = world.google.clock.monotonic()
         check(world, world.run() if then == "run" else getattr(world, then)())
-        took = world.google.clock.monotonic() - begun
+        took = world.google.clock.monotonic() - started
         finish(world)
         return took
 
