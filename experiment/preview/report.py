@@ -45,9 +45,8 @@ def report(
         }
         return json.dumps(whole, indent=2) + "\n"
     notes = [*_footnotes(against, deleted)]
-    if form == "markdown":
-        return _markdown(previews, notes)
-    return _text(previews, notes)
+    write = _markdown if form == "markdown" else _text
+    return visible(write(previews, notes), keep="\n") + "\n"
 
 
 def _markdown(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
@@ -58,7 +57,7 @@ def _markdown(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
     for heading, items in _sections(previews):
         listed = "\n".join(f"- {item}" for item in items)
         parts.append(f"**{heading}**\n\n{listed}")
-    return visible("\n\n".join([*parts, *notes]), keep="\n") + "\n"
+    return "\n\n".join([*parts, *notes])
 
 
 def _text(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
@@ -78,9 +77,7 @@ def _text(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:
     console.print()
     for note in notes:
         console.print(note.replace("`", ""), soft_wrap=True)
-    return (
-        visible("\n".join(map(str.rstrip, out.getvalue().split("\n"))).rstrip(), keep="\n") + "\n"
-    )
+    return "\n".join(map(str.rstrip, out.getvalue().split("\n"))).rstrip()
 
 
 def _row(each: StackPreview) -> list[str]:

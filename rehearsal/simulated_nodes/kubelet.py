@@ -33,12 +33,7 @@ from rehearsal.simulated_nodes.objects import Pod
 from rehearsal.simulated_nodes.pod_status import PodStatus
 from rehearsal.simulated_nodes.pull_model import LayerSize, Parameters
 from rehearsal.simulated_nodes.registry import NodesRegistry, PullError
-
-REMOVE_ANNOTATION = "pull-study/remove"
-"""Of a pod: JSON list of references that it removes from the node."""
-ROOFS_ANNOTATION = "pull-study/roofs"
-"""Of a pod that measures the node."""
-_TRIAL_LABEL = "pull-study/trial"
+from schema.names import REMOVE_ANNOTATION, ROOFS_ANNOTATION, TRIAL_LABEL
 
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 10.0, 300.0
 """imageBackOffPeriod and MaxImageBackOff of kubelet.go."""
@@ -202,7 +197,7 @@ class Kubelet:
     ) -> tuple[StoredImage, float, float]:
         """Return the image once it is there, when it was, and how long the disk is still busy."""
         reference = pod.spec.containers[0].image
-        trial = pod.metadata.labels.get(_TRIAL_LABEL, "0")
+        trial = pod.metadata.labels.get(TRIAL_LABEL, "0")
         number = int(trial) if trial.isdigit() else 0
         pull = Pull(number, self.name, pod.metadata.name, pod.metadata.uid, reference)
         presence = self._site.faults.presence(pull)

@@ -125,7 +125,7 @@ def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
         UserError: the stack cannot be used.
     """
     with _opened(stack, say, clock) as cluster, signals_interrupt():
-        presence = _repaired(cluster)
+        presence = cluster.repair()
         if presence is Presence.NOTHING:
             left = _footprint(cluster)
             for line in left.unread:
@@ -154,7 +154,7 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
         UserError: the stack cannot be used.
     """
     with _opened(stack, say, clock) as cluster, signals_interrupt():
-        if _repaired(cluster) is not Presence.WHOLE:
+        if cluster.repair() is not Presence.WHOLE:
             raise PreflightError(
                 f"The stack {stack} is not up, so it has no deadline.",
                 "python -m experiment list",
@@ -172,25 +172,12 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
         try:
             cluster.stack.up()
         except ProvisionError as error:
-            moved = ProvisionError(
+            raise ProvisionError(
                 f"The deadline of the stack {stack} may not have been moved: {error.problem}",
                 "python -m experiment list shows the deadline; then repeat the command",
                 failure=error.failure,
-            )
-            if note := cluster.standing():
-                moved.add_note(note)
-            raise moved from error
+            ) from error
         say(f"The cluster of {stack} will be deleted at {until:%Y-%m-%dT%H:%MZ}.")
-
-
-def _repaired(cluster: StackCluster) -> Presence:
-    """Repair the state; an error says what is up."""
-    try:
-        return cluster.repair()
-    except ProvisionError as error:
-        if note := cluster.standing():
-            error.add_note(note)
-        raise
 
 
 def _later(cluster: StackCluster, hours: int) -> datetime:
@@ -219,6 +206,7 @@ def _opened(stack: str, say: Say, clock: Clock) -> Iterator[StackCluster]:
 
     Raises:
         Interrupted: Ctrl-C; it says what is up.
+        ProvisionError: that of the block, with what is up.
     """
     with tempfile.TemporaryDirectory(prefix="pull-study-") as folder:
         work_dir = Path(folder)
@@ -228,6 +216,10 @@ def _opened(stack: str, say: Say, clock: Clock) -> Iterator[StackCluster]:
         cluster = StackCluster(stack, work_dir, say=say, clock=clock)
         try:
             yield cluster
+        except ProvisionError as error:
+            if note := cluster.standing():
+                error.add_note(note)
+            raise
         except KeyboardInterrupt as error:
             left = cluster.gke.left() or (
                 f"the stack {stack} has no cluster, but other resources of it may exist"
