@@ -6,6 +6,7 @@ The phases of a run are in experiment.run_study, several runs in experiment.cli.
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 from experiment.cli.several_runs import carry_out_all
@@ -81,6 +82,12 @@ def _standing(planned: Planned) -> str:
         return unknown if planned.attempt > 1 else ""  # a new run has made none
 
 
+def _name_cluster_of_another_run(planned: Planned, progress: Progress) -> None:
+    with suppress(UserError):  # this run's own cluster is deleted, by its ledger
+        if note := planned.cluster.standing():
+            progress.result(note)
+
+
 def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
     folder, record, cluster = planned.folder, planned.record, planned.cluster
     progress = Progress(view, folder.log)
@@ -125,6 +132,7 @@ def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
             run_of_study.run()
         else:
             run_of_study.end_leftovers()
+            _name_cluster_of_another_run(planned, progress)
     except UserError as error:
         problem = error
     cells = _show_result(folder, progress)

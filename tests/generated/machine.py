@@ -59,11 +59,14 @@ def check(world: World, outcome: Outcome) -> None:
     there = f"{world.google.resources()} after {outcome}"
     if outcome.code is None:
         return
+    if world.unseen and outcome.command in {"destroy", "recover"}:
+        return  # what was true when it was asked has changed since
     if any(words in told for words in _NO_CLUSTER) or any(words in told for words in _NOTHING):
         assert not world.clusters, f"false word about money: {there}"
     if outcome.command in {"destroy", "recover"} and any(words in told for words in _NOTHING):
         assert not world.google.resources(), f"false word: {there}"
-    if outcome.command in {"run", "resume"} and outcome.code in {ExitCode.OK, ExitCode.INCOMPLETE}:
+    ended_well = outcome.code in {ExitCode.OK, ExitCode.INCOMPLETE}
+    if outcome.command in {"run", "resume"} and ended_well and not outcome.idle:
         assert not world.google.resources(), f"a run ended well: {there}"
     # What was true when it was said may have been deleted by the second process since.
     if any(words in told for words in _UP) and not world.overtaken:

@@ -41,6 +41,17 @@ KEPT: dict[str, Steps] = {
     "a cluster that a second run deletes after it was said to be kept is no false word": (
         ("run keep", [Fault("no room"), Fault("second run", at=90)]),
     ),
+    "a resume with nothing to do names the cluster that another, killed run left": (
+        ("run", [Fault("second run", at=1), Fault("kill all", at=70)]),
+        ("resume", ()),
+    ),
+    "what another, killed run left is no part of a resume with nothing to do": (
+        ("run", [Fault("second run", at=1), Fault("kill runner", at=3)]),
+        ("resume", ()),
+    ),
+    "what a second run creates after recover asked for clusters makes no answer false": (
+        ("recover", [Fault("measuring all"), Fault("second run", at=6)]),
+    ),
     "an interrupted sweep says so": (
         ("run keep", ()),
         ("pass_time 30", ()),

@@ -10,7 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,6 +54,8 @@ class Outcome:
     text: str
     """Of the error; empty for none."""
     said: Sequence[str]
+    idle: bool = False
+    """A resume that found nothing to do: what there is belongs to another run."""
 
 
 class _View:
@@ -86,6 +88,7 @@ class World:
         pulumi: CLI and state.
         killed: the runner is dead until the next command.
         overtaken: a second process worked on the stack during the last command.
+        unseen: it did so after the last time that the command asked Google for clusters.
         in_measure: what happens when the first trial of the next command ends.
         outcomes: of the commands so far.
     """
@@ -96,6 +99,7 @@ class World:
     google: Google = field(default_factory=Google)
     killed: bool = False
     overtaken: bool = False
+    _overtaken_at: int = 0
     in_measure: Callable[[], None] | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     runs: list[RunFolder] = field(default_factory=list)
@@ -120,7 +124,9 @@ class World:
 
     def resume(self, *, keep: bool = False) -> Outcome:
         """Resume the last run."""
-        return self._carry_out(self.runs[-1], keep=keep, name="resume")
+        before = self.runs[-1].phases()
+        outcome = self._carry_out(self.runs[-1], keep=keep, name="resume")
+        return replace(outcome, idle=self.runs[-1].phases() == before)
 
     def _carry_out(self, folder: RunFolder, *, keep: bool, name: str) -> Outcome:
         options = RunOptions(keep_cluster=keep, assume_yes=True)
@@ -225,7 +231,7 @@ class World:
         getattr(self, command)()
         self.google.calls[:], self._freezes = calls, freezes
         self.google.happenings = happenings
-        self.overtaken = True
+        self.overtaken, self._overtaken_at = True, len(calls)
 
     def pass_time(self, hours: float) -> None:
         """Let time pass; Google carries out what is due."""
@@ -247,6 +253,12 @@ class World:
             path.write_bytes(data)
 
     # What is true.
+
+    @property
+    def unseen(self) -> bool:
+        later = self.google.calls[self._overtaken_at :]
+        asked = any(call.startswith("GET ") and "/clusters" in call for call in later)
+        return self.overtaken and not asked
 
     @property
     def clusters(self) -> list[str]:
