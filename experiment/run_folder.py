@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -53,7 +54,34 @@ _WATCHED, _LOGGED = "events.watch.jsonl", "events.logging.jsonl"
 _NOT_SYNCED = {_WATCHED, "nodestats.jsonl"}
 """Written many times a second: a machine that dies may lose the last lines."""
 
+BYTES_PER_CELL = 20_000
+"""Twice what a cell's events, records and its part of the report take."""
+
 Record = TypeVar("Record", bound=BaseModel)
+
+
+class Free(NamedTuple):
+    """What a disk has left for its ordinary users."""
+
+    bytes: int
+    files: int
+
+    def lacks(self, least_bytes: float, least_files: int) -> bool:
+        """Whether less of either is left."""
+        return self.bytes < least_bytes or self.files < least_files
+
+    def __str__(self) -> str:
+        return f"{self.bytes / 1e6:.0f} MB and {min(self.files, 10**9)} files"
+
+
+def free_space(folder: Path) -> Free:
+    """Return what is free on a folder's disk, which may take any number of files.
+
+    Raises:
+        OSError: the disk does not answer.
+    """
+    disk = os.statvfs(folder)
+    return Free(disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else sys.maxsize)
 
 
 class Steps:
@@ -173,11 +201,6 @@ class RunFolder:
         except OSError:  # it is locked, or cannot be read from here
             return False
         return True
-
-    def free_bytes(self) -> int:
-        """Return the free space of the folder's disk."""
-        disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize
 
     @property
     def pulumi_dir(self) -> Path:

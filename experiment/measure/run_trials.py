@@ -19,14 +19,14 @@ from experiment.measure.image_removal import Remover
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.pods import PodState, display_status
 from experiment.measure.trial import Trial, TrialRunner
-from experiment.run_folder import RunFolder, Steps
+from experiment.run_folder import BYTES_PER_CELL, Free, RunFolder, Steps, free_space
 from experiment.terminal.progress import Progress
 from experiment.waiting import now, wait_until
 from schema.run_records import PlannedImage, PlannedTrial, RoofRecord, RunRecord
 
 _COMPLETE_S = 10
-_LEAST_FREE_BYTES = 10_000_000
-_LOW_FREE_BYTES = 40_000_000
+_LEAST_FREE = Free(10_000_000, 50)
+_LOW_FREE = Free(40_000_000, 100)
 _NOT_ITS_TURN = "the run ended before its turn"
 
 
@@ -86,7 +86,7 @@ class Measurement:
         for number, trial in enumerate(trials, start=1):
             following = trials[number] if number < len(trials) else None
             try:
-                self._check_disk()
+                self._check_disk(cells=len(self.nodes))
                 self.lease.check()
                 may_begin(trial.planned)
                 self._make_cold(trial)
@@ -142,17 +142,21 @@ class Measurement:
             counts = ", ".join(f"{status}: {count}" for status, count in sorted(repeated.items()))
             self.folder.log(f"{repeated.total()} requests to the API server retried ({counts})")
 
-    def _check_disk(self) -> None:
-        """Warn when the disk of the run's folder is nearly full, and end before it is."""
-        free = self.folder.free_bytes()
-        if free < _LEAST_FREE_BYTES:
+    def _check_disk(self, cells: int = 0) -> None:
+        """Warn when the disk of the run's folder is nearly full, and end before it is.
+
+        Args:
+            cells: that are yet to be recorded in the trial.
+        """
+        free, records = free_space(self.folder.path), cells * BYTES_PER_CELL
+        if free.lacks(_LEAST_FREE.bytes + records, _LEAST_FREE.files):
             raise FolderError(
-                f"Only {free / 1e6:.0f} MB are free on the disk of {self.folder.path}, too little "
-                "for the next trial's records.",
+                f"Only {free} are free on the disk of {self.folder.path}, too little for the "
+                "records of a trial.",
                 f"free space, then: python -m experiment run --resume {self.folder.path.name}",
             )
-        if free < _LOW_FREE_BYTES and not self._warned:
-            self.progress.say(f"Warning: only {free / 1e6:.0f} MB are free in {self.folder.path}.")
+        if free.lacks(_LOW_FREE.bytes + records, _LOW_FREE.files) and not self._warned:
+            self.progress.say(f"Warning: only {free} are free on the disk of {self.folder.path}.")
             self._warned = True
 
     def _make_cold(self, trial: Trial) -> None:
@@ -181,8 +185,10 @@ class Measurement:
     def _show(
         self, number: int, total: int, planned: PlannedTrial, pods: Sequence[PodState]
     ) -> None:
+        self._check_disk()
         self.progress.trial(number, total, planned, [display_status(pod) for pod in pods])
 
     def _show_removal(self, pods: Sequence[PodState]) -> None:
+        self._check_disk()
         over = sum(pod.over for pod in pods)
         self.progress.now(f"image removed from {over} of {len(pods)} nodes")

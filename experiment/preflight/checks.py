@@ -4,7 +4,6 @@ A new check is a generator of findings, here or in a module of this folder. A ch
 What needs the running cluster is checked in the prepare phase (experiment.measure.prepare).
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -29,14 +28,13 @@ from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import MACHINE_LABEL, RIGHTS, ExistingCluster
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_cluster import StackCluster
+from experiment.run_folder import BYTES_PER_CELL, Free, free_space
 from experiment.terminal.progress import Progress
 from schema.run_records import PlannedTrial
 
 _PARALLEL = 4
 _LEAST_FREE_BYTES = 50_000_000
-_BYTES_PER_CELL = 20_000
-"""Twice what a cell's events, records and its part of the report take."""
-_FILES = 200
+_LEAST_FREE_FILES = 200
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -141,18 +139,16 @@ def _carried_out(checks: Iterable[Check]) -> Iterator[Finding]:
 def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
     """Check that the disk of the run's folder has space for the records of its cells."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    disk = os.statvfs(there)
-    free, files = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else _FILES
-    needed = _LEAST_FREE_BYTES + cells * _BYTES_PER_CELL
-    if free < needed or files < _FILES:
+    free, needed = free_space(there), _LEAST_FREE_BYTES + cells * BYTES_PER_CELL
+    if free.lacks(needed, _LEAST_FREE_FILES):
         yield stop(
             "disk here",
-            f"The disk of {there} has {free / 1e6:.0f} MB and {files} files free; the run's "
-            f"records need up to {needed / 1e6:.0f} MB and {_FILES} files.",
+            f"The disk of {there} has {free} free; the run's records need up to "
+            f"{Free(needed, _LEAST_FREE_FILES)}.",
             f"free space: df -h {there}; df -i {there}",
         )
     else:
-        yield ok("disk here", f"{free / 1e9:.1f} GB are free in {there}")
+        yield ok("disk here", f"{free.bytes / 1e9:.1f} GB are free in {there}")
 
 
 def registry_check(

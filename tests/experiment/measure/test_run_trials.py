@@ -19,7 +19,7 @@ from experiment.measure import prepare
 from experiment.measure.prepare import connect
 from experiment.measure.run_trials import Measurement
 from experiment.outage import Refused
-from experiment.run_folder import RunFolder, Steps
+from experiment.run_folder import Free, RunFolder, Steps
 from experiment.terminal.progress import Progress
 from schema.run_records import NodeStatsRecord, PlannedTrial, RunRecord
 from tests.experiment.cells import layered_image, planned, run_record
@@ -150,16 +150,53 @@ def test_every_trial_has_a_record_however_measuring_ends(
     assert folder.trials()[2].job == ""
 
 
-def test_a_disk_that_fills_up_is_warned_of_and_ends_measuring_in_order(
-    measurement: Connect, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+class Disk:
+    """What is free on the disk of the run's folder."""
+
+    def __init__(self) -> None:
+        self.free = Free(100_000_000, 10_000)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr("experiment.measure.run_trials.free_space", lambda _folder: disk.free)
+    return disk
+
+
+@pytest.mark.parametrize(
+    ("low", "full"),
+    [
+        (Free(30_000_000, 9_000), Free(5_000_000, 9_000)),
+        (Free(60_000_000, 90), Free(60_000_000, 9)),
+    ],
+    ids=["space", "inodes"],
+)
+def test_a_disk_that_fills_up_is_warned_of_once_and_ends_measuring_in_order(
+    measurement: Connect, folder: RunFolder, disk: Disk, low: Free, full: Free
 ) -> None:
-    free = iter([100e6, 30e6, 5e6])
-    monkeypatch.setattr(folder, "free_bytes", lambda: next(free))
+    def fill(trial: PlannedTrial) -> None:
+        disk.free = full if trial is B else low
+
     third = A.model_copy(update={"trial": 3})
-    with pytest.raises(FolderError, match="Only 5 MB are free"):
-        measurement().measure([A, B, third], lambda _trial: None)
-    assert [bool(trial.error) for trial in folder.trials()] == [False, False, True]
-    assert "Warning: only 30 MB" in (folder.path / "run.log").read_text("utf-8")
+    with pytest.raises(FolderError, match=f"Only {full} are free on the disk of"):
+        measurement().measure([A, B, third], fill)
+    trials = folder.trials()
+    assert [trial.error and trial.error[:5] for trial in trials] == [None, "Only ", "the r"]
+    assert len(trials[1].pods) == len(NODES)  # released before the disk was seen to be full
+    log = (folder.path / "run.log").read_text("utf-8")
+    assert log.count("Warning: only") == log.count(f"Warning: only {low} are free") == 1
+
+
+def test_a_trial_of_more_nodes_does_not_begin_on_a_disk_that_takes_fewer_cells(
+    measurement: Connect, folder: RunFolder, disk: Disk
+) -> None:
+    disk.free = Free(10_000_000 + len(NODES) * 20_000 - 1, 10_000)
+    begun: list[PlannedTrial] = []
+    with pytest.raises(FolderError):
+        measurement().measure([A], begun.append)
+    assert not begun
+    assert not folder.trials()[0].pods
 
 
 def test_an_image_that_may_be_on_the_nodes_is_removed_before_its_turn(
