@@ -157,6 +157,13 @@ class StudyRun:
             problem = self._interrupted(f"in the phase {phase}")
         except UserError as error:
             problem = error
+        except MemoryError as error:
+            error.__traceback__ = None  # frees what its frames hold, so that the rest can go on
+            problem = InternalError(
+                f"There is not enough memory for the phase {phase}.",
+                "free -m; ulimit -v; then: python -m experiment run --resume "
+                f"{self._record.run_id}",
+            )
         except Exception as error:  # noqa: BLE001 (the cluster must come down whatever happened)
             self._folder.log(traceback.format_exc())
             problem = InternalError(
@@ -282,10 +289,27 @@ class StudyRun:
         if self._keep:
             self._progress.say(self._cluster.kept())
             return None
-        problem = self._try(Phase.TEARDOWN, self._cluster.teardown)
+        problem = self._try(Phase.TEARDOWN, self._teardown)
         if problem is None or isinstance(problem, TeardownError) or not self._cluster.exists:
             return problem
-        return TeardownError(problem.problem, problem.fix)
+        return TeardownError(
+            f"The cluster {self._cluster.name} may be up: {problem.problem}",
+            "python -m experiment list shows what is up; python -m experiment destroy --stack "
+            f"{self._record.stack} deletes it",
+        )
+
+    def _teardown(self) -> None:
+        try:
+            self._cluster.teardown()
+        except UserError:
+            raise
+        except MemoryError:
+            pass
+        except Exception:  # noqa: BLE001 (the cluster must come down whatever happened)
+            self._folder.log(traceback.format_exc())
+        else:
+            return
+        self._cluster.teardown()  # memory, threads or descriptors of the first try are free now
 
     def _say_wait(self) -> None:
         self._progress.say(f"Still {self._cluster.taking_down}; please wait.")

@@ -135,8 +135,14 @@ def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
             _name_cluster_of_another_run(planned, progress)
     except UserError as error:
         problem = error
-    cells = _show_result(folder, progress)
-    unwritten = _write_report(folder, progress) if cells else None
+    try:
+        cells = _show_result(folder, progress)
+        unwritten = _write_report(folder, progress) if cells else None
+    except Exception as error:
+        if problem is None:
+            raise
+        folder.log(f"The result cannot be shown: {error!r}")
+        raise problem from None  # it may be about a cluster that costs money
     if problem or unwritten:
         raise problem or unwritten  # type: ignore[misc]  # one of them is not None
     return ledger_exit_code(cells)

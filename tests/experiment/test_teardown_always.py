@@ -3,12 +3,11 @@
 import errno
 import io
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +33,7 @@ from schema.errors import ExitCode, UserError
 from schema.run_records import Phase
 from tests.experiment.cells import run_record
 from tests.experiment.fakes import FakeCluster, FakeMeasurement
+from tests.generated.limits import limited
 
 AFTER_PROVISION = (Phase.PREPARE, Phase.MEASURE, Phase.COLLECT, Phase.TEARDOWN)
 
@@ -96,14 +96,31 @@ def measurement(monkeypatch: pytest.MonkeyPatch, folder: RunFolder) -> FakeMeasu
     return measurement
 
 
-def study_run(folder: RunFolder, cluster: FakeCluster, view: Any = None) -> StudyRun:
+def study_run(
+    folder: RunFolder,
+    cluster: FakeCluster,
+    view: Any = None,
+    *,
+    hooks: Mapping[Phase, Callable[[], None]] | None = None,
+    measurement: FakeMeasurement | None = None,
+) -> StudyRun:
+    """A run; with a hook in its preflight, one that resumes on a cluster that was left."""
+    hooks = dict(hooks or {})
+    preflight = hooks.pop(Phase.PREFLIGHT, None)
+    cluster.left = preflight is not None
+    for phase, hook in hooks.items():
+        if phase in {Phase.PROVISION, Phase.TEARDOWN}:
+            cluster.hooks[phase] = hook
+        else:
+            assert measurement is not None
+            measurement.hooks[phase] = hook
     return StudyRun(
         folder,
         folder.read_run(),
         cluster,
-        1,
+        2 if preflight else 1,
         Progress(view or PlainView(Console(file=io.StringIO())), folder.log),
-        preflight=lambda: None,
+        preflight=preflight or (lambda: None),
     )
 
 
@@ -116,7 +133,7 @@ def problem_of(run: StudyRun) -> UserError:
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EMFILE]
 )
-@pytest.mark.parametrize("phase", [Phase.PROVISION, *AFTER_PROVISION])
+@pytest.mark.parametrize("phase", Phase)
 def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR0917
     phase: Phase,
     number: int,
@@ -129,19 +146,12 @@ def test_a_disk_that_fails_in_a_phase_does_not_keep_the_cluster_up(  # noqa: PLR
     def fail() -> None:
         disk.error = number
 
-    cluster.hooks[phase if phase in {Phase.PROVISION, Phase.TEARDOWN} else ""] = fail
-    measurement.hooks[phase] = fail
-    problem = problem_of(study_run(folder, cluster))
+    problem = problem_of(study_run(folder, cluster, hooks={phase: fail}, measurement=measurement))
     assert cluster.done[-1] == "teardown"
     assert isinstance(problem, FolderError)
     assert problem.exit_code is ExitCode.MEASURE
     assert os.strerror(number) in problem.problem
     assert '"phase":"teardown"' in capsys.readouterr().err
-
-
-def limit_open_files(_folder: Path) -> None:
-    """As `ulimit -n` with every descriptor in use."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def fill(folder: Path) -> None:
@@ -168,30 +178,31 @@ def small_disk(tmp_path: Path) -> Iterator[RunFolder]:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
-@pytest.mark.parametrize("break_it", [fill, remount_read_only, limit_open_files])
-@pytest.mark.parametrize("phase", [Phase.PROVISION, *AFTER_PROVISION])
+@pytest.mark.parametrize("broken", ["full", "read-only", "memory", "descriptors"])
+@pytest.mark.parametrize("phase", Phase)
 def test_a_real_disk_or_limit_does_not_keep_the_cluster_up(
-    phase: Phase,
-    break_it: Callable[[Path], None],
-    small_disk: RunFolder,
-    monkeypatch: pytest.MonkeyPatch,
+    phase: Phase, broken: str, small_disk: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster, measurement = FakeCluster(), FakeMeasurement(small_disk)
     monkeypatch.setattr(run_study, "connect", measurement.connect)
-    run = study_run(small_disk, cluster)
+    with ExitStack() as limits:
 
-    def fail() -> None:
-        break_it(small_disk.path)
+        def break_it() -> None:
+            if broken == "full":
+                fill(small_disk.path)
+            elif broken == "read-only":
+                remount_read_only(small_disk.path)
+            else:
+                limits.enter_context(limited(broken))()
 
-    cluster.hooks[phase if phase in {Phase.PROVISION, Phase.TEARDOWN} else ""] = fail
-    measurement.hooks[phase] = fail
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        with suppress(UserError):  # a short record may still fit into a file's last page
-            run.run()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert cluster.done[-1] == "teardown"
+        run = study_run(small_disk, cluster, hooks={phase: break_it}, measurement=measurement)
+        told = ""
+        try:
+            run.run()  # a short record may still fit into a file's last page
+        except UserError as error:
+            told = str(error)
+    assert "teardown" in cluster.done
+    assert not cluster.exists or "The cluster size-4 may be up" in told
 
 
 @pytest.mark.parametrize("phase", AFTER_PROVISION[:3])
@@ -259,6 +270,22 @@ def test_a_teardown_that_fails_in_any_way_is_a_teardown_error(
     problem = problem_of(study_run(folder, cluster))
     assert isinstance(problem, TeardownError)
     assert problem.exit_code is ExitCode.TEARDOWN
+    assert problem.problem.startswith("The cluster size-4 may be up: Internal error in phase tear")
+    assert "python -m experiment list" in problem.fix
+    assert "python -m experiment destroy --stack size-4" in problem.fix
+
+
+def test_a_teardown_that_ran_out_of_something_is_carried_out_once_more(
+    folder: RunFolder, cluster: FakeCluster, measurement: FakeMeasurement
+) -> None:
+    def run_out() -> None:
+        del cluster.hooks["teardown"]
+        raise MemoryError
+
+    cluster.hooks["teardown"] = run_out
+    study_run(folder, cluster).run()
+    assert cluster.done[-2:] == ["teardown", "teardown"]
+    assert [phase.error for phase in folder.phases() if phase.phase is Phase.TEARDOWN] == [None]
 
 
 def test_connections_that_do_not_close_do_not_keep_the_cluster_up(
