@@ -46,13 +46,16 @@ LONGEST_S = 300.0
 UP = """
 import sys
 from pathlib import Path
+from tests.live.stack.rig import FastClock
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_settings import stack_facts
 work = Path(sys.argv[1])
 say = lambda line: print(line, flush=True)
-cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), say)
+cluster = StackCluster(sys.argv[2], work, stack_facts(sys.argv[2], work), say, FastClock())
 sys.stdin.readline()
-cluster.provision() if sys.argv[3] == "up" else cluster.teardown()
+if sys.argv[3] == "run":
+    cluster.recover(resumed=False)
+cluster.teardown() if sys.argv[3] == "destroy" else cluster.provision()
 """
 
 

@@ -2,15 +2,15 @@
 
 By the local Google's own lists: clusters, accounts, roles, grants, sinks, scheduler jobs. The call
 to Google at which a process is killed is a fraction of the calls of a recorded `up` or `destroy`.
-CI kills at fixed moments; the full matrix at random ones, whose seed it prints (PULL_STUDY_SEED
-repeats one).
+CI kills at fixed moments. The full test kills one to three commands in a row at random moments; it
+prints the seed (PULL_STUDY_SEED repeats one). PULL_STUDY_REAL_SEQUENCES is the number of sequences.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -27,6 +27,7 @@ class Moment:
     """When which process is killed, and what is tried next."""
 
     action: str
+    """`up` or `destroy`; `run` for an `up` after what was killed before."""
     victim: str
     """`runner`, `cli`, `provider` or `all`."""
     fraction: float
@@ -50,20 +51,24 @@ FIXED = (
     Moment("destroy", "runner", 0.3, after=True, then="recover"),
     Moment("destroy", "all", 0.7, after=False, then="destroy"),
 )
-RANDOM = 20
+RANDOM = int(os.environ.get("PULL_STUDY_REAL_SEQUENCES", "20"))
 
 
-def draw(number: int, seed: int) -> Moment:
-    """Of twenty, spread evenly over twelve moments of an `up` and eight of a `destroy`."""
+def draw(number: int, seed: int) -> list[Moment]:
+    """One to three commands, each killed; the first is an `up` in three of five sequences."""
     values = random.Random(f"{seed}-{number}")
-    action, place, count = ("up", number, 12) if number < 12 else ("destroy", number - 12, 8)
-    return Moment(
-        action,
-        ("runner", "cli", "provider", "all")[number % 4],
-        (place + values.random()) / count * 0.95,
-        after=values.random() < 0.5,
-        then=values.choice(("destroy", "run", "recover")),
-    )
+    actions = ["up" if number % 5 < 3 else "destroy"]
+    actions += values.choices(("run", "destroy"), k=number % 3)
+    return [
+        Moment(
+            action,
+            ("runner", "cli", "provider", "all")[(number + place) % 4],
+            values.uniform(0.0, 0.95),
+            after=values.random() < 0.5,
+            then=values.choice(("destroy", "run", "recover")),
+        )
+        for place, action in enumerate(actions)
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,14 +97,20 @@ def recorded(rig: Rig) -> Recorded:
     resources = rig.resources()
     rig.calls.forget()
     cluster.teardown()
-    return Recorded(resources, {**calls, "destroy": len(rig.calls.calls)})
+    calls["destroy"] = len(rig.calls.calls)
+    return Recorded(resources, {**calls, "run": calls["up"]})
 
 
-def _die(rig: Rig, moment: Moment, calls: int) -> None:
-    """Start the action, and kill its victim at the moment."""
+def _die(rig: Rig, moment: Moment, calls: int, *, again: bool = False) -> bool:
+    """Start the action, and kill its victim at the moment; whether it lasted that long.
+
+    Args:
+        calls: of an undisturbed action.
+        again: after another command was killed.
+    """
     providers = rig.providers()
     maker = rig.maker(moment.action)
-    if moment.action == "destroy":
+    if moment.action == "destroy" and not again:
         rig.cluster().provision()
     cli: list[int] = []
 
@@ -117,25 +128,34 @@ def _die(rig: Rig, moment: Moment, calls: int) -> None:
     assert maker.stdin is not None
     maker.stdin.write("go\n")
     maker.stdin.close()
-    maker.wait(timeout=LONGEST_S)
-    assert cli, f"no process was killed within {len(rig.calls.calls)} calls"
+    try:
+        maker.wait(timeout=LONGEST_S)
+    finally:
+        maker.kill()
+    died = len(rig.calls.calls) >= at
+    assert again or cli, f"no process was killed within {len(rig.calls.calls)} calls"
     for pid in cli:
         await_exit(pid)
-    if moment.victim in {"provider", "all"}:
+    if died and moment.victim in {"provider", "all"}:
         providers.wait(timeout=20)
     rig.calls.forget()
+    return died
 
 
-def _expect_recovery(rig: Rig, recorded: Recorded, moment: Moment) -> None:
-    _die(rig, moment, recorded.calls[moment.action])
+def _expect_recovery(rig: Rig, recorded: Recorded, moments: Sequence[Moment]) -> int:
+    """Kill the commands, try the next one, and destroy; how many commands were killed."""
+    kills = 0
+    for number, moment in enumerate(moments):
+        kills += _die(rig, moment, recorded.calls[moment.action], again=number > 0)
     rig.providers()
     progress: list[str] = []
     cluster = rig.cluster(progress)
-    if moment.then == "run":
+    then = moments[-1].then
+    if then == "run":
         cluster.recover(resumed=False)
         cluster.provision()
         assert rig.resources() == recorded.resources, progress
-    elif moment.then == "recover":
+    elif then == "recover":
         presence = cluster.repair()
         found = cluster.find()
         assert (found is not None) == cluster.stack.knows_cluster()
@@ -143,21 +163,22 @@ def _expect_recovery(rig: Rig, recorded: Recorded, moment: Moment) -> None:
     rig.cluster(progress).teardown()
     assert rig.resources() == [], progress
     assert rig.fleet.clusters == {}
+    return kills
 
 
 @pytest.mark.parametrize("moment", FIXED, ids=str)
 def test_after_a_kill_the_next_command_leaves_no_orphan(
     rig: Rig, recorded: Recorded, moment: Moment
 ) -> None:
-    _expect_recovery(rig, recorded, moment)
+    assert _expect_recovery(rig, recorded, [moment]) == 1
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("number", range(RANDOM))
-def test_after_a_kill_at_a_random_moment_the_next_command_leaves_no_orphan(
+def test_after_kills_at_random_moments_the_next_command_leaves_no_orphan(
     rig: Rig, recorded: Recorded, number: int
 ) -> None:
     seed = int(os.environ.get("PULL_STUDY_SEED") or random.SystemRandom().randrange(10**6))
-    moment = draw(number, seed)
-    print(f"PULL_STUDY_SEED={seed}: {moment}")
-    _expect_recovery(rig, recorded, moment)
+    moments = draw(number, seed)
+    print(f"PULL_STUDY_SEED={seed}: {', '.join(map(str, moments))}")
+    print(f"kills: {_expect_recovery(rig, recorded, moments)}")
