@@ -22,7 +22,7 @@ from images.sizes import quantiles, read_sample
 from images.verify import verify_image
 from schema.errors import ExitCode
 from schema.inert import visible
-from schema.program import Version, make_app, run_app
+from schema.program import Version, finite, make_app, run_app
 from schema.study import load_study
 
 app = make_app("Make container images of known size, layers and compressibility, and check them.")
@@ -50,7 +50,9 @@ def build(
     matrix: Annotated[bool, typer.Option("--matrix", help="Build all counts and sizes.")] = False,
     study: Annotated[Path | None, typer.Option(help="Build all images of this study.")] = None,
     mirror: Annotated[str, typer.Option(help="Registry to build a study's images in.")] = "",
-    scale: Annotated[float, typer.Option(help="Real size as a fraction of the tag's.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(callback=finite, help="Real size as a fraction of the tag's.")
+    ] = 1.0,
     salt: Annotated[
         str,
         typer.Option(

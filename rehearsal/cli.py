@@ -18,7 +18,7 @@ from rehearsal.machine.requirements import Finding, examine, is_ready
 from rehearsal.pulumi.fake_providers import provider_variables
 from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
-from schema.program import Version, make_app, run_app
+from schema.program import Version, finite, make_app, run_app
 
 app = make_app("Google on one machine: rehearse a study without a cloud.")
 
@@ -61,7 +61,10 @@ def shell(
         str, typer.Option(help="`real` (Linux and root; 8 at most) or `simulated`.")
     ] = "real",
     speed: Annotated[
-        float, typer.Option(help="How many times faster than the clock simulated nodes work.")
+        float,
+        typer.Option(
+            callback=finite, help="How many times faster than the clock simulated nodes work."
+        ),
     ] = 1.0,
     fault: Annotated[
         list[str] | None,

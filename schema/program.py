@@ -5,6 +5,7 @@ streams, its disk and its memory. A traceback is for our own mistakes.
 """
 
 import errno
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -54,6 +55,17 @@ Version = Annotated[
     ),
 ]
 """The option of each program's callback."""
+
+
+def finite(value: float | None) -> float | None:
+    """Return an option's number (its callback).
+
+    Raises:
+        typer.BadParameter: it is `nan` or `inf`, which no comparison with a limit refuses.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number to calculate with.")
+    return value
 
 
 def run_app(app: Callable[[], object]) -> NoReturn:

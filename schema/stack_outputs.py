@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class StackOutputs(BaseModel):
     """Exports of one stack; the field names are the export names."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     project: str
     """Google Cloud project id."""
@@ -34,5 +34,5 @@ class StackOutputs(BaseModel):
     """When the dead-man switch deletes the cluster, RFC 3339 in UTC; empty if unknown."""
     upgrades_excluded_since: str = ""
     """Since when GKE does not upgrade the cluster, RFC 3339 in UTC; empty if unknown."""
-    usd_per_hour: float | None = None
+    usd_per_hour: float | None = Field(default=None, ge=0, le=1e7)
     """List price of the whole cluster (infra/prices.py)."""

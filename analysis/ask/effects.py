@@ -224,7 +224,8 @@ def line_over_clusters(y: pd.Series, errors: pd.Series, x: Matrix) -> tuple[floa
     floor, most = 1e-12, 10 * float(known.var()) + 1e-6
     between = optimize.brentq(excess, floor, most) if excess(floor) > 0 > excess(most) else floor
     fit = fitted(between)
-    return float(fit.params[1]), float(fit.bse[1] / np.sqrt(min(1.0, fit.scale))), freedom
+    error = np.sqrt(fit.normalized_cov_params[1, 1] * max(1.0, fit.scale))
+    return float(fit.params[1]), float(error), freedom
 
 
 def over_clusters(effects: Sequence[Effect]) -> Effect:

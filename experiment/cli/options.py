@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from schema.program import finite
 from schema.study import Order
 
 _WHAT = "What to run"
@@ -98,6 +99,7 @@ BudgetUsd = Annotated[
     float | None,
     typer.Option(
         min=0,
+        callback=finite,
         envvar="PULL_STUDY_BUDGET_USD",
         help="Stop, and take the cluster down, before the trial that would exceed this cost.",
         rich_help_panel=_CLUSTER,
@@ -149,6 +151,7 @@ Nodes = Annotated[
 Speed = Annotated[
     float | None,
     typer.Option(
+        callback=finite,
         help="Speed of simulated nodes as a multiple of the clock; default 1.",
         rich_help_panel=_REHEARSAL,
     ),
@@ -175,6 +178,7 @@ RateLimits = Annotated[
 Scale = Annotated[
     float | None,
     typer.Option(
+        callback=finite,
         help="Size of rehearsed images as a fraction of their tags' bytes; default 0.01, or 1 on "
         "simulated nodes.",
         rich_help_panel=_REHEARSAL,

@@ -31,6 +31,23 @@ APPS = {
 PROGRAMS = pytest.mark.parametrize("program", sorted(APPS))
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("experiment", ["run", "--budget-usd"]),
+        ("experiment", ["run", "--speed"]),
+        ("experiment", ["run", "--scale"]),
+        ("images", ["build", "--scale"]),
+        ("rehearsal", ["shell", "--speed"]),
+    ],
+)
+def test_what_is_no_number_is_refused(program: str, arguments: list[str], number: str) -> None:
+    done = CliRunner().invoke(APPS[program], [*arguments, number])
+    assert done.exit_code == ExitCode.USAGE
+    assert f"{number} is not a number" in " ".join(done.output.split())
+
+
 @PROGRAMS
 def test_every_command_has_h_beside_help_and_a_version(program: str) -> None:
     app = APPS[program]

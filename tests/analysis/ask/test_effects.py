@@ -100,3 +100,10 @@ def test_a_line_over_clusters_counts_clusters_not_nodes() -> None:
     _, error, freedom = line_over_clusters(y, small, np.arange(5.0))
     assert freedom == 3
     assert error > 0.005
+
+
+def test_clusters_without_any_difference_have_the_error_of_their_nodes() -> None:
+    same = pd.Series([0.0, 0.0, 0.0])
+    slope_found, error, _ = line_over_clusters(same, same + 0.01, np.arange(3.0))
+    assert slope_found == pytest.approx(0.0, abs=1e-12)
+    assert error == pytest.approx(0.01 / np.sqrt(2))

@@ -146,6 +146,21 @@ def test_a_broken_run_record_says_how_to_read_the_events(tmp_path: Path) -> None
         find_recordings([run])
 
 
+@pytest.mark.parametrize(
+    "price", ["<img src=http://127.0.0.1:9/x onerror=alert(1)>", float("nan"), float("inf"), -1]
+)
+def test_a_price_that_is_no_number_is_refused_without_its_text(
+    tmp_path: Path, price: object
+) -> None:
+    run = write_run_folder(tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    record["outputs"]["usd_per_hour"] = price
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DamagedRunError, match=r"outputs\.usd_per_hour: Input should be") as raised:
+        find_recordings([run])
+    assert "<img" not in str(raised.value)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(NothingRecordedError, match="does not exist"):
         find_recordings([tmp_path / "none"])

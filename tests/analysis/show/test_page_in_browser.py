@@ -1,8 +1,6 @@
 """The report, opened and used in a real browser."""
 
-import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,16 +8,8 @@ from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 from analysis.show.write_report import write_report
 from schema.run_records import Rehearsal, Status
-from tests.analysis.recorded import (
-    START,
-    Pod,
-    event,
-    lines,
-    pull_events,
-    uid,
-    write_run_folder,
-    write_study,
-)
+from tests.analysis.recorded import write_run_folder, write_study
+from tests.analysis.show.hostile import hostile_page
 from tools.packages import PACKAGES
 
 CHROMIUM = next(package for package in PACKAGES if package.name == "chromium").path()
@@ -211,51 +201,9 @@ def test_it_can_be_read_without_javascript(browser: Browser, measured: Path) -> 
     page.close()
 
 
-EVIL = (
-    "http://127.0.0.1:9/track.png",
-    "<img src=http://127.0.0.1:9/x onerror=alert(1)>",
-    "</script><script>alert(2)</script>",
-    "javascript:alert(3)//\u2028\u202e\x1b]0;x\x07",
-    "'+alert(4)+'\"`${alert(5)}`",
-)
-
-
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of events, records and manifests whose every text is hostile."""
-    root = tmp_path_factory.mktemp("hostile")
-    images = [f"{evil}:{n}-layers-size-{n}000000000-bytes" for n, evil in enumerate(EVIL, 1)]
-    events = []
-    for number, image in enumerate(images):
-        for index, evil in enumerate(EVIL):
-            job_uid = uid(number)
-            pod = Pod(f"p{index}{evil}", f"{evil}{index}", f"j{evil}", job_uid, index)
-            at = START + timedelta(seconds=100 * number)
-            events += pull_events(pod, image, at, 2.0 + number + index)
-            if number == index:
-                events.append(event(pod, "Failed", f'Failed to pull image "{image}": {evil}', at))
-    (root / "events.json").write_text(lines(events))
-    run = write_run_folder(root / "runs")
-    record = json.loads((run / "run.json").read_text())
-    record |= {"warnings": list(EVIL), "versions": {"kubelet": EVIL[1]}, "study_file": EVIL[2]}
-    record["outputs"] |= {"machine_type": EVIL[0], "zone": EVIL[1]}
-    for number, trial in enumerate(record["trials"]):
-        trial["image"] |= {"repository": EVIL[number], "tag": f"1-layers-size-9-bytes{number}"}
-    (run / "run.json").write_text(json.dumps(record))
-    ledger = run / "ledger.jsonl"
-    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
-    for number, cell in enumerate(cells):
-        evil = EVIL[number % len(EVIL)]
-        cell |= {
-            "marks": [evil],
-            "reason": evil,
-            "status": "failed" if number % 4 == 0 else "valid",
-        }
-    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
-    manifests = root / "manifests.json"
-    layers = [{"digest": evil, "size": 10**n} for n, evil in enumerate(EVIL, 3)]
-    manifests.write_text(json.dumps({"manifests": {i: {"layers": layers} for i in images}}))
-    return write_report([root / "events.json", run], root / "out", manifests=manifests)
+    return hostile_page(tmp_path_factory.mktemp("hostile"))
 
 
 def test_hostile_texts_make_no_request_and_run_no_script(browser: Browser, hostile: Path) -> None:
@@ -271,6 +219,7 @@ def test_hostile_texts_make_no_request_and_run_no_script(browser: Browser, hosti
     page.wait_for_selector("html[data-drawn=all]", timeout=60_000)
     hovered = hover_all(page)
     assert len(hovered) >= 5, hovered
+    assert page.locator("figure#machine-points").count() == 1, "prices are in a plot"
     assert any("<img src=" in text for text in hovered), "a tooltip shows hostile text as text"
     assert page.locator("#vg-tooltip-element img").count() == 0
     assert page.locator("figure[data-drawn=failed]").count() == 0
