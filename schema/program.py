@@ -61,7 +61,7 @@ def finite(value: float | None) -> float | None:
     """Return an option's number (its callback).
 
     Raises:
-        typer.BadParameter: it is `nan` or `inf`, which no comparison with a limit refuses.
+        typer.BadParameter: it is `nan` or `inf`.
     """
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a number to calculate with.")
