@@ -27,6 +27,7 @@ from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.errors import UserError
+from schema.project_files import SETUP
 
 Answer = Callable[[dict[str, object]], None]
 """Reports to the session that started this process whether it is ready; called once."""
@@ -144,7 +145,7 @@ def _start_providers(
         if not line:
             raise RehearsalError(
                 f"The fakes of Pulumi's providers did not start: {processes.log_tail(log)}.",
-                "make setup",
+                SETUP,
             )
         return {str(name): int(port) for name, port in json.loads(line).items()}
 

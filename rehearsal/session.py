@@ -36,6 +36,7 @@ from rehearsal.machine.home import (
 from rehearsal.machine.options import DEFAULT_SCALE, Options
 from rehearsal.simulated_nodes.clock import warnings
 from schema.names import REHEARSAL_VARIABLE
+from schema.project_files import IS_CHECKOUT
 from tools.programs import cache_root
 
 _START_S = 60.0
@@ -175,6 +176,11 @@ def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
         if "ready" in answer:
             return
         last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+    if module := "".join(last).partition("ModuleNotFoundError: No module named ")[2]:
+        raise RehearsalError(
+            f"A rehearsal needs the Python package {module}, which is not installed.",
+            "make setup" if IS_CHECKOUT else "pip install 'pull-study[rehearsal]'",
+        )
     raise RehearsalError(
         answer.get("problem") or f"The rehearsal's server did not start: {''.join(last)}.",
         answer.get("fix", "python -m rehearsal doctor"),

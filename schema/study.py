@@ -24,7 +24,9 @@ from pydantic import (
 )
 
 from schema.errors import UserError, shortened
+from schema.project_files import STUDIES, project_files
 
+_LIST = "pull-study files"
 _LARGEST_BYTES = 1_000_000
 """Of a study file; the original study's largest has 30 kB."""
 
@@ -127,10 +129,14 @@ class Study(BaseModel):
 def load_study(path: Path) -> Study:
     """Read a study from YAML, or from the original study's JSON.
 
+    Args:
+        path: of the file; a studies/NAME.yaml that the current folder lacks is the one that comes
+            with the program.
+
     Raises:
         StudyError: the file is missing, not readable as YAML or JSON, or breaks a rule.
     """
-    return parse_study(_read(path), path)
+    return parse_study(_read(project_files(STUDIES).get(path.as_posix(), path)), path)
 
 
 def parse_study(text: str, path: Path) -> Study:
@@ -144,7 +150,7 @@ def parse_study(text: str, path: Path) -> Study:
         raise StudyError(
             f"The study {path} holds {_kind(data)} where a mapping with name and images was "
             "expected, so there is nothing to run.",
-            "see studies/smoke.yaml for the form",
+            f"{_LIST} studies/smoke.yaml shows the form",
         )
     try:
         return Study.model_validate(_from_original(data, path))
@@ -154,7 +160,7 @@ def parse_study(text: str, path: Path) -> Study:
         reason = str(first["msg"]).removeprefix("Value error, ")
         raise StudyError(
             f"The study {path} is not valid at {where}: {reason}.",
-            f"edit {path}; studies/smoke.yaml shows the form",
+            f"edit {path}; {_LIST} studies/smoke.yaml shows the form",
         ) from None
 
 
@@ -165,19 +171,19 @@ def _read(path: Path) -> str:
             raise StudyError(
                 f"The study {path} is not a file of at most {_LARGEST_BYTES / 1e6:g} MB, so it was "
                 "not read.",
-                "ls studies/ lists the study files",
+                f"{_LIST} lists the studies",
             )
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(
             f"There is no study at {path}, so nothing can be run.",
-            "ls studies/ lists the study files",
+            f"{_LIST} lists the studies",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StudyError(
             f"The study {shortened(path)} cannot be read: {reason}.",
-            "ls studies/ lists the study files",
+            f"{_LIST} lists the studies",
         ) from None
 
 

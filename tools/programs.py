@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from schema.errors import ExitCode, UserError
+from schema.project_files import SETUP
 from tools.part import Part
 
 MODULES = Path(__file__).resolve().parent
@@ -176,7 +177,7 @@ def locate(name: str) -> Located:
     raise MissingProgram(
         f"{name} {program.version} is not on this machine{detail}, and "
         f"{'tests need' if program.tests_only else 'rehearsals need'} it.",
-        "make test" if program.tests_only else "make setup",
+        "make test" if program.tests_only else SETUP,
     )
 
 

@@ -15,13 +15,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schema.errors import UserError
+from schema.errors import ExitCode, UserError
+from schema.project_files import IS_CHECKOUT, SETUP
 from tools import build, environment, packages
 from tools.programs import cache_root
 
 
 def main() -> int:
     """Run setup; return 0 when the machine is ready, else an error's exit code."""
+    if not IS_CHECKOUT:
+        print(
+            UserError("The programs of a rehearsal are built in a checkout.", SETUP),
+            file=sys.stderr,
+        )
+        return int(ExitCode.PREFLIGHT)
     start, tests = time.monotonic(), "--tests" in sys.argv[1:]
     try:
         with _lock():

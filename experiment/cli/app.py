@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiment.cli import clusters
+from experiment.cli import clusters, files
 from experiment.cli import options as opt
 from experiment.errors import Interrupted
 from experiment.plan import request
@@ -227,6 +227,7 @@ def collect(
 
 
 app.add_typer(clusters.app)
+app.add_typer(files.app)
 
 
 @contextmanager

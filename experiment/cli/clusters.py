@@ -47,7 +47,7 @@ def preview(
     previews = preview_stacks(
         stack or stack_names(), against, lambda line: typer.echo(f"preview: {line}", err=True)
     )
-    deleted = deleted_stacks(against) if against else []
+    deleted = deleted_stacks(against, stack_names()) if against else []
     typer.echo(report(previews, against=against, deleted=deleted, form=form), nl=False)
     require_no_problems(previews)
 

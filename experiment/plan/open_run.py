@@ -21,8 +21,8 @@ from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import (
-    PROJECT_DIR,
     copy_stack_files,
+    require_stack,
     set_deadline,
     set_lifetime,
     set_zones,
@@ -74,7 +74,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         own += f"-c{number}" if new.repeat_clusters > 1 else ""
         run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(runs_folder(), run_id)
-        deadline_hours = None if existing else own_deadline(StackCluster(name, PROJECT_DIR), trials)
+        deadline_hours = None if existing else own_deadline(_as_filed(name), trials)
         record = RunRecord(
             run_id=folder.path.name,
             started_at=started_at,
@@ -128,10 +128,13 @@ def clusters(new: NewRuns) -> dict[str, Cluster]:
     if new.existing:
         existing = ExistingCluster(new.existing)
         return {_plain_name(existing): existing}
-    return {
-        stack: StackCluster(stack, PROJECT_DIR, stack_facts(stack, PROJECT_DIR, new.zones))
-        for stack in new.stacks
-    }
+    return {stack: _as_filed(stack, new.zones) for stack in new.stacks}
+
+
+def _as_filed(stack: str, zones: tuple[str, ...] = ()) -> StackCluster:
+    """The cluster of a stack's file, which no command may change."""
+    folder = require_stack(stack).parent
+    return StackCluster(stack, folder, stack_facts(stack, folder, zones))
 
 
 def resolve_trials(study: Study, seed: int) -> tuple[PlannedTrial, ...]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from experiment.errors import Failure
 from experiment.preflight.findings import Finding, listed, ok, stop
 from schema.names import OTHER_LOGIN_VARIABLES
+from schema.project_files import SETUP
 
 AUTH_PLUGIN = ("gke-gcloud-auth-plugin", "--use_application_default_credentials")
 """As the cluster's kubeconfig runs it (infra.components.cluster.kubeconfig)."""
 _COMMANDS: Mapping[Sequence[str], str] = {
-    ("pulumi", "version"): "see https://www.pulumi.com/docs/install/, or run make setup",
+    ("pulumi", "version"): f"see https://www.pulumi.com/docs/install/, or {SETUP}",
     ("skopeo", "--version"): "apt-get install skopeo (or brew install skopeo)",
     AUTH_PLUGIN: "apt-get install google-cloud-cli-gke-gcloud-auth-plugin where gcloud came by "
     "apt, else gcloud components install gke-gcloud-auth-plugin",

@@ -1,6 +1,6 @@
 """Previews stacks with the Pulumi engine: one revision's program, in its own process.
 
-    python -P engine.py ROOT
+    python -P engine.py PROGRAM FILES
 
 ROOT has Pulumi.yaml, the stack files and the program. Only its `infra` and `schema` are imported,
 so ROOT may be another revision. Reads the name of a stack per line and writes an answer as JSON.
@@ -75,7 +75,7 @@ def _preview(workspace: automation.LocalWorkspace, name: str) -> Answer:
     }
 
 
-def _answers(root: Path, stacks: Iterator[str]) -> Iterator[Answer]:
+def _answers(files: Path, stacks: Iterator[str]) -> Iterator[Answer]:
     try:
         program = importlib.import_module("infra.program").declare
     except (ImportError, AttributeError, SyntaxError) as error:
@@ -85,7 +85,7 @@ def _answers(root: Path, stacks: Iterator[str]) -> Iterator[Answer]:
     with TemporaryDirectory() as folder:
         work_dir = Path(folder)
         (work_dir / "infra").mkdir()
-        for path in root.glob("Pulumi*.yaml"):
+        for path in files.glob("Pulumi*.yaml"):
             (work_dir / path.name).write_bytes(path.read_bytes())
         workspace = automation.LocalWorkspace(work_dir=folder, program=program)
         for line in stacks:
@@ -93,13 +93,13 @@ def _answers(root: Path, stacks: Iterator[str]) -> Iterator[Answer]:
 
 
 def main() -> None:
-    """Load the program of ROOT, then preview the stacks named on stdin."""
-    root = Path(sys.argv[1])
-    sys.path.insert(0, str(root))
+    """Load the program, then preview the stacks named on stdin."""
+    program, files = sys.argv[1:]
+    sys.path.insert(0, program)
     # What a program prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for answer in _answers(root, iter(sys.stdin)):
+    for answer in _answers(Path(files), iter(sys.stdin)):
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -24,12 +24,15 @@ from typing import Any
 from experiment.errors import GuardError, PreflightError
 from experiment.preview.base_revision import unpack
 from experiment.preview.difference import Change, changes
-from experiment.provision.stack_files import PROJECT_DIR, require_stack
+from experiment.provision.stack_files import copy_stack_files
 from experiment.terminal.progress import Say
 from infra.policy import CLUSTER, NODE_POOL, Limits, Planned, load_limits, violations
 from schema.names import PROJECT_VARIABLE
+from schema.project_files import SETUP
 
 _ENGINE = Path(__file__).with_name("engine.py")
+_PROGRAM = Path(__file__).parents[2]
+"""The folder of infra: this checkout, or where the wheel was installed."""
 _LONGEST_ANSWER_S = 300.0
 
 Answer = Mapping[str, Any]
@@ -68,40 +71,40 @@ class StackPreview:
         return sum(change.step == step for change in self.changes)
 
 
-def preview_stacks(
-    stacks: Sequence[str], against: str, say: Say, *, root: Path = PROJECT_DIR
-) -> list[StackPreview]:
+def preview_stacks(stacks: Sequence[str], against: str, say: Say) -> list[StackPreview]:
     """Preview stacks, each against its base.
 
     Args:
         stacks: names; each must have a file.
         against: git revision to compare with; empty for none, with which every resource is new.
         say: shows progress.
-        root: has the program and its stack files.
 
     Raises:
         PlanError: a stack or the revision does not exist.
         PreflightError: the engine cannot be used here.
     """
-    for stack in stacks:
-        require_stack(stack, root)
     if shutil.which("pulumi") is None:
         raise PreflightError(
             "The Pulumi CLI is not on PATH, and previews need its engine.",
-            "install it from https://www.pulumi.com/docs/install/, or without it: make preview",
+            "install it from https://www.pulumi.com/docs/install/, or use a build of it: "
+            f"{SETUP}, then make preview",
         )
-    limits = load_limits(root / "infra" / "limits.yaml")
+    limits = load_limits()
     with ExitStack() as closing:
         scratch = Path(closing.enter_context(TemporaryDirectory(prefix="pull-study-preview-")))
+        for stack in stacks:
+            copy_stack_files(stack, scratch / "files")
         # Closed last: its thread ends when the engine that it waits for has ended.
         pool = closing.enter_context(ThreadPoolExecutor(1))
         before: dict[str, Future[Answer]] = {}
         if against:
-            base = unpack(against, root, scratch / "base")
-            earlier = closing.enter_context(_engine(base, _variables(scratch / "base-state")))
+            base = unpack(against, scratch / "base")
+            earlier = closing.enter_context(_engine(base, base, _variables(scratch / "base-state")))
             there = [stack for stack in stacks if (base / f"Pulumi.{stack}.yaml").is_file()]
             before = {stack: pool.submit(earlier.preview, stack) for stack in there}
-        engine = closing.enter_context(_engine(root, _variables(scratch / "state")))
+        engine = closing.enter_context(
+            _engine(_PROGRAM, scratch / "files", _variables(scratch / "state"))
+        )
         if engine.problem:
             raise PreflightError(f"The stacks cannot be previewed: {engine.problem}.")
         previews: list[StackPreview] = []
@@ -125,7 +128,7 @@ def require_no_problems(previews: Sequence[StackPreview]) -> None:
         raise PreflightError(
             f"{len(problems)} of {len(previews)} stacks cannot be previewed: "
             f"{', '.join(problems)}.",
-            "see the reasons below the table; without an official Pulumi: make preview",
+            "see the reasons below the table; without official plugins: make preview in a checkout",
         )
     broken = [each.stack for each in previews if each.broken]
     if broken:
@@ -174,11 +177,11 @@ class _Engine:
 
 
 @contextmanager
-def _engine(root: Path, variables: Mapping[str, str]) -> Iterator[_Engine]:
-    """Run an engine for the program in a folder."""
+def _engine(program: Path, files: Path, variables: Mapping[str, str]) -> Iterator[_Engine]:
+    """Run an engine for the program in one folder, with the stack files of another."""
     with TemporaryDirectory() as folder, (Path(folder) / "stderr").open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(_ENGINE), str(root)],
+            [sys.executable, "-P", str(_ENGINE), str(program), str(files)],
             env={**os.environ, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -8,15 +8,14 @@ this module is imported for --help and must not import infra.
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from experiment.errors import PlanError
 from schema.errors import shortened
-
-PROJECT_DIR = Path(__file__).parents[2]
-"""Folder of Pulumi.yaml and the stack files."""
+from schema.project_files import PROJECT_DIR, STACKS, project_files
 
 DEADLINE_KEY = "pull-study:expiresAt"
 """The key that sets a cluster's deadline."""
@@ -24,9 +23,9 @@ _ZONES_KEY = "pull-study:zones"
 _LIFETIME_KEY = "pull-study:deadlineHours"
 
 
-def stack_names(root: Path = PROJECT_DIR) -> list[str]:
+def stack_names() -> list[str]:
     """Return all stacks that have a file, smallest cluster first."""
-    names = [path.name[len("Pulumi.") : -len(".yaml")] for path in root.glob("Pulumi.*.yaml")]
+    names = [file[len("Pulumi.") : -len(".yaml")] for file in project_files(STACKS)]
     return sorted(names, key=lambda name: (int((re.findall(r"\d+", name) or ["0"])[0]), name))
 
 
@@ -36,25 +35,27 @@ def node_count(stack: str) -> int | None:
     Raises:
         PlanError: there is no such stack.
     """
-    text = require_stack(stack).read_text("utf-8")
+    text = ""
+    with suppress(OSError, UnicodeDecodeError):  # experiment.provision.stack_settings tells why
+        text = require_stack(stack).read_text("utf-8")
     found = re.search(r"(?m)^\s+pull-study:nodeCount:\s*[\"']?(\d+)", text)
     return int(found[1]) if found else None
 
 
-def require_stack(stack: str, root: Path = PROJECT_DIR) -> Path:
-    """Return the committed file of a stack.
+def require_stack(stack: str) -> Path:
+    """Return the file of a stack: the current folder's, else the one that comes with the program.
 
     Raises:
         PlanError: there is none.
     """
-    names = stack_names(root)
-    if stack not in names:
+    path = project_files(STACKS).get(f"Pulumi.{stack}.yaml")
+    if path is None:
         shown = shortened(stack)
         raise PlanError(
             f"There is no stack {shown!r}: Pulumi.{shown}.yaml does not exist.",
-            f"choose one of {', '.join(names)}, or add Pulumi.{shown}.yaml",
+            f"choose one of {', '.join(stack_names())}, or add Pulumi.{shown}.yaml",
         )
-    return root / f"Pulumi.{stack}.yaml"
+    return path
 
 
 def copy_stack_files(stack: str, work_dir: Path) -> None:
@@ -66,7 +67,10 @@ def copy_stack_files(stack: str, work_dir: Path) -> None:
     # Pulumi.yaml says `main: infra/`, and Pulumi refuses a project whose main folder is missing.
     (work_dir / "infra").mkdir(parents=True, exist_ok=True)
     for path in (PROJECT_DIR / "Pulumi.yaml", require_stack(stack)):
-        shutil.copyfile(path, work_dir / path.name)
+        try:
+            shutil.copyfile(path, work_dir / path.name)
+        except PermissionError as error:
+            raise PlanError(f"{path} cannot be read: {error.strerror}.", f"ls -l {path}") from error
 
 
 def set_deadline(stack: str, work_dir: Path, until: str) -> None:

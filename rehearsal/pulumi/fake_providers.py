@@ -15,6 +15,7 @@ from rehearsal.google.environment import debug_providers
 from rehearsal.machine.home import RehearsalError
 from rehearsal.machine.processes import first_line
 from rehearsal.machine.programs import PROVIDERS, official_plugin
+from schema.project_files import SETUP
 from tools.programs import locate
 
 _START_S = 60.0
@@ -54,7 +55,7 @@ def _served(names: list[str]) -> Iterator[dict[str, int]]:
             line = first_line(process, _START_S)
             if not line:
                 raise RehearsalError(
-                    "The fake Pulumi providers did not start; their error is above.", "make setup"
+                    "The fake Pulumi providers did not start; their error is above.", SETUP
                 )
             yield {str(name): int(port) for name, port in json.loads(line).items()}
         finally:

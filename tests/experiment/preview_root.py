@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.infra.stack_files import ROOT
+from tests.infra.stack_files import ROOT, stack_of
 
 _FOLDERS = ("experiment", "infra", "schema", "analysis")
 _GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main")
@@ -42,6 +42,10 @@ class Root:
         self.git("init", "--quiet")
         self.git("add", "infra", "schema", *(path.name for path in folder.glob("Pulumi*.yaml")))
         self.git("commit", "--quiet", "--message", "base")
+
+    def stacks(self) -> list[str]:
+        """The stacks that have a file."""
+        return [stack_of(path) for path in self.folder.glob("Pulumi.*.yaml")]
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace a text that the file has."""

@@ -19,7 +19,11 @@ SMOKE = str(ROOT / "studies" / "smoke.yaml")
     [
         ((), "A new run needs --study", "--stack size-4"),
         (("--stack", "size-5", "--study", SMOKE), "There is no stack 'size-5'", "size-4"),
-        (("--stack", "size-4", "--study", "no.yaml"), "There is no study at no.yaml", "ls studies"),
+        (
+            ("--stack", "size-4", "--study", "no.yaml"),
+            "There is no study at no.yaml",
+            "pull-study files",
+        ),
         (
             ("--stack", "size-4", "--study", SMOKE, "--rehearse", "--scale", "2"),
             "--scale must be above 0",
@@ -236,3 +240,8 @@ def test_bash_completes_the_options_of_each_program(
         check=True,
     )
     assert set(done.stdout.split()) == options
+
+
+def test_a_file_that_does_not_exist_is_not_printed() -> None:
+    with pytest.raises(UserError, match=r"There is no file 'Pulumi\.yaml'"):
+        CliRunner().invoke(app, ["files", "Pulumi.yaml"], catch_exceptions=False)

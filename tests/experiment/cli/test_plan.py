@@ -14,7 +14,7 @@ from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
-from experiment.provision.stack_files import PROJECT_DIR
+from schema.project_files import PROJECT_DIR
 from schema.run_records import Layer, PlannedImage, PlannedTrial
 from schema.study import Order, Study
 from tests.experiment.plan.test_trial_order import image

@@ -20,11 +20,11 @@ from experiment.cli.several_runs import carry_out_all
 from experiment.plan.open_run import Planned
 from experiment.plan.request import RunOptions, runs_folder
 from experiment.provision.stack_cluster import StackCluster
-from experiment.provision.stack_files import PROJECT_DIR
 from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress
 from experiment.terminal.views import PipeSafeConsole, PlainView
 from schema.errors import ExitCode
+from schema.project_files import PROJECT_DIR
 from schema.run_records import RunRecord
 from tests.experiment.cells import cell, fill, run_record
 

@@ -12,7 +12,7 @@ from experiment.preflight.findings import Finding, Level
 from experiment.preflight.google_checks import GoogleChecks, clock_finding
 from experiment.preflight.quota_checks import check_quotas_together
 from experiment.provision.google_api import GoogleApi
-from experiment.provision.stack_files import PROJECT_DIR, stack_names
+from experiment.provision.stack_files import stack_names
 from experiment.provision.stack_settings import StackFacts, stack_facts
 from rehearsal.faults.faults import Faults
 from rehearsal.google.collections import default_account
@@ -20,6 +20,7 @@ from rehearsal.google.environment import PROJECT
 from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
+from schema.project_files import PROJECT_DIR
 from tests.rehearsal.local_google import Google
 
 US = f"projects/{PROJECT}/regions/us-central1"

@@ -38,7 +38,7 @@ def compared(root: Root, _providers: None) -> Result:
     (root.folder / "Pulumi.size-8.yaml").rename(root.folder / "Pulumi.eight.yaml")
     stacks = ("--stack", "size-4-n1-standard-64", "--stack", "eight")
     said = root.preview(*stacks, "--against", "HEAD", "--format", "json")
-    deleted = deleted_stacks("HEAD", root=root.folder)
+    deleted = deleted_stacks("HEAD", root.stacks(), root=root.folder)
     root.restore()
     assert deleted == ["size-8"]
     assert said.exit_code == ExitCode.OK, said.err

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from experiment.provision.stack_cluster import Presence, StackCluster
-from experiment.provision.stack_files import PROJECT_DIR
 from experiment.provision.stack_settings import stack_facts
 from rehearsal.google.environment import PROJECT
 from rehearsal.machine import processes
+from schema.project_files import PROJECT_DIR
 from tests.live.harness import ROOT, Place, await_exit, children, kill, needs_real_nodes
 from tests.live.stack.rig import UP
 from tests.until import until
