@@ -7,9 +7,11 @@ the image's manifest.
 import re
 from dataclasses import dataclass
 
-from schema.errors import UserError
+from schema.errors import UserError, shortened
 
-_FORM = re.compile(r"(?P<layers>[1-9]\d*)-layers-size-(?P<size>\d+)-bytes(?:-(?P<salt>[a-z0-9]+))?")
+_FORM = re.compile(
+    r"(?P<layers>[1-9][0-9]{0,8})-layers-size-(?P<size>[0-9]{1,18})-bytes(?:-(?P<salt>[a-z0-9]+))?"
+)
 
 
 class UnknownTagError(UserError):
@@ -44,7 +46,7 @@ def parse_tag(tag: str) -> ImageTag:
     match = _FORM.fullmatch(tag)
     if match is None:
         raise UnknownTagError(
-            f"The tag {tag!r} does not state layers and size, so this image can neither "
+            f"The tag {shortened(tag)!r} does not state layers and size, so this image can neither "
             "be built nor plotted by size.",
             "name tags in the form LAYERS-layers-size-BYTES-bytes, "
             "for example 9-layers-size-1176249324-bytes",

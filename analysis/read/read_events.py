@@ -20,7 +20,7 @@ import msgspec
 
 from analysis.read.event_form import Event
 from analysis.read.lines import collect, open_lines
-from analysis.read.unwrap import UNDECODABLE, Read, find_events, objects_in
+from analysis.read.unwrap import DEEPEST, UNDECODABLE, Read, find_events, objects_in
 
 NOTES_PER_FILE = 10_000
 """Lines of a file that are noted one by one; further lines are counted."""
@@ -189,14 +189,15 @@ class _Reader:
         if gap.strip(" \t\r\n,[]{}") and not _LIST_FRAME.fullmatch(gap):
             self._damage(number, gap.strip())
 
-    def _value(self, value: Any, number: int) -> Iterator[Read]:
+    def _value(self, value: Any, number: int, levels: int = DEEPEST) -> Iterator[Read]:
         """Read a decoded value: an event, a log entry, a list of them, or something else."""
-        if isinstance(value, list):
-            for item in value:
-                yield from self._value(item, number)
-            return
-        if isinstance(value, dict) and isinstance(items := value.get("items"), list):
-            yield from self._value(items, number)
+        items = value.get("items") if isinstance(value, dict) else value
+        if isinstance(items, list):
+            if not levels:
+                self._damage(number, f"more than {DEEPEST} lists in each other")
+                return
+            for item in items:
+                yield from self._value(item, number, levels - 1)
             return
         self._notes.at = self._file, number
         none = True

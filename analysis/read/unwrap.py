@@ -16,10 +16,11 @@ import msgspec
 
 from analysis.read.event_form import Event
 
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""UnicodeError: a text within a text may hold half a surrogate pair."""
 
-_DEEPEST = 24
-"""Levels of wrappers; the deepest known (OTLP in a text in a list) has nine."""
+DEEPEST = 48
+"""Levels of wrappers and lists; the deepest known (OTLP in a text in a list) has nine wrappers."""
 
 _ATTEMPTS = 5_000
 """Places of one text at which an object is tried in vain; each can cost the length of the text."""
@@ -55,7 +56,7 @@ class _Place(NamedTuple):
 
 def find_events(value: Any) -> Iterator[Read | str]:
     """Yield the events in a decoded JSON or YAML value; of one that is damaged, what is wrong."""
-    yield from _walk(value, _Place("kubectl"), set(), _DEEPEST)
+    yield from _walk(value, _Place("kubectl"), set(), DEEPEST)
 
 
 def objects_in(text: str) -> Iterator[tuple[int, int, Any]]:
@@ -90,7 +91,7 @@ def _walk(value: Any, place: _Place, seen: set[int], levels: int) -> Iterator[Re
     seen.add(id(value))  # YAML's aliases can repeat an object without end
     if isinstance(value, list):
         for item in value:
-            yield from _walk(item, place, seen, levels)
+            yield from _walk(item, place, seen, levels - 1)
         return
     if {"involvedObject", "regarding"} & value.keys():
         event = _as_event(value)
@@ -145,5 +146,5 @@ def _as_event(value: dict[str, Any]) -> Event | str:
         }
     try:
         return msgspec.convert(value, Event, strict=False)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except UNDECODABLE as error:
         return f"an event with a field of the wrong type: {error}"

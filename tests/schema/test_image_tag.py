@@ -11,7 +11,19 @@ def test_what_is_written_is_read_back(layers: int, size: int, salt: str) -> None
     assert parse_tag(str(tag)) == tag
 
 
-@pytest.mark.parametrize("tag", ["latest", "0-layers-size-5-bytes", "9-layers-size-x-bytes", ""])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "latest",
+        "0-layers-size-5-bytes",
+        "9-layers-size-x-bytes",
+        "",
+        f"9-layers-size-{'9' * 19}-bytes",
+        f"{'9' * 5000}-layers-size-5-bytes",
+        "\u0669-layers-size-5-bytes",
+    ],
+    ids=["word", "no layer", "no size", "empty", "beyond 64 bits", "5,000 digits", "Arabic digit"],
+)
 def test_other_tags_claim_nothing(tag: str) -> None:
     assert find_tag(tag) is None
     with pytest.raises(UnknownTagError, match="does not state layers and size"):

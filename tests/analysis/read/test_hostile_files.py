@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import tarfile
 import threading
@@ -53,18 +54,40 @@ def test_a_line_without_an_end_is_not_read_on(
         "[" * 100_000,
         '{"a":' * 100_000,
         ONE.replace('"count":1', f'"count":{"9" * 5000}'),
+        ONE.replace("-bytes", f"{'9' * 400}-bytes"),
         ONE.replace("Successfully", "\\ud800"),
+        ONE.replace('"count":1', '"count":"\\ud800"') + "{",
+        json.dumps({"log": ONE.replace("Successfully", "\ud800")}) + "{",
         ONE.replace("Successfully", "\\u0000"),
         "\x00" * 1000,
         "\ufeff\u202e",
     ],
-    ids=["lists", "objects", "digits", "half a pair", "NUL in a text", "NULs", "marks"],
+    ids=[
+        "lists",
+        "objects",
+        "digits",
+        "digits in a tag",
+        "half a pair",
+        "half a pair for a number",
+        "half a pair in a text in a text",
+        "NUL in a text",
+        "NULs",
+        "marks",
+    ],
 )
 def test_one_bad_line_does_not_end_an_analysis(tmp_path: Path, line: str) -> None:
     path = tmp_path / "events.json"
     path.write_text(f"{GOOD}{line}\n", "utf-8")
     with open_tables([path]) as tables:
         assert len(tables.rows("FROM pulls")) >= 1
+
+
+@pytest.mark.parametrize("around", ["{0}", '{{"a":{0}}}'], ids=["lists", "lists in an object"])
+def test_lists_in_each_other_are_noted_however_deep(tmp_path: Path, around: str) -> None:
+    deep = [around.format(f"{'[' * depth}{ONE}{']' * depth}") for depth in range(700, 1000)]
+    found, notes = read_text(tmp_path, "\n".join([ONE, *deep, ONE]))
+    assert reasons(found)[0] == reasons(found)[-1] == "Pulled"
+    assert len(found) + sum(notes.counts.values()) >= len(deep) + 2
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])

@@ -1,8 +1,9 @@
 """Recordings whose every text is a script, an address or a control character."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -31,7 +32,7 @@ EVIL = (
 )
 
 
-RECORDS = {
+RECORDS: Mapping[str, type[BaseModel]] = {
     "phases.jsonl": PhaseRecord,
     "trials.jsonl": TrialRecord,
     "ledger.jsonl": CellRecord,
@@ -89,7 +90,7 @@ def poisoned_run(root: Path, run_id: str, **outputs: Any) -> Path:
 
     rewrite(run / "run.json", record)
     for name, model in RECORDS.items():
-        rewrite(run / name, lambda data, model=model: poisoned(data, model))
+        rewrite(run / name, partial(poisoned, model=model))
     rewrite(run / "phases.jsonl", lambda data: data | {"error": EVIL[1]})
     return run
 
