@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rehearsal.faults.catalogue import KINDS as KINDS_OF_FAULTS
@@ -18,6 +19,7 @@ from rehearsal.machine.requirements import Finding, examine, is_ready
 from rehearsal.pulumi.fake_providers import provider_variables
 from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
+from schema.inert import visible
 from schema.program import Version, finite, make_app, run_app
 
 app = make_app("Google on one machine: rehearse a study without a cloud.")
@@ -110,7 +112,8 @@ def down() -> None:
     """End the rehearsal of this folder, or remove what a killed one left."""
     home = default_home()
     found = end(home)
-    typer.echo(f"removed {home.folder}" if found else f"nothing to remove in {home.folder}")
+    folder = visible(str(home.folder))
+    typer.echo(f"removed {folder}" if found else f"nothing to remove in {folder}")
 
 
 def main() -> None:
@@ -143,7 +146,7 @@ def _print_faults() -> None:
     for name, kind in KINDS_OF_FAULTS.items():
         arguments = ",".join(f"{key}={value}" for key, value in shown(kind).items())
         where = "Simulated nodes: " if kind.simulated else ""
-        table.add_row(name, f"{where}{kind.does}", kind.shows, arguments)
+        table.add_row(name, *map(_inert, (f"{where}{kind.does}", kind.shows, arguments)))
     console.print(table, highlight=False)
 
 
@@ -155,5 +158,10 @@ def _print(findings: list[Finding]) -> None:
     for finding in findings:
         fix = f"\nFix: {finding.fix}" if finding.fix else ""
         state = f"[{_COLOURS[finding.state]}]{finding.state}[/]"
-        table.add_row(finding.name, state, f"{finding.detail}{fix}".strip())
+        table.add_row(_inert(finding.name), state, _inert(f"{finding.detail}{fix}".strip()))
     console.print(table, highlight=False)
+
+
+def _inert(text: str) -> str:
+    """Return what a program may have printed as text without markup and control characters."""
+    return escape(visible(text, keep="\n"))

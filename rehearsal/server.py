@@ -27,6 +27,7 @@ from rehearsal.machine.home import Home, RehearsalError, clear, lock, write_json
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.errors import UserError
+from schema.inert import visible
 from schema.project_files import SETUP
 
 Answer = Callable[[dict[str, object]], None]
@@ -162,7 +163,8 @@ def _log_to(home: Home) -> None:
 
 def say(line: str) -> None:
     """Write a line to the home's log, with the time."""
-    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {line}\n")
+    text = visible(line, keep="\n\t")
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {text}\n")
     sys.stderr.flush()
 
 

@@ -35,6 +35,7 @@ from rehearsal.machine.home import (
 )
 from rehearsal.machine.options import DEFAULT_SCALE, Options
 from rehearsal.simulated_nodes.clock import warnings
+from schema.inert import visible
 from schema.names import REHEARSAL_VARIABLE
 from schema.project_files import IS_CHECKOUT
 from tools.programs import cache_root
@@ -262,5 +263,5 @@ def _lives(owner: Mapping[str, Any]) -> bool:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"rehearsal: {line}\n")
+    sys.stderr.write(f"rehearsal: {visible(line)}\n")
     sys.stderr.flush()

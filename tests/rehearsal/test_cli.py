@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rehearsal import cli
+from rehearsal import cli, server
 from rehearsal.machine import requirements
 from rehearsal.machine.home import HOME_VARIABLE, Home
 from rehearsal.machine.requirements import Finding, Obstacle
+from rehearsal.session import _say
 from tools import packages, programs
 from tools.part import Part
 
@@ -31,6 +32,24 @@ def test_doctor_shows_what_is_missing_and_how_to_get_it(monkeypatch: pytest.Monk
     assert lines[0].split() == ["part", "state", "detail"]
     assert lines[1].split() == ["kubelet", "ok", "1.34.1", "/bin/kubelet"]
     assert lines[2].endswith("missing  Fix: apt-get install runc")
+
+
+def test_what_programs_print_about_themselves_is_shown_as_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "[/red]\x1b]0;title\x07[bold]\u202e[link=http://127.0.0.1:9]x"
+    shown = "[/red]\\x1b]0;title\\x07[bold]\\u202e[link=http://127.0.0.1:9]x"
+    monkeypatch.setattr(cli, "examine", lambda _: [Finding(evil, "missing", evil, evil)])
+    _, output = run("doctor")
+    assert output.split("\n", 1)[1].count(shown) == 3
+    monkeypatch.setenv(HOME_VARIABLE, "/nowhere/\x1b[2J")
+    monkeypatch.setattr(cli, "end", lambda _: False)
+    assert run("down") == (0, "nothing to remove in /nowhere/\\x1b[2J\n")
+    _say(evil)
+    server.say(evil)
+    errors = capsys.readouterr().err
+    assert errors.count(shown) == 2
+    assert "\x1b" not in output + errors
 
 
 def test_findings_are_of_programs_plugins_and_the_machine(
