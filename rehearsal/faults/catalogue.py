@@ -23,6 +23,7 @@ ARGUMENTS: Mapping[str, str] = {
     "how": "what goes wrong",
     "message": "Google's sentence, in place of the usual one; the last argument, may hold commas",
     "method": "HTTP method of the call: GET, POST, PUT, PATCH, DELETE; empty for any",
+    "minutes": "by which the node's clock is ahead; negative for behind",
     "ms": "milliseconds that each request is delayed, with how=slow",
     "node": "number at the end of the measured node's name; 0 for any",
     "page": "entries on a page at most, with how=token",
@@ -184,6 +185,12 @@ KINDS: Mapping[str, Kind] = {
         "Pulls on the node take longer by a factor.",
         "valid: it is what the node did, and stands out in pull_s",
         {**_CELL, "trial": 0, "factor": 5.0},
+        True,
+    ),
+    "node-clock": Kind(
+        "The node's clock is wrong: the times of its events, statuses and reports.",
+        "valid: durations are the kubelet's own; the ledger names the node whose clock differs",
+        {"node": 1, "minutes": 5.0},
         True,
     ),
     "disk-full": Kind(

@@ -20,7 +20,11 @@ from rehearsal.faults.catalogue import KINDS, Default, Kind, Value
 from schema.errors import UserError
 
 _LIST = "python -m rehearsal faults"
-_LIMITS: Mapping[str, tuple[float, float]] = {"share": (0, 1), "status": (400, 599)}
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "share": (0, 1),
+    "status": (400, 599),
+    "minutes": (-1440, 1440),
+}
 _OTHER_LIMITS = (0, 1_000_000)
 _NUMBER_AT_END = re.compile(r"(\d+)$")
 

@@ -8,6 +8,7 @@ replaced by rehearsal.faults.cluster.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from rehearsal.faults.faults import Fault, Faults, injected_file
@@ -60,6 +61,11 @@ class PullFaults:
         """Return whether the node's kubelet reports nothing now and the node is not Ready."""
         since, until = self._silent.get(node, (0.0, 0.0))
         return since <= self._clock() < until
+
+    def clock_ahead(self, node: str) -> timedelta:
+        """Return by how much the node's clock is ahead."""
+        fault = self._faults.inject("node-clock", node=node)
+        return timedelta(minutes=fault.number("minutes") if fault else 0.0)
 
     def _silence(self, pull: Pull) -> None:
         fault = self._draw("node-not-ready", pull)

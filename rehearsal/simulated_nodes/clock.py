@@ -8,6 +8,7 @@ cluster's process writes a report, which the end of the rehearsal prints.
 
 import asyncio
 import time
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,6 +101,12 @@ class Clock:
         self.report = Report(speed=speed)
         self._start = time.monotonic()
         self._start_at = datetime.now(UTC)
+
+    def ahead(self, by: timedelta) -> "Clock":
+        """Return the clock of a node that has the wrong time; instants stay the same."""
+        other = copy(self)
+        other._start_at += by
+        return other
 
     def now(self) -> float:
         return (time.monotonic() - self._start) * self.speed

@@ -82,7 +82,7 @@ class Kubelet:
         self.connected = asyncio.Event()
         """Set unless a fault has disconnected the node: its writes wait."""
         self.connected.set()
-        self.clock = site.clock
+        self.clock = site.clock.ahead(site.faults.clock_ahead(name))
         self._site = site
         self._disk_speed = site.parameters.disk_of(name)
         self._random = random.Random(f"{site.parameters.seed}/{name}/times")  # noqa: S311

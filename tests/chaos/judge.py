@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
-from rehearsal.faults.faults import Fault
+from rehearsal.faults.faults import Fault, node_number
 from schema.errors import ExitCode
 from schema.events import name_time
 from schema.run_records import Phase, Source, Status
@@ -19,6 +19,8 @@ from tests.chaos.outcome import Cell, Injection, Outcome
 
 _EARLY = timedelta(seconds=2.5)
 """The ledger accepts a node's condition two seconds after a trial: a kubelet reports it late."""
+_CLOCK_TOLERANCE_S = 10.0
+"""By which a busy machine delays events at most."""
 _DOUBLED = (Status.REPEATED, Status.CACHED)
 """The second pod pulls too, unless it asks for the image after the first one's pull has ended."""
 _SAME = ("image", "tag", "layers", "image_bytes", "nodes", "status", "reason")
@@ -128,6 +130,15 @@ def _slow(outcome: Outcome, injection: Injection) -> bool:
     return pull_s > injection.fault.number("factor") / 2 * usual
 
 
+def _clock_named(outcome: Outcome, injection: Injection) -> bool:
+    ahead_s = injection.fault.number("minutes") * 60
+    return any(
+        node_number(node) == injection.cell[1] and abs(offset_s + ahead_s) < _CLOCK_TOLERANCE_S
+        for record in outcome.evidence
+        for node, offset_s in record.clock_offsets_s.items()
+    )
+
+
 def _lost_from_then_on(outcome: Outcome, injection: Injection) -> bool:
     cells = _node_cells(outcome, injection, early=timedelta())
     return all(outcome.cells[at].status is Status.NODE_LOST for at in cells)
@@ -182,6 +193,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("node-deleted", ""): _LOST,
     ("node-not-ready", ""): Row(_always, (Status.NODE_LOST,), nearby=True),
     ("node-slow", ""): Row(_slow),
+    ("node-clock", ""): Row(_clock_named),
     ("disk-full", ""): Row(_always, (Status.EVICTED, Status.DISK_PRESSURE), nearby=True),
     ("two-pods", ""): Row(_doubled, (Status.ABORTED,)),
     ("scheduler-stalled", ""): Row(_release_took),

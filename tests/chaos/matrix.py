@@ -59,6 +59,7 @@ MATRIX = (
             "two-pods:trial=3,node=1,to=2",
             "node-slow:trial=4,node=3,factor=4",
             "disk-full:trial=6,node=4",
+            "node-clock:node=2,minutes=5",
         ),
         code=3,
     ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,11 @@ def test_a_node_is_silent_from_its_pull_on_for_a_while() -> None:
         time = now
         silent.append(faults.is_silent(NODE))
     assert silent == [False, True, True, False]
+
+
+def test_a_clock_is_wrong_on_one_node_alone(tmp_path: Path) -> None:
+    faults = pull_faults(["node-clock:node=2,minutes=-3"], tmp_path)
+    assert faults.clock_ahead(NODE) == timedelta(minutes=-3)
+    assert faults.clock_ahead("gke-c-pool-0001") == timedelta(0)
+    (line,) = injected_file(tmp_path).read_text().splitlines()
+    assert json.loads(line)["node"] == NODE

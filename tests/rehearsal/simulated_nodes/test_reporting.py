@@ -153,6 +153,14 @@ def test_an_event_is_named_and_stamped_by_the_node_s_clock() -> None:
     assert node_clock.report.count == 2
 
 
+def test_a_wrong_clock_changes_times_and_no_instants() -> None:
+    right = Clock(20)
+    wrong = right.ahead(timedelta(minutes=-3))
+    assert wrong.at(40.0) == right.at(40.0) - timedelta(minutes=3)
+    assert wrong.now() == pytest.approx(right.now(), abs=20.0)
+    assert wrong.report is right.report
+
+
 def test_an_event_that_is_refused_is_counted_lost_and_the_next_is_sent() -> None:
     def fail(number: int) -> None:
         if number == 1:
