@@ -26,13 +26,13 @@ rehearsal: setup ## Run a small study from end to end on this machine; NODES=sim
 preview: setup ## Show what every stack would create and cost; needs no Google and no credential
 	@$(BIN)/python -m rehearsal providers -- $(BIN)/python -m experiment preview --all
 
-test: setup-tests lint ## Check all that CI checks, with two workers
+test: lint ## Check all that CI checks, with two workers
 	$(BIN)/pytest -m "not full" -n 2
 
-test-all: setup-tests lint ## Check everything, the full matrices included; nightly and before a release
+test-all: lint ## Check everything, the full matrices included; nightly and before a release
 	$(BIN)/pytest -n 2
 
-lint: ## Style, types and the direction of imports
+lint: setup-tests ## Style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

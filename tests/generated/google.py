@@ -53,6 +53,8 @@ class VirtualClock:
         self._now = 0.0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self.passes: Callable[[float], None] = lambda _seconds: None
+        """Is called with each piece of time, before what is due at its end happens."""
 
     def monotonic(self) -> float:
         return self._now
@@ -61,9 +63,13 @@ class VirtualClock:
         end = self._now + max(seconds, 0.0)
         while self._due and self._due[0][0] <= end:
             at, _, act = heapq.heappop(self._due)
-            self._now = max(self._now, at)
+            self._move(at)
             act()
-        self._now = max(self._now, end)
+        self._move(end)
+
+    def _move(self, to: float) -> None:
+        self.passes(max(to - self._now, 0.0))
+        self._now = max(self._now, to)
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self._now + seconds, next(self._numbers), act))
@@ -139,8 +145,11 @@ class Google:
     """They say so."""
     dead: Callable[[], bool] = lambda: False
     """The caller was killed."""
+    charged_s: float = 0.0
+    """For how long a cluster has existed."""
 
     def __post_init__(self) -> None:
+        self.clock.passes = self._charge
         self.local = LocalGoogle(
             self.fleet,
             state=self.state,
@@ -156,6 +165,9 @@ class Google:
                 _Place(_pattern(endpoint.path), endpoint)
             )
         self._known: dict[tuple[str, str], tuple[Endpoint, dict[str, str]]] = {}
+
+    def _charge(self, seconds: float) -> None:
+        self.charged_s += seconds if self.clusters else 0.0
 
     def calm(self) -> None:
         """Let nothing go wrong from now on."""

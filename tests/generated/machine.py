@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from schema.errors import ExitCode
-from tests.generated.world import Outcome, World, new_world
+from tests.generated.world import TICK_S, Outcome, World, new_world
 
 VICTIMS = ("runner", "cli", "provider", "all", "interrupt")
 _TOLD = (
@@ -38,6 +38,8 @@ _NOTHING = ("Nothing of the stack", "only its archive of events is left.", "noth
 _UP = ("Kept, as requested: the cluster", "Note: the cluster", "is kept and costs")
 _NO_ANSWER = ("Google did not answer", "Google refused", "is in use by process")
 _NO_CLUSTER = ("is deleted, but Pulumi could not delete the rest",)
+_LATE_S = TICK_S + 240.0
+"""How late the local Google deletes what is due, how long that takes, and the runner's pauses."""
 CELLS = [(trial, f"node-{node}") for trial in (1, 2) for node in (1, 2, 3, 4)]
 
 
@@ -94,6 +96,9 @@ def finish(world: World) -> None:
     check(world, outcome)
     assert world.valid_cells() == CELLS
     assert not world.google.resources()
+    if len(world.runs) == 1:  # which has caused all that is charged
+        recorded_s, charged_s = world.recorded_s(), world.google.charged_s
+        assert recorded_s >= charged_s - _LATE_S, f"{recorded_s} s of {charged_s} s are recorded"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from experiment.terminal.progress import State
 from rehearsal.google.environment import PROJECT
 from rehearsal.pulumi.providers import google_rest
 from schema.errors import ExitCode, UserError
-from schema.run_records import CellRecord, PlannedTrial, RoofRecord, Status
+from schema.run_records import CellRecord, Phase, PlannedTrial, RoofRecord, Status
 from tests.experiment.cells import cell, run_record, trial_record
 from tests.generated.backend import Pulumi
 from tests.generated.engine import FakeStack
@@ -39,6 +39,8 @@ from tests.generated.google import ENDPOINT_VARIABLES, Google, Happening, Killed
 
 STACK = "size-4"
 _TRIAL_S = 120.0
+TICK_S = 600.0
+"""How often the local Google looks what is due while time passes."""
 _MEMORY = Path("/dev/shm")
 _POLLS_PER_S = 20.0
 """A provider that waits a second lets so many pass: it need not ask as often as in truth."""
@@ -235,10 +237,13 @@ class World:
 
     def pass_time(self, hours: float) -> None:
         """Let time pass; Google carries out what is due."""
-        self.google.local.clock.tick(self.google.clock.date)
-        self.google.clock.sleep(hours * 3600.0)
-        self.google.local.clock.tick(self.google.clock.date)
-        self.google.clock.sleep(600.0)
+        clock = self.google.clock
+        until = clock.monotonic() + hours * 3600.0
+        self.google.local.clock.tick(clock.date)
+        while (left_s := until - clock.monotonic()) > 0:
+            clock.sleep(min(left_s, TICK_S))
+            self.google.local.clock.tick(clock.date)
+        clock.sleep(TICK_S)
 
     def _die(self) -> None:
         self.killed = True
@@ -263,6 +268,19 @@ class World:
     @property
     def clusters(self) -> list[str]:
         return self.google.clusters
+
+    def recorded_s(self) -> float:
+        """For how long the last run's records say that a cluster cost money."""
+        seconds, since, until = 0.0, None, None
+        for phase in self.runs[-1].phases():
+            if phase.cluster_since and phase.cluster_until:
+                seconds += (phase.cluster_until - phase.cluster_since).total_seconds()
+            if phase.phase is Phase.PROVISION and since and until:
+                seconds += (until - since).total_seconds()
+            if phase.phase is Phase.PROVISION:
+                since = phase.started_at
+            until = phase.ended_at if phase.phase is not Phase.PREFLIGHT else until
+        return seconds + ((until - since).total_seconds() if since and until else 0.0)
 
     def valid_cells(self) -> list[tuple[int, str]]:
         """Valid cells of the last run."""
@@ -402,6 +420,7 @@ def prepare(patch: pytest.MonkeyPatch) -> None:
         "experiment.provision.manage.stacks",
         "experiment.provision.stack_settings",
         "experiment.plan.cost",
+        "rehearsal.google.http",
     ):
         patch.setattr(f"{module}.datetime", _Date)
     patch.setattr(cli_run, "check_run", lambda *_, **__: None)
