@@ -21,7 +21,7 @@ from experiment.errors import (
 from experiment.provision.cluster_state import ClusterState
 from experiment.provision.gke_cluster import GkeCluster, persist
 from experiment.provision.google_api import GoogleApi
-from experiment.provision.provider_messages import failure_of, remaining, scope_of
+from experiment.provision.provider_messages import explain, failure_of, remaining, scope_of
 from experiment.provision.pulumi_stack import StudyStack
 from experiment.provision.stack_files import set_deadline, set_zones
 from experiment.provision.stack_settings import StackFacts, exported_deadline, stack_facts
@@ -295,11 +295,16 @@ class StackCluster:
         return f"Note: {left}; to delete it: {self._destroy_command()}" if left else ""
 
     def _broken(self, pulumi: str, shown: str) -> ProvisionError:
+        fix = (
+            f"python -m experiment destroy --stack {self.name}, then try again; gcloud container "
+            f"operations list --project {self.facts.project} shows what failed"
+        )
+        if failure := failure_of(shown):
+            fix = explain(shown, self.name).fix
         return ProvisionError(
             f"{pulumi}; GKE reports the cluster {self.facts.cluster_name} as {shown}.",
-            f"python -m experiment destroy --stack {self.name}, then try again; gcloud container "
-            f"operations list --project {self.facts.project} shows what failed",
-            failure=failure_of(shown) or Failure.PROVIDER_ERROR,
+            fix,
+            failure=failure or Failure.PROVIDER_ERROR,
         )
 
     def _follow(self, found: ClusterState | None) -> None:

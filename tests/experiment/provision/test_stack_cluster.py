@@ -312,7 +312,18 @@ def test_nodes_out_of_stock_have_that_name_whatever_the_provider_says(rig: Rig) 
     with pytest.raises(ProvisionError) as caught:
         rig.cluster.provision()
     assert caught.value.exit_code is ExitCode.NO_CAPACITY
+    assert "--zone ZONE" in caught.value.fix
     assert rig.stack.done == ["up"]
+
+
+def test_a_range_of_addresses_that_is_full_has_the_fix_of_its_own(rig: Rig) -> None:
+    rig.stack.makes = with_pool("ERROR", "IP_SPACE_EXHAUSTED: IP space of 'pods' is exhausted")
+    rig.stack.failures = [
+        provider_error('NodePool measured was created in the error state "ERROR"')
+    ]
+    with pytest.raises(ProvisionError) as caught:
+        rig.cluster.provision()
+    assert "podRangePrefix NUMBER --stack size-4" in caught.value.fix
 
 
 @pytest.mark.parametrize(
