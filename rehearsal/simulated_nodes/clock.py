@@ -99,13 +99,15 @@ class Clock:
     def __init__(self, speed: float) -> None:
         self.speed = speed
         self.report = Report(speed=speed)
+        self.error = timedelta(0)
+        """By which it is ahead."""
         self._start = time.monotonic()
         self._start_at = datetime.now(UTC)
 
     def ahead(self, by: timedelta) -> "Clock":
         """Return the clock of a node that has the wrong time; instants stay the same."""
         other = copy(self)
-        other._start_at += by
+        other.error = by
         return other
 
     def now(self) -> float:
@@ -113,7 +115,7 @@ class Clock:
 
     def at(self, instant: float) -> datetime:
         """Return the node's time at an instant, to the microsecond."""
-        return self._start_at + timedelta(seconds=instant / self.speed)
+        return self._start_at + self.error + timedelta(seconds=instant / self.speed)
 
     def arrived(self, instant: float) -> None:
         """Count a write of this instant that has just reached the API server."""
