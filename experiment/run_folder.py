@@ -245,7 +245,7 @@ class RunFolder:
     def node_names(self, attempt: int) -> list[str]:
         """Return the names of an attempt's measured nodes, in the order of their pods' indexes."""
         path = self.path / _nodes_file(attempt)
-        if not path.exists():
+        if not path.is_file():
             return []
         items = json.loads(path.read_text("utf-8"))["items"]
         return [str(node["metadata"]["name"]) for node in items]
@@ -354,7 +354,7 @@ class RunFolder:
         path = self.path / (name or _FILES[model])
         records = []
         # by bytes: text may hold U+2028 and the like, at which str.splitlines splits
-        for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        for line in path.read_bytes().split(b"\n") if path.is_file() else ():
             try:
                 if line:
                     records.append(model.model_validate_json(line))

@@ -20,7 +20,7 @@ from schema.inert import visible
 
 _OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EBADF, errno.EMFILE),
-    errno.ENAMETOOLONG,
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM),
 }
 """Errors that any file can meet, and that are no mistake of a program."""
 _PULL_STUDY = "pull-study"
@@ -88,7 +88,7 @@ def run_app(app: Callable[[], object]) -> NoReturn:
         code = _failed(
             UserError(
                 f"{shortened(error.filename or 'The output')} cannot be used: {error.strerror}.",
-                "df -h; df -i; ulimit -n",
+                "df -h; df -i; ls -l; ulimit -n",
             )
         )
     finally:

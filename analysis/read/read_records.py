@@ -130,9 +130,15 @@ def _read_run(path: Path) -> RunRecord:
 
 
 def _read_lines(path: Path, model: type[R], damage: list[Damage]) -> Iterable[R]:
+    if not path.exists():
+        return
+    if not path.is_file():  # a pipe or a device, which may never end
+        damage.append((str(path), 0, "it is no file with text"))
+        return
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+    except OSError as error:
+        damage.append((str(path), 0, _first(error)))
         return
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -59,6 +59,15 @@ def test_line_separators_within_a_message_do_not_split_its_record(tmp_path: Path
     assert folder.events() == [record]
 
 
+@pytest.mark.timeout(30)
+def test_records_that_are_a_pipe_or_a_device_are_none(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    os.mkfifo(tmp_path / "phases.jsonl")
+    (tmp_path / "trials.jsonl").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "nodes.json")
+    assert (folder.phases(), folder.trials(), folder.node_names(1)) == ([], [], [])
+
+
 def test_only_the_last_attempt_of_a_trial_counts(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run-1")
     first = trial_record(1, 4)

@@ -72,6 +72,7 @@ def ended(capsys: pytest.CaptureFixture[str], fail: Callable[[], None]) -> tuple
         (MemoryError(), 2, "Error: There is not enough memory."),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "The output cannot be used: No sp"),
         (OSError(errno.EMFILE, "Too many open files", "/x"), 2, "/x cannot be used: Too many"),
+        (OSError(errno.EACCES, "Permission denied", "/x"), 2, "/x cannot be used: Permission"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), 2, "/x cannot be used: Read-only"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "... (5000 characters)"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),

@@ -15,9 +15,10 @@ from analysis.read import archives
 from analysis.read import lines as bounded
 from analysis.read.archives import unpacked
 from analysis.read.lines import UnreadableFileError
+from analysis.read.read_records import read_run_folder
 from analysis.tables import open_tables
 from tests.analysis.read.test_read_events import ALL, EVENTS, ONE, read, read_text, reasons
-from tests.analysis.recorded import lines
+from tests.analysis.recorded import lines, write_run_folder
 
 GOOD = f"{lines(EVENTS)}\n"
 ZEROS = bytes(1 << 27)
@@ -113,6 +114,35 @@ def test_a_pipe_with_a_writer_is_read(tmp_path: Path) -> None:
     found, _ = read(path)
     writer.join(10)
     assert reasons(found) == ALL
+
+
+@pytest.mark.timeout(30)
+def test_a_record_file_that_is_a_pipe_or_a_device_is_noted(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    for name in ("phases.jsonl", "trials.jsonl", "ledger.jsonl", "nodes.json"):
+        (run / name).unlink()
+    os.mkfifo(run / "phases.jsonl")
+    os.mkfifo(run / "nodes.json")
+    (run / "trials.jsonl").symlink_to("/dev/zero")
+    (run / "ledger.jsonl").symlink_to(tmp_path)
+    with open_tables([run]) as tables:
+        noted = {Path(note.file).name for note in tables.notes.listed if "no file" in note.detail}
+        assert tables.rows("FROM pulls")
+    assert noted >= {"phases.jsonl", "trials.jsonl", "ledger.jsonl"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody")
+def test_a_record_file_of_another_user_is_noted(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    (run / "ledger.jsonl").chmod(0o600)
+    os.seteuid(65534)
+    try:
+        damage = read_run_folder(run).damage
+    finally:
+        os.seteuid(0)
+    assert damage == ((str(run / "ledger.jsonl"), 0, "Permission denied"),)
 
 
 def archive_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
