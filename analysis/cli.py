@@ -4,6 +4,7 @@ Reads options and prints results. Commands import what they run, so that --help 
 """
 # ruff: noqa: PLC0415 (see above)
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -331,5 +332,6 @@ def _progress() -> Iterator[Callable[[int], None]]:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; SIGTERM ends it as Ctrl-C does, so that no temporary file is left."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_app(app)

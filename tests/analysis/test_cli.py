@@ -1,7 +1,9 @@
 """The command line: every command on every input, and a sentence where it cannot."""
 
 import csv
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from schema.errors import ExitCode
 from schema.run_records import Rehearsal
 from tests.analysis.ask.test_similarity import saved
 from tests.analysis.recorded import lines, study_events, write_run_folder, write_study
+from tests.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ROOT / "tests" / "data" / "inputs"
@@ -33,13 +36,14 @@ def run(*arguments: object) -> str:
 
 def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     """Exit code and error text of the program as a user meets it."""
-    before = sys.argv
+    before, handler = sys.argv, signal.getsignal(signal.SIGTERM)
     sys.argv = ["analysis", *map(str, arguments)]
     try:
         with pytest.raises(SystemExit) as end:
             main()
     finally:
         sys.argv = before
+        signal.signal(signal.SIGTERM, handler)
     return int(end.value.code or 0), capsys.readouterr().err
 
 
@@ -230,6 +234,21 @@ def test_a_report_of_excluded_cells_alone_says_so_first(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "Nothing here has an answer that rests on pull times:" in text
     assert "12 cached" in text
+
+
+def test_a_command_that_is_ended_leaves_no_temporary_file(tmp_path: Path) -> None:
+    pipe, temporary = tmp_path / "pipe", tmp_path / "temporary"
+    temporary.mkdir()
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "analysis", "tables", str(pipe), "--out", str(tmp_path / "o")]
+    variables = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, env=variables) as process, pipe.open("w") as events:
+        events.write(lines(study_events(4)))
+        events.flush()
+        until(lambda: list(temporary.iterdir()), why="nothing was read")
+        process.terminate()
+        assert process.wait(20) == ExitCode.INTERRUPTED
+    assert list(temporary.iterdir()) == []
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

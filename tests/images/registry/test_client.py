@@ -1,6 +1,7 @@
 """Authentication and checks, against docker-registry as it asks for them."""
 
 import base64
+import gzip
 import hashlib
 import json
 import time
@@ -257,8 +258,18 @@ def test_a_manifest_that_is_not_its_digest_or_too_large_is_refused(
         client.find_manifest(Target(proxy.name, "forged", digest=digest))
 
 
-def test_no_more_of_a_blob_is_read_than_its_descriptor_says(proxy: Proxy) -> None:
-    proxy.faults.append(Fault("GET", "blobs", status=200, body=bytes(50_000_000)))
+PACKED = gzip.compress(bytes(50_000_000))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(bytes(50_000_000), {}), (PACKED, {"Content-Encoding": "gzip"})],
+    ids=["without an end", "packed on the way"],
+)
+def test_no_more_of_a_blob_is_read_than_its_descriptor_says(
+    proxy: Proxy, body: bytes, headers: dict[str, str]
+) -> None:
+    proxy.faults.append(Fault("GET", "blobs", status=200, body=body, headers=headers))
     read: list[bytes] = []
     with Registry(proxy.name) as client, pytest.raises(DigestError, match="the image is damaged"):
         read += client.open_blob("endless", "sha256:" + "0" * 64, 10)
