@@ -36,6 +36,7 @@ from rehearsal.pulumi.providers.gcp import GcpProvider
 from rehearsal.pulumi.providers.kubernetes import KubernetesProvider
 from rehearsal.pulumi.providers.servicer import serve
 from tests.live.harness import ROOT, kill
+from tests.live.stack.fast_clock import FastClock
 from tests.live.stack.kubernetes_list import kubernetes_list
 from tests.rehearsal.local_google import LOGIN, Google, ListFleet, serving
 from tools.programs import locate
@@ -46,7 +47,7 @@ LONGEST_S = 300.0
 UP = """
 import sys
 from pathlib import Path
-from tests.live.stack.rig import FastClock
+from tests.live.stack.fast_clock import FastClock
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_settings import stack_facts
 work = Path(sys.argv[1])
@@ -68,18 +69,6 @@ class LightFleet(ListFleet):
     def create_cluster(self, key: ClusterKey) -> ControlPlane:
         super().create_cluster(key)
         return self.plane
-
-
-class FastClock:
-    """A clock on which an hour of waiting takes 36 seconds."""
-
-    _SPEED = 100
-
-    def monotonic(self) -> float:
-        return time.monotonic() * self._SPEED
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds / self._SPEED)
 
 
 class ReplaceableFaults(Faults):

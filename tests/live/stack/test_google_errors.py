@@ -14,7 +14,8 @@ from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import set_zones
 from rehearsal.google.state import Kind
 from schema.errors import ExitCode
-from tests.live.stack.rig import STACK, FastClock, Rig
+from tests.live.stack.fast_clock import FastClock
+from tests.live.stack.rig import STACK, Rig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 full = pytest.mark.full
