@@ -51,7 +51,7 @@ FIXED = (
     Moment("destroy", "runner", 0.3, after=True, then="recover"),
     Moment("destroy", "all", 0.7, after=False, then="destroy"),
 )
-RANDOM = int(os.environ.get("PULL_STUDY_REAL_SEQUENCES", "20"))
+RANDOM = int(os.environ.get("PULL_STUDY_REAL_SEQUENCES", "200"))
 
 
 def draw(number: int, seed: int) -> list[Moment]:
