@@ -15,6 +15,7 @@ import typer
 
 from schema.errors import ExitCode, UserError
 from schema.inert import visible
+from schema.output import Output, OutputOption, print_rows
 from schema.program import Version, make_app, run_app
 
 if TYPE_CHECKING:
@@ -84,10 +85,15 @@ def report(
 
 
 @app.command()
-def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> None:
+def audit(
+    inputs: Inputs,
+    out: Out = Path("results"),
+    images: Images = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Check how far recordings can be trusted: grades, findings and audit.html."""
+    from analysis.ask.audit import FINDING_COLUMNS, finding_rows, write_findings
     from analysis.ask.audit import audit as examine
-    from analysis.ask.audit import write_findings
     from analysis.frames import frames_of
     from analysis.judge.audit_counts import audit_counts
     from analysis.show.drawing import Drawing
@@ -101,15 +107,17 @@ def audit(inputs: Inputs, out: Out = Path("results"), images: Images = None) -> 
         page = make_audit_page(derived, frames, audits, counts.events)
         page_file = write_page(page, out / "audit.html", drawing)
     table = write_findings(audits, out / "audit.csv")
-    for one in audits:
+    if output is not Output.TABLE:
+        print_rows(output, finding_rows(audits), FINDING_COLUMNS)
+    for one in audits if output is Output.TABLE else ():
         mark = "" if one.provenance == "measured" else f" [{one.provenance}]"
         typer.echo(
             visible(f"{one.grade}  {one.label}: {one.valid} of {one.cells} cells valid{mark}")
         )
         for finding in one.findings:
             typer.echo(visible(f"     {finding.severity:8} {finding.kind}: {finding.text}"))
-    typer.echo(table)
-    typer.echo(page_file)
+    for path in (table, page_file):
+        typer.echo(path, err=output is not Output.TABLE)
 
 
 @app.command()
@@ -185,6 +193,7 @@ def compare(
         bool,
         typer.Option("--mixed", help="Allow measured data against simulated or rehearsed data."),
     ] = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Compare two runs, stacks or repositories, image by image and over all images."""
     from analysis.ask import compare as comparing
@@ -219,14 +228,17 @@ def compare(
         empty=(empty[0], empty[1]),
         mixed=mixed,
     )
+    as_rows = output is not Output.TABLE
+    if as_rows:
+        print_rows(output, comparing.comparison_rows(result))
     for line in comparing.lines(result):
-        typer.echo(visible(line))
+        typer.echo(visible(line), err=as_rows)
     for path in (comparing.write_comparison(result, out), *write_comparison_plot(result, out)):
-        typer.echo(path)
+        typer.echo(path, err=as_rows)
     if condition is None:
         return
     verdict = comparing.judge(result, condition)
-    typer.echo(verdict.text)
+    typer.echo(verdict.text, err=as_rows)
     unjudged = sum(not row.effect.answered for row in result.rows)
     if unjudged:
         typer.echo(
@@ -257,10 +269,11 @@ def predict(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Also predict outside the range of the data.")
     ] = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Predict how long an image of your own takes to pull, with an interval."""
     from analysis.ask.image_facts import find_image
-    from analysis.ask.model import fit
+    from analysis.ask.model import fit, prediction_row
     from analysis.ask.model import predict as predict_pull
     from analysis.frames import frames_of
     from analysis.tables import open_tables
@@ -277,6 +290,9 @@ def predict(
         unpacked_bytes=unpacked_bytes,
     )
     prediction = predict_pull(model, found, nodes, extrapolate=extrapolate)
+    if output is not Output.TABLE:
+        print_rows(output, [prediction_row(model, found, nodes, prediction)])
+        return
     typer.echo(f"image       {found.name}")
     typer.echo("pull        {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.pull_s))
     typer.echo("whole Job   {:.1f} s ({:.1f} to {:.1f} s)".format(*prediction.job_s))

@@ -1,11 +1,10 @@
 """Writes CSV files whose text a spreadsheet cannot take for a formula."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from schema.errors import UserError
-from schema.inert import csv_cell
+from schema.output import write_csv_rows
 
 
 class OutputError(UserError):
@@ -26,8 +25,7 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Iterable[object]]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerows(map(csv_cell, row) for row in (names, *rows))
+            write_csv_rows(file, names, rows)
     except OSError as error:
         raise cannot_write(path, error) from error
     return path

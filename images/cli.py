@@ -1,6 +1,5 @@
 """`python -m images`: build, check, compare and copy the images of a study."""
 
-import json
 import signal
 from itertools import chain
 from pathlib import Path
@@ -22,6 +21,7 @@ from images.sizes import quantiles, read_sample
 from images.verify import verify_image
 from schema.errors import ExitCode
 from schema.inert import visible
+from schema.output import Output, OutputOption, print_rows, print_tables
 from schema.program import Version, finite, make_app, run_app
 from schema.study import load_study
 
@@ -107,9 +107,11 @@ def build(
 def inspect(
     reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @DIGEST.")],
     others: Annotated[list[str] | None, typer.Argument(help="To compare layers with.")] = None,
+    *,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print an image's manifest, layers, sizes and digests as JSON, without downloading a layer."""
-    typer.echo(json.dumps(inspect_image(reference, others or []), indent=2))
+    """Show an image's layers, sizes and digests, without downloading a layer."""
+    print_tables(output, inspect_image(reference, others or []))
 
 
 @app.command()
@@ -148,11 +150,12 @@ def sizes(
         list[float] | None, typer.Option("--quantile", "-q", help="0 to 1; repeatable.")
     ] = None,
     compressibility: Compressibility = 0.5,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print quantiles of sizes and layer counts of images in use as JSON, for a study."""
+    """Show quantiles of sizes and layer counts of images in use, for a study."""
     shares = quantile or [0.1, 0.25, 0.5, 0.75, 0.9]
     found = quantiles(read_sample(list(sample)), shares, compressibility=compressibility)
-    typer.echo(json.dumps(found, indent=2))
+    print_rows(output, found)
 
 
 def _refuse_beside_study(**given: object) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -20,12 +21,11 @@ from rehearsal.pulumi.fake_providers import provider_variables
 from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
 from schema.inert import visible
+from schema.output import TABLE_WIDTH, Output, OutputOption, print_rows
 from schema.program import Version, finite, make_app, run_app
 
 app = make_app("Google on one machine: rehearse a study without a cloud.")
 
-_PLAIN_WIDTH = 160
-"""Of tables where the output is no terminal."""
 _COLOURS = {"ok": "green", "missing": "red", "note": "dim"}
 
 
@@ -35,10 +35,13 @@ def common(*, version: Version = False) -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(*, output: OutputOption = Output.TABLE) -> None:
     """Show what a rehearsal needs, what is installed, and how to get the rest."""
     findings = examine(default_home())
-    _print(findings)
+    if output is Output.TABLE:
+        _print(findings)
+    else:
+        print_rows(output, [asdict(finding) for finding in findings])
     if not is_ready(findings):
         raise typer.Exit(int(ExitCode.PREFLIGHT))
 
@@ -102,9 +105,18 @@ def providers(
 
 
 @app.command()
-def faults() -> None:
+def faults(*, output: OutputOption = Output.TABLE) -> None:
     """List the faults that can be injected, with the defaults of their arguments."""
-    _print_faults()
+    rows = [
+        {
+            "fault": name,
+            "what_happens": f"{'Simulated nodes: ' if kind.simulated else ''}{kind.does}",
+            "how_a_run_shows_it": kind.shows,
+            "arguments": ",".join(f"{key}={value}" for key, value in shown(kind).items()),
+        }
+        for name, kind in KINDS_OF_FAULTS.items()
+    ]
+    print_rows(output, rows)
 
 
 @app.command()
@@ -137,21 +149,8 @@ def _run(command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _print_faults() -> None:
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("fault", no_wrap=True)
-    for heading in ("what happens", "how a run shows it", "arguments"):
-        table.add_column(heading, overflow="fold")
-    for name, kind in KINDS_OF_FAULTS.items():
-        arguments = ",".join(f"{key}={value}" for key, value in shown(kind).items())
-        where = "Simulated nodes: " if kind.simulated else ""
-        table.add_row(name, *map(_inert, (f"{where}{kind.does}", kind.shows, arguments)))
-    console.print(table, highlight=False)
-
-
 def _print(findings: list[Finding]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "state", "detail"):
         table.add_column(heading, overflow="fold")

@@ -17,6 +17,7 @@ from analysis.csv_files import write_csv
 from analysis.frames import Frames
 from analysis.judge.audit_counts import Counts, Row
 from analysis.tables import Tables
+from schema.output import OutputRow
 
 GRADES = "ABCDF"
 _SHARES = (0.95, 0.8, 0.6, 0.3)
@@ -149,18 +150,25 @@ def _lines(row: Row, tables: Tables) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+FINDING_COLUMNS = (
+    *("run", "stack", "provenance", "grade", "cells", "valid"),
+    *("kind", "severity", "count", "of", "text"),
+)
+
+
+def finding_rows(audits: Sequence[Audit]) -> list[OutputRow]:
+    """Return all findings, one row each, with `FINDING_COLUMNS`."""
+    return [
+        {name: getattr(a if name in FINDING_COLUMNS[:6] else f, name) for name in FINDING_COLUMNS}
+        for a in audits
+        for f in a.findings
+    ]
+
+
 def write_findings(audits: Sequence[Audit], path: Path) -> Path:
     """Write all findings as CSV, one row each.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    names = ("run", "stack", "provenance", "grade", "cells", "valid", "kind", "severity", "count",
-             "of", "text")  # fmt: skip
-    rows = (
-        (a.run, a.stack, a.provenance, a.grade, a.cells, a.valid, f.kind, f.severity, f.count, f.of,
-         f.text)
-        for a in audits
-        for f in a.findings
-    )  # fmt: skip
-    return write_csv(path, names, rows)
+    return write_csv(path, FINDING_COLUMNS, (row.values() for row in finding_rows(audits)))

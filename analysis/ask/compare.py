@@ -6,6 +6,7 @@ difference of all images is observed, not inferred: then it counts in --fail-if 
 runs of one study differed by.
 """
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -25,9 +26,9 @@ from analysis.ask.effects import (
 )
 from analysis.ask.questions.cluster_contrasts import between_clusters
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of, matrices, with_turns
-from analysis.csv_files import cannot_write
+from analysis.csv_files import write_csv
 from schema.errors import UserError
-from schema.inert import csv_cell
+from schema.output import OutputRow
 
 REPEAT_ERROR, REPEAT_FREEDOM = 0.037, 5
 """Standard deviation of the logarithm by which medians of two runs of one study differed.
@@ -339,26 +340,27 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
+    rows = comparison_rows(comparison)
+    return write_csv(out / "compare.csv", [*rows[0]], (row.values() for row in rows))
+
+
+def comparison_rows(comparison: Comparison) -> list[OutputRow]:
+    """Return a row for each image, also for those not compared; numbers have six digits."""
     s = comparison.statistic
-    frame = pd.DataFrame(
-        [
-            (csv_cell(r.image), r.n_a, r.n_b, r.a, r.b, r.effect.value, r.effect.low, r.effect.high)
-            for r in comparison.rows
-        ],
-        columns=["image", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s", "ratio", "ratio_low",
-                 "ratio_high"],
-    )  # fmt: skip
-    frame["note"] = ""
-    left_out = pd.DataFrame(comparison.left_out, columns=["image", "note"])
-    frame = pd.concat([frame, left_out]) if len(left_out) else frame
-    frame["provenance"] = comparison.provenance or "measured"
-    path = out / "compare.csv"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(path, index=False, float_format="%.6g")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return path
+    names = ("image", "nodes_a", "nodes_b", f"{s}_a_s", f"{s}_b_s",
+             "ratio", "ratio_low", "ratio_high", "note", "provenance")  # fmt: skip
+    provenance = comparison.provenance or "measured"
+    compared: list[tuple[object, ...]] = [
+        (r.image, r.n_a, r.n_b,
+         *map(_six_digits, (r.a, r.b, r.effect.value, r.effect.low, r.effect.high)), "", provenance)
+        for r in comparison.rows
+    ]  # fmt: skip
+    left_out = [(image, *[None] * 7, why, provenance) for image, why in comparison.left_out]
+    return [dict(zip(names, row, strict=True)) for row in (*compared, *left_out)]
+
+
+def _six_digits(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def lines(comparison: Comparison) -> list[str]:

@@ -19,6 +19,7 @@ from analysis.ask.effects import relative_fit
 from analysis.ask.samples import EMPTY_FROM, no_samples, samples_of, trials_of
 from analysis.frames import Frames
 from schema.errors import UserError
+from schema.output import OutputRow
 
 FEATURES = ("unpacked GB", "layers", "compressed GB", "log2(nodes)")
 """What a pull may depend on; of features that vary together, the first one stays."""
@@ -147,6 +148,23 @@ class Prediction:
 
     pull_s: tuple[float, float, float]
     job_s: tuple[float, float, float]
+
+
+def prediction_row(model: Model, image: Image, nodes: int, prediction: Prediction) -> OutputRow:
+    """Return a prediction with what it rests on, as a row of `predict --output`."""
+    pull, job = prediction.pull_s, prediction.job_s
+    return {
+        "image": image.name,
+        "nodes": nodes,
+        **dict(zip(("pull_s", "pull_low_s", "pull_high_s"), pull, strict=True)),
+        **dict(zip(("job_s", "job_low_s", "job_high_s"), job, strict=True)),
+        "fitted_cells": model.pulls,
+        "fitted_images": len(model.images),
+        "fitted_nodes": model.nodes,
+        "provenance": model.provenance,
+        "unseen_error": model.unseen_error,
+        "caution": model.caution,
+    }
 
 
 def features_of(image: Image, nodes: int) -> dict[str, float]:

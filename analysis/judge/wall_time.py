@@ -24,6 +24,7 @@ from analysis.judge.trial_moments import (
 )
 from analysis.read.read_records import own_seconds
 from schema.evidence_records import EvidenceRecord
+from schema.output import OutputRow
 from schema.run_records import CellRecord, Phase, PhaseRecord, RunRecord, TrialRecord
 
 PARTS = (
@@ -196,6 +197,31 @@ def account(
         times.append(_trial_time(turn, path, zero, shift_s=-zero, rate=usd_per_hour))
         stretches += path
     return _sum_up(stretches, times, _usd(stretches, usd_per_hour))
+
+
+def rows(time: WallTime) -> dict[str, list[OutputRow]]:
+    """Return the account as tables: one row of the run, and one for each trial."""
+    run = {"clock_s": time.clock_s, "total_s": time.total_s, "explained": time.explained}
+    return {
+        "run": [{**run, "usd": time.usd, **_part_columns(time.parts)}],
+        "trials": [
+            {
+                "trial": one.trial,
+                "attempt": one.attempt,
+                "image": one.image,
+                "node": one.node,
+                "begin_s": one.begin_s,
+                "total_s": one.total_s,
+                "usd": one.usd,
+                **_part_columns(one.parts),
+            }
+            for one in time.trials
+        ],
+    }
+
+
+def _part_columns(parts: Mapping[str, float]) -> OutputRow:
+    return {f"{name.replace(' ', '_')}_s": seconds for name, seconds in parts.items()}
 
 
 def lines(time: WallTime) -> list[str]:

@@ -19,6 +19,7 @@ from experiment.errors import Interrupted
 from experiment.plan import request
 from experiment.provision.stack_files import node_count
 from schema.errors import ExitCode
+from schema.output import Output, OutputOption
 from schema.program import Version, make_app, run_app
 
 app = make_app(
@@ -65,6 +66,7 @@ def run(
     resume: opt.Resume = "",
     quiet: opt.Quiet = False,
     json_log: opt.JsonLog = False,
+    output: OutputOption = Output.TABLE,
     yes: opt.Yes = False,
     dry_run: opt.DryRun = False,
 ) -> None:
@@ -96,6 +98,7 @@ def run(
         assume_yes=yes,
         quiet=quiet,
         json_log=json_log,
+        output=output,
         parallel=parallel,
     )
     if resume:
@@ -108,7 +111,7 @@ def run(
         if dry_run:
             from experiment.cli.plan import show_plans
 
-            show_plans(new, content, as_json=False)
+            show_plans(new, content, output=output)
             return
         from experiment.cli import run as command
 
@@ -135,7 +138,7 @@ def plan(
     node_selector: opt.NodeSelector = "",
     rehearse: opt.Rehearse = False,
     scale: opt.Scale = None,
-    as_json: opt.AsJson = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what a run would do: trials, bytes, disk, hours and cost. Creates nothing."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
@@ -153,7 +156,7 @@ def plan(
     with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.plan import show_plans
 
-        show_plans(new, content, as_json=as_json)
+        show_plans(new, content, output=output)
 
 
 @app.command()
@@ -170,7 +173,7 @@ def preflight(
     node_selector: opt.NodeSelector = "",
     rehearse: opt.Rehearse = False,
     scale: opt.Scale = None,
-    as_json: opt.AsJson = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Check what a run needs before it costs anything; show each problem with its fix."""
     rehearsed = request.rehearsal_options(rehearse=rehearse, scale=scale)
@@ -185,24 +188,24 @@ def preflight(
     with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.preflight import show_preflight
 
-        code = show_preflight(new, content, parallel=parallel, as_json=as_json)
+        code = show_preflight(new, content, parallel=parallel, output=output)
     raise typer.Exit(code)
 
 
 @app.command()
-def ledger(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+def ledger(run: opt.Run, *, output: OutputOption = Output.TABLE) -> None:
     """Show a run's cells as a grid, image by node, and why cells are excluded."""
     from experiment.cli.results import show_ledger
 
-    raise typer.Exit(show_ledger(run, as_json=as_json))
+    raise typer.Exit(show_ledger(run, output=output))
 
 
 @app.command()
-def time(run: opt.Run, *, as_json: opt.AsJson = False) -> None:
+def time(run: opt.Run, *, output: OutputOption = Output.TABLE) -> None:
     """Show where the wall time of a run went."""
     from experiment.cli.results import show_time
 
-    show_time(run, as_json=as_json)
+    show_time(run, output=output)
 
 
 @app.command()
@@ -216,13 +219,14 @@ def collect(
         ),
     ] = False,
     rehearse: opt.Rehearse = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Read a run's events again from Cloud Logging, and judge its cells again."""
     rehearsed = _recorded_options(run, {}) if rehearse else {}
     with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.results import collect_again
 
-        code = collect_again(run, from_archive=from_archive)
+        code = collect_again(run, from_archive=from_archive, output=output)
     raise typer.Exit(code)
 
 

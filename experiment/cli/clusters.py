@@ -4,11 +4,13 @@ The commands import what they need, so that --help stays fast.
 """
 # ruff: noqa: PLC0415 (see above)
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from experiment.errors import PlanError
+from schema.output import Output, OutputOption
 
 app = typer.Typer()
 
@@ -27,18 +29,14 @@ def preview(
     against: Annotated[
         str, typer.Option(help="Git revision to compare with; default: every resource is new.")
     ] = "",
-    form: Annotated[
-        str, typer.Option("--format", help="Output format: text, markdown or json.")
-    ] = "text",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what stacks would create and cost, without credentials; fail if one breaks a guard."""
     from experiment.preview.base_revision import deleted_stacks
     from experiment.preview.previews import preview_stacks, require_no_problems
-    from experiment.preview.report import FORMATS, report
+    from experiment.preview.report import report
     from experiment.provision.stack_files import stack_names
 
-    if form not in FORMATS:
-        raise PlanError(f"Unknown format {form!r}.", f"--format {' or '.join(FORMATS)}")
     if everything == bool(stack):
         raise PlanError(
             "A preview needs either --all or --stack.",
@@ -48,16 +46,17 @@ def preview(
         stack or stack_names(), against, lambda line: typer.echo(f"preview: {line}", err=True)
     )
     deleted = deleted_stacks(against, stack_names()) if against else []
-    typer.echo(report(previews, against=against, deleted=deleted, form=form), nl=False)
+    typer.echo(report(previews, against=against, deleted=deleted, output=output), nl=False)
     require_no_problems(previews)
 
 
 @app.command("list")
-def list_clusters(*, project: _Project = "") -> None:
+def list_clusters(*, project: _Project = "", output: OutputOption = Output.TABLE) -> None:
     """List the clusters of this program in a project: state, Ready nodes, deadline, cost."""
     from experiment.provision.manage import clusters
 
-    clusters.show_list(clusters.project_of(project), typer.echo)
+    warn = partial(typer.echo, err=True)
+    clusters.show_list(clusters.project_of(project), typer.echo, output, warn)
 
 
 @app.command()

@@ -203,7 +203,11 @@ Quiet = Annotated[
 ]
 JsonLog = Annotated[
     bool,
-    typer.Option("--json-log", help="Print one JSON object per line.", rich_help_panel=_SCREEN),
+    typer.Option(
+        "--json-log",
+        help="Print the run's progress as one JSON object per line.",
+        rich_help_panel=_SCREEN,
+    ),
 ]
 Yes = Annotated[
     bool,
@@ -221,5 +225,4 @@ DryRun = Annotated[
         "--dry-run", help="Show the plan, as `plan` does, and start nothing.", rich_help_panel=_WHAT
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]
 Run = Annotated[str, typer.Argument(help="Id of a run, or its folder.", show_default=False)]

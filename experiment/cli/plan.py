@@ -3,12 +3,9 @@
 It resolves images and computes; it creates neither folder nor cluster.
 """
 
-import json
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import typer
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -26,11 +23,12 @@ from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.terminal.grid import short_name
 from experiment.terminal.views import make_console
+from schema.output import Output, OutputRow, print_tables
 from schema.run_records import PlannedTrial
 from schema.study import Order, Study
 
 
-def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
+def show_plans(new: NewRuns, study: Study, *, output: Output) -> None:
     """Print the plan of a study on each of the stacks.
 
     Raises:
@@ -39,52 +37,61 @@ def show_plans(new: NewRuns, study: Study, *, as_json: bool) -> None:
     seed = secrets.randbelow(2**31) if new.seed is None else new.seed
     trials = resolve_trials(study, seed)
     where = clusters(new)
-    if as_json:
-        data = plan_data(study, seed, trials, where, new.repeat_clusters)
-        typer.echo(json.dumps(data, indent=2))
+    if output is not Output.TABLE:
+        print_tables(output, plan_rows(study, seed, trials, where, new.repeat_clusters))
         return
     console = make_console()
     for part in plan_page(study, seed, trials, where, new.repeat_clusters):
         console.print(part)
 
 
-def plan_data(
+def plan_rows(
     study: Study,
     seed: int,
     trials: Sequence[PlannedTrial],
     where: Mapping[str, Cluster],
     clusters_each: int = 1,
-) -> dict[str, Any]:
-    """Return the plan as JSON; bytes and seconds as numbers, ranges with their expected value."""
+) -> dict[str, list[OutputRow]]:
+    """Return the plan's tables by name; bytes and seconds as numbers, ranges as three columns."""
     rehearsal = rehearsal_record()
     again = removals(trials)
-    return {
+    whole: OutputRow = {
         "study": study.name,
         "order": study.order,
         "seed": seed,
         "repetitions": study.repetitions,
         "repeat_by": study.repeat_by,
-        "rehearsal": rehearsal.model_dump() if rehearsal else None,
-        "trials": [_trial_data(trial, trial.trial in again) for trial in trials],
+        "rehearsal": rehearsal.nodes if rehearsal else None,
         "disk_bytes": disk_bytes(trials),
         "clusters_of_each_stack": clusters_each,
-        "stacks": [_stack_data(name, cluster, trials) for name, cluster in where.items()],
+        "rates": SOURCE,
+        "assumed": VARIATION,
+    }
+    return {
+        "study": [whole],
+        "trials": [_trial_row(trial, trial.trial in again) for trial in trials],
+        "clusters": [_stack_row(name, cluster, trials) for name, cluster in where.items()],
+        "durations": [
+            {"stack": name, "trial": trial.trial, **_range("trial_s", seconds)}
+            for name, cluster in where.items()
+            for trial, seconds in zip(trials, _estimate(cluster, trials).trial_s, strict=True)
+        ],
         "questions": [
             {
                 "contrast": question.contrast,
                 "answered": question.answered,
                 "why": question.why,
                 "rests_on": question.basis,
-                "power": dict(zip(map(str, EFFECTS), question.power, strict=False)),
+                **{
+                    f"finds_{e:g}": power for e, power in zip(EFFECTS, question.power, strict=False)
+                },
             }
             for question in planned_questions(study, trials, [*where.values()] * clusters_each)
         ],
-        "rates": SOURCE,
-        "assumed": VARIATION,
     }
 
 
-def _trial_data(trial: PlannedTrial, removed_before: bool) -> dict[str, Any]:
+def _trial_row(trial: PlannedTrial, removed_before: bool) -> OutputRow:
     image = trial.image
     return {
         "trial": trial.trial,
@@ -100,8 +107,9 @@ def _trial_data(trial: PlannedTrial, removed_before: bool) -> dict[str, Any]:
     }
 
 
-def _stack_data(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> dict[str, Any]:
+def _stack_row(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> OutputRow:
     estimate = _estimate(cluster, trials)
+    usd = estimate.usd if cluster.usd_per_hour else (None, None, None)
     return {
         "stack": name,
         "nodes": cluster.node_count,
@@ -112,13 +120,12 @@ def _stack_data(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> 
         "disk_room_bytes": round(room_bytes(cluster.disk_gb)),
         "fits": disk_bytes(trials) <= room_bytes(cluster.disk_gb),
         "usd_per_hour": cluster.usd_per_hour or None,
-        "hours": _range_data(estimate.hours),
-        "usd": _range_data(estimate.usd) if cluster.usd_per_hour else None,
+        **_range("hours", estimate.hours),
+        **_range("usd", usd),
         "traffic_usd": round(estimate.traffic_usd, 2) if cluster.usd_per_hour else None,
         "usd_covers": cluster.price_note,
         "left_out": cluster.left_out if isinstance(cluster, ExistingCluster) else {},
         "deleted": deadline(cluster, trials),
-        "trial_s": [_range_data(each) for each in estimate.trial_s],
     }
 
 
@@ -126,8 +133,11 @@ def _estimate(cluster: Cluster, trials: Sequence[PlannedTrial]) -> Estimate:
     return run_estimate(trials, cluster)
 
 
-def _range_data(values: Range) -> dict[str, float]:
-    return dict(zip(("lowest", "expected", "highest"), (round(v, 3) for v in values), strict=True))
+def _range(name: str, values: Iterable[float | None]) -> OutputRow:
+    rounded = (None if value is None else round(value, 3) for value in values)
+    return dict(
+        zip((f"{name}_lowest", f"{name}_expected", f"{name}_highest"), rounded, strict=True)
+    )
 
 
 def _is_warm(trial: PlannedTrial) -> bool:

@@ -1,10 +1,6 @@
 """`python -m experiment preflight`: the checks of a run, printed."""
 
-import json
 from dataclasses import asdict
-from typing import Any
-
-import typer
 
 from experiment.errors import worst
 from experiment.plan.open_run import clusters, resolve_trials
@@ -13,35 +9,35 @@ from experiment.preflight.checks import check_together, examine
 from experiment.preflight.findings import exit_code_of, findings_table
 from experiment.terminal.views import make_console
 from schema.errors import ExitCode
+from schema.output import Output, OutputRow, print_rows
 from schema.study import Study
 
 
-def show_preflight(new: NewRuns, study: Study, *, parallel: int, as_json: bool) -> int:
+def show_preflight(new: NewRuns, study: Study, *, parallel: int, output: Output) -> int:
     """Carry out the checks of runs and print them; return the exit code.
 
     Args:
         new: the runs.
         study: of all of them.
         parallel: number of clusters at the same time.
-        as_json: print JSON.
+        output: the form.
 
     Raises:
         UserError: a stack is not valid, or an image cannot be read.
     """
     trials = resolve_trials(study, new.seed or 0)
     console, code = make_console(), int(ExitCode.OK)
-    shown: dict[str, list[dict[str, Any]]] = {}
+    rows: list[OutputRow] = []
     where = clusters(new)
     checks = {name: examine(trials, cluster) for name, cluster in where.items()}
     if parallel > 1:
         checks[f"{parallel} at the same time"] = check_together(list(where.values()), parallel)
     for name, each in checks.items():
         findings = list(each)
-        if as_json:
-            shown[name] = [asdict(finding) for finding in findings]
-        else:
+        rows += [{"of": name, **asdict(finding)} for finding in findings]
+        if output is Output.TABLE:
             console.print(findings_table(findings, f"Preflight of {name}, {study.name}"))
         code = worst([code, exit_code_of(findings)])
-    if as_json:
-        typer.echo(json.dumps(shown, indent=2))
+    if output is not Output.TABLE:
+        print_rows(output, rows)
     return code

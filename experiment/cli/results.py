@@ -1,8 +1,6 @@
 """Commands about a run's folder: the ledger as a grid, its time, its events read again."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
 
 import typer
@@ -11,16 +9,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from analysis.judge.wall_time import lines, run_wall_time
+from analysis.judge.wall_time import lines, rows, run_wall_time
 from experiment.collect.archive import collect_archive
 from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import collect_late, judge_all
-from experiment.errors import PlanError, ledger_exit_code
+from experiment.errors import PlanError, cell_failure, ledger_exit_code
 from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
 from experiment.terminal.grid import Reason, columns, legend, reasons, row, short_name, verdict
 from experiment.terminal.views import make_console
 from schema.inert import visible
+from schema.output import Output, OutputRow, print_tables
 from schema.run_records import CellRecord, RunRecord, Status
 
 _LABEL_WIDTH = 34
@@ -28,7 +27,7 @@ _LONGEST_REASON = 400
 _CLOCK_SHOWN_S = 2.0
 
 
-def show_ledger(run: str, *, as_json: bool = False) -> int:
+def show_ledger(run: str, output: Output = Output.TABLE) -> int:
     """Print a run's cells as a grid and why cells are excluded; return the ledger's exit code.
 
     Raises:
@@ -42,8 +41,8 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
             f"The run {record.run_id} has no judged cells yet.",
             f"python -m experiment run --resume {record.run_id}",
         )
-    if as_json:
-        _print_json(folder, record, cells)
+    if output is not Output.TABLE:
+        print_tables(output, _ledger_rows(folder, record, cells))
     else:
         console = make_console()
         _print_grid(console, record, cells)
@@ -52,28 +51,45 @@ def show_ledger(run: str, *, as_json: bool = False) -> int:
     return ledger_exit_code(cells)
 
 
-def _print_json(folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord]) -> None:
-    valid = sum(cell.status is Status.VALID for cell in cells)
-    typer.echo(
-        json.dumps(
+def _ledger_rows(
+    folder: RunFolder, record: RunRecord, cells: Sequence[CellRecord]
+) -> dict[str, list[OutputRow]]:
+    """Return the ledger's tables by name."""
+    notes = [record.sources_note] if record.sources_note else []
+    return {
+        "cells": [
             {
-                "run": record.run_id,
-                "rehearsal": record.rehearsal.model_dump() if record.rehearsal else None,
-                "cells": len(cells),
-                "valid": valid,
-                "excluded": [asdict(reason) for reason in reasons(cells)],
-                "sources_note": record.sources_note,
-                "warnings": record.warnings,
-                "evidence": [each.model_dump(mode="json") for each in folder.evidence()],
-                "gaps": [gap.model_dump(mode="json") for gap in folder.gaps()],
-                "grid": [
-                    {"trial": cell.trial, "node": cell.node, "status": cell.status}
-                    for cell in cells
-                ],
-            },
-            indent=2,
-        )
-    )
+                "run": cell.run,
+                "rehearsal": record.rehearsal.nodes if record.rehearsal else None,
+                "trial": cell.trial,
+                "repetition": cell.repetition,
+                "image": cell.reference,
+                "node": cell.node,
+                "status": cell.status,
+                "failure": cell_failure(cell),
+                "reason": cell.reason,
+            }
+            for cell in cells
+        ],
+        "sources": [
+            {
+                "attempt": each.attempt,
+                "at": each.at,
+                "complete": each.complete,
+                "source": source,
+                **count.model_dump(),
+            }
+            for each in folder.evidence()
+            for source, count in each.sources.items()
+        ],
+        "clocks": [
+            {"attempt": each.attempt, "node": node, "behind_s": seconds}
+            for each in folder.evidence()
+            for node, seconds in each.clock_offsets_s.items()
+        ],
+        "gaps": [gap.model_dump() for gap in folder.gaps()],
+        "notes": [{"text": text} for text in (*notes, *record.warnings)],
+    }
 
 
 def _print_grid(console: Console, record: RunRecord, cells: Sequence[CellRecord]) -> None:
@@ -130,7 +146,7 @@ def _nodes(cells: Sequence[CellRecord]) -> list[str]:
     return list(dict.fromkeys(cell.node for cell in cells))
 
 
-def show_time(run: str, *, as_json: bool) -> None:
+def show_time(run: str, output: Output = Output.TABLE) -> None:
     """Print where the wall time of a run went.
 
     Raises:
@@ -144,19 +160,20 @@ def show_time(run: str, *, as_json: bool) -> None:
             f"python -m experiment run --resume {record.run_id}",
         )
     shares = run_wall_time(record, phases, folder.trials(), folder.cells(), folder.evidence())
-    if as_json:
-        typer.echo(json.dumps(asdict(shares), indent=2, default=str))
+    if output is not Output.TABLE:
+        print_tables(output, rows(shares))
         return
     for line in lines(shares):
         typer.echo(line)
 
 
-def collect_again(run: str, *, from_archive: bool) -> int:
+def collect_again(run: str, *, from_archive: bool, output: Output = Output.TABLE) -> int:
     """Read a run's events again, judge its cells again, and show the ledger; return its exit code.
 
     Args:
         run: id or folder.
         from_archive: read the archive bucket instead of Cloud Logging.
+        output: of the ledger.
 
     Raises:
         UserError: there is no such run, another process works on it, or Google refused.
@@ -164,26 +181,25 @@ def collect_again(run: str, *, from_archive: bool) -> int:
     folder = RunFolder.open(runs_folder(), run)
     with folder.lock():
         _collect_again(folder, from_archive=from_archive)
-    return show_ledger(run)
+    return show_ledger(run, output)
 
 
 def _collect_again(folder: RunFolder, *, from_archive: bool) -> None:
     record = folder.read_run()
     if from_archive:
         new = collect_archive(folder, record)
-        typer.echo(f"{new} new events from the archive.")
+        typer.echo(f"{new} new events from the archive.", err=True)
         judge_all(folder, record, complete=_was_complete(folder))
     else:
         before = len(folder.events())
         complete = collect_late(folder, record, LATE_ENTRIES_S, _show_collected)
         new = len(folder.events()) - before
         if record.existing:
-            typer.echo("The cluster has no Cloud Logging: judged again by the watch's events.")
-            return
-        typer.echo(
-            f"{new} new events; Cloud Logging "
-            + ("has every event of the watch." if complete else "still lacks some.")
-        )
+            text = "The cluster has no Cloud Logging: judged again by the watch's events."
+        else:
+            state = "has every event of the watch" if complete else "still lacks some"
+            text = f"{new} new events; Cloud Logging {state}."
+        typer.echo(text, err=True)
 
 
 def _show_collected(found: int, expected: int) -> None:

@@ -36,7 +36,7 @@ def run(new: NewRuns, study: Study, options: RunOptions) -> int:
     Raises:
         UserError: a run cannot be planned or was not confirmed, or the problem of a single run.
     """
-    view = choose_view(quiet=options.quiet, json_log=options.json_log)
+    view = choose_view(quiet=options.quiet, json_log=options.json_log, output=options.output)
     plans = begin(new, study, view)
     if len(plans) > 1:
         progress = Progress(view, lambda _line: None)
@@ -53,7 +53,7 @@ def resume(run_name: str, budget_usd: float | None, options: RunOptions) -> int:
     Raises:
         UserError: there is no such run, it was not confirmed, or the run's first problem.
     """
-    view = choose_view(quiet=options.quiet, json_log=options.json_log)
+    view = choose_view(quiet=options.quiet, json_log=options.json_log, output=options.output)
     return carry_out(reopen(run_name, budget_usd), options, view)
 
 

@@ -15,6 +15,7 @@ from experiment.errors import PlanError
 from experiment.provision.stack_files import require_stack, stack_names
 from experiment.run_folder import RunFolder
 from schema.errors import shortened
+from schema.output import Output
 from schema.run_records import ExistingCluster
 from schema.study import Order, Study, load_study
 
@@ -63,6 +64,8 @@ class RunOptions:
     """Do not ask for confirmation."""
     quiet: bool = False
     json_log: bool = False
+    output: Output = Output.TABLE
+    """Of the closing table; other forms than a table send everything else to standard error."""
     parallel: int = 1
     """Number of clusters at the same time."""
 

@@ -1,6 +1,5 @@
-"""Previews as a table for people, for a pull request, or as JSON."""
+"""Previews as a table for people, for a pull request, or as rows."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,8 +11,8 @@ from rich.table import Table
 
 from experiment.preview.previews import StackPreview
 from schema.inert import visible
+from schema.output import Output, OutputRow, text_of
 
-FORMATS = ("text", "markdown", "json")
 _HEADINGS = (
     "stack", "create", "update", "delete", "same", "nodes", "machine type", "USD an hour",
     "warnings",
@@ -26,27 +25,48 @@ _LONGEST_PATHS = 6
 
 
 def report(
-    previews: Sequence[StackPreview], *, against: str, deleted: Sequence[str], form: str
+    previews: Sequence[StackPreview], *, against: str, deleted: Sequence[str], output: Output
 ) -> str:
-    """Return all previews in one of `FORMATS`.
+    """Return all previews in one form; Markdown is the page for a pull request.
 
     Args:
         previews: of each stack.
         against: the revision compared with; empty for none.
         deleted: stacks that only that revision has.
-        form: one of `FORMATS`.
+        output: the form.
     """
-    if form == "json":
-        whole = {
-            "against": against,
-            "providers": _providers(),
-            "gone": list(deleted),
-            "stacks": [asdict(each) for each in previews],
-        }
-        return json.dumps(whole, indent=2) + "\n"
+    if output in {Output.JSON, Output.CSV}:
+        return text_of(output, _rows(previews, against, deleted))
     notes = [*_footnotes(against, deleted)]
-    write = _markdown if form == "markdown" else _text
+    write = _markdown if output is Output.MARKDOWN else _text
     return visible(write(previews, notes), keep="\n") + "\n"
+
+
+def _rows(
+    previews: Sequence[StackPreview], against: str, deleted: Sequence[str]
+) -> dict[str, list[OutputRow]]:
+    return {
+        "stacks": [
+            {
+                "stack": each.stack,
+                "problem": each.problem,
+                **{step: each.count(step) for step in _STEPS},
+                "same": each.unchanged,
+                "nodes": each.nodes,
+                "machine_type": each.machine_type,
+                "usd_per_hour": each.usd_per_hour,
+                "usd_per_hour_before": each.usd_per_hour_before,
+                "warnings": each.warnings,
+                "broken": each.broken,
+            }
+            for each in previews
+        ],
+        "changes": [
+            {"stack": each.stack, **asdict(change)} for each in previews for change in each.changes
+        ],
+        "deleted": [{"stack": stack, "against": against} for stack in deleted],
+        "providers": [{"provider": name, "version": kind} for name, kind in _providers().items()],
+    }
 
 
 def _markdown(previews: Sequence[StackPreview], notes: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ def confirm(question: str, otherwise: str) -> None:
     if not sys.stdin.isatty():
         raise PlanError(f"Confirmation needed, but stdin is not a terminal; {otherwise}.", "--yes")
     try:
-        agreed = typer.confirm(question)
+        agreed = typer.confirm(question, err=True)
     except typer.Abort as error:
         raise Interrupted(f"Interrupted; {otherwise}.") from error
     if not agreed:

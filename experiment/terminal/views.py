@@ -21,6 +21,7 @@ from experiment.terminal.grid import columns, legend, row
 from experiment.terminal.progress import State, View
 from experiment.waiting import now
 from schema.inert import visible
+from schema.output import Output, print_rows
 
 _PLAIN_WIDTH = 120
 _PLAIN_EVERY_S = 5.0
@@ -49,10 +50,14 @@ class PipeSafeConsole(Console):
         self.quiet = True
 
 
-def choose_view(*, quiet: bool = False, json_log: bool = False) -> View:
+def choose_view(
+    *, quiet: bool = False, json_log: bool = False, output: Output = Output.TABLE
+) -> View:
     """Return the view for these options and for where standard output goes."""
     if json_log:
         return JsonView()
+    if output is not Output.TABLE:
+        return RowsView(output, results_only=quiet)
     console = make_console()
     if quiet or not console.is_terminal:
         return PlainView(console, results_only=quiet)
@@ -168,6 +173,20 @@ def draw_grid(state: State, width: int, height: int, plain: bool) -> RenderableT
     hidden = f"{len(rows)} trials; " if len(rows) > height else ""
     note = Text(hidden + legend(sorted(statuses), per_column, plain=plain), style="dim")
     return Group(*lines, note)
+
+
+class RowsView(PlainView):
+    """The rows of the closing table on standard output, and everything else on standard error."""
+
+    def __init__(self, output: Output, *, results_only: bool) -> None:
+        super().__init__(PipeSafeConsole(stderr=True), results_only=results_only)
+        self._output = output
+
+    def table(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print its rows."""
+        if caption := str(table.caption or ""):
+            self.line(caption, result=True)
+        print_rows(self._output, rows)
 
 
 class JsonView:

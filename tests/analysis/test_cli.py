@@ -17,6 +17,7 @@ from schema.errors import ExitCode
 from schema.run_records import Rehearsal
 from tests.analysis.ask.test_similarity import saved
 from tests.analysis.recorded import lines, study_events, write_run_folder, write_study
+from tests.schema.test_output import expect_the_same_rows
 from tests.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,21 @@ def test_audit(study: Path, tmp_path: Path) -> None:
     assert "confounded-order" in output
     assert "Audit: run1" in (tmp_path / "audit.html").read_text()
     assert (tmp_path / "audit.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*(pytest.param(each, marks=pytest.mark.full) for each in ("audit", "compare")), "predict"],
+)
+def test_answers_are_the_same_rows_in_four_forms(study: Path, tmp_path: Path, command: str) -> None:
+    sides = (study / "run1" / "4", study / "run1" / "8")
+    arguments = {
+        "audit": (study, "--out", tmp_path),
+        "compare": (*sides, "--out", tmp_path),
+        "predict": (study, "--image", "9-layers-size-5000000000-bytes", "--nodes", 8,
+                    "--compressed-bytes", 3369495),
+    }  # fmt: skip
+    expect_the_same_rows(app, command, *arguments[command])
 
 
 def test_plots(study: Path, tmp_path: Path) -> None:

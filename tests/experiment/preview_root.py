@@ -25,8 +25,18 @@ class Result:
 
     @property
     def stacks(self) -> dict[str, dict[str, Any]]:
-        """Of `--format json`, by name."""
-        return {each["stack"]: each for each in json.loads(self.out)["stacks"]}
+        """Of `--output json`, by name, with their changes."""
+        rows = json.loads(self.out)
+        return {
+            row["stack"]: row
+            | {
+                "changes": [
+                    r for r in rows if (r["table"], r.get("stack")) == ("changes", row["stack"])
+                ]
+            }
+            for row in rows
+            if row["table"] == "stacks"
+        }
 
 
 class Root:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from images.cli import main
+from images.cli import app, main
 from images.make.build import build_image
 from images.orders import orders_of_study
 from images.progress import show_bytes
@@ -14,6 +14,7 @@ from images.registry.client import Registry
 from schema.image_tag import ImageTag
 from schema.study import load_study
 from tests.images.local_registry import LocalRegistry, run_registry
+from tests.schema.test_output import expect_the_same_rows
 
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
@@ -124,14 +125,23 @@ def test_inspect_finds_the_layers_that_an_upgrade_shares(cli: Cli, registry: Loc
         build_image(ImageTag(4, 40_000, salt), registry.target("cli-upgrade"))
         for salt in ("v1", "v2x1")
     )
-    code, out, _ = cli("inspect", str(one.target), str(two.target))
-    found = json.loads(out)
+    code, out, _ = cli("inspect", str(one.target), str(two.target), "--output", "json")
+    found, *layers = json.loads(out)
     assert code == 0
-    assert [layer["shared_with"] for layer in found["layers"]] == [[str(two.target)]] * 3 + [[]]
+    assert [layer["shared_with"] for layer in layers] == [[str(two.target)]] * 3 + [[]]
     assert found["compressed"] == one.compressed
-    assert found["unpacked"] == sum(layer["unpacked"] for layer in found["layers"])
-    assert found["layers"][1]["unpacked"] == 512 * 2 + 10_240 + 1024
+    assert found["unpacked"] == sum(layer["unpacked"] for layer in layers)
+    assert layers[1]["unpacked"] == 512 * 2 + 10_240 + 1024
     assert (found["content"], found["base"]) == (40_000, "busybox")
+
+
+def test_what_is_shown_of_images_is_the_same_rows_in_four_forms(
+    registry: LocalRegistry, tmp_path: Path
+) -> None:
+    built = build_image(ImageTag(4, 40_000), registry.target("cli-forms"))
+    (tmp_path / "sample.txt").write_text(f"{built.target}\n")
+    expect_the_same_rows(app, "inspect", built.target)
+    expect_the_same_rows(app, "sizes", tmp_path / "sample.txt")
 
 
 def test_verify_passes_and_fails_with_its_exit_code(cli: Cli, registry: LocalRegistry) -> None:
@@ -150,7 +160,7 @@ def test_sizes_reads_images_and_numbers(cli: Cli, registry: LocalRegistry, tmp_p
     built = build_image(ImageTag(4, 400_000), registry.target("cli-sizes"))
     sample = tmp_path / "sample.txt"
     sample.write_text(f"# in use\n{built.target}\n\n9,5000000\n25, 9000000\n")
-    code, out, _ = cli("sizes", str(sample), "-q", "0", "-q", "0.5", "-q", "1")
+    code, out, _ = cli("sizes", str(sample), "-q", "0", "-q", "0.5", "-q", "1", "--output", "json")
     assert code == 0
     assert json.loads(out) == [
         {

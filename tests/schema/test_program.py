@@ -28,6 +28,9 @@ APPS = {
     "images": images.cli.app,
     "rehearsal": rehearsal.cli.app,
 }
+COMMANDS = [
+    f"{name} {command}" for name, app in APPS.items() for command in get_group(app).commands
+]
 PROGRAMS = pytest.mark.parametrize("program", sorted(APPS))
 
 

@@ -16,10 +16,15 @@ from experiment.terminal.progress import Say
 from experiment.waiting import Clock
 from schema.errors import UserError
 from schema.names import PROJECT_LABEL, PROJECT_VARIABLE
+from schema.output import Output, print_rows
 
 _PATIENCE_S = 10.0
 _POOL_LABEL = "cloud.google.com/gke-nodepool"
 _HOUR = timedelta(hours=1)
+_COLUMNS = (
+    *("stack", "cluster", "status", "location", "age_hours", "deadline", "expired"),
+    *("usd_per_hour", "usd_so_far", "notes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,25 @@ class Listed:
         over = self.deadline is not None and self.deadline <= datetime.now(UTC)
         return over and self.cluster.status != "STOPPING"
 
+    @property
+    def usd(self) -> float | None:
+        """What it has cost so far; None if its price is unknown."""
+        return None if self.usd_per_hour is None else self.usd_per_hour * (self.age / _HOUR)
+
+    def row(self) -> dict[str, object]:
+        """Return the cluster as a row: `_COLUMNS` without notes."""
+        state = self.cluster
+        values = (
+            *(self.stack, state.name, state.status, state.location, self.age / _HOUR),
+            *(self.deadline, self.expired, self.usd_per_hour, self.usd),
+        )
+        return dict(zip(_COLUMNS, values, strict=False))
+
     def line(self) -> str:
         """Return the cluster in one line."""
         cost = "price unknown"
-        if self.usd_per_hour is not None:
-            so_far = self.usd_per_hour * (self.age / _HOUR)
-            cost = f"{self.usd_per_hour:.2f} USD/h, {so_far:.2f} USD so far"
+        if self.usd is not None:
+            cost = f"{self.usd_per_hour:.2f} USD/h, {self.usd:.2f} USD so far"
         until = f"{self.deadline:%Y-%m-%dT%H:%MZ}" if self.deadline else "no deadline"
         return (
             f"{self.stack:<24} {self.cluster.status:<13} {self.cluster.location:<18} "
@@ -82,15 +100,26 @@ def listed(api: GoogleApi, say: Say) -> list[Listed]:
     return [_listed(each) for each in clusters if each.labels.get("project") == PROJECT_LABEL]
 
 
-def show_list(project: str, say: Say) -> None:
+def show_list(
+    project: str, say: Say, output: Output = Output.TABLE, warn: Say | None = None
+) -> None:
     """Show all clusters of this program with their state, Ready nodes, deadline and cost.
 
     Also dead-man jobs that failed, and those that no cluster has.
+
+    Args:
+        project: to search.
+        say: shows a line of the list.
+        output: other forms than a table print the clusters as rows.
+        warn: shows what is no cluster, if `output` is not a table.
 
     Raises:
         RunError: Google refused or did not answer.
     """
     api = GoogleApi(project)
+    as_table = output is Output.TABLE
+    if not as_table:
+        say = warn or say
     found = listed(api, say)
     try:
         jobs = api.dead_man_jobs()
@@ -99,14 +128,14 @@ def show_list(project: str, say: Say) -> None:
         jobs = None
     if not found and not api.unlisted:
         say(f"The project {project} has no cluster of this program.")
+    rows = []
     for each in found:
-        say(each.line())
-        if not each.cluster.healthy:
-            say(f"  GKE reports it as {each.cluster.why_unhealthy}")
-        for line in _dead_man_problems(each.cluster, jobs):
-            say(f"  {line}")
-        for line in _nodes(each.cluster):
-            say(f"  {line}")
+        notes = [*_problems(each.cluster, jobs), *_nodes(each.cluster)]
+        rows.append(each.row() | {"notes": notes})
+        for line in (each.line(), *(f"  {note}" for note in notes)) if as_table else ():
+            say(line)
+    if not as_table:
+        print_rows(output, rows, _COLUMNS)
     there = {(each.cluster.location, each.cluster.name) for each in found}
     for job in jobs or ():
         if (job.location, job.cluster) not in there and job.location not in api.unlisted:
@@ -217,8 +246,10 @@ def _nodes(found: ClusterState) -> Iterator[str]:
         )
 
 
-def _dead_man_problems(cluster: ClusterState, jobs: Sequence[DeadManJob] | None) -> Iterator[str]:
-    """A line for each reason why Google may not delete a cluster at its deadline."""
+def _problems(cluster: ClusterState, jobs: Sequence[DeadManJob] | None) -> Iterator[str]:
+    """A line if it is not healthy, and for each reason why Google may not delete it in time."""
+    if not cluster.healthy:
+        yield f"GKE reports it as {cluster.why_unhealthy}"
     if jobs is None:
         return
     own = [job for job in jobs if (job.location, job.cluster) == (cluster.location, cluster.name)]

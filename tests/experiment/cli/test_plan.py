@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiment.cli.plan import plan_data, plan_page
+from experiment.cli.plan import plan_page, plan_rows
 from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
@@ -63,22 +63,26 @@ def text_of(parts: Any, width: int = 120) -> str:
 
 def test_the_plan_as_data(stacks: dict[str, Cluster]) -> None:
     trials = order_trials(study(), IMAGES, 1)
-    shown = json.loads(json.dumps(plan_data(study(), 1, trials, stacks)))
+    shown: Any = plan_rows(study(), 1, trials, stacks)
     assert [trial["warm_bytes"] for trial in shown["trials"]] == [0, 2000, 1000]
     assert [trial["warm"] for trial in shown["trials"]] == [False, True, True]
     assert shown["trials"][0]["reference"] == IMAGES[0].reference
-    small, large = shown["stacks"]
+    small, large = shown["clusters"]
     assert (small["nodes"], small["cells"], large["cells"]) == (4, 12, 768)
     assert small["fits"]
-    for stack in shown["stacks"]:
+    for stack in shown["clusters"]:
         for name in ("hours", "usd"):
-            assert stack[name]["lowest"] < stack[name]["expected"] < stack[name]["highest"]
-        assert stack["usd"]["expected"] == pytest.approx(
-            stack["hours"]["expected"] * stack["usd_per_hour"], rel=0.01
+            assert stack[f"{name}_lowest"] < stack[f"{name}_expected"] < stack[f"{name}_highest"]
+        assert stack["usd_expected"] == pytest.approx(
+            stack["hours_expected"] * stack["usd_per_hour"], rel=0.01
         )
         assert (stack["traffic_usd"], stack["deleted"]) == (0, "after 2 hours")
-    assert "original study" in shown["rates"]
-    assert shown["rehearsal"] is None
+    (whole,) = shown["study"]
+    assert "original study" in whole["rates"]
+    assert whole["rehearsal"] is None
+    assert [(each["stack"], each["trial"]) for each in shown["durations"]] == [
+        (stack, trial) for stack in ("size-4", "size-256") for trial in (1, 2, 3)
+    ]
 
 
 def test_the_plan_as_a_page(stacks: dict[str, Cluster]) -> None:
@@ -133,11 +137,11 @@ def _saved_images(saved: dict[str, Any]) -> tuple[PlannedImage, ...]:
 def test_the_plan_says_what_the_study_can_answer(stacks: dict[str, Cluster]) -> None:
     sizes = tuple(image(size, "base", str(size)) for size in (5000, 7000, 9000, 20000))
     trials = order_trials(study(), sizes, 1)
-    shown = json.loads(json.dumps(plan_data(study(), 1, trials, stacks)))["questions"]
+    shown: Any = plan_rows(study(), 1, trials, stacks)["questions"]
     by_contrast = {question["contrast"]: question for question in shown}
     size, clusters = by_contrast["size"], by_contrast["cluster-size"]
     assert size["answered"]
-    assert size["power"]["0.05"] < size["power"]["0.2"]
+    assert size["finds_0.05"] < size["finds_0.2"]
     assert (clusters["answered"], clusters["why"]) == (False, "one cluster each")
     text = " ".join(text_of(plan_page(study(), 1, trials, stacks)).split())
     assert "no answer: one cluster each" in text
@@ -154,8 +158,12 @@ def test_the_cost_of_an_existing_cluster_is_unknown_and_nodes_that_are_left_out_
     )
     where: dict[str, Cluster] = {"mine": ExistingCluster(write(tmp_path))}
     trials = order_trials(study(), IMAGES, 1)
-    (shown,) = json.loads(json.dumps(plan_data(study(), 1, trials, where)))["stacks"]
-    assert (shown["usd"], shown["usd_per_hour"], shown["traffic_usd"]) == (None, None, None)
+    (shown,) = plan_rows(study(), 1, trials, where)["clusters"]
+    assert (shown["usd_expected"], shown["usd_per_hour"], shown["traffic_usd"]) == (
+        None,
+        None,
+        None,
+    )
     assert shown["left_out"] == {"b": "cordoned"}
     page = " ".join(text_of(plan_page(study(), 1, trials, where)).split())
     assert "unknown │ unknown" in page
@@ -165,11 +173,10 @@ def test_the_cost_of_an_existing_cluster_is_unknown_and_nodes_that_are_left_out_
 
 def test_several_clusters_of_each_stack_are_counted(stacks: dict[str, Cluster]) -> None:
     trials = order_trials(study(), IMAGES, 1)
-    once = plan_data(study(), 1, trials, stacks)
-    data = plan_data(study(), 1, trials, stacks, 3)
-    assert (once["clusters_of_each_stack"], data["clusters_of_each_stack"]) == (1, 3)
+    data: Any = plan_rows(study(), 1, trials, stacks, 3)
+    assert data["study"][0]["clusters_of_each_stack"] == 3
     (size,) = (each for each in data["questions"] if each["contrast"] == "cluster-size")
     assert size["rests_on"] == "6 clusters"
-    total = 3 * sum(stack["usd"]["expected"] for stack in data["stacks"])
+    total = 3 * sum(stack["usd_expected"] for stack in data["clusters"])
     text = text_of(plan_page(study(), 1, trials, stacks, 3))
     assert f"Total, 3 clusters of each stack: {total:.2f} USD" in text

@@ -16,6 +16,7 @@ from schema.evidence_records import EvidenceRecord, SourceCount
 from schema.run_records import CellPhases, GapRecord, Rehearsal, Source, Status
 from tests.experiment.cells import at, cell, fill
 from tests.experiment.fakes import OUTPUTS
+from tests.schema.test_output import expect_the_same_rows
 
 
 @pytest.fixture
@@ -146,17 +147,22 @@ def test_a_run_without_an_exporter_says_what_it_relied_on_and_what_was_warned_of
     assert "Warning: Different CPU platforms." in output
 
 
-def test_the_ledger_as_json(folder: RunFolder) -> None:
+def test_the_ledger_as_rows(folder: RunFolder) -> None:
     lost = cell(2, "node-1", status=Status.NODE_LOST, reason="gone")
     fill(folder, [cell(1, "node-1"), lost])
-    code, output = call("ledger", "a-run", "--json")
+    code, output = call("ledger", "a-run", "--output", "json")
     told = json.loads(output)
     assert code == ExitCode.NODE_LOST
-    assert (told["cells"], told["valid"]) == (2, 1)
-    assert told["excluded"] == [
-        {"status": "node-lost", "cells": 1, "failure": "node lost", "example": "gone"}
-    ]
-    assert told["grid"][1] == {"trial": 2, "node": "node-1", "status": "node-lost"}
+    cells = [row for row in told if row["table"] == "cells"]
+    assert [row["status"] for row in cells] == ["valid", "node-lost"]
+    assert (cells[1]["trial"], cells[1]["node"]) == (2, "node-1")
+    assert (cells[1]["failure"], cells[1]["reason"]) == ("node lost", "gone")
+
+
+@pytest.mark.parametrize("command", ["ledger", "time"])
+def test_a_run_is_the_same_rows_in_four_forms(folder: RunFolder, command: str) -> None:
+    fill(folder, [cell(1, "node-1"), cell(2, "node-1")], warnings=("a", "b"))
+    expect_the_same_rows(app, command, "a-run")
 
 
 def test_time_adds_up(folder: RunFolder) -> None:
@@ -164,9 +170,10 @@ def test_time_adds_up(folder: RunFolder) -> None:
     code, output = call("time", "a-run")
     assert code == 0
     assert "provision           98.0  51.6%" in output
-    told = json.loads(call("time", "a-run", "--json")[1])
-    assert told["clock_s"] == 190
-    assert sum(told["parts"].values()) == pytest.approx(190)
+    whole, *trials = json.loads(call("time", "a-run", "--output", "json")[1])
+    assert (whole["table"], whole["clock_s"]) == ("run", 190)
+    parts = [name for name in trials[0] if name not in {"begin_s", "total_s"} and name[-2:] == "_s"]
+    assert sum(whole[part] for part in parts) == pytest.approx(190)
 
 
 def test_time_knows_which_clocks_are_off(folder: RunFolder) -> None:
@@ -179,10 +186,10 @@ def test_time_knows_which_clocks_are_off(folder: RunFolder) -> None:
             seen_by_one=0, seen_by_none=0, clock_offsets_s={"node-1": 60.0},
         )
     )  # fmt: skip
-    first = json.loads(call("time", "a-run", "--json")[1])["trials"][0]
-    assert first["parts"]["start"] == pytest.approx(0.4 + 0.5)
-    assert first["parts"]["pull"] == pytest.approx(1.5)
-    assert first["parts"]["unexplained"] == 0
+    _, first, *_ = json.loads(call("time", "a-run", "--output", "json")[1])
+    assert first["start_s"] == pytest.approx(0.4 + 0.5)
+    assert first["pull_s"] == pytest.approx(1.5)
+    assert first["unexplained_s"] == 0
 
 
 @pytest.mark.parametrize("command", ["ledger", "time", "collect", "run --resume"])

@@ -37,7 +37,7 @@ def compared(root: Root, _providers: None) -> Result:
     root.edit("Pulumi.size-4-n1-standard-64.yaml", "n1-standard-64", "n1-standard-96")
     (root.folder / "Pulumi.size-8.yaml").rename(root.folder / "Pulumi.eight.yaml")
     stacks = ("--stack", "size-4-n1-standard-64", "--stack", "eight")
-    said = root.preview(*stacks, "--against", "HEAD", "--format", "json")
+    said = root.preview(*stacks, "--against", "HEAD", "--output", "json")
     deleted = deleted_stacks("HEAD", root.stacks(), root=root.folder)
     root.restore()
     assert deleted == ["size-8"]
@@ -72,7 +72,7 @@ class TestAgainstARevision:
         root.edit("infra/program.py", "def declare_stack(", "def declare_stack_too(")
         root.git("commit", "--quiet", "--all", "--message", "broken")
         root.edit("infra/program.py", "def declare_stack_too(", "def declare_stack(")
-        said = root.preview("--stack", "size-4", "--against", "HEAD", "--format", "json")
+        said = root.preview("--stack", "size-4", "--against", "HEAD", "--output", "json")
         root.git("reset", "--quiet", "--hard", "HEAD~1")
         (stack,) = said.stacks.values()
         assert {change["step"] for change in stack["changes"]} == {"create"}
@@ -153,7 +153,7 @@ class TestTrouble:
         self, root: Root
     ) -> None:
         root.edit("Pulumi.size-8.yaml", "pull-study:nodeCount", "pull-study:zone: a\n  #")
-        said = root.preview("--stack", "size-8", "--stack", "size-4", "--format", "json")
+        said = root.preview("--stack", "size-8", "--stack", "size-4", "--output", "json")
         root.restore()
         assert said.exit_code == ExitCode.PREFLIGHT
         assert "1 of 2 stacks cannot be previewed: size-8." in said.err
@@ -177,7 +177,7 @@ class TestTrouble:
         before = committed_checksums(), committed_checksums(root.folder)
         scratch = tmp_path_factory.mktemp("scratch")
         token = {"GOOGLE_OAUTH_ACCESS_TOKEN": "the-users-own", "TMPDIR": str(scratch)}
-        said = root.preview("--all", "--format", "markdown", variables=token)
+        said = root.preview("--all", "--output", "markdown", variables=token)
         assert said.exit_code == ExitCode.OK, said.err
         rows = [line for line in said.out.splitlines() if line.startswith("| size-")]
         assert len(rows) == 11
@@ -192,7 +192,6 @@ class TestBadInput:
         [
             ((), "A preview needs either --all or --stack"),
             (("--all", "--stack", "size-4"), "A preview needs either --all or --stack"),
-            (("--all", "--format", "xml"), "Unknown format 'xml'."),
             (("--stack", "size-5"), "There is no stack 'size-5'"),
             (("--all", "--against", "nowhere"), "There is no revision 'nowhere'"),
         ],

@@ -5,6 +5,7 @@ import pytest
 from experiment.preview.difference import Change
 from experiment.preview.previews import StackPreview
 from experiment.preview.report import report
+from schema.output import Output
 
 UPDATE = Change("update", "gcp:container/nodePool:NodePool", "measured", ("nodeConfig.diskSizeGb",))
 CREATE = Change("create", "gcp:container/cluster:Cluster", "cluster")
@@ -23,7 +24,7 @@ BAD = StackPreview("bad", problem="Stack bad sets\n  something")
 
 
 def markdown(*previews: StackPreview, against: str = "main", deleted: tuple[str, ...] = ()) -> str:
-    return report(previews, against=against, deleted=deleted, form="markdown")
+    return report(previews, against=against, deleted=deleted, output=Output.MARKDOWN)
 
 
 def test_table_has_a_row_a_stack_with_counts_and_both_prices() -> None:
@@ -69,16 +70,16 @@ def test_shows_what_it_is_compared_with_and_deleted_stacks() -> None:
     assert "Deleted since main: size-2." in markdown(SMALL, deleted=("size-2",))
 
 
-@pytest.mark.parametrize("form", ["text", "markdown", "json"])
-def test_shows_which_providers_are_official(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", list(Output))
+def test_shows_which_providers_are_official(form: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_DEBUG_PROVIDERS", "gcp:1234")
-    text = report([SMALL], against="", deleted=(), form=form)
+    text = report([SMALL], against="", deleted=(), output=form)
     assert "10.2.0 (a fake, not the official plugin)" in text
     assert "4.34.2 (official plugin)" in text
 
 
 def test_text_has_the_same_rows_in_columns() -> None:
-    lines = report([SMALL, NEW], against="", deleted=(), form="text").splitlines()
+    lines = report([SMALL, NEW], against="", deleted=(), output=Output.TABLE).splitlines()
     assert lines[1].split() == [
         "size-4", "0", "1", "0", "18", "4", "+", "1", "n1-standard-16", "3.34", "->", "3.40",
     ]  # fmt: skip
@@ -86,17 +87,18 @@ def test_text_has_the_same_rows_in_columns() -> None:
 
 
 def test_json_has_every_field() -> None:
-    whole = json.loads(report([SMALL], against="main", deleted=["size-2"], form="json"))
-    assert (whole["against"], whole["gone"]) == ("main", ["size-2"])
-    (stack,) = whole["stacks"]
+    text = report([SMALL], against="main", deleted=["size-2"], output=Output.JSON)
+    stack, change, deleted, *providers = json.loads(text)
     assert stack["nodes"] == {"measured": 4, "monitoring": 1}
-    assert stack["changes"][0]["properties"] == ["nodeConfig.diskSizeGb"]
+    assert change["properties"] == ["nodeConfig.diskSizeGb"]
+    assert deleted == {"table": "deleted", "stack": "size-2", "against": "main"}
+    assert [each["provider"] for each in providers] == ["gcp", "kubernetes"]
 
 
-@pytest.mark.parametrize("form", ["markdown", "table"])
-def test_a_name_cannot_drive_the_terminal(form: str) -> None:
+@pytest.mark.parametrize("form", list(Output))
+def test_a_name_cannot_drive_the_terminal(form: Output) -> None:
     changed = Change("update", "gcp:container/nodePool:NodePool", "a\x1b]0;b\x07", ("\u202ec",))
     named = [StackPreview("s", changes=(changed,), unchanged=1)]
-    text = report(named, against="main", deleted=(), form=form)
-    assert "a\\x1b]0;b" in text
+    text = report(named, against="main", deleted=(), output=form)
+    assert ("a\\u001b]0;b" if form is Output.JSON else "a\\x1b]0;b") in text
     assert {"\x1b", "\x07", "\u202e"}.isdisjoint(text)

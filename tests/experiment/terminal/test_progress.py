@@ -18,6 +18,7 @@ from experiment.terminal.views import (
     choose_view,
     draw_grid,
 )
+from schema.output import Output
 from schema.run_records import Status
 from tests.experiment.cells import cell, planned
 
@@ -224,3 +225,15 @@ def test_the_grid_of_256_nodes_fits_80_columns() -> None:
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].endswith("█!")
     assert "a column is 6 nodes and shows the worst" in " ".join(lines)
+
+
+def test_as_rows_the_result_is_alone_on_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress(choose_view(output=Output.CSV), lambda _line: None)
+    progress.say("A line.")
+    progress.table(Table(caption="5 of 6 cells are valid"), [{"image": "=i", "valid": 5}])
+    progress.result("Report: x")
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["image,valid", "'=i,5"]
+    assert err.splitlines() == ["A line.", "5 of 6 cells are valid", "Report: x"]

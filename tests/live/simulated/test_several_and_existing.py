@@ -76,12 +76,13 @@ def test_a_budget_ends_a_run_before_the_trial_that_would_exceed_it(simulated: Pl
 def test_plan_and_preflight_show_what_a_run_would_do(place: Place) -> None:
     (place.folder / "study.yaml").write_text(yaml.safe_dump(TWO_IMAGES))
     words = ("--stack", "size-4", "--study", "study.yaml", "--rehearse")
-    output = place.succeed("experiment", "plan", *words, "--json")
-    plan = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    assert sorted(trial["layers"] for trial in plan["trials"]) == [1, 9]
-    assert all(trial["digest"].startswith("sha256:") for trial in plan["trials"])
-    assert plan["stacks"][0]["cells"] == 8
-    assert plan["rehearsal"]["nodes"] == "real"
+    output = place.succeed("experiment", "plan", *words, "--output", "json")
+    rows = json.loads(output[output.index("[\n") : output.rindex("]") + 1])
+    trials = [row for row in rows if row["table"] == "trials"]
+    assert sorted(trial["layers"] for trial in trials) == [1, 9]
+    assert all(trial["digest"].startswith("sha256:") for trial in trials)
+    assert [row["cells"] for row in rows if row["table"] == "clusters"] == [8]
+    assert rows[0]["rehearsal"] == "real"
     output = place.succeed("experiment", "preflight", *words)
     for check in ("credentials", "APIs", "permissions", "quotas", "registry", "exporter"):
         assert f" ok │ {check} " in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from experiment.errors import Failure, RunError
 from experiment.provision.cluster_state import DeadManJob, read_cluster, read_job
 from experiment.provision.manage import clusters
 from experiment.waiting import Clock
+from schema.output import Output
 
 CLUSTER = read_cluster(
     {
@@ -135,6 +137,22 @@ def test_jobs_that_cannot_be_read_do_not_hide_the_clusters(monkeypatch: pytest.M
     assert "The dead-man jobs cannot be read: Google refused." in output
     assert "size-4" in output
     assert "no dead-man job" not in output
+
+
+def test_the_list_as_rows_has_the_clusters_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = FakeApi()
+    monkeypatch.setattr(clusters, "GoogleApi", lambda _project: api)
+    said: list[str] = []
+    clusters.show_list("p", said.append, Output.JSON, warn=said.append)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["stack"], row["status"], row["expired"]) == ("size-4", "RUNNING", False)
+    assert row["notes"] == ["it has no dead-man job: Google will not delete it at its deadline"]
+    assert len(said) == 2  # the total, and how to delete one
+    api.there = []
+    clusters.show_list("p", said.append, Output.CSV, warn=said.append)
+    assert capsys.readouterr().out.startswith("stack,cluster,status,")
 
 
 def test_sweep_deletes_every_job_of_a_cluster_and_no_others(
