@@ -1,4 +1,4 @@
-"""`python -m analysis`."""
+"""`pull-study-analysis`."""
 
 from analysis.cli import main
 

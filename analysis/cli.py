@@ -1,4 +1,4 @@
-"""`python -m analysis`: tables, plots, answers and a report from recorded pulls.
+"""`pull-study-analysis`: tables, plots, answers and a report from recorded pulls.
 
 Reads options and prints results. Commands import what they run, so that --help is fast.
 """

@@ -1,4 +1,4 @@
-"""`python -m experiment`."""
+"""`pull-study`."""
 
 from experiment.cli.app import main
 

@@ -45,7 +45,7 @@ class Entry:
     fix: str
 
 
-_AGAIN = "python -m experiment run --resume RUN measures these trials again"
+_AGAIN = "pull-study run --resume RUN measures these trials again"
 
 CATALOGUE: Mapping[Failure, Entry] = {
     Failure.QUOTA: Entry(
@@ -77,7 +77,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
         ExitCode.IMAGE_MISSING,
         "A registry does not have an image, or not for linux/amd64.",
         "never: a kubelet's first refusal ends the cell",
-        "correct the study, or python -m images build --study STUDY",
+        "correct the study, or pull-study-images build --study STUDY",
     ),
     Failure.REGISTRY_THROTTLED: Entry(
         ExitCode.REGISTRY_THROTTLED,
@@ -108,8 +108,7 @@ CATALOGUE: Mapping[Failure, Entry] = {
         ExitCode.EVENT_SOURCE_DOWN,
         "Events do not arrive: by the watch, by the exporter, or in Cloud Logging.",
         "the watch: listed again for as long as the run lasts; Cloud Logging: for 2 minutes",
-        "kubectl -n monitoring logs deployment/event-exporter; later: python -m experiment collect "
-        "RUN",
+        "kubectl -n monitoring logs deployment/event-exporter; later: pull-study collect RUN",
     ),
     Failure.DEADLINE: Entry(
         ExitCode.DEADLINE,
@@ -121,13 +120,13 @@ CATALOGUE: Mapping[Failure, Entry] = {
         ExitCode.BUDGET,
         "The next trial would have cost more than --budget-usd allows.",
         "never: the cluster is taken down",
-        "python -m experiment run --resume RUN --budget-usd USD",
+        "pull-study run --resume RUN --budget-usd USD",
     ),
     Failure.INTERRUPTED: Entry(
         ExitCode.INTERRUPTED,
         "Ctrl-C, SIGTERM or a closed terminal.",
         "never: the cluster is taken down",
-        "python -m experiment run --resume RUN",
+        "pull-study run --resume RUN",
     ),
     Failure.PROVIDER_ERROR: Entry(
         ExitCode.PROVIDER_ERROR,

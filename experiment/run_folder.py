@@ -347,7 +347,7 @@ class RunFolder:
             raise FolderError(
                 f"{self.path / name} cannot be written: {error.strerror or error}. What was "
                 "written before is kept.",
-                f"free space on its disk, then: python -m experiment run --resume {self.path.name}",
+                f"free space on its disk, then: pull-study run --resume {self.path.name}",
             ) from error
 
     def _read(self, model: type[Record], name: str = "") -> list[Record]:

@@ -161,8 +161,7 @@ class StudyRun:
             error.__traceback__ = None  # frees what its frames hold, so that the rest can go on
             problem = InternalError(
                 f"There is not enough memory for the phase {phase}.",
-                "free -m; ulimit -v; then: python -m experiment run --resume "
-                f"{self._record.run_id}",
+                f"free -m; ulimit -v; then: pull-study run --resume {self._record.run_id}",
             )
         except Exception as error:  # noqa: BLE001 (the cluster must come down whatever happened)
             self._folder.log(traceback.format_exc())
@@ -202,7 +201,7 @@ class StudyRun:
     def _interrupted(self, where: str) -> Interrupted:
         return Interrupted(
             f"Interrupted {where}; what was measured is kept in {self._folder.path}.",
-            f"python -m experiment run --resume {self._record.run_id}",
+            f"pull-study run --resume {self._record.run_id}",
         )
 
     def _preflight(self) -> None:
@@ -266,7 +265,7 @@ class StudyRun:
             if not complete:
                 self._progress.say(
                     f"Cloud Logging did not hold every event after {timeout_s:.0f} s; to add later "
-                    f"ones: python -m experiment collect {self._record.run_id}"
+                    f"ones: pull-study collect {self._record.run_id}"
                 )
         finally:
             waited = time.monotonic() - started
@@ -294,7 +293,7 @@ class StudyRun:
             return problem
         return TeardownError(
             f"The cluster {self._cluster.name} may be up: {problem.problem}",
-            "python -m experiment list shows what is up; python -m experiment destroy --stack "
+            "pull-study list shows what is up; pull-study destroy --stack "
             f"{self._record.stack} deletes it",
         )
 

@@ -1,4 +1,4 @@
-"""`python -m images`."""
+"""`pull-study-images`."""
 
 from images.cli import main
 

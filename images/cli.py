@@ -1,4 +1,4 @@
-"""`python -m images`: build, check, compare and copy the images of a study."""
+"""`pull-study-images`: build, check, compare and copy the images of a study."""
 
 import signal
 from itertools import chain
@@ -79,7 +79,7 @@ def build(
     else:
         raise PlanError(
             "An image needs --layers, --size and --to; --mirror is only for --study.",
-            "python -m images build --layers 9 --size 1176249324 --to 127.0.0.1:5000/chonks",
+            "pull-study-images build --layers 9 --size 1176249324 --to 127.0.0.1:5000/chonks",
         )
     total = sum(round(order.tag.size_bytes * scale) for order in orders)
     console = Console(stderr=True)

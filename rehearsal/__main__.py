@@ -1,4 +1,4 @@
-"""`python -m rehearsal`."""
+"""`pull-study-rehearsal`."""
 
 from rehearsal.cli import main
 

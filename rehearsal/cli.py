@@ -1,4 +1,4 @@
-"""`python -m rehearsal`: look at the machine, open a rehearsal by hand, remove what one left."""
+"""`pull-study-rehearsal`: look at the machine, open a rehearsal by hand, remove what one left."""
 
 import os
 import signal

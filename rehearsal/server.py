@@ -64,7 +64,7 @@ def _run(home: Home, options: Options, ending: threading.Event, answer: Answer) 
     if descriptor is None:
         raise RehearsalError(
             f"Another rehearsal runs in {home.folder}, and a folder holds one at a time.",
-            "python -m rehearsal down, or set PULL_STUDY_REHEARSAL_HOME to another folder",
+            "pull-study-rehearsal down, or set PULL_STUDY_REHEARSAL_HOME to another folder",
         )
     try:
         clear(home, whole=False)

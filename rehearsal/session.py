@@ -41,7 +41,7 @@ from schema.project_files import IS_CHECKOUT
 from tools.programs import cache_root
 
 _START_S = 60.0
-_DOWN = "python -m rehearsal down"
+_DOWN = "pull-study-rehearsal down"
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def _expect_ready(process: "subprocess.Popen[bytes]") -> None:
         )
     raise RehearsalError(
         answer.get("problem") or f"The rehearsal's server did not start: {''.join(last)}.",
-        answer.get("fix", "python -m rehearsal doctor"),
+        answer.get("fix", "pull-study-rehearsal doctor"),
     )
 
 

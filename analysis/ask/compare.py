@@ -159,7 +159,7 @@ def compare(
             f"The two sides have no image in common with valid cells: "
             f"{left['match'].nunique()} images on one side, {right['match'].nunique()} on the "
             f"other.{why}",
-            "python -m analysis audit shows why cells are excluded; --images-first and "
+            "pull-study-analysis audit shows why cells are excluded; --images-first and "
             "--images-second compare two repositories",
         )
     left, right = (_numbered(side[side["match"].isin(shared)]) for side in (left, right))
@@ -309,7 +309,7 @@ def judge(comparison: Comparison, condition: Condition) -> Judgement:
     if not answered:
         raise CompareError(
             f"No image has {LEAST_NODES} nodes on each side, so --fail-if cannot be evaluated.",
-            "python -m analysis audit shows what is excluded",
+            "pull-study-analysis audit shows what is excluded",
         )
     # Bonferroni, one-sided: half of the error for the overall effect, half for all images.
     overall = comparison.overall

@@ -1,6 +1,6 @@
 """Layers and bytes of an image that a user asks about: from the data, or from its registry.
 
-A registry is queried by `python -m images inspect` in its own process, so that the analysis
+A registry is queried by `pull-study-images inspect` in its own process, so that the analysis
 needs no registry client.
 """
 

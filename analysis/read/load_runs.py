@@ -314,7 +314,7 @@ def _saved_events(path: Path) -> list[Recording]:
         detail = str(error).strip().partition("\n")[0]
         raise DamagedRunError(
             f"{path} cannot be read as an events.parquet of this project: {detail}.",
-            "python -m analysis tables writes one from run folders or event files",
+            "pull-study-analysis tables writes one from run folders or event files",
         ) from error
     return [
         Recording(run, stack, path, (path,), nodes, machines=machines, saved_provenance=provenance)

@@ -125,7 +125,7 @@ def _read_run(path: Path) -> RunRecord:
         raise DamagedRunError(
             f"The run record {path} cannot be read, so its events cannot be assigned to trials: "
             f"{_first(error)}.",
-            f"python -m analysis tables {path.parent}/events.watch.jsonl reads the events alone",
+            f"pull-study-analysis tables {path.parent}/events.watch.jsonl reads the events alone",
         ) from error
 
 

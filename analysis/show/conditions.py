@@ -17,7 +17,7 @@ _VERSIONS = ("kubelet", "container runtime")
 
 
 _REPEAT = (
-    "The seed gives the same order of images; run.json has all digests. python -m analysis plots "
+    "The seed gives the same order of images; run.json has all digests. pull-study-analysis plots "
     "draws each figure of this page from the same recordings; the digest below a figure is that of "
     "what it draws."
 )

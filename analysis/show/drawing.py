@@ -79,7 +79,7 @@ class Drawing:
 def _failed(why: str) -> DrawingError:
     return DrawingError(
         f"The figures cannot be drawn: {why}.",
-        "python -m analysis tables writes all numbers without figures",
+        "pull-study-analysis tables writes all numbers without figures",
     )
 
 

@@ -32,8 +32,8 @@ from analysis.show.report_trust import audited, validity
 from analysis.tables import Tables
 
 _FOOTER = (
-    "Written by python -m analysis report. The tables in the same folder have every number of this "
-    "page: pulls, cells and summary as CSV and Parquet, events as Parquet, and notes.csv with "
+    "Written by pull-study-analysis report. The tables in the same folder have every number of "
+    "this page: pulls, cells and summary as CSV and Parquet, events as Parquet, and notes.csv with "
     "every line that was not an event."
 )
 
@@ -101,7 +101,7 @@ def make_audit_page(tables: Tables, frames: Frames, audits: list[Audit], events:
         numbers=_numbers(draft, audits, events),
         sections=[audited(draft, audits, in_full=True), validity(draft)],
         data=draft.data,
-        footer="Written by python -m analysis audit; audit.csv in the same folder has the "
+        footer="Written by pull-study-analysis audit; audit.csv in the same folder has the "
         "findings.",
     )
 

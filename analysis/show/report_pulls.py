@@ -36,7 +36,7 @@ _METRICS = {"pull": "pull_s", "pull with waiting": "wait_s"}
 _MODEL = (
     "Pull time = intercept + seconds per GB, layer and doubling of the nodes: least squares of the "
     "relative error over the medians of trials, with 95 % intervals that hold for these clusters. "
-    "python -m analysis predict gives the expected time of an image of your own."
+    "pull-study-analysis predict gives the expected time of an image of your own."
 )
 
 

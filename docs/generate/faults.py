@@ -14,9 +14,9 @@ Faults that can be injected into a rehearsal, to check that the ledger reports t
 `make docs` from `rehearsal/faults/catalogue.py`; a test fails if this page is out of date.
 
 ```console
-.venv/bin/python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse \\
+.venv/bin/pull-study run --stack size-4 --study studies/smoke.yaml --rehearse \\
     --nodes simulated --fault cached-image:trial=2,node=1 --fault event:trial=3,reason=Pulled
-.venv/bin/python -m rehearsal faults
+.venv/bin/pull-study-rehearsal faults
 ```
 
 A fault is `NAME` or `NAME:KEY=VALUE,...`. `--fault` may be given several times; `--faults FILE`

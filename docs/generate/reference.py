@@ -14,10 +14,10 @@ from experiment.errors import CATALOGUE
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference.md"
 _PROGRAMS = {
-    "experiment": "experiment.cli.app",
-    "analysis": "analysis.cli",
-    "images": "images.cli",
-    "rehearsal": "rehearsal.cli",
+    "pull-study": "experiment.cli.app",
+    "pull-study-analysis": "analysis.cli",
+    "pull-study-images": "images.cli",
+    "pull-study-rehearsal": "rehearsal.cli",
 }
 _HEAD = """\
 # Reference
@@ -33,7 +33,7 @@ def updated(_page: str = "") -> str:
     for program, module in _PROGRAMS.items():
         command = [sys.executable, "-m", "typer", module, "utils", "docs"]
         done = subprocess.run(
-            [*command, "--name", f"python -m {program}"],
+            [*command, "--name", program],
             cwd=ROOT,
             env={**os.environ, "TERM": "dumb", "COLUMNS": "100"},
             capture_output=True,

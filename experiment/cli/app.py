@@ -1,4 +1,4 @@
-"""`python -m experiment`: commands, options and exit codes (schema.errors).
+"""`pull-study`: commands, options and exit codes (schema.errors).
 
 Each command imports its module when it runs: Pulumi and Google's clients take seconds to load,
 which --help and a mistyped option must not cost. Only `--rehearse` imports the rehearsal.
@@ -241,7 +241,7 @@ def _cloud(*, rehearse: bool, **options: Any) -> Iterator[None]:
         with _rehearsal(**options) if rehearse else nullcontext():
             yield
     except KeyboardInterrupt as error:
-        fix = "if a cluster may be up: python -m experiment list"
+        fix = "if a cluster may be up: pull-study list"
         raise Interrupted("Interrupted.", fix) from error
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiment plan`: what a run would do, as tables or as JSON.
+"""`pull-study plan`: what a run would do, as tables or as JSON.
 
 It resolves images and computes; it creates neither folder nor cluster.
 """

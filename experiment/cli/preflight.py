@@ -1,4 +1,4 @@
-"""`python -m experiment preflight`: the checks of a run, printed."""
+"""`pull-study preflight`: the checks of a run, printed."""
 
 from dataclasses import asdict
 

@@ -39,7 +39,7 @@ def show_ledger(run: str, output: Output = Output.TABLE) -> int:
     if not cells:
         raise PlanError(
             f"The run {record.run_id} has no judged cells yet.",
-            f"python -m experiment run --resume {record.run_id}",
+            f"pull-study run --resume {record.run_id}",
         )
     if output is not Output.TABLE:
         print_tables(output, _ledger_rows(folder, record, cells))
@@ -157,7 +157,7 @@ def show_time(run: str, output: Output = Output.TABLE) -> None:
     if not phases:
         raise PlanError(
             f"No phase of the run {record.run_id} has ended yet.",
-            f"python -m experiment run --resume {record.run_id}",
+            f"pull-study run --resume {record.run_id}",
         )
     shares = run_wall_time(record, phases, folder.trials(), folder.cells(), folder.evidence())
     if output is not Output.TABLE:

@@ -1,4 +1,4 @@
-"""`python -m experiment run`: plan runs or reopen one, confirm, carry out, show the result.
+"""`pull-study run`: plan runs or reopen one, confirm, carry out, show the result.
 
 The phases of a run are in experiment.run_study, several runs in experiment.cli.several_runs.
 """
@@ -207,7 +207,7 @@ def _write_report(folder: RunFolder, progress: Progress) -> UserError | None:
         return InternalError(
             f"The run is complete in {folder.path}, but writing its report failed: {error!r}.",
             f"report it with {folder.path / 'run.log'}; to try again: "
-            f"python -m analysis report {folder.path} --out {folder.report_dir}",
+            f"pull-study-analysis report {folder.path} --out {folder.report_dir}",
         )
     progress.result(f"Report: {page}")
     return None

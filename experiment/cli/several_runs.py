@@ -82,7 +82,7 @@ def carry_out_all(plans: Sequence[Planned], options: RunOptions, progress: Progr
     for child, line in zip(children, lines, strict=True):
         if line.exit_code:
             progress.result(f"{child.name}: {child.error or line.ended}")
-            progress.result(f"  to continue: python -m experiment run --resume {line.run}")
+            progress.result(f"  to continue: pull-study run --resume {line.run}")
     _report(plans, progress)
     return worst(line.exit_code for line in lines)
 
@@ -276,7 +276,7 @@ def _report(plans: Sequence[Planned], progress: Progress) -> None:
         again = " ".join(str(path) for path in measured)
         progress.result(
             f"The report over all runs could not be written: {error!r}. To try again: "
-            f"python -m analysis report {again} --out {out}"
+            f"pull-study-analysis report {again} --out {out}"
         )
         return
     progress.result(f"Report over all: {page}")

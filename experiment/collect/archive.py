@@ -77,7 +77,7 @@ def collect_archive(folder: RunFolder, record: RunRecord) -> int:
     if outputs is None or not outputs.archive_bucket:
         raise PlanError(
             f"The run {record.run_id} has no archive of events: its stack never came up.",
-            f"python -m experiment run --resume {record.run_id}",
+            f"pull-study run --resume {record.run_id}",
         )
     api, window = GoogleApi(outputs.project), _window(folder, record)
     names = [
@@ -171,8 +171,7 @@ def _nothing(record: RunRecord, outputs: StackOutputs, window: _Window) -> Measu
     return MeasureError(
         f"The archive gs://{outputs.archive_bucket} has no events of the run {record.run_id}"
         + (" yet: Google fills it hourly, two to three hours late." if late else "."),
-        f"again after {due:%Y-%m-%dT%H:%MZ}: python -m experiment collect {record.run_id} "
-        "--from-archive"
+        f"again after {due:%Y-%m-%dT%H:%MZ}: pull-study collect {record.run_id} --from-archive"
         if late
         else f"gcloud storage ls --recursive gs://{outputs.archive_bucket}",
     )

@@ -248,7 +248,7 @@ class Collection:
             raise MeasureError(
                 f"{error.problem.rstrip('.')}; {found} of the {len(self._expected)} events of "
                 "the watch were read.",
-                f"later: python -m experiment collect {self._folder.path.name}",
+                f"later: pull-study collect {self._folder.path.name}",
                 failure=error.failure,
             ) from error
         finally:

@@ -153,7 +153,7 @@ class Measurement:
             raise FolderError(
                 f"Only {free} are free on the disk of {self.folder.path}, too little for the "
                 "records of a trial.",
-                f"free space, then: python -m experiment run --resume {self.folder.path.name}",
+                f"free space, then: pull-study run --resume {self.folder.path.name}",
             )
         if free.lacks(_LOW_FREE.bytes + records, _LOW_FREE.files) and not self._warned:
             self.progress.say(f"Warning: only {free} are free on the disk of {self.folder.path}.")

@@ -181,7 +181,7 @@ def _refuse_mixture(record: RunRecord, now: Rehearsal | None) -> None:
     shown = f"a rehearsal on {was.nodes} nodes at scale {was.scale:g}" if was else "a real run"
     raise PlanError(
         f"The run {record.run_id} was started as {shown} and must be resumed as one.",
-        f"python -m experiment run --resume {record.run_id}" + (" --rehearse" if was else ""),
+        f"pull-study run --resume {record.run_id}" + (" --rehearse" if was else ""),
     )
 
 

@@ -33,7 +33,7 @@ LARGEST_OF_ALL = 256
 _ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
 """As infra.settings has it."""
 _FASTEST = 1000
-_EXAMPLE = "python -m experiment run --stack size-4 --study studies/smoke.yaml --rehearse"
+_EXAMPLE = "pull-study run --stack size-4 --study studies/smoke.yaml --rehearse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def check_resumed(new: NewRuns, *, dry_run: bool = False) -> None:
     if dry_run:
         raise PlanError(
             "--dry-run shows the plan of a new run; a resumed one has its plan already.",
-            "python -m experiment ledger RUN shows what is still to measure",
+            "pull-study ledger RUN shows what is still to measure",
         )
     if new.zones:
         raise PlanError(

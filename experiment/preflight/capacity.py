@@ -162,7 +162,7 @@ def check_traffic(estimate: Estimate) -> Iterator[Finding]:
             f"Nodes without public addresses pull through Cloud NAT, for about "
             f"{estimate.traffic_usd:.2f} USD of this run.",
             "copy the images to Artifact Registry, which private nodes reach by Private Google "
-            "Access at no cost: python -m images copy",
+            "Access at no cost: pull-study-images copy",
         )
 
 

@@ -59,7 +59,7 @@ def refuse(findings: Iterable[Finding]) -> None:
     stops = [finding for finding in findings if finding.level is Level.STOP]
     if stops:
         first, others = stops[0], len(stops) - 1
-        more = f" ({others} more checks failed: python -m experiment preflight)" if others else ""
+        more = f" ({others} more checks failed: pull-study preflight)" if others else ""
         raise PreflightError(f"{first.text}{more}", first.fix, failure=first.failure)
 
 

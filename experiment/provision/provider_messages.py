@@ -115,26 +115,26 @@ _SIGNS: Sequence[_Sign] = (
         Failure.PROVIDER_ERROR,
         _CONFLICT,
         "a resource of the same name exists but is not in the state",
-        "python -m experiment recover --stack STACK",
+        "pull-study recover --stack STACK",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"the Pulumi CLI was killed",
         "its operations were not finished",
-        "python -m experiment recover --stack STACK, then repeat the command",
+        "pull-study recover --stack STACK, then repeat the command",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"timeout while waiting|timed out|context deadline exceeded|DEADLINE_EXCEEDED",
         "Google did not finish in time",
-        "python -m experiment recover --stack STACK shows what exists",
+        "pull-study recover --stack STACK shows what exists",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,
         r"connection refused|no such host|Connection reset|Cannot reach|error reading from server"
         r"|EOF|transport is closing|did not begin responding",
         "a provider died, or Google could not be reached",
-        "python -m experiment recover --stack STACK, then repeat the command",
+        "pull-study recover --stack STACK, then repeat the command",
     ),
     _Sign(
         Failure.PROVIDER_ERROR,

@@ -296,7 +296,7 @@ class StackCluster:
 
     def _broken(self, pulumi: str, shown: str) -> ProvisionError:
         fix = (
-            f"python -m experiment destroy --stack {self.name}, then try again; gcloud container "
+            f"pull-study destroy --stack {self.name}, then try again; gcloud container "
             f"operations list --project {self.facts.project} shows what failed"
         )
         if failure := failure_of(shown):
@@ -429,4 +429,4 @@ class StackCluster:
         ) from problem
 
     def _destroy_command(self) -> str:
-        return f"python -m experiment destroy --stack {self.name}"
+        return f"pull-study destroy --stack {self.name}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from rehearsal.faults.catalogue import KINDS, Default, Kind, Value
 from schema.errors import UserError
 
-_LIST = "python -m rehearsal faults"
+_LIST = "pull-study-rehearsal faults"
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "share": (0, 1),
     "status": (400, 599),

@@ -234,7 +234,7 @@ def end(home: Home) -> bool:
     if descriptor is None:
         raise RehearsalError(
             f"The rehearsal in {home.folder} is being started again, so it was left alone.",
-            "python -m rehearsal down",
+            "pull-study-rehearsal down",
         )
     try:
         clear(home)
@@ -263,7 +263,7 @@ def clear(home: Home, *, whole: bool = True) -> None:
     ) as error:
         raise RehearsalError(
             f"The rehearsal in {home.folder} could not be removed entirely: {error}.",
-            "python -m rehearsal down, as the user who started it",
+            "pull-study-rehearsal down, as the user who started it",
         ) from error
 
 

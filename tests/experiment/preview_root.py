@@ -70,7 +70,7 @@ class Root:
         self.git("clean", "--quiet", "--force", "--", "*.yaml")
 
     def preview(self, *arguments: str, variables: dict[str, str] | None = None) -> Result:
-        """Run `python -m experiment preview` of the copy."""
+        """Run `pull-study preview` of the copy."""
         done = subprocess.run(
             [sys.executable, "-m", "experiment", "preview", *arguments],
             cwd=self.folder,

@@ -271,8 +271,8 @@ def test_a_teardown_that_fails_in_any_way_is_a_teardown_error(
     assert isinstance(problem, TeardownError)
     assert problem.exit_code is ExitCode.TEARDOWN
     assert problem.problem.startswith("The cluster size-4 may be up: Internal error in phase tear")
-    assert "python -m experiment list" in problem.fix
-    assert "python -m experiment destroy --stack size-4" in problem.fix
+    assert "pull-study list" in problem.fix
+    assert "pull-study destroy --stack size-4" in problem.fix
 
 
 def test_a_teardown_that_ran_out_of_something_is_carried_out_once_more(

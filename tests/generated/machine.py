@@ -31,7 +31,7 @@ _TOLD = (
     "left as it is",
     "left alone",
     "will be deleted at",
-    "python -m experiment list",
+    "pull-study list",
 )
 """What tells a user that a cluster is up, or may be."""
 _NOTHING = ("Nothing of the stack", "only its archive of events is left.", "nothing is left there")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str
 ) -> tuple[int, str, str]:
-    """Run `python -m images` in this process: its exit code, output and errors."""
+    """Run `pull-study-images` in this process: its exit code, output and errors."""
     monkeypatch.setattr(sys, "argv", ["images", *args])
     monkeypatch.setattr("images.cli.signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:

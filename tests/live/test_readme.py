@@ -18,7 +18,7 @@ NOT_LINKED = {".git", "data"}
 ELSEWHERE = (
     re.compile(r"make (rehearsal|test|test-all)$"),  # test_study's run, and what runs this test
     re.compile(r"gcloud |export GOOGLE"),  # for Google Cloud
-    re.compile(r"(?!.*--rehearse)(?!.*--kubeconfig ).*experiment run "),
+    re.compile(r"(?!.*--rehearse)(?!.*--kubeconfig ).*pull-study run "),
     re.compile(r".*--kubeconfig "),  # needs a cluster
 )
 IN_CI = ("make preview", "rehearsal shell")

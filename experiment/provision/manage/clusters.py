@@ -149,7 +149,7 @@ def show_list(
         return
     total = sum(each.usd_per_hour or 0 for each in found)
     say(f"Total: about {total:.2f} USD an hour at list prices.")
-    say("To delete one: python -m experiment destroy --stack STACK")
+    say("To delete one: pull-study destroy --stack STACK")
 
 
 def sweep(project: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> None:
@@ -175,7 +175,7 @@ def sweep(project: str, say: Say, *, assume_yes: bool, clock: Clock = time) -> N
     except KeyboardInterrupt as error:
         raise Interrupted(
             "Interrupted; a deletion that began goes on, the other clusters exist and cost money.",
-            "python -m experiment list",
+            "pull-study list",
         ) from error
 
 
@@ -197,7 +197,7 @@ def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say, clock: Clock) -
             continue
         say(
             f"{each.cluster.name} is deleted; what costs nothing (accounts, sink, archive) is "
-            f"left to: python -m experiment destroy --stack {each.stack}"
+            f"left to: pull-study destroy --stack {each.stack}"
         )
         _delete_jobs(api, each.cluster, say)
     if problems:

@@ -132,7 +132,7 @@ def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
                 say(f"Whether anything exists could not be checked everywhere: {line}")
             if left.items:
                 say(f"The state of the stack {stack} is empty, but this is left: {left.named()}.")
-                say(f"To delete it: python -m experiment destroy --stack {stack}")
+                say(f"To delete it: pull-study destroy --stack {stack}")
             elif not left.unread:
                 say(f"Nothing of the stack {stack} exists.")
             return
@@ -142,7 +142,7 @@ def recover(stack: str, say: Say, *, clock: Clock = time) -> None:
             say(f"The stack {stack} is complete, and {shown}.")
         else:
             say(f"The stack {stack} exists in part, and {shown}; a run would delete it first.")
-        say(f"To delete it: python -m experiment destroy --stack {stack}")
+        say(f"To delete it: pull-study destroy --stack {stack}")
 
 
 def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
@@ -157,7 +157,7 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
         if cluster.repair() is not Presence.WHOLE:
             raise PreflightError(
                 f"The stack {stack} is not up, so it has no deadline.",
-                "python -m experiment list",
+                "pull-study list",
             )
         until = _later(cluster, hours)
         set_deadline(stack, cluster.work_dir, f"{until:%Y-%m-%dT%H:%MZ}")
@@ -174,7 +174,7 @@ def extend(stack: str, hours: int, say: Say, *, clock: Clock = time) -> None:
         except ProvisionError as error:
             raise ProvisionError(
                 f"The deadline of the stack {stack} may not have been moved: {error.problem}",
-                "python -m experiment list shows the deadline; then repeat the command",
+                "pull-study list shows the deadline; then repeat the command",
                 failure=error.failure,
             ) from error
         say(f"The cluster of {stack} will be deleted at {until:%Y-%m-%dT%H:%MZ}.")
@@ -225,5 +225,5 @@ def _opened(stack: str, say: Say, clock: Clock) -> Iterator[StackCluster]:
                 f"the stack {stack} has no cluster, but other resources of it may exist"
             )
             raise Interrupted(
-                f"Interrupted; {left}.", f"python -m experiment destroy --stack {stack}"
+                f"Interrupted; {left}.", f"pull-study destroy --stack {stack}"
             ) from error

@@ -112,9 +112,7 @@ def test_rule_9_conditions_and_the_way_to_repeat_are_given(page: Page) -> None:
     assert "Not varied here" in lines
     (table,) = next(section for section in page.sections if section.key == "repeat").tables
     commands = [row[1] for row in table.rows]
-    assert "python -m experiment run --stack size-8 --study run1.yaml --seed 7" in commands, (
-        commands
-    )
+    assert "pull-study run --stack size-8 --study run1.yaml --seed 7" in commands, commands
     assert page.repeat.startswith("for about ")
     for key in ("by-cluster", "by-size", "wall-time", "tail", "statuses", "rates"):
         assert re.search(

@@ -205,4 +205,4 @@ def test_the_fix_of_a_run_without_records_is_to_resume_it(folder: RunFolder, com
     (folder.path / "phases.jsonl").unlink()
     code, output = call(command, "a-run")
     assert code == ExitCode.USAGE
-    assert "python -m experiment run --resume a-run" in output
+    assert "pull-study run --resume a-run" in output

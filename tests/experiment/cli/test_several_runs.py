@@ -99,7 +99,7 @@ def test_one_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch
     assert "what the parent has said already" not in output
     assert "│ size-4  │     4 │   0/8 │     0.0 │ 0.00 │ quota: Too few CPUs. │" in output
     assert "│ size-8  │     8 │ 16/16 │     3.2 │ 0.34 │ ok" in output
-    assert "  to continue: python -m experiment run --resume size-4\n" in output
+    assert "  to continue: pull-study run --resume size-4\n" in output
     assert "Report over all: data/reports/s-" in output
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiment preview`, by the real engine and the fake providers."""
+"""`pull-study preview`, by the real engine and the fake providers."""
 
 from collections.abc import Iterator
 

@@ -208,7 +208,7 @@ def test_call_site_and_version_of_the_official_provider_are_left_out() -> None:
 def test_a_killed_cli_is_named() -> None:
     explained = explain("error: the Pulumi CLI was killed by signal 9", "size-4")
     assert "were not finished (error: the Pulumi CLI was killed by signal 9)" in explained.why
-    assert explained.fix.startswith("python -m experiment recover --stack size-4")
+    assert explained.fix.startswith("pull-study recover --stack size-4")
 
 
 @pytest.mark.parametrize(

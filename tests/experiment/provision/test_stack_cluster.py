@@ -452,7 +452,7 @@ def test_a_resume_is_told_what_is_up(rig: Rig) -> None:
     rig.up()
     assert rig.cluster.standing() == (
         "Note: the cluster pull-study-size-4 in us-central1-a exists (RUNNING) and costs about "
-        "3.37 USD an hour; to delete it: python -m experiment destroy --stack size-4"
+        "3.37 USD an hour; to delete it: pull-study destroy --stack size-4"
     )
 
 
