@@ -121,7 +121,7 @@ def _command(recording: Recording) -> str:
     if not folder or not folder.record.trials:
         return "Recorded by another program; the recording does not have its command."
     record = folder.record
-    words = ["python", "-m", "experiment", "run", "--stack", record.stack,
+    words = ["pull-study", "run", "--stack", record.stack,
              "--study", record.study_file, "--seed", str(record.seed)]  # fmt: skip
     if record.existing:
         words = [*words[:4], "--kubeconfig", "KUBECONFIG", *words[6:]]

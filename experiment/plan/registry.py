@@ -148,6 +148,10 @@ def _skopeo(name: str, what: str) -> bytes:
 
 _UNREACHED = (
     (
+        r"auth\.json.*permission denied",
+        "export XDG_RUNTIME_DIR=$(mktemp -d), since skopeo's folder in /run is another user's",
+    ),
+    (
         r"no such host|server misbehaving|name resolution",
         "connect to the network, or correct the name {host} (getent hosts {host})",
     ),

@@ -33,7 +33,12 @@ def write_programs(home: Home) -> None:
     write_plugin(home)
     skopeo = next(each for each in packages.PACKAGES if each.name == "skopeo").path()
     if skopeo:  # its option is older than its variable for the same thing
-        command = f'exec {skopeo} --registries-conf "{home.registries_conf}" "$@"'
+        logins = home.folder / "no-logins.json"  # the user's own are for no mirror, if readable
+        logins.write_text("{}", encoding="ascii")
+        command = (
+            f'exec env REGISTRY_AUTH_FILE="{logins}" '
+            f'{skopeo} --registries-conf "{home.registries_conf}" "$@"'
+        )
         _write_script(home.programs / "skopeo", command)
     write_pulumi(home.programs)
 

@@ -184,7 +184,7 @@ def test_reads_that_are_refused_for_good_end_at_the_deadline_and_leave_the_cells
     with pytest.raises(MeasureError, match=r"Quota exceeded .* 0 of the 20 events") as raised:
         collect_late(folder, record, 0.0, lambda _found, _wanted: None)
     assert raised.value.exit_code is ExitCode.EVENT_SOURCE_DOWN
-    assert "experiment collect" in raised.value.fix
+    assert "pull-study collect" in raised.value.fix
     assert {cell.status for cell in folder.cells()} == {Status.VALID}
     assert not folder.evidence()[-1].complete
 

@@ -61,6 +61,7 @@ def test_without_skopeo_the_fix_installs_it(monkeypatch: pytest.MonkeyPatch) -> 
         ("dial tcp 140.82.121.34:443: connect: network is unreachable", "HTTPS_PROXY"),
         ("dial tcp 127.0.0.1:1: connect: connection refused", "HTTPS_PROXY"),
         ("unauthorized: authentication required", "skopeo login ghcr.io"),
+        ("open /run/containers/1001/auth.json: permission denied", "XDG_RUNTIME_DIR"),
         ("reading manifest x in ghcr.io/a/b: manifest unknown", "correct the image's name"),
         ("something else", "skopeo login ghcr.io, or correct the study"),
     ],

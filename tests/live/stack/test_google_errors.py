@@ -56,7 +56,7 @@ REFUSED = {
         "google:status=409,count=0",
         Failure.PROVIDER_ERROR,
         "a resource of the same name exists",
-        "experiment recover --stack size-4",
+        "pull-study recover --stack size-4",
     ),
     "stock-out-of-a-pool": Case(
         "operation:how=failed,type=CREATE_NODE_POOL",
