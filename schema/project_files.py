@@ -1,7 +1,7 @@
 """Stack and study files: those of the current folder, else those that come with the program.
 
-They come with it in its checkout, or as data of its wheel (tools/wheel_files.py). Pulumi.yaml is
-never the current folder's: it declares the settings that this version of the program reads.
+They come with it in its checkout, or as data of its wheel, where the build hook puts them.
+Pulumi.yaml is never the current folder's: it declares the settings that this version reads.
 """
 
 from collections.abc import Iterator

@@ -121,10 +121,8 @@ def _command(recording: Recording) -> str:
     if not folder or not folder.record.trials:
         return "Recorded by another program; the recording does not have its command."
     record = folder.record
-    words = ["pull-study", "run", "--stack", record.stack,
-             "--study", record.study_file, "--seed", str(record.seed)]  # fmt: skip
-    if record.existing:
-        words = [*words[:4], "--kubeconfig", "KUBECONFIG", *words[6:]]
+    place = ["--kubeconfig", "KUBECONFIG"] if record.existing else ["--stack", record.stack]
+    words = ["pull-study", "run", *place, "--study", record.study_file, "--seed", str(record.seed)]
     rehearsal = record.rehearsal
     if rehearsal:
         words += ["--rehearse", "--nodes", rehearsal.nodes, "--scale", f"{rehearsal.scale:g}"]
