@@ -6,6 +6,7 @@ import typer
 
 from experiment.errors import PlanError
 from schema.errors import shortened
+from schema.output import Output, OutputOption, print_rows
 from schema.project_files import PROJECT_DIR, STACKS, STUDIES, is_own, project_files
 
 app = typer.Typer()
@@ -14,12 +15,14 @@ app = typer.Typer()
 @app.command()
 def files(
     name: Annotated[str, typer.Argument(help="Print this file, for a copy to edit.")] = "",
+    *,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """List stack and study files; those of the current folder come first, by name."""
     found = project_files(STACKS) | project_files(STUDIES)
     if not name:
-        for each, path in found.items():
-            typer.echo(f"{each:40} {'this folder' if is_own(path) else 'with the program'}")
+        rows = [{"file": each, "own": is_own(path)} for each, path in found.items()]
+        print_rows(output, rows)
         return
     if name not in found:
         raise PlanError(

@@ -92,8 +92,7 @@ def test_every_stack_and_study_comes_with_it(installed: Installed) -> None:
     names = {path.name for path in stack_files()} | {
         f"studies/{path.name}" for path in (ROOT / "studies").glob("*.yaml")
     }
-    listed = dict(line.split(maxsplit=1) for line in installed.succeed("files").splitlines())
-    assert listed == dict.fromkeys(names, "with the program")
+    assert files(installed) == dict.fromkeys(names, False)
     smoke = ROOT / "studies" / "smoke.yaml"
     assert installed.succeed("files", "studies/smoke.yaml") == smoke.read_text("utf-8")
 
@@ -109,23 +108,22 @@ def test_files_of_the_current_folder_come_first(installed: Installed) -> None:
     (folder / "studies").mkdir()
     (folder / SMOKE).write_text(STUDY, "utf-8")
     disk = "config:\n  pull-study:diskSizeGb: 321\n"
-    own = installed.succeed("files", "Pulumi.size-4.yaml").replace("config:\n", disk)
-    (folder / "Pulumi.size-4.yaml").write_text(own, "utf-8")
+    text = installed.succeed("files", "Pulumi.size-4.yaml").replace("config:\n", disk)
+    (folder / "Pulumi.size-4.yaml").write_text(text, "utf-8")
     (folder / "Pulumi.five.yaml").write_text('config: {pull-study:nodeCount: "5"}', "utf-8")
     (folder / "Pulumi.size-8.yaml").write_text('config: {other:nodeCount: "9"}', "utf-8")
     study, stacks = planned(installed, "size-4", "five", "size-8")
     assert (study, stacks) == ("shared", {"size-4": (4, 321), "five": (5, 100), "size-8": (8, 100)})
-    listed = installed.succeed("files").splitlines()
-    assert [line.split()[0] for line in listed if line.endswith("this folder")] == [
-        "Pulumi.five.yaml", "Pulumi.size-4.yaml", SMOKE,
-    ]  # fmt: skip
+    own = [name for name, is_own in files(installed).items() if is_own]
+    assert own == ["Pulumi.five.yaml", "Pulumi.size-4.yaml", SMOKE]
 
 
 @pytest.mark.full
 def test_preflight_and_preview_need_no_file_either(installed: Installed) -> None:
-    said = installed.succeed("preview", "--stack", "size-4", "--format", "json")
-    (stack,) = json.loads(said[said.index("{") :])["stacks"]
-    assert (stack["problem"], stack["nodes"]["measured"]) == ("", 4)
+    said = installed.succeed("preview", "--stack", "size-4", "--output", "json")
+    rows = json.loads(said[said.index("[") :])
+    stacks = [(row["stack"], row["problem"]) for row in rows if row["table"] == "stacks"]
+    assert stacks == [("size-4", "")]
     installed.succeed("preflight", "--stack", "size-4", "--study", SMOKE)
 
 
@@ -154,5 +152,13 @@ def test_what_needs_a_checkout_says_so(installed: Installed, tmp_path: Path) -> 
 def planned(installed: Installed, *stacks: str) -> tuple[str, dict[str, tuple[int, int]]]:
     """Plan the study smoke; return its name, and nodes and disk in GB of each stack."""
     named = [word for stack in stacks for word in ("--stack", stack)]
-    plan = json.loads(installed.succeed("plan", *named, "--study", SMOKE, "--json"))
-    return plan["study"], {s["stack"]: (s["nodes"], s["disk_gb"]) for s in plan["stacks"]}
+    rows = json.loads(installed.succeed("plan", *named, "--study", SMOKE, "--output", "json"))
+    (study,) = (row["study"] for row in rows if row["table"] == "study")
+    clusters = [row for row in rows if row["table"] == "clusters"]
+    return study, {row["stack"]: (row["nodes"], row["disk_gb"]) for row in clusters}
+
+
+def files(installed: Installed) -> dict[str, bool]:
+    """List the files, and which of them are the folder's own."""
+    rows = json.loads(installed.succeed("files", "--output", "json"))
+    return {row["file"]: row["own"] for row in rows}
