@@ -103,6 +103,7 @@ trial whole number of the trial, from 1
 repetition whole of the image
 {_IMAGE.strip()}
 warm_bytes whole compressed bytes of layers that were on the node
+cache name whether a remote repository had the image: cold, warm, unproved; empty without one
 node name one cell is one image on one node
 pod text name of the pod
 pod_uid text uid of the pod

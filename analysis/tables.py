@@ -120,7 +120,8 @@ ORDER BY s.run, s.nodes, s.stack, i.size_bytes, p.image, p.ended_ns, p.node, p.o
 
 CREATE VIEW cells AS
 SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, s.zone, c.image, i.tag,
-    i.layers, i.size_bytes, c.image_bytes, c.warm_bytes, c.node, c.pod, c.status, c.reason, c.marks,
+    i.layers, i.size_bytes, c.image_bytes, c.warm_bytes, c.cache, c.node, c.pod, c.status, c.reason,
+    c.marks,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_SPANS)},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,

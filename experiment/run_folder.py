@@ -31,6 +31,7 @@ from schema.run_records import (
     NodeStatsRecord,
     PhaseRecord,
     RemovalRecord,
+    RepositoryRecord,
     RunRecord,
     Source,
     StepRecord,
@@ -47,6 +48,7 @@ _FILES: Mapping[type[BaseModel], str] = {
     JobRecord: "jobs.jsonl",
     GapRecord: "gaps.jsonl",
     RemovalRecord: "removals.jsonl",
+    RepositoryRecord: "repository.jsonl",
     CellRecord: "ledger.jsonl",
     EvidenceRecord: "evidence.jsonl",
 }
@@ -305,6 +307,10 @@ class RunFolder:
     def removals(self) -> list[RemovalRecord]:
         """Return all removals of images."""
         return self._read(RemovalRecord)
+
+    def repository_lists(self) -> list[RepositoryRecord]:
+        """Return all lists of the remote repository."""
+        return self._read(RepositoryRecord)
 
     def evidence(self) -> list[EvidenceRecord]:
         """Return how complete the events were, each time that they were judged."""

@@ -31,7 +31,7 @@ from experiment.run_folder import RunFolder, Steps
 from experiment.terminal.progress import Progress
 from experiment.waiting import now
 from schema.errors import UserError
-from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord, Status
+from schema.run_records import Phase, PhaseRecord, PlannedTrial, RunRecord
 
 _AFTER_FAILURE_S = 5.0
 
@@ -143,7 +143,7 @@ class StudyRun:
         A trial is measured again as a whole: fewer nodes would find the registry less busy.
         """
         cells = self._folder.last_cells()
-        valid = Counter(cell.trial for cell in cells if cell.status is Status.VALID)
+        valid = Counter(cell.trial for cell in cells if cell.status.intended)
         nodes = self._cluster.node_count
         return [trial for trial in self._record.trials if valid[trial.trial] < nodes]
 

@@ -71,6 +71,13 @@ PERMISSIONS = (
 """One or two of each role listed in docs/running-on-gke.md, on the project."""
 
 
+_OF_REMOTE_REPOSITORIES = (
+    "artifactregistry.dockerimages.list",
+    "artifactregistry.repositories.create",
+    "artifactregistry.repositories.delete",
+    "artifactregistry.repositories.get",
+)
+"""Of roles/artifactregistry.admin."""
 _PROJECT_QUOTAS = frozenset({"CPUS_ALL_REGIONS"})
 DEFAULT_POOL = "default-pool"
 """With which GKE creates a cluster; the program removes it at once."""
@@ -141,7 +148,8 @@ class StackNeeds:
 def stack_needs(settings: Settings) -> StackNeeds:
     """Return what a stack with these settings requires."""
     # The program itself enables containerfilesystem.
-    streaming = ("artifactregistry",) if settings.image_streaming else ()
+    remote = settings.remote_repository != ""
+    registry = ("artifactregistry",) if settings.image_streaming or remote else ()
     monitoring = (settings.monitoring_machine_type,) if settings.monitoring_pool else ()
     return StackNeeds(
         zones=settings.zones,
@@ -156,8 +164,8 @@ def stack_needs(settings: Settings) -> StackNeeds:
         ),
         min_cpu_platform=settings.min_cpu_platform,
         scheduler_region=scheduler_region(settings.location),
-        apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *streaming)),
-        permissions=PERMISSIONS,
+        apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *registry)),
+        permissions=(*PERMISSIONS, *(_OF_REMOTE_REPOSITORIES if remote else ())),
         deadline_hours=settings.deadline_hours,
         private_nodes=settings.private_nodes,
         exporter=dict(yaml.safe_load(CONFIGURATION)) if settings.exporter_image else {},

@@ -100,6 +100,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "machine_type": settings.machine_type,
         "kubeconfig": cluster.kubeconfig,
         "preloaded_image": settings.preloaded_disk,
+        "remote_repository": settings.pull_through_name,
         "exporter_namespace": namespace,
         "exporter_deployment": event_exporter.NAME if exports else "",
         "log_filter": log_filter,

@@ -95,6 +95,12 @@ class Settings(BaseModel):
         description="a mapping of at most 25 registries, as HOST or HOST:PORT, to lists of 1 to 10 "
         "mirrors, as http(s)://HOST[:PORT][/PATH]",
     )
+    remote_repository: str = Field(
+        default="",
+        pattern=rf"^({_HOST})?$",
+        description="a registry as HOST or HOST:PORT, or empty for none",
+        examples=["ghcr.io"],
+    )
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED", "UNSPECIFIED"] = Field(
         default="REGULAR",
         description="RAPID, REGULAR, STABLE, EXTENDED, or UNSPECIFIED for none, which GKE allows "
@@ -177,6 +183,18 @@ class Settings(BaseModel):
         """The disk image with preloaded container images as GKE names it; empty for none."""
         name = self.preloaded_image
         return f"projects/{self.project}/global/images/{name}" if name and "/" not in name else name
+
+    @property
+    def pull_through(self) -> str:
+        """Id of the remote repository, one a stack; also where there is none."""
+        return f"pull-through-{self.stack}"
+
+    @property
+    def pull_through_name(self) -> str:
+        """What replaces the registry in names of images; empty for no remote repository."""
+        if not self.remote_repository:
+            return ""
+        return f"{self.region}-docker.pkg.dev/{self.project}/{self.pull_through}"
 
     @property
     def google_labels(self) -> dict[str, str]:

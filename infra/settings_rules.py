@@ -84,6 +84,19 @@ def _preloaded_images_are_streamed(settings: Settings) -> Violation | None:
     return Violation("imageStreaming", "false", rule, True)
 
 
+def _one_region_has_the_remote_repository(settings: Settings) -> Violation | None:
+    if settings.remote_repository == "":
+        return None
+    for index, zone in enumerate(settings.zones):
+        if zone.rpartition("-")[0] != settings.region:
+            rule = (
+                f"the images' names of remoteRepository are planned with one region, "
+                f"{settings.region}"
+            )
+            return Violation(f"zones[{index}]", zone, rule, "")
+    return None
+
+
 def _parallel_pulls_are_possible(settings: Settings) -> Violation | None:
     pulls, version = settings.max_parallel_image_pulls, settings.kubernetes_version
     if pulls == 1:
@@ -164,6 +177,7 @@ _RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _machine_types_exist,
     _local_ssds_fit,
     _preloaded_images_are_streamed,
+    _one_region_has_the_remote_repository,
     _parallel_pulls_are_possible,
     _nodes_fit_the_pod_range,
     _labels_are_legal,

@@ -24,6 +24,7 @@ from rehearsal.cluster.fleet import (
     ClusterKey,
     ControlPlane,
     FleetError,
+    Mirror,
     PoolSpec,
     WriteLog,
     node_name,
@@ -103,7 +104,9 @@ class LocalFleet:
         options: Options,
         faults: Faults = NO_FAULTS,
         say: Callable[[str], None] = lambda _: None,
+        through_google: Callable[[ClusterKey], list[str]] = lambda _key: [],
     ) -> None:
+        self._through_google = through_google
         self._home = home
         self._faults = faults
         self._images = images
@@ -306,7 +309,14 @@ class LocalFleet:
             plane=cluster.plane,
             labels=pool.spec.labels,
             taints=pool.spec.taints,
-            mirrors=pool.spec.mirrors,
+            mirrors=(
+                *pool.spec.mirrors,
+                # Remote repositories are Google's, not the registry's that stands for all others.
+                *(
+                    Mirror(name, f"http://{self._mirror}")
+                    for name in self._through_google(cluster.key)
+                ),
+            ),
             registry_login=authorization(images.password),
             pause_image=images.pause_image,
             control_group=self._home.control_group,

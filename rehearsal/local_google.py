@@ -14,6 +14,7 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.faults.faults import Faults, injected_file
 from rehearsal.google.access.login import Login
 from rehearsal.google.api import LocalGoogle
+from rehearsal.google.compute import region_of
 from rehearsal.google.faults import GoogleFaults
 from rehearsal.google.recorder import recorders
 from rehearsal.local_fleet import LocalFleet
@@ -22,6 +23,7 @@ from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from rehearsal.machine.tokens import token_route
 from rehearsal.real_nodes import registry
+from rehearsal.real_nodes.caches import RegistryCaches
 from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes.manifests import claim_routes
@@ -62,6 +64,9 @@ def local_google(
         ending = threading.Event()
         logging, _ = service.serve(logs, logging_port, faults, login.accepts)
         stack.callback(logging.stop, 0)
+        caches = RegistryCaches(home.folder, images, f"http://{host}") if images else None
+        if caches:
+            stack.callback(caches.close_all)
         fleet = LocalFleet(
             home,
             images=images,
@@ -71,6 +76,7 @@ def local_google(
             options=options,
             faults=faults,
             say=say,
+            through_google=lambda key: google.registry.hosts(key.project, region_of(key.location)),
         )
         google = LocalGoogle(
             fleet,
@@ -79,10 +85,12 @@ def local_google(
             base_url=f"http://{host}/",
             resize_s=_RESIZE_S,
             login=login,
+            cache=caches,
         )
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
-        routes = [token_route(home), *exporter_routes(), *mirror, *google.routes]
+        through = google.registry.image_routes()
+        routes = [token_route(home), *exporter_routes(), *through, *mirror, *google.routes]
         stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)

@@ -8,6 +8,7 @@ nodestats.jsonl    NodeStatsRecord, a line a node before and after each trial
 nodes.jsonl        NodeRecord, a line a node when it comes, goes, or its condition changes
 jobs.jsonl         JobRecord, a line a trial's Job when the job controller was done with it
 gaps.jsonl         GapRecord, a line a period in which a source may have missed events
+repository.jsonl   RepositoryRecord, a line a list of the remote repository, where there is one
 removals.jsonl     RemovalRecord, a line a node and image whose removal was requested
 events.watch.jsonl, events.logging.jsonl   EventRecord, a line an event as its source gave it
 ledger.jsonl       CellRecord, a line a cell, again when it is judged again: the last line of a cell
@@ -65,6 +66,18 @@ class Status(StrEnum):
         return self in {Status.VALID, Status.PRELOADED}
 
 
+class Cache(StrEnum):
+    """Whether a remote repository held a trial's image before the trial."""
+
+    NONE = ""
+    """The image was not pulled through one."""
+    COLD = "cold"
+    """It was not there: the repository fetched it from its own registry."""
+    WARM = "warm"
+    UNPROVED = "unproved"
+    """The repository's lists do not show it."""
+
+
 class Phase(StrEnum):
     """Named parts of a run, in their order."""
 
@@ -109,6 +122,14 @@ class PlannedImage(_Record):
     digest: str
     """Digest of the platform's manifest or of the index that the tag names."""
     layers: tuple[Layer, ...]
+    upstream: str = ""
+    """Where `repository` is a remote repository: the one behind it, in which the image was
+    resolved; else empty."""
+
+    @property
+    def source(self) -> str:
+        """The repository that has the image whatever was pulled."""
+        return self.upstream or self.repository
 
     @property
     def reference(self) -> str:
@@ -401,6 +422,17 @@ class RemovalRecord(_Record):
     """Compressed bytes of the image's layers that are still on the node: other images use them."""
 
 
+class RepositoryRecord(_Record):
+    """What the remote repository held, by its own list."""
+
+    attempt: int = 1
+    before_trial: int | None
+    """None after the last trial of the attempt."""
+    at: datetime
+    digests: tuple[str, ...]
+    """Of its images."""
+
+
 class EventRecord(_Record):
     """An event as one source returned it."""
 
@@ -455,6 +487,8 @@ class CellRecord(_Record):
     """Sentences on what affected the cell without excluding it: a gap of a source, a clock, ..."""
     cluster: str = ""
     """Uid of the cluster's namespace kube-system; a resumed run may have cells of several."""
+    cache: Cache = Cache.NONE
+    """Of the remote repository, before the trial."""
     pull_s: float | None
     """Of the kubelet's message, without waiting."""
     pull_and_wait_s: float | None

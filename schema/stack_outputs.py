@@ -20,6 +20,8 @@ class StackOutputs(BaseModel):
     machine_type: str
     preloaded_image: str = ""
     """Disk image with container images, which each measured node has a disk of; empty for none."""
+    remote_repository: str = ""
+    """Through which images are pulled, `REGION-docker.pkg.dev/PROJECT/REPOSITORY`; or empty."""
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""

@@ -69,6 +69,8 @@ class Contrast(StrEnum):
     SIZE = "size"
     LAYERS = "layers"
     REGISTRY = "registry"
+    CACHE = "cache"
+    """A remote repository has the image, or fetches it first."""
     COMPRESSION = "compression"
     FILES = "files"
     UPGRADE = "upgrade"

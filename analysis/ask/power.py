@@ -31,6 +31,8 @@ class Site:
     zone: str = "us-central1-a"
     streaming: bool = False
     preloaded: bool = False
+    remote: tuple[str, str] = ("", "")
+    """Registry whose images are pulled through a remote repository, and that one's name."""
     study: str = "s"
 
 
@@ -60,6 +62,7 @@ _MEDIAN = np.pi / 2
 
 _OF_IMAGES = {
     Contrast.REGISTRY: "repository",
+    Contrast.CACHE: "cache",
     Contrast.COMPRESSION: "compression",
     Contrast.FILES: "files",
     Contrast.UPGRADE: "version",
@@ -237,6 +240,18 @@ def _of_sizes(samples: pd.DataFrame, noise: Noise) -> Precision | None:
     return Precision(float(error), len(x) - 2, _counted(len(x), "cluster"))
 
 
+def through(remotes: Sequence[tuple[str, str]], images: pd.DataFrame) -> pd.DataFrame:
+    """Return images as clusters with a remote repository pull them: the first time it is cold."""
+    names, states = [], []
+    rows = images[["repository", "repetition"]].itertuples(index=False)
+    for (registry, remote), (repository, repetition) in zip(remotes, rows, strict=True):
+        host, _, path = repository.partition("/")
+        ours = bool(registry) and host == registry
+        names.append(f"{remote}/{path}" if ours else repository)
+        states.append(("cold" if repetition == 1 else "warm") if ours else "")
+    return images.assign(repository=names, cache=states)
+
+
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
@@ -273,7 +288,9 @@ def simulate(
             clusters += [number] * site.nodes
             places += [place] * site.nodes
             names += [f"n{number}-{i}" for i in range(site.nodes)]
-    of_image = facts[["image", "repetition", *IMAGE_ATTRIBUTES, "gb", "wire_gb"]].iloc[places]
+    kinds = [name for name in IMAGE_ATTRIBUTES if name != "cache"]
+    of_image = facts[["image", "repetition", *kinds, "gb", "wire_gb"]].iloc[places]
+    of_image = through([sites[number].remote for number in clusters], of_image)
     of_cluster = pd.DataFrame([vars(site) for site in sites])[list(CLUSTER_ATTRIBUTES)]
     pulls = pd.DataFrame(
         {

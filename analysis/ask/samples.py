@@ -20,8 +20,11 @@ from schema.run_records import Status
 EMPTY_FROM = 20
 """Unpacked bytes per compressed byte from which an image counts as almost empty."""
 
-IMAGE_ATTRIBUTES = ("repository", "what", "size", "layers", "compression", "files", "version")
-"""What distinguishes images; `what` is the tag of an image whose tag states nothing."""
+IMAGE_ATTRIBUTES = (
+    "repository", "what", "size", "layers", "compression", "files", "version", "cache"
+)  # fmt: skip
+"""What distinguishes pulls of images; `what` is the tag of an image whose tag states nothing, and
+`cache` whether a remote repository had the image (schema.run_records.Cache)."""
 
 CLUSTER_ATTRIBUTES = (
     "study", "nodes", "machine_type", "disk", "zone", "streaming", "preloaded"
@@ -68,6 +71,7 @@ def _samples(frames: Frames, statuses: Sequence[Status], seconds: pd.Series) -> 
             "repetition": cells["repetition"].fillna(1).astype("int64"),
             "node": cells["node"].astype("str"),
             "seconds": seconds[chosen],
+            "cache": cells["cache"].astype("str"),
             "warm": cells["status"] == Status.WARM_LAYERS.value,
         }
     )
@@ -91,7 +95,7 @@ def with_turns(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def attributes(images: pd.DataFrame) -> pd.DataFrame:
-    """Return what a frame of images says of each image: IMAGE_ATTRIBUTES, gb and wire_gb."""
+    """Return what a frame of images says of each image: IMAGE_ATTRIBUTES but cache, gb, wire_gb."""
     rows = []
     for tag, name, layers, unpacked, wire in images[
         ["tag", "image", "layers", "unpacked_bytes", "wire_bytes"]

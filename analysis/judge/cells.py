@@ -54,6 +54,7 @@ COLUMNS = {
     "reason": "text",
     "marks": "text",
     "cluster": "text",
+    "cache": "text",
     "pull_s": "real",
     "pull_and_wait_s": "real",
     "image_bytes": "whole",

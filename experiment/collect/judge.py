@@ -55,6 +55,7 @@ def judge(
         nodes=folder.nodes(),
         jobs=folder.jobs(),
         gaps=gaps,
+        lists=folder.repository_lists(),
         scale=rehearsal.scale if rehearsal else 1.0,
         speed=record.speed,
         preloaded=bool(record.outputs and record.outputs.preloaded_image),

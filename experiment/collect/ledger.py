@@ -11,6 +11,7 @@ from datetime import timedelta
 from statistics import median
 
 from analysis.read.pull_message import parse_pulled
+from experiment.collect.cache_states import cache_state
 from experiment.collect.merge_events import EventIndex, SeenEvent
 from experiment.collect.status_rules import RULES, CellEvidence, first_time
 from experiment.collect.warm_layers import LayerHistory
@@ -24,6 +25,7 @@ from schema.run_records import (
     PlannedImage,
     PlannedTrial,
     RemovalRecord,
+    RepositoryRecord,
     Source,
     Status,
     TrialRecord,
@@ -47,6 +49,8 @@ class RunHistory:
     """Images hold this fraction of the bytes that their tags claim."""
     speed: float = 1.0
     """How many times faster than the clock the nodes work."""
+    lists: Sequence[RepositoryRecord] = ()
+    """Of the remote repository."""
     preloaded: bool = False
     """The nodes have a secondary boot disk with container images."""
 
@@ -162,6 +166,7 @@ class _Ledger:
             reason=reason,
             marks=tuple(self._notes(evidence)),
             cluster=trial.cluster,
+            cache=cache_state(trial, evidence.planned.image, self._run.lists, self._run.trials),
             pull_s=pull.pull_s if pull else None,
             pull_and_wait_s=pull.pull_and_wait_s if pull else None,
             image_bytes=pull.image_bytes if pull else None,

@@ -17,6 +17,7 @@ from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
 from experiment.measure.pods import PodStates
+from experiment.measure.remote_repository import RemoteRepository
 from experiment.measure.roofs import measure_roofs
 from experiment.measure.run_trials import Measurement
 from experiment.measure.trial import TrialRunner
@@ -150,6 +151,15 @@ def connect(
                 fresh=fresh,
             ),
             remover=Remover(jobs, remover, run_id=run_id, attempt=attempt) if remover else None,
+            repository=opened.enter_context(
+                closing(
+                    RemoteRepository(
+                        outputs.project, outputs.remote_repository, attempt, folder.add, folder.log
+                    )
+                )
+            )
+            if outputs.remote_repository
+            else None,
             connections=opened.pop_all(),
         )
 

@@ -56,7 +56,7 @@ def measure_roofs(
 def largest_layer(images: Iterable[PlannedImage]) -> tuple[str, int]:
     """Return reference (repository@digest) and bytes of the largest layer; "", 0 without any."""
     layers = (
-        (layer.size_bytes, f"{image.repository}@{layer.digest}")
+        (layer.size_bytes, f"{image.source}@{layer.digest}")
         for image in images
         for layer in image.layers
     )

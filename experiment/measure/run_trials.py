@@ -18,6 +18,7 @@ from experiment.measure.cluster_watch import ClusterWatch
 from experiment.measure.image_removal import Remover
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.pods import PodState, display_status
+from experiment.measure.remote_repository import RemoteRepository
 from experiment.measure.trial import Trial, TrialRunner
 from experiment.run_folder import BYTES_PER_CELL, Free, RunFolder, Steps, free_space
 from experiment.terminal.progress import Progress
@@ -56,6 +57,8 @@ class Measurement:
     runner: TrialRunner
     remover: Remover | None
     """Known if an image can be on the nodes at its turn."""
+    repository: RemoteRepository | None
+    """None where the stack has none."""
     connections: ExitStack
     """Closes all of these."""
     _present: dict[str, PlannedImage] = field(default_factory=dict)
@@ -92,6 +95,8 @@ class Measurement:
                 self._make_cold(trial)
                 self.runner.stage(trial)
                 self._present[trial.planned.image.digest] = trial.planned.image
+                if self.repository:
+                    self.repository.look(trial.planned.trial)
                 self.runner.release(trial)
                 if fetch_stats:  # of the trial before; not until this one's pods are bound
                     fetch_stats()
@@ -129,6 +134,8 @@ class Measurement:
         """
         with self.steps.step("node statistics"):
             self.stats.close()
+        if self.repository:
+            self.repository.look(None)
         if self.reader is None:
             return True
         with self.steps.step("late entries"):

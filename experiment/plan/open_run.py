@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from experiment.errors import PlanError
 from experiment.plan.cost import own_deadline
 from experiment.plan.registry import resolve_copies, resolve_images
 from experiment.plan.request import NewRuns, run_ids, runs_folder
-from experiment.plan.trial_order import order_trials
+from experiment.plan.trial_order import order_trials, through
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
@@ -75,6 +76,9 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(runs_folder(), run_id)
         deadline_hours = None if existing else own_deadline(_as_filed(name), trials)
+        if existing:
+            existing.hold_for(folder.path)
+        cluster = existing or _copied_stack(name, folder, new.zones, deadline_hours)
         record = RunRecord(
             run_id=folder.path.name,
             started_at=started_at,
@@ -82,7 +86,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
             study=study,
             study_file=new.study.name if new.study else "",
             seed=seed,
-            trials=trials,
+            trials=own_names(trials, cluster),
             versions={each: version(each) for each in _PACKAGES} | {"python": _PYTHON},
             rehearsal=rehearsal_record(),
             existing=existing.choice if existing else None,
@@ -91,9 +95,6 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
             budget_usd=new.budget_usd,
             deadline_hours=deadline_hours,
         )
-        if existing:
-            existing.hold_for(folder.path)
-        cluster = existing or _copied_stack(name, folder, new.zones, deadline_hours)
         folder.write_run(record)
         return Planned(folder, record, cluster, attempt=1)
 
@@ -101,6 +102,13 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         existing = ExistingCluster(new.existing)
         return [planned(_plain_name(existing), existing=existing)]
     return [planned(stack, number) for stack, number in places]
+
+
+def own_names(trials: Sequence[PlannedTrial], cluster: Cluster) -> tuple[PlannedTrial, ...]:
+    """Return trials with the images' names on a cluster, which may have a remote repository."""
+    if not isinstance(cluster, StackCluster):
+        return tuple(trials)
+    return through(trials, cluster.facts.remote_repository, cluster.facts.remote_name)
 
 
 def _copied_stack(

@@ -48,4 +48,5 @@ def _site(cluster: Cluster) -> Site:
         zone=facts.zones[0] if facts and facts.zones else "",
         streaming=bool(facts and facts.streaming and not facts.preloaded),
         preloaded=bool(facts and facts.preloaded),
+        remote=(facts.remote_repository, facts.remote_name) if facts else ("", ""),
     )

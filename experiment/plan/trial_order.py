@@ -43,6 +43,28 @@ def order_trials(
     return tuple(_with_warm_bytes(turns))
 
 
+def through(trials: Sequence[PlannedTrial], registry: str, remote: str) -> tuple[PlannedTrial, ...]:
+    """Return trials whose images of a registry are pulled through a remote repository.
+
+    Args:
+        trials: as resolved.
+        registry: whose images; empty for none.
+        remote: what replaces its name.
+    """
+    return tuple(
+        trial.model_copy(update={"image": _through(trial.image, registry, remote)})
+        for trial in trials
+    )
+
+
+def _through(image: PlannedImage, registry: str, remote: str) -> PlannedImage:
+    host, _, path = image.repository.partition("/")
+    if host != registry:
+        return image
+    names = {"repository": f"{remote}/{path}", "upstream": image.repository}
+    return image.model_copy(update=names)
+
+
 def _ordered(
     images: Sequence[PlannedImage], order: Order, generator: random.Random
 ) -> list[PlannedImage]:

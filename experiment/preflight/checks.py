@@ -161,7 +161,7 @@ def registry_check(
         reopened: they were resolved by an earlier command, and are asked for again.
         exporter_image: the event exporter's image with its digest; empty for none.
     """
-    images = {f"{trial.image.repository}@{trial.image.digest}" for trial in trials}
+    images = {f"{trial.image.source}@{trial.image.digest}" for trial in trials}
 
     def check_registry() -> Iterator[Finding]:
         asked = [*(sorted(images) if reopened else ()), *filter(None, (exporter_image,))]

@@ -33,6 +33,7 @@ from experiment.provision.provider_messages import failure_of
 from experiment.waiting import Clock, wait_until
 
 _ENDPOINTS = {
+    "ARTIFACT_REGISTRY": "https://artifactregistry.googleapis.com/v1/",
     "CLOUD_SCHEDULER": "https://cloudscheduler.googleapis.com/v1/",
     "COMPUTE": "https://compute.googleapis.com/compute/beta/",
     "CONTAINER": "https://container.googleapis.com/v1beta1/",

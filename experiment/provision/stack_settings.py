@@ -53,6 +53,10 @@ class StackFacts:
     """Image streaming is on."""
     preloaded: bool
     """The measured nodes have a secondary boot disk with container images."""
+    remote_repository: str
+    """Registry whose images are pulled through `remote_name`; empty for none."""
+    remote_name: str
+    """What replaces that registry in names of images."""
     usd_per_hour: float
     """Of the cluster, and of Cloud NAT for private nodes."""
     usd_per_byte: float
@@ -106,6 +110,8 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         disk="local-ssd" if settings.local_ssd_count else settings.disk_type,
         streaming=settings.image_streaming,
         preloaded=settings.preloaded_disk != "",
+        remote_repository=settings.remote_repository,
+        remote_name=settings.pull_through_name,
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
         usd_per_byte=nat(1, 0, 2**30) / 2**30,
         price_note=_price_note(settings),
@@ -124,6 +130,9 @@ def _deadline(settings: Settings) -> str:
 def _price_note(settings: Settings) -> str:
     network = "Cloud NAT with the study's bytes" if settings.private_nodes else "public addresses"
     disks = "the secondary boot disks, " if settings.preloaded_disk else ""
+    stored = PRICES["registry_per_gb_month"]["usd"]
+    cache = f"the remote repository's storage ({stored:.2f} USD a GB and month), "
+    disks += cache if settings.remote_repository else ""
     archive = PRICES["archive_per_gb_month"]["usd"]
     return (
         f"List prices of nodes, disks, {network} and GKE's fee. Not included: {disks}logs above "
@@ -153,6 +162,15 @@ def price_of(cluster: ClusterState) -> float | None:
 def cluster_kubeconfig(cluster: ClusterState) -> str:
     """Return the kubeconfig (YAML) of a running cluster; it holds no credential."""
     return kubeconfig(cluster.name, cluster.endpoint, cluster.authority)
+
+
+def repository_path(name: str) -> str:
+    """Return the API's name of a remote repository, from the one that images begin with."""
+    if not name:
+        return ""
+    host, project, repository = name.split("/")
+    region = host.removesuffix("-docker.pkg.dev")
+    return f"projects/{project}/locations/{region}/repositories/{repository}"
 
 
 def account_ids(stack: str) -> tuple[str, str]:

@@ -41,6 +41,9 @@ ADOPTED: Mapping[str, _Kind] = {
     "gcp:cloudscheduler/job:Job": _Kind(
         "projects/{project}/locations/{region}/jobs/{name}", "description"
     ),
+    "gcp:artifactregistry/repository:Repository": _Kind(
+        "projects/{project}/locations/{location}/repositories/{repositoryId}", "labels"
+    ),
     CLUSTER: _Kind("projects/{project}/locations/{location}/clusters/{name}", "resourceLabels"),
     "gcp:container/nodePool:NodePool": _Kind(
         "projects/{project}/locations/{location}/clusters/{cluster}/nodePools/{name}"

@@ -14,6 +14,7 @@ from pulumi_gcp import container, projects, serviceaccount
 
 from infra.components.expiry import DeadMan
 from infra.components.nodes import measured_nodes, monitoring_nodes
+from infra.components.pull_through import remote_repositories
 from infra.settings import Settings
 
 MEASURED_POOL = "measured"
@@ -61,7 +62,8 @@ class StudyCluster(pulumi.ComponentResource):
         self._settings = settings = args.settings
         account = self._node_account()
         # On destroy, nodes are deleted before their roles.
-        self._needs = [*self._grants(account), *self._apis()]
+        caches = remote_repositories(settings, self)
+        self._needs = [*self._grants(account), *self._apis(), *caches]
         self.cluster = self._control_plane(args)
         self.measured_pool = self._pool(
             MEASURED_POOL, settings.node_count, measured_nodes(settings, account.email)

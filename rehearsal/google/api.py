@@ -14,6 +14,7 @@ from rehearsal.cloud_logging.entries import LogStore
 from rehearsal.cluster.fleet import Fleet
 from rehearsal.google.access.iam import Iam
 from rehearsal.google.access.login import Login
+from rehearsal.google.artifact_registry import ArtifactRegistry, Cache, Requested
 from rehearsal.google.collections import Services, is_enabled, service_accounts
 from rehearsal.google.compute import Compute
 from rehearsal.google.faults import GoogleFaults, guarded
@@ -28,6 +29,7 @@ from rehearsal.google.storage import Sinks, Storage
 from rehearsal.machine.web import Call
 
 _APIS = {
+    "artifacts": "artifactregistry",
     "compute": "compute",
     "container": "container",
     "crm": "cloudresourcemanager",
@@ -54,6 +56,7 @@ class LocalGoogle:
         resize_s: how long GKE takes to make a control plane larger; 0 for no such thing.
         start: starts the work of GKE's operations.
         login: whose token callers need; a new one by default.
+        registry: Artifact Registry, whose `image_routes` answer nodes.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class LocalGoogle:
         resize_s: float = 0.0,
         start: Start = in_thread,
         login: Login | None = None,
+        cache: Cache | None = None,
     ) -> None:
         state, login = state or GoogleState(), login or Login()
         faults = faults or GoogleFaults()
@@ -74,10 +78,12 @@ class LocalGoogle:
         clusters = Clusters(state, fleet, faults, resize_s, start)
 
         sinks = Sinks(state, logs or LogStore())
+        self.registry = ArtifactRegistry(state, cache or Requested())
         scheduler = Scheduler(state, clusters.delete_by_key, base_url)
         self.clock = Clock(sinks.tick, scheduler.tick)
         apis: tuple[_Api, ...] = (
             clusters,
+            self.registry,
             Compute(state),
             Made(state),
             Places(state),

@@ -22,6 +22,7 @@ from schema.run_records import Rehearsal
 PROJECT = "pull-study-rehearsal"
 
 ENDPOINTS = {
+    "ARTIFACT_REGISTRY": "artifacts/v1/",
     "CLOUD_SCHEDULER": "scheduler/v1/",
     "COMPUTE": "compute/beta/",
     "CONTAINER": "container/v1beta1/",

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     BUCKET = "bucket"
     OBJECT = "object"
     SINK = "sink"
+    REPOSITORY = "repository"
     SCHEDULER_JOB = "scheduler-job"
     SERVICE = "service"
     QUOTA = "quota"

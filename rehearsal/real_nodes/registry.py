@@ -10,6 +10,7 @@ import base64
 import http.client
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,23 @@ def start(folder: Path, storage: Path) -> LocalRegistry:
 
     From then on this process finds its password where `images` looks for one, to push to it.
     """
+    registry = _start(folder, storage, secrets.token_urlsafe(32), {})
+    login = authorization(registry.password).removeprefix("Basic ")
+    logins = folder / "registry-auth.json"  # containers-auth.json(5)
+    write_json(logins, {"auths": {registry.address: {"auth": login}}})
+    os.environ["REGISTRY_AUTH_FILE"] = str(logins)
+    return registry
+
+
+def start_cache(folder: Path, images: LocalRegistry, upstream: str) -> LocalRegistry:
+    """Start a registry that fetches what it lacks from `upstream`; it has the password of `images`.
+
+    It is read-only (distribution's `proxy`); `wait_until_up` before using it.
+    """
+    return _start(folder, folder / "storage", images.password, {"proxy": {"remoteurl": upstream}})
+
+
+def _start(folder: Path, storage: Path, password: str, more: Mapping[str, object]) -> LocalRegistry:
     program = next(each for each in packages.PACKAGES if each.name == "docker-registry")
     if not program.path():
         raise RehearsalError(
@@ -69,17 +87,12 @@ def start(folder: Path, storage: Path) -> LocalRegistry:
     storage.mkdir(parents=True, exist_ok=True)
     (port,) = processes.free_ports(1)
     config, users = folder / "registry.yaml", folder / "registry.users"
-    config.write_text(yaml.safe_dump(_configuration(port, storage, users)), encoding="utf-8")
-    registry = LocalRegistry(
-        f"127.0.0.1:{port}", storage, folder / "registry.log", secrets.token_urlsafe(32)
-    )
+    configuration = {**_configuration(port, storage, users), **more}
+    config.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    registry = LocalRegistry(f"127.0.0.1:{port}", storage, folder / "registry.log", password)
     # the cheapest: each request is checked, and a random password is guessed no sooner
     hashed = bcrypt.hashpw(registry.password.encode(), bcrypt.gensalt(rounds=4))
     users.write_text(f"{USER}:{hashed.decode('ascii')}\n", encoding="ascii")
-    login = authorization(registry.password).removeprefix("Basic ")
-    logins = folder / "registry-auth.json"  # containers-auth.json(5)
-    write_json(logins, {"auths": {registry.address: {"auth": login}}})
-    os.environ["REGISTRY_AUTH_FILE"] = str(logins)
     # it would take every such variable, skopeo's for one, for a setting of its own
     environment = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
     processes.start(

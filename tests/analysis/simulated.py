@@ -35,8 +35,11 @@ def simulate(
     """Return samples (samples.samples_of) of studies of these images on these clusters."""
     trials = facts_of(images, wire).loc[lambda facts: facts.index.repeat(repetitions)]
     trials["repetition"] = list(range(1, repetitions + 1)) * len(images)
-    rows = pd.concat([trials[["image", "repository"]], attributes(trials)], axis=1)
-    seconds = [[truth(row, site) for _, row in rows.iterrows()] for site in sites]
+    rows = pd.concat([trials[["image", "repository", "repetition"]], attributes(trials)], axis=1)
+    seconds = [
+        [truth(row, site) for _, row in power.through([site.remote] * len(rows), rows).iterrows()]
+        for site in sites
+    ]
     return power.simulate(trials, sites, seconds, noise=noise or Noise(), seed=seed)
 
 

@@ -103,6 +103,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
         },
     ),
     ("registryHosts", {"ghcr.io": ["https://m.example"]}, {"measured": "update"}),
+    ("remoteRepository", "ghcr.io", {"pull-through": "create"}),
     ("releaseChannel", "RAPID", {"cluster": "update"}),
     ("releaseChannel", "UNSPECIFIED", ALL_IN_PLACE),
     ("kubernetesVersion", "1.34", ALL_IN_PLACE),

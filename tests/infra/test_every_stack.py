@@ -66,8 +66,10 @@ STREAMING_NEEDS: dict[str, set[str]] = {
     "image-streaming": set(),
     "nodes-serviceUsageConsumer": {"nodes"},
 }
-BEHIND_STREAMING = {"cluster", "measured", "monitoring"}
-"""What must not be created before image streaming's API is enabled."""
+REMOTE_TYPES = {"pull-through": "gcp:artifactregistry/repository:Repository"}
+REMOTE_NEEDS: dict[str, set[str]] = {"pull-through": set()}
+BEHIND = {"cluster", "measured", "monitoring"}
+"""What must not be created before image streaming's API or the remote repository."""
 
 
 @dataclass
@@ -83,6 +85,10 @@ class Lived:
     deleted_inside: list[str]
     buckets_after: list[str]
     rewritten: set[str]
+
+    @property
+    def caches(self) -> bool:
+        return self.values["remoteRepository"] != ""
 
     @property
     def streams(self) -> bool:
@@ -134,20 +140,21 @@ def _buckets(engine: Engine) -> list[str]:
 
 def test_creates_these_resources_and_no_others(lived: Lived) -> None:
     expected = TYPES | (STREAMING_TYPES if lived.streams else {})
+    expected |= REMOTE_TYPES if lived.caches else {}
     assert {name: each["type"] for name, each in lived.standing.items()} == expected
     assert lived.clusters == [f"pull-study-{lived.name}"]
 
 
 def test_each_is_created_after_what_it_needs(lived: Lived) -> None:
-    expected = NEEDS | (STREAMING_NEEDS if lived.streams else {})
+    more = (STREAMING_NEEDS if lived.streams else {}) | (REMOTE_NEEDS if lived.caches else {})
+    expected = NEEDS | more
     found = {
         name: {_role(urn.rpartition("::")[2], lived.name) for urn in each.get("dependencies", [])}
         - {"last-update"}
         for name, each in lived.standing.items()
     }
     for name, needs in expected.items():
-        behind = lived.streams and name in BEHIND_STREAMING
-        assert found[name] == needs | (set(STREAMING_NEEDS) if behind else set()), name
+        assert found[name] == needs | (set(more) if name in BEHIND else set()), name
 
 
 def test_has_the_nodes_that_its_file_says(lived: Lived) -> None:

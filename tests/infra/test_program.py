@@ -108,14 +108,14 @@ class TestNames:
         unnamed = [
             found.type
             for found in each.custom
-            if not {"name", "accountId", "role", "service"} & set(found.inputs)
+            if not {"name", "accountId", "repositoryId", "role", "service"} & set(found.inputs)
             and "name" not in found.inputs.get("metadata", {})
         ]
         assert unnamed == ["gcp:storage/bucket:Bucket"]
 
     def test_differ_between_stacks(self, declare_stack: Declare) -> None:
         def names(declared: Declared) -> set[str]:
-            keys = ("name", "accountId")
+            keys = ("name", "accountId", "repositoryId")
             google = [found for found in declared.custom if found.type.startswith("gcp:")]
             pools = {"measured", "monitoring"}
             return {

@@ -99,6 +99,11 @@ REFUSALS = [
         REMOVE + "preloadedImage",
     ),
     (
+        "remoteRepository", "https://ghcr.io",
+        "to https://ghcr.io, but it must be a registry as HOST or HOST:PORT, or empty for none.",
+        SET + "remoteRepository ghcr.io",
+    ),
+    (
         "registryHosts", '{"https://ghcr.io": ["https://m.example"]}',
         ('to {"https://ghcr.io": ["https://m.example"]}, but it must be a mapping of at most 25 '
         "registries, as HOST or HOST:PORT, to lists of 1 to 10 mirrors, as "
@@ -219,6 +224,17 @@ class TestCombinations:
         assert caught.value.fix == SET + "imageStreaming true"
         assert settings(preloadedImage="ours", imageStreaming=True).preloaded_disk == (
             "projects/a-project/global/images/ours"
+        )
+
+    def test_a_remote_repository_and_zones_of_two_regions(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(remoteRepository="ghcr.io", zones=["us-central1-a", "us-east1-b"])
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:zones[1] to us-east1-b, but the images' names of "
+            "remoteRepository are planned with one region, us-central1."
+        )
+        assert settings(remoteRepository="ghcr.io").pull_through_name == (
+            "us-central1-docker.pkg.dev/a-project/pull-through-mine"
         )
 
     def test_parallel_pulls_before_gke_had_them(self) -> None:

@@ -23,6 +23,7 @@ SETTINGS: dict[str, object] = {
     "maxParallelImagePulls": 5,
     "minCpuPlatform": "Intel Skylake",
     "preloadedImage": "projects/a-project/global/images/ours",
+    "remoteRepository": "ghcr.io",
     "registryHosts": {"ghcr.io": ["https://m.example"]},
     "kubernetesVersion": "1.34",
     "privateNodes": True,
@@ -135,6 +136,7 @@ REQUIRED: list[tuple[str, Path]] = [
     ("measured", ("nodeConfig", "gvnic", "enabled")),
     ("measured", ("nodeConfig", "taints", 0, "effect")),
     ("measured", ("nodeConfig", "workloadMetadataConfig", "mode")),
+    ("pull-through", ("remoteRepositoryConfig",)),
     ("sink", ("destination",)),
     ("writer", ("bucket",)),
 ]

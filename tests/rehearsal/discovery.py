@@ -21,6 +21,7 @@ import googleapiclient  # type: ignore[import-untyped]
 
 Json = dict[str, Any]
 APIS = {
+    "artifacts": "artifactregistry",
     "compute": "compute",
     "container": "container",
     "crm": "cloudresourcemanager",

@@ -23,6 +23,7 @@ from analysis.ask.questions.cluster_contrasts import (
 )
 from analysis.ask.questions.slopes import layers, size
 from analysis.ask.samples import IMAGE_ATTRIBUTES, matrices
+from schema.run_records import Cache
 from schema.study import Contrast
 
 
@@ -108,16 +109,17 @@ def registry(samples: pd.DataFrame) -> Card:
 
 def _registries_apart(samples: pd.DataFrame, question: str) -> Card:
     """Two registries on different clusters: the clusters are the unit."""
-    named = samples.assign(
-        registry=samples["repository"].str.replace("/.*", "", regex=True), repository=""
-    )  # fmt: skip
+    host = samples["repository"].str.replace("/.*", "", regex=True)
+    cached = " with a " + samples["cache"] + " cache"
+    through = cached.where(samples["cache"] != "", "")
+    named = samples.assign(registry=host + through, repository="", cache="")
     return cluster_contrast(
         named, "registry", Contrast.REGISTRY, question,
         nothing="no cluster pulled copies of an image from two repositories",
     )  # fmt: skip
 
 
-BASES: dict[str, object] = {"compression": "gzip 6", "files": 1, "version": "v1"}
+BASES: dict[str, object] = {"compression": "gzip 6", "files": 1, "version": "v1", "cache": "cold"}
 """Level of an image's attribute that the others are compared with, if it is there."""
 
 
@@ -175,11 +177,23 @@ def upgrade(samples: pd.DataFrame) -> Card:
     )  # fmt: skip
 
 
+def cache(samples: pd.DataFrame) -> Card:
+    """Compare pulls through a remote repository that has the image with the first one."""
+    known = samples[~samples["warm"] & samples["cache"].isin([Cache.COLD, Cache.WARM])]
+    return _of_images(
+        known, "cache",
+        (Contrast.CACHE, "Does a cache in the region shorten pulls?",
+         "no image was pulled through a remote repository both before and after it had it",
+         "No: a {} cache is slower.", "Yes: a {} cache is faster."),
+    )  # fmt: skip
+
+
 CONTRASTS: dict[Contrast, Callable[[pd.DataFrame], Card]] = {
     Contrast.SIZE: size,
     Contrast.LAYERS: layers,
     Contrast.CLUSTER_SIZE: cluster_size,
     Contrast.REGISTRY: registry,
+    Contrast.CACHE: cache,
     Contrast.COMPRESSION: compression,
     Contrast.FILES: files,
     Contrast.UPGRADE: upgrade,

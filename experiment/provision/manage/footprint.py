@@ -58,13 +58,14 @@ class Footprint:
         return "; ".join(dict.fromkeys(item.command for item in self.items))
 
 
-def footprint(api: GoogleApi, stack: str, cluster: str) -> Footprint:
+def footprint(api: GoogleApi, stack: str, cluster: str, repository: str = "") -> Footprint:
     """Return what of a stack exists in a project.
 
     Args:
         api: of the project.
         stack: its name.
         cluster: the name of its cluster.
+        repository: its remote repository's full name, projects/P/...; empty if it has none.
     """
     items: list[Item] = []
     unread: list[str] = []
@@ -73,6 +74,13 @@ def footprint(api: GoogleApi, stack: str, cluster: str) -> Footprint:
             items += read(api, stack, cluster)
         except RunError as error:
             unread.append(error.problem)
+    try:
+        if repository and api.get("ARTIFACT_REGISTRY", repository) is not None:
+            _, _, _, location, _, name = repository.split("/")
+            command = f"gcloud artifacts repositories delete {name} --location {location}"
+            items.append(_item(api, "remote repository", name, command, costs=True))
+    except RunError as error:
+        unread.append(error.problem)
     return Footprint(tuple(items), tuple(unread))
 
 

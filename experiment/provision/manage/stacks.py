@@ -26,7 +26,7 @@ from experiment.provision.manage.footprint import Footprint, footprint
 from experiment.provision.pulumi_stack import Change
 from experiment.provision.stack_cluster import Presence, StackCluster
 from experiment.provision.stack_files import copy_stack_files, set_deadline
-from experiment.provision.stack_settings import exported_deadline
+from experiment.provision.stack_settings import exported_deadline, repository_path
 from experiment.terminal.confirm import confirm
 from experiment.terminal.progress import Say
 from experiment.waiting import Clock, wait_until
@@ -94,7 +94,9 @@ def _found(cluster: StackCluster, say: Say) -> ClusterState | None:
 
 
 def _footprint(cluster: StackCluster) -> Footprint:
-    return footprint(cluster.api, cluster.name, cluster.facts.cluster_name)
+    facts = cluster.facts
+    repository = repository_path(facts.remote_name)
+    return footprint(cluster.api, cluster.name, facts.cluster_name, repository)
 
 
 def _await_nothing(cluster: StackCluster, clock: Clock) -> Footprint:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from rehearsal.pulumi.providers.gcp_iam import Account, BucketGrant, ProjectGrant
 from rehearsal.pulumi.providers.gcp_kind import ATTRIBUTION, CreatedBrokenError, Kind, Update
-from rehearsal.pulumi.providers.gcp_services import Bucket, Job, ProjectSink, Service
+from rehearsal.pulumi.providers.gcp_services import Bucket, Job, ProjectSink, Repository, Service
 from rehearsal.pulumi.providers.gke import Cluster, NodePool
 from rehearsal.pulumi.providers.google_rest import GoogleApi
 from rehearsal.pulumi.providers.properties import DEFAULTS, Props, changes, merged, refreshed, zeros
@@ -26,7 +26,7 @@ KINDS: Mapping[str, Kind] = {
     kind.resource_type: kind
     for kind in (
         Account(), Bucket(), BucketGrant(), Cluster(), Job(), NodePool(),
-        ProjectGrant(), ProjectSink(), Service(),
+        ProjectGrant(), ProjectSink(), Repository(), Service(),
     )
 }  # fmt: skip
 _LONGEST_NAME = 63

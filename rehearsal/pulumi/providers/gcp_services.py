@@ -98,6 +98,44 @@ class ProjectSink(Kind):
         self._patch(api, resource_id, self.body(update.new), ",".join(mask))
 
 
+class Repository(Kind):
+    """A remote repository of Artifact Registry."""
+
+    resource_type: ClassVar = "gcp:artifactregistry/repository:Repository"
+    service: ClassVar = "ARTIFACT_REGISTRY"
+    properties: ClassVar = """
+        project location repositoryId description format mode labels
+        remoteRepositoryConfig.commonRepository.uri
+    """
+    needed: ClassVar = ("project", "location", "mode", "remoteRepositoryConfig")
+    table: ClassVar = Table(rows=dict.fromkeys(("project", "location", "repositoryId"), ""))
+    rules: ClassVar = Rules(
+        replace={
+            "project", "location", "repositoryId", "format", "mode", "remoteRepositoryConfig",
+        },
+        computed={"labels"},
+    )  # fmt: skip
+    state_only: ClassVar = ("project", "location", "repositoryId")
+    labels: ClassVar = "labels"
+    enums: ClassVar = {"format": {"DOCKER"}, "mode": {"REMOTE_REPOSITORY"}}
+
+    def create(self, api: GoogleApi, inputs: Props) -> str:
+        parent = f"projects/{api.project_of(inputs)}/locations/{inputs['location']}/repositories"
+        name = str(inputs["repositoryId"])
+        operation = api.call(self.service, "POST", parent, self.body(inputs), repository_id=name)
+        api.wait(self.service, operation, str, f"creating the repository {name}")
+        return f"{parent}/{name}"
+
+    def update(self, api: GoogleApi, resource_id: str, update: Update) -> None:
+        mask = ",".join(sorted(update.tops & {"description", "labels"}))
+        api.call(self.service, "PATCH", resource_id, self.body(update.new), updateMask=mask)
+
+    def delete(self, api: GoogleApi, resource_id: str, state: Props) -> None:
+        operation = api.remove(self.service, resource_id)
+        if operation:
+            api.wait(self.service, operation, str, f"deleting {resource_id}")
+
+
 class Job(Kind):
     """A Cloud Scheduler job."""
 

@@ -11,6 +11,7 @@ from experiment.plan.trial_order import (
     disk_bytes,
     order_trials,
     removals,
+    through,
     unpacked_bytes,
 )
 from schema.run_records import Layer, PlannedImage
@@ -124,3 +125,16 @@ def test_disk_holds_each_image_once_unpacked_and_shared_blobs_once() -> None:
 
 def test_deadline_leaves_the_slowest_pull_of_the_original_study_seven_times_its_time() -> None:
     assert deadline_s(image(19034736629, "x")) > 7 * 121
+
+
+def test_only_images_of_the_registry_go_through_its_remote_repository() -> None:
+    other = image(5, "x").model_copy(update={"repository": "ghcr.io.example/a/b"})
+    trials = order_trials(study(Order.ASCENDING), (*IMAGES, other), 1)
+    found = {
+        trial.image.digest: trial.image
+        for trial in through(trials, "ghcr.io", "r-docker.pkg.dev/p/cache")
+    }
+    assert found[other.digest] == other
+    assert found[IMAGES[0].digest].repository == "r-docker.pkg.dev/p/cache/a/b"
+    assert found[IMAGES[0].digest].source == "ghcr.io/a/b"
+    assert through(trials, "", "") == trials

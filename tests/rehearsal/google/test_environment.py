@@ -21,7 +21,7 @@ def test_every_google_client_uses_loopback(tmp_path: Path) -> None:
     assert found[CONTAINER_ENDPOINT_VARIABLE] == "http://127.0.0.1:1/container/v1beta1/"
     assert found[LOGGING_ENDPOINT_VARIABLE] == "127.0.0.1:2"
     endpoints = {name: value for name, value in found.items() if name.endswith("_ENDPOINT")}
-    assert len(endpoints) == 10
+    assert len(endpoints) == 11
     for name, value in endpoints.items():
         assert name == LOGGING_ENDPOINT_VARIABLE or value.startswith("http://127.0.0.1:1/")
     assert found["PULUMI_BACKEND_URL"].startswith(f"file://{tmp_path}")

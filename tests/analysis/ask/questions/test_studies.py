@@ -14,7 +14,10 @@ STUDIES = sorted((Path(__file__).parents[4] / "studies").glob("*.yaml"))
 NAMED = [(path, contrast) for path in STUDIES for contrast in load_study(path).contrasts]
 
 _SIZES = [Site(nodes) for nodes in (4, 8, 16, 32, 64, 128)]
-SITES = {
+_CACHE = ("ghcr.io", "us-central1-docker.pkg.dev/p/pull-through")
+SITES: dict[Contrast | tuple[str, Contrast], list[Site]] = {
+    ("pull-through", Contrast.CACHE): [Site(8, remote=_CACHE)],
+    ("pull-through", Contrast.REGISTRY): [Site(8)] * 3 + [Site(8, remote=_CACHE)] * 3,
     Contrast.CLUSTER_SIZE: _SIZES,
     Contrast.MACHINE: [Site(8)] * 3 + [Site(8, machine_type="n1-standard-64")] * 3,
     Contrast.DISK: [Site(8)] * 3 + [Site(8, disk="local-ssd")] * 3,
@@ -26,6 +29,7 @@ EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
     Contrast.SIZE: lambda image, _: 1 + 6 * image["gb"],
     Contrast.LAYERS: lambda image, _: 1 + 6 * image["gb"] + 0.03 * image["layers"],
     Contrast.REGISTRY: lambda image, _: 1.3 if "pkg.dev" in image["repository"] else 1.0,
+    Contrast.CACHE: lambda image, _: 0.6 if image["cache"] == "warm" else 1.0,
     Contrast.COMPRESSION: lambda image, _: 1.3 if image["compression"] == "none" else 1.0,
     Contrast.FILES: lambda image, _: 1.4 if image["files"] == 10_000 else 1.0,
     Contrast.UPGRADE: lambda image, _: 0.3 if image["version"].startswith("v2") else 1.0,
@@ -39,6 +43,7 @@ VERDICTS = {
     Contrast.SIZE: "Larger images take longer.",
     Contrast.LAYERS: "ayers ",
     Contrast.REGISTRY: "ghcr.io is faster.",
+    Contrast.CACHE: "Yes: a warm cache is faster.",
     Contrast.COMPRESSION: "Yes: none is slower.",
     Contrast.FILES: "Yes: 10000 files are slower.",
     Contrast.UPGRADE: "Less than the first pull.",
@@ -54,7 +59,7 @@ def measured(path: Path, contrast: Contrast, *, effect: bool, seed: int = 5) -> 
     study = load_study(path)
     samples = simulate(
         study.references(),
-        SITES.get(contrast, [Site(8)]),
+        SITES.get((path.stem, contrast)) or SITES.get(contrast, [Site(8)]),
         lambda image, site: 10 * (EFFECTS[contrast](image, site) if effect else 1.0),
         seed=seed,
         noise=Noise(node=0.05, pull=0.03, trial=0.02, cluster=0.02),
