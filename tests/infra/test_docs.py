@@ -32,6 +32,7 @@ OPTIONAL: tuple[dict[str, object], ...] = (
 )
 """Settings, besides those of the committed stacks, with which more is sent."""
 NEEDED = {
+    "artifactregistry/": ("artifactregistry.googleapis.com", "roles/artifactregistry.admin"),
     "cloudscheduler": ("cloudscheduler.googleapis.com", "roles/cloudscheduler.admin"),
     "container": ("container.googleapis.com", "roles/container.admin"),
     "logging": ("logging.googleapis.com", "roles/logging.configWriter"),
