@@ -16,7 +16,7 @@ import typer
 from schema.errors import ExitCode, UserError
 from schema.inert import visible
 from schema.output import Output, OutputOption, print_rows
-from schema.program import Version, make_app, run_app
+from schema.program import make_app, run_app
 
 if TYPE_CHECKING:
     from analysis.read.read_events import Notes
@@ -39,7 +39,10 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the results; created if missing.")]
+Out = Annotated[
+    Path,
+    typer.Option(envvar="PULL_STUDY_OUT", help="Folder for the results; created if missing."),
+]
 Images = Annotated[
     str | None,
     typer.Option(
@@ -47,11 +50,6 @@ Images = Annotated[
         "those whose tags state layers and size, else those of Jobs, else all."
     ),
 ]
-
-
-@app.callback()
-def common(*, version: Version = False) -> None:
-    """Options before the command."""
 
 
 @app.command()

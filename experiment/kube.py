@@ -27,6 +27,7 @@ from experiment.kubeconfig import load_kubeconfig
 from experiment.outage import AWAY, PATIENCE_S, Outage, Refused
 from experiment.tokens import TokenError
 from experiment.waiting import Clock
+from schema.logs import LOG
 from schema.run_records import ExistingCluster
 
 Obj = dict[str, Any]
@@ -288,6 +289,8 @@ class Kube:
                 if refused.status not in AWAY or self._closed or passed + wait > self.patience_s:
                     raise
                 self._outage.count(refused)
+                status = refused.status or "no answer"
+                LOG.debug("%s %s: %s; retry in %.1f s", verb, path, status, wait)
             self._clock.sleep(wait)
             pause, retried = min(pause * 2, _LONGEST_PAUSE_S), True
 

@@ -22,7 +22,7 @@ from images.verify import verify_image
 from schema.errors import ExitCode
 from schema.inert import visible
 from schema.output import Output, OutputOption, print_rows, print_tables
-from schema.program import Version, finite, make_app, run_app
+from schema.program import finite, make_app, run_app
 from schema.study import load_study
 
 app = make_app("Make container images of known size, layers and compressibility, and check them.")
@@ -31,11 +31,6 @@ Overwrite = Annotated[bool, typer.Option(help="Replace a tag that names another 
 Compressibility = Annotated[
     float, typer.Option(help="Share of the bytes that compression saves, 0 to 1.")
 ]
-
-
-@app.callback()
-def common(*, version: Version = False) -> None:
-    """Options before the command."""
 
 
 @app.command()

@@ -22,16 +22,11 @@ from rehearsal.session import session, signal_handler
 from schema.errors import ExitCode, UserError
 from schema.inert import visible
 from schema.output import TABLE_WIDTH, Output, OutputOption, print_rows
-from schema.program import Version, finite, make_app, run_app
+from schema.program import finite, make_app, run_app
 
 app = make_app("Google on one machine: rehearse a study without a cloud.")
 
 _COLOURS = {"ok": "green", "missing": "red", "note": "dim"}
-
-
-@app.callback()
-def common(*, version: Version = False) -> None:
-    """Options before the command."""
 
 
 @app.command()

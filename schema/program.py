@@ -1,4 +1,4 @@
-"""What the four programs share on the command line: -h, --version, and how they end.
+"""What the four programs share on the command line: -h, --version, -v, and how they end.
 
 Every program ends with an exit code of schema.errors and one sentence, whatever the state of its
 streams, its disk and its memory. A traceback is for our own mistakes.
@@ -17,6 +17,7 @@ import typer
 
 from schema.errors import ExitCode, UserError, shortened
 from schema.inert import visible
+from schema.logs import LOG_LEVEL_VARIABLE, LogLevel, start_logging
 
 _OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EBADF, errno.EMFILE),
@@ -27,19 +28,23 @@ _PULL_STUDY = "pull-study"
 
 
 def make_app(text: str, **settings: Any) -> typer.Typer:
-    """Return a program without commands, with --version and with -h beside --help.
+    """Return a program without commands, with the options that every program has.
+
+    A program with options of its own before the command replaces the callback, and calls `common`.
 
     Args:
         text: the first sentence of its help.
         settings: more arguments of typer.Typer.
     """
-    return typer.Typer(
+    app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help=text,
         context_settings={"help_option_names": ["-h", "--help"]},
         **settings,
     )
+    app.callback()(common)
+    return app
 
 
 def _show_version(asked: bool) -> None:
@@ -54,7 +59,26 @@ Version = Annotated[
         "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
     ),
 ]
-"""The option of each program's callback."""
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Show requests, retries and started programs: --log-level debug."
+    ),
+]
+Level = Annotated[
+    LogLevel,
+    typer.Option(
+        "--log-level", envvar=LOG_LEVEL_VARIABLE, help="Least severe lines on standard error."
+    ),
+]
+
+
+def common(
+    *, version: Version = False, verbose: Verbose = False, log_level: Level = LogLevel.WARNING
+) -> None:
+    """Options before the command."""
+    del version
+    start_logging(LogLevel.DEBUG if verbose else log_level)
 
 
 def finite(value: float | None) -> float | None:

@@ -10,4 +10,4 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this is the one file that an old
 
 from tools.setup import main
 
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))

@@ -7,12 +7,13 @@ folder, Go's and uv's own caches and, as root on Debian, the packages of tools.p
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from schema.errors import ExitCode, UserError
@@ -21,15 +22,20 @@ from tools import build, environment, packages
 from tools.programs import cache_root
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Run setup; return 0 when the machine is ready, else an error's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tools", description="Install and build what a rehearsal needs."
+    )
+    parser.add_argument("--tests", action="store_true", help="also what tests need")
+    tests = parser.parse_args(arguments).tests
     if not IS_CHECKOUT:
         print(
             UserError("The programs of a rehearsal are built in a checkout.", SETUP),
             file=sys.stderr,
         )
         return int(ExitCode.PREFLIGHT)
-    start, tests = time.monotonic(), "--tests" in sys.argv[1:]
+    start = time.monotonic()
     try:
         with _lock():
             environment.make(_say)

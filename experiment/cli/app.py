@@ -19,8 +19,9 @@ from experiment.errors import Interrupted
 from experiment.plan import request
 from experiment.provision.stack_files import node_count
 from schema.errors import ExitCode
+from schema.logs import LogLevel
 from schema.output import Output, OutputOption
-from schema.program import Version, make_app, run_app
+from schema.program import Level, Verbose, Version, common, make_app, run_app
 
 app = make_app(
     "Measure how long Kubernetes nodes take to pull container images.",
@@ -31,8 +32,15 @@ app = make_app(
 
 
 @app.callback()
-def common(*, version: Version = False, runs: opt.Runs = None) -> None:
+def before(
+    *,
+    version: Version = False,
+    verbose: Verbose = False,
+    log_level: Level = LogLevel.WARNING,
+    runs: opt.Runs = None,
+) -> None:
     """Options before the command."""
+    common(version=version, verbose=verbose, log_level=log_level)
     if runs is not None:
         os.environ[request.RUNS_VARIABLE] = str(runs)
 

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from experiment.cli.options import Yes
 from experiment.errors import PlanError
 from schema.output import Output, OutputOption
 
 app = typer.Typer()
 
 _Stack = Annotated[str, typer.Option(help="Stack: NAME of a Pulumi.NAME.yaml, such as size-4.")]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 _Project = Annotated[
     str, typer.Option(help="Google Cloud project; default: $GOOGLE_CLOUD_PROJECT.")
 ]
@@ -60,7 +60,7 @@ def list_clusters(*, project: _Project = "", output: OutputOption = Output.TABLE
 
 
 @app.command()
-def destroy(*, stack: _Stack, yes: _Yes = False) -> None:
+def destroy(*, stack: _Stack, yes: Yes = False) -> None:
     """Delete everything of a stack, including what a killed command left."""
     from experiment.provision.manage import stacks
 
@@ -90,7 +90,7 @@ def extend(
 
 
 @app.command()
-def sweep(*, project: _Project = "", yes: _Yes = False) -> None:
+def sweep(*, project: _Project = "", yes: Yes = False) -> None:
     """Delete the clusters of this program whose deadline has passed; needs no state."""
     from experiment.provision.manage import clusters
 

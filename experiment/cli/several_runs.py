@@ -7,6 +7,7 @@ reports its progress as JSON lines. This module decides nothing about a run.
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from experiment.terminal.grid import ENDED
 from experiment.terminal.progress import Progress, Row
 from experiment.terminal.summary import SizeLine, summary_table
 from schema.errors import ExitCode
+from schema.logs import LOG_LEVEL_VARIABLE
 from schema.run_records import Status
 
 _MOST_TEARDOWNS = 3
@@ -151,6 +153,8 @@ class _RunPool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Its standard error is its message here, without log lines.
+            env={name: each for name, each in os.environ.items() if name != LOG_LEVEL_VARIABLE},
             start_new_session=True,  # so that Ctrl-C reaches it through _stop only
         ) as process:
             child.process = process

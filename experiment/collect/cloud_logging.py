@@ -26,6 +26,7 @@ from google.protobuf.json_format import MessageToDict
 from experiment.errors import Failure, MeasureError, PreflightError
 from experiment.run_folder import RunFolder
 from experiment.waiting import Clock, wait_until
+from schema.logs import LOG
 from schema.names import JOB_NAMESPACE, LOGGING_ENDPOINT_VARIABLE
 from schema.run_records import EventRecord, GapRecord, Source
 from schema.stack_outputs import StackOutputs
@@ -141,6 +142,7 @@ class LogReader:
             initial=1.0,
             maximum=30.0,
             timeout=max(1.0, min(until - self.clock.monotonic(), _REFUSED_S)),
+            on_error=lambda error: LOG.debug("Cloud Logging: %s; retry", error),
         )
         pager = self._client.list_log_entries(request, retry=patience, timeout=60.0)
         for page in pager.pages:
@@ -155,6 +157,7 @@ class LogReader:
         if len(self._reads) == _READS:
             self.clock.sleep(max(0.0, self._reads[0] + _MINUTE_S - self.clock.monotonic()))
         self._reads.append(self.clock.monotonic())
+        LOG.debug("read a page of Cloud Logging: %s", self._filter)
 
     def _refused(self, error: exceptions.GoogleAPIError) -> MeasureError:
         cause = error.cause if isinstance(error, exceptions.RetryError) else error

@@ -51,7 +51,7 @@ def _rows(
                 "stack": each.stack,
                 "problem": each.problem,
                 **{step: each.count(step) for step in _STEPS},
-                "same": each.unchanged,
+                "unchanged": each.unchanged,
                 "nodes": each.nodes,
                 "machine_type": each.machine_type,
                 "usd_per_hour": each.usd_per_hour,

@@ -19,7 +19,13 @@ ROWS: list[OutputRow] = [
 ]
 WITH_OUTPUT = {
     *("analysis audit", "analysis compare", "analysis predict"),
-    *("experiment collect", "experiment ledger", "experiment list", "experiment plan"),
+    *(
+        "experiment collect",
+        "experiment files",
+        "experiment ledger",
+        "experiment list",
+        "experiment plan",
+    ),
     *("experiment preflight", "experiment preview", "experiment run", "experiment time"),
     *("images inspect", "images sizes", "rehearsal doctor", "rehearsal faults"),
 }
