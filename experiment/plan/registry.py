@@ -5,13 +5,14 @@ skopeo implements the protocol, the credentials (docker's config.json and helper
 """
 
 import hashlib
-import json
 import os
 import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from experiment.errors import Failure, PreflightError, RegistryError, registry_failure
 from experiment.plan.trial_order import copy_tags
@@ -22,7 +23,37 @@ from schema.study import Study
 _TIMEOUT_S = 300
 _PARALLEL = 4
 _TRIES = 3
+_Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
+Read = TypeVar("Read", bound=BaseModel)
 _PLATFORM = ("--override-os", "linux", "--override-arch", "amd64")
+
+
+class _Platform(BaseModel):
+    os: str = ""
+    architecture: str = ""
+
+
+class _Entry(BaseModel):
+    digest: _Digest
+    platform: _Platform = _Platform()
+
+
+class _Blob(BaseModel):
+    digest: _Digest
+    size: int = Field(ge=0, lt=1 << 63)
+
+
+class _Manifest(BaseModel):
+    manifests: tuple[_Entry, ...] | None = None
+    layers: tuple[_Blob, ...] = ()
+
+
+class _Rootfs(BaseModel):
+    diff_ids: tuple[_Digest, ...] = ()
+
+
+class _Config(BaseModel):
+    rootfs: _Rootfs = _Rootfs()
 
 
 def resolve_images(study: Study) -> tuple[PlannedImage, ...]:
@@ -58,11 +89,11 @@ def resolve_image(repository: str, tag: str) -> PlannedImage:
     name = f"{repository}:{tag}"
     top = _skopeo(name, "--raw")
     digest = f"sha256:{hashlib.sha256(top).hexdigest()}"
-    manifest = _json(top, name)
-    if "manifests" in manifest:
-        pinned = f"{repository}@{_platform_digest(manifest, name)}"
-        manifest = _json(_skopeo(pinned, "--raw"), pinned)
-    config = _json(_skopeo(f"{repository}@{digest}", "--config"), name)
+    manifest = _read(_Manifest, top, name)
+    if manifest.manifests is not None:
+        pinned = f"{repository}@{_platform_digest(manifest.manifests, name)}"
+        manifest = _read(_Manifest, _skopeo(pinned, "--raw"), pinned)
+    config = _read(_Config, _skopeo(f"{repository}@{digest}", "--config"), name)
     return PlannedImage(
         repository=repository, tag=tag, digest=digest, layers=_layers(manifest, config, name)
     )
@@ -94,9 +125,8 @@ def check_digest(name: str) -> None:
     _skopeo(name, "--raw")
 
 
-def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tuple[Layer, ...]:
-    blobs = manifest.get("layers", [])
-    diff_ids = config.get("rootfs", {}).get("diff_ids", [])
+def _layers(manifest: _Manifest, config: _Config, name: str) -> tuple[Layer, ...]:
+    blobs, diff_ids = manifest.layers, config.rootfs.diff_ids
     if not blobs or len(blobs) != len(diff_ids):
         raise RegistryError(
             f"The manifest of {name} lists {len(blobs)} layers and its config {len(diff_ids)}, so "
@@ -104,16 +134,15 @@ def _layers(manifest: dict[str, Any], config: dict[str, Any], name: str) -> tupl
             f"skopeo inspect --raw docker://{name}",
         )
     return tuple(
-        Layer(digest=blob["digest"], size_bytes=blob["size"], diff_id=diff_id)
+        Layer(digest=blob.digest, size_bytes=blob.size, diff_id=diff_id)
         for blob, diff_id in zip(blobs, diff_ids, strict=True)
     )
 
 
-def _platform_digest(index: dict[str, Any], name: str) -> str:
-    for entry in index["manifests"]:
-        platform = entry.get("platform", {})
-        if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
-            return str(entry["digest"])
+def _platform_digest(index: Sequence[_Entry], name: str) -> str:
+    for entry in index:
+        if (entry.platform.os, entry.platform.architecture) == ("linux", "amd64"):
+            return entry.digest
     raise RegistryError(
         f"The image {name} is not built for linux/amd64, the platform of the nodes.",
         f"skopeo inspect --raw docker://{name}",
@@ -183,14 +212,13 @@ def _reason(stderr: bytes) -> str:
     return text.rstrip(".") or "no reason given"
 
 
-def _json(text: bytes, name: str) -> dict[str, Any]:
+def _read(model: type[Read], text: bytes, name: str) -> Read:
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError:
-        data = None
-    if not isinstance(data, dict):
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
         raise RegistryError(
-            f"The registry's answer for {name} is not JSON.",
+            f"What the registry has under {name} is no image: {where}: {first['msg']}.",
             f"skopeo inspect --raw docker://{name}",
-        )
-    return data
+        ) from None

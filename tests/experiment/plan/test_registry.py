@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 
 from experiment.errors import PreflightError, RegistryError
@@ -12,6 +15,45 @@ def test_a_registry_that_does_not_answer_is_an_error_with_its_fix() -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1/a:t cannot be read") as caught:
         resolve_image("127.0.0.1:1/a", "t")
     assert "skopeo" in caught.value.fix
+
+
+D = f"sha256:{'0' * 64}"
+LAYER = {"digest": D, "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "config", "problem"),
+    [
+        ("[" * 100_000, {}, "is no image: the whole: Invalid JSON"),
+        ("[1]", {}, "is no image: the whole: Input should be an object"),
+        ({"manifests": {}}, {}, "is no image: manifests: Input should be"),
+        (
+            {"manifests": [{"platform": None}]},
+            {},
+            "manifests.0.digest: Field required",
+        ),
+        (
+            {"layers": [{"digest": f"{D}\n{D} {D}", "size": 1}]},
+            {},
+            "layers.0.digest: String should",
+        ),
+        ({"layers": [{"digest": D, "size": 1e99}]}, {}, "layers.0.size: Unable to parse"),
+        ({"layers": [LAYER]}, {"rootfs": []}, "is no image: rootfs: Input should be"),
+        ({"layers": [LAYER]}, {"rootfs": {"diff_ids": ["$(id)"]}}, "rootfs.diff_ids.0: String"),
+        ({"layers": [LAYER]}, {}, "lists 1 layers and its config 0"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, manifest: object, config: object, problem: str
+) -> None:
+    def answer(_name: str, what: str) -> bytes:
+        data = config if what == "--config" else manifest
+        return (data if isinstance(data, str) else json.dumps(data)).encode()
+
+    monkeypatch.setattr(registry, "_skopeo", answer)
+    with pytest.raises(RegistryError, match=re.escape(problem)) as refused:
+        resolve_image("ghcr.io/a/b", "t")
+    assert len(refused.value.problem) < 300
 
 
 @pytest.fixture
