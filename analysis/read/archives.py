@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Self
 
 from analysis.read.lines import MAX_RATIO, UnreadableFileError, most_unpacked
 
@@ -18,6 +18,11 @@ _ARCHIVE = re.compile(r".*\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz|zip)$", re.IGNORE
 _MEMBER = re.compile(r".*\.(json|jsonl|ndjson|log|txt|ya?ml|parquet)(\.(gz|bz2|xz))?$")
 _MOST_MEMBERS = 100_000
 _CHUNK = 1 << 18
+_LONGEST_HEADER = 1 << 20
+_LONG_HEADERS = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
 
 _folders: list[TemporaryDirectory[str]] = []
 
@@ -47,8 +52,8 @@ def unpacked(path: Path) -> Path:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    left = most_unpacked(path.stat().st_size)
-    for number, (name, source) in enumerate(_members(path)):
+    most = left = most_unpacked(path.stat().st_size)
+    for number, (name, source) in enumerate(_members(path, most)):
         if number >= _MOST_MEMBERS:
             raise _refused(path, f"it has more than {_MOST_MEMBERS} files")
         target = folder.joinpath(*_safe(name))
@@ -61,7 +66,18 @@ def _unpack(path: Path, folder: Path) -> None:
                 file.write(data)
 
 
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+class _Member(tarfile.TarInfo):
+    """A member whose header does not fill the memory: tarfile reads long names as a whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _LONG_HEADERS and member.size > _LONGEST_HEADER:
+            raise ValueError(f"a header of {member.size} bytes")
+        return member
+
+
+def _members(path: Path, most: int) -> Iterator[tuple[str, IO[bytes]]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -69,8 +85,11 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with archive.open(entry) as opened:
                         yield entry.filename, opened
         return
-    with tarfile.open(path, "r|*") as tar:
+    with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
         for member in tar:
+            size = 0 if member.issparse() else member.size
+            if member.offset_data + size > most:  # what is passed over is unpacked too
+                raise _refused(path, f"it unpacks to more than {MAX_RATIO} times its size")
             plain = member.isreg() and not member.issparse()
             source = tar.extractfile(member) if plain and _MEMBER.fullmatch(member.name) else None
             if source is not None:

@@ -173,6 +173,12 @@ def test_an_archive_that_is_a_bomb_or_damaged_is_refused(
     bomb = archive_of(tmp_path / "bomb.tgz", (tarfile.TarInfo("a.json"), ZEROS))
     with pytest.raises(UnreadableFileError, match="250 times its size"):
         unpacked(bomb)
+    with pytest.raises(UnreadableFileError, match="250 times its size"):
+        unpacked(archive_of(tmp_path / "passed-over.tgz", (tarfile.TarInfo("a.bin"), ZEROS)))
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        (long := tarfile.TarInfo("a.json")).type = kind
+        with pytest.raises(UnreadableFileError, match="a header of 134217728 bytes"):
+            unpacked(archive_of(tmp_path / "header.tgz", (long, ZEROS)))
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a.json", ZEROS)
     with pytest.raises(UnreadableFileError, match="250 times its size"):
