@@ -197,10 +197,13 @@ class RunFolder:
 
     def is_idle(self) -> bool:
         """Whether the folder exists and no process works on the run."""
+        path = self.path / ".lock"
         try:
-            with (self.path / ".lock").open("rb") as file:
+            if not path.is_file():  # a Lease that others can write names the folder
+                return False
+            with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # it is locked, or cannot be read from here
+        except (OSError, ValueError):  # it is locked, cannot be read from here, or is no path
             return False
         return True
 

@@ -66,6 +66,9 @@ def test_records_that_are_a_pipe_or_a_device_are_none(tmp_path: Path) -> None:
     (tmp_path / "trials.jsonl").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "nodes.json")
     assert (folder.phases(), folder.trials(), folder.node_names(1)) == ([], [], [])
+    os.mkfifo(tmp_path / ".lock")
+    assert not folder.is_idle()
+    assert not RunFolder(Path("/a\0b")).is_idle()
 
 
 def test_only_the_last_attempt_of_a_trial_counts(tmp_path: Path) -> None:

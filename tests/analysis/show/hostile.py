@@ -85,6 +85,8 @@ def poisoned_run(root: Path, run_id: str, **outputs: Any) -> Path:
         tried = {"zone": "a zone", "started_at": at, "ended_at": at, "problem": "no room"}
         data["zone_attempts"] = [tried]
         data["warnings"] = ["a warning"]
+        rate = {"node": "a node", "write_bytes_per_s": 1e8, "note": "a note"}
+        data["roofs"] = [rate]
         data["study"]["description"] = "a description"
         return poisoned(data, RunRecord)
 
