@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -57,6 +58,22 @@ def test_line_separators_within_a_message_do_not_split_its_record(tmp_path: Path
     record = EventRecord(source=Source.WATCH, received_at=NOW, event=event)
     folder.add(record)
     assert folder.events() == [record]
+
+
+def test_a_run_that_cannot_be_written_is_read_and_says_on_stderr_what_it_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.add(cell(1, "node-a"))
+    with (tmp_path / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"run": \n')
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("experiment.run_folder._open", read_only)
+    assert len(folder.cells()) == 1
+    assert "unreadable line in ledger.jsonl ignored" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(30)

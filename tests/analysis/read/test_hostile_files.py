@@ -18,7 +18,7 @@ from analysis.read.lines import UnreadableFileError
 from analysis.read.read_records import read_run_folder
 from analysis.tables import open_tables
 from tests.analysis.read.test_read_events import ALL, EVENTS, ONE, read, read_text, reasons
-from tests.analysis.recorded import lines, write_run_folder
+from tests.analysis.recorded import IMAGES, lines, write_run_folder
 
 GOOD = f"{lines(EVENTS)}\n"
 ZEROS = bytes(1 << 27)
@@ -81,6 +81,37 @@ def test_one_bad_line_does_not_end_an_analysis(tmp_path: Path, line: str) -> Non
     path.write_text(f"{GOOD}{line}\n", "utf-8")
     with open_tables([path]) as tables:
         assert len(tables.rows("FROM pulls")) >= 1
+
+
+ODD = {
+    "count": ("1e300", "NaN", "-1", "1.5", '"x"', "1e999", "9" * 30, "true", str(2**63)),
+    "firstTimestamp": (
+        '"9999-12-31T23:59:59Z"', '"0000-01-01T00:00:00Z"', '"2024-01-01T00:00:00+99:99"'
+    ),
+    "message": tuple(
+        json.dumps(text)
+        for text in (
+            f'Successfully pulled image "a:b" in {"9" * 400}h ({"9" * 400}h including waiting)',
+            'Successfully pulled image "a:b" in -5s (-5s including waiting)',
+            f'Successfully pulled image "{"x" * 60_000_000}" in 3s (3s including waiting)',
+        )
+    ),
+}  # fmt: skip
+
+
+def test_values_that_cannot_be_end_no_analysis_and_leave_the_others(tmp_path: Path) -> None:
+    odd: list[str] = []
+    for field, values in ODD.items():
+        for value in values:
+            event = {"metadata": {"name": "a.1", "uid": f"odd-{len(odd)}"}, field: "@"}
+            odd.append(json.dumps(EVENTS[2] | event).replace('"@"', value))
+    path = tmp_path / "events.json"
+    path.write_text("\n".join([GOOD, *odd]))
+    with open_tables([path]) as tables:
+        (good,) = tables.rows(f"FROM pulls WHERE node = '{EVENTS[2]['source']['host']}' LIMIT 1")
+        assert (good["image"], good["pull_s"]) == (IMAGES[0], 7.1)
+        assert tables.rows("FROM pulls WHERE pull_s < 0 OR pull_s > 1e6") == []
+        assert tables.notes.total("unreadable") >= len(odd) // 2
 
 
 @pytest.mark.parametrize("around", ["{0}", '{{"a":{0}}}'], ids=["lists", "lists in an object"])
