@@ -38,7 +38,9 @@ def room_bytes(disk_gb: int) -> float:
     return max(disk_gb * 1e9 * IMAGE_GC_SHARE - SYSTEM_BYTES, 0.0)
 
 
-def check_disk(trials: Sequence[PlannedTrial], disk_gb: int) -> Iterator[Finding]:
+def check_disk(
+    trials: Sequence[PlannedTrial], disk_gb: int, *, of_stack: bool = True
+) -> Iterator[Finding]:
     """Check that a run's images fit on a node's disk without garbage collection.
 
     Garbage collection during a study disturbs pulls, and at disk pressure pods are evicted, as in
@@ -47,16 +49,22 @@ def check_disk(trials: Sequence[PlannedTrial], disk_gb: int) -> Iterator[Finding
     Args:
         trials: of the run.
         disk_gb: disk of a measured node to which images are unpacked, GB.
+        of_stack: a setting of the stack decides the size of the disk.
     """
     needed, room = disk_bytes(trials), room_bytes(disk_gb)
     if needed > room:
         enough = round((needed + SYSTEM_BYTES) / IMAGE_GC_SHARE / 1e9) + 10
+        larger = (
+            f"pulumi config set pull-study:diskSizeGb {enough}"
+            if of_stack
+            else f"choose nodes with {enough} GB for images: --node-selector LABEL=VALUE"
+        )
         yield stop(
             "disk",
             f"The images of this study need {needed / 1e9:.0f} GB unpacked, but a node has only "
             f"{room / 1e9:.0f} GB before the kubelet removes images: pulls would be disturbed and "
             "pods evicted.",
-            f"pulumi config set pull-study:diskSizeGb {enough}, or split the study",
+            f"{larger}, or split the study",
         )
         return
     yield ok(

@@ -6,10 +6,10 @@ What needs the running cluster is checked in the prepare phase (experiment.measu
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from experiment.errors import Failure, RunError
+from experiment.errors import RunError
 from experiment.plan.cost import own_deadline, run_estimate
 from experiment.plan.registry import check_digest
 from experiment.plan.request import runs_folder
@@ -20,7 +20,16 @@ from experiment.preflight.capacity import (
     check_registry_limits,
     check_traffic,
 )
-from experiment.preflight.findings import Finding, Level, listed, ok, refuse, stop, warning
+from experiment.preflight.findings import (
+    Finding,
+    Level,
+    listed,
+    ok,
+    permissions_finding,
+    refuse,
+    stop,
+    warning,
+)
 from experiment.preflight.google_checks import GoogleChecks
 from experiment.preflight.programs import check_login, check_programs
 from experiment.preflight.quota_checks import check_quotas_together
@@ -80,15 +89,23 @@ def examine(
         reopened: the digests were resolved by an earlier command, and are checked again.
     """
     yield from check_disk_here(folder or runs_folder(), len(trials) * cluster.node_count)
-    if isinstance(cluster, StackCluster):
-        image = cluster.facts.needs.exporter_image
+    stack = cluster if isinstance(cluster, StackCluster) else None
+    needs = stack.facts.needs if stack else None
+    image = needs.exporter_image if needs else ""
+    with ExitStack() as opened:
+        own: tuple[Check, ...] = ()
+        if stack:
+            google = opened.enter_context(closing(GoogleChecks(stack.facts)))
+            own = (check_programs, check_login, *google.all())
+        elif isinstance(cluster, ExistingCluster):
+            own = (cluster_check(cluster, trials),)
         registry = registry_check(trials, reopened=reopened, exporter_image=image)
-        yield from _examine_stack(trials, cluster, budget_usd, registry)
-    elif isinstance(cluster, ExistingCluster):
-        registry = registry_check(trials, reopened=reopened)
-        yield from _carried_out((cluster_check(cluster, trials), registry))
-        yield from check_registry_limits(trials, cluster.node_count, private_nodes=False)
-        yield from check_disk(trials, cluster.disk_gb)
+        yield from _carried_out((*own, registry))
+    private_nodes = needs is not None and needs.private_nodes
+    yield from check_registry_limits(trials, cluster.node_count, private_nodes=private_nodes)
+    yield from check_disk(trials, cluster.disk_gb, of_stack=stack is not None)
+    if stack:
+        yield from _check_settings(trials, stack, budget_usd)
 
 
 def check_together(clusters: Sequence[Cluster], parallel: int) -> Iterator[Finding]:
@@ -105,19 +122,10 @@ def check_together(clusters: Sequence[Cluster], parallel: int) -> Iterator[Findi
                 yield from check_quotas_together(api, own, parallel)
 
 
-def _examine_stack(
-    trials: Sequence[PlannedTrial],
-    cluster: StackCluster,
-    budget_usd: float | None,
-    registry: Check,
+def _check_settings(
+    trials: Sequence[PlannedTrial], cluster: StackCluster, budget_usd: float | None
 ) -> Iterator[Finding]:
-    google, needs = GoogleChecks(cluster.facts), cluster.facts.needs
-    try:
-        yield from _carried_out((check_programs, check_login, *google.all(), registry))
-    finally:
-        google.close()
-    yield from check_registry_limits(trials, cluster.node_count, private_nodes=needs.private_nodes)
-    yield from check_disk(trials, cluster.disk_gb)
+    needs = cluster.facts.needs
     if needs.exporter:
         yield from check_exporter(needs.exporter, cluster.node_count)
     estimate = run_estimate(trials, cluster)
@@ -214,16 +222,15 @@ def cluster_check(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> C
             )
         if cluster.left_out:
             yield warning("nodes", cluster.warnings[0], "kubectl get nodes")
-        if missing := cluster.missing_rights():
-            yield stop(
-                "permissions",
-                f"The kubeconfig's user may not {listed([*map(str, missing)])} on the cluster "
-                f"{cluster.name}.",
-                "have the permissions of docs/existing-clusters.md granted",
-                Failure.PERMISSION,
-            )
+        missing = cluster.missing_rights()
+        yield permissions_finding(
+            [*map(str, missing)],
+            len(RIGHTS),
+            f"the cluster {cluster.name}",
+            "have those of docs/existing-clusters.md granted to the kubeconfig's user",
+        )
+        if missing:
             return
-        yield ok("permissions", f"all {len(RIGHTS)} required permissions are granted")
         cluster.require_free()
         yield ok("in use", "no other run measures on the cluster")
         yield warning(

@@ -45,6 +45,21 @@ def stop(check: str, text: str, fix: str = "", failure: Failure | None = None) -
     return Finding(check, Level.STOP, text, fix, failure)
 
 
+def permissions_finding(missing: Sequence[str], required: int, where: str, fix: str) -> Finding:
+    """Judge permissions on a project or a cluster.
+
+    Args:
+        missing: those that are not granted.
+        required: number of all that a run needs.
+        where: on what.
+        fix: how to get them.
+    """
+    if missing:
+        text = f"Missing permissions on {where}: {listed(missing)}."
+        return stop("permissions", text, fix, Failure.PERMISSION)
+    return ok("permissions", f"all {required} required permissions are granted")
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names as a part of a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

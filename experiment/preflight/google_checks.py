@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from experiment.errors import Failure
-from experiment.preflight.findings import Finding, listed, ok, stop, warning
+from experiment.preflight.findings import Finding, listed, ok, permissions_finding, stop, warning
 from experiment.preflight.place_checks import (
     check_account,
     check_network,
@@ -107,15 +107,12 @@ class GoogleChecks:
             return
         required = self._facts.needs.permissions
         missing = sorted(set(required) - self._api.test_permissions(required))
-        if missing:
-            yield stop(
-                "permissions",
-                f"Missing permissions on the project {self._facts.project}: {listed(missing)}.",
-                "ask for the roles of docs/running-on-gke.md",
-                Failure.PERMISSION,
-            )
-        else:
-            yield ok("permissions", f"all {len(required)} required permissions are granted")
+        yield permissions_finding(
+            missing,
+            len(required),
+            f"the project {self._facts.project}",
+            "ask for the roles of docs/running-on-gke.md",
+        )
 
 
 def clock_finding(ahead: timedelta | None) -> Iterator[Finding]:

@@ -7,18 +7,28 @@ from types import SimpleNamespace
 import pytest
 
 from experiment.errors import Failure, PreflightError, RegistryError
-from experiment.preflight.checks import check_disk_here, registry_check
+from experiment.preflight import checks
+from experiment.preflight.checks import check_disk_here, examine, registry_check
 from experiment.preflight.findings import (
     Level,
     exit_code_of,
     findings_table,
     ok,
+    permissions_finding,
     refuse,
     stop,
     warning,
 )
+from experiment.preflight.google_checks import GoogleChecks
+from experiment.provision.existing_cluster import ExistingCluster
+from experiment.provision.stack_cluster import StackCluster
 from schema.errors import ExitCode
+from schema.project_files import PROJECT_DIR
+from schema.run_records import PlannedTrial
 from tests.experiment.cells import planned
+from tests.experiment.plan.test_trial_order import image
+from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
+from tests.experiment.provision.test_existing_cluster import node, write
 
 BAD = stop("disk", "too small", "grow it")
 
@@ -85,3 +95,38 @@ def test_a_reopened_run_asks_for_its_digests_again(monkeypatch: pytest.MonkeyPat
     (finding,) = registry_check([planned(), planned()], reopened=True)()
     assert asked == [f"{image.repository}@{image.digest}"]
     assert finding.level is Level.OK
+
+
+def test_checks_of_both_kinds_of_clusters_are_the_same_but_for_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stack adds its project, exporter and money; an existing cluster its nodes and Lease."""
+
+    def check_nothing() -> tuple[()]:
+        return ()
+
+    monkeypatch.setattr(
+        "experiment.provision.existing_cluster.Kube", lambda *_, **__: ExistingKube([node("a")])
+    )
+    monkeypatch.setattr(checks, "check_programs", check_nothing)
+    monkeypatch.setattr(checks, "check_login", check_nothing)
+    monkeypatch.setattr(checks, "check_digest", lambda _: None)
+    monkeypatch.setattr(GoogleChecks, "all", lambda _: ())
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+    large = PlannedTrial(trial=1, repetition=1, image=image(500_000_000_000, "x"), warm_bytes=0)
+    stack, existing = (
+        {finding.check: finding for finding in examine([large], cluster, folder=tmp_path)}
+        for cluster in (StackCluster("size-4", PROJECT_DIR), ExistingCluster(write(tmp_path)))
+    )
+    assert {*stack} & {*existing} == {"disk here", "registry", "registry limits", "disk"}
+    assert {*stack} - {*existing} == {"exporter", "cost", "deadline"}
+    assert {*existing} - {*stack} == {"nodes", "permissions", "in use", "events", "cold"}
+    assert "pulumi config set" in stack["disk"].fix
+    assert "choose nodes with" in existing["disk"].fix
+
+
+def test_missing_permissions_read_the_same_on_a_project_and_on_a_cluster() -> None:
+    missing = permissions_finding(["a.get", "b.list"], 9, "the project p", "ask for them")
+    assert missing.text == "Missing permissions on the project p: a.get and b.list."
+    assert exit_code_of([missing]) == ExitCode.PERMISSION
+    assert permissions_finding([], 9, "the cluster c", "").level is Level.OK

@@ -260,7 +260,7 @@ def test_preflight_names_nodes_that_are_left_out_rights_that_miss_and_a_run_that
 
     assert "Nodes that are left out: b (cordoned)." in texts()
     kube.forbidden = {"watch pods in pull-study", "get nodes/proxy"}
-    assert "may not get nodes/proxy and watch pods in pull-study on the cluster one" in texts()[-1]
+    assert "on the cluster one: get nodes/proxy and watch pods in pull-study." in texts()[-1]
     kube.forbidden = set()
     other = Holder("theirs", "/r/theirs", "another machine", "anna@host")
     ClusterLease(kube, other).acquire()  # type: ignore[arg-type]
