@@ -92,7 +92,8 @@ def _of_tag(reference: str) -> Image | None:
 
 
 def _of_registry(reference: str) -> Image:
-    command = [sys.executable, "-m", "images", "inspect", reference]
+    command = [sys.executable, "-m", "images", "--log-level", "error"]
+    command += ["inspect", reference, "--output", "json"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -103,8 +104,8 @@ def _of_registry(reference: str) -> Image:
     if done.returncode != 0:
         why = done.stderr.strip().partition("\n")[0].removeprefix("Error: ")
         raise _unknown(reference, why or "no registry has it")
-    facts = json.loads(done.stdout)
-    return Image(reference, len(facts["layers"]), facts.get("unpacked"), facts["compressed"])
+    facts, *layers = json.loads(done.stdout)
+    return Image(reference, len(layers), facts.get("unpacked"), facts["compressed"])
 
 
 def _unknown(reference: str, why: str) -> UnknownImageError:
