@@ -24,7 +24,11 @@ from typing import TypeVar
 PART_VARIABLE = "PULL_STUDY_REHEARSAL_PART"
 """Environment of the rehearsal's own processes: the folder that they work for."""
 
+_PROC = Path("/proc")
 _GONE_S = 5.0
+_EXEC_S = 1.0
+_KERNEL_THREAD = 0x00200000
+"""Flag PF_KTHREAD of include/linux/sched.h."""
 _LOWEST_PORT = 10_000
 _random = random.SystemRandom()  # two processes must not try the same ports in the same order
 
@@ -86,7 +90,7 @@ def running(part: Path) -> list[int]:
     """Return the ids of processes that work for a folder or one below; never this process."""
     return [
         int(entry.name)
-        for entry in Path("/proc").iterdir()
+        for entry in _PROC.iterdir()
         if entry.name.isdigit() and int(entry.name) != os.getpid() and _works_for(entry.name, part)
     ]
 
@@ -128,7 +132,7 @@ def send(pid: int, part: Path, number: signal.Signals) -> bool:
 def started(pid: int) -> int | None:
     """Return when a process started, in kernel ticks: with its id, that is unique."""
     try:
-        fields = Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rpartition(") ")[2]
+        fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8").rpartition(") ")[2]
     except OSError:
         return None
     state, start = fields.split()[0], fields.split()[19]  # proc(5): fields 3 and 22
@@ -188,6 +192,24 @@ def _works_for(pid: str, part: Path) -> bool:
 def _part_of(pid: str) -> Iterator[Path]:
     prefix = f"{PART_VARIABLE}=".encode()
     with suppress(OSError):  # it ended, or is another user's
-        for variable in Path("/proc", pid, "environ").read_bytes().split(b"\0"):
+        for variable in _environment(pid).split(b"\0"):
             if variable.startswith(prefix):
                 yield Path(os.fsdecode(variable.removeprefix(prefix)))
+
+
+def _environment(pid: str) -> bytes:
+    """Read the environment of a process; it has none in the midst of an exec, so wait for its end.
+
+    Popen returns in that midst: a process just started would be overlooked.
+    """
+    environ = _PROC / pid / "environ"
+    poll(lambda: environ.read_bytes() or not _is_in_exec(pid), _EXEC_S, 0.001)
+    return environ.read_bytes()
+
+
+def _is_in_exec(pid: str) -> bool:
+    """Whether the kernel has replaced a process's memory, and not yet filled the new one."""
+    stat = (_PROC / pid / "stat").read_text(encoding="utf-8", errors="replace")
+    fields = stat.rpartition(") ")[2].split()  # proc(5): state, flags and env_end: 3, 9 and 51
+    state, flags, env_end = fields[0], int(fields[6]), fields[48]
+    return state not in "ZX" and not flags & _KERNEL_THREAD and env_end == "0"

@@ -32,6 +32,39 @@ def test_stop_ends_what_works_for_the_folder_and_nothing_else(part: Path) -> Non
     assert other.poll() is None
 
 
+def test_a_process_is_found_as_soon_as_it_is_started(part: Path) -> None:
+    """Popen returns in the midst of its exec: without waiting, up to half of them were missed."""
+    for _ in range(50):
+        process = sleep(part)
+        assert process.pid in processes.running(part)
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("stat", "found"),
+    [
+        (("R", "0", "0"), True),  # in the midst of an exec
+        (("R", "0", "4096"), False),  # started with an empty environment
+        (("Z", "0", "0"), False),  # ended
+        (("S", str(0x00200000), "0"), False),  # a thread of the kernel
+    ],
+)
+def test_only_an_exec_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stat: tuple[str, str, str], found: bool
+) -> None:
+    environ = tmp_path / "77" / "environ"
+    environ.parent.mkdir()
+    environ.touch()
+    state, flags, env_end = stat
+    fields = [state, *["0"] * 5, flags, *["0"] * 41, env_end, "0"]
+    (tmp_path / "77" / "stat").write_text(f"77 (a) b) {' '.join(fields)}")
+    variable = f"A=b\0{processes.PART_VARIABLE}={tmp_path}\0".encode()
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: environ.write_bytes(variable))
+    assert processes.running(tmp_path) == ([77] if found else [])
+
+
 def test_this_process_is_never_among_them(part: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from rehearsal.machine import processes\n"
