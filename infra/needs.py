@@ -150,6 +150,7 @@ def stack_needs(settings: Settings) -> StackNeeds:
     # The program itself enables containerfilesystem.
     remote = settings.remote_repository != ""
     registry = ("artifactregistry",) if settings.image_streaming or remote else ()
+    images = ("compute.images.get",) if settings.preloaded_disk else ()
     monitoring = (settings.monitoring_machine_type,) if settings.monitoring_pool else ()
     return StackNeeds(
         zones=settings.zones,
@@ -165,7 +166,7 @@ def stack_needs(settings: Settings) -> StackNeeds:
         min_cpu_platform=settings.min_cpu_platform,
         scheduler_region=scheduler_region(settings.location),
         apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *registry)),
-        permissions=(*PERMISSIONS, *(_OF_REMOTE_REPOSITORIES if remote else ())),
+        permissions=(*PERMISSIONS, *(_OF_REMOTE_REPOSITORIES if remote else ()), *images),
         deadline_hours=settings.deadline_hours,
         private_nodes=settings.private_nodes,
         exporter=dict(yaml.safe_load(CONFIGURATION)) if settings.exporter_image else {},

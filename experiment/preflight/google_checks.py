@@ -8,6 +8,7 @@ from experiment.preflight.findings import Finding, listed, ok, permissions_findi
 from experiment.preflight.place_checks import (
     check_account,
     check_network,
+    check_preloaded,
     check_scheduler,
     check_zones,
 )
@@ -26,6 +27,7 @@ _PROJECT_CHECKS: tuple[_ProjectCheck, ...] = (
     check_scheduler,
     check_network,
     check_account,
+    check_preloaded,
     check_quotas,
 )
 

@@ -104,3 +104,22 @@ def check_account(api: GoogleApi, _facts: StackFacts) -> Iterator[Finding]:
         )
     else:
         yield ok("account", "the default Compute Engine service account is enabled")
+
+
+def check_preloaded(api: GoogleApi, facts: StackFacts) -> Iterator[Finding]:
+    """Check that the disk image of the secondary boot disks exists and is ready."""
+    if not facts.preloaded:
+        return
+    image = api.get("COMPUTE", facts.preloaded)
+    state = str(image.get("status")) if image else ""
+    if image and state == "READY":
+        size = f"{image.get('diskSizeGb', '?')} GB"
+        yield ok("preloaded images", f"{facts.preloaded} is ready: a disk of {size} for each node")
+        return
+    yield stop(
+        "preloaded images",
+        f"The disk image {facts.preloaded} {f'is {state}' if state else 'does not exist'}, so no "
+        "measured node could be created, once the cluster costs money.",
+        f"gcloud compute images describe {facts.preloaded} shows it; docs/running-on-gke.md says "
+        "how to make it (size-16-preloaded)",
+    )

@@ -51,8 +51,9 @@ class StackFacts:
     """What holds a node's images: `local-ssd`, or the type of its boot disk."""
     streaming: bool
     """Image streaming is on."""
-    preloaded: bool
-    """The measured nodes have a secondary boot disk with container images."""
+    preloaded: str
+    """Disk image of the measured nodes' secondary boot disks, `projects/P/global/images/NAME`;
+    empty for none."""
     remote_repository: str
     """Registry whose images are pulled through `remote_name`; empty for none."""
     remote_name: str
@@ -109,7 +110,7 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         disk_gb=settings.local_ssd_count * LOCAL_SSD_GB or settings.disk_size_gb,
         disk="local-ssd" if settings.local_ssd_count else settings.disk_type,
         streaming=settings.image_streaming,
-        preloaded=settings.preloaded_disk != "",
+        preloaded=settings.preloaded_disk,
         remote_repository=settings.remote_repository,
         remote_name=settings.pull_through_name,
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),

@@ -1,4 +1,4 @@
-"""What a project finds where: zones, machine types, Scheduler's locations, network and account.
+"""What a project finds where: zones, machine types, disk images, network, account, Scheduler.
 
 Everything exists but for what `_WITHOUT_N1` and `WITHOUT_SCHEDULER` name. To take something away,
 put an ABSENT resource of its name, such as `projects/P/global/networks/default` or
@@ -61,6 +61,7 @@ class Places:
         return [
             Endpoint("GET", zone, self._zone),
             Endpoint("GET", f"{zone}/machineTypes/{{type}}", self._machine_type),
+            Endpoint("GET", f"{project}/global/images/{{image}}", self._image),
             Endpoint("GET", f"{project}/global/networks/{{network}}", self._network),
             Endpoint("GET", f"/iam/v1/projects/{{project}}/serviceAccounts/{account}",
                      self._account),
@@ -86,6 +87,20 @@ class Places:
             "name": name,
             "zone": zone,
             "guestCpus": cpus_of(name, zone),
+        }
+
+    def _image(self, call: Call) -> Json:
+        """Return a disk image; an IMAGE resource in the state changes fields of it."""
+        name = f"projects/{call.path['project']}/global/images/{call.path['image']}"
+        if self._is_absent(name):
+            raise _not_found(name)
+        changed = self._state.get(Kind.IMAGE, name) or {}
+        return {
+            "kind": "compute#image",
+            "name": call.path["image"],
+            "status": "READY",
+            "diskSizeGb": "50",
+            **changed,
         }
 
     def _network(self, call: Call) -> Json:

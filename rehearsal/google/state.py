@@ -27,6 +27,7 @@ class Kind(StrEnum):
     ABSENT = "absent"
     DISK = "disk"
     ADDRESS = "address"
+    IMAGE = "image"
     FIREWALL = "firewall"
 
 

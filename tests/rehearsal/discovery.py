@@ -130,7 +130,11 @@ class _Document:
     def request(self, method: Json, exchange: Exchange) -> list[str]:
         """What is wrong in query and body."""
         known = {**self._parameters, **method.get("parameters", {})}
-        named = {name for name, _ in exchange.query}
+        # Google also takes a parameter's name in its proto file; the official provider sends
+        # repository_id (observed), which the document of artifactregistry names repositoryId.
+        named = {
+            re.sub("_([a-z])", lambda match: match[1].upper(), name) for name, _ in exchange.query
+        }
         found = [f"query: unknown parameter {name}" for name in sorted(named - known.keys())]
         found += [
             f"query: {name} is missing"

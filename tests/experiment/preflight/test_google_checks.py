@@ -70,6 +70,29 @@ def test_a_project_that_has_all_is_well(google: Google) -> None:
     assert any(text.startswith(everywhere) for text in texts)
 
 
+def test_a_disk_image_that_is_ready_is_well(google: Google) -> None:
+    del google
+    findings = found(facts("size-16-preloaded"))
+    assert bad(findings) == []
+    image = f"projects/{PROJECT}/global/images/pull-study-preloaded"
+    assert f"{image} is ready: a disk of 50 GB for each node" in {each.text for each in findings}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "is_what"),
+    [(Kind.ABSENT, {}, "does not exist"), (Kind.IMAGE, {"status": "PENDING"}, "is PENDING")],
+)
+def test_a_disk_image_that_cannot_be_used_stops(
+    google: Google, kind: Kind, body: dict[str, str], is_what: str
+) -> None:
+    name = f"projects/{PROJECT}/global/images/pull-study-preloaded"
+    google.state.put(kind, name, body)
+    (finding,) = bad(found(facts("size-16-preloaded"), checks_until="check_preloaded"))
+    assert finding.level is Level.STOP
+    assert finding.text.startswith(f"The disk image {name} {is_what}, so no measured node")
+    assert finding.fix.startswith(f"gcloud compute images describe {name}")
+
+
 def test_an_api_that_is_off_stops_with_the_command_that_switches_it_on(google: Google) -> None:
     service = f"serviceusage/v1/projects/{PROJECT}/services/cloudscheduler.googleapis.com"
     google.ok("POST", f"{service}:disable")

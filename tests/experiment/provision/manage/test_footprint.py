@@ -130,6 +130,18 @@ def test_a_whole_stack_is_found_and_nothing_of_others(world: World) -> None:
     assert f"Deleted, by Google's lists: {found.counted()}." in outcome.said
 
 
+def test_a_remote_repository_is_named_while_it_exists(world: World) -> None:
+    name = f"{HERE}/locations/us-central1/repositories/pull-through-{STACK}"
+    assert footprint(GoogleApi(PROJECT), STACK, CLUSTER, name).items == ()
+    world.google.state.put(Kind.REPOSITORY, name, {"name": name})
+    (item,) = footprint(GoogleApi(PROJECT), STACK, CLUSTER, name).items
+    assert item.costs
+    assert item.command == (
+        f"gcloud artifacts repositories delete pull-through-{STACK} --location us-central1 "
+        f"{ON_PROJECT}"
+    )
+
+
 def test_a_list_that_is_refused_is_said_and_the_others_are_read(world: World) -> None:
     world.refuse(403, 99, path="GET .*/aggregated/instances", reason="forbidden")
     outcome = world.destroy()
