@@ -156,7 +156,7 @@ def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None
     assert RunOptions().child_arguments() == ["--yes", "--json-log"]
     assert "--keep-cluster" in RunOptions(keep_cluster=True).child_arguments()
     passed_on = {"keep_cluster"}
-    of_the_parent = {"assume_yes", "quiet", "json_log", "parallel"}
+    of_the_parent = {"assume_yes", "quiet", "json_log", "parallel", "output"}
     assert {each.name for each in fields(RunOptions)} == passed_on | of_the_parent
 
 
