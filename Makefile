@@ -58,10 +58,9 @@ clean: ## Remove the environment and the checkers' caches; runs and built progra
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pull-study
-STATE = $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/pull-study
 
-clean-all: ## The same, and everything that README.md names outside this folder; runs stay
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m rehearsal down; fi
+clean-all: ## The same, and what this checkout left outside this folder (README.md); runs stay
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m rehearsal down; \
+	else echo "No .venv: what a rehearsal left outside stays until: make setup clean-all"; fi
 	@$(MAKE) --no-print-directory clean
 	rm -rf results report "$(CACHE)"
-	rm -f /var/lib/pull-study/*.injected.jsonl "$(STATE)"/*.injected.jsonl

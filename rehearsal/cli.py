@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rehearsal.faults.catalogue import KINDS as KINDS_OF_FAULTS
 from rehearsal.faults.catalogue import shown
+from rehearsal.faults.faults import injected_file
 from rehearsal.machine.home import default_home, end
 from rehearsal.machine.options import DEFAULT_SCALE, KINDS
 from rehearsal.machine.requirements import Finding, examine, is_ready
@@ -116,9 +117,11 @@ def faults(*, output: OutputOption = Output.TABLE) -> None:
 
 @app.command()
 def down() -> None:
-    """End the rehearsal of this folder, or remove what a killed one left."""
+    """End the rehearsal of this folder, or remove what one left, and the record of its faults."""
     home = default_home()
-    found = end(home)
+    record = injected_file(home.folder)
+    found = end(home) or record.exists()
+    record.unlink(missing_ok=True)
     folder = visible(str(home.folder))
     typer.echo(f"removed {folder}" if found else f"nothing to remove in {folder}")
 
