@@ -21,19 +21,18 @@ LOGGERS = (LOG.name, "urllib3")
 """Every HTTP request goes through urllib3; Cloud Logging's gRPC is logged by its own module."""
 LOG_LEVEL_VARIABLE = "PULL_STUDY_LOG_LEVEL"
 
-_SENSITIVE = (
-    r"[\w.-]*(?:token|passw|passphrase|secret|credential|api[_-]?key|private[_-]?key)[\w.-]*"
-)
+_SENSITIVE = r"(?:token|passw|passphrase|secret|credential|api[_-]?key|private[_-]?key)[\w.-]{0,40}"
+"""How a name ends; bounded, since a foreign line could take minutes otherwise."""
 _SECRETS = (
     re.compile(r"(?s)(-----BEGIN )(?:(?!-----END).)*"),
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)[^\s'\",]+"),
     re.compile(r"([?&][^=&\s\"]+=)[^&\s\"']+"),  # a signed URL, a page token: of any parameter
     re.compile(r"(://)[^/@\s]+(?=@)"),
-    re.compile(rf"(?i)(\b{_SENSITIVE}[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
-    re.compile(rf"(?i)(--{_SENSITIVE} )\S+"),
+    re.compile(rf"(?i)({_SENSITIVE}[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
+    re.compile(rf"(?i)(--[\w.-]{{0,40}}{_SENSITIVE} )\S+"),
     re.compile(r"(\b(?:ya29\.|eyJ))[\w.-]+"),
 )
-_SECRET_VARIABLE = re.compile(rf"(?i){_SENSITIVE}")
+_SECRET_VARIABLE = re.compile(rf"(?i).*{_SENSITIVE}")
 _SHORTEST_SECRET = 6
 """Characters; a shorter value of a variable would hide parts of ordinary words."""
 _HIDDEN = "[hidden]"
