@@ -14,7 +14,7 @@ from analysis.ask.power import EFFECTS, Question
 from analysis.ask.power import SOURCE as VARIATION
 from experiment.collect.status_rules import WARM_SHARE
 from experiment.plan.cost import SOURCE, Estimate, Range, deadline, run_estimate
-from experiment.plan.open_run import clusters, rehearsal_record, resolve_trials
+from experiment.plan.open_run import clusters, own_names, rehearsal_record, resolve_trials
 from experiment.plan.questions import planned_questions
 from experiment.plan.request import NewRuns
 from experiment.plan.trial_order import disk_bytes, removals, unpacked_bytes
@@ -130,7 +130,7 @@ def _stack_row(name: str, cluster: Cluster, trials: Sequence[PlannedTrial]) -> O
 
 
 def _estimate(cluster: Cluster, trials: Sequence[PlannedTrial]) -> Estimate:
-    return run_estimate(trials, cluster)
+    return run_estimate(own_names(trials, cluster), cluster)
 
 
 def _range(name: str, values: Iterable[float | None]) -> OutputRow:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from experiment.errors import worst
-from experiment.plan.open_run import clusters, resolve_trials
+from experiment.plan.open_run import clusters, own_names, resolve_trials
 from experiment.plan.request import NewRuns
 from experiment.preflight.checks import check_together, examine
 from experiment.preflight.findings import exit_code_of, findings_table
@@ -29,7 +29,7 @@ def show_preflight(new: NewRuns, study: Study, *, parallel: int, output: Output)
     console, code = make_console(), int(ExitCode.OK)
     rows: list[OutputRow] = []
     where = clusters(new)
-    checks = {name: examine(trials, cluster) for name, cluster in where.items()}
+    checks = {name: examine(own_names(trials, cluster), cluster) for name, cluster in where.items()}
     if parallel > 1:
         checks[f"{parallel} at the same time"] = check_together(list(where.values()), parallel)
     for name, each in checks.items():

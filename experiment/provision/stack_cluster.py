@@ -231,7 +231,7 @@ class StackCluster:
         except RunError as error:
             if self.exists:
                 raise
-            self.say(error.problem)  # what is left costs nothing
+            self.say(error.problem)  # what is left costs nothing by the hour
 
     def _note_attempt(self, started_at: datetime, problem: str) -> None:
         attempt = ZoneAttempt(
@@ -407,7 +407,7 @@ class StackCluster:
 
         Raises:
             TeardownError: the cluster exists, or may exist.
-            RunError: only what costs nothing may be left.
+            RunError: nothing that costs money by the hour may be left.
         """
         self.say("Pulumi could not delete the stack; GKE is asked to delete its cluster")
         try:
@@ -423,10 +423,18 @@ class StackCluster:
         self.exists = False
         raise RunError(
             f"The cluster of the stack {self.name} is deleted, but Pulumi could not delete the "
-            f"rest of the stack (accounts, grants, scheduler jobs): {why}",
+            f"rest of the stack ({self._rest}): {why}",
             self._destroy_command(),
             failure=problem.failure or Failure.PROVIDER_ERROR,
         ) from problem
+
+    @property
+    def _rest(self) -> str:
+        """What a stack has besides its cluster."""
+        rest = "accounts, grants, scheduler jobs"
+        if not self.facts.remote_repository:
+            return rest
+        return f"{rest}, and the remote repository, whose storage costs money"
 
     def _destroy_command(self) -> str:
         return f"pull-study destroy --stack {self.name}"

@@ -6,7 +6,7 @@ every hour from the deadline to the end of its day, then every 15 minutes of the
 retries. The jobs are created before the cluster and deleted after it. The deadline is fixed when
 the cluster is created: a later `up` reads it from the stack's exports and keeps it; only a deadline
 that has passed (its cluster is deleted, and this `up` creates another) is replaced. It deliberately
-deletes the cluster alone: what costs nothing is left to `pulumi destroy`.
+deletes the cluster alone: the rest is left to `pulumi destroy`.
 """
 
 from dataclasses import dataclass

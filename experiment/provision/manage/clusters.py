@@ -196,8 +196,9 @@ def _delete(api: GoogleApi, expired: Sequence[Listed], say: Say, clock: Clock) -
             problems.append(error.problem)
             continue
         say(
-            f"{each.cluster.name} is deleted; what costs nothing (accounts, sink, archive) is "
-            f"left to: pull-study destroy --stack {each.stack}"
+            f"{each.cluster.name} is deleted; accounts, sink, archive and, if the stack has one, "
+            "its remote repository, whose storage costs money, are left to: "
+            f"pull-study destroy --stack {each.stack}"
         )
         _delete_jobs(api, each.cluster, say)
     if problems:
