@@ -191,9 +191,9 @@ def _collect_again(folder: RunFolder, *, from_archive: bool) -> None:
         typer.echo(f"{new} new events from the archive.", err=True)
         judge_all(folder, record, complete=_was_complete(folder))
     else:
-        before = len(folder.events())
+        before = sum(1 for _ in folder.events())
         complete = collect_late(folder, record, LATE_ENTRIES_S, _show_collected)
-        new = len(folder.events()) - before
+        new = sum(1 for _ in folder.events()) - before
         if record.existing:
             text = "The cluster has no Cloud Logging: judged again by the watch's events."
         else:

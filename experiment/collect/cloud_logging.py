@@ -202,9 +202,11 @@ class Collection:
     def __init__(self, folder: RunFolder, reader: LogReader, since: datetime | None = None) -> None:
         self._folder = folder
         self._reader = reader
-        held = folder.events(Source.EXPORTER)
-        self._held = {identity(record) for record in held}
-        self._found = {_uid(record) for record in held}
+        self._held: set[tuple[str, str]] = set()
+        self._found: set[str] = set()
+        for record in folder.events(Source.EXPORTER):
+            self._held.add(identity(record))
+            self._found.add(_uid(record))
         self._expected = {
             _uid(record)
             for record in folder.events(Source.WATCH)

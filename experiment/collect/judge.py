@@ -43,8 +43,7 @@ def judge(
     trials = [trial for trial in all_trials if trial.attempt == attempt]
     if not trials:
         return []
-    records = folder.events()
-    events = index_events(merge_events(records), trials)
+    events = index_events(merge_events(folder.events()), trials)
     gaps = _gaps_of(folder.gaps(), trials)
     rehearsal = record.rehearsal
     history = RunHistory(
@@ -71,7 +70,7 @@ def judge(
     folder.add(*cells)
     exporter = bool(record.outputs and record.outputs.exporter_deployment)
     no_logging = bool(record.existing)
-    reconciled = reconcile(records, trials, gaps, exporter=exporter)
+    reconciled = reconcile(folder.events(), trials, gaps, exporter=exporter)
     folder.add(
         EvidenceRecord(
             attempt=attempt,

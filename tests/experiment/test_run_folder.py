@@ -57,7 +57,7 @@ def test_line_separators_within_a_message_do_not_split_its_record(tmp_path: Path
     event = {"message": "one\u2028two\u0085three"}
     record = EventRecord(source=Source.WATCH, received_at=NOW, event=event)
     folder.add(record)
-    assert folder.events() == [record]
+    assert list(folder.events()) == [record]
 
 
 def test_a_run_that_cannot_be_written_is_read_and_says_on_stderr_what_it_left_out(

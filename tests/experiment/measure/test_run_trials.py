@@ -284,7 +284,7 @@ def test_events_of_other_runs_are_not_kept_and_those_of_the_first_list_are_marke
     emit(4, "Pod", "their-pod")
     emit(5, "Node", "node-a")
     emit(6, "Job", "a-run-r002-a11")
-    eventually(lambda: len(folder.events()) == 3)
+    eventually(lambda: len(list(folder.events())) == 3)
     kept = [(each.event["metadata"]["uid"], each.listed) for each in folder.events()]
     assert kept == [("1", True), ("5", False), ("6", False)]
 
