@@ -16,7 +16,7 @@ from images.make.plan import BUSYBOX, Compression
 from images.make.remote import open_remote
 from images.orders import orders_of_matrix, orders_of_study
 from images.progress import show_bytes
-from images.registry.reference import parse_target
+from images.registry.reference import parse_source
 from images.sizes import quantiles, read_sample
 from images.verify import verify_image
 from schema.errors import ExitCode
@@ -116,7 +116,7 @@ def verify(
     """Download images and check every digest, size and content byte."""
     wrong = 0
     for reference in references:
-        with open_remote(parse_target(reference)) as remote:
+        with open_remote(parse_source(reference)) as remote:
             total = sum(layer.size for layer in remote.image.layers)
             with show_bytes(Console(stderr=True), f"verifying {reference}", total) as on_bytes:
                 found = verify_image(remote, on_bytes=on_bytes)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from images.make.remote import open_remote
-from images.registry.reference import parse_target
+from images.registry.reference import parse_source
 from schema.output import OutputRow
 
 
@@ -17,9 +17,9 @@ def inspect_image(reference: str, others: Sequence[str]) -> dict[str, list[Outpu
     """
     holders: dict[str, set[str]] = {}
     for name in others:
-        with open_remote(parse_target(name)) as other:
+        with open_remote(parse_source(name)) as other:
             holders[name] = {layer.diff_id for layer in other.image.layers}
-    with open_remote(parse_target(reference)) as remote:
+    with open_remote(parse_source(reference)) as remote:
         image = remote.image
     found: dict[str, object] = {
         "image": str(remote.target),

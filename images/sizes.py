@@ -12,7 +12,7 @@ import numpy as np
 
 from images.errors import PlanError
 from images.make.remote import open_remote
-from images.registry.reference import parse_target
+from images.registry.reference import parse_source
 
 _PARALLEL = 8
 _NUMBERS = re.compile(r"(\d+)\s*[,;\s]\s*(\d+)")
@@ -61,6 +61,6 @@ def quantiles(
 def _measure(line: str) -> tuple[int, int]:
     if numbers := _NUMBERS.fullmatch(line):
         return int(numbers[1]), int(numbers[2])
-    with open_remote(parse_target(line)) as remote:
+    with open_remote(parse_source(line)) as remote:
         layers = remote.image.layers
     return len(layers), sum(layer.size for layer in layers)

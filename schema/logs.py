@@ -29,7 +29,7 @@ _SECRETS = (
     re.compile(r"([?&][^=&\s\"]+=)[^&\s\"']+"),  # a signed URL, a page token: of any parameter
     re.compile(r"(://)[^/@\s]+(?=@)"),
     re.compile(rf"(?i)({_SENSITIVE}[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
-    re.compile(rf"(?i)(--[\w.-]{{0,40}}{_SENSITIVE} )\S+"),
+    re.compile(rf"(?i)(--[\w.-]{{0,40}}{_SENSITIVE} )(?!--[a-z])\S+"),
     re.compile(r"(\b(?:ya29\.|eyJ))[\w.-]+"),
 )
 _SECRET_VARIABLE = re.compile(rf"(?i).*{_SENSITIVE}")

@@ -17,7 +17,7 @@ from images.errors import DigestError, NotInRegistryError, PlanError
 from images.make.compression import UnpackError, decompressed
 from images.make.layer_tar import padding
 from images.make.remote import open_remote
-from images.registry.reference import parse_target
+from images.registry.reference import parse_source
 
 _MAX_BYTES = 4 << 30
 _MAX_HEADER = 1 << 20
@@ -50,7 +50,7 @@ def find_base(reference: str) -> Base:
     files = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the base
     atexit.register(files.close)
     try:
-        with open_remote(parse_target(reference)) as remote:
+        with open_remote(parse_source(reference)) as remote:
             for layer in remote.image.layers:
                 _append(files, decompressed(remote.open_layer(layer), layer.compression))
     except NotInRegistryError as error:

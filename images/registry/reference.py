@@ -1,4 +1,4 @@
-"""References to images, REGISTRY/REPOSITORY[:TAG][@DIGEST]; there is no default registry."""
+"""References, REGISTRY/REPOSITORY[:TAG][@DIGEST]; those of images that are read may be short."""
 
 import ipaddress
 import re
@@ -61,6 +61,19 @@ def parse_target(text: str) -> Target:
         registry = DOCKER_HUB
         repository = repository if "/" in repository else f"library/{repository}"
     return Target(registry, repository, match["tag"] or "", match["digest"] or "")
+
+
+def parse_source(text: str) -> Target:
+    """Parse a reference to an image that is read, which may be short as for docker.
+
+    `python:3.12` is `docker.io/library/python:3.12`. A destination names its registry.
+
+    Raises:
+        BadReferenceError: the text is no reference.
+    """
+    first, slash, _ = text.partition("/")
+    short = not (slash and _names_a_host(first))
+    return parse_target(f"{DOCKER_HUB}/{text}" if short else text)
 
 
 def base_url(registry: str, *, plain_http: bool = False) -> str:

@@ -13,7 +13,6 @@ import re
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 from analysis.read.pull_message import parse_pulled
 from rehearsal.simulated_nodes.pull_model import (
@@ -23,8 +22,8 @@ from rehearsal.simulated_nodes.pull_model import (
     load_parameters,
     pull_time,
 )
+from tests.recorded_data import CHONKS
 
-RECORDED = Path(__file__).parents[3] / "shared" / "data" / "container-chonks"
 FITTED = ("pulling/run1/4", "pulling/run1/8", "pulling/run1/16")
 CHECKED = (
     "pulling-test/test/n1-standard-16",
@@ -53,7 +52,7 @@ class Point:
 def compressed_sizes() -> dict[tuple[int, int], int]:
     """Compressed bytes of the recorded images, by layers and size of the tag."""
     found = {}
-    for path in sorted((RECORDED / "manifests").glob("*.json.gz")):
+    for path in sorted((CHONKS / "manifests").glob("*.json.gz")):
         for tag, manifest in json.loads(gzip.decompress(path.read_bytes()))["manifests"].items():
             layers, size = map(int, re.findall(r"\d+", tag)[:2])
             found[layers, size] = sum(layer["size"] for layer in manifest["layers"])
@@ -63,7 +62,7 @@ def compressed_sizes() -> dict[tuple[int, int], int]:
 def recorded(name: str) -> dict[tuple[int, int], dict[str, float]]:
     """First pull that did not wait, in seconds, by layers and size, then node."""
     pulls: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
-    (path,) = (RECORDED / name).glob("events-*")
+    (path,) = (CHONKS / name).glob("events-*")
     for line in gzip.decompress(path.read_bytes()).decode(errors="replace").splitlines():
         if '"reason":"Pulled"' not in line:
             continue

@@ -112,7 +112,7 @@ def test_no_form_of_a_secret_is_shown(line: str, secret: str) -> None:
 
 
 def test_a_line_without_a_secret_stays() -> None:
-    line = "start kubectl get nodes -o json in /tmp/x; https://h:443 GET /api/v1/nodes 200"
+    line = "start pulumi export --show-secrets --stack size-4 in /tmp/x; GET /api/v1/nodes 200"
     assert without_secrets(line) == line
 
 

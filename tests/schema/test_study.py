@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from schema.study import Order, StudyError, load_study
+from tests.recorded_data import recorded
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -47,9 +48,7 @@ def test_the_original_form_of_applications_gives_each_image_once(tmp_path: Path)
 
 
 def test_the_original_studies_are_read_as_they_were_published() -> None:
-    folder = Path(__file__).parents[3] / "shared" / "data" / "container-chonks" / "studies"
-    if not folder.is_dir():
-        pytest.skip(f"the original study's files are not in {folder}")
+    folder = recorded("studies")
     counts = {path.stem: len(load_study(path).references()) for path in folder.glob("*.json")}
     assert counts == {
         "pulling-run1": 6,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.analysis.conftest import DATA
 from tests.analysis.read.mutated import FILES, LINES, corpus, invented, read, write_batch
 from tests.analysis.read.test_read_events import EVENTS, ONE
 from tests.analysis.recorded import lines
+from tests.recorded_data import CHONKS
 
 _MANY = int(os.environ.get("PULL_STUDY_FUZZ_LINES", "1000000"))
 _WRITTEN = 10
@@ -34,8 +34,7 @@ def test_a_few_mutated_lines_invent_nothing(tmp_path: Path) -> None:
 def test_a_million_mutated_lines_invent_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorded = DATA / "container-chonks"
-    drawn = corpus(recorded if recorded.is_dir() else None)
+    drawn = corpus(CHONKS if CHONKS.is_dir() else None)
     began, pulls, bad = time.monotonic(), 0, []
     batches = -(-_MANY // (FILES * LINES))
     for seed in range(batches):

@@ -20,11 +20,7 @@ from schema.study import Order, Study
 from tests.experiment.plan.test_trial_order import image
 from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
 from tests.experiment.provision.test_existing_cluster import node, write
-
-MANIFESTS = (
-    PROJECT_DIR.parent / "shared/data/container-chonks/manifests"
-    / "run1-manifests-config-layers.json.gz"
-)  # fmt: skip
+from tests.recorded_data import recorded
 
 BASE_BYTES = 2_220_027
 """Of busybox, which lies below all of the original study's images."""
@@ -109,9 +105,8 @@ def test_a_shuffled_plan_shows_its_seed_and_a_disk_that_is_too_small(
 
 
 def test_the_original_images_are_warm_by_their_common_base_in_any_order() -> None:
-    if not MANIFESTS.is_file():
-        pytest.skip(f"the original study's manifests are not in {MANIFESTS.parent}")
-    images = _saved_images(json.loads(gzip.decompress(MANIFESTS.read_bytes())))
+    saved = recorded("manifests/run1-manifests-config-layers.json.gz")
+    images = _saved_images(json.loads(gzip.decompress(saved.read_bytes())))
     assert len(images) == 38
     for trials in orders(images, study()).values():
         first, *others = trials

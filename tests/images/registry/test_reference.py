@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.errors import BadReferenceError
-from images.registry.reference import Target, base_url, is_loopback, parse_target
+from images.registry.reference import Target, base_url, is_loopback, parse_source, parse_target
 
 DIGEST = "sha256:" + "a1" * 32
 
@@ -35,6 +35,20 @@ def test_references_are_read_and_written_alike(text: str, expected: Target) -> N
 def test_what_names_no_registry_is_refused(text: str) -> None:
     with pytest.raises(BadReferenceError, match="does not name a registry and a repository"):
         parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("python:3.12", "docker.io/library/python:3.12"),
+        ("library/python", "docker.io/library/python"),
+        (f"org/app@{DIGEST}", f"docker.io/org/app@{DIGEST}"),
+        ("ghcr.io/org/chonks:1.0", "ghcr.io/org/chonks:1.0"),
+        ("localhost/x:y", "localhost/x:y"),
+    ],
+)
+def test_an_image_that_is_read_may_be_short_as_for_docker(short: str, whole: str) -> None:
+    assert str(parse_source(short)) == whole
 
 
 @given(st.text())

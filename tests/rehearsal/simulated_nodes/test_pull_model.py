@@ -17,10 +17,14 @@ from rehearsal.simulated_nodes.pull_model import (
     load_parameters,
     pull_time,
 )
-from tests.rehearsal.recorded_pulls import CHECKED, FITTED, RECORDED, points
+from tests.recorded_data import CHONKS
+from tests.rehearsal.recorded_pulls import CHECKED, FITTED, points
 
 MODEL = load_parameters()
-recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded study is not here")
+recorded = pytest.mark.skipif(
+    not CHONKS.is_dir(),
+    reason=f"no {CHONKS}; docs/contributing.md, Recorded data, says how to get it",
+)
 sizes = st.lists(
     st.builds(LayerSize, st.integers(1, 10**9), st.integers(1, 4 * 10**9)), min_size=1, max_size=40
 )
