@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -14,6 +15,8 @@ from experiment.plan.trial_order import order_trials
 from experiment.provision.cluster import Cluster
 from experiment.provision.existing_cluster import ExistingCluster
 from experiment.provision.stack_cluster import StackCluster
+from schema.output import Output
+from schema.output import text_of as text_of_rows
 from schema.project_files import PROJECT_DIR
 from schema.run_records import Layer, PlannedImage, PlannedTrial
 from schema.study import Order, Study
@@ -79,6 +82,16 @@ def test_the_plan_as_data(stacks: dict[str, Cluster]) -> None:
     assert [(each["stack"], each["trial"]) for each in shown["durations"]] == [
         (stack, trial) for stack in ("size-4", "size-256") for trial in (1, 2, 3)
     ]
+
+
+def test_the_plan_has_the_same_rows_as_json_csv_and_markdown(stacks: dict[str, Cluster]) -> None:
+    tables = plan_rows(study(), 1, order_trials(study(), IMAGES, 1), stacks)
+    told = json.loads(text_of_rows(Output.JSON, tables))
+    written = list(csv.DictReader(io.StringIO(text_of_rows(Output.CSV, tables))))
+    assert [row["table"] for row in told] == [row["table"] for row in written]
+    assert {row["table"] for row in told} == {*tables}
+    page = text_of_rows(Output.MARKDOWN, tables)
+    assert sum(line.startswith("| ") for line in page.splitlines()) == len(told) + 2 * len(tables)
 
 
 def test_the_plan_as_a_page(stacks: dict[str, Cluster]) -> None:
