@@ -41,7 +41,9 @@ class Checkout:
         for process in self.started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         kept = {k: v for k, v in os.environ.items() if k not in {HOME_VARIABLE, REHEARSAL_VARIABLE}}

@@ -109,7 +109,7 @@ def test_setup_runs_before_the_environment_on_the_standard_library_alone() -> No
 
 
 def test_schema_needs_pydantic_yaml_and_what_starts_a_program_alone() -> None:
-    assert third_party_imports(ROOT / "schema") == {"pydantic", "typer", "yaml"}
+    assert third_party_imports(ROOT / "schema") == {"pydantic", "rich", "typer", "yaml"}
 
 
 # Only the named extras bring these; a run on GKE needs none of them.
