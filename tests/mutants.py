@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     _runner(
         "a record is a line of bytes",
-        "run_folder.py", 'path.read_bytes().split(b"\\n")', 'path.read_text("utf-8").splitlines()',
+        "run_folder.py", "for line in file:", 'for line in path.read_text("utf-8").splitlines():',
         "test_run_folder.py::test_line_separators_within_a_message_do_not_split_its_record",
     ),
     _runner(
