@@ -112,7 +112,7 @@ status name valid, or the kind of exclusion
 reason text why it is excluded
 marks text what affected it without excluding it
 {_PULL.strip()}
-scheduling_s number gate removed to bound
+scheduling_s number released to bound
 waiting_s number bound to Pulling
 pulling_s number Pulling to Pulled
 creating_s number Pulled to Created

@@ -41,7 +41,6 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_RETRY_AFTER_S = 60.0
 _JSON = "application/json"
-_JSON_PATCH = "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -69,7 +68,7 @@ class Kube:
     """A connection to one cluster, for several threads.
 
     A request that gets no answer, 429 or 5xx is repeated until the patience is over, no sooner than
-    Retry-After says. So each can be sent twice: see create_job, patch_pod, delete_job. After a 401
+    Retry-After says. So each can be sent twice: see create_job, bind_pod, delete_job. After a 401
     it is repeated once with a new token.
 
     Args:
@@ -212,14 +211,15 @@ class Kube:
         found = self._get(f"/api/v1/namespaces/{namespace}/pods", query)
         return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
 
-    def patch_pod(self, namespace: str, name: str, patch: list[Obj]) -> None:
-        """Apply a JSON patch to a pod."""
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+    def bind_pod(self, namespace: str, pod: str, node: str) -> None:
+        """Bind a pod to a node, as a scheduler does."""
+        target = {"apiVersion": "v1", "kind": "Node", "name": node}
+        body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": target}
         try:
-            self._call("PATCH", path, body=patch, content=_JSON_PATCH)
+            self._call("POST", f"/api/v1/namespaces/{namespace}/bindings", body=body)
         except Refused as refused:
-            # An earlier try took effect, so what the patch removes is not there any more.
-            if not (refused.retried and refused.status == HTTPStatus.UNPROCESSABLE_ENTITY):
+            # An earlier try took effect, so the pod is bound already.
+            if not (refused.retried and refused.status == HTTPStatus.CONFLICT):
                 raise refused.as_error() from refused
 
     def list(self, path: str, query: Mapping[str, str]) -> Obj:

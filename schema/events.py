@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _HEX = re.compile(r"[0-9a-f]{16}")
 
-REASONS = ("Scheduled", "Pulling", "Pulled", "Created", "Started")
-"""The steps of a pod's start that a cell's evidence consists of, in their order."""
+REASONS = ("Pulling", "Pulled", "Created", "Started")
+"""The steps of a pod's start that a cell's evidence consists of, in their order. No event says that
+the runner bound a pod; it notes that itself."""
 
 
 class InvolvedObject(BaseModel):

@@ -296,6 +296,9 @@ class TrialPod(_Record):
     """Why it did not succeed: the waiting reason or the pod's reason, and its message."""
     finished_at: datetime | None = None
     """When the container ended, by the kubelet's clock, 1 s resolution."""
+    bound_at: datetime | None = None
+    """When the runner's binding of it was accepted, by the runner's clock; None if a scheduler
+    bound it, or nobody."""
     bound_seen: datetime | None = None
     """When the runner saw it bound to its node."""
     over_seen: datetime | None = None
@@ -320,9 +323,9 @@ class TrialRecord(_Record):
     staged_at: datetime | None
     """None if its turn never came."""
     all_created_at: datetime | None = None
-    """When the runner saw that all pods of the Job exist, gated; None if it never did."""
+    """When the runner saw that all pods of the Job exist, staged; None if it never did."""
     released_at: datetime | None
-    """When the first scheduling gate was removed; None if the trial ended before."""
+    """When the runner began to bind the pods to their nodes; None if the trial ended before."""
     first_bound_at: datetime | None
     """When the runner saw the first pod bound to its node."""
     all_bound_at: datetime | None
@@ -449,8 +452,9 @@ class EventRecord(_Record):
 class CellPhases(_Record):
     """When a cell's steps happened; None where unknown.
 
-    released_at is of the runner's clock, as is job_complete_at, when its watch showed the Job
-    complete; scheduled_at is of the scheduler's, finished_at from the kubelet's container status
+    released_at is of the runner's clock, as are scheduled_at, when its binding of the pod was
+    accepted, and job_complete_at, when its watch showed the Job complete. Where a scheduler bound
+    the pod, scheduled_at is of the scheduler's. finished_at is from the kubelet's container status
     with 1 s resolution; the others are of the kubelet's clock, with the nanoseconds of the event's
     name.
     """
@@ -496,5 +500,5 @@ class CellRecord(_Record):
     """Compressed size in the kubelet's message."""
     warm_bytes: int
     sources: dict[str, list[Source]]
-    """For Scheduled, Pulling, Pulled, Created, Started: which sources saw it."""
+    """For Pulling, Pulled, Created, Started: which sources saw it."""
     phases: CellPhases

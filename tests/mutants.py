@@ -161,10 +161,10 @@ MUTANTS = (
         "::test_an_api_server_that_is_away_for_five_minutes_is_waited_for_and_reported_once",
     ),
     _runner(
-        "a refused patch is an error",
+        "a refused binding is an error",
         "kube.py", "if not (refused.retried and refused.status ==", "if not (refused.status ==",
-        "test_kube.py::test_an_invalid_patch_is_passed_over_only_where_an_earlier_try_may_have_had_"
-        "its_effect",
+        "test_kube.py::test_a_conflict_of_a_binding_is_passed_over_only_where_an_earlier_try_may_have_"
+        "had_its_effect",
     ),
     _runner(
         "a record is a line of bytes",

@@ -42,10 +42,11 @@ class Finding:
 def lost_events(row: Row) -> int:
     """Count the events that the study's pods must have had and that were not recorded.
 
-    A pod has one (Scheduled), each of its containers four (Pulling, Pulled, Created, Started).
+    A pod has one (Scheduled) if a scheduler bound it, each of its containers four (Pulling, Pulled,
+    Created, Started).
     """
     unseen = max(0, int(row["expected"]) - int(row["pods"]))
-    return int(row["missing"]) + 5 * unseen
+    return int(row["missing"]) + int(row["pod_events"]) * unseen
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ steps AS (  -- of each container; what has no container's name is about a volume
 ),
 containers AS (
     SELECT rec, object_uid, scheduled,
+        -- no event says that the runner bound a pod: where no pod has one, none is due
+        bool_or(scheduled) OVER (PARTITION BY rec) AS by_scheduler,
         coalesce(pulling, false) AS pulling, coalesce(pulled, false) AS pulled,
         coalesce(cached, false) AS cached, coalesce(created, false) AS created,
         coalesce(started, false) AS started, coalesce(failed, false) AS failed,
@@ -68,8 +70,10 @@ lost AS (
         count(*) FILTER (NOT pulling AND NOT cached) AS no_pulling,
         count(*) FILTER (pulling AND NOT pulled AND NOT cached AND NOT failed) AS no_pulled,
         count(*) FILTER (pulled AND NOT pulling) AS only_pulled,
-        sum(first::INT + CASE WHEN volume THEN 2 ELSE 4 END) FILTER (NOT failed) AS due,
-        sum((first AND NOT scheduled)::INT + (NOT cached AND NOT pulling)::INT
+        4 + bool_or(by_scheduler)::INT AS pod_events,
+        sum((first AND by_scheduler)::INT + CASE WHEN volume THEN 2 ELSE 4 END)
+            FILTER (NOT failed) AS due,
+        sum((first AND by_scheduler AND NOT scheduled)::INT + (NOT cached AND NOT pulling)::INT
             + (NOT cached AND NOT pulled)::INT
             + (NOT volume AND NOT created)::INT + (NOT volume AND NOT started)::INT)
             FILTER (NOT failed) AS missing

@@ -44,7 +44,7 @@ class Moments:
         staged_s: the Job was created; in a foreign recording, its first pod was.
         created_s: all pods existed.
         removal_s: start and end of removing images from the nodes; None if nothing was removed.
-        released_s: the scheduling gates were removed; None in a foreign recording.
+        released_s: the runner began to bind the pods; None in a foreign recording.
         ended_s: the container ended.
         known_s: the runner observed the end; in a foreign recording, the Job was complete.
         complete_s: the Job was complete; the runner waits for that only after the last trial.

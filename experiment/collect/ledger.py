@@ -174,7 +174,8 @@ class _Ledger:
             sources={step: _sources(steps.get(step, ())) for step in REASONS},
             phases=CellPhases(
                 released_at=trial.released_at,
-                scheduled_at=first_time(steps.get("Scheduled", ())),
+                scheduled_at=(pod.bound_at if pod else None)
+                or first_time(steps.get("Scheduled", ())),
                 pulling_at=first_time(steps.get("Pulling", ())),
                 pulled_at=first_time(steps.get("Pulled", ())),
                 created_at=first_time(steps.get("Created", ())),

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import removal_job
 from experiment.measure.pods import PodState
+from experiment.measure.staged_jobs import StagedJobs
 from experiment.waiting import now
 from schema.run_records import PlannedImage, PlannedTrial, RemovalRecord
 
@@ -99,7 +99,7 @@ class Remover:
         attempt: which one of the run this is.
     """
 
-    def __init__(self, jobs: GatedJobs, image: PlannedImage, *, run_id: str, attempt: int) -> None:
+    def __init__(self, jobs: StagedJobs, image: PlannedImage, *, run_id: str, attempt: int) -> None:
         self._jobs = jobs
         self._image = image
         self._run_id = run_id

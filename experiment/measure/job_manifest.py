@@ -1,6 +1,6 @@
-"""The Kubernetes objects of a run: Indexed Jobs whose pods wait behind a scheduling gate, a canary.
+"""The Kubernetes objects of a run: Indexed Jobs whose pods wait for a binding, a canary.
 
-Pure: it makes dictionaries. experiment.measure.gated_jobs explains why they give one pod a node.
+Pure: it makes dictionaries. experiment.measure.staged_jobs explains why they give one pod a node.
 """
 
 import json
@@ -19,7 +19,9 @@ from schema.names import (
 )
 from schema.run_records import PlannedTrial
 
-GATE = "pull-study/staged"
+SCHEDULER = "pull-study-staged"
+"""A scheduler that does not exist: pods that name it wait until the runner binds them."""
+
 CONTAINER = "pull"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
@@ -48,7 +50,7 @@ def trial_job(
     command: tuple[str, ...],
     deadline_s: int,
 ) -> dict[str, Any]:
-    """Return an Indexed Job of `nodes` gated pods.
+    """Return an Indexed Job of `nodes` staged pods.
 
     A plain backoffLimit would end the pulls of all nodes when one fails, hence backoffLimitPerIndex
     0 with maxFailedIndexes N. The deadline is the pods' own, which counts from their start on the
@@ -80,7 +82,7 @@ def removal_job(
     images: Sequence[tuple[str, str]],
     deadline_s: int,
 ) -> dict[str, Any]:
-    """Return an Indexed Job of `nodes` gated pods that remove images from their nodes.
+    """Return an Indexed Job of `nodes` staged pods that remove images from their nodes.
 
     It uses the node's own containerd, so it is privileged.
 
@@ -111,7 +113,7 @@ def roofs_job(
     blob: tuple[str, int],
     deadline_s: int,
 ) -> dict[str, Any]:
-    """Return an Indexed Job of `nodes` gated pods that measure their nodes' roofs.
+    """Return an Indexed Job of `nodes` staged pods that measure their nodes' roofs.
 
     It uses the node's own containerd, so it is privileged.
 
@@ -169,7 +171,7 @@ def _job(name: str, labels: dict[str, str], nodes: int, template: dict[str, Any]
 
 def _pod_spec(container: dict[str, Any], deadline_s: int) -> dict[str, Any]:
     return {
-        "schedulingGates": [{"name": GATE}],
+        "schedulerName": SCHEDULER,
         "restartPolicy": "Never",
         "activeDeadlineSeconds": deadline_s,
         "terminationGracePeriodSeconds": 0,
@@ -178,21 +180,6 @@ def _pod_spec(container: dict[str, Any], deadline_s: int) -> dict[str, Any]:
         "tolerations": [dict(each) for each in MEASURED_TOLERATIONS],
         "containers": [container],
     }
-
-
-def release_patch(node: str) -> list[dict[str, Any]]:
-    """Return a JSON patch that binds a gated pod to one node and removes its gate.
-
-    It also removes managedFields, which are about a fifth of the API server's work for each later
-    change of the pod.
-    """
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    return [
-        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
-        {"op": "remove", "path": "/spec/schedulingGates"},
-        {"op": "add", "path": "/metadata/managedFields", "value": [{}]},
-    ]
 
 
 def canary_event(run_id: str, name: str, at: str) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class PodState:
     message: str = ""
     """The container's termination message."""
     created_seen: datetime | None = None
+    bound_at: datetime | None = None
+    """When the runner's binding was accepted."""
     bound_seen: datetime | None = None
     over_seen: datetime | None = None
     deleted_seen: datetime | None = None
@@ -67,6 +69,7 @@ class PodState:
             phase=self.phase,
             failure=self.failure,
             finished_at=self.finished_at,
+            bound_at=self.bound_at,
             bound_seen=self.bound_seen,
             over_seen=self.over_seen,
             deleted_seen=self.deleted_seen,
@@ -166,7 +169,7 @@ class PodStates:
         """Handle one change of the watch.
 
         The first pod of an index stays: a replacement means that the first one was lost, and its
-        cell with it. The replacement is gated, so it pulls nothing.
+        cell with it. The replacement is bound to no node, so it pulls nothing.
         """
         job = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
         state = read_pod(pod)
@@ -189,6 +192,7 @@ class PodStates:
         return replace(
             state,
             created_seen=before.created_seen or at,
+            bound_at=before.bound_at,
             bound_seen=before.bound_seen or (at if state.node else None),
             over_seen=before.over_seen or (at if state.over else None),
             deleted_seen=before.deleted_seen or (at if deleted else None),
@@ -196,6 +200,13 @@ class PodStates:
             failure=state.failure or before.failure,
             message=state.message or before.message,
         )
+
+    def note_bound(self, job: str, index: int, at: datetime) -> None:
+        """Note when the answer to a pod's binding came, unless it was seen bound before."""
+        with self._changed:
+            pods = self._jobs[job]
+            pod = pods[index]
+            pods[index] = replace(pod, bound_at=min(at, pod.bound_seen or at))
 
     def pods(self, job: str) -> list[PodState]:
         """Return the pods of a Job, by completion index."""

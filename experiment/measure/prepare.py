@@ -10,7 +10,6 @@ from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.cluster_watch import ClusterWatch
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
 from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
@@ -20,6 +19,7 @@ from experiment.measure.pods import PodStates
 from experiment.measure.remote_repository import RemoteRepository
 from experiment.measure.roofs import measure_roofs
 from experiment.measure.run_trials import Measurement
+from experiment.measure.staged_jobs import StagedJobs
 from experiment.measure.trial import TrialRunner
 from experiment.provision.google_api import GoogleApi
 from experiment.run_folder import RunFolder, Steps
@@ -113,7 +113,7 @@ def connect(
             )
             opened.callback(watch.close)
             watch.await_lists()
-        jobs = opened.enter_context(closing(GatedJobs(kube, pods, names, nodes.lost)))
+        jobs = opened.enter_context(closing(StagedJobs(kube, pods, names, nodes.lost)))
         run_id, remover = record.run_id, record.remover
         roofs: tuple[RoofRecord, ...] = ()
         if record.study.roofs and remover:

@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import roofs_job
 from experiment.measure.pods import PodState
+from experiment.measure.staged_jobs import StagedJobs
 from schema.run_records import PlannedImage, RoofRecord
 
 DEADLINE_S = 120
@@ -19,7 +19,7 @@ _SCRIPT = files("experiment.measure").joinpath("measure_roofs.sh").read_text("ut
 
 
 def measure_roofs(
-    jobs: GatedJobs,
+    jobs: StagedJobs,
     tool: PlannedImage,
     images: Iterable[PlannedImage],
     *,

@@ -1,6 +1,6 @@
 """The protocol of one trial: stage, release, wait, delete. One image on every node, once.
 
-Staging creates a Job whose pods wait behind gates (experiment.measure.gated_jobs); releasing lets
+Staging creates a Job whose pods wait for a binding (experiment.measure.staged_jobs); releasing lets
 all go at once, pod i to node i. That each ran on its own node is checked, not assumed. A trial
 does not wait for what cannot happen: a pull that failed, a node that is lost.
 
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.job_manifest import trial_job
 from experiment.measure.pods import PodState
+from experiment.measure.staged_jobs import StagedJobs
 from experiment.plan.trial_order import deadline_s
 from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
@@ -55,7 +55,7 @@ class TrialRunner:
 
     def __init__(
         self,
-        jobs: GatedJobs,
+        jobs: StagedJobs,
         *,
         run_id: str,
         attempt: int,
@@ -72,7 +72,7 @@ class TrialRunner:
         self.nodes = jobs.nodes
 
     def stage(self, trial: Trial) -> None:
-        """Create the trial's gated Job, unless that was done."""
+        """Create the trial's Job, unless that was done."""
         if trial.job:
             return
         job = trial_job(
@@ -95,7 +95,7 @@ class TrialRunner:
         """
         pods = self._jobs.await_pods(trial.job)
         trial.released_at = now()
-        self._jobs.open_gates(pods)
+        self._jobs.release(trial.job, pods)
         trial.bound = self._jobs.await_bound(trial.job)
 
     def finish(self, trial: Trial, progress: Callable[[list[PodState]], None]) -> None:

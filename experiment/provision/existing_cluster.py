@@ -48,7 +48,7 @@ RIGHTS = (
     Right("get", "", "namespaces", name=JOB_NAMESPACE),
     Right("list", "", "pods", namespace=JOB_NAMESPACE),
     Right("watch", "", "pods", namespace=JOB_NAMESPACE),
-    Right("patch", "", "pods", namespace=JOB_NAMESPACE),
+    Right("create", "", "bindings", namespace=JOB_NAMESPACE),
     *(
         Right(verb, "batch", "jobs", namespace=JOB_NAMESPACE)
         for verb in ("create", "list", "watch", "delete")

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 from rehearsal.faults.events import WATCH, DelayQueue, EventFaults, Verdict, deliver
 from rehearsal.faults.faults import Fault, Faults
 from rehearsal.faults.proxy import Answer, ConnectionReset, Emit, Request, Rules, Stream
-from rehearsal.faults.trials import StudyPods, node_of
+from rehearsal.faults.trials import StudyPods
 from schema.names import JOB_NAMESPACE
 
 KINDS = ("api", "api-away", "two-pods", "watch")
@@ -27,6 +26,7 @@ KINDS = ("api", "api-away", "two-pods", "watch")
 
 _EVENTS = ("/api/v1/events", f"/api/v1/namespaces/{JOB_NAMESPACE}/events")
 _POD = re.compile(rf"/api/v1/namespaces/{JOB_NAMESPACE}/pods/(?P<name>[^/]+)")
+_BINDINGS = f"/api/v1/namespaces/{JOB_NAMESPACE}/bindings"
 _NUMBER = re.compile(r"\d+$")
 _JSON = {"Content-Type": "application/json"}
 _MESSAGES = {
@@ -160,17 +160,18 @@ class ApiRules(Rules):
     def _trial_of(self, request: Request) -> int:
         """Return the trial that a request concerns, or else the one that runs."""
         pod = _POD.fullmatch(request.path)
-        place = self._study.place(pod["name"]) if pod else None
+        name = pod["name"] if pod else _binding(request)[0]
+        place = self._study.place(name) if name else None
         return place.trial if place else self._study.trial
 
     def _misdirected(self, request: Request) -> Request:
         """Send a pod to another node than the runner's, if requested."""
-        match = _POD.fullmatch(request.path)
-        if request.method != "PATCH" or match is None or not self._faults.of("two-pods"):
+        name, node = _binding(request)
+        if not name or not self._faults.of("two-pods"):
             return request
-        place, node = self._study.place(match["name"]), _node_of_patch(json.loads(request.body))
+        place = self._study.place(name)
         trial = place.trial if place else 0
-        fault = self._faults.inject("two-pods", trial=trial, node=node, pod=match["name"])
+        fault = self._faults.inject("two-pods", trial=trial, node=node, pod=name)
         if fault is None:
             return request
         to = int(fault.number("to"))
@@ -195,12 +196,12 @@ def _is_about(request: Request, fault: Fault) -> bool:
     return verb in {"", request.method} and resource in request.path
 
 
-def _node_of_patch(patch: Any) -> str:
-    """Return the node that a JSON patch of a pod gives it an affinity to; empty for none."""
-    for step in patch:
-        if step["path"] == "/spec/affinity":
-            return node_of({"spec": {"affinity": step["value"]}})
-    return ""
+def _binding(request: Request) -> tuple[str, str]:
+    """Return the pod and node of a binding that is created; empty for another request."""
+    if (request.method, request.path) != ("POST", _BINDINGS):
+        return "", ""
+    body = json.loads(request.body)
+    return body["metadata"]["name"], body["target"]["name"]
 
 
 def _status(code: int, reason: str = "", message: str = "") -> Answer:

@@ -206,12 +206,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "scheduler-stalled": Kind(
         "The scheduler is stopped from before the trial's release.",
-        "valid; the stall is in the phase from release to scheduled",
+        "valid; the release does not wait for it, since the runner binds the pods",
         {"trial": 1, "s": 5.0},
     ),
     "process-killed": Kind(
         "A process is killed by SIGKILL after the trial's release.",
-        "runner: `--resume` measures what is missing; others: trials that need the process fail",
+        "runner: `--resume` measures what is missing; kube-scheduler: nothing; "
+        "kube-controller-manager: trials whose pods do not exist yet fail",
         {**_MOMENT, "process": ("runner", "kube-scheduler", "kube-controller-manager")},
     ),
 }

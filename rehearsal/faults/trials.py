@@ -23,9 +23,9 @@ class Moment(StrEnum):
     """Points of a trial."""
 
     STAGED = "staged"
-    """Its first pod exists, behind a gate."""
+    """Its first pod exists, bound to no node."""
     RELEASED = "released"
-    """The gate of its first pod is removed."""
+    """The first of its pods is bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,10 @@ class StudyPods:
                 moments.append(Moment.STAGED)
             known = self._jobs.setdefault(job, _Job(trial))
             known.pods[name] = change == "DELETED" or _is_over(pod)
-            if not known.released and not pod["spec"].get("schedulingGates"):
+            if not known.released and pod["spec"].get("nodeName"):
                 known.released = True
                 moments.append(Moment.RELEASED)
-            self._places[name] = Place(trial, node_of(pod))
+            self._places[name] = Place(trial, str(pod["spec"].get("nodeName", "")))
             for container in pod["spec"]["containers"]:
                 self._images[container["image"].partition("@")[2]] = trial
         for moment in moments:
@@ -138,16 +138,3 @@ def _is_over(pod: Object) -> bool:
     statuses = pod["status"].get("containerStatuses", ())
     ended = any("terminated" in each.get("state", {}) for each in statuses)
     return ended or pod["status"].get("phase") in _OVER
-
-
-def node_of(pod: Object) -> str:
-    """Return the node that a pod is bound to, or else the only one that it may be bound to."""
-    if bound := pod["spec"].get("nodeName", ""):
-        return str(bound)
-    node = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
-    required = node.get("requiredDuringSchedulingIgnoredDuringExecution", {})
-    for term in required.get("nodeSelectorTerms", ()):
-        for field_ in term.get("matchFields", ()):
-            if field_["key"] == "metadata.name" and len(field_["values"]) == 1:
-                return str(field_["values"][0])
-    return ""

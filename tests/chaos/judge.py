@@ -111,15 +111,23 @@ def _retried(outcome: Outcome, injection: Injection) -> object:
 
 
 def _release_took(outcome: Outcome, injection: Injection) -> bool:
-    """Every pod of the trial waited from release to scheduled as long as the fault."""
-    fault = injection.fault
-    seconds = fault.number("ms") / 1000 if fault.how == "slow" else fault.number("s")
-    waits = [
+    """Every pod of the trial waited from release to its binding as long as the fault."""
+    waits = _waits_for_binding(outcome, injection)
+    return bool(waits) and min(waits) >= 0.8 * injection.fault.number("ms") / 1000
+
+
+def _release_went_on(outcome: Outcome, injection: Injection) -> bool:
+    """Every pod of the trial was bound while the fault lasted."""
+    waits = _waits_for_binding(outcome, injection)
+    return bool(waits) and max(waits) < injection.fault.number("s")
+
+
+def _waits_for_binding(outcome: Outcome, injection: Injection) -> list[float]:
+    return [
         (cell.phases.scheduled_at - cell.phases.released_at).total_seconds()
         for at, cell in outcome.cells.items()
         if at[0] == injection.cell[0] and cell.phases.scheduled_at and cell.phases.released_at
     ]
-    return bool(waits) and min(waits) >= 0.8 * seconds
 
 
 def _slow(outcome: Outcome, injection: Injection) -> bool:
@@ -196,7 +204,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("node-clock", ""): Row(_clock_named),
     ("disk-full", ""): Row(_always, (Status.EVICTED, Status.DISK_PRESSURE), nearby=True),
     ("two-pods", ""): Row(_doubled, (Status.ABORTED,)),
-    ("scheduler-stalled", ""): Row(_release_took),
+    ("scheduler-stalled", ""): Row(_release_went_on),
     ("process-killed", ""): Row(_resumed),
 }
 """By kind and variant."""

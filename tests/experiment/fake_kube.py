@@ -76,7 +76,7 @@ class FakeClaims:
 
 
 class FakeKube(FakeClaims):
-    """Creates a Job's pods, binds each as its patch says, and ends it at once."""
+    """Creates a Job's pods, binds each as requested, and ends it at once."""
 
     def __init__(self, nodes: Sequence[str] = NODES) -> None:
         super().__init__()
@@ -189,13 +189,10 @@ class FakeKube(FakeClaims):
             }
             self.emit(PODS, "ADDED", pod)
 
-    def patch_pod(self, _namespace: str, name: str, patch: Sequence[Obj]) -> None:
+    def bind_pod(self, _namespace: str, name: str, node: str) -> None:
         pod = deepcopy(self._objects[PODS][name])
         job, _, index = name.rpartition("-")
-        affinity = patch[0]["value"]["nodeAffinity"]
-        required = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
-        (bound,) = required["nodeSelectorTerms"][0]["matchFields"][0]["values"]
-        pod["spec"]["nodeName"] = self.astray.get(int(index), bound)
+        pod["spec"]["nodeName"] = self.astray.get(int(index), node)
         self.emit(PODS, "MODIFIED", pod)
         if int(index) in self.hanging:
             return

@@ -249,21 +249,26 @@ def test_a_refusal_is_not_retried(server: ApiServer, kube: Kube) -> None:
 @pytest.mark.parametrize(
     ("answers", "refused"),
     [
-        ([BUSY, (422, {"message": "no such path"}, {})], False),
-        ([(422, {"message": "denied by a plugin"}, {})], True),
+        ([BUSY, (409, {"message": "pod p is already assigned to node n"}, {})], False),
+        ([(409, {"message": "pod p is already assigned to node m"}, {})], True),
     ],
 )
-def test_an_invalid_patch_is_passed_over_only_where_an_earlier_try_may_have_had_its_effect(
+def test_a_conflict_of_a_binding_is_passed_over_only_where_an_earlier_try_may_have_had_its_effect(
     server: ApiServer, kube: Kube, answers: list[Answer], refused: bool
 ) -> None:
     server.answers = answers
-    patch = [{"op": "remove", "path": "/spec/schedulingGates"}]
     if refused:
-        with pytest.raises(MeasureError, match="denied by a plugin"):
-            kube.patch_pod("n", "p", patch)
+        with pytest.raises(MeasureError, match="assigned to node m"):
+            kube.bind_pod("ns", "p", "n")
     else:
-        kube.patch_pod("n", "p", patch)
-    assert server.requests[-1] == ("PATCH", "/api/v1/namespaces/n/pods/p", patch)
+        kube.bind_pod("ns", "p", "n")
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "p"},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "n"},
+    }
+    assert server.requests[-1] == ("POST", "/api/v1/namespaces/ns/bindings", binding)
 
 
 def test_what_exists_is_created_and_what_does_not_is_deleted(server: ApiServer, kube: Kube) -> None:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from analysis.judge.wall_time import run_wall_time
 from experiment.collect.judge import judge
 from experiment.collect.ledger import RunHistory
 from experiment.collect.merge_events import reconcile
-from experiment.measure.job_manifest import release_patch, trial_job
+from experiment.measure.job_manifest import trial_job
+from experiment.measure.pods import PodStates
+from experiment.measure.staged_jobs import StagedJobs
 from experiment.plan.trial_order import order_trials
 from experiment.run_folder import RunFolder
 from images.make.layer_tar import layer_tar
@@ -30,6 +33,7 @@ from schema.run_records import (
 )
 from schema.study import ImageSet, Order, Study
 from tests.experiment.conftest import NODES, START, TAG, Story
+from tests.experiment.fake_kube import PODS, FakeKube
 
 STUDY = Study(name="s", images=(ImageSet(repository="ghcr.io/owner/images", tags=(TAG,)),))
 
@@ -49,14 +53,16 @@ def run_record(story: Story) -> RunRecord:
 class TestDefect1OnePodANode:
     """At 4 nodes only 2 ever pulled, and the same nodes were skipped in all runs."""
 
-    def test_the_scheduler_has_one_node_to_choose_from(self) -> None:
-        patches = [release_patch(node) for node in NODES]
-        terms = [
-            patch[0]["value"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-            for patch in patches
-        ]
-        chosen = [term["nodeSelectorTerms"][0]["matchFields"][0]["values"] for term in terms]
-        assert chosen == [[node] for node in NODES]
+    def test_each_pod_is_bound_to_a_node_of_its_own(self, story: Story) -> None:
+        kube, states = FakeKube(), PodStates()
+        kube.handlers[PODS] = states.handle
+        jobs = StagedJobs(kube, states, NODES, dict)  # type: ignore[arg-type]
+        job = trial_job(
+            story.planned, run_id="r", attempt=1, nodes=4, command=("sleep", "1"), deadline_s=9
+        )
+        with closing(jobs):
+            pods = jobs.run(job, 9, lambda _: None)
+        assert {node: pod.node for node, pod in pods.items()} == {node: node for node in NODES}
 
     def test_a_node_without_a_pod_is_a_line_with_a_reason(self, story: Story) -> None:
         for index in (1, 3):  # the pods of b and d ran on a and c

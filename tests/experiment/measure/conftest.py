@@ -1,11 +1,11 @@
-"""Gated Jobs on a cluster that is faked."""
+"""Staged Jobs on a cluster that is faked."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.pods import PodStates
+from experiment.measure.staged_jobs import StagedJobs
 from tests.experiment.conftest import NODES
 from tests.experiment.fake_kube import PODS, FakeKube
 
@@ -16,9 +16,9 @@ def kube() -> FakeKube:
 
 
 @pytest.fixture
-def jobs(kube: FakeKube) -> Iterator[GatedJobs]:
+def jobs(kube: FakeKube) -> Iterator[StagedJobs]:
     states = PodStates()
     kube.handlers[PODS] = states.handle
-    jobs = GatedJobs(kube, states, NODES, dict)  # type: ignore[arg-type]
+    jobs = StagedJobs(kube, states, NODES, dict)  # type: ignore[arg-type]
     yield jobs
     jobs.close()

@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.image_removal import (
     Left,
     Remover,
@@ -12,6 +11,7 @@ from experiment.measure.image_removal import (
     read_proof,
     removal_argument,
 )
+from experiment.measure.staged_jobs import StagedJobs
 from schema.run_records import PlannedImage
 from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES, Story
@@ -31,7 +31,7 @@ A, B = layered_image("a", "base", "x"), layered_image("b", "base", "y")
     ],
 )
 def test_absence_is_what_each_node_reports(  # noqa: PLR0917
-    kube: FakeKube, jobs: GatedJobs, story: Story, message: str, absent: bool, left: int
+    kube: FakeKube, jobs: StagedJobs, story: Story, message: str, absent: bool, left: int
 ) -> None:
     kube.message = message
     own = story.planned.image

@@ -1,9 +1,9 @@
-from experiment.measure.job_manifest import GATE, job_name, release_patch, trial_job
+from experiment.measure.job_manifest import SCHEDULER, job_name, trial_job
 from schema.names import JOB_NAMESPACE, MEASURED_TOLERATIONS
 from tests.experiment.conftest import Story
 
 
-def test_a_trials_job_is_indexed_gated_and_never_retried(story: Story) -> None:
+def test_a_trials_job_is_indexed_staged_and_never_retried(story: Story) -> None:
     job = trial_job(
         story.planned, run_id="r", attempt=1, nodes=4, command=("sleep", "1"), deadline_s=200
     )
@@ -14,21 +14,12 @@ def test_a_trials_job_is_indexed_gated_and_never_retried(story: Story) -> None:
     assert "backoffLimit" not in spec
     assert "activeDeadlineSeconds" not in spec  # it would count from staging
     assert pod["activeDeadlineSeconds"] == 200
-    assert pod["schedulingGates"] == [{"name": GATE}]
+    assert pod["schedulerName"] == SCHEDULER
     assert pod["automountServiceAccountToken"] is False
     assert pod["terminationGracePeriodSeconds"] == 0
     assert pod["tolerations"] == list(MEASURED_TOLERATIONS)
     assert pod["containers"][0]["imagePullPolicy"] == "IfNotPresent"
     assert "@sha256:" in pod["containers"][0]["image"]
-
-
-def test_releasing_leaves_the_scheduler_one_node_and_opens_the_gate() -> None:
-    affinity, gate, bookkeeping = release_patch("node-7")
-    required = affinity["value"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    expression = required["nodeSelectorTerms"][0]["matchFields"][0]
-    assert expression == {"key": "metadata.name", "operator": "In", "values": ["node-7"]}
-    assert gate == {"op": "remove", "path": "/spec/schedulingGates"}
-    assert bookkeeping == {"op": "add", "path": "/metadata/managedFields", "value": [{}]}
 
 
 def test_a_jobs_name_fits_a_label_for_the_longest_run_id() -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.roofs import largest_layer, measure_roofs
+from experiment.measure.staged_jobs import StagedJobs
 from schema.run_records import PlannedImage, RoofRecord
 from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES
@@ -29,7 +29,7 @@ TOOL = PlannedImage(repository="r/busybox", tag="1", digest="sha256:t", layers=(
     ],
 )
 def test_roofs_are_what_each_node_reports(
-    kube: FakeKube, jobs: GatedJobs, message: object, rates: dict[str, float], note: str
+    kube: FakeKube, jobs: StagedJobs, message: object, rates: dict[str, float], note: str
 ) -> None:
     kube.message = json.dumps(message) if message else ""
     found = measure_roofs(

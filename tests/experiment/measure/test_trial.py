@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from experiment.errors import MeasureError
-from experiment.measure.gated_jobs import GatedJobs
 from experiment.measure.pods import PodStates
+from experiment.measure.staged_jobs import StagedJobs
 from experiment.measure.trial import Trial, TrialRunner
 from experiment.waiting import now
 from schema.run_records import TrialRecord
@@ -22,7 +22,7 @@ class Rig:
         self.kube, self.states = FakeKube(), PodStates()
         self.kube.handlers[PODS] = self.states.handle
         self.lost: dict[str, str] = {}
-        self.jobs = GatedJobs(self.kube, self.states, NODES, lambda: self.lost)  # type: ignore[arg-type]
+        self.jobs = StagedJobs(self.kube, self.states, NODES, lambda: self.lost)  # type: ignore[arg-type]
         self.runner = TrialRunner(
             self.jobs, run_id="run", attempt=2, command=("sleep", "1"), cluster="c", fresh=False
         )
@@ -111,13 +111,13 @@ def test_pods_that_outlive_their_deletion_are_warned_of(
     assert "may disturb the next pulls" in warnings[0]
 
 
-def test_a_trial_stopped_while_its_gates_open_counts_as_released(
+def test_a_trial_stopped_while_its_pods_are_bound_counts_as_released(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rig.kube, "patch_pod", interrupted)
+    monkeypatch.setattr(rig.kube, "bind_pod", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rig.release()
     assert rig.runner.record(rig.trial, "interrupted").released_at is not None
@@ -126,7 +126,7 @@ def test_a_trial_stopped_while_its_gates_open_counts_as_released(
 def test_pods_that_are_never_created_end_the_measurement(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiment.measure.gated_jobs._CREATE_S", 0.05)
+    monkeypatch.setattr("experiment.measure.staged_jobs._CREATE_S", 0.05)
     rig.kube.missing = 1
     with pytest.raises(MeasureError, match="Only 3 of the 4 pods"):
         rig.release()

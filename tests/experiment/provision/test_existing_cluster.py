@@ -241,13 +241,13 @@ def test_a_second_run_is_refused_by_name_and_touches_nothing(
 
 def test_only_rights_that_are_needed_are_asked_for(tmp_path: Path, kube: FakeKube) -> None:
     cluster = cluster_of(tmp_path)
-    kube.forbidden = {"create namespaces", "patch pods in pull-study"}
+    kube.forbidden = {"create namespaces", "create bindings in pull-study"}
     assert list(map(str, cluster.missing_rights())) == [
-        "patch pods in pull-study",
+        "create bindings in pull-study",
         "create namespaces",
     ]
     kube.create_namespace(JOB_NAMESPACE, {})
-    assert list(map(str, cluster.missing_rights())) == ["patch pods in pull-study"]
+    assert list(map(str, cluster.missing_rights())) == ["create bindings in pull-study"]
 
 
 def test_preflight_names_nodes_that_are_left_out_rights_that_miss_and_a_run_that_measures(
@@ -404,7 +404,7 @@ CALLS: dict[str, Callable[[Kube], Any]] = {
     "delete_job": lambda kube: kube.delete_job(JOB_NAMESPACE, "j"),
     "pod_count": lambda kube: kube.pod_count(JOB_NAMESPACE, RUN_LABEL),
     "waiting_pods": lambda kube: kube.waiting_pods("kube-system"),
-    "patch_pod": lambda kube: kube.patch_pod(JOB_NAMESPACE, "p", []),
+    "bind_pod": lambda kube: kube.bind_pod(JOB_NAMESPACE, "p", "n"),
     "list": lambda kube: [kube.list(path, {}) for path in WATCHED],
     "watch": lambda kube: [list(kube.watch(path, {}, seconds=1)) for path in WATCHED],
 }

@@ -75,7 +75,9 @@ def test_all_sources_saw_the_same_events_of_the_pods(finished: RunFolder) -> Non
         if record.event["involvedObject"].get("name", "").startswith("whole-t"):
             seen[record.source].add(record.event["metadata"]["uid"])
     assert seen[Source.WATCH] == seen[Source.EXPORTER] == seen[Source.NATIVE]
-    assert len(seen[Source.WATCH]) >= IMAGES * NODES * len(("Scheduled", "Pulling", "Pulled"))
+    assert len(seen[Source.WATCH]) >= IMAGES * NODES * len(
+        ("Pulling", "Pulled", "Created", "Started")
+    )
     for cell in finished.cells():
         assert all(len(sources) == len(seen) for sources in cell.sources.values())
 
@@ -83,7 +85,7 @@ def test_all_sources_saw_the_same_events_of_the_pods(finished: RunFolder) -> Non
 def test_every_phase_of_a_cell_has_a_time_and_they_are_in_order(finished: RunFolder) -> None:
     for cell in finished.cells():
         phases = cell.phases
-        # Of one clock: the kubelet's. Scheduler and runner share this machine's clock too.
+        # Of one clock: the kubelet's. The runner shares this machine's clock too.
         steps = [
             phases.released_at,
             phases.scheduled_at,

@@ -58,13 +58,8 @@ def watch(path: str) -> Request:
 
 
 def release(node: str) -> Request:
-    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    patch = [
-        {"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": required}},
-        {"op": "remove", "path": "/spec/schedulingGates"},
-    ]
-    return Request("PATCH", f"{PODS}/pod-1", json.dumps(patch).encode())
+    body = {"metadata": {"name": "pod-1"}, "target": {"kind": "Node", "name": node}}
+    return Request("POST", "/api/v1/namespaces/pull-study/bindings", json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -174,7 +169,7 @@ def test_lost_events_are_neither_watched_nor_listed(play: Play) -> None:
 
 
 def test_a_request_about_a_pod_belongs_to_the_pods_trial(play: Play) -> None:
-    scene = play("api:status=500,trial=2,verb=PATCH")
+    scene = play("api:status=500,trial=2,resource=bindings")
     scene.study.at = 1
     assert isinstance(scene.rules.before(release("gke-c-pool-0001")), Answer)
     assert scene.faults.injected[0]["trial"] == 2

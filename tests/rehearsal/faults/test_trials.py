@@ -30,20 +30,12 @@ def pod(
     trial: int,
     index: int = 0,
     *,
-    gated: bool = False,
     node: str = "",
-    bound: bool = True,
     phase: str = "Pending",
 ) -> Object:
     spec: dict[str, Any] = {"containers": [{"image": f"ghcr.io/o/i:t@sha256:{trial}"}]}
-    if gated:
-        spec["schedulingGates"] = [{"name": "g"}]
-    if node and bound:
+    if node:
         spec["nodeName"] = node
-    elif node:
-        term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-        spec["affinity"] = {"nodeAffinity": required}
     labels = {"batch.kubernetes.io/job-name": f"job-{trial}", "pull-study/trial": str(trial)}
     return {
         "metadata": {"name": f"pod-{trial}-{index}", "labels": labels},
@@ -66,7 +58,7 @@ def test_each_moment_of_a_trial_is_reported_once(
     study: StudyPods, moments: list[tuple[Moment, int]]
 ) -> None:
     for index in (0, 1):
-        study.handle("ADDED", pod(1, index, gated=True))
+        study.handle("ADDED", pod(1, index))
     for index in (0, 1):
         study.handle("MODIFIED", pod(1, index, node=f"n-{index}"))
     assert moments == [(Moment.STAGED, 1), (Moment.RELEASED, 1)]
@@ -75,9 +67,9 @@ def test_each_moment_of_a_trial_is_reported_once(
 def test_the_trial_that_is_on_is_the_first_that_is_not_over(study: StudyPods) -> None:
     seen = [study.trial]
     for change in (
-        pod(1, gated=True),
+        pod(1),
         pod(1, node="n-1"),
-        pod(2, gated=True),
+        pod(2),
         pod(1, node="n-1", phase="Succeeded"),
         pod(2, node="n-1"),
         pod(2, node="n-1", phase="Failed"),
@@ -113,7 +105,7 @@ def test_pods_of_no_trial_are_passed_over(study: StudyPods, moments: list[Any]) 
 def test_the_watch_goes_on_after_an_error(error: Exception) -> None:
     moments: list[tuple[Moment, int]] = []
     reports: list[str] = []
-    cluster = Cluster([("ADDED", pod(1, gated=True))])
+    cluster = Cluster([("ADDED", pod(1))])
     cluster.error = error
     study = StudyPods(cluster, lambda *moment: moments.append(moment), reports.append)
     study.start()

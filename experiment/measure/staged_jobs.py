@@ -1,27 +1,28 @@
-"""Exactly one pod on every node, all released at once: Jobs behind scheduling gates.
+"""Exactly one pod on every node, all released at once: Jobs whose pods the runner binds.
 
-A gated Job's pods exist and cost the nodes nothing. Releasing gives pod i the affinity to node i
-and removes its gate, all pods at once, so the scheduler has one choice for each. Anti-affinity and
+A staged Job's pods exist and cost the nodes nothing: they name a scheduler that does not exist.
+Releasing binds pod i to node i, all pods at once, so no scheduler takes part. Anti-affinity and
 topology spread do not give this, because a finished pod no longer counts. The caller checks where
 the pods ran.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from experiment.errors import MeasureError
 from experiment.kube import Kube, Obj
-from experiment.measure.job_manifest import release_patch
 from experiment.measure.pods import PodState, PodStates
+from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
 
-_PATCHES_AT_ONCE = 48
+_BINDINGS_AT_ONCE = 48
 _CREATE_S = 120
 _BIND_S = 120
 
 
-class GatedJobs:
-    """Creates and releases gated Jobs on a fixed list of nodes.
+class StagedJobs:
+    """Creates and releases staged Jobs on a fixed list of nodes.
 
     Args:
         kube: the cluster.
@@ -40,7 +41,7 @@ class GatedJobs:
         self._kube = kube
         self._states = pods
         self.lost = lost
-        self._pool = ThreadPoolExecutor(_PATCHES_AT_ONCE, thread_name_prefix="release")
+        self._pool = ThreadPoolExecutor(_BINDINGS_AT_ONCE, thread_name_prefix="release")
         self.nodes = tuple(nodes)
 
     def close(self) -> None:
@@ -48,12 +49,12 @@ class GatedJobs:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def create(self, job: Obj) -> str:
-        """Create a Job of one gated pod a node, and return its name."""
+        """Create a Job of one staged pod a node, and return its name."""
         self._kube.create_job(job)
         return str(job["metadata"]["name"])
 
     def await_pods(self, job: str) -> list[PodState]:
-        """Wait until all pods of a Job exist, behind their gates.
+        """Wait until all pods of a Job exist, bound to no node.
 
         Raises:
             MeasureError: they were not all created in time.
@@ -68,13 +69,13 @@ class GatedJobs:
             )
         return pods
 
-    def open_gates(self, pods: Sequence[PodState]) -> None:
-        """Bind pod i to node i and remove its gate, all at once.
+    def release(self, job: str, pods: Sequence[PodState]) -> None:
+        """Bind pod i to node i, all at once.
 
         Raises:
-            MeasureError: the API server refused a patch.
+            MeasureError: the API server refused a binding.
         """
-        list(self._pool.map(self._open_gate, pods))
+        list(self._pool.map(partial(self._bind, job), pods))
 
     def await_bound(self, job: str) -> list[PodState] | None:
         """Wait until each pod is bound or over; return None if that takes too long.
@@ -111,7 +112,7 @@ class GatedJobs:
             MeasureError: the pods were not created.
         """
         name = self.create(job)
-        self.open_gates(self.await_pods(name))
+        self.release(name, self.await_pods(name))
         self.await_over(name, timeout_s, progress)
         pods = {self.nodes[pod.index]: pod for pod in self.pods(name)}
         self.delete(name)
@@ -133,8 +134,9 @@ class GatedJobs:
 
         return self._states.wait(job, deleted, timeout_s) is not None
 
-    def _open_gate(self, pod: PodState) -> None:
-        self._kube.patch_pod(JOB_NAMESPACE, pod.name, release_patch(self.nodes[pod.index]))
+    def _bind(self, job: str, pod: PodState) -> None:
+        self._kube.bind_pod(JOB_NAMESPACE, pod.name, self.nodes[pod.index])
+        self._states.note_bound(job, pod.index, now())
 
     def _all_exist(self, pods: list[PodState]) -> bool:
         return len(pods) == len(self.nodes)
