@@ -97,6 +97,16 @@ def test_pods_without_any_event_count_as_five_lost_ones(tmp_path: Path) -> None:
     assert kinds(one)["lost-events"] == 3 * 5
 
 
+@pytest.mark.parametrize(("gone", "lost"), [("", 0), ("container-pull-3-", 3 * 4)])
+def test_where_no_scheduler_bound_the_pods_its_events_are_not_missed(
+    tmp_path: Path, gone: str, lost: int
+) -> None:
+    events = [e for e in study_events(8) if e["reason"] != "Scheduled"]
+    kept = [e for e in events if not gone or gone not in e["involvedObject"]["name"]]
+    (one,) = audited(study(tmp_path, kept))
+    assert kinds(one).get("lost-events", 0) == lost
+
+
 def test_the_exporters_own_word_on_discarded_events(tmp_path: Path) -> None:
     root = study(tmp_path, study_events(8))
     said = '{"level":"warn","event name":"a.1","message":"Event discarded as being older then x"}\n'

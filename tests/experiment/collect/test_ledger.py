@@ -21,6 +21,14 @@ def test_an_undisturbed_trial_is_valid_on_every_node(story: Story) -> None:
     assert cells[0].phases.released_at == START
 
 
+def test_the_time_of_the_binding_is_the_runners_or_the_schedulers(story: Story) -> None:
+    own = START + timedelta(milliseconds=40)
+    story.change_pod(0, bound_at=own)
+    cells = story.judge()
+    by_scheduler = START + timedelta(seconds=0.1)
+    assert [cell.phases.scheduled_at for cell in cells[:2]] == [own, by_scheduler]
+
+
 def test_each_source_that_saw_a_step_is_named(story: Story) -> None:
     seen = story.of(0, "Pulled")
     story.events.append(seen.model_copy(update={"source": Source.EXPORTER}))

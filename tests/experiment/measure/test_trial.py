@@ -45,6 +45,15 @@ def rig(story: Story) -> Iterator[Rig]:
     rig.jobs.close()
 
 
+def test_when_each_binding_was_accepted_is_recorded(rig: Rig) -> None:
+    record = rig.run()
+    assert record.released_at
+    for pod in record.pods:
+        assert pod.bound_at
+        assert pod.bound_seen
+        assert record.released_at <= pod.bound_at <= pod.bound_seen
+
+
 def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(rig: Rig) -> None:
     record = rig.run()
     assert [pod.node for pod in record.pods] == list(NODES)
