@@ -18,7 +18,7 @@ LONGEST_S = 900
 @pytest.mark.parametrize(
     ("names", "runs", "injections"),
     [
-        pytest.param(["events-and-pulls"], 1, 20, id="events-and-pulls"),
+        pytest.param(["events-and-pulls"], 1, 18, id="events-and-pulls"),
         pytest.param([], 7, 60, id="all", marks=pytest.mark.full),
     ],
 )
