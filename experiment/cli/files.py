@@ -21,8 +21,13 @@ def files(
     """List stack and study files; those of the current folder come first, by name."""
     found = project_files(STACKS) | project_files(STUDIES)
     if not name:
-        rows = [{"file": each, "own": is_own(path)} for each, path in found.items()]
-        print_rows(output, rows)
+        print_rows(
+            output,
+            [
+                {"file": each, "from": "this folder" if is_own(path) else "the program"}
+                for each, path in found.items()
+            ],
+        )
         return
     if name not in found:
         raise PlanError(

@@ -161,4 +161,4 @@ def planned(installed: Installed, *stacks: str) -> tuple[str, dict[str, tuple[in
 def files(installed: Installed) -> dict[str, bool]:
     """List the files, and which of them are the folder's own."""
     rows = json.loads(installed.succeed("files", "--output", "json"))
-    return {row["file"]: row["own"] for row in rows}
+    return {row["file"]: row["from"] == "this folder" for row in rows}
