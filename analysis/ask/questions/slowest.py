@@ -156,10 +156,11 @@ def _exclusions(frames: Frames) -> str:
             "long as valid ones of the same images."
         )
     cells = frames.cells[frames.cells["cluster"].isin(clusters)]
-    untimed = int(cells["status"].isin(_UNTIMED).sum())
-    if untimed:
-        cell = "cell" if untimed == 1 else "cells"
-        texts.append(f"{untimed} {cell} failed or met a full disk: they may have been slower.")
+    counts = {status: int((cells["status"] == status).sum()) for status in _UNTIMED}
+    if untimed := sum(counts.values()):
+        cell = "cell has" if untimed == 1 else "cells have"
+        which = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        texts.append(f"{untimed} {cell} no valid duration ({which}) and may have been slower.")
     return " ".join(texts)
 
 

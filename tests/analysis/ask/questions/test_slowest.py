@@ -93,4 +93,4 @@ def test_exclusion_that_depends_on_the_outcome_is_said(tmp_path: Path) -> None:
     assert f"Exclusion depends on the outcome: {count} excluded pulls took {ratio:.2f}" in (
         found.limits
     )
-    assert f"{count} cells failed or met a full disk" in found.limits
+    assert f"{count} cells have no valid duration ({count} disk-pressure)" in found.limits
