@@ -1,8 +1,8 @@
 """The fake kubernetes provider against a real API server."""
 
 import base64
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +11,7 @@ from rehearsal.cluster import control_plane
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.machine import processes, web
 from rehearsal.machine.home import Home
-from rehearsal.machine.programs import AUTH_PLUGIN, write_plugin
+from rehearsal.machine.programs import write_plugin
 from rehearsal.machine.tokens import PATH, token_route
 from rehearsal.pulumi.providers.kubernetes import KubernetesSession
 from rehearsal.pulumi.providers.kubernetes_api import ClusterApi
@@ -30,20 +30,21 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesSess
     home = Home(folder / "home")
     home.folder.mkdir()
     write_plugin(home)
+    path = f"{home.programs}{os.pathsep}{os.environ['PATH']}"
     try:
-        with web.serving([token_route(home)]) as url:
+        with web.serving([token_route(home)]) as url, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", path)
             plane = control_plane.start(folder / "cluster", reviewer=url + PATH)
-            api = ClusterApi(_kubeconfig(plane, home.programs / AUTH_PLUGIN))
+            api = ClusterApi(_kubeconfig(plane))
             yield KubernetesSession(api, delete_unreachable=False)
     finally:
         processes.stop(folder)
 
 
-def _kubeconfig(plane: LocalControlPlane, plugin: Path) -> str:
+def _kubeconfig(plane: LocalControlPlane) -> str:
     """The kubeconfig of `infra`: authority inline, credential by a plugin."""
-    return kubeconfig(
-        "c", plane.public.endpoint, base64.b64encode(plane.authority.read_bytes()).decode()
-    ).replace("command: gke-gcloud-auth-plugin", f"command: {plugin}")
+    authority = base64.b64encode(plane.authority.read_bytes()).decode()
+    return kubeconfig("c", plane.public.endpoint, authority)
 
 
 def _named(labels: dict[str, str]) -> Props:
