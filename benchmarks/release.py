@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,6 @@ class Client(Kube):
         ]
         content = "application/json-patch+json"
         self._call_or_raise("PATCH", f"{_PODS}/{pod}", body=patch, content=content)
-
-    def bind(self, pod: str, node: str) -> None:
-        """Create a binding."""
-        target = {"apiVersion": "v1", "kind": "Node", "name": node}
-        body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": target}
-        path = f"/api/v1/namespaces/{JOB_NAMESPACE}/bindings"
-        self._call_or_raise("POST", path, body=body)
-
-    def delete_quietly(self, job: str) -> None:
-        """Delete a Job and its pods in the background."""
-        self.delete_job(JOB_NAMESPACE, job)
 
 
 def measure() -> list[Figure]:
@@ -232,7 +222,9 @@ class _Bench:
         self, client: Client, pods: PodStates, names: list[str], job: Obj, way: str
     ) -> dict[str, Any]:
         """Stage, release, wait for the end, delete; what it took."""
-        name, release = job["metadata"]["name"], client.open_gate if way == "gate" else client.bind
+        name = job["metadata"]["name"]
+        bind = partial(client.bind_pod, JOB_NAMESPACE)
+        release = client.open_gate if way == "gate" else bind
 
         def wait(done: Callable[[PodState], bool]) -> list[PodState]:
             found = pods.wait(
@@ -242,7 +234,7 @@ class _Bench:
                 raise RuntimeError(f"{name}: pods are not there, bound, over or gone in time")
             return found
 
-        begun = time.time()
+        started = time.time()
         client.create_job(job)
         created = max(_at(pod.created_seen) for pod in wait(lambda pod: bool(pod.created_seen)))
         time.sleep(_SETTLE_S)
@@ -259,13 +251,13 @@ class _Bench:
         wrong = [pod for pod in ended if pod.failure or pod.node != names[pod.index]]
         if wrong:
             raise RuntimeError(f"{wrong[0].name} on {wrong[0].node}: {wrong[0].failure}")
-        client.delete_quietly(name)
+        client.delete_job(JOB_NAMESPACE, name)
         wait(lambda pod: bool(pod.deleted_seen))
         time.sleep(_SETTLE_S)
         scheduler = served.get(("POST", "pods", "binding"), 0.0)  # the client's are not of pods/
         events = self.nodes if way == "gate" else 0  # the scheduler's `Scheduled`, one for each pod
         return {
-            "created_s": created - begun,
+            "created_s": created - started,
             "first_bound_s": min(bound) - released,
             "last_bound_s": max(bound) - released,
             "answered_s": answered - released,

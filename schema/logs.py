@@ -1,7 +1,7 @@
 """What `-v` and `--log-level` show on standard error: requests, retries and programs started.
 
 Only the loggers of `LOGGERS` are heard at these levels, since others, such as the Kubernetes
-client's, log bodies. Secrets are replaced in every line, whoever logs it.
+client's, log bodies. Secrets are replaced in every line of every logger.
 """
 
 import logging

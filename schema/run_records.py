@@ -298,7 +298,7 @@ class TrialPod(_Record):
     """When the container ended, by the kubelet's clock, 1 s resolution."""
     bound_at: datetime | None = None
     """When the runner's binding of it was accepted, by the runner's clock; None if a scheduler
-    bound it, or nobody."""
+    bound it, or it was not bound."""
     bound_seen: datetime | None = None
     """When the runner saw it bound to its node."""
     over_seen: datetime | None = None

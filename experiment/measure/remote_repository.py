@@ -1,6 +1,6 @@
 """What a stack's remote repository holds: asked before each trial and after the last.
 
-The list tells pulls through a cold cache from those through a warm one
+The list distinguishes pulls through a cold cache from those through a warm one
 (experiment.collect.cache_states). A list that cannot be read leaves that unproved and ends nothing.
 """
 

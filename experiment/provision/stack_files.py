@@ -36,7 +36,7 @@ def node_count(stack: str) -> int | None:
         PlanError: there is no such stack.
     """
     text = ""
-    with suppress(OSError, UnicodeDecodeError):  # experiment.provision.stack_settings tells why
+    with suppress(OSError, UnicodeDecodeError):  # experiment.provision.stack_settings reports why
         text = require_stack(stack).read_text("utf-8")
     found = re.search(r"(?m)^\s+pull-study:nodeCount:\s*[\"']?(\d+)", text)
     return int(found[1]) if found else None

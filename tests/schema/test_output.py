@@ -56,10 +56,10 @@ def test_a_form_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 
 def test_json_is_an_array_of_objects_with_the_columns_of_csv() -> None:
-    told = json.loads(form(Output.JSON))
+    printed = json.loads(form(Output.JSON))
     columns = next(csv.reader(io.StringIO(form(Output.CSV))))
-    assert [[*row] for row in told] == [columns] * 2
-    assert told[0] == ROWS[0]
+    assert [[*row] for row in printed] == [columns] * 2
+    assert printed[0] == ROWS[0]
 
 
 def test_csv_holds_no_formula_and_no_control_character() -> None:
@@ -119,14 +119,14 @@ def expect_the_same_rows(app: Typer, *arguments: object, codes: Sequence[int] = 
         assert done.exit_code in codes, done.output
         return done.stdout
 
-    told = json.loads(answer(Output.JSON))
-    assert told
-    columns = list(dict.fromkeys(name for row in told for name in row))
+    printed = json.loads(answer(Output.JSON))
+    assert printed
+    columns = list(dict.fromkeys(name for row in printed for name in row))
     written = csv.DictReader(io.StringIO(answer(Output.CSV)))
-    assert (len(list(written)), written.fieldnames) == (len(told), columns)
-    tables = len({row.get("table", "") for row in told}) if columns[0] == "table" else 1
+    assert (len(list(written)), written.fieldnames) == (len(printed), columns)
+    tables = len({row.get("table", "") for row in printed}) if columns[0] == "table" else 1
     lines = [line for line in answer(Output.MARKDOWN).splitlines() if line.startswith("| ")]
-    assert len(lines) == len(told) + 2 * tables
+    assert len(lines) == len(printed) + 2 * tables
     assert answer(Output.TABLE).strip()
 
 

@@ -66,5 +66,5 @@ def test_a_row_of_other_words_is_seen(tmp_path: Path) -> None:
     tables = read([path])
     row = tables["pulls"][0] if tables["pulls"] else tables["other_pulls"][0]
     row |= {"image": "another", "node": "another node", "pod": "another pod", "pull_s": 9.75}
-    told = list(invented(tables, path.read_bytes()))
-    assert [line.split(": ")[1].split()[0] for line in told] == ["image", "node", "pod", "pull_s"]
+    found = list(invented(tables, path.read_bytes()))
+    assert [line.split(": ")[1].split()[0] for line in found] == ["image", "node", "pod", "pull_s"]
