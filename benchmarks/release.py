@@ -26,6 +26,7 @@ from typing import Any
 from benchmarks import Figure
 from benchmarks._release_cluster import REPOSITORY
 from experiment.kube import Kube, Obj
+from experiment.measure.job_manifest import SCHEDULER, indexed_job
 from experiment.measure.pods import PodState, PodStates
 from experiment.measure.reflector import ListWatch, Reflector
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL, MEASURED_TOLERATIONS, RUN_LABEL
@@ -194,20 +195,9 @@ def _job(name: str, nodes: int, way: str, image: str) -> Obj:
     if way == "gate":
         spec["schedulingGates"] = [{"name": "pull-study/staged"}]
     else:
-        spec["schedulerName"] = "pull-study-staged"
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": JOB_NAMESPACE, "labels": labels},
-        "spec": {
-            "completionMode": "Indexed",
-            "completions": nodes,
-            "parallelism": nodes,
-            "backoffLimitPerIndex": 0,
-            "maxFailedIndexes": nodes,
-            "template": {"metadata": {"labels": deepcopy(labels)}, "spec": spec},
-        },
-    }
+        spec["schedulerName"] = SCHEDULER
+    template = {"metadata": {"labels": deepcopy(labels)}, "spec": spec}
+    return indexed_job(name, labels, nodes, template)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def trial_job(
         },
     }
     template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, deadline_s)}
-    return _job(job_name(run_id, planned.trial, attempt), labels, nodes, template)
+    return indexed_job(job_name(run_id, planned.trial, attempt), labels, nodes, template)
 
 
 def removal_job(
@@ -100,7 +100,7 @@ def removal_job(
     annotations = {REMOVE_ANNOTATION: json.dumps([reference for reference, _ in images])}
     command = [script, "remove", *(argument for _, argument in images)]
     template = _node_template(labels, annotations, remover, command, deadline_s)
-    return _job(_name(run_id, "r", trial, attempt), labels, nodes, template)
+    return indexed_job(_name(run_id, "r", trial, attempt), labels, nodes, template)
 
 
 def roofs_job(
@@ -129,7 +129,7 @@ def roofs_job(
     labels = {RUN_LABEL: run_id}
     command = [script, "measure", blob[0], str(blob[1])]
     template = _node_template(labels, {ROOFS_ANNOTATION: blob[0]}, image, command, deadline_s)
-    return _job(_name(run_id, "r", 0, attempt), labels, nodes, template)
+    return indexed_job(_name(run_id, "r", 0, attempt), labels, nodes, template)
 
 
 def _node_template(
@@ -153,7 +153,10 @@ def _node_template(
     }
 
 
-def _job(name: str, labels: dict[str, str], nodes: int, template: dict[str, Any]) -> dict[str, Any]:
+def indexed_job(
+    name: str, labels: dict[str, str], nodes: int, template: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a Job of one pod for each of `nodes` indexes, none of which ends the others."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
