@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _HEX = re.compile(r"[0-9a-f]{16}")
 
+_CONTAINER = re.compile(r"spec\.(?:initC|c|ephemeralC)ontainers\{(?P<name>[^}]+)\}")
+"""k8s.io/kubernetes/pkg/kubelet/container/ref.go, fieldPath."""
+
 REASONS = ("Pulling", "Pulled", "Created", "Started")
 """The steps of a pod's start that a cell's evidence consists of, in their order. No event says that
 the runner bound a pod; it notes that itself."""
@@ -26,7 +29,14 @@ class InvolvedObject(BaseModel):
     namespace: str = ""
     name: str = ""
     uid: str = ""
+    fieldPath: str = ""  # noqa: N815 (the API's name)
     labels: dict[str, str] | None = None
+
+    @property
+    def container(self) -> str:
+        """Name of the container that it is about; empty for the whole object."""
+        match = _CONTAINER.fullmatch(self.fieldPath)
+        return match["name"] if match else ""
 
 
 class EventSource(BaseModel):

@@ -30,13 +30,11 @@ _LIST = "pull-study files"
 _LARGEST_BYTES = 1_000_000
 """Of a study file; the original study's largest has 30 kB."""
 
-Repository = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$", max_length=255
-    ),
-]
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")]
+_REPOSITORY = r"[a-z0-9.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_IMAGE = rf"^{_REPOSITORY}:{_TAG}$"
+Repository = Annotated[str, StringConstraints(pattern=rf"^{_REPOSITORY}$", max_length=255)]
+Tag = Annotated[str, StringConstraints(pattern=rf"^{_TAG}$")]
 
 
 class StudyError(UserError):
@@ -61,6 +59,15 @@ class RepeatBy(StrEnum):
     """It is removed from every node, and its absence proved."""
     COPIES = "copies"
     """Another image takes its turn, equal but with different layers: `...-bytes-r2`."""
+
+
+class Workload(StrEnum):
+    """What runs an image once on every node."""
+
+    JOB = "job"
+    """An Indexed Job of Kubernetes."""
+    MINICLUSTER = "minicluster"
+    """A MiniCluster of the Flux Operator: each pod first copies Flux from an image of its own."""
 
 
 class Contrast(StrEnum):
@@ -109,6 +116,9 @@ class Study(BaseModel):
     repeat_by: RepeatBy = RepeatBy.REMOVAL
     command: tuple[str, ...] = Field(default=("sleep", "1"), min_length=1)
     """What each pod runs; the original study's pods slept for a second."""
+    workload: Workload = Workload.JOB
+    flux_view: Annotated[str, StringConstraints(pattern=_IMAGE)] | None = None
+    """Image of Flux as `repository:tag`, which each node of a MiniCluster starts first."""
     roofs: bool = False
     """Whether each node first measures how fast it writes, unpacks and receives alone: half a
     minute, by pods with all rights on their nodes. Shows what limits a pull."""
@@ -120,6 +130,14 @@ class Study(BaseModel):
             raise ValueError(
                 f"image {twice[0]} is listed twice; its second pull would find the first one's "
                 "layers (for more pulls of an image set repetitions)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_minicluster_has_a_view(self) -> "Study":
+        if self.workload is Workload.MINICLUSTER and self.flux_view is None:
+            raise ValueError(
+                "workload minicluster needs flux_view, the image that its pods copy Flux from"
             )
         return self
 
