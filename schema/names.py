@@ -30,7 +30,7 @@ MINICLUSTERS = ("flux-framework.org", "v1alpha2", "miniclusters")
 """Group, version and plural of the Flux Operator's objects."""
 
 VIEW_CONTAINER = "flux-view"
-"""Init container of a MiniCluster's pods: it copies Flux to where the study's container finds it."""
+"""Init container of a MiniCluster's pods: it copies Flux to where the study container finds it."""
 
 REMOVER_IMAGE = ("registry.k8s.io/e2e-test-images/busybox", "1.36.1-1")
 """Repository and tag of the image whose shell and nsenter remove images from nodes, and measure
