@@ -28,9 +28,12 @@ from experiment.outage import AWAY, PATIENCE_S, Outage, Refused
 from experiment.tokens import TokenError
 from experiment.waiting import Clock
 from schema.logs import LOG
+from schema.names import MINICLUSTERS
 from schema.run_records import ExistingCluster
 
 Obj = dict[str, Any]
+JOB, MINICLUSTER = "Job", "MiniCluster"
+"""Kinds of what makes a trial's pods."""
 
 _CONNECT_S = 10
 _READ_S = 60
@@ -184,21 +187,40 @@ class Kube:
             raise refused.as_error() from refused
 
     def create_job(self, body: Obj) -> None:
-        """Create a Job unless it exists."""
-        self._create(_jobs(body["metadata"]["namespace"]), body)
+        """Create a Job or a MiniCluster unless it exists."""
+        self._create(_jobs(body["metadata"]["namespace"], body["kind"]), body)
 
     def create_event(self, body: Obj) -> None:
         """Create an event."""
         self._create(f"/api/v1/namespaces/{body['metadata']['namespace']}/events", body)
 
-    def delete_job(self, namespace: str, name: str) -> None:
-        """Delete a Job and its pods in the background, if it exists."""
-        self._delete(f"{_jobs(namespace)}/{name}")
+    def delete_job(self, namespace: str, name: str, kind: str = JOB) -> None:
+        """Delete a Job or MiniCluster and its pods in the background, if it exists."""
+        self._delete(f"{_jobs(namespace, kind)}/{name}")
 
-    def jobs(self, namespace: str, selector: str) -> list[str]:
-        """Return the names of the Jobs that match a label selector."""
-        items = self._get(_jobs(namespace), {"labelSelector": selector})["items"]
-        return [str(job["metadata"]["name"]) for job in items]
+    def delete_jobs(self, namespace: str, selector: str) -> None:
+        """Delete the MiniClusters and Jobs that match a label selector, in the background.
+
+        MiniClusters go first: their operator would make a deleted Job anew. Where the cluster has
+        none, or does not show them to the caller, none are deleted.
+        """
+        unknown = {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}
+        for kind, fine in ((MINICLUSTER, unknown), (JOB, set())):
+            path, query = _jobs(namespace, kind), {"labelSelector": selector}
+            found = self._call_or_raise("GET", path, query=query, fine=fine)
+            for job in _decoded(found)["items"] if found else ():
+                self.delete_job(namespace, str(job["metadata"]["name"]), kind)
+
+    def has_job(self, namespace: str, name: str) -> bool:
+        """Return whether there is a Job of this name."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        return bool(self._get(_jobs(namespace, JOB), query)["items"])
+
+    def serves_miniclusters(self) -> bool:
+        """Return whether the API server has MiniClusters: the Flux Operator's CRD."""
+        group, version, plural = MINICLUSTERS
+        found = self._find(f"/apis/{group}/{version}")
+        return any(each["name"] == plural for each in (found or {}).get("resources", ()))
 
     def waiting_pods(self, namespace: str) -> list[Obj]:
         """Return the pods of a namespace that neither run nor have succeeded."""
@@ -395,8 +417,9 @@ def bytes_of(quantity: str) -> int:
     return int(parse_quantity(quantity))
 
 
-def _jobs(namespace: str) -> str:
-    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+def _jobs(namespace: str, kind: str) -> str:
+    group, version, plural = MINICLUSTERS if kind == MINICLUSTER else ("batch", "v1", "jobs")
+    return f"/apis/{group}/{version}/namespaces/{namespace}/{plural}"
 
 
 def _leases(namespace: str) -> str:

@@ -12,9 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _HEX = re.compile(r"[0-9a-f]{16}")
 
-_CONTAINER = re.compile(r"spec\.(?:initC|c|ephemeralC)ontainers\{(?P<name>[^}]+)\}")
-"""k8s.io/kubernetes/pkg/kubelet/container/ref.go, fieldPath."""
-
 REASONS = ("Pulling", "Pulled", "Created", "Started")
 """The steps of a pod's start that a cell's evidence consists of, in their order. No event says that
 the runner bound a pod; it notes that itself."""
@@ -33,10 +30,12 @@ class InvolvedObject(BaseModel):
     labels: dict[str, str] | None = None
 
     @property
-    def container(self) -> str:
-        """Name of the container that it is about; empty for the whole object."""
-        match = _CONTAINER.fullmatch(self.fieldPath)
-        return match["name"] if match else ""
+    def is_init(self) -> bool:
+        """Whether it is about an init container (k8s.io/kubernetes, pkg/kubelet/container/ref.go).
+
+        A MiniCluster's pods have one, which may pull an image that is none of the study's.
+        """
+        return self.fieldPath.startswith("spec.initContainers{")
 
 
 class EventSource(BaseModel):

@@ -150,6 +150,9 @@ class PlannedTrial(_Record):
     image: PlannedImage
     warm_bytes: int = Field(ge=0)
     """Compressed bytes of layers that earlier trials left on the nodes."""
+    view: PlannedImage | None = None
+    """Image of Flux that the pods of a MiniCluster start first; None for a Job. It is on every node
+    before the first trial."""
 
 
 class Rehearsal(_Record):
@@ -241,6 +244,11 @@ class RunRecord(_Record):
     """Of the cluster, by the run's estimate; None for what the stack's file says."""
 
     @property
+    def view(self) -> PlannedImage | None:
+        """Image of Flux of its MiniClusters; None for Jobs."""
+        return self.trials[0].view if self.trials else None
+
+    @property
     def sources_note(self) -> str:
         """What the events come from, where the cluster has no exporter; empty where it has one."""
         if self.outputs is None or self.outputs.exporter_deployment:
@@ -305,6 +313,8 @@ class TrialPod(_Record):
     """When the runner saw that its outcome was final."""
     deleted_seen: datetime | None = None
     """When the runner saw it deleted; None if the run ended before."""
+    started: bool = False
+    """Whether the study's container has run; its image was there then, whatever came later."""
     pull_policy: str = "IfNotPresent"
     """As the pod had it in the cluster: an admission plugin can change it."""
 
@@ -452,7 +462,8 @@ class EventRecord(_Record):
 class CellPhases(_Record):
     """When a cell's steps happened; None where unknown.
 
-    released_at is of the runner's clock, as are scheduled_at, when its binding of the pod was
+    view_started_at is of a MiniCluster's init container; empty for a Job. released_at is of the
+    runner's clock, as are scheduled_at, when its binding of the pod was
     accepted, and job_complete_at, when its watch showed the Job complete. Where a scheduler bound
     the pod, scheduled_at is of the scheduler's. finished_at is from the kubelet's container status
     with 1 s resolution; the others are of the kubelet's clock, with the nanoseconds of the event's
@@ -461,6 +472,7 @@ class CellPhases(_Record):
 
     released_at: datetime | None = None
     scheduled_at: datetime | None = None
+    view_started_at: datetime | None = None
     pulling_at: datetime | None = None
     pulled_at: datetime | None = None
     created_at: datetime | None = None

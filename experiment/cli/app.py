@@ -51,6 +51,7 @@ def run(
     stack: opt.Stacks = None,
     all_sizes: opt.AllSizes = False,
     study: opt.StudyFile = None,
+    workload: opt.WorkloadOption = None,
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
@@ -91,6 +92,7 @@ def run(
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
         study=study,
+        workload=workload,
         order=order,
         seed=seed,
         repeat=repeat,
@@ -136,6 +138,7 @@ def plan(
     stack: opt.Stacks = None,
     all_sizes: opt.AllSizes = False,
     study: opt.StudyFile = None,
+    workload: opt.WorkloadOption = None,
     order: opt.OrderOption = None,
     seed: opt.Seed = None,
     repeat: opt.Repeat = None,
@@ -153,6 +156,7 @@ def plan(
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
         study=study,
+        workload=workload,
         order=order,
         seed=seed,
         repeat=repeat,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from schema.program import finite
-from schema.study import Order
+from schema.study import Order, Workload
 
 _WHAT = "What to run"
 _CLUSTER = "Cluster and money"
@@ -43,6 +43,12 @@ StudyFile = Annotated[
 OrderOption = Annotated[
     Order | None,
     typer.Option(help="Image order; overrides the study file.", rich_help_panel=_WHAT),
+]
+WorkloadOption = Annotated[
+    Workload | None,
+    typer.Option(
+        help="What runs the image on each node; overrides the study file.", rich_help_panel=_WHAT
+    ),
 ]
 Seed = Annotated[
     int | None,

@@ -49,8 +49,9 @@ def judge(
     history = RunHistory(
         trials=all_trials,
         removals=folder.removals(),
+        # the remover's pods measure the roofs
+        present=[image for image in (record.roofs and record.remover, record.view) if image],
         remover=record.remover,
-        measured=bool(record.roofs),
         nodes=folder.nodes(),
         jobs=folder.jobs(),
         gaps=gaps,

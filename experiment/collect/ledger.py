@@ -39,9 +39,9 @@ class RunHistory:
     trials: Sequence[TrialRecord] = ()
     """Of all attempts: they may have left layers on the nodes."""
     removals: Sequence[RemovalRecord] = ()
+    present: Sequence[PlannedImage] = ()
+    """Of pods that ran on every node before the first trial."""
     remover: PlannedImage | None = None
-    measured: bool = False
-    """Pods of the remover's image measured the nodes' roofs before the first trial."""
     nodes: Sequence[NodeRecord] = ()
     jobs: Sequence[JobRecord] = ()
     gaps: Sequence[GapRecord] = ()
@@ -97,8 +97,8 @@ class _Ledger:
             planned,
             history.trials,
             history.removals,
+            history.present,
             history.remover,
-            from_start=history.measured,
         )
         self._complete_at = {job.job: job.at for job in history.jobs if job.complete}
         self._states: dict[tuple[int, str], list[NodeRecord]] = {}
@@ -109,7 +109,8 @@ class _Ledger:
         return [self._cell(evidence) for trial in trials for evidence in self._gather_trial(trial)]
 
     def _gather_trial(self, trial: TrialRecord) -> list[CellEvidence]:
-        steps = [self._steps(trial, index) for index in range(len(self._nodes))]
+        events = [self._events(trial, index) for index in range(len(self._nodes))]
+        steps = [_by_reason(each, init=False) for each in events]
         pulls = [
             [pull for seen in each.get("Pulled", ()) if (pull := parse_pulled(seen.event.message))]
             for each in steps
@@ -124,6 +125,7 @@ class _Ledger:
                 node=node,
                 pods_on_node=sum(pod.node == node for pod in trial.pods),
                 steps=steps[index],
+                view_steps=_by_reason(events[index], init=True),
                 pulls=pulls[index],
                 before=self._layers.before(trial, node),
                 node_states=self._states.get((trial.attempt, node), ()),
@@ -136,13 +138,9 @@ class _Ledger:
             for index, node in enumerate(self._nodes)
         ]
 
-    def _steps(self, trial: TrialRecord, index: int) -> dict[str, list[SeenEvent]]:
-        steps: dict[str, list[SeenEvent]] = {}
-        for pod in trial.pods:
-            if pod.index == index:
-                for seen in self._index.by_object.get(pod.uid, ()):
-                    steps.setdefault(seen.event.reason, []).append(seen)
-        return steps
+    def _events(self, trial: TrialRecord, index: int) -> list[SeenEvent]:
+        pods = (pod for pod in trial.pods if pod.index == index)
+        return [seen for pod in pods for seen in self._index.by_object.get(pod.uid, ())]
 
     def _cell(self, evidence: CellEvidence) -> CellRecord:
         status, reason = _judge(evidence)
@@ -176,6 +174,7 @@ class _Ledger:
                 released_at=trial.released_at,
                 scheduled_at=(pod.bound_at if pod else None)
                 or first_time(steps.get("Scheduled", ())),
+                view_started_at=first_time(evidence.view_steps.get("Started", ())),
                 pulling_at=first_time(steps.get("Pulling", ())),
                 pulled_at=first_time(steps.get("Pulled", ())),
                 created_at=first_time(steps.get("Created", ())),
@@ -196,12 +195,34 @@ class _Ledger:
         offset = self._index.offsets.get(cell.node)
         if offset is not None:
             yield _clock_sentence(offset)
+        if cell.planned.view:
+            yield from _view_notes(cell)
         if self._index.streaming:
             yield "images are streamed, so the pull time does not cover all bytes"
         for state in cell.node_states:
             pressures = set(state.pressures) - {"DiskPressure"}
             if pressures and begin and state.at >= begin and (end is None or state.at <= end):
                 yield f"the node had {', '.join(sorted(pressures))}"
+
+
+def _by_reason(events: Iterable[SeenEvent], *, init: bool) -> dict[str, list[SeenEvent]]:
+    """Return the events of a pod's init containers, or all others, by reason."""
+    found: dict[str, list[SeenEvent]] = {}
+    for seen in events:
+        if seen.event.involved.is_init is init:
+            found.setdefault(seen.event.reason, []).append(seen)
+    return found
+
+
+def _view_notes(cell: CellEvidence) -> Iterable[str]:
+    """Yield what a MiniCluster's pod did on the node before its pull."""
+    seen = cell.view_steps.get("Pulled", ())
+    view = next((pull for one in seen if (pull := parse_pulled(one.event.message))), None)
+    if view is None:
+        yield "no source saw whether the Flux view was on the node"
+    elif not view.cached:
+        yield f"the Flux view was pulled first, in {view.pull_s or 0.0:.1f} s"
+    yield "the Flux view was copied to the node's disk just before the pull"
 
 
 def _clock_sentence(offset: timedelta) -> str:

@@ -180,7 +180,8 @@ def reconcile(
         repeated[record.source] += update in updates[record.source]
         updates[record.source].add(update)
         seen[event.metadata.uid].add(record.source)
-        steps.add((event.involved.uid, event.reason))
+        if not event.involved.is_init:
+            steps.add((event.involved.uid, event.reason))
     held = {Source.WATCH, *updates, *({Source.EXPORTER} if exporter else set())}
     counts = {source: sum(source in by for by in seen.values()) for source in held}
     open_gaps = [gap for gap in gaps if not gap.recovered]

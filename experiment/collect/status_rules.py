@@ -51,7 +51,9 @@ class CellEvidence:
     node: str
     pods_on_node: int
     steps: Mapping[str, Sequence[SeenEvent]]
-    """Of the pod, by reason."""
+    """Of the pod and its own container, by reason."""
+    view_steps: Mapping[str, Sequence[SeenEvent]]
+    """Of the pod's init containers, which are in no other field."""
     pulls: Sequence[PullMessage]
     """Of the Pulled events."""
     before: Before
@@ -71,6 +73,11 @@ class CellEvidence:
     def real_pulls(self) -> list[PullMessage]:
         """Pulls that moved something, by their messages."""
         return [pull for pull in self.pulls if not pull.cached]
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a MiniCluster's container ran: one pod that fails later ends all the others."""
+        return bool(self.planned.view and self.pod and self.pod.started)
 
     def first(self, reason: str) -> datetime | None:
         """Return when a step happened, by its reporter's clock."""
@@ -127,7 +134,7 @@ def _retried(cell: CellEvidence) -> str:
 
 
 def _failed(cell: CellEvidence) -> str:
-    if cell.pod and cell.pod.failure:
+    if cell.pod and cell.pod.failure and not cell.has_run:
         return f"the pod failed: {cell.pod.failure}"
     failures = cell.steps.get("Failed", ())
     return f"the pull failed: {failures[0].event.message}" if failures else ""
@@ -142,7 +149,7 @@ def _aborted(cell: CellEvidence) -> str:
             if cell.pod.node
             else "the pod was never bound to this node"
         )
-    if cell.pod.phase != "Succeeded":
+    if cell.pod.phase != "Succeeded" and not cell.has_run:
         return f"the trial ended before the pod did: {cell.trial.error or 'unknown reason'}"
     return ""
 

@@ -31,8 +31,8 @@ class LayerHistory:
         planned: the run's plan.
         trials: of all attempts; only those that were released count.
         removals: of all attempts.
+        present: images that were on the nodes before the first trial.
         remover: image of the removing pods, which is on the nodes from the first removal on.
-        from_start: it was on the nodes before the first trial.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class LayerHistory:
         planned: Sequence[PlannedTrial],
         trials: Iterable[TrialRecord],
         removals: Iterable[RemovalRecord],
+        present: Iterable[PlannedImage] = (),
         remover: PlannedImage | None = None,
-        *,
-        from_start: bool = False,
     ) -> None:
         self._images = {trial.trial: trial.image for trial in planned}
-        self._remover, self._from_start = remover, from_start
+        self._remover = remover
+        self._from_start = {layer.diff_id for image in present for layer in image.layers}
         released = [trial for trial in trials if trial.released_at]
         self._released = sorted(released, key=_release)
         self._clusters = {trial.attempt: cluster_of(trial) for trial in self._released}
@@ -71,13 +71,13 @@ class LayerHistory:
         ]
         same = [other for other in earlier if self._digest(other) == image.digest]
         proof = _proof(image.reference, trial, removals, same[-1] if same else None)
-        present = {
+        present = self._from_start | {
             layer.diff_id
             for other in earlier
             if not self._was_removed(other, removals)
             for layer in self._images[other.trial].layers
         }
-        if self._remover and (removals or self._from_start):
+        if self._remover and removals:
             present.update(layer.diff_id for layer in self._remover.layers)
         counted = sum(layer.size_bytes for layer in image.layers if layer.diff_id in present)
         reported = proof.left_bytes if proof else 0

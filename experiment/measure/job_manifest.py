@@ -1,21 +1,24 @@
-"""The Kubernetes objects of a run: Indexed Jobs whose pods wait for a binding, a canary.
+"""The Kubernetes objects of a run: Jobs and MiniClusters whose pods wait for a binding, a canary.
 
 Pure: it makes dictionaries. experiment.measure.staged_jobs explains why they give one pod a node.
 """
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from schema.names import (
     JOB_NAMESPACE,
     MEASURED_TOLERATIONS,
+    MINICLUSTERS,
     REMOVAL_LABEL,
     REMOVE_ANNOTATION,
     ROOFS_ANNOTATION,
     RUN_LABEL,
     TRIAL_LABEL,
+    VIEW_CONTAINER,
 )
 from schema.run_records import PlannedTrial
 
@@ -23,6 +26,7 @@ SCHEDULER = "pull-study-staged"
 """A scheduler that does not exist: pods that name it wait until the runner binds them."""
 
 CONTAINER = "pull"
+_A_DAY_S = 86_400
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 
@@ -38,7 +42,7 @@ def _name(run_id: str, kind: str, trial: int, attempt: int) -> str:
 def is_of_run(name: str, run_id: str) -> bool:
     """Whether a Job or a pod has a name that this module gives to those of a run."""
     prefix = re.escape(run_id[:48].rstrip("-"))
-    return re.fullmatch(rf"{prefix}-[rt]\d{{3,}}-a\d+(-\d+(-\w+)?)?", name) is not None
+    return re.fullmatch(rf"{prefix}-[rtv]\d{{3,}}-a\d+(-\d+(-\w+)?)?", name) is not None
 
 
 def trial_job(
@@ -69,6 +73,83 @@ def trial_job(
     }
     template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, deadline_s)}
     return indexed_job(job_name(run_id, planned.trial, attempt), labels, nodes, template)
+
+
+def minicluster(
+    planned: PlannedTrial | None,
+    view: str,
+    *,
+    run_id: str,
+    attempt: int,
+    nodes: int,
+    command: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return a MiniCluster of `nodes` staged pods, whose operator makes an Indexed Job of its name.
+
+    Each pod first copies Flux from the view to an emptyDir, then runs /bin/bash of the trial's
+    image. Every field that the operator's CRD has a default for is set, so that no version of it
+    matters. Pods have no deadline of their own (the CRD has none), and a failed one is made anew,
+    bound to no node. docs/method.md says what this adds to a pull.
+
+    Args:
+        planned: the trial; None for one that only asks whether the operator works.
+        view: reference of the image that has Flux.
+        run_id: labels and names it.
+        attempt: of the run.
+        nodes: how many.
+        command: what Flux runs, once on all nodes.
+    """
+    trial = planned.trial if planned else 0
+    name = job_name(run_id, trial, attempt) if planned else _name(run_id, "v", trial, attempt)
+    labels = {RUN_LABEL: run_id, TRIAL_LABEL: str(trial)}
+    container = {
+        "image": planned.image.reference if planned else view,
+        "imagePullPolicy": "IfNotPresent",
+        "runFlux": True,
+        "command": shlex.join(command),
+    }
+    return {
+        "apiVersion": "/".join(MINICLUSTERS[:2]),
+        "kind": "MiniCluster",
+        "metadata": {"name": name, "namespace": JOB_NAMESPACE, "labels": labels},
+        "spec": {
+            "size": nodes,
+            "tasks": nodes,
+            "cleanup": False,  # it would delete all pods when the first has ended
+            "deadlineSeconds": _A_DAY_S,
+            "backoffLimit": 1000,
+            "jobLabels": labels,
+            # a Service's name must begin with a letter, a study's need not
+            "network": {"headlessName": f"mc-{name}"},
+            "flux": {
+                "completeWorkers": True,  # else all but the first pod wait for ever
+                "connectTimeout": "5s",
+                "container": {"name": VIEW_CONTAINER, "mountPath": "/mnt/flux", "image": view},
+            },
+            "pod": {
+                "schedulerName": SCHEDULER,
+                "restartPolicy": "Never",
+                "labels": labels,
+                "tolerations": [dict(each) for each in MEASURED_TOLERATIONS],
+            },
+            "containers": [container],
+        },
+    }
+
+
+def view_job(
+    view: str, *, run_id: str, attempt: int, nodes: int, deadline_s: int
+) -> dict[str, Any]:
+    """Return an Indexed Job of `nodes` staged pods that do nothing but need the view's image."""
+    labels = {RUN_LABEL: run_id}
+    container = {
+        "name": CONTAINER,
+        "image": view,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/bash", "-c", ":"],
+    }
+    template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, deadline_s)}
+    return indexed_job(_name(run_id, "v", 1, attempt), labels, nodes, template)
 
 
 def removal_job(

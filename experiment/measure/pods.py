@@ -32,6 +32,9 @@ FATAL_WAITING = frozenset(
 )
 """Waiting reasons of the kubelet after which a cell cannot become valid."""
 
+_OPERATORS_LABEL = "job-index"
+"""flux-operator, controllers/flux/labels.go, addBrokerLabel."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodState:
@@ -44,6 +47,10 @@ class PodState:
     phase: str
     failure: str
     finished_at: datetime | None
+    started: bool = False
+    """Whether the container has run, even if it has ended since."""
+    labelled: bool = False
+    """Whether the Flux Operator has labelled it: it does so for one pod after another."""
     pull_policy: str = ""
     message: str = ""
     """The container's termination message."""
@@ -73,6 +80,7 @@ class PodState:
             bound_seen=self.bound_seen,
             over_seen=self.over_seen,
             deleted_seen=self.deleted_seen,
+            started=self.started,
             pull_policy=self.pull_policy,
         )
 
@@ -84,10 +92,10 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
     pod's phase about a second later, once the sandbox is down; nothing of that is measured.
     """
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
-    containers = status.get("containerStatuses") or [{}]
-    container = containers[0].get("state", {})  # a trial's pods have one
+    container = _state(status, "containerStatuses")
     ended = container.get("terminated") or {}
-    failure = _failure(status, container.get("waiting") or {}, ended)
+    view = _state(status, "initContainerStatuses")
+    failure = _failure(status, container) or _failure({}, view)
     phase = status.get("phase", "")
     if ended:
         phase = "Failed" if failure else "Succeeded"
@@ -99,14 +107,21 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         phase=phase,
         failure=failure,
         finished_at=_time(ended.get("finishedAt")),
+        started=bool(container.get("running") or ended.get("startedAt")),
+        labelled=_OPERATORS_LABEL in metadata.get("labels", {}),
         pull_policy=(spec.get("containers") or [{}])[0].get("imagePullPolicy", ""),
         message=ended.get("message", ""),
     )
 
 
-def _failure(
-    status: Mapping[str, Any], waiting: Mapping[str, Any], ended: Mapping[str, Any]
-) -> str:
+def _state(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return the state of a trial's pod's only container, or only init container."""
+    state: Mapping[str, Any] = (status.get(kind) or [{}])[0].get("state", {})
+    return state
+
+
+def _failure(status: Mapping[str, Any], container: Mapping[str, Any]) -> str:
+    waiting, ended = container.get("waiting") or {}, container.get("terminated") or {}
     if waiting.get("reason") in FATAL_WAITING:
         return _joined(waiting)
     if ended.get("exitCode"):
@@ -198,6 +213,7 @@ class PodStates:
             deleted_seen=before.deleted_seen or (at if deleted else None),
             finished_at=state.finished_at or before.finished_at,
             failure=state.failure or before.failure,
+            started=state.started or before.started,
             message=state.message or before.message,
         )
 

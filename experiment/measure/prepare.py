@@ -12,6 +12,7 @@ from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.cluster_watch import ClusterWatch
 from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
+from experiment.measure.miniclusters import await_operator, warm_view
 from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
@@ -115,6 +116,19 @@ def connect(
             watch.await_lists()
         jobs = opened.enter_context(closing(StagedJobs(kube, pods, names, nodes.lost)))
         run_id, remover = record.run_id, record.remover
+        if record.view:
+            with steps.step("Flux Operator"):
+                await_operator(kube, record.view, run_id=run_id, attempt=attempt)
+            with steps.step("Flux view"):
+                warm_view(
+                    jobs,
+                    record.view,
+                    run_id=run_id,
+                    attempt=attempt,
+                    progress=lambda pods: progress.now(
+                        f"Flux view on {sum(pod.over for pod in pods)} of {len(pods)} nodes"
+                    ),
+                )
         roofs: tuple[RoofRecord, ...] = ()
         if record.study.roofs and remover:
             with steps.step("roofs"):
@@ -193,16 +207,15 @@ def ready_nodes(
 
 
 def clear_leftovers(kube: Kube, say: Callable[[str], None], clock: Clock = time) -> None:
-    """Delete the Jobs that earlier runs left on this cluster, and wait for their pods' deletion.
+    """Delete what earlier runs left on this cluster, and wait for their pods' deletion.
 
-    The caller holds the cluster's Lease, so no other run measures: all Jobs of runs are left over.
-    Jobs of others in the namespace stay.
+    The caller holds the cluster's Lease, so no other run measures: all Jobs and MiniClusters of
+    runs are left over. Those of others in the namespace stay.
 
     Raises:
         MeasureError: they stay.
     """
-    for job in kube.jobs(JOB_NAMESPACE, RUN_LABEL):
-        kube.delete_job(JOB_NAMESPACE, job)
+    kube.delete_jobs(JOB_NAMESPACE, RUN_LABEL)
 
     def cleared() -> bool:
         if left := kube.pod_count(JOB_NAMESPACE, RUN_LABEL):

@@ -174,6 +174,7 @@ class Measurement:
         assert self.remover is not None  # noqa: S101 (preflight resolved its image)
         trial.removal_begun_at = now()
         others = [other for digest, other in self._present.items() if digest != image.digest]
+        others += [trial.planned.view] if trial.planned.view else []
         self.folder.add(*self.remover.remove(trial.planned, others, self._show_removal))
         self._present.pop(image.digest, None)
         trial.removal_ended_at = now()

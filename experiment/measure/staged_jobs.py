@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from experiment.errors import MeasureError
-from experiment.kube import Kube, Obj
+from experiment.kube import JOB, MINICLUSTER, Kube, Obj
 from experiment.measure.pods import PodState, PodStates
 from experiment.waiting import now
 from schema.names import JOB_NAMESPACE
@@ -19,6 +19,8 @@ from schema.names import JOB_NAMESPACE
 _BINDINGS_AT_ONCE = 48
 _CREATE_S = 120
 _BIND_S = 120
+_FIRST_LABEL_S = 5
+_LABELS_S = 60
 
 
 class StagedJobs:
@@ -43,15 +45,18 @@ class StagedJobs:
         self.lost = lost
         self._pool = ThreadPoolExecutor(_BINDINGS_AT_ONCE, thread_name_prefix="release")
         self.nodes = tuple(nodes)
+        self._kinds: dict[str, str] = {}
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def create(self, job: Obj) -> str:
-        """Create a Job of one staged pod a node, and return its name."""
+        """Create a Job or MiniCluster of one staged pod a node; return its Job's name."""
+        name = str(job["metadata"]["name"])
+        self._kinds[name] = job["kind"]
         self._kube.create_job(job)
-        return str(job["metadata"]["name"])
+        return name
 
     def await_pods(self, job: str) -> list[PodState]:
         """Wait until all pods of a Job exist, bound to no node.
@@ -68,6 +73,15 @@ class StagedJobs:
                 f"kubectl -n {JOB_NAMESPACE} describe job {job}",
             )
         return pods
+
+    def await_labels(self, job: str) -> None:
+        """Wait until the Flux Operator has labelled the pods, so that it does not while they pull.
+
+        It sends a request for each pod, 20 a second. Older ones label none, and pods pull all the
+        same: nothing depends on the labels.
+        """
+        if self._states.wait(job, lambda pods: any(pod.labelled for pod in pods), _FIRST_LABEL_S):
+            self._states.wait(job, lambda pods: all(pod.labelled for pod in pods), _LABELS_S)
 
     def release(self, job: str, pods: Sequence[PodState]) -> None:
         """Bind pod i to node i, all at once.
@@ -90,12 +104,18 @@ class StagedJobs:
     ) -> bool:
         """Wait until every pod is over or its node lost; return False if that takes too long.
 
+        Pods of a MiniCluster wait for each other: once one has failed or is lost, no other can
+        end, and its container's start is all that is waited for.
+
         Raises:
             Exception: what ended the watch of the pods.
         """
+        together = self._kinds.get(job) == MINICLUSTER
 
         def over(pods: list[PodState]) -> bool:
             progress(pods)
+            if together and (self.lost() or any(pod.failure for pod in pods)):
+                return self._all(pods, lambda pod: pod.over or pod.started)
             return self._all(pods, lambda pod: pod.over)
 
         return self._states.wait(job, over, timeout_s) is not None
@@ -123,8 +143,8 @@ class StagedJobs:
         return self._states.pods(job)
 
     def delete(self, job: str) -> None:
-        """Delete a Job and its pods in the background."""
-        self._kube.delete_job(JOB_NAMESPACE, job)
+        """Delete a Job, or the MiniCluster that it is of, and its pods in the background."""
+        self._kube.delete_job(JOB_NAMESPACE, job, self._kinds.get(job, JOB))
 
     def await_deleted(self, job: str, timeout_s: float) -> bool:
         """Wait until the pods of a Job are deleted; return False if that takes too long."""

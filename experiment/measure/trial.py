@@ -12,8 +12,10 @@ image's turn, which it would disturb.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from experiment.measure.job_manifest import trial_job
+from experiment.kube import Obj
+from experiment.measure.job_manifest import minicluster, trial_job
 from experiment.measure.pods import PodState
 from experiment.measure.staged_jobs import StagedJobs
 from experiment.plan.trial_order import deadline_s
@@ -72,20 +74,23 @@ class TrialRunner:
         self.nodes = jobs.nodes
 
     def stage(self, trial: Trial) -> None:
-        """Create the trial's Job, unless that was done."""
+        """Create the trial's Job or MiniCluster, unless that was done."""
         if trial.job:
             return
-        job = trial_job(
-            trial.planned,
-            run_id=self._run_id,
-            attempt=self._attempt,
-            nodes=len(self.nodes),
-            command=self._command,
-            deadline_s=deadline_s(trial.planned.image),
-        )
         staged_at = now()
-        trial.job = self._jobs.create(job)
+        trial.job = self._jobs.create(self._workload(trial.planned))
         trial.staged_at = staged_at
+
+    def _workload(self, planned: PlannedTrial) -> Obj:
+        common: dict[str, Any] = {
+            "run_id": self._run_id,
+            "attempt": self._attempt,
+            "nodes": len(self.nodes),
+            "command": self._command,
+        }
+        if planned.view:
+            return minicluster(planned, planned.view.reference, **common)
+        return trial_job(planned, deadline_s=deadline_s(planned.image), **common)
 
     def release(self, trial: Trial) -> None:
         """Release all pods at once, and wait until all are bound.
@@ -94,6 +99,8 @@ class TrialRunner:
             MeasureError: the Job's pods were not all created.
         """
         pods = self._jobs.await_pods(trial.job)
+        if trial.planned.view:
+            self._jobs.await_labels(trial.job)
         trial.released_at = now()
         self._jobs.release(trial.job, pods)
         trial.bound = self._jobs.await_bound(trial.job)
@@ -143,7 +150,7 @@ class TrialRunner:
         )
 
     def delete(self, trial: Trial) -> None:
-        """Delete the Job in the background."""
+        """Delete the Job or MiniCluster in the background."""
         self._jobs.delete(trial.job)
 
     def delete_if_busy(self, trial: Trial, warn: Callable[[str], None]) -> bool:

@@ -36,6 +36,10 @@ _S_PER_LAYER = 0.04
 _S_PER_TURN: Range = (1.5, 6.0, 20.0)
 """Besides the pull. Lowest: the container's start and its second of sleep; highest: maximum of the
 original's trials from first Scheduled to Job complete, minus 8.6 s per GB (16 nodes)."""
+_INIT_S: Range = (9.0, 19.5, 24.3)
+"""From a MiniCluster's first container to its pull: Flux is copied to the node's disk. Expected,
+highest: the original study's streaming experiment, 4 to 64 nodes; lowest: an operator since
+October 2025, which no longer sleeps for 10 s there."""
 _GROWTH_S = ((16, 0.0), (32, 0.5), (64, 3.3), (128, 14.0), (256, 38.8), (1024, 160.0))
 """Seconds by which the original's time per image exceeded that at 16 nodes (its README's totals
 over 38 images); extrapolated beyond 256 nodes."""
@@ -75,9 +79,10 @@ def trial_range(planned: PlannedTrial, nodes: int) -> Range:
     gb = unpacked_bytes(planned.image) * share / 1e9
     layers_s = _S_PER_LAYER * len(planned.image.layers)
     waits = (0.0, nodes / _BINDINGS_PER_S, _growth_s(nodes))
+    inits = _INIT_S if planned.view else (0.0, 0.0, 0.0)
     low, expected, high = (
-        turn + rate * gb + layers_s + wait
-        for turn, rate, wait in zip(_S_PER_TURN, _S_PER_GB, waits, strict=True)
+        turn + init + rate * gb + layers_s + wait
+        for turn, init, rate, wait in zip(_S_PER_TURN, inits, _S_PER_GB, waits, strict=True)
     )
     return low, expected, high
 

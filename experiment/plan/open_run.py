@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from experiment.errors import PlanError
 from experiment.plan.cost import own_deadline
-from experiment.plan.registry import resolve_copies, resolve_images
+from experiment.plan.registry import resolve_copies, resolve_images, resolve_view
 from experiment.plan.request import NewRuns, run_ids, runs_folder
 from experiment.plan.trial_order import order_trials, through
 from experiment.provision.cluster import Cluster
@@ -33,7 +33,7 @@ from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress, View
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import PlannedTrial, Rehearsal, RunRecord
-from schema.study import Study
+from schema.study import Study, Workload
 
 _PYTHON = sys.version.split()[0]
 _PACKAGES = ("pull-study", "pulumi", "pulumi-gcp", "pulumi-kubernetes")
@@ -73,6 +73,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     def planned(name: str, number: int = 1, existing: ExistingCluster | None = None) -> Planned:
         own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
         own += f"-c{number}" if new.repeat_clusters > 1 else ""
+        require_operator(study, existing or _as_filed(name))
         run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(runs_folder(), run_id)
         deadline_hours = None if existing else own_deadline(_as_filed(name), trials)
@@ -102,6 +103,22 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
         existing = ExistingCluster(new.existing)
         return [planned(_plain_name(existing), existing=existing)]
     return [planned(stack, number) for stack, number in places]
+
+
+def require_operator(study: Study, cluster: Cluster) -> None:
+    """Refuse a study of MiniClusters on a stack that does not install their operator.
+
+    Raises:
+        PlanError: it would fail on the cluster, which costs money by then.
+    """
+    if study.workload is not Workload.MINICLUSTER or not isinstance(cluster, StackCluster):
+        return
+    if not cluster.facts.flux_operator:
+        raise PlanError(
+            f"The stack {cluster.name} has no Flux Operator, and the study {study.name} runs "
+            "MiniClusters.",
+            "--stack size-16-minicluster, or --workload job",
+        )
 
 
 def own_names(trials: Sequence[PlannedTrial], cluster: Cluster) -> tuple[PlannedTrial, ...]:
@@ -151,7 +168,8 @@ def resolve_trials(study: Study, seed: int) -> tuple[PlannedTrial, ...]:
     Raises:
         RegistryError: an image cannot be read.
     """
-    return order_trials(study, resolve_images(study), seed, resolve_copies(study))
+    images, copies = resolve_images(study), resolve_copies(study)
+    return order_trials(study, images, seed, copies, resolve_view(study))
 
 
 def reopen(run_name: str, budget_usd: float | None = None) -> Planned:

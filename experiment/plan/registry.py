@@ -18,7 +18,7 @@ from experiment.errors import Failure, PreflightError, RegistryError, registry_f
 from experiment.plan.trial_order import copy_tags
 from schema.names import REMOVER_DIGEST, REMOVER_DIGEST_VARIABLE, REMOVER_IMAGE
 from schema.run_records import Layer, PlannedImage
-from schema.study import Study
+from schema.study import Study, Workload
 
 _TIMEOUT_S = 300
 _PARALLEL = 4
@@ -73,6 +73,18 @@ def resolve_copies(study: Study) -> tuple[tuple[PlannedImage, ...], ...]:
         RegistryError: an image does not exist or the registry does not answer.
     """
     return tuple(_resolve(names) for names in copy_tags(study))
+
+
+def resolve_view(study: Study) -> PlannedImage | None:
+    """Resolve the image of Flux of a study of MiniClusters; None for another study.
+
+    Raises:
+        RegistryError: it does not exist or the registry does not answer.
+    """
+    if study.workload is not Workload.MINICLUSTER or study.flux_view is None:
+        return None
+    repository, _, tag = study.flux_view.rpartition(":")
+    return resolve_image(repository, tag)
 
 
 def _resolve(names: Sequence[tuple[str, str]]) -> tuple[PlannedImage, ...]:

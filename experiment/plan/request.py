@@ -17,7 +17,7 @@ from experiment.run_folder import RunFolder
 from schema.errors import shortened
 from schema.output import Output
 from schema.run_records import ExistingCluster
-from schema.study import Order, Study, load_study
+from schema.study import Order, Study, Workload, load_study
 
 RUNS_VARIABLE = "PULL_STUDY_RUNS"
 """Environment: the folder of all runs; `--runs` sets it, also for the runs that a run starts."""
@@ -48,6 +48,7 @@ class NewRuns:
     repeat_clusters: int = 1
     """Of each stack, a run each."""
     staging: bool = True
+    workload: Workload | None = None
     zones: tuple[str, ...] = ()
     """Override those of the stacks."""
     budget_usd: float | None = None
@@ -181,8 +182,20 @@ def read_study(new: NewRuns, *, keep_cluster: bool = False) -> Study:
     if new.run_id:
         for run_id in run_ids(new):
             RunFolder.check_new(runs_folder(), run_id)
-    overrides = {"order": new.order, "repetitions": new.repeat}
-    return study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+    return _overridden(study, new)
+
+
+def _overridden(study: Study, new: NewRuns) -> Study:
+    overrides = {"order": new.order, "repetitions": new.repeat, "workload": new.workload}
+    study = study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+    if study.workload is Workload.MINICLUSTER and study.flux_view is None:
+        raise PlanError(
+            f"The study {new.study} has no flux_view, the image that the pods of a MiniCluster "
+            "copy Flux from.",
+            f"add to {new.study}: flux_view: ghcr.io/converged-computing/"
+            "flux-view-ubuntu:tag-jammy",
+        )
+    return study
 
 
 def run_ids(new: NewRuns) -> list[str]:
@@ -212,11 +225,17 @@ def check_resumed(new: NewRuns, *, dry_run: bool = False) -> None:
             "leave --zone out, or start a new run",
         )
     planned = (new.stacks, new.study, new.order, new.repeat, new.run_id, new.existing)
-    if any(planned) or new.repeat_clusters > 1 or new.seed is not None or not new.staging:
+    if (
+        any(planned)
+        or new.workload
+        or new.repeat_clusters > 1
+        or new.seed is not None
+        or not new.staging
+    ):
         raise PlanError(
             "--resume continues a run as it was planned; it cannot be combined with --stack, "
-            "--study, --order, --seed, --repeat, --repeat-clusters, --no-staging, --kubeconfig or "
-            "--run-id.",
+            "--study, --workload, --order, --seed, --repeat, --repeat-clusters, --no-staging, "
+            "--kubeconfig or --run-id.",
             "leave them out, or start a new run",
         )
 

@@ -23,6 +23,7 @@ def order_trials(
     images: Sequence[PlannedImage],
     seed: int,
     copies: Sequence[Sequence[PlannedImage]] = (),
+    view: PlannedImage | None = None,
 ) -> tuple[PlannedTrial, ...]:
     """Order every repetition of every image.
 
@@ -34,13 +35,14 @@ def order_trials(
         seed: of the shuffle; the same seed gives the same order.
         copies: images of the second and later repetitions, if they are separate images; by
             default an image is removed from the nodes before its next trial.
+        view: image of Flux for MiniClusters, on the nodes before the first trial.
     """
     generator = random.Random(seed)  # noqa: S311 (an order, not a secret)
     turns: list[tuple[int, PlannedImage]] = []
     for repetition in range(1, study.repetitions + 1):
         own = copies[repetition - 2] if copies and repetition > 1 else images
         turns += [(repetition, image) for image in _ordered(own, study.order, generator)]
-    return tuple(_with_warm_bytes(turns))
+    return tuple(_with_warm_bytes(turns, view))
 
 
 def through(trials: Sequence[PlannedTrial], registry: str, remote: str) -> tuple[PlannedTrial, ...]:
@@ -73,14 +75,18 @@ def _ordered(
     return sorted(images, key=unpacked_bytes, reverse=order is Order.DESCENDING)
 
 
-def _with_warm_bytes(turns: Sequence[tuple[int, PlannedImage]]) -> Iterable[PlannedTrial]:
+def _with_warm_bytes(
+    turns: Sequence[tuple[int, PlannedImage]], view: PlannedImage | None
+) -> Iterable[PlannedTrial]:
     """An image on the nodes is removed first, so its layers are warm only through other images."""
-    present: dict[str, set[str]] = {}
+    present = {"view": {layer.diff_id for layer in view.layers}} if view else {}
     for number, (repetition, image) in enumerate(turns, start=1):
         present.pop(image.digest, None)
         others: set[str] = set().union(*present.values())
         warm = sum(layer.size_bytes for layer in image.layers if layer.diff_id in others)
-        yield PlannedTrial(trial=number, repetition=repetition, image=image, warm_bytes=warm)
+        yield PlannedTrial(
+            trial=number, repetition=repetition, image=image, warm_bytes=warm, view=view
+        )
         present[image.digest] = {layer.diff_id for layer in image.layers}
 
 
@@ -123,13 +129,14 @@ def removals(trials: Sequence[PlannedTrial]) -> set[int]:
     return found
 
 
-def disk_bytes(trials: Iterable[PlannedTrial]) -> int:
+def disk_bytes(trials: Sequence[PlannedTrial]) -> int:
     """Return the maximum bytes on a node's disk: unpacked, and compressed in containerd's store.
 
     Shared layers count once in the compressed bytes, and once per image in the unpacked ones, whose
     size by layer is not in the manifest.
     """
-    images = {trial.image.digest: trial.image for trial in trials}.values()
+    views = {trial.view.digest: trial.view for trial in trials if trial.view}
+    images = (views | {trial.image.digest: trial.image for trial in trials}).values()
     blobs = {layer.digest: layer.size_bytes for image in images for layer in image.layers}
     return sum(map(unpacked_bytes, images)) + sum(blobs.values())
 

@@ -34,7 +34,12 @@ from experiment.preflight.google_checks import GoogleChecks
 from experiment.preflight.programs import check_login, check_programs
 from experiment.preflight.quota_checks import check_quotas_together
 from experiment.provision.cluster import Cluster
-from experiment.provision.existing_cluster import MACHINE_LABEL, RIGHTS, ExistingCluster
+from experiment.provision.existing_cluster import (
+    MACHINE_LABEL,
+    MINICLUSTER_RIGHTS,
+    RIGHTS,
+    ExistingCluster,
+)
 from experiment.provision.google_api import GoogleApi
 from experiment.provision.stack_cluster import StackCluster
 from experiment.run_folder import BYTES_PER_CELL, Free, free_space
@@ -169,7 +174,8 @@ def registry_check(
         reopened: they were resolved by an earlier command, and are asked for again.
         exporter_image: the event exporter's image with its digest; empty for none.
     """
-    images = {f"{trial.image.source}@{trial.image.digest}" for trial in trials}
+    planned = [image for trial in trials for image in (trial.image, trial.view) if image]
+    images = {f"{image.source}@{image.digest}" for image in planned}
 
     def check_registry() -> Iterator[Finding]:
         asked = [*(sorted(images) if reopened else ()), *filter(None, (exporter_image,))]
@@ -222,15 +228,23 @@ def cluster_check(cluster: ExistingCluster, trials: Sequence[PlannedTrial]) -> C
             )
         if cluster.left_out:
             yield warning("nodes", cluster.warnings[0], "kubectl get nodes")
-        missing = cluster.missing_rights()
+        miniclusters = any(trial.view for trial in trials)
+        missing = cluster.missing_rights(miniclusters=miniclusters)
         yield permissions_finding(
             [*map(str, missing)],
-            len(RIGHTS),
+            len(RIGHTS) + miniclusters * len(MINICLUSTER_RIGHTS),
             f"the cluster {cluster.name}",
             "have those of docs/existing-clusters.md granted to the kubeconfig's user",
         )
         if missing:
             return
+        if miniclusters and not cluster.kube.serves_miniclusters():
+            yield stop(
+                "operator",
+                f"The cluster {cluster.name} has no MiniClusters: the Flux Operator is not "
+                "installed.",
+                "install it (https://github.com/flux-framework/flux-operator), or: --workload job",
+            )
         cluster.require_free()
         yield ok("in use", "no other run measures on the cluster")
         yield warning(

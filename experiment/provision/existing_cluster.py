@@ -21,7 +21,13 @@ from experiment.kubeconfig import context_name
 from experiment.outage import PATIENCE_S
 from experiment.terminal.progress import Say, silent
 from experiment.waiting import Clock, wait_until
-from schema.names import JOB_NAMESPACE, MEASURED_TOLERATIONS, PROJECT_LABEL, RUN_LABEL
+from schema.names import (
+    JOB_NAMESPACE,
+    MEASURED_TOLERATIONS,
+    MINICLUSTERS,
+    PROJECT_LABEL,
+    RUN_LABEL,
+)
 from schema.run_records import ExistingCluster as Choice
 from schema.run_records import ZoneAttempt
 from schema.stack_outputs import StackOutputs
@@ -59,6 +65,12 @@ RIGHTS = (
     ),
 )
 """What a run does on an existing cluster, besides what every authenticated user may."""
+
+MINICLUSTER_RIGHTS = tuple(
+    Right(verb, MINICLUSTERS[0], MINICLUSTERS[2], namespace=JOB_NAMESPACE)
+    for verb in ("create", "list", "delete")
+)
+"""What it needs too, where a study runs MiniClusters."""
 
 NAMESPACE_RIGHTS = (
     Right("create", "", "namespaces"),
@@ -138,9 +150,10 @@ class ExistingCluster:
         """Set the run that measures here, by its folder."""
         self.lease = ClusterLease(self.kube, Holder.of(folder), lambda line: self.say(line))  # noqa: PLW0108 (see above)
 
-    def missing_rights(self) -> list[Right]:
+    def missing_rights(self, *, miniclusters: bool = False) -> list[Right]:
         """Return what the kubeconfig's user may not do, of what a run does."""
-        missing = [right for right in RIGHTS if not self.kube.may(right)]
+        needed = (*RIGHTS, *MINICLUSTER_RIGHTS) if miniclusters else RIGHTS
+        missing = [right for right in needed if not self.kube.may(right)]
         to_find = Right("get", "", "namespaces", name=JOB_NAMESPACE)
         if to_find in missing or not self._made(self.kube.namespace(JOB_NAMESPACE), absent=True):
             return missing
@@ -242,8 +255,7 @@ class ExistingCluster:
             )
 
     def _delete_jobs(self) -> None:
-        for job in self.kube.jobs(JOB_NAMESPACE, RUN_LABEL):
-            self.kube.delete_job(JOB_NAMESPACE, job)
+        self.kube.delete_jobs(JOB_NAMESPACE, RUN_LABEL)
 
     def _unlabel(self) -> None:
         nodes = self.kube.nodes(RUN_LABEL)

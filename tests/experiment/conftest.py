@@ -78,11 +78,19 @@ class Story:
         self.add(pod, "Started", 0.4 + seconds, "Started container pull")
 
     def add(
-        self, pod: TrialPod, reason: str, after_s: float, message: str, host: str | None = None
+        self,
+        pod: TrialPod,
+        reason: str,
+        after_s: float,
+        message: str,
+        host: str | None = None,
+        *,
+        container: str = "",
     ) -> None:
         at = START + timedelta(seconds=after_s)
+        involved = {"kind": "Pod", "namespace": JOB_NAMESPACE, "name": pod.pod, "uid": pod.uid}
         self.event(
-            {"kind": "Pod", "namespace": JOB_NAMESPACE, "name": pod.pod, "uid": pod.uid},
+            involved | ({"fieldPath": container} if container else {}),
             reason,
             at,
             message,

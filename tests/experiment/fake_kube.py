@@ -82,7 +82,10 @@ class FakeKube(FakeClaims):
         super().__init__()
         self.repeated: Counter[str] = Counter()
         self.closed = False
+        self.created: list[tuple[str, str]] = []
+        """Kinds and names of Jobs and MiniClusters."""
         self.deleted: list[str] = []
+        self.deleted_kinds: list[str] = []
         self.done: list[str] = []
         self.missing = 0
         """Pods that a Job never gets."""
@@ -92,6 +95,10 @@ class FakeKube(FakeClaims):
         """Indexes of pods that never end."""
         self.message = ""
         """Termination message of every container."""
+        self.failing: dict[int, Obj] = {}
+        """States of containers that never start, by index."""
+        self.has_operator = True
+        """Whether MiniClusters get their Jobs."""
         self.leftovers = 0
         self.left_jobs: list[str] = []
         self.away = False
@@ -158,9 +165,16 @@ class FakeKube(FakeClaims):
     def create_event(self, body: Obj) -> None:
         self.done.append(f"event {body['reason']}")
 
-    def jobs(self, _namespace: str, selector: str) -> Sequence[str]:
-        self.done.append(f"list Jobs {selector}")
-        return [*self.left_jobs]
+    def delete_jobs(self, namespace: str, selector: str) -> None:
+        self.done.append(f"delete Jobs {selector}")
+        for name in self.left_jobs:
+            self.delete_job(namespace, name)
+
+    def has_job(self, _namespace: str, name: str) -> bool:
+        return any(_job_of(pod) == name for pod in self._objects.get(PODS, {}).values())
+
+    def serves_miniclusters(self) -> bool:
+        return True
 
     def waiting_pods(self, namespace: str) -> Sequence[Obj]:
         items = self._objects.get(f"/api/v1/namespaces/{namespace}/pods", {}).values()
@@ -174,12 +188,19 @@ class FakeKube(FakeClaims):
         return {"node": {"nodeName": name}}
 
     def create_job(self, job: Obj) -> None:
-        name, template = job["metadata"]["name"], job["spec"]["template"]
+        name, labels = job["metadata"]["name"], {}
+        self.created.append((job["kind"], name))
+        if job["kind"] == "MiniCluster":
+            if not self.has_operator:
+                return
+            job = _operators_job(job["spec"])
+            labels = {"job-index": "as the operator labels it"}
+        template = job["spec"]["template"]
         for index in range(job["spec"]["completions"] - self.missing):
             metadata = {
                 "name": f"{name}-{index}",
                 "uid": f"{name}-{index}",
-                "labels": {"batch.kubernetes.io/job-name": name},
+                "labels": {"batch.kubernetes.io/job-name": name, **labels},
                 "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
             }
             pod = {
@@ -195,6 +216,14 @@ class FakeKube(FakeClaims):
         pod["spec"]["nodeName"] = self.astray.get(int(index), node)
         self.emit(PODS, "MODIFIED", pod)
         if int(index) in self.hanging:
+            state = {"running": {"startedAt": "2026-11-24T12:00:03Z"}}
+            pod["status"] = {"phase": "Running", "containerStatuses": [{"state": state}]}
+            self.emit(PODS, "MODIFIED", pod)
+            return
+        if int(index) in self.failing:
+            state = self.failing[int(index)]
+            pod["status"] = {"phase": "Pending", "containerStatuses": [{"state": state}]}
+            self.emit(PODS, "MODIFIED", pod)
             return
         ended = {"exitCode": 0, "finishedAt": "2026-11-24T12:00:04Z", "message": self.message}
         pod["status"] = {
@@ -206,11 +235,23 @@ class FakeKube(FakeClaims):
         metadata = {"name": job, "uid": job}
         self.emit(JOBS, "MODIFIED", {"metadata": metadata, "status": {"conditions": conditions}})
 
-    def delete_job(self, _namespace: str, name: str) -> None:
+    def delete_job(self, _namespace: str, name: str, kind: str = "Job") -> None:
         self.deleted.append(name)
+        self.deleted_kinds.append(kind)
         for pod in list(self._objects.get(PODS, {}).values()):
-            if pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] == name:
+            if _job_of(pod) == name:
                 self.emit(PODS, "DELETED", pod)
+
+
+def _job_of(pod: Obj) -> str:
+    return str(pod["metadata"]["labels"]["batch.kubernetes.io/job-name"])
+
+
+def _operators_job(spec: Obj) -> Obj:
+    """Return the Job of a MiniCluster, as far as this fake needs it."""
+    containers = [{**spec["containers"][0], "name": "mini"}]
+    template = {"spec": {**spec["pod"], "containers": containers}}
+    return {"spec": {"completions": spec["size"], "template": template}}
 
 
 def eventually(condition: Callable[[], Any]) -> None:

@@ -279,6 +279,40 @@ def test_what_exists_is_created_and_what_does_not_is_deleted(server: ApiServer, 
     assert [verb for verb, *_ in server.requests] == ["POST", "DELETE", "GET"]
 
 
+def test_miniclusters_are_deleted_before_the_jobs_that_their_operator_would_make_anew(
+    server: ApiServer, kube: Kube
+) -> None:
+    one, two = ({"items": [{"metadata": {"name": name}}]} for name in ("mini", "job"))
+    server.answers = [(200, one, {}), (200, {}, {}), (200, two, {}), (404, {"message": "no"}, {})]
+    kube.delete_jobs("pull-study", "pull-study/run")
+    flux, batch = (
+        f"/apis/{group}/namespaces/pull-study/{plural}"
+        for group, plural in (("flux-framework.org/v1alpha2", "miniclusters"), ("batch/v1", "jobs"))
+    )
+    asked = [(verb, path.partition("?")[0]) for verb, path, _ in server.requests]
+    assert asked == [
+        ("GET", flux),
+        ("DELETE", f"{flux}/mini"),
+        ("GET", batch),
+        ("DELETE", f"{batch}/job"),
+    ]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_where_there_are_no_miniclusters_jobs_are_deleted(
+    server: ApiServer, kube: Kube, status: int
+) -> None:
+    server.answers = [(status, {"message": "no"}, {}), (200, {"items": []}, {})]
+    kube.delete_jobs("pull-study", "pull-study/run")
+    assert len(server.requests) == 2
+
+
+def test_miniclusters_are_served_where_discovery_lists_them(server: ApiServer, kube: Kube) -> None:
+    listed = {"resources": [{"name": "miniclusters"}, {"name": "miniclusters/status"}]}
+    server.answers = [(200, listed, {}), (404, {"message": "no"}, {}), (200, {}, {})]
+    assert [kube.serves_miniclusters() for _ in range(3)] == [True, False, False]
+
+
 def test_a_lease_that_exists_or_was_changed_meanwhile_is_not_taken(
     server: ApiServer, kube: Kube
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schema.study import Order, StudyError, load_study
+from schema.study import Order, StudyError, Workload, load_study
 from tests.recorded_data import recorded
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -26,6 +26,19 @@ def test_smoke_is_one_and_nine_layers_by_three_sizes() -> None:
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_committed_study_is_valid(path: Path) -> None:
     assert load_study(path).references()
+
+
+def test_miniclusters_need_the_image_of_flux(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD + "workload: minicluster\n")
+    with pytest.raises(StudyError, match="workload minicluster needs flux_view"):
+        load_study(path)
+    path.write_text(GOOD + "workload: minicluster\nflux_view: ghcr.io/a/flux-view:tag-jammy\n")
+    study = load_study(path)
+    assert (study.workload, study.flux_view) == (
+        Workload.MINICLUSTER,
+        "ghcr.io/a/flux-view:tag-jammy",
+    )
 
 
 def test_the_original_form_is_read_with_its_trailing_comma(tmp_path: Path) -> None:

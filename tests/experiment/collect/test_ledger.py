@@ -7,6 +7,7 @@ from experiment.collect.ledger import RunHistory
 from experiment.errors import ledger_exit_code
 from schema.errors import ExitCode
 from schema.run_records import EventRecord, NodeRecord, Source, Status
+from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES, START, Story
 
 VALID3 = [Status.VALID] * 3
@@ -141,6 +142,59 @@ def test_a_trial_whose_turn_never_came_is_not_blamed_on_its_nodes(story: Story) 
         update={"pods": (), "released_at": None, "last_finished_at": None, "error": "interrupted"}
     )
     assert {cell.status for cell in story.judge(trial=never)} == {Status.ABORTED}
+
+
+def as_miniclusters(story: Story, view: str = "already present on machine") -> None:
+    """Let each pod start a view before its pull, as a MiniCluster's do."""
+    image = layered_image("view", "v")
+    story.planned = story.planned.model_copy(update={"view": image})
+    for pod in story.pods:
+        init = "spec.initContainers{flux-view}"
+        story.add(pod, "Pulled", -19, f'Container image "{image.reference}" {view}', container=init)
+        story.add(pod, "Created", -18.9, "Created container: flux-view", container=init)
+        story.add(pod, "Started", -18.8, "Started container flux-view", container=init)
+
+
+def test_the_view_of_a_minicluster_is_no_pull_of_its_cell_and_its_start_is_recorded(
+    story: Story,
+) -> None:
+    as_miniclusters(story)
+    cells = story.judge()
+    assert {(cell.status, cell.pull_s) for cell in cells} == {(Status.VALID, 1.5)}
+    assert cells[0].phases.view_started_at == START + timedelta(seconds=-18.8)
+    assert cells[0].phases.started_at == START + timedelta(seconds=1.9)
+    assert {cell.marks for cell in cells} == {
+        ("the Flux view was copied to the node's disk just before the pull",)
+    }
+
+
+def test_a_view_that_was_pulled_or_not_seen_marks_its_cell(story: Story) -> None:
+    as_miniclusters(story)
+    pulled = [
+        record
+        for record in story.events
+        if record.event["reason"] == "Pulled" and "fieldPath" in record.event["involvedObject"]
+    ]
+    story.events.remove(pulled[0])
+    pulled[1].event["message"] = (
+        'Successfully pulled image "r/i:view" in 17.8s (17.8s including waiting). '
+        "Image size: 185000000 bytes."
+    )
+    first, second, *_ = story.judge()
+    assert (first.status, second.status) == (Status.VALID, Status.VALID)
+    assert first.marks[0] == "no source saw whether the Flux view was on the node"
+    assert second.marks[0] == "the Flux view was pulled first, in 17.8 s"
+
+
+def test_a_pod_that_fails_once_its_container_has_started_does_not_undo_its_pull(
+    story: Story,
+) -> None:
+    story.change_pod(0, phase="Failed", failure="exit code 1: Error", started=True)
+    story.change_pod(1, phase="Running", started=True)
+    as_job = [cell.status for cell in story.judge()]
+    assert as_job[:2] == [Status.FAILED, Status.ABORTED]
+    as_miniclusters(story)
+    assert {cell.status for cell in story.judge()} == {Status.VALID}
 
 
 def test_a_record_that_is_no_event_is_ignored(story: Story) -> None:

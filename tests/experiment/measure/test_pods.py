@@ -71,6 +71,24 @@ def ended(code: int) -> list[dict[str, Any]]:
     return [{"state": {"terminated": state}}]
 
 
+def test_a_view_that_cannot_start_ends_the_cell_of_a_minicluster(states: PodStates) -> None:
+    init: dict[str, Any] = {"initContainerStatuses": waiting("ErrImagePull")}
+    states.handle("ADDED", pod(phase="Pending", containerStatuses=waiting("PodInitializing")))
+    assert not states.pods("job")[0].over
+    own = waiting("PodInitializing")
+    states.handle("MODIFIED", pod(phase="Pending", containerStatuses=own, **init))
+    state = states.pods("job")[0]
+    assert (state.over, state.started, state.failure) == (True, False, "ErrImagePull: why")
+
+
+def test_a_view_that_ended_well_says_nothing_of_the_cell(states: PodStates) -> None:
+    own = [{"state": {"running": {"startedAt": "2026-11-24T12:00:04Z"}}}]
+    init: dict[str, Any] = {"initContainerStatuses": ended(0)}
+    states.handle("ADDED", pod(phase="Running", containerStatuses=own, **init))
+    state = states.pods("job")[0]
+    assert (state.over, state.started, state.failure) == (False, True, "")
+
+
 def test_a_pod_whose_container_ended_is_over_before_its_phase_is_set(states: PodStates) -> None:
     states.handle("ADDED", pod(phase="Running", containerStatuses=ended(0)))
     state = states.pods("job")[0]

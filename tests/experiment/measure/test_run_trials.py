@@ -217,7 +217,7 @@ def test_an_image_that_may_be_on_the_nodes_is_removed_before_its_turn(
         (3, True),
     }
     assert second.removal_begun_at
-    assert "list Jobs pull-study/run" in kube.done
+    assert "delete Jobs pull-study/run" in kube.done
     assert "left-over" in kube.deleted
 
 

@@ -11,6 +11,7 @@ from experiment.measure.staged_jobs import StagedJobs
 from experiment.measure.trial import Trial, TrialRunner
 from experiment.waiting import now
 from schema.run_records import TrialRecord
+from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES, Story
 from tests.experiment.fake_kube import PODS, FakeKube
 
@@ -71,6 +72,33 @@ def test_a_trial_puts_one_pod_on_every_node_and_records_its_moments(rig: Rig) ->
     assert len(known) == len(moments)
     assert {pod.pull_policy for pod in record.pods} == {"IfNotPresent"}
     assert not rig.runner.delete_if_busy(rig.trial, pytest.fail)
+
+
+def as_minicluster(rig: Rig) -> Trial:
+    view = layered_image("view", "v")
+    rig.trial = Trial(rig.trial.planned.model_copy(update={"view": view}))
+    return rig.trial
+
+
+def test_a_minicluster_is_staged_released_and_deleted_as_a_job_is(rig: Rig) -> None:
+    name = as_minicluster(rig).job or "run-t001-a2"
+    record = rig.run()
+    assert rig.kube.created == [("MiniCluster", name)]
+    assert [pod.node for pod in record.pods] == list(NODES)
+    assert record.error is None
+    rig.runner.delete(rig.trial)
+    assert (rig.kube.deleted, rig.kube.deleted_kinds) == ([name], ["MiniCluster"])
+
+
+def test_once_a_pod_of_a_minicluster_fails_the_others_need_only_start(rig: Rig) -> None:
+    as_minicluster(rig)
+    rig.kube.failing = {1: {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+    rig.kube.hanging = {0, 2, 3}
+    record = rig.run()
+    assert record.error is None
+    assert [pod.started for pod in record.pods] == [index != 1 for index in range(len(NODES))]
+    assert rig.runner.delete_if_busy(rig.trial, pytest.fail)
+    assert rig.kube.deleted_kinds == ["MiniCluster"]
 
 
 def test_a_trial_is_staged_once(rig: Rig) -> None:

@@ -59,6 +59,13 @@ def test_larger_clusters_take_longer_and_the_original_growth_is_the_most() -> No
     assert trial_range(trial(RUN1[0]), 2000)[2] >= spans[-1][2] + 100
 
 
+def test_a_minicluster_adds_what_it_took_in_the_original_study() -> None:
+    job = trial(RUN1[0])
+    added = job.model_copy(update={"view": image(9, "flux")})
+    spans = zip(trial_range(added, 4), trial_range(job, 4), strict=True)
+    assert [round(more - less, 1) for more, less in spans] == [9.0, 19.5, 24.3]
+
+
 def test_warm_layers_take_no_time() -> None:
     cold, warm = trial(RUN1[5]), trial(RUN1[5], warm=8100)
     assert expected_trial_s(warm) < 0.2 * expected_trial_s(cold)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from experiment.errors import PlanError
 from experiment.plan.open_run import begin, reopen
 from experiment.plan.request import NewRuns
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import set_deadline
 from experiment.provision.stack_settings import stack_facts
 from experiment.terminal.views import PipeSafeConsole, PlainView
+from schema.study import Workload
 from tests.experiment.cells import run_record
 from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
 from tests.experiment.provision.test_existing_cluster import node, write
@@ -54,6 +56,14 @@ def test_a_run_on_an_existing_cluster_records_its_nodes_and_those_left_out(
     assert run.record.warnings == ("Nodes that are left out: c (cordoned).",)
     nodes[2]["spec"].clear()
     assert reopen("a").cluster.node_count == 2
+
+
+def test_miniclusters_are_refused_on_a_stack_without_their_operator() -> None:
+    study = run_record().study.model_copy(update={"workload": Workload.MINICLUSTER})
+    new = NewRuns(("size-4",), Path("s.yaml"), run_id="a")
+    with pytest.raises(PlanError, match="size-4 has no Flux Operator") as caught:
+        begin(new, study, PlainView(PipeSafeConsole(file=io.StringIO())))
+    assert "--stack size-16-minicluster" in caught.value.fix
 
 
 def test_each_cluster_of_a_stack_is_a_run_with_the_same_plan() -> None:

@@ -19,7 +19,7 @@ from experiment.plan.request import (
     with_default_kubeconfig,
 )
 from schema.run_records import ExistingCluster
-from schema.study import Order
+from schema.study import Order, Workload
 
 ROOT = Path(__file__).parents[3]
 STUDY = ROOT / "studies" / "smoke.yaml"
@@ -150,6 +150,12 @@ def test_options_override_the_study_file() -> None:
     study = read_study(new(order=Order.DESCENDING, repeat=3))
     assert (study.order, study.repetitions) == (Order.DESCENDING, 3)
     assert read_study(new()).repetitions == 1
+
+
+def test_a_study_without_a_view_cannot_run_miniclusters() -> None:
+    with pytest.raises(PlanError, match="has no flux_view") as caught:
+        read_study(new(workload=Workload.MINICLUSTER))
+    assert "flux_view: ghcr.io/" in caught.value.fix
 
 
 def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None:

@@ -75,6 +75,13 @@ def test_layers_of_earlier_images_are_counted_as_warm() -> None:
     }
 
 
+def test_layers_of_the_view_of_miniclusters_are_warm_from_the_start() -> None:
+    own, view = image(1, "base", "x"), image(9, "base", "flux")
+    (trial,) = order_trials(study(), (own,), seed=1, view=view)
+    assert (trial.warm_bytes, trial.view) == (1000, view)
+    assert disk_bytes([trial]) > disk_bytes(order_trials(study(), (own,), seed=1))
+
+
 def test_an_image_that_is_removed_before_its_next_turn_is_warm_through_others_alone() -> None:
     images = (image(1, "base", "x"), image(2, "base", "y"))
     trials = order_trials(study(Order.ASCENDING, repetitions=2), images, seed=1)

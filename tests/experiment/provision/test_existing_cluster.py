@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import yaml
 
 from experiment.cluster_lease import ClusterLease, Holder
 from experiment.errors import MeasureError, OwnershipError, PlanError
-from experiment.kube import Kube, Right
+from experiment.kube import JOB, MINICLUSTER, Kube, Right
 from experiment.kubeconfig import context_name
 from experiment.measure.cluster_watch import ClusterWatch
 from experiment.measure.nodes import NodeStates
@@ -23,6 +24,7 @@ from experiment.measure.pods import PodStates
 from experiment.outage import Refused
 from experiment.preflight.checks import cluster_check, images_present
 from experiment.provision.existing_cluster import (
+    MINICLUSTER_RIGHTS,
     NAMESPACE_RIGHTS,
     RIGHTS,
     ExistingCluster,
@@ -98,14 +100,11 @@ class FakeKube(FakeClaims):
     def may(self, right: Right) -> bool:
         return str(right) not in self.forbidden
 
-    def jobs(self, _namespace: str, selector: str) -> list[str]:
+    def delete_jobs(self, _namespace: str, selector: str) -> None:
         assert selector == RUN_LABEL
         if "list jobs in pull-study" in self.forbidden:
             raise Refused(403, 'User "u" cannot list resource "jobs"').as_error()
-        return [*self.left_jobs]
-
-    def delete_job(self, _namespace: str, name: str) -> None:
-        self.left_jobs.remove(name)
+        self.left_jobs.clear()
 
     def pod_count(self, _namespace: str, selector: str) -> int:
         return self.foreign_pods if selector.startswith("!") else 0
@@ -387,6 +386,8 @@ WATCHED = (
     "/api/v1/nodes",
     f"/apis/batch/v1/namespaces/{JOB_NAMESPACE}/jobs",
 )
+KINDS = (JOB, MINICLUSTER)
+JOBS = [OBJECT | {"kind": kind} for kind in KINDS]
 CALLS: dict[str, Callable[[Kube], Any]] = {
     "cluster_uid": lambda kube: kube.cluster_uid(),
     "namespace": lambda kube: kube.namespace(JOB_NAMESPACE),
@@ -399,9 +400,10 @@ CALLS: dict[str, Callable[[Kube], Any]] = {
     "nodes": lambda kube: kube.nodes(""),
     "label_node": lambda kube: kube.label_node("n", {}),
     "node_stats": lambda kube: kube.node_stats("n"),
-    "create_job": lambda kube: kube.create_job(OBJECT),
-    "jobs": lambda kube: kube.jobs(JOB_NAMESPACE, RUN_LABEL),
-    "delete_job": lambda kube: kube.delete_job(JOB_NAMESPACE, "j"),
+    "create_job": lambda kube: [*map(kube.create_job, JOBS)],
+    "delete_job": lambda kube: [*map(partial(kube.delete_job, JOB_NAMESPACE, "j"), KINDS)],
+    "delete_jobs": lambda kube: kube.delete_jobs(JOB_NAMESPACE, RUN_LABEL),
+    "has_job": lambda kube: kube.has_job(JOB_NAMESPACE, "j"),
     "pod_count": lambda kube: kube.pod_count(JOB_NAMESPACE, RUN_LABEL),
     "waiting_pods": lambda kube: kube.waiting_pods("kube-system"),
     "bind_pod": lambda kube: kube.bind_pod(JOB_NAMESPACE, "p", "n"),
@@ -412,6 +414,7 @@ CALLS: dict[str, Callable[[Kube], Any]] = {
 NO_RIGHT = {
     "close": "sends nothing",
     "may": "every authenticated user may ask (system:basic-user)",
+    "serves_miniclusters": "every authenticated user may (system:discovery)",
     "server_version": "every authenticated user may (system:public-info-viewer)",
     "create_event": "the first event on a stack's cluster, to prove Cloud Logging",
 }
@@ -426,7 +429,7 @@ def test_every_request_of_the_client_has_its_right_in_the_list(server: ApiServer
             call(kube)
     asked = {right_of(verb, path) for verb, path, _ in server.requests}
     in_all = Right("list", "", "events"), Right("watch", "", "events")
-    listed = {*RIGHTS, *NAMESPACE_RIGHTS}
+    listed = {*RIGHTS, *MINICLUSTER_RIGHTS, *NAMESPACE_RIGHTS}
     listed |= {replace(right, namespace=JOB_NAMESPACE) for right in in_all}  # granted with these
     assert asked == listed
 
@@ -461,4 +464,4 @@ def test_the_documented_manifest_grants_what_a_run_needs_and_nothing_else() -> N
                 resource, _, part = kind.partition("/")
                 (group,) = rule["apiGroups"]
                 granted.add(Right(verb, group, resource, part, namespace, name))
-    assert granted == set(RIGHTS)
+    assert granted == {*RIGHTS, *MINICLUSTER_RIGHTS}
