@@ -78,6 +78,11 @@ _OF_REMOTE_REPOSITORIES = (
     "artifactregistry.repositories.get",
 )
 """Of roles/artifactregistry.admin."""
+_OF_FLUX_OPERATOR = (
+    "container.customResourceDefinitions.create",
+    "container.thirdPartyObjects.create",
+)
+"""Of roles/container.admin: the definition of MiniClusters, and the MiniClusters."""
 _PROJECT_QUOTAS = frozenset({"CPUS_ALL_REGIONS"})
 DEFAULT_POOL = "default-pool"
 """With which GKE creates a cluster; the program removes it at once."""
@@ -101,6 +106,7 @@ class StackNeeds:
         private_nodes: all pulls share one NAT address.
         exporter: the event exporter's configuration; empty without one.
         exporter_image: with its digest; empty for no exporter.
+        flux_operator_image: with its digest; empty for no Flux Operator.
     """
 
     zones: tuple[str, ...]
@@ -116,6 +122,7 @@ class StackNeeds:
     private_nodes: bool
     exporter: Mapping[str, Any]
     exporter_image: str
+    flux_operator_image: str
 
     @property
     def zone(self) -> str:
@@ -166,11 +173,17 @@ def stack_needs(settings: Settings) -> StackNeeds:
         min_cpu_platform=settings.min_cpu_platform,
         scheduler_region=scheduler_region(settings.location),
         apis=tuple(f"{name}.googleapis.com" for name in (*APIS, *registry)),
-        permissions=(*PERMISSIONS, *(_OF_REMOTE_REPOSITORIES if remote else ()), *images),
+        permissions=(
+            *PERMISSIONS,
+            *(_OF_REMOTE_REPOSITORIES if remote else ()),
+            *(_OF_FLUX_OPERATOR if settings.flux_operator_image else ()),
+            *images,
+        ),
         deadline_hours=settings.deadline_hours,
         private_nodes=settings.private_nodes,
         exporter=dict(yaml.safe_load(CONFIGURATION)) if settings.exporter_image else {},
         exporter_image=settings.exporter_image,
+        flux_operator_image=settings.flux_operator_image,
     )
 
 

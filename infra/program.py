@@ -9,9 +9,11 @@ import pulumi
 
 from infra.components import event_exporter
 from infra.components.cluster import ClusterArgs, StudyCluster
-from infra.components.event_exporter import EventExporter, EventExporterArgs
+from infra.components.event_exporter import EventExporter
 from infra.components.expiry import DeadMan, DeadManArgs, last_update
+from infra.components.flux_operator import FluxOperator
 from infra.components.log_sink import LogSink, LogSinkArgs, event_filter
+from infra.components.system_pod import SystemPodArgs
 from infra.config import load_settings
 from infra.prices import CLUSTER_USD_PER_HOUR, usd_per_hour
 from infra.providers import google_provider, kubernetes_provider
@@ -58,18 +60,8 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         ClusterArgs(settings=settings, dead_man=dead_man),
         in_google,
     )
+    _declare_in_cluster(settings, cluster, before)
     exports = settings.exporter_image != ""
-    if exports:
-        EventExporter(
-            "event-exporter",
-            EventExporterArgs(
-                cluster=cluster.cluster,
-                node_pool=cluster.monitoring_pool,
-                pools=cluster.pools,
-                image=settings.exporter_image,
-            ),
-            pulumi.ResourceOptions(providers=[kubernetes_provider(cluster)], depends_on=[before]),
-        )
     namespace = event_exporter.NAMESPACE if exports else ""
     log_filter = event_filter(
         project=settings.project,
@@ -101,6 +93,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "kubeconfig": cluster.kubeconfig,
         "preloaded_image": settings.preloaded_disk,
         "remote_repository": settings.pull_through_name,
+        "flux_operator": settings.flux_operator_image,
         "exporter_namespace": namespace,
         "exporter_deployment": event_exporter.NAME if exports else "",
         "log_filter": log_filter,
@@ -109,6 +102,26 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "upgrades_excluded_since": dead_man.excluded_since,
         "usd_per_hour": cluster_usd_per_hour(settings),
     }
+
+
+def _declare_in_cluster(settings: Settings, cluster: StudyCluster, before: pulumi.Resource) -> None:
+    pods = (
+        ("event-exporter", EventExporter, settings.exporter_image),
+        ("flux-operator", FluxOperator, settings.flux_operator_image),
+    )
+    wanted = [pod for pod in pods if pod[2]]
+    providers: list[pulumi.ProviderResource] = [kubernetes_provider(cluster)] if wanted else []
+    for name, component, image in wanted:
+        component(
+            name,
+            SystemPodArgs(
+                cluster=cluster.cluster,
+                node_pool=cluster.monitoring_pool,
+                pools=cluster.pools,
+                image=image,
+            ),
+            pulumi.ResourceOptions(providers=providers, depends_on=[before]),
+        )
 
 
 def cluster_usd_per_hour(settings: Settings) -> float:

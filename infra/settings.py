@@ -19,6 +19,14 @@ EXPORTER = (
     "@sha256:8abb52b66557d3333f9e473e0eff2951309abfd018bd8d7fcfd86c4ecce6b9cf"
 )
 """v1.7, as the original study's nodes recorded it in September 2024."""
+FLUX_OPERATOR = (
+    "ghcr.io/flux-framework/flux-operator"
+    "@sha256:0f61b69f36cc28d4c6c38daef6b1b96eaf9f76ca37528950380f7372f25ef973"
+)
+"""Of 2024, as pinned in the original study's flux-operator.yaml (converged-computing/
+container-chonks): it has all fields that the runner sets. Its pods sleep 10 s more before the study
+image than those of operators newer than October 2025."""
+_PINNED = r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}"
 _Zone = Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+-[a-z]$")]
 _HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?"
 _Registry = Annotated[str, StringConstraints(pattern=rf"^{_HOST}$")]
@@ -126,8 +134,14 @@ class Settings(BaseModel):
     )
     exporter: str = Field(
         default=EXPORTER,
-        pattern=r"^(none|[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64})$",
+        pattern=rf"^(none|{_PINNED})$",
         description="an image with its digest (REPOSITORY@sha256:...), or none",
+    )
+    flux_operator: str = Field(
+        default="none",
+        pattern=rf"^(none|{_PINNED})$",
+        description="an image with its digest (REPOSITORY@sha256:...), or none",
+        examples=[FLUX_OPERATOR],
     )
     archive_bucket: str = Field(
         default="",
@@ -177,6 +191,11 @@ class Settings(BaseModel):
     def exporter_image(self) -> str:
         """The event exporter's image with its digest; empty for no exporter."""
         return "" if self.exporter == "none" else self.exporter
+
+    @property
+    def flux_operator_image(self) -> str:
+        """The Flux Operator's image with its digest; empty for no operator."""
+        return "" if self.flux_operator == "none" else self.flux_operator
 
     @property
     def preloaded_disk(self) -> str:

@@ -84,6 +84,13 @@ def _preloaded_images_are_streamed(settings: Settings) -> Violation | None:
     return Violation("imageStreaming", "false", rule, True)
 
 
+def _the_operator_is_not_on_measured_nodes(settings: Settings) -> Violation | None:
+    if settings.flux_operator_image == "" or settings.monitoring_pool:
+        return None
+    rule = "the pod of fluxOperator would run on a measured node, beside its pulls"
+    return Violation("monitoringPool", "false", rule, True)
+
+
 def _one_region_has_the_remote_repository(settings: Settings) -> Violation | None:
     if settings.remote_repository == "":
         return None
@@ -177,6 +184,7 @@ _RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _machine_types_exist,
     _local_ssds_fit,
     _preloaded_images_are_streamed,
+    _the_operator_is_not_on_measured_nodes,
     _one_region_has_the_remote_repository,
     _parallel_pulls_are_possible,
     _nodes_fit_the_pod_range,

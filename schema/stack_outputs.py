@@ -22,6 +22,8 @@ class StackOutputs(BaseModel):
     """Disk image with container images, which each measured node has a disk of; empty for none."""
     remote_repository: str = ""
     """Through which images are pulled, `REGION-docker.pkg.dev/PROJECT/REPOSITORY`; or empty."""
+    flux_operator: str = ""
+    """Image of the Flux Operator with its digest; empty where there is none."""
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""

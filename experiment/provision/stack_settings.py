@@ -115,7 +115,7 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         preloaded=settings.preloaded_disk,
         remote_repository=settings.remote_repository,
         remote_name=settings.pull_through_name,
-        flux_operator=bool(getattr(settings, "flux_operator_image", "")),
+        flux_operator=settings.flux_operator_image != "",
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
         usd_per_byte=nat(1, 0, 2**30) / 2**30,
         price_note=_price_note(settings),

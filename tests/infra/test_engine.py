@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pulumi import automation
 
+from infra.settings import FLUX_OPERATOR
 from tests.infra.engine import MINE, PROJECT, Engine, running_engine
 from tests.infra.stack_files import ROOT, declared_keys, in_ci_or_full, stacks
 
@@ -67,6 +68,10 @@ INSIDE = dict.fromkeys(
     ("account", "binding", "configuration", "deployment", "namespace", "role"), "replace"
 )
 """What is in a cluster is replaced with it."""
+OPERATOR = (
+    "miniclusters", "operator-account", "operator-binding", "operator-deployment",
+    "operator-namespace", "operator-role",
+)  # fmt: skip
 ANOTHER_CLUSTER = INSIDE | POOLS | {"cluster": "replace"}
 JOBS = dict.fromkeys(("deadline", "deadline-next-day"), "update")
 ANOTHER_PLACE = JOBS | {"expiry-deletes-clusters": "replace", "sink": "update"}
@@ -119,6 +124,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
     ("monitoringMachineType", "e2-standard-8", {"monitoring": "update"}),
     ("exporter", "none", dict.fromkeys(INSIDE, "delete") | {"sink": "update"}),
     ("exporter", f"mirror.example/exporter@sha256:{'0' * 64}", {"deployment": "update"}),
+    ("fluxOperator", FLUX_OPERATOR, dict.fromkeys(OPERATOR, "create")),
     ("archiveBucket", "ours", {ARCHIVE: "delete", "sink": "update", "writer": "replace"}),
     ("archiveDays", "30", {ARCHIVE: "update"}),
     ("deadlineHours", "24", {}),

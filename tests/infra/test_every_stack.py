@@ -68,6 +68,25 @@ STREAMING_NEEDS: dict[str, set[str]] = {
 }
 REMOTE_TYPES = {"pull-through": "gcp:artifactregistry/repository:Repository"}
 REMOTE_NEEDS: dict[str, set[str]] = {"pull-through": set()}
+OPERATOR_TYPES = {
+    "miniclusters": "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition",
+    "operator-account": "kubernetes:core/v1:ServiceAccount",
+    "operator-binding": "kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding",
+    "operator-deployment": "kubernetes:apps/v1:Deployment",
+    "operator-namespace": "kubernetes:core/v1:Namespace",
+    "operator-role": "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole",
+}
+OPERATOR_NEEDS: dict[str, set[str]] = {
+    "miniclusters": set(),
+    "operator-account": {"operator-namespace"},
+    "operator-binding": {"operator-namespace", "operator-role"},
+    "operator-deployment": {
+        "measured", "miniclusters", "monitoring", "operator-account", "operator-binding",
+        "operator-namespace",
+    },
+    "operator-namespace": set(),
+    "operator-role": set(),
+}  # fmt: skip
 BEHIND = {"cluster", "measured", "monitoring"}
 """What must not be created before image streaming's API or the remote repository."""
 
@@ -89,6 +108,10 @@ class Lived:
     @property
     def caches(self) -> bool:
         return self.values["remoteRepository"] != ""
+
+    @property
+    def operates(self) -> bool:
+        return self.values["fluxOperator"] != "none"
 
     @property
     def streams(self) -> bool:
@@ -141,13 +164,14 @@ def _buckets(engine: Engine) -> list[str]:
 def test_creates_these_resources_and_no_others(lived: Lived) -> None:
     expected = TYPES | (STREAMING_TYPES if lived.streams else {})
     expected |= REMOTE_TYPES if lived.caches else {}
+    expected |= OPERATOR_TYPES if lived.operates else {}
     assert {name: each["type"] for name, each in lived.standing.items()} == expected
     assert lived.clusters == [f"pull-study-{lived.name}"]
 
 
 def test_each_is_created_after_what_it_needs(lived: Lived) -> None:
     more = (STREAMING_NEEDS if lived.streams else {}) | (REMOTE_NEEDS if lived.caches else {})
-    expected = NEEDS | more
+    expected = NEEDS | more | (OPERATOR_NEEDS if lived.operates else {})
     found = {
         name: {_role(urn.rpartition("::")[2], lived.name) for urn in each.get("dependencies", [])}
         - {"last-update"}
@@ -169,7 +193,7 @@ def test_what_is_in_the_cluster_is_deleted_with_it(lived: Lived) -> None:
     inside = {n for n, each in lived.standing.items() if each["type"].startswith("kubernetes:")}
     with_it = {n for n, each in lived.standing.items() if each.get("deletedWith") == cluster}
     assert with_it == inside | {"measured", "monitoring"}
-    assert len(inside) == 6
+    assert len(inside) == (12 if lived.operates else 6)
     assert lived.deleted_inside == []
 
 

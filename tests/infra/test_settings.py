@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import SettingsError, parse_settings
-from infra.settings import EXPORTER, Settings
+from infra.settings import EXPORTER, FLUX_OPERATOR, Settings
 from tests.infra.conftest import Declare
 
 NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
@@ -57,6 +57,11 @@ REFUSALS = [
         ("to ghcr.io/resmoio/kubernetes-event-exporter:v1.7, but it must be an image with its "
         "digest (REPOSITORY@sha256:...), or none."),
         f"{SET}exporter {EXPORTER}",
+    ),
+    (
+        "fluxOperator", "true",
+        "to true, but it must be an image with its digest (REPOSITORY@sha256:...), or none.",
+        f"{SET}fluxOperator {FLUX_OPERATOR}",
     ),
     (
         "machineType", "n1-standart-16",
@@ -225,6 +230,16 @@ class TestCombinations:
         assert settings(preloadedImage="ours", imageStreaming=True).preloaded_disk == (
             "projects/a-project/global/images/ours"
         )
+
+    def test_an_operator_without_a_node_for_it(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            settings(fluxOperator=FLUX_OPERATOR, monitoringPool=False)
+        assert caught.value.problem == (
+            "Stack mine sets pull-study:monitoringPool to false, but the pod of fluxOperator would "
+            "run on a measured node, beside its pulls."
+        )
+        assert caught.value.fix == SET + "monitoringPool true"
+        assert settings(fluxOperator=FLUX_OPERATOR).flux_operator_image == FLUX_OPERATOR
 
     def test_a_remote_repository_and_zones_of_two_regions(self) -> None:
         with pytest.raises(SettingsError) as caught:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 from rehearsal.pulumi.providers.kubernetes_api import ClusterApi, UnreachableError, active_cluster
 from rehearsal.pulumi.providers.properties import Props, Rules, changes, has_unknown, refreshed
@@ -21,6 +22,7 @@ from rehearsal.pulumi.providers.protocol import (
 from rehearsal.pulumi.providers.shapes import Failure, input_class, refusals, shape_of
 
 _MODULES = {
+    "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition": "apiextensions.v1",
     "kubernetes:apps/v1:Deployment": "apps.v1",
     "kubernetes:core/v1:ConfigMap": "core.v1",
     "kubernetes:core/v1:Namespace": "core.v1",
@@ -36,6 +38,9 @@ _IMMUTABLE: Mapping[str, tuple[str, ...]] = {
     "Deployment": ("spec.selector",),
 }
 """What cannot change in place, by kind (pulumi-kubernetes, provider/pkg/provider/diff.go)."""
+_UNDERSCORED, _DASHED = "x_kubernetes_", "x-kubernetes-"
+"""How a schema's extensions begin in SDKs, whose names have no dashes, and in the cluster
+(pulumi-kubernetes, provider/pkg/provider/provider.go, mapReplUnderscoreToDash)."""
 _DEFAULT_S = 600.0  # the official provider's
 _SHORTEST_S, _LONGEST_S = 0.1, 2.0
 _REASONS = 5
@@ -114,7 +119,8 @@ class KubernetesSession:
     def _apply(self, resource: Resource, inputs: Props) -> Props:
         given = {key: item for key, item in inputs.items() if not key.startswith("__")}
         api_version = resource.type.split(":")[1].removeprefix("core/")
-        return self._api.apply({"apiVersion": api_version, "kind": _kind(resource), **given})
+        body = {"apiVersion": api_version, "kind": _kind(resource), **given}
+        return self._api.apply(_renamed(body, _UNDERSCORED, _DASHED))
 
     def _ready(self, resource: Resource, resource_id: str, body: Props) -> Props:
         """Wait until an object is ready; return its outputs."""
@@ -212,11 +218,28 @@ def _identity(inputs: Props) -> tuple[str, str]:
 
 def _outputs(body: Props) -> Props:
     metadata = {key: item for key, item in body["metadata"].items() if key != "managedFields"}
-    return {**body, "metadata": metadata}
+    outputs: Props = _renamed({**body, "metadata": metadata}, _DASHED, _UNDERSCORED)
+    return outputs
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """Return a value whose keys that begin with `old` begin with `new`, and have its dashes."""
+    if isinstance(value, list):
+        return [_renamed(each, old, new) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key.replace(old[1], new[1]) if key.startswith(old) else key: _renamed(each, old, new)
+        for key, each in value.items()
+    }
 
 
 def unready(body: Props) -> str:
-    """Return what a Deployment still lacks, '' if it is ready; other kinds always are."""
+    """Return what a Deployment still lacks, '' if it is ready; other kinds always are.
+
+    The official provider waits for no CustomResourceDefinition (pulumi-kubernetes,
+    provider/pkg/await/awaiters.go).
+    """
     if body.get("kind") != "Deployment":
         return ""
     status, desired = body.get("status", {}), body.get("spec", {}).get("replicas", 1)

@@ -27,6 +27,7 @@ _PATHS = {
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
     "Event": "/api/v1/namespaces/{namespace}/events",
     "Namespace": "/api/v1/namespaces",

@@ -22,6 +22,7 @@ from rehearsal.pulumi.providers.properties import Props
 from rehearsal.pulumi.providers.protocol import NotReadyError, ProviderError, Resource
 
 TYPES = {
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1:CustomResourceDefinition",
     "Deployment": "apps/v1:Deployment",
     "ConfigMap": "core/v1:ConfigMap",
     "Namespace": "core/v1:Namespace",
@@ -40,9 +41,11 @@ class Cluster(ClusterApi):
         self.bodies = list(bodies)
         self.pods: list[Props] = []
         self.events: list[Props] = []
+        self.applied: Props = {}
 
     def apply(self, body: Props) -> Props:
-        return deployment()
+        self.applied = body
+        return body if body["kind"] == "CustomResourceDefinition" else deployment()
 
     def find(self, kind: str, namespace: str, name: str) -> Props | None:
         return self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
@@ -206,6 +209,18 @@ class TestWait:
 
     def test_for_a_deletion_ends_when_the_object_is_missing(self) -> None:
         session({"metadata": {}}, None).delete(at("Namespace"), "n", {})
+
+
+def test_extensions_of_a_schema_have_dashes_in_the_cluster_alone() -> None:
+    sdk, served = (
+        {"metadata": {"name": "c"}, "spec": {"versions": [{"schema": {key: True}}]}}
+        for key in ("x_kubernetes_int_or_string", "x-kubernetes-int-or-string")
+    )
+    cluster = Cluster(None)
+    opened = KubernetesSession(cluster, delete_unreachable=False)
+    resource_id, outputs = opened.create(at("CustomResourceDefinition"), sdk)
+    assert cluster.applied["spec"] == served["spec"]
+    assert (resource_id, outputs["spec"]) == ("c", sdk["spec"])
 
 
 def test_read_returns_inputs_as_they_are() -> None:
