@@ -1,6 +1,6 @@
 """The Debian packages that real nodes, the local registry and tests need.
 
-A part is present when its file is, whoever installed it: a containerd from elsewhere is never
+A part is present when its file is, whoever installed it: a runc from elsewhere is never
 replaced, and apt-get may not remove anything. Packages are installed only as root.
 Standard library only, since setup runs before the environment exists.
 """
@@ -41,7 +41,6 @@ class Package:
 
 
 PACKAGES: tuple[Package, ...] = (
-    Package("containerd", ("containerd",), "runs the containers of a real node", "containerd"),
     Package("runc", ("runc",), "starts the containers of a real node"),
     Package(
         "containernetworking-plugins",

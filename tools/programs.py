@@ -98,6 +98,18 @@ def _kwok(name: str) -> Program:
     )
 
 
+def _containerd(name: str, *version_arguments: str) -> Program:
+    module = "github.com/containerd/containerd/v2"
+    return Program(
+        name=name,
+        folder="containerd",
+        module=module,
+        package=f"{module}/cmd/{name}",
+        defines=(f"{module}/version.Version={{version}}",),
+        version_arguments=version_arguments,
+    )
+
+
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
@@ -114,6 +126,9 @@ PROGRAMS: dict[str, Program] = {
             defines=("github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v{version}",),
             version_arguments=("version",),
         ),
+        _containerd("containerd", "--version"),
+        _containerd("containerd-shim-runc-v2", "-v"),
+        _containerd("ctr", "--version"),
         Program(
             name="kubernetes-event-exporter",
             folder="kubernetes-event-exporter",

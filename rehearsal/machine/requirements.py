@@ -24,7 +24,7 @@ _NODE_BYTES = 5 << 20
 """What a rehearsal takes with no simulated node, and more with each (docs/rehearsal.md)."""
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
-_NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins")
+_NODE_PACKAGES = ("runc", "containernetworking-plugins")
 _REAL_NODES_ONLY = {*_NODE_PACKAGES, "iproute2", "iptables", "busybox-static", "docker-registry"}
 _NEEDED_BYTES = 5_000_000_000
 """Of disk: what a small study takes, and the 2 GiB below which kubelet evicts pods."""

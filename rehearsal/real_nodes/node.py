@@ -20,7 +20,7 @@ from pathlib import Path
 from rehearsal.cluster.control_plane import LocalControlPlane
 from rehearsal.cluster.fleet import FleetError, Mirror
 from rehearsal.machine import cgroups, processes, requirements
-from rehearsal.real_nodes.node_files import NodeSpec, node_environment, write_files
+from rehearsal.real_nodes.node_files import PROGRAMS, NodeSpec, node_environment, write_files
 from tools.programs import locate
 
 _STOP_S = 5.0
@@ -135,8 +135,7 @@ def _run(spec: NodeSpec, folder: Path) -> "subprocess.Popen[bytes]":
     namespaces = ["--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"]
     programs = {
         "NODE": str(folder),
-        "CONTAINERD": shutil.which("containerd") or "containerd",
-        "KUBELET": str(locate("kubelet").path),
+        "PROGRAMS": os.pathsep.join(str(locate(name).path) for name in PROGRAMS),
     }
     return processes.start(
         ["unshare", *namespaces, "--kill-child", "sh", folder / "lib/node/start.sh"],

@@ -23,6 +23,9 @@ INSIDE = "/var/lib/node"
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
+PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet")
+"""What a node runs of what setup built. A node has them in its PATH's first folder."""
+
 KERNEL_SETTINGS = {
     "kernel/keys/root_maxbytes": "25000000",
     "kernel/keys/root_maxkeys": "1000000",
@@ -114,28 +117,38 @@ def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
 
 
 def node_environment(spec: NodeSpec) -> dict[str, str]:
-    """Return what start.sh reads besides NODE, CONTAINERD and KUBELET."""
+    """Return what start.sh reads besides NODE and PROGRAMS."""
     labels = ",".join(f"{key}={value}" for key, value in sorted(spec.own_labels.items()))
     return {"NODE_NAME": spec.name, "NODE_LABELS": labels, "PAUSE_IMAGE": spec.pause_image}
 
 
 _START = f"""\
 # Runs as the first process of a node's own process and mount namespaces; when it ends, so does all
-# that it started. $NODE is the node's folder, $KUBELET and $CONTAINERD are programs.
+# that it started. $NODE is the node's folder, $PROGRAMS are paths, with colons between.
 set -e
 for setting in {" ".join(KERNEL_SETTINGS)}; do
     if [ -e "/proc/sys/$setting" ]; then
         mount --bind "$NODE/lib/node/kernel/$setting" "/proc/sys/$setting"
     fi
 done
-touch "$NODE/lib/node/kubelet"
-mount --bind "$KUBELET" "$NODE/lib/node/kubelet"
+mkdir "$NODE/lib/node/bin" "$NODE/lib/node/links"
+IFS=:
+for program in $PROGRAMS; do
+    name=${{program##*/}}
+    touch "$NODE/lib/node/bin/$name"
+    mount --bind "$program" "$NODE/lib/node/bin/$name"
+    ln -s "{INSIDE}/bin/$name" "$NODE/lib/node/links/$name"
+done
+unset IFS
 mount --bind "$NODE/log" /var/log
 mount --rbind "$NODE/lib" /var/lib  # may hide $NODE, as may the next
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/containerd
+# Jobs that enter the node find its ctr where every PATH begins, before the machine's own.
+mount -t overlay -o lowerdir={INSIDE}/links:/usr/local/sbin overlay /usr/local/sbin
+PATH=/usr/local/sbin:$PATH
 
-"$CONTAINERD" --config {INSIDE}/containerd.toml >/var/log/containerd.log 2>&1 &
+containerd --config {INSIDE}/containerd.toml >/var/log/containerd.log 2>&1 &
 
 # A node of a cloud comes with this image; without a registry the first pod's pull shows it.
 pause() {{
@@ -150,7 +163,7 @@ pause() {{
 }}
 pause >/var/log/pause.log 2>&1 </dev/null
 
-"{INSIDE}/kubelet" --config={INSIDE}/kubelet.yaml --kubeconfig={INSIDE}/kubeconfig \\
+kubelet --config={INSIDE}/kubelet.yaml --kubeconfig={INSIDE}/kubeconfig \\
     --hostname-override="$NODE_NAME" --node-labels="$NODE_LABELS" --v=2 >/var/log/kubelet.log 2>&1
 """
 
@@ -166,30 +179,34 @@ def _containerd(spec: NodeSpec) -> str:
     # JSON's strings are TOML's basic strings
     pause, plugins = json.dumps(spec.pause_image), json.dumps(spec.plugins)
     return f"""\
-version = 2
+version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
 
 [grpc]
   address = "{CONTAINERD_SOCKET}"
 
-[plugins."io.containerd.internal.v1.opt"]
+[plugins.'io.containerd.internal.v1.opt']
   path = "/var/lib/containerd/opt"
 
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = {pause}
+[plugins.'io.containerd.grpc.v1.cri']
+  disable_tcp_service = true
+
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = {pause}
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = "{INSIDE}/hosts"
+
+[plugins.'io.containerd.cri.v1.runtime']
   # a machine without CAP_SYS_RESOURCE refuses to lower a process's score
   restrict_oom_score_adj = true
-  disable_tcp_service = true
   # it would load a profile into the machine's kernel, and leave it there
   disable_apparmor = true
 
-[plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = {plugins}
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = [{plugins}]
   conf_dir = "{INSIDE}/cni"
-
-[plugins."io.containerd.grpc.v1.cri".registry]
-  config_path = "{INSIDE}/hosts"
 """
 
 

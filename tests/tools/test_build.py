@@ -71,7 +71,7 @@ def test_what_a_killed_build_left_is_removed(add_program: AddProgram) -> None:
 def test_without_go_the_fix_is_to_install_it() -> None:
     with pytest.raises(CannotBuild, match="Go is not on PATH") as error:
         build.build(SOME, ignore)
-    assert error.value.fix == "install Go 1.26.0 or later, then make setup"
+    assert error.value.fix == "install Go 1.26.6 or later, then make setup"
 
 
 def test_a_go_too_old_is_refused(add_program: AddProgram) -> None:
@@ -79,7 +79,7 @@ def test_a_go_too_old_is_refused(add_program: AddProgram) -> None:
     with pytest.raises(CannotBuild) as error:
         build.build(SOME, ignore)
     assert error.value.problem == (
-        f"{go} is go1.19.8, too old to build the programs of the rehearsal, which need Go 1.26.0."
+        f"{go} is go1.19.8, too old to build the programs of the rehearsal, which need Go 1.26.6."
     )
 
 

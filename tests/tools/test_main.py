@@ -36,6 +36,7 @@ def test_without_root_the_missing_packages_are_listed_with_the_command(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert setup.main() == 0
     assert capsys.readouterr().out.endswith(
-        "setup: Missing for real nodes, the local registry or tests: containerd, runc; to install: "
-        "sudo apt-get install --no-install-recommends containerd runc\n"
+        "setup: Missing for real nodes, the local registry or tests: runc, "
+        "containernetworking-plugins; to install: "
+        "sudo apt-get install --no-install-recommends runc containernetworking-plugins\n"
     )

@@ -20,13 +20,19 @@ from images.registry.reference import Target
 from schema.image_tag import ImageTag
 from tests.images.local_registry import LocalRegistry, run_registry
 from tests.images.make.test_base import bash_and_glibc, push_base
+from tools.programs import PROGRAMS, cached_path
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root"),
 ]
 
-_CONFIG = """version = 2
+_PROGRAMS = {
+    name: cached_path(PROGRAMS[name]) for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+}
+"""Found here, since a test has a home of its own."""
+
+_CONFIG = """version = 3
 root = "{root}/root"
 state = "{root}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
@@ -43,7 +49,7 @@ class Node:
 
     def ctr(self, *args: str, seconds: float = 120) -> str:
         done = subprocess.run(
-            ["ctr", "--address", str(self._socket), *args],
+            [_PROGRAMS["ctr"], "--address", str(self._socket), *args],
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -72,9 +78,13 @@ def node() -> Iterator[Node]:
     # A socket's path must be short, and pytest's folders are not.
     folder = Path(tempfile.mkdtemp(prefix="ctr-"))
     (folder / "config.toml").write_text(_CONFIG.format(root=folder))
+    shim = _PROGRAMS["containerd-shim-runc-v2"].parent
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["containerd", "--config", str(folder / "config.toml")], stdout=log, stderr=log
+            [_PROGRAMS["containerd"], "--config", str(folder / "config.toml")],
+            env={**os.environ, "PATH": f"{shim}:{os.environ['PATH']}"},
+            stdout=log,
+            stderr=log,
         )
     found = Node(folder)
     try:

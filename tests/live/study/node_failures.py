@@ -19,7 +19,7 @@ from rehearsal.machine.home import Home
 from tools import packages
 from tools.programs import locate
 
-_CONTAINERD = "/usr/bin/containerd"
+_CONTAINERD = "/var/lib/node/bin/containerd"
 
 
 @contextmanager
