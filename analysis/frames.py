@@ -121,6 +121,14 @@ running_s number Started to the container's end
 settling_s number the program's end to the container's end
 completing_s number the container's end to Job complete
 started_to_complete_s number Started to Job complete
+read_bytes whole what the pod read of its image's files, if its study reads
+reading_s number listing the files and reading them
+read_10_s number from the start of reading until a tenth of the bytes was read
+read_50_s number until half was read
+read_100_s number until all was read
+ready_10_s number released to Started, by the runner's and the node's clock, and read_10_s
+ready_50_s number the same with read_50_s
+ready_100_s number the same with read_100_s
 {_BYTES.strip()}
 trial_s number seconds of the trial, from the end of the one before
 trial_usd number USD of the whole cluster for the trial
@@ -141,6 +149,9 @@ valid_n whole valid cells
 valid_nodes whole nodes with one
 {_STATISTICS.strip()}
 {_BYTES.strip()}
+ready_10_s_median number median over valid and preloaded cells
+ready_50_s_median number the same
+ready_100_s_median number the same
 trial_s number seconds of the image's trials
 usd number USD of the cluster for them"""
     ),

@@ -70,6 +70,8 @@ _NODE_OFF = "node_off_s IS NOT NULL"
 _SCHEDULER_OFF = "scheduler_off_s IS NOT NULL"
 _APART = f"abs(coalesce(node_off_s, 0) - coalesce(scheduler_off_s, 0)) > {CLOCK_OFF_S}"
 
+_OWN = "(s.own_s + coalesce(reading_s, 0))"
+
 _SPANS = (
     _span("scheduling_s", "released", "scheduled", off=_SCHEDULER_OFF),
     _span("waiting_s", "scheduled", "pulling", off=_APART),
@@ -77,10 +79,20 @@ _SPANS = (
     _span("creating_s", "pulled", "created", on_node=True),
     _span("starting_s", "created", "started", on_node=True),
     _span("running_s", "started", "container_end", on_node=True),
-    f"greatest(0, {_seconds('started', 'container_end')} * s.speed - s.own_s) AS settling_s",
+    f"greatest(0, {_seconds('started', 'container_end')} * s.speed - {_OWN}) AS settling_s",
     _span("completing_s", "container_end", "job_complete", off=_NODE_OFF),
     _span("started_to_complete_s", "started", "job_complete", off=_NODE_OFF),
 )
+
+# Of one clock each: by the runner's until the node begins, then by the node's.
+_START = (
+    "(coalesce(pulling_ns, pulled_ns, started_ns) - coalesce(released_ns, scheduled_ns)"
+    " + (started_ns - coalesce(pulling_ns, pulled_ns, started_ns)) * s.speed) / 1e9"
+)
+_READY = {
+    f"ready_{share}_s": f"CASE WHEN NOT ({_NODE_OFF}) THEN {_START} + read_{share}_s END"
+    for share in (10, 50, 100)
+}
 
 # Nothing was pulled, whatever the kubelet says: no pull time of it is shown with pulls.
 _PRELOADED = "coalesce(c.status = 'preloaded', false)"
@@ -124,6 +136,8 @@ SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, s.zone, c
     c.marks,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_SPANS)},
+    c.read_bytes, c.reading_s, c.read_10_s, c.read_50_s, c.read_100_s,
+    {", ".join(f"{seconds} AS {name}" for name, seconds in _READY.items())},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,
     round(t.trial_usd, 9) AS trial_usd,
     round(t.trial_usd / n.cells, 9) AS usd,
@@ -168,6 +182,11 @@ def _statistics(prefix: str = "", where: str = "") -> str:
     )
 
 
+_READY_MEDIANS = ", ".join(
+    f"round(median({seconds}) FILTER (status IN ('valid', 'preloaded')), 9) AS {name}_median"
+    for name, seconds in _READY.items()
+)
+
 _EVERY = f"""
 SELECT rec, image, count(*) AS n, count(DISTINCT node) AS nodes_pulled,
     {_statistics()}
@@ -181,8 +200,9 @@ SELECT rec, image, count(*) AS cells,
     {_statistics("valid_", " FILTER (status = 'valid')")},
     max(image_bytes) AS image_bytes, median(warm_bytes)::BIGINT AS warm_bytes,
     median(received_bytes)::BIGINT AS received_bytes,
-    median(written_bytes)::BIGINT AS written_bytes, median(disk_bytes)::BIGINT AS disk_bytes
-FROM cell WHERE hash(image) % $parts = $part GROUP BY ALL
+    median(written_bytes)::BIGINT AS written_bytes, median(disk_bytes)::BIGINT AS disk_bytes,
+    {_READY_MEDIANS}
+FROM cell JOIN stack AS s USING (rec) WHERE hash(image) % $parts = $part GROUP BY ALL
 """
 
 _SUMMARY = """

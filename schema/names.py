@@ -49,6 +49,10 @@ REMOVE_ANNOTATION = "pull-study/remove"
 ROOFS_ANNOTATION = "pull-study/roofs"
 """Of a pod that measures its node's roofs: the reference of the blob that it receives."""
 
+READ_NAME = "pull-study-read"
+"""Fourth word of the command of a pod that reads its image (experiment.measure.image_reading); the
+shares in per cent are the fifth."""
+
 REMOVAL_LABEL = "pull-study/removal"
 """Of the same pod: the trial that it goes before."""
 

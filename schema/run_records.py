@@ -153,6 +153,8 @@ class PlannedTrial(_Record):
     view: PlannedImage | None = None
     """Image of Flux that the pods of a MiniCluster start first; None for a Job. It is on every node
     before the first trial."""
+    read_share: float = Field(default=0.0, ge=0, le=1)
+    """Largest share of the image's bytes that each pod reads."""
 
 
 class Rehearsal(_Record):
@@ -291,6 +293,28 @@ class PhaseRecord(_Record):
     cluster_until: datetime | None = None
 
 
+class ShareRead(_Record):
+    """A share of an image's bytes, read."""
+
+    percent: int = Field(ge=0, le=100)
+    bytes: int = Field(ge=0, le=2**62)
+    """Read by then; fewer than the share where files could not be read."""
+    seconds: float = Field(ge=0, le=1e9)
+    """Since reading began, by the clock of the node's kernel, 10 ms resolution."""
+
+
+class Reading(_Record):
+    """What a pod reports of reading its image's files."""
+
+    bytes: int = Field(default=0, ge=0, le=2**62)
+    """Of all files, by their sizes."""
+    list_s: float = Field(default=0.0, ge=0, le=1e9)
+    """What listing them took, before reading began."""
+    reads: tuple[ShareRead, ...] = ()
+    note: str = ""
+    """Why nothing was read."""
+
+
 class TrialPod(_Record):
     """The pod of one completion index, as the runner last saw it."""
 
@@ -317,6 +341,8 @@ class TrialPod(_Record):
     """Whether the study's container has run; its image was there then, whatever came later."""
     pull_policy: str = "IfNotPresent"
     """As the pod had it in the cluster: an admission plugin can change it."""
+    reading: Reading | None = None
+    """None without a termination message."""
 
 
 class TrialRecord(_Record):
@@ -511,6 +537,14 @@ class CellRecord(_Record):
     image_bytes: int | None
     """Compressed size in the kubelet's message."""
     warm_bytes: int
+    read_bytes: int | None = None
+    """That the pod read of its image; the next fields are None too where the study reads none."""
+    reading_s: float | None = None
+    """Listing the image's files and reading them."""
+    read_10_s: float | None = None
+    """From the start of reading until a tenth of the bytes was read, by the node's kernel."""
+    read_50_s: float | None = None
+    read_100_s: float | None = None
     sources: dict[str, list[Source]]
     """For Pulling, Pulled, Created, Started: which sources saw it."""
     phases: CellPhases

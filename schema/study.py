@@ -8,7 +8,7 @@ digests and sizes come from the registry when a run is planned.
 import json
 import re
 from collections import Counter
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any
@@ -70,6 +70,19 @@ class Workload(StrEnum):
     """A MiniCluster of the Flux Operator: each pod first copies Flux from an image of its own."""
 
 
+class Share(float, Enum):
+    """A share of an image's bytes that can be read; each has a column of its own."""
+
+    TENTH = 0.1
+    HALF = 0.5
+    ALL = 1.0
+
+    @property
+    def percent(self) -> int:
+        """Per cent."""
+        return round(self * 100)
+
+
 class Contrast(StrEnum):
     """What a study varies to answer a question; everything else is held."""
 
@@ -116,6 +129,10 @@ class Study(BaseModel):
     repeat_by: RepeatBy = RepeatBy.REMOVAL
     command: tuple[str, ...] = Field(default=("sleep", "1"), min_length=1)
     """What each pod runs; the original study's pods slept for a second."""
+    read: tuple[Share, ...] = ()
+    """Shares of its image's bytes that each pod reads before its command, ascending. The image must
+    have a shell. After a plain pull most bytes are in memory; streamed ones come over the network.
+    """
     workload: Workload = Workload.JOB
     flux_view: Annotated[str, StringConstraints(pattern=_IMAGE)] | None = None
     """Image of Flux as `repository:tag`, which each node of a MiniCluster starts first."""
@@ -131,6 +148,14 @@ class Study(BaseModel):
                 f"image {twice[0]} is listed twice; its second pull would find the first one's "
                 "layers (for more pulls of an image set repetitions)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_ascend(self) -> "Study":
+        if list(self.read) != sorted(set(self.read)):
+            raise ValueError("read lists shares in ascending order, each once: [0.1, 0.5, 1.0]")
+        if self.read and self.workload is not Workload.JOB:
+            raise ValueError(f"pods of the workload {self.workload} read nothing; leave read out")
         return self
 
     @model_validator(mode="after")

@@ -47,6 +47,7 @@ class Moments:
         released_s: the runner began to bind the pods; None in a foreign recording.
         ended_s: the container ended.
         known_s: the runner observed the end; in a foreign recording, the Job was complete.
+        reading_s: seconds for which the container read its image before the study's command.
         complete_s: the Job was complete; the runner waits for that only after the last trial.
         failed: the pull failed or never ended: time after its start belongs to the pull.
         lost: the node was lost: time after its last event is the wait for the control plane to
@@ -67,6 +68,7 @@ class Moments:
     started_s: float | None = None
     ended_s: float | None = None
     known_s: float | None = None
+    reading_s: float = 0.0
     complete_s: float | None = None
     failed: bool = False
     lost: bool = False
@@ -201,6 +203,7 @@ def _moments(
         pulled_s=node[1],
         started_s=node[2],
         ended_s=node[3],
+        reading_s=cell.reading_s or 0.0,
         complete_s=_seconds(p.job_complete_at),
         failed=cell.status in _UNFINISHED,
         lost=cell.status is Status.NODE_LOST,
@@ -248,8 +251,8 @@ def container_ends(
     """Return when each container ended by its node's clock; cells without an end are left out.
 
     The kubelet reports whole seconds, truncated. Within that second a container is assumed to end
-    when its program does, `own_s` after its start, so that settling is only what is proved. If
-    nodes run faster than the clock, a second is too coarse for that; then the delay until the
+    when its program does, after its reading and `own_s`, so that settling is only what is proved.
+    If nodes run faster than the clock, a second is too coarse for that; then the delay until the
     runner observed the end is taken from the fastest pod of the run.
     """
     known = {
@@ -266,7 +269,7 @@ def container_ends(
             continue
         key = (cell.trial, cell.attempt, cell.node)
         begin = finished.timestamp()
-        end = max(begin, started + own_s / speed)
+        end = max(begin, started + (own_s + (cell.reading_s or 0.0)) / speed)
         if delay_s is not None and key in known:
             end = max(end, known[key] - delay_s)
         ends[key] = min(end, begin + 1)

@@ -300,6 +300,7 @@ def _slot(
     moments: Moments, begin: float, limit: float, *, speed: float, own_s: float
 ) -> list[_Stretch]:
     """Return a trial's time from `begin` until its end, or until `limit` if it never ended."""
+    own_s += moments.reading_s
     stretches = _until_release(moments, begin)
     at = stretches[-1].end if stretches else begin
     missed = False

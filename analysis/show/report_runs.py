@@ -73,7 +73,7 @@ def _timeline(draft: Draft, cluster: pd.Series) -> pd.DataFrame:
     pulled = pulling + speed * (at["pulled"] - at["pulling"])
     started = pulled + speed * (at["started"] - at["pulled"])
     finished = started + cells["running_s"].fillna(cells["started_to_complete_s"])
-    ran = started + own_s
+    ran = started + own_s + cells["reading_s"].fillna(0.0)
     frame = pd.DataFrame(
         {
             "node": cells["node"].astype("str"),

@@ -59,6 +59,7 @@ def judge(
         scale=rehearsal.scale if rehearsal else 1.0,
         speed=record.speed,
         preloaded=bool(record.outputs and record.outputs.preloaded_image),
+        shares=record.study.read,
     )
     cells = make_ledger(
         record.run_id,

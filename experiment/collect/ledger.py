@@ -13,6 +13,7 @@ from statistics import median
 from analysis.read.pull_message import parse_pulled
 from experiment.collect.cache_states import cache_state
 from experiment.collect.merge_events import EventIndex, SeenEvent
+from experiment.collect.readings import claimed_bytes, reading_columns, reading_doubts
 from experiment.collect.status_rules import RULES, CellEvidence, first_time
 from experiment.collect.warm_layers import LayerHistory
 from schema.events import REASONS
@@ -30,6 +31,7 @@ from schema.run_records import (
     Status,
     TrialRecord,
 )
+from schema.study import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class RunHistory:
     """Of the remote repository."""
     preloaded: bool = False
     """The nodes have a secondary boot disk with container images."""
+    shares: Sequence[Share] = ()
+    """Of its image's bytes, which each pod was to read."""
 
 
 def make_ledger(
@@ -169,6 +173,7 @@ class _Ledger:
             pull_and_wait_s=pull.pull_and_wait_s if pull else None,
             image_bytes=pull.image_bytes if pull else None,
             warm_bytes=evidence.before.warm_bytes,
+            **reading_columns(pod, self._run.shares),
             sources={step: _sources(steps.get(step, ())) for step in REASONS},
             phases=CellPhases(
                 released_at=trial.released_at,
@@ -199,6 +204,9 @@ class _Ledger:
             yield from _view_notes(cell)
         if self._index.streaming:
             yield "images are streamed, so the pull time does not cover all bytes"
+        yield from reading_doubts(
+            cell.pod, self._run.shares, claimed_bytes(cell.planned.image, self._run.scale)
+        )
         for state in cell.node_states:
             pressures = set(state.pressures) - {"DiskPressure"}
             if pressures and begin and state.at >= begin and (end is None or state.at <= end):

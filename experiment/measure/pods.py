@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from experiment.measure.image_reading import read_reading
 from experiment.measure.job_manifest import INDEX_ANNOTATION
 from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED
 from experiment.waiting import Clock, now
@@ -82,6 +83,7 @@ class PodState:
             deleted_seen=self.deleted_seen,
             started=self.started,
             pull_policy=self.pull_policy,
+            reading=read_reading(self.message),
         )
 
 

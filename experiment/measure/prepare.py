@@ -10,6 +10,7 @@ from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.cluster_watch import ClusterWatch
+from experiment.measure.image_reading import pod_command
 from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
 from experiment.measure.miniclusters import await_operator, warm_view
@@ -160,7 +161,7 @@ def connect(
                 jobs,
                 run_id=run_id,
                 attempt=attempt,
-                command=record.study.command,
+                command=pod_command(record.study),
                 cluster=kube.cluster_uid(),
                 fresh=fresh,
             ),

@@ -90,7 +90,7 @@ class TrialRunner:
         }
         if planned.view:
             return minicluster(planned, planned.view.reference, **common)
-        return trial_job(planned, deadline_s=deadline_s(planned.image), **common)
+        return trial_job(planned, deadline_s=deadline_s(planned), **common)
 
     def release(self, trial: Trial) -> None:
         """Release all pods at once, and wait until all are bound.
@@ -112,7 +112,7 @@ class TrialRunner:
             Exception: what ended the watch of the pods.
         """
         over = trial.bound is not None and self._jobs.await_over(
-            trial.job, deadline_s(trial.planned.image) + _GRACE_S, progress
+            trial.job, deadline_s(trial.planned) + _GRACE_S, progress
         )
         trial.error = self._error(trial.bound, over=over)
 

@@ -40,6 +40,9 @@ _INIT_S: Range = (9.0, 19.5, 24.3)
 """From a MiniCluster's first container to its pull: Flux is copied to the node's disk. Expected,
 highest: the original study's streaming experiment, 4 to 64 nodes; lowest: an operator since
 October 2025, which no longer sleeps for 10 s there."""
+_READ_S_PER_GB: Range = (0.3, 2.0, 6.0)
+"""Reading an image's files, assumed: all from memory; most of them; all from the disk, as fast as
+the original's disks wrote (about 170 MB/s)."""
 _GROWTH_S = ((16, 0.0), (32, 0.5), (64, 3.3), (128, 14.0), (256, 38.8), (1024, 160.0))
 """Seconds by which the original's time per image exceeded that at 16 nodes (its README's totals
 over 38 images); extrapolated beyond 256 nodes."""
@@ -80,9 +83,12 @@ def trial_range(planned: PlannedTrial, nodes: int) -> Range:
     layers_s = _S_PER_LAYER * len(planned.image.layers)
     waits = (0.0, nodes / _BINDINGS_PER_S, _growth_s(nodes))
     inits = _INIT_S if planned.view else (0.0, 0.0, 0.0)
+    read_gb = unpacked_bytes(planned.image) * planned.read_share / 1e9
     low, expected, high = (
-        turn + init + rate * gb + layers_s + wait
-        for turn, init, rate, wait in zip(_S_PER_TURN, inits, _S_PER_GB, waits, strict=True)
+        turn + init + rate * gb + layers_s + reading * read_gb + wait
+        for turn, init, rate, reading, wait in zip(
+            _S_PER_TURN, inits, _S_PER_GB, _READ_S_PER_GB, waits, strict=True
+        )
     )
     return low, expected, high
 

@@ -13,7 +13,7 @@ from schema.study import Order, RepeatBy, Study
 
 SLOWEST_BYTES_PER_S = 20e6
 """A node that unpacks slower than this is stuck: the original study's slowest pulls unpacked about
-150 MB/s (19.03 GB in 121 s), seven times as fast."""
+150 MB/s (19.03 GB in 121 s), seven times as fast. One that reads slower is stuck as well."""
 
 _DEADLINE_FLOOR_S = 180
 
@@ -42,7 +42,7 @@ def order_trials(
     for repetition in range(1, study.repetitions + 1):
         own = copies[repetition - 2] if copies and repetition > 1 else images
         turns += [(repetition, image) for image in _ordered(own, study.order, generator)]
-    return tuple(_with_warm_bytes(turns, view))
+    return tuple(_with_warm_bytes(turns, view, max(study.read, default=0.0)))
 
 
 def through(trials: Sequence[PlannedTrial], registry: str, remote: str) -> tuple[PlannedTrial, ...]:
@@ -76,7 +76,7 @@ def _ordered(
 
 
 def _with_warm_bytes(
-    turns: Sequence[tuple[int, PlannedImage]], view: PlannedImage | None
+    turns: Sequence[tuple[int, PlannedImage]], view: PlannedImage | None, read_share: float
 ) -> Iterable[PlannedTrial]:
     """An image on the nodes is removed first, so its layers are warm only through other images."""
     present = {"view": {layer.diff_id for layer in view.layers}} if view else {}
@@ -85,7 +85,12 @@ def _with_warm_bytes(
         others: set[str] = set().union(*present.values())
         warm = sum(layer.size_bytes for layer in image.layers if layer.diff_id in others)
         yield PlannedTrial(
-            trial=number, repetition=repetition, image=image, warm_bytes=warm, view=view
+            trial=number,
+            repetition=repetition,
+            image=image,
+            warm_bytes=warm,
+            view=view,
+            read_share=read_share,
         )
         present[image.digest] = {layer.diff_id for layer in image.layers}
 
@@ -147,6 +152,7 @@ def unpacked_bytes(image: PlannedImage) -> int:
     return max(claim.size_bytes if claim else 0, image.compressed_bytes)
 
 
-def deadline_s(image: PlannedImage) -> int:
-    """Return the timeout in seconds of a pod of this image, from its start on its node."""
-    return _DEADLINE_FLOOR_S + round(unpacked_bytes(image) / SLOWEST_BYTES_PER_S)
+def deadline_s(planned: PlannedTrial) -> int:
+    """Return the timeout in seconds of a pod of this trial, from its start on its node."""
+    moved = unpacked_bytes(planned.image) * (1 + planned.read_share)
+    return _DEADLINE_FLOOR_S + round(moved / SLOWEST_BYTES_PER_S)

@@ -185,9 +185,17 @@ class Kubelet:
         self._record(pod, messages.started(container.name), at)
         status.running(image.name, at)
         started = at
-        at += _run_s(container.command) + settle_s
+        noise = parameters.noise_factor(self.name, image.name, "read")
+        read = pull_model.image_read(
+            parameters,
+            container.command,
+            sum(layer.unpacked for layer in image.layers),
+            on_disk=self._preloaded,
+            noise=noise,
+        )
+        at += read.seconds + _run_s(container.command) + settle_s
         await self.clock.until(at)
-        status.ended(image.name, started, at, self._answer(pod))
+        status.ended(image.name, started, at, read.message or self._answer(pod))
         at += parameters.sandbox_end_s
         await self.clock.until(at)
         status.succeeded(at)
@@ -369,8 +377,9 @@ def _reference(pod: Pod) -> Object:
 
 
 def _run_s(command: list[str]) -> float:
-    """Return how long a container's command runs: `sleep N` is known, all else ends at once."""
-    if len(command) == 2 and command[0].endswith("sleep"):  # noqa: PLR2004
-        with suppress(ValueError):
-            return float(command[1])
+    """Return how long a command that ends with `sleep N` runs; all else ends at once."""
+    match command:
+        case [*_, program, seconds] if program.endswith("sleep"):
+            with suppress(ValueError):
+                return float(seconds)
     return 0.0

@@ -7,6 +7,8 @@ Layers are downloaded three at once and unpacked one after another, each once it
 - unpacking runs at a rate per core until the page cache is full, then at the rate of the disk;
 - what is in the page cache then is written before the container's end is reported (`settle_s`), as
   the original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
+- a pod that reads its image's files does so at one rate: from memory after a pull, else from the
+  disk;
 - each layer costs a round trip and a moment of unpacking, and all of it has a little noise.
 
 Parameters and their sources are in pull_model.yaml; docs/rehearsal.md says how well they fit. It
@@ -14,6 +16,7 @@ does not model other disks than the recorded one, image streaming, or several pu
 """
 
 import heapq
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +25,11 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from schema.names import READ_NAME
+
+_READING_WORDS = 5
+"""sh, -c, the script, its name, the shares; the study's command follows."""
 
 PARAMETERS = Path(__file__).with_name("pull_model.yaml")
 
@@ -71,6 +79,8 @@ class Parameters(BaseModel):
     start_s: Sourced
     busy_factor: Sourced
     sandbox_end_s: Sourced
+    read_memory_bytes_per_s: Sourced
+    read_disk_bytes_per_s: Sourced
     disks: Annotated[tuple[DiskClass, ...], BeforeValidator(_value), Field(min_length=1)]
 
     def disk_of(self, node: str) -> DiskClass:
@@ -141,6 +151,44 @@ def pull_time(
         written += layer.unpacked
     settle = min(written, disk.settle_bytes) / parameters.drain_bytes_per_s
     return PullTime(noise * (parameters.resolve_s + done), noise * settle)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRead:
+    """What a pod does that reads its image's files."""
+
+    message: str = ""
+    """Its termination message; empty for a pod that reads nothing."""
+    seconds: float = 0.0
+
+
+def image_read(
+    parameters: Parameters,
+    command: Sequence[str],
+    size: int,
+    *,
+    on_disk: bool,
+    noise: float = 1.0,
+) -> ImageRead:
+    """Return what a command of experiment.measure.image_reading reads of an image.
+
+    Args:
+        parameters: of the model.
+        command: of the pod's container.
+        size: bytes of the image's files.
+        on_disk: no pull has just brought the bytes into memory.
+        noise: factor of the seconds.
+    """
+    if len(command) < _READING_WORDS or command[3] != READ_NAME:
+        return ImageRead()
+    rate = parameters.read_disk_bytes_per_s if on_disk else parameters.read_memory_bytes_per_s
+    shares = [int(share) for share in command[4].split()]
+    reads = [
+        (share, size * share // 100, round(noise * size * share / 100 / rate, 2))
+        for share in shares
+    ]
+    message = json.dumps({"bytes": size, "list_s": 0.0, "reads": reads})
+    return ImageRead(message, reads[-1][2] if reads else 0.0)
 
 
 class SharedRegistry:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schema.study import Order, StudyError, Workload, load_study
+from schema.study import Order, Share, Study, StudyError, Workload, load_study
 from tests.recorded_data import recorded
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -39,6 +39,35 @@ def test_miniclusters_need_the_image_of_flux(tmp_path: Path) -> None:
         Workload.MINICLUSTER,
         "ghcr.io/a/flux-view:tag-jammy",
     )
+
+
+def test_shares_of_the_bytes_that_pods_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD + "read: [0.1, 0.5, 1.0]\n")
+    study = load_study(path)
+    assert study.read == (Share.TENTH, Share.HALF, Share.ALL)
+    assert [share.percent for share in study.read] == [10, 50, 100]
+    assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("read: [0.5, 0.1]", "in ascending order, each once"),
+        ("read: [0.5, 0.5]", "in ascending order, each once"),
+        ("read: [0.2]", "0.1, 0.5 or 1"),
+        ("read: all", "read"),
+        (
+            "workload: minicluster\nflux_view: ghcr.io/a/f:t\nread: [1.0]",
+            "minicluster read nothing",
+        ),
+    ],
+)
+def test_other_shares_are_refused(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{GOOD}{text}\n")
+    with pytest.raises(StudyError, match=match):
+        load_study(path)
 
 
 def test_the_original_form_is_read_with_its_trailing_comma(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_a_minicluster_adds_what_it_took_in_the_original_study() -> None:
     assert [round(more - less, 1) for more, less in spans] == [9.0, 19.5, 24.3]
 
 
+def test_reading_an_image_adds_its_share_of_the_bytes() -> None:
+    pulled = trial(RUN1[0])
+    read = pulled.model_copy(update={"read_share": 0.5})
+    spans = zip(trial_range(read, 4), trial_range(pulled, 4), strict=True)
+    gb = RUN1[0] / 2 / 1e9
+    assert [more - less for more, less in spans] == pytest.approx([0.3 * gb, 2 * gb, 6 * gb])
+
+
 def test_warm_layers_take_no_time() -> None:
     cold, warm = trial(RUN1[5]), trial(RUN1[5], warm=8100)
     assert expected_trial_s(warm) < 0.2 * expected_trial_s(cold)

@@ -15,7 +15,7 @@ from experiment.plan.trial_order import (
     unpacked_bytes,
 )
 from schema.run_records import Layer, PlannedImage
-from schema.study import ImageSet, Order, RepeatBy, Study
+from schema.study import ImageSet, Order, RepeatBy, Share, Study
 
 SIZES = (48702097, 127399102, 387602448, 19034736629)
 
@@ -131,7 +131,16 @@ def test_disk_holds_each_image_once_unpacked_and_shared_blobs_once() -> None:
 
 
 def test_deadline_leaves_the_slowest_pull_of_the_original_study_seven_times_its_time() -> None:
-    assert deadline_s(image(19034736629, "x")) > 7 * 121
+    (planned,) = order_trials(study(), [image(19034736629, "x")], 1)
+    assert deadline_s(planned) > 7 * 121
+
+
+def test_a_trial_that_reads_its_image_has_as_long_again_for_that() -> None:
+    reading = study().model_copy(update={"read": (Share.TENTH, Share.ALL)})
+    (planned,) = order_trials(reading, [image(19034736629, "x")], 1)
+    (pulling,) = order_trials(study(), [image(19034736629, "x")], 1)
+    assert (planned.read_share, pulling.read_share) == (1.0, 0.0)
+    assert deadline_s(planned) - deadline_s(pulling) == pytest.approx(19034736629 / 20e6, abs=1)
 
 
 def test_only_images_of_the_registry_go_through_its_remote_repository() -> None:

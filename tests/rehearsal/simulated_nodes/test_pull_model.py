@@ -8,15 +8,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiment.measure.image_reading import pod_command, read_reading
 from rehearsal.simulated_nodes import pull_model
 from rehearsal.simulated_nodes.pull_model import (
     PARAMETERS,
     LayerSize,
     SharedRegistry,
     download_cap,
+    image_read,
     load_parameters,
     pull_time,
 )
+from schema.study import ImageSet, Share, Study
 from tests.recorded_data import CHONKS
 from tests.rehearsal.recorded_pulls import CHECKED, FITTED, points
 
@@ -96,6 +99,34 @@ def test_an_image_that_is_there_costs_a_request_and_layers_have_three_connection
     layer = LayerSize(1, 1)
     assert download_cap(MODEL, [layer]) == MODEL.connection_bytes_per_s
     assert download_cap(MODEL, [layer] * 9) == 3 * MODEL.connection_bytes_per_s
+
+
+def test_a_pod_reads_from_memory_after_a_pull_and_else_from_the_disk() -> None:
+    study = Study(
+        name="s",
+        images=(ImageSet(repository="r/i", tags=("t",)),),
+        read=(Share.TENTH, Share.ALL),
+    )
+    size = 20_000_000_000
+    pulled, kept = (
+        image_read(MODEL, pod_command(study), size, on_disk=on_disk) for on_disk in (False, True)
+    )
+    for read, rate in (
+        (pulled, MODEL.read_memory_bytes_per_s),
+        (kept, MODEL.read_disk_bytes_per_s),
+    ):
+        reading = read_reading(read.message)
+        assert reading is not None
+        assert [(one.percent, one.bytes) for one in reading.reads] == [
+            (10, size // 10),
+            (100, size),
+        ]
+        assert read.seconds == reading.reads[-1].seconds == pytest.approx(size / rate, rel=1e-3)
+
+
+def test_a_pod_with_another_command_reads_nothing() -> None:
+    for command in (["sleep", "1"], ["sh", "-c", "true", "remove", "x"], []):
+        assert image_read(MODEL, command, 5, on_disk=False) == pull_model.ImageRead()
 
 
 def test_downloads_share_the_registry_s_rate_and_take_over_what_others_leave() -> None:
