@@ -14,7 +14,9 @@ from analysis.judge.cells import PHASE_TIMES, image_parts
 from analysis.judge.wall_time import PARTS, WallTime
 from analysis.read.load_runs import Recording
 from analysis.read.provenance import kind_of
+from analysis.read.read_records import RunFolder
 from analysis.tables import Tables, open_tables
+from schema.study import Workload
 
 KINDS = {
     "name": "category",
@@ -113,7 +115,8 @@ reason text why it is excluded
 marks text what affected it without excluding it
 {_PULL.strip()}
 scheduling_s number released to bound
-waiting_s number bound to Pulling
+waiting_s number bound to Pulling; of a MiniCluster with init_s
+init_s number of a MiniCluster: its init container's start, which copies Flux, to Pulling
 pulling_s number Pulling to Pulled
 creating_s number Pulled to Created
 starting_s number Created to Started
@@ -193,10 +196,10 @@ class Frames:
     Attributes:
         pulls, cells, summary, events: see COLUMNS.
         clusters: a row per recorded cluster: `cluster` (a unique label such as '16 nodes'), run,
-            stack, study, nodes, machine_type, disk, zone, streaming, preloaded, kind, provenance,
-            scale, speed and own_s (schema.run_records), own (a run of this project), contrasts
-            (that its study names), roofs (schema.run_records.RoofRecord, one a node); total_s,
-            clock_s (wall time), explained (share of it).
+            stack, study, nodes, machine_type, disk, zone, workload, streaming, preloaded, kind,
+            provenance, scale, speed and own_s (schema.run_records), own (a run of this project),
+            contrasts (that its study names), roofs (schema.run_records.RoofRecord, one a node);
+            total_s, clock_s (wall time), explained (share of it).
         images: a row per cluster and image: cluster, image, name (repository:tag, or
             repository@digest), label (its tag, or its name where several images have the tag),
             registry, repository, tag, layers, unpacked_bytes, wire_bytes (compressed),
@@ -307,7 +310,8 @@ def _clusters(tables: Tables) -> pd.DataFrame:
 
 
 _FACTS = (
-    "study", "disk", "scale", "own", "contrasts", "roofs", "total_s", "clock_s", "explained"
+    "study", "disk", "workload", "scale", "own", "contrasts", "roofs", "total_s", "clock_s",
+    "explained",
 )  # fmt: skip
 
 
@@ -318,6 +322,7 @@ def _facts(row: Any, recording: Recording | None, time: WallTime) -> tuple[Any, 
     return (
         study.name if study else row.run,
         ",".join(sorted({node.disk for node in listed if node.disk})),
+        _workload(folder),
         recording.scale if recording else 1.0,
         bool(folder and folder.phases),
         tuple(contrast.value for contrast in study.contrasts) if study else (),
@@ -326,6 +331,13 @@ def _facts(row: Any, recording: Recording | None, time: WallTime) -> tuple[Any, 
         time.clock_s,
         time.explained,
     )
+
+
+def _workload(folder: RunFolder | None) -> str:
+    """Return what ran the images; empty for a recording that does not say."""
+    if folder is None:
+        return ""
+    return Workload.MINICLUSTER if folder.record.view else Workload.JOB
 
 
 def _images(tables: Tables, cells: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:

@@ -75,6 +75,7 @@ _OWN = "(s.own_s + coalesce(reading_s, 0))"
 _SPANS = (
     _span("scheduling_s", "released", "scheduled", off=_SCHEDULER_OFF),
     _span("waiting_s", "scheduled", "pulling", off=_APART),
+    _span("init_s", "view_started", "pulling", on_node=True),
     _span("pulling_s", "pulling", "pulled", on_node=True),
     _span("creating_s", "pulled", "created", on_node=True),
     _span("starting_s", "created", "started", on_node=True),

@@ -102,6 +102,8 @@ class Contrast(StrEnum):
     PRELOADED = "preloaded"
     """Images are on a secondary boot disk by intent: the time until a container starts."""
     ZONE = "zone"
+    WORKLOAD = "workload"
+    """Jobs and MiniClusters, on clusters of one kind."""
 
 
 class ImageSet(BaseModel):

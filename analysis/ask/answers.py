@@ -18,6 +18,7 @@ from analysis.ask.questions.slowest import nodes, slowest
 from analysis.ask.samples import no_samples, samples_of, starts_of, trial_order
 from analysis.frames import Frames
 from analysis.judge.wall_time import PARTS
+from schema.run_records import Status
 from schema.study import Contrast
 
 _ORDERED = 0.6
@@ -69,6 +70,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
         lambda: not_pulling(frames),
     ]
     cards += [ask() for ask in rest]
+    cards += before_pulls(frames)
     cards += claims(samples)
     cards = [
         replace(card, varied=True, verdict="Cannot tell: it was not varied.")
@@ -91,6 +93,31 @@ def _with_order(card: Card, frames: Frames) -> Card:
         return card
     text = f" On {', '.join(ordered)} the order of the trials went with it: time may be a cause."
     return replace(card, limits=card.limits + text)
+
+
+def before_pulls(frames: Frames) -> list[Card]:
+    """Tell what MiniClusters do on a node before their pull; no card without MiniClusters."""
+    cells = frames.cells[frames.cells["init_s"].notna() & (frames.cells["status"] == Status.VALID)]
+    cells = cells[cells["cluster"].isin(frames.clusters["cluster"])]
+    if cells.empty:
+        return []
+    begun = cells.groupby(["cluster", "trial"], observed=True)["pulling_at"]
+    speeds = frames.clusters.set_index("cluster")["speed"]
+    spread = begun.agg(lambda at: (at.max() - at.min()).total_seconds())
+    spread *= speeds.reindex(spread.index.get_level_values("cluster")).to_numpy()
+    low, middle, high = cells["init_s"].quantile([0.05, 0.5, 0.95])
+    return [
+        Card(
+            "minicluster",
+            "What does a MiniCluster do before its pull?",
+            f"It copies Flux for {middle:.1f} s.",
+            f"5 to 95 % of the cells: {low:.1f} to {high:.1f} s",
+            f"{len(cells)} cells of {len(spread)} trials",
+            "The copy writes to the disk that the pull unpacks to.",
+            f"The pulls of a trial begin within {spread.median():.1f} s (median): they are not "
+            "released together, as the pods are.",
+        )
+    ]
 
 
 _NAMED_FROM = 0.005

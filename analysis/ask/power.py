@@ -18,7 +18,7 @@ from analysis.ask.questions.cluster_contrasts import held_of, named_preloaded, n
 from analysis.ask.questions.contrasts import CONTRASTS, base_of, image_pairs
 from analysis.ask.questions.slopes import comparable_trials
 from analysis.ask.samples import CLUSTER_ATTRIBUTES, IMAGE_ATTRIBUTES, attributes, with_turns
-from schema.study import Contrast
+from schema.study import Contrast, Workload
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Site:
     machine_type: str = "n1-standard-16"
     disk: str = "pd-balanced"
     zone: str = "us-central1-a"
+    workload: str = Workload.JOB
     streaming: bool = False
     preloaded: bool = False
     remote: tuple[str, str] = ("", "")
@@ -72,6 +73,7 @@ _OF_CLUSTERS = {
     Contrast.MACHINE: "machine_type",
     Contrast.DISK: "disk",
     Contrast.ZONE: "zone",
+    Contrast.WORKLOAD: "workload",
     Contrast.STREAMING: "streaming",
     Contrast.PRELOADED: "preloaded",
     Contrast.REGISTRY: "repository",

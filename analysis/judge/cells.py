@@ -32,6 +32,7 @@ from schema.image_tag import find_tag
 PHASE_TIMES = (
     "released",
     "scheduled",
+    "view_started",
     "pulling",
     "pulled",
     "created",
@@ -39,7 +40,8 @@ PHASE_TIMES = (
     "finished",
     "job_complete",
 )
-"""The timestamps of a cell, in order; columns NAME_ns of `cell`, nanoseconds since 1970."""
+"""The timestamps of a cell, in order; columns NAME_ns of `cell`, nanoseconds since 1970. Only a
+MiniCluster has a view."""
 
 COLUMNS = {
     "rec": "whole",

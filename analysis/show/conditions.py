@@ -22,6 +22,9 @@ _REPEAT = (
     "what it draws."
 )
 
+_USUAL = (("image streaming", ["off"]), ("workload", ["job"]))
+"""Conditions that are named only where they differ."""
+
 
 @dataclass(frozen=True)
 class _Fact:
@@ -47,6 +50,7 @@ def _facts(draft: Draft) -> list[_Fact]:
         "machine type": [_spaced(text) for text in clusters["machine_type"]],
         "disk": [_spaced(text) for text in clusters["disk"]],
         "zone": list(clusters["zone"]),
+        "workload": list(clusters["workload"]),
         "image streaming": ["on" if on else "off" for on in clusters["streaming"]],
         **{version: [_version(one, version) for one in mine] for version in _VERSIONS},
         "kind of data": list(clusters["kind"]),
@@ -70,7 +74,7 @@ def conditions(draft: Draft) -> list[str]:
     known = [
         f"{fact.name}: {_few(fact.known)}"
         for fact in facts
-        if fact.known and (fact.name, fact.known) != ("image streaming", ["off"])
+        if fact.known and (fact.name, fact.known) not in _USUAL
     ]
     unknown = [fact.name for fact in facts if not fact.known]
     return [*known, *([f"not recorded: {', '.join(unknown)}"] if unknown else [])]

@@ -35,10 +35,12 @@ def planned_questions(
                 "repetition": trial.repetition,
             }
         )
-    return questions(pd.DataFrame(rows), [_site(each) for each in clusters], study.contrasts)
+    return questions(
+        pd.DataFrame(rows), [_site(each, study.workload) for each in clusters], study.contrasts
+    )
 
 
-def _site(cluster: Cluster) -> Site:
+def _site(cluster: Cluster, workload: str) -> Site:
     """Return what distinguishes a cluster; of an existing one disk and zone are unknown."""
     facts = cluster.facts if isinstance(cluster, StackCluster) else None
     return Site(
@@ -46,6 +48,7 @@ def _site(cluster: Cluster) -> Site:
         machine_type=cluster.machine_type,
         disk=facts.disk if facts else "",
         zone=facts.zones[0] if facts and facts.zones else "",
+        workload=workload,
         streaming=bool(facts and facts.streaming and not facts.preloaded),
         preloaded=bool(facts and facts.preloaded),
         remote=(facts.remote_repository, facts.remote_name) if facts else ("", ""),

@@ -17,7 +17,7 @@ from analysis.ask.questions.cards import Card, cannot_tell, not_varied, of_effec
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of
 from schema.study import Contrast
 
-_HELD = ("nodes", "machine_type", "disk", "zone", "streaming")
+_HELD = ("nodes", "machine_type", "disk", "zone", "workload", "streaming")
 """Attributes of clusters; what is compared varies one of them."""
 
 _LEAST_SIZES = 5
@@ -206,6 +206,16 @@ def zone(samples: pd.DataFrame) -> Card:
         samples, "zone", Contrast.ZONE, "Does the zone matter?",
         nothing="all clusters are in one zone, or none is known",
     )  # fmt: skip
+
+
+def workload(samples: pd.DataFrame) -> Card:
+    """Compare pulls by MiniClusters with pulls by Jobs."""
+    card = cluster_contrast(
+        samples, "workload", Contrast.WORKLOAD, "Does a MiniCluster change a pull?",
+        nothing="all clusters ran one kind of workload, or it is unknown",
+    )  # fmt: skip
+    what = "What a MiniCluster does before its pull is init_s of cells.csv, and in no pull time."
+    return replace(card, limits=f"{what} {card.limits}".strip()) if card.varied else card
 
 
 STREAMED, PLAIN = "streaming", "plain pulling"

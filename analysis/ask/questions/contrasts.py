@@ -19,6 +19,7 @@ from analysis.ask.questions.cluster_contrasts import (
     machine,
     preloaded,
     streaming,
+    workload,
     zone,
 )
 from analysis.ask.questions.slopes import layers, size
@@ -202,4 +203,5 @@ CONTRASTS: dict[Contrast, Callable[[pd.DataFrame], Card]] = {
     Contrast.STREAMING: streaming,
     Contrast.PRELOADED: preloaded,
     Contrast.ZONE: zone,
+    Contrast.WORKLOAD: workload,
 }
