@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.ask.answers import all_cards, kind_cards, untold
+from analysis.ask.answers import all_cards, before_pulls, kind_cards, untold
 from analysis.ask.questions.cards import Card
 from analysis.ask.questions.contrasts import CONTRASTS
 from analysis.ask.samples import samples_of
@@ -98,6 +98,7 @@ def test_one_cluster_each_is_only_observed() -> None:
         (Contrast.DISK, {"disk": "local-ssd"}),
         (Contrast.ZONE, {"zone": "us-central1-f"}),
         (Contrast.STREAMING, {"streaming": True}),
+        (Contrast.WORKLOAD, {"workload": "minicluster"}),
     ],
 )
 def test_several_clusters_a_side(contrast: Contrast, change: Json, factor: float) -> None:
@@ -172,6 +173,16 @@ def test_what_is_not_pulling(study: Path) -> None:
     found = next(c for c in all_cards(analysis.load([study])) if c.contrast == "not-pulling")
     assert found.verdict.endswith("% is not pulling.")
     assert "From 4 to 16 nodes (one cluster each), the time of the same 3 images" in found.detail
+
+
+def test_what_a_minicluster_does_before_its_pull_is_told_where_there_are_any(study: Path) -> None:
+    frames = analysis.load([study])
+    assert before_pulls(frames) == []
+    frames.cells["init_s"] = 19.5
+    (found,) = before_pulls(frames)
+    assert found.verdict == "It copies Flux for 19.5 s."
+    assert found.effect == "5 to 95 % of the cells: 19.5 to 19.5 s"
+    assert "The pulls of a trial begin within" in found.detail
 
 
 def test_measured_and_rehearsed_are_never_compared(tmp_path: Path) -> None:
