@@ -201,7 +201,7 @@ class Kube:
     def delete_jobs(self, namespace: str, selector: str) -> None:
         """Delete the MiniClusters and Jobs that match a label selector, in the background.
 
-        MiniClusters go first: their operator would make a deleted Job anew. Where the cluster has
+        MiniClusters go first: their operator would make a deleted Job again. Where the cluster has
         none, or does not show them to the caller, none are deleted.
         """
         unknown = {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}

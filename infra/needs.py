@@ -81,6 +81,8 @@ _OF_REMOTE_REPOSITORIES = (
 _OF_FLUX_OPERATOR = (
     "container.customResourceDefinitions.create",
     "container.thirdPartyObjects.create",
+    "container.thirdPartyObjects.delete",
+    "container.thirdPartyObjects.list",
 )
 """Of roles/container.admin: the definition of MiniClusters, and the MiniClusters."""
 _PROJECT_QUOTAS = frozenset({"CPUS_ALL_REGIONS"})

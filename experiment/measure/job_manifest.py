@@ -88,7 +88,7 @@ def minicluster(
 
     Each pod first copies Flux from the view to an emptyDir, then runs /bin/bash of the trial's
     image. Every field that the operator's CRD has a default for is set, so that no version of it
-    matters. Pods have no deadline of their own (the CRD has none), and a failed one is made anew,
+    matters. Pods have no deadline of their own (the CRD has none), and a failed one is made again,
     bound to no node. docs/method.md says what this adds to a pull.
 
     Args:

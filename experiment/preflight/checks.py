@@ -4,7 +4,7 @@ A new check is a generator of findings, here or in a module of this folder. A ch
 What needs the running cluster is checked in the prepare phase (experiment.measure.prepare).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -49,6 +49,8 @@ from schema.run_records import PlannedTrial
 _PARALLEL = 4
 _LEAST_FREE_BYTES = 50_000_000
 _LEAST_FREE_FILES = 200
+_SERVICES = {"exporter": "event exporter", "fluxOperator": "Flux Operator"}
+"""Settings of the images that a stack runs besides the study's."""
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -96,7 +98,8 @@ def examine(
     yield from check_disk_here(folder or runs_folder(), len(trials) * cluster.node_count)
     stack = cluster if isinstance(cluster, StackCluster) else None
     needs = stack.facts.needs if stack else None
-    image = needs.exporter_image if needs else ""
+    images = (needs.exporter_image, needs.flux_operator_image) if needs else ()
+    services = dict(zip(images, _SERVICES, strict=False))
     with ExitStack() as opened:
         own: tuple[Check, ...] = ()
         if stack:
@@ -104,7 +107,7 @@ def examine(
             own = (check_programs, check_login, *google.all())
         elif isinstance(cluster, ExistingCluster):
             own = (cluster_check(cluster, trials),)
-        registry = registry_check(trials, reopened=reopened, exporter_image=image)
+        registry = registry_check(trials, reopened=reopened, services=services)
         yield from _carried_out((*own, registry))
     private_nodes = needs is not None and needs.private_nodes
     yield from check_registry_limits(trials, cluster.node_count, private_nodes=private_nodes)
@@ -165,23 +168,24 @@ def check_disk_here(folder: Path, cells: int) -> Iterator[Finding]:
 
 
 def registry_check(
-    trials: Sequence[PlannedTrial], *, reopened: bool, exporter_image: str = ""
+    trials: Sequence[PlannedTrial], *, reopened: bool, services: Mapping[str, str]
 ) -> Check:
     """Return a check that every image of a run is in its registry.
 
     Args:
         trials: a new plan has just resolved their digests.
         reopened: they were resolved by an earlier command, and are asked for again.
-        exporter_image: the event exporter's image with its digest; empty for none.
+        services: setting of each image that the stack runs, by the image with its digest; an empty
+            image for none.
     """
     planned = [image for trial in trials for image in (trial.image, trial.view) if image]
     images = {f"{image.source}@{image.digest}" for image in planned}
 
     def check_registry() -> Iterator[Finding]:
-        asked = [*(sorted(images) if reopened else ()), *filter(None, (exporter_image,))]
+        asked = [*(sorted(images) if reopened else ()), *filter(None, services)]
         with ThreadPoolExecutor(_PARALLEL) as pool:
             problems = [
-                error if name != exporter_image else _exporter_missing(error)
+                _service_missing(services[name], error) if name in services else error
                 for name, error in zip(asked, pool.map(_missing, asked), strict=True)
                 if error
             ]
@@ -204,12 +208,13 @@ def _missing(name: str) -> RunError | None:
     return None
 
 
-def _exporter_missing(error: RunError) -> RunError:
-    """The cluster would come up, and wait in vain for the exporter's pod."""
+def _service_missing(setting: str, error: RunError) -> RunError:
+    """The cluster would come up, and wait in vain for the service's pod."""
     return RunError(
-        f"The event exporter would not start, and a paid cluster be taken down: {error.problem}",
-        "pulumi config set pull-study:exporter MIRROR@sha256:DIGEST (a copy in Artifact Registry), "
-        "or none",
+        f"The {_SERVICES[setting]} would not start, and a paid cluster be taken down: "
+        f"{error.problem}",
+        f"pulumi config set pull-study:{setting} MIRROR@sha256:DIGEST (a copy in Artifact "
+        "Registry), or none",
         failure=error.failure,
     )
 

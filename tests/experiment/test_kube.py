@@ -279,7 +279,7 @@ def test_what_exists_is_created_and_what_does_not_is_deleted(server: ApiServer, 
     assert [verb for verb, *_ in server.requests] == ["POST", "DELETE", "GET"]
 
 
-def test_miniclusters_are_deleted_before_the_jobs_that_their_operator_would_make_anew(
+def test_miniclusters_are_deleted_before_the_jobs_that_their_operator_would_make_again(
     server: ApiServer, kube: Kube
 ) -> None:
     one, two = ({"items": [{"metadata": {"name": name}}]} for name in ("mini", "job"))

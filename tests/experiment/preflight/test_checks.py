@@ -70,10 +70,13 @@ def test_a_full_disk_under_the_run_folder_stops(
     assert finding.level is level
 
 
-def test_the_exporter_s_image_is_asked_for_in_every_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("setting", "name"), [("exporter", "event exporter"), ("fluxOperator", "Flux Operator")]
+)
+def test_an_image_that_the_stack_itself_runs_is_asked_for_in_every_run(
+    monkeypatch: pytest.MonkeyPatch, setting: str, name: str
 ) -> None:
-    image = "ghcr.io/a/exporter@sha256:1"
+    image = "ghcr.io/a/own@sha256:1"
     asked = []
 
     def missing(name: str) -> None:
@@ -81,19 +84,21 @@ def test_the_exporter_s_image_is_asked_for_in_every_run(
         raise RegistryError(f"{name} is gone.", "look", failure=Failure.IMAGE_MISSING)
 
     monkeypatch.setattr("experiment.preflight.checks.check_digest", missing)
-    (finding,) = registry_check([planned()], reopened=False, exporter_image=image)()
+    (finding,) = registry_check([planned()], reopened=False, services={image: setting})()
     assert asked == [image]
     assert (finding.level, finding.failure) == (Level.STOP, Failure.IMAGE_MISSING)
-    assert finding.text.startswith("The event exporter would not start")
-    assert "pulumi config set pull-study:exporter" in finding.fix
+    assert finding.text.startswith(f"The {name} would not start")
+    assert f"pulumi config set pull-study:{setting} MIRROR" in finding.fix
 
 
 def test_a_reopened_run_asks_for_its_digests_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr("experiment.preflight.checks.check_digest", asked.append)
     image = planned().image
-    (finding,) = registry_check([planned(), planned()], reopened=True)()
-    assert asked == [f"{image.repository}@{image.digest}"]
+    view = image.model_copy(update={"tag": "view", "digest": "sha256:view"})
+    trials = [planned(), planned().model_copy(update={"view": view})]
+    (finding,) = registry_check(trials, reopened=True, services={})()
+    assert asked == sorted(f"{each.repository}@{each.digest}" for each in (image, view))
     assert finding.level is Level.OK
 
 
