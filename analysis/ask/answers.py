@@ -14,6 +14,7 @@ from analysis.ask.questions.cards import Card, not_varied
 from analysis.ask.questions.claims import CLAIM, claims
 from analysis.ask.questions.contrasts import CONTRASTS
 from analysis.ask.questions.limit import limit
+from analysis.ask.questions.readiness import readiness, readiness_of
 from analysis.ask.questions.slowest import nodes, slowest
 from analysis.ask.samples import no_samples, samples_of, starts_of, trial_order
 from analysis.frames import Frames
@@ -67,6 +68,7 @@ def kind_cards(frames: Frames, samples: pd.DataFrame) -> list[Card]:
         lambda: limit(samples, frames.clusters),
         lambda: slowest(frames, samples),
         lambda: nodes(samples),
+        lambda: readiness(readiness_of(frames)),
         lambda: not_pulling(frames),
     ]
     cards += [ask() for ask in rest]

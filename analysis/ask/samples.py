@@ -37,7 +37,7 @@ def samples_of(frames: Frames) -> pd.DataFrame:
     Columns: cluster, kind, image (its name), digest (or ''), repetition, node, seconds, warm;
     CLUSTER_ATTRIBUTES; IMAGE_ATTRIBUTES; gb and wire_gb (unpacked and compressed, NaN if unknown).
     """
-    return _samples(frames, (Status.VALID, Status.WARM_LAYERS), frames.cells["pull_s"])
+    return samples_with(frames, (Status.VALID, Status.WARM_LAYERS), frames.cells["pull_s"])
 
 
 def no_samples(frames: Frames) -> str:
@@ -57,10 +57,11 @@ def starts_of(frames: Frames) -> pd.DataFrame:
     """Return the same of the seconds from release to start, with the cells that are preloaded."""
     begin = frames.cells["released_at"].fillna(frames.cells["scheduled_at"])
     seconds = (frames.cells["started_at"] - begin).dt.total_seconds()
-    return _samples(frames, (Status.VALID, Status.PRELOADED), seconds)
+    return samples_with(frames, (Status.VALID, Status.PRELOADED), seconds)
 
 
-def _samples(frames: Frames, statuses: Sequence[Status], seconds: pd.Series) -> pd.DataFrame:
+def samples_with(frames: Frames, statuses: Sequence[Status], seconds: pd.Series) -> pd.DataFrame:
+    """Return the same of any seconds of the cells with these statuses."""
     chosen = frames.cells["status"].isin([status.value for status in statuses]) & (seconds > 0)
     cells = frames.cells[chosen]
     rows = pd.DataFrame(

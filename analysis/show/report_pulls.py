@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.ask.model import ModelError, fit
+from analysis.ask.questions.readiness import MOMENTS, readiness_of
 from analysis.ask.questions.slowest import relative_times, tails
 from analysis.frames import Frames
 from analysis.judge.cells import image_parts
@@ -22,6 +23,13 @@ _TEXT = (
     "you choose otherwise. Small dots are pulls. Large dots are medians of an image on a cluster "
     "(diamonds: of one or two pulls) with the 95 % interval of the median over these pulls by "
     "order statistics, which needs six; the number at a median is n."
+)
+
+_READINESS = (
+    "Each pod read shares of its image's bytes before its program. The pull is by the kubelet; the "
+    "start and the shares count from the release, by the runner's clock, the node's and its "
+    "kernel's. After a plain pull the bytes are read from memory; of a streamed image they come "
+    "over the network, of a preloaded one from the second disk."
 )
 
 _FEW_IMAGES = 7
@@ -187,6 +195,38 @@ def _summary(draft: Draft) -> PageTable:
     names = ("Cluster", "Image", "Pulls#", "Nodes#", "Median (s)#", "95th percentile (s)#",
              "Max (s)#", "Valid cells#", "Median of valid (s)#")  # fmt: skip
     return make_table("Pull times by image and cluster", names, body, draft.mark)
+
+
+def readiness(draft: Draft) -> list[Section]:
+    """Return the section on when shares of the images' bytes were read; none if none was."""
+    samples = readiness_of(draft.frames)
+    if samples.empty:
+        return []
+    pulls = draft.samples[~draft.samples["warm"]].assign(moment="pull")
+    samples = pd.concat([pulls, samples], ignore_index=True)
+    read = samples.groupby(["cluster", "image"])["way"].transform("first")
+    samples = samples.assign(way=read)[read.notna()]
+    moments = ["pull", *MOMENTS]
+    rows = []
+    for (cluster, image, way), mine in samples.groupby(["cluster", "image", "way"], sort=False):
+        times = [mine.loc[mine["moment"] == name, "seconds"] for name in moments]
+        label = draft.images(pd.Series([image])).iloc[0]
+        most = str(max(map(len, times)))
+        rows.append([str(cluster), str(way), label, most, *map(_with_interval, times)])
+    rows.sort(key=lambda row: (row[0], row[2]))
+    names = ("Cluster", "Images by", "Image", "Cells#", "Pull (s)#", "Start (s)#",
+             *(f"{name} (s)#" for name in moments[2:]))  # fmt: skip
+    table = make_table("Medians with 95 % intervals over cells", names, rows, draft.mark)
+    return [Section("readiness", "Readiness", [_READINESS], tables=[table])]
+
+
+def _with_interval(values: pd.Series) -> str:
+    if values.empty:
+        return "\u2013"
+    ordered = np.sort(values.to_numpy())
+    low, high = median_interval(ordered)
+    text = seconds(float(np.median(ordered)))
+    return f"{text} ({seconds(low)} … {seconds(high)})" if np.isfinite(low) else text
 
 
 def nodes(draft: Draft) -> Section:

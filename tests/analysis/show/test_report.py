@@ -162,6 +162,25 @@ def test_gaps_losses_clocks_and_clusters_are_shown(tmp_path: Path) -> None:
     assert "The cells of run1-size-4 come from 2 clusters" in text
 
 
+def test_when_shares_of_an_image_were_read_stands_beside_its_pull(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", nodes=8)
+    ledger = run / "ledger.jsonl"
+    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, cell in enumerate(cells):
+        cell.update(reading_s=3.0, read_10_s=0.25 + number / 1000, read_100_s=2.5)
+    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+    text = sane(page_of(run))
+    assert "Medians with 95 % intervals over cells" in text
+    assert "How soon can an image's bytes be read?" in text
+    start = text.index(
+        "Cluster Images by Image Cells Pull (s) Start (s) 10 % (s) 50 % (s) 100 % (s)"
+    )
+    row = text[start:].split("8 nodes pulling ", 2)[1]
+    assert " 8 " in row
+    assert row.count(" … ") == 4
+    assert "\u2013" in row
+
+
 def test_rates_use_the_bytes_that_nodes_counted(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", nodes=8)
     node_stats(run, received=200_000_000_000, written=1_000_000)

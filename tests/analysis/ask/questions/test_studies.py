@@ -89,7 +89,7 @@ def test_a_study_answers_its_question(path: Path, contrast: Contrast) -> None:
 
 @pytest.mark.parametrize("contrast", [Contrast.MACHINE, Contrast.STREAMING])
 def test_one_cluster_a_side_does_not(contrast: Contrast) -> None:
-    (path,) = (path for path, named in NAMED if named == contrast)
+    path = next(path for path, named in NAMED if named == contrast)
     samples = measured(path, contrast, effect=True)
     samples = samples[samples["cluster"].isin(["c0", "c5"])]
     card = CONTRASTS[contrast](samples)
