@@ -28,7 +28,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="package")
 def two_sizes(simulated: Place) -> str:
     """Output of one command that measured size-4 and size-8 as r-size-4 and r-size-8."""
-    (simulated.folder / "roofs.yaml").write_text(f"{STUDY}roofs: true\n")
+    more = "roofs: true\nread: [0.5, 1.0]\n"
+    (simulated.folder / "roofs.yaml").write_text(f"{STUDY}{more}")
     return simulated.succeed(
         "experiment", "run", "--stack", "size-4", "--stack", "size-8", "--study", "roofs.yaml",
         "--rehearse", "--yes", "--run-id", "r", *FAST,

@@ -45,6 +45,15 @@ def test_simulated_nodes_have_no_roofs_and_say_so(simulated: Place, two_sizes: s
         assert roof.note.startswith("a simulated node has no")
 
 
+def test_simulated_pods_read_what_their_images_would_hold(simulated: Place, two_sizes: str) -> None:
+    for cell in simulated.record("r-size-4").cells():
+        assert (cell.read_10_s, cell.marks) == (None, ())
+        assert cell.read_bytes == 48702097
+        assert cell.read_50_s is not None
+        assert cell.read_100_s is not None
+        assert 0 < cell.read_50_s < cell.read_100_s < 0.1
+
+
 def test_a_control_plane_that_gke_resizes_is_waited_for(simulated: Place, two_sizes: str) -> None:
     del two_sizes
     project = simulated.variables["GOOGLE_CLOUD_PROJECT"]

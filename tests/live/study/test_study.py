@@ -14,6 +14,7 @@ import pytest
 
 from experiment.run_folder import RunFolder
 from schema.errors import ExitCode
+from schema.image_tag import find_tag
 from schema.run_records import Phase, Source, Status
 from tests.live.harness import LONGEST_S, ROOT, STACK_FILES, Place, needs_real_nodes, place_in
 
@@ -36,9 +37,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def finished(place: Place) -> RunFolder:
-    """An undisturbed run, whose nodes are measured first."""
+    """An undisturbed run, whose nodes are measured first and whose pods read their images."""
     study = place.folder / "smoke.yaml"
-    study.write_text(f"{SMOKE.read_text()}roofs: true\n")
+    study.write_text(f"{SMOKE.read_text()}roofs: true\nread: [0.1, 0.5, 1.0]\n")
     run = (*RUN[:3], str(study), *RUN[4:])
     output = place.succeed("experiment", "run", *run, "--run-id", "whole")
     assert "24 of 24 cells of a rehearsal are valid" in output
@@ -61,6 +62,29 @@ def test_every_node_measured_its_roofs(finished: RunFolder) -> None:
         assert not roof.note
         rates = (roof.unpack_bytes_per_s, roof.write_bytes_per_s, roof.receive_bytes_per_s)
         assert all(rate and 1e6 < rate < 1e11 for rate in rates), rates
+
+
+def test_every_pod_read_its_image_in_shares(finished: RunFolder) -> None:
+    for cell in finished.cells():
+        claim = find_tag(cell.tag)
+        assert claim is not None
+        assert cell.read_bytes is not None
+        assert cell.read_bytes >= claim.size_bytes / 100
+        seconds = (0.0, cell.read_10_s, cell.read_50_s, cell.read_100_s, cell.reading_s)
+        known = [one for one in seconds if one is not None]
+        assert len(known) == len(seconds)
+        assert known == sorted(known)
+        assert not [mark for mark in cell.marks if "read" in mark or "files" in mark]
+    table = finished.report_dir / "cells.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        ready = [float(row[f"ready_{share}_s"]) for share in (10, 50, 100)]
+        assert ready == sorted(ready)
+        assert ready[0] > float(row["pulling_s"])
+    page = (finished.report_dir / "report.html").read_text("utf-8")
+    assert "How soon can an image" in page
+    assert "Readiness" in page
 
 
 def test_each_trial_ran_one_pod_on_every_node(finished: RunFolder) -> None:
