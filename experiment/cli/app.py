@@ -177,6 +177,7 @@ def preflight(
     stack: opt.Stacks = None,
     all_sizes: opt.AllSizes = False,
     study: opt.StudyFile = None,
+    workload: opt.WorkloadOption = None,
     repeat: opt.Repeat = None,
     zone: opt.Zones = None,
     parallel: opt.Parallel = 1,
@@ -192,6 +193,7 @@ def preflight(
     new = request.NewRuns(
         stacks=request.chosen_stacks(stack, all_sizes=all_sizes),
         study=study,
+        workload=workload,
         repeat=repeat,
         zones=tuple(zone or ()),
         existing=request.existing_cluster(kubeconfig, context, node_selector),

@@ -50,7 +50,7 @@ def show_plans(new: NewRuns, study: Study, *, output: Output) -> None:
     trials = resolve_trials(study, seed)
     where = clusters(new)
     for cluster in where.values():
-        require_operator(study, cluster)
+        require_operator(trials, cluster)
     if output is not Output.TABLE:
         print_tables(output, plan_rows(study, seed, trials, where, new.repeat_clusters))
         return

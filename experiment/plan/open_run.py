@@ -33,7 +33,7 @@ from experiment.run_folder import RunFolder
 from experiment.terminal.progress import Progress, View
 from schema.names import REHEARSAL_VARIABLE
 from schema.run_records import PlannedTrial, Rehearsal, RunRecord
-from schema.study import Study, Workload
+from schema.study import Study
 
 _PYTHON = sys.version.split()[0]
 _PACKAGES = ("pull-study", "pulumi", "pulumi-gcp", "pulumi-kubernetes")
@@ -73,7 +73,7 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     def planned(name: str, number: int = 1, existing: ExistingCluster | None = None) -> Planned:
         own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
         own += f"-c{number}" if new.repeat_clusters > 1 else ""
-        require_operator(study, existing or _as_filed(name))
+        require_operator(trials, existing or _as_filed(name))
         run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(runs_folder(), run_id)
         deadline_hours = None if existing else own_deadline(_as_filed(name), trials)
@@ -105,18 +105,17 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     return [planned(stack, number) for stack, number in places]
 
 
-def require_operator(study: Study, cluster: Cluster) -> None:
-    """Refuse a study of MiniClusters on a stack that does not install their operator.
+def require_operator(trials: Sequence[PlannedTrial], cluster: Cluster) -> None:
+    """Refuse MiniClusters on a stack that does not install their operator.
 
     Raises:
         PlanError: it would fail on the cluster, which costs money by then.
     """
-    if study.workload is not Workload.MINICLUSTER or not isinstance(cluster, StackCluster):
+    if not any(trial.view for trial in trials) or not isinstance(cluster, StackCluster):
         return
     if not cluster.facts.flux_operator:
         raise PlanError(
-            f"The stack {cluster.name} has no Flux Operator, and the study {study.name} runs "
-            "MiniClusters.",
+            f"The stack {cluster.name} has no Flux Operator, and the study runs MiniClusters.",
             "--stack size-16-minicluster, or --workload job",
         )
 

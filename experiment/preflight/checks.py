@@ -11,6 +11,7 @@ from pathlib import Path
 
 from experiment.errors import RunError
 from experiment.plan.cost import own_deadline, run_estimate
+from experiment.plan.open_run import require_operator
 from experiment.plan.registry import check_digest
 from experiment.plan.request import runs_folder
 from experiment.preflight.capacity import (
@@ -104,7 +105,7 @@ def examine(
         own: tuple[Check, ...] = ()
         if stack:
             google = opened.enter_context(closing(GoogleChecks(stack.facts)))
-            own = (check_programs, check_login, *google.all())
+            own = (check_programs, check_login, operator_check(trials, stack), *google.all())
         elif isinstance(cluster, ExistingCluster):
             own = (cluster_check(cluster, trials),)
         registry = registry_check(trials, reopened=reopened, services=services)
@@ -198,6 +199,17 @@ def registry_check(
             )
 
     return check_registry
+
+
+def operator_check(trials: Sequence[PlannedTrial], cluster: Cluster) -> Check:
+    """Return a check that a stack installs the operator of MiniClusters, if there are any."""
+
+    def check_operator() -> Iterator[Finding]:
+        require_operator(trials, cluster)
+        if any(trial.view for trial in trials):
+            yield ok("operator", "the stack installs the Flux Operator")
+
+    return check_operator
 
 
 def _missing(name: str) -> RunError | None:

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from experiment.errors import PlanError
-from experiment.plan.open_run import begin, reopen
+from experiment.plan.open_run import begin, clusters, reopen, require_operator
 from experiment.plan.request import NewRuns
 from experiment.provision.stack_cluster import StackCluster
 from experiment.provision.stack_files import set_deadline
 from experiment.provision.stack_settings import stack_facts
 from experiment.terminal.views import PipeSafeConsole, PlainView
-from schema.study import Workload
-from tests.experiment.cells import run_record
+from tests.experiment.cells import planned, run_record
 from tests.experiment.provision.test_existing_cluster import FakeKube as ExistingKube
 from tests.experiment.provision.test_existing_cluster import node, write
 
@@ -59,10 +58,12 @@ def test_a_run_on_an_existing_cluster_records_its_nodes_and_those_left_out(
 
 
 def test_miniclusters_are_refused_on_a_stack_without_their_operator() -> None:
-    study = run_record().study.model_copy(update={"workload": Workload.MINICLUSTER})
-    new = NewRuns(("size-4",), Path("s.yaml"), run_id="a")
+    found = clusters(NewRuns(("size-4", "size-16-minicluster"), None))
+    trials = [planned().model_copy(update={"view": planned().image})]
+    require_operator([planned()], found["size-4"])
+    require_operator(trials, found["size-16-minicluster"])
     with pytest.raises(PlanError, match="size-4 has no Flux Operator") as caught:
-        begin(new, study, PlainView(PipeSafeConsole(file=io.StringIO())))
+        require_operator(trials, found["size-4"])
     assert "--stack size-16-minicluster" in caught.value.fix
 
 
