@@ -2,7 +2,8 @@
 
 The nodes of a pool with the label of measured nodes are real or simulated, by the rehearsal's
 options; those of all other pools exist in the API only (kwok), since nothing is measured on them.
-Pods of the event exporter on nodes without a kubelet get a process (rehearsal.cluster.exporter).
+Pods of the event exporter and of the Flux Operator on nodes without a kubelet get a process
+(rehearsal.cluster.pod_host).
 """
 
 import itertools
@@ -19,7 +20,7 @@ from pathlib import Path
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.exporter import ExporterHost, ExporterSite
+from rehearsal.cluster.exporter import exporter
 from rehearsal.cluster.fleet import (
     ClusterKey,
     ControlPlane,
@@ -29,8 +30,10 @@ from rehearsal.cluster.fleet import (
     WriteLog,
     node_name,
 )
+from rehearsal.cluster.flux_operator import flux_operator
 from rehearsal.cluster.kubernetes import Object
 from rehearsal.cluster.native_events import NativeEvents
+from rehearsal.cluster.pod_host import PodHost, PodSite
 from rehearsal.cluster.relay import Relay
 from rehearsal.cluster.tunnel import KubeletTunnel
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
@@ -66,7 +69,7 @@ class _Cluster:
     key: ClusterKey
     plane: LocalControlPlane
     admin: ClusterAdmin
-    exporters: ExporterHost
+    hosted: PodHost
     faults: ClusterFaults
     events: NativeEvents
     relay: Relay
@@ -141,23 +144,15 @@ class LocalFleet:
             write_event = partial(self._write_event, key)
             site = FaultSite(self._home, plane, admin, self._write_log, write_event, self._say)
             faults = ClusterFaults(self._faults, site)
-            exporters = ExporterHost(
-                ExporterSite(
-                    key,
-                    plane,
-                    admin,
-                    faults.write_log,
-                    self._say,
-                    configure=faults.exporter_configuration,
-                )
-            )
+            programs = (exporter(faults.exporter_configuration), flux_operator())
+            hosted = PodHost(PodSite(key, plane, admin, faults.write_log, self._say, programs))
             events = NativeEvents(admin, faults.write_event)
             relay = Relay(faults.public.endpoint)
-            cluster = _Cluster(key, plane, admin, exporters, faults, events, relay)
+            cluster = _Cluster(key, plane, admin, hosted, faults, events, relay)
             self._clusters[key] = cluster
-            exporters.start()
+            hosted.start()
             events.start()
-            faults.start(exporters)
+            faults.start(hosted)
             self._say(f"cluster {key.name}: control plane {plane.version} ready")
             return cluster.public
 
@@ -169,7 +164,7 @@ class LocalFleet:
                 return
             cluster.relay.stop()
             cluster.faults.stop()
-            cluster.exporters.stop()
+            cluster.hosted.stop()
             cluster.events.stop()
             nodes = [node for pool in cluster.pools.values() for node in pool.nodes.values()]
             cluster.expect_exit()

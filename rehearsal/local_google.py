@@ -24,7 +24,7 @@ from rehearsal.machine.options import Options
 from rehearsal.machine.tokens import token_route
 from rehearsal.real_nodes import registry
 from rehearsal.real_nodes.caches import RegistryCaches
-from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
+from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes, system_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from rehearsal.simulated_nodes.manifests import claim_routes
 
@@ -90,7 +90,7 @@ def local_google(
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
         through = google.registry.image_routes()
-        routes = [token_route(home), *exporter_routes(), *through, *mirror, *google.routes]
+        routes = [token_route(home), *system_routes(), *through, *mirror, *google.routes]
         stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)

@@ -52,6 +52,7 @@ PACKAGES: tuple[Package, ...] = (
     ),
     Package("skopeo", ("skopeo",), "copies images between registries"),
     Package("busybox-static", ("/bin/busybox",), "is the content of the small images"),
+    Package("bash-static", ("/bin/bash-static",), "starts the containers of MiniClusters"),
     Package("iproute2", ("ip",), "sets up the network of a real node"),
     Package("iptables", ("iptables",), "lets the pods of a real node reach the network"),
     Package(

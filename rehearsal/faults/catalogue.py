@@ -169,6 +169,18 @@ KINDS: Mapping[str, Kind] = {
     "cached-image": Kind(
         "The image is on the node before its turn.", "cached", {**_CELL, "disguised": 0}, True
     ),
+    "view-missing": Kind(
+        "The registry has the image of Flux no more when nodes pull it, before the first trial.",
+        "the run ends with the exit code of an image that is missing; no trial begins",
+        {"count": 0},
+    ),
+    "operator-down": Kind(
+        "The Flux Operator is killed after the trial's release, and stays down for some seconds; "
+        "0 to the end.",
+        "valid; the trials whose MiniClusters do not exist yet begin later, and abort if they must "
+        "wait too long",
+        {**_MOMENT, "s": 20.0},
+    ),
     "node-deleted": Kind(
         "The node is deleted with its pods.",
         "node-lost, in this trial and in all that follow, whether it is replaced or not",

@@ -5,6 +5,7 @@ lines of the log go straight to Cloud Logging. Faults of simulated nodes are in
 rehearsal.faults.nodes.
 """
 
+import math
 import os
 import signal
 import ssl
@@ -17,10 +18,12 @@ import yaml
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.exporter import ExporterHost
+from rehearsal.cluster.exporter import NAME as EXPORTER
 from rehearsal.cluster.fleet import FleetError, LogLine, WriteLog, json_object
+from rehearsal.cluster.flux_operator import NAME as FLUX_OPERATOR
 from rehearsal.cluster.kubernetes import ClusterError, NotThereError, Object
 from rehearsal.cluster.native_events import WriteEvent
+from rehearsal.cluster.pod_host import PodHost
 from rehearsal.faults import api_server
 from rehearsal.faults.api_server import ApiRules
 from rehearsal.faults.events import DelayQueue, EventFaults, faulty_events, faulty_log
@@ -32,7 +35,9 @@ from rehearsal.machine import processes
 from rehearsal.machine.home import Home, read_json
 from schema.names import JOB_NAMESPACE, MEASURED_LABEL
 
-_AT_RELEASE = ("api-away", "exporter", "watch", "node-deleted", "process-killed")
+_AT_RELEASE = (
+    "api-away", "exporter", "operator-down", "watch", "node-deleted", "process-killed",
+)  # fmt: skip
 _LONGEST_STALL_S = 300.0
 """A scheduler that waits for a release that never happens continues after this long."""
 _DEFAULTED = ("maxEventAgeSeconds", "kubeQPS", "kubeBurst", "omitLookup")
@@ -51,9 +56,9 @@ class FaultSite:
 
 
 class ClusterFaults:
-    """The faults of one cluster; `start` once its exporters exist.
+    """The faults of one cluster; `start` once it has a host of the system's pods.
 
-    `write_log` is what the exporters print to, `write_event` GKE's own log of events, `public` what
+    `write_log` is what these print to, `write_event` GKE's own log of events, `public` what
     the GKE API returns of the control plane.
     """
 
@@ -62,7 +67,7 @@ class ClusterFaults:
         self._site = site
         self._delays = DelayQueue(site.say)
         self._proxies: list[FaultProxy] = []
-        self._exporters: ExporterHost | None = None
+        self._hosted: PodHost | None = None
         self._stalled: int | None = None
         self._defaults = any(f.values["trial"] == 0 for f in faults.of("exporter", how="defaults"))
         self._started: set[tuple[str, int]] = set()
@@ -79,9 +84,9 @@ class ClusterFaults:
         if watched or faults.of(*api_server.KINDS):
             self.public = replace(self.public, endpoint=self._proxy_api_server())
 
-    def start(self, exporters: ExporterHost) -> None:
+    def start(self, hosted: PodHost) -> None:
         if self._faults:
-            self._exporters = exporters
+            self._hosted = hosted
             self._study.start()
 
     def stop(self) -> None:
@@ -95,7 +100,7 @@ class ClusterFaults:
 
     def registry(self, node: str, address: str) -> str:
         """Return host:port from which a real node is to pull what the registry at `address` has."""
-        if not self._faults.of("pull"):
+        if not self._faults.of("pull", "view-missing"):
             return address
         host, _, port = address.partition(":")
         rules = RegistryRules(self._faults, node, self._study.trial_of_image)
@@ -157,9 +162,9 @@ class ClusterFaults:
     def _take_settings(self, trial: int) -> None:
         """Take the exporters' settings from them, if requested from this trial on."""
         requested = self._faults.of("exporter", how="defaults")
-        if self._exporters and any(fault.values["trial"] == trial for fault in requested):
+        if self._hosted and any(fault.values["trial"] == trial for fault in requested):
             self._defaults = True
-            self._delays.put(0, self._exporters.renew)
+            self._delays.put(0, partial(self._hosted.renew, EXPORTER))
 
     def _attempt(self, fault: Fault, inject: Callable[[], None]) -> None:
         try:
@@ -168,8 +173,12 @@ class ClusterFaults:
             self._site.say(f"fault {fault.text} was not injected: {error}")
 
     def _inject(self, fault: Fault, trial: int) -> None:
-        if fault.name == "exporter" and self._exporters:
-            self._record(fault, trial, processes=str(self._exporters.kill()))
+        if fault.name == "exporter" and self._hosted:
+            self._record(fault, trial, processes=str(self._hosted.kill(EXPORTER)))
+        elif fault.name == "operator-down" and self._hosted:
+            down_s = fault.number("s") or math.inf
+            killed = self._hosted.kill(FLUX_OPERATOR, down_s)
+            self._record(fault, trial, processes=str(killed))
         elif fault.name == "watch":
             self._record(fault, trial, watches=str(self._rules.end_watches(fault)))
         elif fault.name == "api-away":

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from rehearsal.faults.faults import Fault, Faults, injected_file
-from rehearsal.faults.registry import failure
+from rehearsal.faults.registry import VIEW, failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Pull:
     pod: str
     uid: str
     image: str
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it is of an image of Flux, which no fault of a trial's pull concerns."""
+        return VIEW in self.image
 
 
 class PullFaults:
@@ -51,6 +56,8 @@ class PullFaults:
 
     def failure(self, pull: Pull, attempt: int) -> str:
         """Return how this attempt fails, counted from 1: 404, 429 or down; empty if not."""
+        if pull.is_view and self._faults.inject("view-missing", node=pull.node):
+            return "404"
         return failure(attempt, lambda how: self._draw("pull", pull, how))
 
     def disk_full(self, pull: Pull) -> bool:
@@ -74,7 +81,7 @@ class PullFaults:
             self._silent[pull.node] = (since, since + fault.number("s"))
 
     def _draw(self, name: str, pull: Pull, how: str = "") -> Fault | None:
-        if not self._faults.of(name, how=how):
+        if pull.is_view or not self._faults.of(name, how=how):
             return None
         key = (name, how, pull.uid)
         if key not in self._drawn:

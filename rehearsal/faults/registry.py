@@ -13,6 +13,8 @@ from rehearsal.faults.faults import Fault, Faults
 from rehearsal.faults.proxy import Answer, ConnectionReset, Request, Rules
 
 _MANIFEST = re.compile(r"/v2/(?P<name>.+)/(?:manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
+VIEW = "flux-view"
+"""Part of the names of images of Flux."""
 _ONE_ATTEMPT_S = 2.0
 """Requests closer together belong to one attempt: a kubelet waits 10 s before the next."""
 
@@ -29,6 +31,8 @@ class RegistryRules(Rules):
 
     def before(self, request: Request) -> Request | Answer:
         match = _MANIFEST.fullmatch(request.path)
+        if match and VIEW in match["name"] and self._faults.inject("view-missing", node=self._node):
+            return _error(404, "MANIFEST_UNKNOWN", "manifest unknown")
         trial = self._trial_of(match["digest"]) if match else 0
         if match is None or not trial:
             return request

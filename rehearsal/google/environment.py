@@ -78,6 +78,7 @@ def rehearsal_variable(options: Options, *, official: set[str]) -> dict[str, str
     }
     fakes = sorted(set(PROVIDERS) - official)
     note = f"{kind[options.nodes]}; a local Google; images of {options.scale:.3g} x the bytes"
+    note += "; MiniClusters, if any, by a stand-in of their operator and of Flux"
     if options.speed != 1:
         note += f"; {options.speed:g} times faster than the clock"
     if not options.rate_limits:

@@ -25,7 +25,14 @@ _NODE_BYTES = 5 << 20
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 _NODE_PACKAGES = ("runc", "containernetworking-plugins")
-_REAL_NODES_ONLY = {*_NODE_PACKAGES, "iproute2", "iptables", "busybox-static", "docker-registry"}
+_REAL_NODES_ONLY = {
+    *_NODE_PACKAGES,
+    "iproute2",
+    "iptables",
+    "bash-static",
+    "busybox-static",
+    "docker-registry",
+}
 _NEEDED_BYTES = 5_000_000_000
 """Of disk: what a small study takes, and the 2 GiB below which kubelet evicts pods."""
 _TRIAL = """set -e

@@ -14,7 +14,9 @@ from aiohttp import web
 
 from images.make.build import build_image, build_pause
 from images.registry.reference import Target, parse_target
+from rehearsal.faults.registry import VIEW
 from rehearsal.machine.web import Call, Handler, route
+from rehearsal.real_nodes import flux_images
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.errors import UserError
 from schema.image_tag import ImageTag, find_tag
@@ -29,6 +31,8 @@ _MANIFEST_TYPES = (
 _TIMEOUT_S = 30.0
 _REMOVER = ImageTag(1, 1, "remover")
 """Stands for the image that removes others: any image that is made here holds busybox."""
+_VIEW = ImageTag(1, 370_000_000, "flux")
+"""Stands for an image of Flux, of which container-chonks' nodes received 185 MB."""
 
 
 class ImageMaker:
@@ -55,7 +59,10 @@ class ImageMaker:
             if key in self._made:
                 return
             target = Target(self._registry.address, repository, name)
-            built = build_image(tag, target, scale=self._scale, overwrite=True)
+            if flux_images.needs_bash(repository):
+                built = flux_images.build(tag, target, scale=self._scale)
+            else:
+                built = build_image(tag, target, scale=self._scale, overwrite=True)
             self._made.add(key)
             origin = f"made, {built.sent / 1e6:.1f} MB sent" if built.sent else "there already"
             self._say(f"image {repository}:{name or tag}: {origin}")
@@ -66,6 +73,8 @@ def find_claim(repository: str, tag: str) -> ImageTag | None:
     needed, version = REMOVER_IMAGE
     if (repository, tag) == (needed.partition("/")[2], version):
         return _REMOVER
+    if VIEW in repository:
+        return _VIEW
     return find_tag(tag)
 
 
@@ -107,18 +116,19 @@ def registry_routes(manifest: Handler, others: Mapping[str, Handler]) -> list[we
     ]
 
 
-def exporter_routes() -> list[web.RouteDef]:
-    """The routes that answer for the event exporter's image; must come before other manifests.
+def system_routes() -> list[web.RouteDef]:
+    """The routes that answer for the images of the system's pods; must come before other manifests.
 
-    Only the image's own registry has what its digest names, and in a rehearsal nothing pulls it
-    (rehearsal.cluster.exporter): the content is a manifest without layers.
+    Only an image's own registry has what its digest names, and in a rehearsal nothing pulls these
+    (rehearsal.cluster.pod_host): the content is a manifest without layers.
     """
 
     def manifest(_: Call) -> web.Response:
         content = {"schemaVersion": 2, "mediaType": _OCI, "layers": []}
         return web.Response(body=json.dumps(content), content_type=_OCI)
 
-    path = r"/v2/{repository:.*kubernetes-event-exporter}/manifests/{digest:sha256:\w{64}}"
+    repositories = ".*(kubernetes-event-exporter|flux-operator)"
+    path = rf"/v2/{{repository:{repositories}}}/manifests/{{digest:sha256:\w{{64}}}}"
     return [route("GET", path, manifest)]  # aiohttp answers HEAD by it too
 
 

@@ -2,8 +2,8 @@
 
 It records and patches what a kubelet would, at the instants that the model of pulls gives; no byte
 is pulled and no command runs. Pods have one container and the policy IfNotPresent, as those of a
-study have. Where a kubelet's work depends on the machine (probes, volumes, resources), there is
-nothing here.
+study have; those of a MiniCluster have an init container too. Where a kubelet's work depends on the
+machine (probes, volumes, resources), there is nothing here.
 """
 
 import asyncio
@@ -29,9 +29,10 @@ from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions, StoredImage
 from rehearsal.simulated_nodes.events import Recorder
 from rehearsal.simulated_nodes.node import SIMULATED_LABEL
-from rehearsal.simulated_nodes.objects import Pod
+from rehearsal.simulated_nodes.objects import Container, Pod
 from rehearsal.simulated_nodes.pod_status import PodStatus
 from rehearsal.simulated_nodes.pull_model import LayerSize, Parameters
+from rehearsal.simulated_nodes.quorum import RUN_S, Quorums
 from rehearsal.simulated_nodes.registry import NodesRegistry, PullError
 from schema.names import REMOVE_ANNOTATION, ROOFS_ANNOTATION, TRIAL_LABEL
 
@@ -60,6 +61,21 @@ class Site:
     faults: PullFaults
     tasks: asyncio.TaskGroup
     """Of all work: a task that fails ends the process, so that no node falls silent unnoticed."""
+    quorums: Quorums
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A container that is to run, of a pod."""
+
+    status: PodStatus
+    container: Container
+    kind: str = "containers"
+    """As the pod's spec names it."""
+
+    @property
+    def pod(self) -> Pod:
+        return self.status.pod
 
 
 class Kubelet:
@@ -147,7 +163,8 @@ class Kubelet:
         """Stop the container of a pod that is to be deleted, and delete the object."""
         metadata = pod.metadata
         if metadata.uid in self._in_use:
-            self._record(pod, messages.killing(pod.spec.containers[0].name), self.clock.now())
+            work = _Work(self._pods[metadata.uid][1], pod.spec.containers[0])
+            self._record(work, messages.killing(work.container.name), self.clock.now())
         self.forget(metadata.uid)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata.uid}}
         await self._send("DELETE", pod_path(metadata.namespace, metadata.name), body)
@@ -173,18 +190,14 @@ class Kubelet:
         status.creating(start)
         at = start + parameters.sandbox_s * self._random.lognormvariate(0, 0.05)
         await self.clock.until(at)
-        image, at, settle_s = await self._ensure_image(pod, status, at)
-        self._in_use.add(pod.metadata.uid)
-        is_busy = settle_s * parameters.drain_bytes_per_s > _BUSY_BYTES
-        busy = parameters.busy_factor if is_busy else 1.0
-        at += parameters.create_s * busy * self._random.lognormvariate(0, 0.3)
-        await self.clock.until(at)
-        self._record(pod, messages.created(container.name), at)
-        at += parameters.start_s * busy * self._random.lognormvariate(0, 0.3)
-        await self.clock.until(at)
-        self._record(pod, messages.started(container.name), at)
-        status.running(image.name, at)
-        started = at
+        for each in pod.spec.init_containers:
+            init = _Work(status, each, "initContainers")
+            image, started, _ = await self._start(init, at)
+            at = started + parameters.init_s * self._random.lognormvariate(0, 0.02)
+            await self.clock.until(at)
+            status.initialized(image.name, started, at)
+        image, started, settle_s = await self._start(_Work(status, container), at)
+        status.running(image.name, started)
         noise = parameters.noise_factor(self.name, image.name, "read")
         read = pull_model.image_read(
             parameters,
@@ -193,18 +206,34 @@ class Kubelet:
             on_disk=self._preloaded,
             noise=noise,
         )
-        at += read.seconds + _run_s(container.command) + settle_s
+        at = started + read.seconds + _run_s(container.command) + settle_s
+        if pod.spec.init_containers:
+            await self._site.quorums.join(pod)
+            at = max(at, self.clock.now()) + RUN_S
         await self.clock.until(at)
         status.ended(image.name, started, at, read.message or self._answer(pod))
         at += parameters.sandbox_end_s
         await self.clock.until(at)
         status.succeeded(at)
 
-    async def _ensure_image(
-        self, pod: Pod, status: PodStatus, at: float
-    ) -> tuple[StoredImage, float, float]:
+    async def _start(self, work: _Work, at: float) -> tuple[StoredImage, float, float]:
+        """Start a container; return its image, when it did, and how long the disk is still busy."""
+        parameters = self._site.parameters
+        image, at, settle_s = await self._ensure_image(work, at)
+        self._in_use.add(work.pod.metadata.uid)
+        is_busy = settle_s * parameters.drain_bytes_per_s > _BUSY_BYTES
+        busy = parameters.busy_factor if is_busy else 1.0
+        at += parameters.create_s * busy * self._random.lognormvariate(0, 0.3)
+        await self.clock.until(at)
+        self._record(work, messages.created(work.container.name), at)
+        at += parameters.start_s * busy * self._random.lognormvariate(0, 0.3)
+        await self.clock.until(at)
+        self._record(work, messages.started(work.container.name), at)
+        return image, at, settle_s
+
+    async def _ensure_image(self, work: _Work, at: float) -> tuple[StoredImage, float, float]:
         """Return the image once it is there, when it was, and how long the disk is still busy."""
-        reference = pod.spec.containers[0].image
+        pod, reference = work.pod, work.container.image
         trial = pod.metadata.labels.get(TRIAL_LABEL, "0")
         number = int(trial) if trial.isdigit() else 0
         pull = Pull(number, self.name, pod.metadata.name, pod.metadata.uid, reference)
@@ -214,30 +243,32 @@ class Kubelet:
                 self.images.add(reference, await self._site.registry.resolve(reference))
         image = self.images.find(reference)
         if image and presence != "disguised":
-            self._record(pod, messages.present(reference), at)
+            self._record(work, messages.present(reference), at)
             return image, at, 0.0
-        return await self._pull(pod, status, pull, at, disguised=presence == "disguised")
+        disguised = presence == "disguised"
+        return await self._pull(work, pull, at, disguised=disguised)
 
     async def _pull(
-        self, pod: Pod, status: PodStatus, pull: Pull, at: float, *, disguised: bool
+        self, work: _Work, pull: Pull, at: float, *, disguised: bool
     ) -> tuple[StoredImage, float, float]:
         """Try until the image is there, with the kubelet's back-off."""
         back_off, attempt = _FIRST_BACK_OFF_S, 0
         while True:
             attempt += 1
-            self._record(pod, messages.pulling(pull.image), at)
+            self._record(work, messages.pulling(pull.image), at)
             try:
                 image, start, time = await self._try(pull, attempt, at, disguised=disguised)
             except PullError as error:
                 at = self.clock.now()
-                self._record(pod, messages.pull_failed(pull.image, str(error)), at)
-                self._record(pod, messages.container_error("ErrImagePull"), at)
-                status.waiting("ErrImagePull", str(error), at)
-                at = await self._back_off(pod, status, str(error), at, back_off)
+                self._record(work, messages.pull_failed(pull.image, str(error)), at)
+                self._record(work, messages.container_error("ErrImagePull"), at)
+                work.status.waiting("ErrImagePull", str(error), at)
+                at = await self._back_off(work, str(error), at, back_off)
                 back_off = min(back_off * 2, _LONGEST_BACK_OFF_S)
                 continue
             end = start + time.pull_s
-            self._record(pod, messages.pulled(pull.image, end - start, end - at, image.size), end)
+            text = messages.pulled(pull.image, end - start, end - at, image.size)
+            self._record(work, text, end)
             return image, end, time.settle_s
 
     async def _try(
@@ -292,16 +323,14 @@ class Kubelet:
             parameters, self._disk_speed, layers, download_s=download_s, noise=noise
         )
 
-    async def _back_off(
-        self, pod: Pod, status: PodStatus, error: str, at: float, wait_s: float
-    ) -> float:
+    async def _back_off(self, work: _Work, error: str, at: float, wait_s: float) -> float:
         """Wait before the next try, and report it at each sync; return when it is over."""
         until = at + wait_s
         while (at := await self._next_sync(at)) < until:
-            text = messages.backing_off(pod.spec.containers[0].image)
-            self._record(pod, text, at)
-            self._record(pod, messages.container_error("ImagePullBackOff"), at)
-            status.waiting("ImagePullBackOff", f"{text.message}: ErrImagePull: {error}", at)
+            text = messages.backing_off(work.container.image)
+            self._record(work, text, at)
+            self._record(work, messages.container_error("ImagePullBackOff"), at)
+            work.status.waiting("ImagePullBackOff", f"{text.message}: ErrImagePull: {error}", at)
         return at
 
     async def _next_sync(self, at: float) -> float:
@@ -344,10 +373,10 @@ class Kubelet:
         await self.clock.until(self.clock.now() + self._random.uniform(*_STATUS_LAG_S))
         await self.patch_status({"images": self.images.largest()})
 
-    def _record(self, pod: Pod, text: messages.EventText, at: float) -> None:
+    def _record(self, work: _Work, text: messages.EventText, at: float) -> None:
         """Record an event about a pod's container."""
-        field = f"spec.containers{{{pod.spec.containers[0].name}}}"
-        self._recorder.record({**_reference(pod), "fieldPath": field}, text, at)
+        field = f"spec.{work.kind}{{{work.container.name}}}"
+        self._recorder.record({**_reference(work.pod), "fieldPath": field}, text, at)
 
     def _record_node(self, text: messages.EventText, at: float) -> None:
         reference = {"kind": "Node", "name": self.name, "uid": self.name, "apiVersion": "v1"}

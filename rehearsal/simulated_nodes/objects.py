@@ -21,6 +21,7 @@ class Container(msgspec.Struct, rename="camel"):
 
 class PodSpec(msgspec.Struct, rename="camel"):
     containers: list[Container]
+    init_containers: list[Container] = []
     node_name: str = ""
     active_deadline_seconds: int | None = None
 

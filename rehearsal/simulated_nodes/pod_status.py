@@ -17,7 +17,7 @@ from rehearsal.cluster.kubernetes import (
 )
 from rehearsal.simulated_nodes.clock import Clock
 from rehearsal.simulated_nodes.events import timestamp
-from rehearsal.simulated_nodes.objects import Pod
+from rehearsal.simulated_nodes.objects import Container, Pod
 
 _HOST = "127.0.0.1"
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -42,14 +42,9 @@ class PodStatus:
         self._spawn = spawn
         self._pending: tuple[float, Object] | None = None
         self._sender: asyncio.Task[None] | None = None
-        self._container: Object = {
-            "name": pod.spec.containers[0].name,
-            "image": pod.spec.containers[0].image,
-            "imageID": "",
-            "ready": False,
-            "started": False,
-            "restartCount": 0,
-        }
+        self._container = _created(pod.spec.containers[0])
+        self._init = [_created(each) for each in pod.spec.init_containers]
+        self._initialized = 0
         self._phase = "Pending"
 
     def stop(self) -> None:
@@ -57,13 +52,23 @@ class PodStatus:
             self._sender.cancel()
 
     def creating(self, at: float) -> None:
-        self._container["state"] = {"waiting": {"reason": "ContainerCreating"}}
+        for each in (*self._init, self._container):
+            reason = "PodInitializing" if self._init else "ContainerCreating"
+            each["state"] = {"waiting": {"reason": reason}}
         self._set(at, {"startTime": self._stamp(at), **self._conditions(at, ready=False)})
 
     def waiting(self, reason: str, message: str, at: float) -> None:
         """Set while the container cannot start, for a reason such as ErrImagePull."""
-        self._container["state"] = {"waiting": {"reason": reason, "message": message}}
+        container = next(iter(self._init[self._initialized :]), self._container)
+        container["state"] = {"waiting": {"reason": reason, "message": message}}
         self._set(at)
+
+    def initialized(self, image: str, started: float, at: float) -> None:
+        """Set when the next init container has ended."""
+        state = {"terminated": self._terminated(started, at)}
+        self._init[self._initialized].update(imageID=image, ready=True, state=state)
+        self._initialized += 1
+        self._set(at, self._conditions(at, ready=False))
 
     def running(self, image: str, at: float) -> None:
         identity = {"imageID": image, "containerID": f"containerd://{self.pod.metadata.uid}"}
@@ -75,14 +80,7 @@ class PodStatus:
         self._set(at, {**more, **self._conditions(at, ready=True)})
 
     def ended(self, image: str, started: float, at: float, message: str) -> None:
-        terminated = {
-            "exitCode": 0,
-            "reason": "Completed",
-            "startedAt": self._stamp(started),
-            "finishedAt": self._stamp(at),
-            "containerID": f"containerd://{self.pod.metadata.uid}",
-            **({"message": message} if message else {}),
-        }
+        terminated = self._terminated(started, at) | ({"message": message} if message else {})
         self._container.update(
             imageID=image, ready=False, started=False, state={"terminated": terminated}
         )
@@ -102,6 +100,15 @@ class PodStatus:
             self._container["state"] = {"terminated": killed}
         self._set(at, {"reason": reason, "message": message})
 
+    def _terminated(self, started: float, at: float) -> Object:
+        return {
+            "exitCode": 0,
+            "reason": "Completed",
+            "startedAt": self._stamp(started),
+            "finishedAt": self._stamp(at),
+            "containerID": f"containerd://{self.pod.metadata.uid}",
+        }
+
     def _set(self, at: float, more: Object | None = None) -> None:
         kept = self._pending[1] if self._pending else {}
         status = {
@@ -110,6 +117,7 @@ class PodStatus:
             "hostIP": _HOST,
             "hostIPs": [{"ip": _HOST}],
             "containerStatuses": [dict(self._container)],
+            "initContainerStatuses": [dict(each) for each in self._init],
             **(more or {}),
         }
         self._pending = (at, status)
@@ -139,7 +147,7 @@ class PodStatus:
             "False": {"reason": reason or "ContainersNotReady"},
         }
         states = {
-            "Initialized": "True",
+            "Initialized": "True" if self._initialized == len(self._init) else "False",
             "PodReadyToStartContainers": "True" if ready else "False",
             "Ready": "True" if ready else "False",
             "ContainersReady": "True" if ready else "False",
@@ -157,3 +165,14 @@ class PodStatus:
     def _address(self) -> str:
         number = int(self.pod.metadata.uid.replace("-", "")[:8], 16)
         return f"10.{96 + (number >> 16 & 15)}.{number >> 8 & 255}.{1 + number % 250}"
+
+
+def _created(container: Container) -> Object:
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": False,
+        "started": False,
+        "restartCount": 0,
+    }

@@ -38,6 +38,7 @@ from rehearsal.simulated_nodes.node import (
 )
 from rehearsal.simulated_nodes.objects import Node, Pod
 from rehearsal.simulated_nodes.pull_model import load_parameters
+from rehearsal.simulated_nodes.quorum import Quorums
 from rehearsal.simulated_nodes.registry import NodesRegistry
 
 _CONNECTIONS = 8
@@ -71,6 +72,7 @@ class Kubelets:
             parameters=parameters,
             faults=pull_faults(config.faults, Path(config.home)),
             tasks=tasks,
+            quorums=Quorums(self._api),
         )
         self._server = StatsServer(config.authority, config.certificate, config.key)
         self._nodes: dict[str, tuple[str, Kubelet, int]] = {}

@@ -81,6 +81,7 @@ class Parameters(BaseModel):
     sandbox_end_s: Sourced
     read_memory_bytes_per_s: Sourced
     read_disk_bytes_per_s: Sourced
+    init_s: Sourced
     disks: Annotated[tuple[DiskClass, ...], BeforeValidator(_value), Field(min_length=1)]
 
     def disk_of(self, node: str) -> DiskClass:

@@ -18,8 +18,11 @@ ELSEWHERE = {
     ("list", "zone"),
     ("new-project", ""),
     ("operation", "failed"),
+    ("operator-down", ""),
+    ("view-missing", ""),
 }
-"""Of tests/live/stack/test_google_errors.py, tests/rehearsal/google and tests/experiment."""
+"""Of tests/live/stack/test_google_errors.py, tests/live/study/test_minicluster.py, tests/rehearsal
+and tests/experiment."""
 PULL = "pull:how=404,trial=1,node=1"
 
 

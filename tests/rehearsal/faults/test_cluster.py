@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import time
@@ -16,9 +17,9 @@ from rehearsal.cluster import control_plane
 from rehearsal.cluster.admin import ClusterAdmin
 from rehearsal.cluster.certificates import certify_administrator, make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.exporter import ExporterHost
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.cluster.kubernetes import ClusterError, Object
+from rehearsal.cluster.pod_host import PodHost
 from rehearsal.faults.cluster import ClusterFaults, FaultSite
 from rehearsal.faults.faults import Faults
 from rehearsal.faults.trials import Moment
@@ -69,17 +70,18 @@ class Cluster(ClusterAdmin):
         return self.held
 
 
-class Exporters(ExporterHost):
-    """A fake that counts calls."""
+class Hosted(PodHost):
+    """A fake that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.kills = self.renewals = 0
+        self.renewals = 0
+        self.kills: list[tuple[str, float]] = []
 
-    def renew(self) -> None:
+    def renew(self, name: str) -> None:
         self.renewals += 1
 
-    def kill(self) -> int:
-        self.kills += 1
+    def kill(self, name: str, down_s: float = 0.0) -> int:
+        self.kills.append((name, down_s))
         return 1
 
 
@@ -91,7 +93,7 @@ class Scene:
         self.plane.authority.parent.mkdir(parents=True)
         self.plane.authority.write_bytes(authority.pem)
         certify_administrator(authority).write(self.plane.authority.parent, "admin")
-        self.cluster, self.exporters = Cluster(), Exporters()
+        self.cluster, self.hosted = Cluster(), Hosted()
         self.said: list[str] = []
         self.lines: list[LogLine] = []
         self.events: list[dict[str, Any] | None] = []
@@ -105,7 +107,7 @@ class Scene:
             self.said.append,
         )
         self.faults = ClusterFaults(self.requested, site)
-        self.faults.start(self.exporters)
+        self.faults.start(self.hosted)
 
     def release(self, trial: int = 1) -> None:
         for moment in (Moment.STAGED, Moment.RELEASED):
@@ -172,7 +174,15 @@ def test_a_trial_that_a_resumed_run_releases_again_has_its_fault_once(play: Play
         scene.release(2)
     scene.injected()
     time.sleep(0.05)
-    assert scene.exporters.kills == 1
+    assert scene.hosted.kills == [("exporter", 0.0)]
+
+
+@pytest.mark.parametrize(("seconds", "down_s"), [("30", 30.0), ("0", math.inf)])
+def test_an_operator_that_is_down_stays_down(play: Play, seconds: str, down_s: float) -> None:
+    scene = play(f"operator-down:trial=1,s={seconds}")
+    scene.release()
+    assert scene.injected()[0]["processes"] == "1"
+    assert scene.hosted.kills == [("Flux Operator (stand-in)", down_s)]
 
 
 def test_an_exporter_with_defaults_lacks_the_settings_and_its_loss_is_written(play: Play) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def test_a_pull_fails_with_the_message_of_the_container_runtime(
         error = messages.PULL_FAILURES[how](pull().image) if how else ""
         assert bool(error) == (attempt in tries)
         assert all(word in error for word in words) or not error
+
+
+def test_faults_of_pulls_do_not_concern_the_view_and_its_own_does(tmp_path: Path) -> None:
+    view = replace(pull(), image="ghcr.io/o/flux-view-ubuntu:t@sha256:b")
+    faults = pull_faults(["pull:how=404", "cached-image:node=2", "view-missing"], tmp_path)
+    assert (faults.presence(view), faults.presence(pull())) == ("", "present")
+    assert faults.failure(view, 1) == "404"
+    other = pull_faults(["pull:how=404"], tmp_path)
+    assert (other.failure(view, 1), other.failure(pull(), 1)) == ("", "404")
 
 
 def test_a_node_is_silent_from_its_pull_on_for_a_while() -> None:

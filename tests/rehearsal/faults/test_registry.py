@@ -30,6 +30,16 @@ def test_a_missing_image_is_not_found_by_tag_or_digest() -> None:
     assert RegistryRules(requested, "n-0002", trial_of).before(MANIFEST) == MANIFEST
 
 
+def test_a_missing_view_is_found_on_no_node() -> None:
+    requested = Faults.read(["view-missing"])
+    one = RegistryRules(requested, "n-0001", trial_of)
+    view = Request("GET", f"/v2/owner/flux-view-ubuntu/manifests/{DIGEST}", b"")
+    answer = one.before(view)
+    assert isinstance(answer, Answer)
+    assert answer.status == 404
+    assert one.before(MANIFEST) == MANIFEST
+
+
 def test_layers_and_images_of_no_trial_pass() -> None:
     requested = Faults.read(["pull:how=down,trial=0,tries=0", "pull:how=404,trial=0"])
     one = RegistryRules(requested, "n-0001", trial_of)

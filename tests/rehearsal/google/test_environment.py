@@ -44,6 +44,7 @@ def test_a_run_s_record_says_what_is_not_the_real_thing() -> None:
     assert "share one machine" in record.note
     assert "images of 0.01 x the bytes" in record.note
     assert record.note.endswith("fake Pulumi providers gcp")
+    assert "a stand-in of their operator and of Flux" in record.note
 
 
 def test_a_simulation_says_so_with_its_speed_and_what_was_lifted() -> None:

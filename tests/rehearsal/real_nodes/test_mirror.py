@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from rehearsal.machine import processes
 from rehearsal.machine.home import RehearsalError
 from rehearsal.machine.web import serving
 from rehearsal.real_nodes import registry
-from rehearsal.real_nodes.mirror import ImageMaker, exporter_routes, mirror_routes
+from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes, system_routes
 from rehearsal.real_nodes.registry import LocalRegistry
 from schema.image_tag import parse_tag
 from tools.packages import PACKAGES
@@ -60,7 +62,7 @@ def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
         registry.wait_until_up(local)
         said: list[str] = []
         maker = ImageMaker(local, 0.001, said.append)
-        with serving([*exporter_routes(), *mirror_routes(local, maker)]) as url:
+        with serving([*system_routes(), *mirror_routes(local, maker)]) as url:
             yield Front(local, maker, said, url)
     finally:
         processes.stop(tmp_path)
@@ -93,8 +95,32 @@ def test_an_image_that_cannot_be_made_is_refused_with_the_reason(front: Front) -
     assert answer.json()["errors"][0]["message"]
 
 
-def test_the_exporter_s_image_is_known_by_any_digest(front: Front) -> None:
-    answer = front.get(f"resmoio/kubernetes-event-exporter/manifests/sha256:{'8' * 64}")
+VIEW = "converged-computing/flux-view-ubuntu"
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag"),
+    [("owner/images-ubuntu", TAG), (VIEW, "tag-jammy")],
+    ids=["study", "view"],
+)
+def test_images_on_ubuntu_have_bash_and_a_stand_in_of_flux(
+    front: Front, repository: str, tag: str
+) -> None:
+    layers = front.get(f"{repository}/manifests/{tag}").json()["layers"]
+    url = f"{front.registry.url}/v2/{repository}/blobs/{layers[0]['digest']}"
+    content = io.BytesIO(requests.get(url, timeout=30).content)
+    with tarfile.open(fileobj=content) as found:
+        modes = {each.name: each.mode for each in found.getmembers()}
+    assert (modes["bin/bash"], modes["opt/view/bin/flux"]) == (0o755, 0o755)
+    plain = front.get(f"{NAME}/manifests/{TAG}").json()["layers"]
+    assert plain[0] != layers[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["resmoio/kubernetes-event-exporter", "flux-framework/flux-operator"]
+)
+def test_the_images_of_system_pods_are_known_by_any_digest(front: Front, name: str) -> None:
+    answer = front.get(f"{name}/manifests/sha256:{'8' * 64}")
     assert answer.json()["layers"] == []
 
 

@@ -24,6 +24,7 @@ from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, 
 from rehearsal.simulated_nodes.kubelet import Kubelet, Site
 from rehearsal.simulated_nodes.messages import EventText
 from rehearsal.simulated_nodes.pull_model import load_parameters
+from rehearsal.simulated_nodes.quorum import Quorums
 from rehearsal.simulated_nodes.registry import NodesRegistry
 from schema.events import name_time
 
@@ -188,7 +189,8 @@ def test_a_recorder_that_fails_ends_the_process(
         try:
             async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
                 faults = pull_faults([], tmp_path)
-                site = Site(client, node_clock, registry, load_parameters(), faults, tasks)
+                quorums = Quorums(client)
+                site = Site(client, node_clock, registry, load_parameters(), faults, tasks, quorums)
                 Kubelet(site, "node", 100 * GB, 1)
                 tasks.create_task(asyncio.Event().wait())
         finally:

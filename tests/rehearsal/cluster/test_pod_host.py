@@ -1,4 +1,4 @@
-"""The exporter's supervision, with a script instead of the program and no cluster."""
+"""The supervision of a pod's program, with a script in the exporter's place and no cluster."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ from rehearsal.cluster import exporter
 from rehearsal.cluster.admin import ClusterAdmin, ServiceAccountToken
 from rehearsal.cluster.certificates import make_authority
 from rehearsal.cluster.control_plane import LocalControlPlane
-from rehearsal.cluster.exporter import (
-    ExporterHost,
-    ExporterSite,
-    exporter_container,
-    map_path,
-)
 from rehearsal.cluster.fleet import ClusterKey, LogLine
 from rehearsal.cluster.kubernetes import NotThereError, Object
+from rehearsal.cluster.pod_host import PodHost, PodSite, container_of, map_path
 from rehearsal.machine import processes
 from tests.until import until
 from tools.programs import Located
 
 KEY = ClusterKey("p", "us-central1-a", "c")
+EXPORTER = exporter.exporter(lambda text: text)
 CONFIG = {"config.yaml": "logLevel: info\n"}
 
 
@@ -75,9 +71,8 @@ class Scene:
         self.said: list[str] = []
         plane = LocalControlPlane(folder, 6443, "v1.34.1", make_authority())
         write, say = self.lines.append, self.said.append
-        self.host = ExporterHost(
-            ExporterSite(KEY, plane, self.cluster, write, say, 0.1, configure=configure)
-        )
+        programs = (exporter.exporter(configure),)
+        self.host = PodHost(PodSite(KEY, plane, self.cluster, write, say, programs, 0.1))
 
     def texts(self, stream: str = "stdout") -> list[str]:
         return [line.text for line in self.lines if line.stream == stream]
@@ -159,7 +154,7 @@ def test_a_pod_without_a_token_gets_none_and_its_configuration_can_be_changed(pl
 def test_a_token_is_renewed_before_it_expires_and_the_process_goes_on(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod(), lifetime_s=0.5)
     until(lambda: scene.cluster.tokens >= 3)
-    folder = scene.folder / "exporters" / "u"
+    folder = scene.folder / "pods" / "u"
     until(lambda: (folder / "token").read_text() == f"token-{scene.cluster.tokens}")
     assert scene.texts() == ["up"]
     assert len(processes.running(folder)) == 1
@@ -176,6 +171,14 @@ def test_a_crash_is_shown_and_the_process_restarted_with_back_off(play: Play) ->
     ]
 
 
+def test_a_killed_program_stays_down_as_long_as_it_is_told(play: Play) -> None:
+    scene = play("echo up; exec sleep 100", pod())
+    until(scene.texts)
+    assert [scene.host.kill(name, 1000.0) for name in ("another", exporter.NAME)] == [0, 1]
+    until(lambda: any("it starts again in 1000 s" in line for line in scene.said))
+    assert scene.texts() == ["up"]
+
+
 def test_a_missing_configuration_is_waited_for(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod(), data=None)
     until(lambda: any("monitoring/exporter is not in the cluster" in line for line in scene.said))
@@ -187,22 +190,34 @@ def test_a_process_ends_with_its_pod_and_leaves_no_file(play: Play) -> None:
     scene = play("echo up; exec sleep 100", pod("one"), pod("other"), pod("real", node="real"))
     until(lambda: len(scene.texts()) == 2)
     scene.cluster.pods.pop(0)
-    until(lambda: not (scene.folder / "exporters" / "one").exists())
-    assert processes.running(scene.folder / "exporters" / "one") == []
-    assert len(processes.running(scene.folder / "exporters" / "other")) == 1
+    until(lambda: not (scene.folder / "pods" / "one").exists())
+    assert processes.running(scene.folder / "pods" / "one") == []
+    assert len(processes.running(scene.folder / "pods" / "other")) == 1
     # the kubelet of a real node runs its pods itself
     assert {line.pod_name for line in scene.lines} == {"exporter-one", "exporter-other"}
 
 
-def test_the_exporter_s_container_is_that_of_a_bound_pod_that_is_not_deleted() -> None:
+@pytest.mark.parametrize(
+    "image",
+    ["r.io/a/kubernetes-event-exporter", "r:5000/kubernetes-event-exporter:v1@sha256:1"],
+)
+def test_a_program_is_known_by_the_end_of_its_image_s_repository(image: str) -> None:
+    found = pod()
+    found["spec"]["containers"][0]["image"] = image
+    assert container_of(found, EXPORTER)
+    found["spec"]["containers"][0]["image"] = image.replace("/kube", "/my-kube")
+    assert container_of(found, EXPORTER) is None
+
+
+def test_a_program_s_container_is_that_of_a_bound_pod_that_is_not_deleted() -> None:
     other = {"name": "other", "image": "x"}
     found = pod()
     found["spec"]["containers"].insert(0, other)
-    assert (exporter_container(found) or {})["name"] == "exporter"
+    assert (container_of(found, EXPORTER) or {})["name"] == "exporter"
     without, deleted, unbound = pod(), pod(), pod(node="")
     without["spec"]["containers"] = [other]
     deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert [exporter_container(each) for each in (without, deleted, unbound)] == [None] * 3
+    assert [container_of(each, EXPORTER) for each in (without, deleted, unbound)] == [None] * 3
 
 
 @pytest.mark.parametrize(
