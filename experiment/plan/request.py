@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from experiment.errors import PlanError
 from experiment.provision.stack_files import require_stack, stack_names
 from experiment.run_folder import RunFolder
@@ -187,15 +189,15 @@ def read_study(new: NewRuns, *, keep_cluster: bool = False) -> Study:
 
 def _overridden(study: Study, new: NewRuns) -> Study:
     overrides = {"order": new.order, "repetitions": new.repeat, "workload": new.workload}
-    study = study.model_copy(update={k: v for k, v in overrides.items() if v is not None})
-    if study.workload is Workload.MINICLUSTER and study.flux_view is None:
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Study.model_validate(study.model_dump() | given)
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise PlanError(
-            f"The study {new.study} has no flux_view, the image that the pods of a MiniCluster "
-            "copy Flux from.",
-            f"add to {new.study}: flux_view: ghcr.io/converged-computing/"
-            "flux-view-ubuntu:tag-jammy",
-        )
-    return study
+            f"The study {new.study} cannot be run with the workload {new.workload}: {reason}.",
+            f"edit {new.study} (studies/minicluster.yaml shows the form), or leave out --workload",
+        ) from error
 
 
 def run_ids(new: NewRuns) -> list[str]:

@@ -153,9 +153,11 @@ def test_options_override_the_study_file() -> None:
 
 
 def test_a_study_without_a_view_cannot_run_miniclusters() -> None:
-    with pytest.raises(PlanError, match="has no flux_view") as caught:
+    with pytest.raises(
+        PlanError, match="minicluster: workload minicluster needs flux_view"
+    ) as caught:
         read_study(new(workload=Workload.MINICLUSTER))
-    assert "flux_view: ghcr.io/" in caught.value.fix
+    assert "studies/minicluster.yaml shows the form" in caught.value.fix
 
 
 def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None:
