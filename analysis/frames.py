@@ -310,7 +310,8 @@ def _clusters(tables: Tables) -> pd.DataFrame:
 
 
 _FACTS = (
-    "study", "disk", "workload", "scale", "own", "contrasts", "roofs", "total_s", "clock_s",
+    "study", "disk", "workload", "unpacks", "scale", "own", "contrasts", "roofs", "total_s",
+    "clock_s",
     "explained",
 )  # fmt: skip
 
@@ -323,6 +324,7 @@ def _facts(row: Any, recording: Recording | None, time: WallTime) -> tuple[Any, 
         study.name if study else row.run,
         ",".join(sorted({node.disk for node in listed if node.disk})),
         _workload(folder),
+        ",".join(sorted({node.unpacks for node in listed})) or "1",
         recording.scale if recording else 1.0,
         bool(folder and folder.phases),
         tuple(contrast.value for contrast in study.contrasts) if study else (),

@@ -186,6 +186,14 @@ class Kube:
         except Refused as refused:
             raise refused.as_error() from refused
 
+    def node_log(self, node: str, name: str) -> str:
+        """Return a file of a node's /var/log, as its kubelet serves it; tried once."""
+        try:
+            path = f"/api/v1/nodes/{node}/proxy/logs/{name}"
+            return self._send("GET", path).data.decode("utf-8", errors="replace")
+        except Refused as refused:
+            raise refused.as_error() from refused
+
     def create_job(self, body: Obj) -> None:
         """Create a Job or a MiniCluster unless it exists."""
         self._create(_jobs(body["metadata"]["namespace"], body["kind"]), body)

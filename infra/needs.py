@@ -85,6 +85,8 @@ _OF_FLUX_OPERATOR = (
     "container.thirdPartyObjects.list",
 )
 """Of roles/container.admin: the definition of MiniClusters, and the MiniClusters."""
+_OF_NODE_INIT = ("storage.buckets.delete", "storage.objects.create", "storage.objects.delete")
+"""Of roles/storage.admin, for the bucket of the nodes' init script."""
 _PROJECT_QUOTAS = frozenset({"CPUS_ALL_REGIONS"})
 DEFAULT_POOL = "default-pool"
 """With which GKE creates a cluster; the program removes it at once."""
@@ -179,6 +181,7 @@ def stack_needs(settings: Settings) -> StackNeeds:
             *PERMISSIONS,
             *(_OF_REMOTE_REPOSITORIES if remote else ()),
             *(_OF_FLUX_OPERATOR if settings.flux_operator_image else ()),
+            *(_OF_NODE_INIT if settings.parallel_unpacks else ()),
             *images,
         ),
         deadline_hours=settings.deadline_hours,

@@ -93,6 +93,7 @@ def declare_stack(settings: Settings) -> dict[str, pulumi.Input[Any]]:
         "kubeconfig": cluster.kubeconfig,
         "preloaded_image": settings.preloaded_disk,
         "remote_repository": settings.pull_through_name,
+        "parallel_unpacks": settings.parallel_unpacks,
         "flux_operator": settings.flux_operator_image,
         "exporter_namespace": namespace,
         "exporter_deployment": event_exporter.NAME if exports else "",

@@ -97,6 +97,9 @@ class Settings(BaseModel):
     max_parallel_image_pulls: int = Field(
         default=0, ge=0, le=5, description="0 (GKE's own choice) or 2 to 5"
     )
+    parallel_unpacks: int = Field(
+        default=0, ge=0, le=16, description="0 (containerd's own choice, one) or 2 to 16"
+    )
     registry_hosts: Annotated[dict[_Registry, _Mirrors], BeforeValidator(_from_json)] = Field(
         default={},
         max_length=25,

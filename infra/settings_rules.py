@@ -21,6 +21,9 @@ _MOST_LABELS = 64 - _PROGRAMS_LABELS
 _PODS_PER_NODE_PREFIX = 24
 """GKE gives each node a /24 at its default of 110 pods a node."""
 _FIRST_MINOR_WITH_PARALLEL_PULLS = 33
+_FIRST_MINOR_WITH_PARALLEL_UNPACKS = 34
+"""Nodes of 1.33 have containerd 2.0, and 2.2 is the first that unpacks in parallel. Which patches
+of later minors have it was not published where it could be read: the runner looks at the nodes."""
 _LONGEST_LIFE = timedelta(days=30)
 
 
@@ -115,6 +118,23 @@ def _parallel_pulls_are_possible(settings: Settings) -> Violation | None:
     return None
 
 
+def _parallel_unpacks_are_possible(settings: Settings) -> Violation | None:
+    unpacks, version = settings.parallel_unpacks, settings.kubernetes_version
+    if unpacks == 1:
+        rule = "it must be 0 (containerd's own choice, one) or 2 to 16"
+        return Violation("parallelUnpacks", unpacks, rule, 2)
+    if unpacks and version and int(version.split(".")[1]) < _FIRST_MINOR_WITH_PARALLEL_UNPACKS:
+        rule = (
+            f"it needs containerd 2.2, nodes before 1.34 have an older one, and kubernetesVersion "
+            f"is {version}"
+        )
+        return Violation("parallelUnpacks", unpacks, rule, 0)
+    if unpacks and settings.image_streaming:
+        rule = "the snapshotter of image streaming does not unpack in parallel"
+        return Violation("imageStreaming", "true", rule, False)
+    return None
+
+
 def _nodes_fit_the_pod_range(settings: Settings) -> Violation | None:
     # One more: GKE starts a default pool of one node, which is removed once the cluster is up.
     nodes = settings.node_count + int(settings.monitoring_pool) + 1
@@ -187,6 +207,7 @@ _RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _the_operator_is_not_on_measured_nodes,
     _one_region_has_the_remote_repository,
     _parallel_pulls_are_possible,
+    _parallel_unpacks_are_possible,
     _nodes_fit_the_pod_range,
     _labels_are_legal,
 )

@@ -312,6 +312,7 @@ class LocalFleet:
                     for name in self._through_google(cluster.key)
                 ),
             ),
+            init_script=pool.spec.init_script,
             registry_login=authorization(images.password),
             pause_image=images.pause_image,
             control_group=self._home.control_group,

@@ -10,6 +10,10 @@ measured: a key, and an effect or none for every effect."""
 CPU_PLATFORM_LABEL = "pull-study/cpu-platform"
 """Label in nodes.json: the CPU platform of the node's machine, such as Intel Skylake."""
 
+UNPACKS_LABEL = "pull-study/parallel-unpacks"
+"""Label in nodes.json: layers of an image that the node's containerd unpacks at once, where the
+stack declares it."""
+
 PROJECT_LABEL = "pull-study"
 """Value of the label `project` of everything of this program in Google Cloud."""
 

@@ -24,6 +24,8 @@ class StackOutputs(BaseModel):
     """Through which images are pulled, `REGION-docker.pkg.dev/PROJECT/REPOSITORY`; or empty."""
     flux_operator: str = ""
     """Image of the Flux Operator with its digest; empty where there is none."""
+    parallel_unpacks: int = Field(default=0, ge=0)
+    """Layers of an image that a measured node's containerd unpacks at once; 0: its own choice."""
     kubeconfig: str
     """Kubeconfig (YAML) that runs gke-gcloud-auth-plugin, without credentials; empty for an
     existing cluster, whose kubeconfig stays the user's file."""

@@ -101,6 +101,8 @@ class Contrast(StrEnum):
     STREAMING = "streaming"
     PRELOADED = "preloaded"
     """Images are on a secondary boot disk by intent: the time until a container starts."""
+    UNPACK = "unpack"
+    """Layers of an image are unpacked one after another, or several at once."""
     ZONE = "zone"
     WORKLOAD = "workload"
     """Jobs and MiniClusters, on clusters of one kind."""

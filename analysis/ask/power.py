@@ -14,7 +14,12 @@ import pandas as pd
 from scipy import stats
 
 from analysis.ask.effects import LEAST_NODES, LEVEL
-from analysis.ask.questions.cluster_contrasts import held_of, named_preloaded, named_streaming
+from analysis.ask.questions.cluster_contrasts import (
+    held_of,
+    named_preloaded,
+    named_streaming,
+    named_unpacks,
+)
 from analysis.ask.questions.contrasts import CONTRASTS, base_of, image_pairs
 from analysis.ask.questions.slopes import comparable_trials
 from analysis.ask.samples import CLUSTER_ATTRIBUTES, IMAGE_ATTRIBUTES, attributes, with_turns
@@ -32,6 +37,7 @@ class Site:
     workload: str = Workload.JOB
     streaming: bool = False
     preloaded: bool = False
+    unpacks: str = "1"
     remote: tuple[str, str] = ("", "")
     """Registry whose images are pulled through a remote repository, and that one's name."""
     study: str = "s"
@@ -76,6 +82,7 @@ _OF_CLUSTERS = {
     Contrast.WORKLOAD: "workload",
     Contrast.STREAMING: "streaming",
     Contrast.PRELOADED: "preloaded",
+    Contrast.UNPACK: "unpacks",
     Contrast.REGISTRY: "repository",
 }
 
@@ -166,7 +173,11 @@ def _precision(contrast: Contrast, samples: pd.DataFrame, noise: Noise) -> Preci
         within = _of_pairs(chosen, _OF_IMAGES[contrast], noise)
         if within or contrast is not Contrast.REGISTRY:
             return within
-    named = {Contrast.STREAMING: named_streaming, Contrast.PRELOADED: named_preloaded}
+    named = {
+        Contrast.STREAMING: named_streaming,
+        Contrast.PRELOADED: named_preloaded,
+        Contrast.UNPACK: named_unpacks,
+    }
     chosen = named[contrast](cold) if contrast in named else cold
     return _of_sides(chosen, _OF_CLUSTERS[contrast], noise)
 

@@ -27,7 +27,8 @@ IMAGE_ATTRIBUTES = (
 `cache` whether a remote repository had the image (schema.run_records.Cache)."""
 
 CLUSTER_ATTRIBUTES = (
-    "study", "nodes", "machine_type", "disk", "zone", "workload", "streaming", "preloaded"
+    "study", "nodes", "machine_type", "disk", "zone", "workload", "streaming", "preloaded",
+    "unpacks",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from analysis.read.lines import UnreadableFileError, collect, open_lines
 from analysis.read.provenance import describe_rehearsal
 from analysis.read.read_records import DamagedRunError, RunFolder, read_run_folder
 from schema.errors import UserError
+from schema.names import UNPACKS_LABEL
 from schema.run_records import Rehearsal
 
 _FORMS = r"(json|jsonl|ndjson|log|txt|ya?ml)(\.(gz|bz2|xz))?$"
@@ -65,6 +66,9 @@ class NodeInfo:
     """What holds its images: `local-ssd`, or the type of its boot disk; empty if unknown."""
     architecture: str = ""
     """Such as amd64, which decides what an index gives it; empty if unknown."""
+    unpacks: str = "1"
+    """Layers of an image that it unpacks at once: containerd's default unless its stack declared
+    another number."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +348,9 @@ def _node_list(files: Iterable[Path]) -> tuple[NodeInfo, ...]:
                 zone = labels.get("topology.kubernetes.io/zone", "")
                 disk = "local-ssd" if _LOCAL_SSD & labels.keys() else labels.get(_BOOT_DISK, "")
                 kind = labels.get("kubernetes.io/arch", "")
-                nodes[name] = NodeInfo(name, str(machine), str(zone), str(disk), str(kind))
+                unpacks = labels.get(UNPACKS_LABEL, "1")
+                facts = (name, machine, zone, disk, kind, unpacks)
+                nodes[name] = NodeInfo(*map(str, facts))
     return tuple(nodes[name] for name in sorted(nodes))
 
 

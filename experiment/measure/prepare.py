@@ -17,6 +17,7 @@ from experiment.measure.miniclusters import await_operator, warm_view
 from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
 from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
+from experiment.measure.parallel_unpacks import check_unpacks
 from experiment.measure.pods import PodStates
 from experiment.measure.remote_repository import RemoteRepository
 from experiment.measure.roofs import measure_roofs
@@ -79,6 +80,7 @@ def connect(
         if outputs.project:
             with closing(GoogleApi(outputs.project)) as api:
                 warnings.append(add_cpu_platforms(ready, api))
+        warnings.append(check_unpacks(kube, ready, outputs.parallel_unpacks))
         folder.write_nodes(ready, attempt)
         names = [str(node["metadata"]["name"]) for node in ready]
         ensure_namespace(kube)

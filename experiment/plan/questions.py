@@ -51,5 +51,6 @@ def _site(cluster: Cluster, workload: str) -> Site:
         workload=workload,
         streaming=bool(facts and facts.streaming and not facts.preloaded),
         preloaded=bool(facts and facts.preloaded),
+        unpacks=str((facts and facts.parallel_unpacks) or 1),
         remote=(facts.remote_repository, facts.remote_name) if facts else ("", ""),
     )

@@ -58,6 +58,8 @@ class StackFacts:
     """Registry whose images are pulled through `remote_name`; empty for none."""
     remote_name: str
     """What replaces that registry in names of images."""
+    parallel_unpacks: int
+    """Layers that the measured nodes unpack at once; 0 for containerd's own choice."""
     flux_operator: bool
     """The stack installs the Flux Operator."""
     usd_per_hour: float
@@ -115,6 +117,7 @@ def stack_facts(stack: str, work_dir: Path, zones: Sequence[str] = ()) -> StackF
         preloaded=settings.preloaded_disk,
         remote_repository=settings.remote_repository,
         remote_name=settings.pull_through_name,
+        parallel_unpacks=settings.parallel_unpacks,
         flux_operator=settings.flux_operator_image != "",
         usd_per_hour=cluster_usd_per_hour(settings) + nat(settings.node_count, 1, 0),
         usd_per_byte=nat(1, 0, 2**30) / 2**30,

@@ -35,6 +35,7 @@ ADOPTED: Mapping[str, _Kind] = {
         "displayName",
     ),
     "gcp:storage/bucket:Bucket": _Kind("{name}", "labels"),
+    "gcp:storage/bucketObject:BucketObject": _Kind("{bucket}-{name}"),
     "gcp:projects/iAMMember:IAMMember": _Kind("{project}/{role}/{member}"),
     "gcp:logging/projectSink:ProjectSink": _Kind("projects/{project}/sinks/{name}", "description"),
     "gcp:storage/bucketIAMMember:BucketIAMMember": _Kind("b/{bucket}/{role}/{member}"),

@@ -13,6 +13,7 @@ import yaml
 from pulumi_gcp import container, projects, serviceaccount
 
 from infra.components.expiry import DeadMan
+from infra.components.node_init import node_init
 from infra.components.nodes import measured_nodes, monitoring_nodes
 from infra.components.pull_through import remote_repositories
 from infra.settings import Settings
@@ -63,10 +64,14 @@ class StudyCluster(pulumi.ComponentResource):
         account = self._node_account()
         # On destroy, nodes are deleted before their roles.
         caches = remote_repositories(settings, self)
-        self._needs = [*self._grants(account), *self._apis(), *caches]
+        init = node_init(settings, account, self)
+        self._needs: list[pulumi.Resource] = [*self._grants(account), *self._apis(), *caches]
+        self._needs += init.needs if init else []
         self.cluster = self._control_plane(args)
         self.measured_pool = self._pool(
-            MEASURED_POOL, settings.node_count, measured_nodes(settings, account.email)
+            MEASURED_POOL,
+            settings.node_count,
+            measured_nodes(settings, account.email, init.config if init else None),
         )
         self.pools = [self.measured_pool]
         self.monitoring_pool: pulumi.Output[str] | None = None

@@ -26,9 +26,17 @@ SCOPES = tuple(
 
 
 def measured_nodes(
-    settings: Settings, account: pulumi.Input[str]
+    settings: Settings,
+    account: pulumi.Input[str],
+    linux: container.NodePoolNodeConfigLinuxNodeConfigArgs | None = None,
 ) -> container.NodePoolNodeConfigArgs:
-    """Return a node whose pulls are measured: as the settings say, and no other work."""
+    """Return a node whose pulls are measured: as the settings say, and no other work.
+
+    Args:
+        settings: of the stack.
+        account: e-mail of its service account.
+        linux: its init script (infra.components.node_init).
+    """
     node = _node(settings, account, settings.machine_type)
     node.advanced_machine_features = container.NodePoolNodeConfigAdvancedMachineFeaturesArgs(
         threads_per_core=settings.threads_per_core
@@ -39,6 +47,7 @@ def measured_nodes(
     node.disk_type = settings.disk_type
     node.disk_size_gb = settings.disk_size_gb
     node.labels = {MEASURED_LABEL: "true"}
+    node.linux_node_config = linux
     if settings.local_ssd_count:
         node.ephemeral_storage_local_ssd_config = (
             container.NodePoolNodeConfigEphemeralStorageLocalSsdConfigArgs(

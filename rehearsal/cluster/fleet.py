@@ -52,6 +52,8 @@ class PoolSpec:
     """Its nodes have a secondary boot disk with all container images."""
     mirrors: tuple[Mirror, ...] = ()
     """In the order in which containerd tries them."""
+    init_script: str = ""
+    """What each node runs when it starts; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Cloud Storage's buckets and objects, and the log sinks of Cloud Logging that write to them.
 
-Objects are small enough to hold in memory and written by sinks alone. Lifecycle rules are kept and
+Objects are small enough to hold in memory; sinks write them, and uploads of one request with the
+metadata (uploadType=multipart), as Google's Go client sends what is below 16 MiB. Each writing has
+a generation of its own, and only the last is kept. Lifecycle rules are kept and
 shown, nothing is ever deleted by age.
 
 As Google does, a sink writes an hour's entries as one batch, `DELAY` after the hour's end. No
@@ -14,6 +16,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -65,7 +68,9 @@ class Storage:
             Endpoint("GET", f"{bucket}/iam", self._get_policy),
             Endpoint("PUT", f"{bucket}/iam", self._set_policy),
             Endpoint("GET", f"{bucket}/o", self._list_objects),
+            Endpoint("POST", f"/upload{bucket}/o", self._upload),
             Endpoint("GET", f"{bucket}/o/{{object}}", self._get_object),
+            Endpoint("DELETE", f"{bucket}/o/{{object}}", self._delete_object),
             Endpoint("DELETE", bucket, self._delete),
             *self._buckets.routes(),
         ]
@@ -76,7 +81,7 @@ class Storage:
         project = call.query.get("project", "")
         if not project:
             raise GoogleError(400, "Required parameter: project", reason="required")
-        time = now()
+        at = now()
         bucket = {
             "iamConfiguration": {
                 "uniformBucketLevelAccess": {"enabled": False},
@@ -89,8 +94,8 @@ class Storage:
             "id": bucket_id,
             "selfLink": f"{call.base_url}storage/v1/b/{bucket_id}",
             "projectNumber": project_number(project),
-            "timeCreated": time,
-            "updated": time,
+            "timeCreated": at,
+            "updated": at,
             "metageneration": "1",
         }
         bucket["location"] = bucket["location"].upper()
@@ -128,6 +133,27 @@ class Storage:
         prefix = f"{self._buckets.get(call)['name']}/{call.query.get('prefix', '')}"
         return {"kind": "storage#objects", "items": self._state.find(Kind.OBJECT, prefix)}
 
+    def _upload(self, call: Call) -> Json:
+        """Write an object from a multipart/related body: its metadata, then its content."""
+        if call.query.get("uploadType") != "multipart":
+            raise GoogleError(501, "The local Google takes uploads of uploadType=multipart only.")
+        bucket = self._buckets.get(call)["name"]
+        boundary = call.raw.partition(b"\r\n")[0]
+        try:
+            parts = [part.partition(b"\r\n\r\n")[2] for part in call.raw.split(boundary)[1:-1]]
+            meta, media = json.loads(parts[0]), parts[1].removesuffix(b"\r\n")
+        except (ValueError, IndexError) as error:
+            raise GoogleError(400, "Malformed multipart body.", reason="badContent") from error
+        kind = meta.get("contentType", "application/octet-stream")
+        return insert_object(self._state, bucket, required(meta, "name"), media, kind)
+
+    def _delete_object(self, call: Call) -> web.Response:
+        name = f"{self._buckets.get(call)['name']}/{call.path['object']}"
+        if self._state.get(Kind.OBJECT, name) is None:
+            raise GoogleError(404, f"No such object: {name}")
+        self._state.delete(Kind.OBJECT, name)
+        return web.Response(status=204)
+
     def _get_object(self, call: Call) -> Json | web.Response:
         """Return an object, or with alt=media its content."""
         bucket, name = self._buckets.get(call)["name"], call.path["object"]
@@ -148,18 +174,21 @@ def insert_object(
     content_type: str = "application/octet-stream",
 ) -> Json:
     """Write an object; return its metadata."""
-    time = now()
+    at = now()
+    generation = str(time.time_ns() // 1000)
     meta = {
         "kind": "storage#object",
-        "id": f"{bucket}/{name}",
+        "id": f"{bucket}/{name}/{generation}",
+        "generation": generation,
+        "metageneration": "1",
         "name": name,
         "bucket": bucket,
         "contentType": content_type,
         "size": str(len(data)),
         "md5Hash": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
         "selfLink": f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}",
-        "timeCreated": time,
-        "updated": time,
+        "timeCreated": at,
+        "updated": at,
     }
     state.write_content(bucket, name, data)
     state.put(Kind.OBJECT, f"{bucket}/{name}", meta)
@@ -254,13 +283,13 @@ def _new_sink(call: Call, _name: str) -> Json:
     own = call.query.get("uniqueWriterIdentity") == "true"
     service = f"service-{project_number(project)}@gcp-sa-logging.iam.gserviceaccount.com"
     writer = service if own else "cloud-logs@system.gserviceaccount.com"
-    time = now()
+    at = now()
     return {
         **_checked_sink(body_of(call)),
         "resourceName": f"projects/{project}",
         "writerIdentity": f"serviceAccount:{writer}",
-        "createTime": time,
-        "updateTime": time,
+        "createTime": at,
+        "updateTime": at,
     }
 
 

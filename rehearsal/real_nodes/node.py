@@ -23,6 +23,8 @@ from rehearsal.machine import cgroups, processes, requirements
 from rehearsal.real_nodes.node_files import PROGRAMS, NodeSpec, node_environment, write_files
 from tools.programs import locate
 
+_LOGS = ("kubelet", "pause", "containerd", "node-init")
+"""In the reverse order of their beginning."""
 _STOP_S = 5.0
 
 
@@ -86,7 +88,7 @@ class RealNode:
             self.number.release()
 
     def _log_tail(self) -> str:
-        logs = (self.folder / "log" / f"{name}.log" for name in ("kubelet", "pause", "containerd"))
+        logs = (self.folder / "log" / f"{name}.log" for name in _LOGS)
         log = next((log for log in logs if log.exists()), self.folder / "start.log")
         return f"{log.name} ends with: {processes.log_tail(log)}"
 
@@ -100,6 +102,7 @@ def start(
     labels: dict[str, str],
     taints: tuple[tuple[str, str, str], ...],
     mirrors: tuple[Mirror, ...],
+    init_script: str,
     registry: str,
     registry_login: str,
     pause_image: str,
@@ -112,6 +115,7 @@ def start(
         labels=labels,
         taints=taints,
         mirrors=mirrors,
+        init_script=init_script,
         number=number.number,
         kubelet_port=port,
         control_group=f"{control_group}/{name}",

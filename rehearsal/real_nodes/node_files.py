@@ -85,6 +85,8 @@ class NodeSpec:
     """Folder of the network plugins."""
     mirrors: tuple[Mirror, ...] = ()
     """Asked before the registry."""
+    init_script: str = ""
+    """Run before containerd is started; empty for nothing."""
 
     @property
     def own_labels(self) -> dict[str, str]:
@@ -106,6 +108,7 @@ def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
         "kubelet.yaml": yaml.safe_dump(_kubelet(spec)),
         "kubeconfig": kubeconfig(spec.server, f"{INSIDE}/ca.crt", user),
         "start.sh": _START,
+        "init.sh": spec.init_script,
         **{f"kernel/{name}": f"{value}\n" for name, value in KERNEL_SETTINGS.items()},
     }
     for name, text in texts.items():
@@ -147,6 +150,11 @@ mkdir -p /run/containerd
 # Jobs that enter the node find its ctr where every PATH begins, before the machine's own.
 mount -t overlay -o lowerdir={INSIDE}/links:/usr/local/sbin overlay /usr/local/sbin
 PATH=/usr/local/sbin:$PATH
+
+# GKE runs a node pool's init script when the node starts. Where a node of GKE has its containerd's
+# configuration, this machine may have its own.
+export CONTAINERD_CONFIG={INSIDE}/containerd.toml
+bash {INSIDE}/init.sh >/var/log/node-init.log 2>&1
 
 containerd --config {INSIDE}/containerd.toml >/var/log/containerd.log 2>&1 &
 

@@ -89,8 +89,11 @@ class Kubelet:
         parallel_pulls: int,
         *,
         preloaded: bool = False,
+        unpacks: int = 1,
     ) -> None:
         self.name = name
+        self.unpacks = unpacks
+        """Layers unpacked at once."""
         self._preloaded = preloaded
         self.images = ImageStore(capacity)
         self.received = 0
@@ -320,7 +323,12 @@ class Kubelet:
             download_s = await self._site.registry.download(cap, size)
             self.received += size
         return image, pull_model.pull_time(
-            parameters, self._disk_speed, layers, download_s=download_s, noise=noise
+            parameters,
+            self._disk_speed,
+            layers,
+            download_s=download_s,
+            noise=noise,
+            unpacks=self.unpacks,
         )
 
     async def _back_off(self, work: _Work, error: str, at: float, wait_s: float) -> float:

@@ -6,6 +6,7 @@ label and by its operating system's name.
 """
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -25,7 +26,9 @@ SIMULATED_LABEL = "rehearsal.pull-study/simulated"
 """Label of nodes, annotation of events: 'true' for what a model made."""
 PARALLEL_ANNOTATION = "rehearsal.pull-study/parallel-pulls"
 PRELOADED_ANNOTATION = "rehearsal.pull-study/preloaded"
-"""Annotation of a node: images that its kubelet pulls at once."""
+UNPACKS_ANNOTATION = "rehearsal.pull-study/parallel-unpacks"
+"""Annotations of a node: images that its kubelet pulls at once, whether all are preloaded, layers
+of an image that are unpacked at once."""
 
 _MACHINE = {"cpu": "16", "memory": "61727200Ki", "pods": "110"}
 """Of an n1-standard-16, as the study's recorded nodes report it."""
@@ -133,6 +136,7 @@ def node_object(name: str, pool: PoolSpec) -> dict[str, Any]:
                 key: value,
                 PARALLEL_ANNOTATION: str(pool.parallel_pulls),
                 PRELOADED_ANNOTATION: str(pool.preloaded).lower(),
+                UNPACKS_ANNOTATION: _unpacks_of(pool.init_script),
             },
         },
         "spec": {"taints": [{"key": k, "value": v, "effect": e} for k, v, e in pool.taints]},
@@ -145,6 +149,16 @@ def node_object(name: str, pool: PoolSpec) -> dict[str, Any]:
                 {"type": "InternalIP", "address": "192.0.2.1"},
                 {"type": "Hostname", "address": name},
             ],
-            "nodeInfo": {"osImage": "simulated", "containerRuntimeVersion": "simulated://1.0"},
+            "nodeInfo": {
+                "osImage": "simulated",
+                # of which a simulated node behaves as if it had it
+                "containerRuntimeVersion": "containerd://2.4.2+simulated",
+            },
         },
     }
+
+
+def _unpacks_of(init_script: str) -> str:
+    """Return what a script, which is not run here, sets as the layers to unpack at once."""
+    found = re.search(r"^unpacks=(\d+)$", init_script, re.MULTILINE)
+    return found[1] if found else "1"

@@ -34,6 +34,7 @@ from rehearsal.simulated_nodes.node import (
     PARALLEL_ANNOTATION,
     PRELOADED_ANNOTATION,
     SIMULATED_LABEL,
+    UNPACKS_ANNOTATION,
     KubeletsConfig,
 )
 from rehearsal.simulated_nodes.objects import Node, Pod
@@ -118,7 +119,8 @@ class Kubelets:
             disk = parse_quantity(node.status.capacity["ephemeral-storage"])
             pulls = int(node.metadata.annotations.get(PARALLEL_ANNOTATION, "1"))
             preloaded = node.metadata.annotations.get(PRELOADED_ANNOTATION) == "true"
-            kubelet = Kubelet(self._site, name, disk, pulls, preloaded=preloaded)
+            unpacks = int(node.metadata.annotations.get(UNPACKS_ANNOTATION, "1"))
+            kubelet = Kubelet(self._site, name, disk, pulls, preloaded=preloaded, unpacks=unpacks)
             self._nodes[name] = (uid, kubelet, await self._server.listen(kubelet))
             for pod in [pod for pod in self._early.values() if pod.spec.node_name == name]:
                 kubelet.update(self._early.pop(pod.metadata.uid))
@@ -212,7 +214,7 @@ class Kubelets:
 
 
 class StatsServer:
-    """Serves stats/summary for all kubelets: a port a node on loopback, TLS.
+    """Serves stats/summary and a log for all kubelets: a port a node on loopback, TLS.
 
     A kubelet answers far more. As it does, this accepts only clients with a certificate of the
     cluster's authority, such as the API server's.
@@ -222,7 +224,8 @@ class StatsServer:
         self._kubelets: dict[int, Kubelet] = {}
         self._sites: dict[int, web.TCPSite] = {}
         app = web.Application()
-        app.router.add_get("/stats/summary", self._answer)
+        app.router.add_get("/stats/summary", self._stats)
+        app.router.add_get("/logs/pull-study/parallel-unpacks", self._unpacks)
         self._runner = web.AppRunner(app, access_log=None)
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
         self._tls.verify_mode = ssl.CERT_REQUIRED
@@ -249,13 +252,21 @@ class StatsServer:
     async def close(self) -> None:
         await self._runner.cleanup()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _stats(self, request: web.Request) -> web.Response:
+        return web.json_response(summary(self._asked(request)))
+
+    async def _unpacks(self, request: web.Request) -> web.Response:
+        """Return what a node's init script leaves (infra/components/parallel_unpacks.sh)."""
+        unpacks = self._asked(request).unpacks
+        return web.Response(text=f"{unpacks}\n") if unpacks > 1 else web.Response(status=404)
+
+    def _asked(self, request: web.Request) -> Kubelet:
         transport = request.transport
         port = transport.get_extra_info("sockname")[1] if transport else 0
         kubelet = self._kubelets.get(port)
         if kubelet is None or not kubelet.connected.is_set():
-            return web.Response(status=503, text="this node does not answer")
-        return web.json_response(summary(kubelet))
+            raise web.HTTPServiceUnavailable(text="this node does not answer")
+        return kubelet
 
 
 def summary(kubelet: Kubelet) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How long a pull takes on a simulated node: a stated model, pure, in the node's own seconds.
 
-Layers are downloaded three at once and unpacked one after another, each once it is there:
+Layers are downloaded three at once and unpacked one after another, each once it is there (or
+several at once, where the stack has `parallelUnpacks`, which nothing that was recorded shows):
 
 - a download has what is least of three connections, the NIC, and an equal share of the registry's
   rate, which all nodes have in common (`SharedRegistry`);
@@ -134,8 +135,15 @@ def pull_time(
     *,
     download_s: float,
     noise: float = 1.0,
+    unpacks: int = 1,
 ) -> PullTime:
-    """Return what a pull takes on an idle node whose downloads took this many seconds."""
+    """Return what a pull takes on an idle node whose downloads took this many seconds.
+
+    A node that unpacks several layers at once is an assumption: each unpacks as fast as alone,
+    until the disk is the limit.
+    """
+    at_once = max(1, min(unpacks, len(layers)))
+    unpack_rate = at_once * parameters.unpack_bytes_per_s
     total = sum(layer.compressed for layer in layers) or 1
     arrived = done = 0.0
     written = 0.0
@@ -144,10 +152,10 @@ def pull_time(
         travelled += layer.compressed
         latency = number * parameters.layer_latency_s / parameters.downloads_at_once
         arrived = download_s * travelled / total + latency
-        done = max(arrived, done) + parameters.layer_unpack_s
+        done = max(arrived, done) + parameters.layer_unpack_s / at_once
         cached = min(layer.unpacked, max(0.0, parameters.page_cache_bytes - written))
-        done += cached / parameters.unpack_bytes_per_s
-        slowest = min(disk.write_bytes_per_s, parameters.unpack_bytes_per_s)
+        done += cached / unpack_rate
+        slowest = min(disk.write_bytes_per_s, unpack_rate)
         done += (layer.unpacked - cached) / slowest
         written += layer.unpacked
     settle = min(written, disk.settle_bytes) / parameters.drain_bytes_per_s

@@ -109,7 +109,11 @@ class _Recorder(mocks.MockMonitor):
         try:
             response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
             if request.type != "pulumi:pulumi:Stack":
-                inputs = rpc.deserialize_properties(request.object)
+                # the engine hands providers that take no secrets their values
+                inputs = {
+                    name: rpc.unwrap_rpc_secret(value)
+                    for name, value in rpc.deserialize_properties(request.object).items()
+                }
                 self.declared.resources.append(
                     Registration(response.urn, request.type, request.name, inputs, request)
                 )

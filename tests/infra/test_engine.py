@@ -72,6 +72,7 @@ OPERATOR = (
     "miniclusters", "operator-account", "operator-binding", "operator-deployment",
     "operator-namespace", "operator-role",
 )  # fmt: skip
+NODE_INIT = ("node-init", "node-init-reader", "node-init-script")
 ANOTHER_CLUSTER = INSIDE | POOLS | {"cluster": "replace"}
 JOBS = dict.fromkeys(("deadline", "deadline-next-day"), "update")
 ANOTHER_PLACE = JOBS | {"expiry-deletes-clusters": "replace", "sink": "update"}
@@ -107,6 +108,7 @@ CHANGES: list[tuple[str, object, dict[str, str]]] = [
             "measured": "replace",
         },
     ),
+    ("parallelUnpacks", "9", dict.fromkeys(NODE_INIT, "create") | {"measured": "update"}),
     ("registryHosts", {"ghcr.io": ["https://m.example"]}, {"measured": "update"}),
     ("remoteRepository", "ghcr.io", {"pull-through": "create"}),
     ("releaseChannel", "RAPID", {"cluster": "update"}),

@@ -66,6 +66,16 @@ STREAMING_NEEDS: dict[str, set[str]] = {
     "image-streaming": set(),
     "nodes-serviceUsageConsumer": {"nodes"},
 }
+INIT_TYPES = {
+    "node-init": "gcp:storage/bucket:Bucket",
+    "node-init-reader": "gcp:storage/bucketIAMMember:BucketIAMMember",
+    "node-init-script": "gcp:storage/bucketObject:BucketObject",
+}
+INIT_NEEDS: dict[str, set[str]] = {
+    "node-init": set(),
+    "node-init-reader": {"node-init", "nodes"},
+    "node-init-script": {"node-init"},
+}
 REMOTE_TYPES = {"pull-through": "gcp:artifactregistry/repository:Repository"}
 REMOTE_NEEDS: dict[str, set[str]] = {"pull-through": set()}
 OPERATOR_TYPES = {
@@ -104,6 +114,10 @@ class Lived:
     deleted_inside: list[str]
     buckets_after: list[str]
     rewritten: set[str]
+
+    @property
+    def inits(self) -> bool:
+        return self.values["parallelUnpacks"] != "0"
 
     @property
     def caches(self) -> bool:
@@ -163,6 +177,7 @@ def _buckets(engine: Engine) -> list[str]:
 
 def test_creates_these_resources_and_no_others(lived: Lived) -> None:
     expected = TYPES | (STREAMING_TYPES if lived.streams else {})
+    expected |= INIT_TYPES if lived.inits else {}
     expected |= REMOTE_TYPES if lived.caches else {}
     expected |= OPERATOR_TYPES if lived.operates else {}
     assert {name: each["type"] for name, each in lived.standing.items()} == expected
@@ -172,13 +187,16 @@ def test_creates_these_resources_and_no_others(lived: Lived) -> None:
 def test_each_is_created_after_what_it_needs(lived: Lived) -> None:
     more = (STREAMING_NEEDS if lived.streams else {}) | (REMOTE_NEEDS if lived.caches else {})
     expected = NEEDS | more | (OPERATOR_NEEDS if lived.operates else {})
+    scripts = {"node-init-reader", "node-init-script"} if lived.inits else set()
+    if lived.inits:
+        expected |= INIT_NEEDS | {"measured": {*expected["measured"], "node-init"}}
     found = {
         name: {_role(urn.rpartition("::")[2], lived.name) for urn in each.get("dependencies", [])}
         - {"last-update"}
         for name, each in lived.standing.items()
     }
     for name, needs in expected.items():
-        assert found[name] == needs | (set(more) if name in BEHIND else set()), name
+        assert found[name] == needs | ({*more, *scripts} if name in BEHIND else set()), name
 
 
 def test_has_the_nodes_that_its_file_says(lived: Lived) -> None:

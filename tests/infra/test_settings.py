@@ -231,6 +231,29 @@ class TestCombinations:
             "projects/a-project/global/images/ours"
         )
 
+    def test_unpacking_in_parallel_where_nothing_would(self) -> None:
+        assert settings(parallelUnpacks=9, kubernetesVersion="1.34").parallel_unpacks == 9
+        nothing = "it must be 0 (containerd's own choice, one) or 2 to 16."
+        old = "it needs containerd 2.2, nodes before 1.34 have an older one, and "
+        streaming = "the snapshotter of image streaming does not unpack in parallel."
+        for values, sentence, fix in (
+            ({}, f"parallelUnpacks to 1, but {nothing}", "parallelUnpacks 2"),
+            (
+                {"kubernetesVersion": "1.33"},
+                f"parallelUnpacks to 9, but {old}kubernetesVersion is 1.33.",
+                "parallelUnpacks 0",
+            ),
+            (
+                {"imageStreaming": True},
+                f"imageStreaming to true, but {streaming}",
+                "imageStreaming false",
+            ),
+        ):
+            with pytest.raises(SettingsError) as caught:
+                settings(parallelUnpacks=9 if values else 1, **values)
+            assert caught.value.problem == f"Stack mine sets pull-study:{sentence}"
+            assert caught.value.fix == SET + fix
+
     def test_an_operator_without_a_node_for_it(self) -> None:
         with pytest.raises(SettingsError) as caught:
             settings(fluxOperator=FLUX_OPERATOR, monitoringPool=False)

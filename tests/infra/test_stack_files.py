@@ -18,7 +18,8 @@ def test_every_cluster_of_the_study_has_a_file() -> None:
     sizes = {f"size-{nodes}" for nodes in (4, 8, 16, 32, 64, 128, 256, 1000)}
     variants = {
         "size-4-n1-standard-64", "size-16-local-ssd", "size-16-streaming", "size-16-parallel-pulls",
-        "size-16-minicluster", "size-16-preloaded", "size-16-pull-through",
+        "size-16-minicluster", "size-16-parallel-unpack", "size-16-preloaded",
+        "size-16-pull-through",
     }  # fmt: skip
     assert sizes | variants <= set(stacks())
 

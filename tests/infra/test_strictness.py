@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ SETTINGS: dict[str, object] = {
     "workloadMetadata": "GKE_METADATA",
     "labels": {"team": "systems"},
 }
-"""With these the program sends everything that it can."""
+"""With these the program sends everything that it can on nodes that stream images."""
 
 Path = tuple[str | int, ...]
 
@@ -51,7 +52,10 @@ def checkers() -> dict[str, Session]:
 
 @pytest.fixture
 def sent(declare_stack: Declare) -> list[Registration]:
-    return declare_stack("size-16-streaming", **(values_of("size-16-streaming") | SETTINGS)).custom
+    streaming = declare_stack("size-16-streaming", **(values_of("size-16-streaming") | SETTINGS))
+    others = declare_stack("size-16-parallel-unpack", **values_of("size-16-parallel-unpack"))
+    init = [each for each in others.custom if "node-init" in each.name or each.name == "measured"]
+    return [*streaming.custom, *(replace(each, name=f"unpack-{each.name}") for each in init)]
 
 
 def failures(checkers: Mapping[str, Session], resource: Registration, inputs: Any) -> list[str]:

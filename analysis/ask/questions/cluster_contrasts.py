@@ -17,7 +17,7 @@ from analysis.ask.questions.cards import Card, cannot_tell, not_varied, of_effec
 from analysis.ask.samples import IMAGE_ATTRIBUTES, key_of
 from schema.study import Contrast
 
-_HELD = ("nodes", "machine_type", "disk", "zone", "workload", "streaming")
+_HELD = ("nodes", "machine_type", "disk", "zone", "workload", "streaming", "unpacks")
 """Attributes of clusters; what is compared varies one of them."""
 
 _LEAST_SIZES = 5
@@ -258,6 +258,21 @@ def preloaded(starts: pd.DataFrame) -> Card:
     )  # fmt: skip
     what = "Compared is the time from release to start: a preloaded image is not pulled."
     return replace(card, limits=f"{what} {card.limits}".strip()) if card.varied else card
+
+
+def named_unpacks(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples with the column `unpacks` in words."""
+    words = samples["unpacks"].astype("str").add(" layers at once")
+    return samples.assign(unpacks=words.mask(samples["unpacks"] == "1", "one layer at a time"))
+
+
+def unpack(samples: pd.DataFrame) -> Card:
+    """Compare nodes that unpack several layers of an image at once with those that unpack one."""
+    return cluster_contrast(
+        named_unpacks(samples), "unpacks", Contrast.UNPACK,
+        "Does unpacking layers in parallel shorten pulls?",
+        nothing="all nodes unpack as many layers at once",
+    )  # fmt: skip
 
 
 def machine(samples: pd.DataFrame) -> Card:

@@ -19,6 +19,7 @@ from analysis.ask.questions.cluster_contrasts import (
     machine,
     preloaded,
     streaming,
+    unpack,
     workload,
     zone,
 )
@@ -202,6 +203,7 @@ CONTRASTS: dict[Contrast, Callable[[pd.DataFrame], Card]] = {
     Contrast.DISK: disk,
     Contrast.STREAMING: streaming,
     Contrast.PRELOADED: preloaded,
+    Contrast.UNPACK: unpack,
     Contrast.ZONE: zone,
     Contrast.WORKLOAD: workload,
 }

@@ -30,6 +30,12 @@ _PREDEFINED = {
         "roles/editor",
         "roles/owner",
     },
+    "storage.objects.get": {
+        "roles/storage.admin",
+        "roles/storage.objectAdmin",
+        "roles/storage.objectUser",
+        "roles/storage.objectViewer",
+    },
     "storage.objects.create": {
         "roles/storage.admin",
         "roles/storage.objectAdmin",

@@ -16,7 +16,7 @@ from rehearsal.google.gke.bodies import (
 )
 from rehearsal.google.gke.control_planes import ControlPlanes
 from rehearsal.google.gke.operations import Operations, Task, refused
-from rehearsal.google.gke.records import ClusterRecords, key_of, path_of, pool_of, pool_spec
+from rehearsal.google.gke.records import ClusterRecords, key_of, path_of, pool_of
 from rehearsal.google.http import Endpoint, GoogleError, body_of
 from rehearsal.google.state import Json
 from rehearsal.machine.web import Call
@@ -28,6 +28,7 @@ _POOL_UPDATES = (
     "gcfsConfig",
     "gvnic",
     "kubeletConfig",
+    "linuxNodeConfig",
     "loggingConfig",
     "machineType",
     "workloadMetadataConfig",
@@ -181,7 +182,7 @@ class NodePools:
 
     def bring_up(self, key: ClusterKey, name: str) -> None:
         """Start the nodes of an added pool; block until they are Ready."""
-        self._fleet.create_pool(key, pool_spec(key, self._records.get(key), name))
+        self._fleet.create_pool(key, self._records.nodes_of(key, name))
 
     def _idle(self, key: ClusterKey, name: str) -> Json:
         pool = pool_of(self._records.get(key), name)

@@ -6,8 +6,10 @@ its instance groups.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from rehearsal.cluster.fleet import ClusterKey, Mirror, PoolSpec
+from rehearsal.cluster.fleet import ClusterKey, FleetError, Mirror, PoolSpec
+from rehearsal.google.access.iam import may
 from rehearsal.google.compute import check_quota, is_zone, region_of
 from rehearsal.google.gke.bodies import check_room, fingerprint
 from rehearsal.google.http import GoogleError
@@ -159,6 +161,28 @@ class ClusterRecords:
     def set_pool(self, key: ClusterKey, name: str, status: str, reason: str = "") -> None:
         """Give a pool a status."""
         self.change(key, lambda record: _mark(pool_of(record, name), status, reason))
+
+    def nodes_of(self, key: ClusterKey, name: str) -> PoolSpec:
+        """Return a pool's nodes for the fleet, with the init script that they run.
+
+        Raises:
+            FleetError: the nodes' account cannot read the script. What GKE then does is not
+                documented; here the pool fails.
+        """
+        record = self.get(key)
+        spec, config = pool_spec(key, record, name), pool_of(record, name)["config"]
+        script = config.get("linuxNodeConfig", {}).get("customNodeInit", {}).get("initScript")
+        if not script:
+            return spec
+        bucket, _, object_name = script["gcsUri"].removeprefix("gs://").partition("/")
+        found = self._state.get(Kind.OBJECT, f"{bucket}/{object_name}")
+        reader = f"serviceAccount:{config.get('serviceAccount', '')}"
+        if not may(self._state, f"buckets/{bucket}", reader, "storage.objects.get"):
+            raise FleetError(f"{reader} cannot read the init script {script['gcsUri']}.")
+        if found is None or found["generation"] != script.get("gcsGeneration"):
+            raise FleetError(f"There is no such generation of {script['gcsUri']}.")
+        text = self._state.read_content(bucket, object_name).decode()
+        return replace(spec, init_script=text)
 
     def check_capacity(self, key: ClusterKey, record: Json, added: list[Json]) -> None:
         """Refuse pools for which there is no machine, address or quota.

@@ -6,7 +6,14 @@ from importlib.metadata import version
 
 from rehearsal.pulumi.providers.gcp_iam import Account, BucketGrant, ProjectGrant
 from rehearsal.pulumi.providers.gcp_kind import ATTRIBUTION, CreatedBrokenError, Kind, Update
-from rehearsal.pulumi.providers.gcp_services import Bucket, Job, ProjectSink, Repository, Service
+from rehearsal.pulumi.providers.gcp_services import (
+    Bucket,
+    BucketObject,
+    Job,
+    ProjectSink,
+    Repository,
+    Service,
+)
 from rehearsal.pulumi.providers.gke import Cluster, NodePool
 from rehearsal.pulumi.providers.google_rest import GoogleApi
 from rehearsal.pulumi.providers.properties import DEFAULTS, Props, changes, merged, refreshed, zeros
@@ -25,7 +32,7 @@ from rehearsal.pulumi.providers.shapes import shape_of
 KINDS: Mapping[str, Kind] = {
     kind.resource_type: kind
     for kind in (
-        Account(), Bucket(), BucketGrant(), Cluster(), Job(), NodePool(),
+        Account(), Bucket(), BucketGrant(), BucketObject(), Cluster(), Job(), NodePool(),
         ProjectGrant(), ProjectSink(), Repository(), Service(),
     )
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Buckets, log sinks, scheduler jobs and enabled APIs."""
 
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from rehearsal.pulumi.providers.gcp_kind import Kind, Table, Update
 from rehearsal.pulumi.providers.google_rest import GoogleApi, Json
@@ -59,6 +60,39 @@ class Bucket(Kind):
 
     def delete(self, api: GoogleApi, resource_id: str, state: Props) -> None:
         api.remove(self.service, f"b/{resource_id}")
+
+
+class BucketObject(Kind):
+    """An object of a bucket, with its content; another content needs another name."""
+
+    resource_type: ClassVar = "gcp:storage/bucketObject:BucketObject"
+    service: ClassVar = "STORAGE"
+    properties: ClassVar = "bucket name content contentType"
+    needed: ClassVar = ("name", "content", "contentType")
+    table: ClassVar = Table(rows={"content": ""})
+    rules: ClassVar = Rules(replace={"bucket", "name", "content", "contentType"})
+    state_only: ClassVar = ("content",)
+
+    def create(self, api: GoogleApi, inputs: Props) -> str:
+        bucket, name = str(inputs["bucket"]), str(inputs["name"])
+        kind = str(inputs["contentType"])
+        meta = {"bucket": bucket, "name": name, "contentType": kind}
+        api.upload(self.service, f"b/{bucket}/o", meta, kind, str(inputs["content"]).encode())
+        return f"{bucket}-{name}"
+
+    def fetch(self, api: GoogleApi, resource_id: str, inputs: Props) -> Json | None:
+        return api.find(self.service, _object_path(inputs))
+
+    def outputs(self, resource_id: str, body: Json) -> Props:
+        generation = int(body["generation"])
+        return {**super().outputs(resource_id, body), "generation": generation}
+
+    def delete(self, api: GoogleApi, resource_id: str, state: Props) -> None:
+        api.remove(self.service, _object_path(state))
+
+
+def _object_path(props: Props) -> str:
+    return f"b/{props['bucket']}/o/{quote(str(props['name']), safe='')}"
 
 
 class ProjectSink(Kind):

@@ -61,6 +61,7 @@ _NODE_OBJECTS = (
     "gcfsConfig",
     "gvnic",
     "kubeletConfig",
+    "linuxNodeConfig",
     "workloadMetadataConfig",
 )
 """Properties of nodes that a PUT of the pool changes, one a call."""
@@ -330,6 +331,8 @@ class NodePool(Kind):
         nodeConfig.diskType nodeConfig.ephemeralStorageLocalSsdConfig.localSsdCount
         nodeConfig.gcfsConfig.enabled nodeConfig.gvnic.enabled
         nodeConfig.kubeletConfig.maxParallelImagePulls nodeConfig.labels
+        nodeConfig.linuxNodeConfig.customNodeInit.initScript.gcsGeneration
+        nodeConfig.linuxNodeConfig.customNodeInit.initScript.gcsUri
         nodeConfig.loggingVariant nodeConfig.machineType nodeConfig.metadata
         nodeConfig.minCpuPlatform nodeConfig.oauthScopes nodeConfig.serviceAccount
         nodeConfig.secondaryBootDisks.diskImage nodeConfig.secondaryBootDisks.mode
@@ -347,7 +350,10 @@ class NodePool(Kind):
             "nodeConfig.loggingVariant": "loggingConfig.variantConfig.variant",
             **dict.fromkeys(("cluster", "location", "nodeCount"), ""),
         },
-        int64=["nodeConfig.advancedMachineFeatures.threadsPerCore"],
+        int64=[
+            "nodeConfig.advancedMachineFeatures.threadsPerCore",
+            "nodeConfig.linuxNodeConfig.customNodeInit.initScript.gcsGeneration",
+        ],
         single=["maintenancePolicies", "maintenancePolicies.exclusionUntilEndOfSupports"],
     )
     rules: ClassVar = Rules(
@@ -360,7 +366,7 @@ class NodePool(Kind):
         computed={
             "management", "nodeConfig.containerdConfig", "nodeConfig.diskSizeGb",
             "nodeConfig.diskType", "nodeConfig.gcfsConfig", "nodeConfig.kubeletConfig",
-            "nodeConfig.loggingVariant", "version",
+            "nodeConfig.linuxNodeConfig", "nodeConfig.loggingVariant", "version",
         },
         unordered={"nodeConfig.oauthScopes"},
     )  # fmt: skip

@@ -6,11 +6,14 @@ endpoint, so that nothing here can reach the real Google.
 """
 
 import copy
+import hashlib
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -118,15 +121,43 @@ class GoogleApi:
             ApiError: Google refused it.
             ProviderError: Google cannot be reached, or nothing is configured.
         """
-        url = self._endpoint(service) + path
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        return self._send(method, self._endpoint(service) + path, params, json=body)
+
+    def upload(
+        self, service: str, path: str, meta: Mapping[str, Any], media_type: str, media: bytes
+    ) -> Json:
+        """Upload a file with its metadata, in one request."""
+        parts = urlsplit(self._endpoint(service) + path)
+        # Google's clients put /upload before the path of the endpoint.
+        url = parts._replace(path=f"/upload{parts.path}").geturl()
+        data, kind = _related(json.dumps(meta), media_type, media)
+        params = {"uploadType": "multipart"}
+        return self._send("POST", url, params, data=data, headers={"Content-Type": kind})
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str],
+        *,
+        json: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        headers = {**(headers or {}), "Authorization": f"Bearer {self._token()}"}
         retries_end = min(self._end, time.monotonic() + _RETRY_S)
         pause = 0.1
         while True:
             last = time.monotonic() + pause > retries_end
             try:
                 response = self._session().request(
-                    method, url, json=body, params=params, headers=headers, timeout=_REQUEST_S
+                    method,
+                    url,
+                    json=json,
+                    data=data,
+                    params=params,
+                    headers=headers,
+                    timeout=_REQUEST_S,
                 )
             except requests.RequestException as error:
                 # A write without an answer may have arrived: only reads are retried.
@@ -170,6 +201,17 @@ class GoogleApi:
         message = operation.get("statusMessage") or operation.get("error", {}).get("message")
         if message:
             raise OperationError(f"Error waiting for {waited_for}: {message}")
+
+
+def _related(meta: str, media_type: str, media: bytes) -> tuple[bytes, str]:
+    """Return a multipart/related body of metadata and content, and its type."""
+    boundary = f"pulumi{hashlib.sha256(media).hexdigest()}"
+    start = (
+        f"--{boundary}\r\nContent-Type: application/json\r\n\r\n{meta}\r\n"
+        f"--{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
+    )
+    body = start.encode() + media + f"\r\n--{boundary}--\r\n".encode()
+    return body, f"multipart/related; boundary={boundary}"
 
 
 def _answer(response: requests.Response) -> Json:

@@ -1,4 +1,5 @@
 import pytest
+import requests
 
 from rehearsal.google.storage import insert_object
 from tests.rehearsal.local_google import Google
@@ -49,6 +50,38 @@ def test_policy_is_written_by_its_etag(bucket: Google) -> None:
     assert written["version"] == 1  # no binding has a condition
     assert ADMIN in bucket.ok("GET", f"{B}/events/iam")["bindings"]
     assert bucket.error("PUT", f"{B}/events/iam", new)["code"] == 412
+
+
+def upload(google: Google, body: bytes, **params: str) -> requests.Response:
+    return google.session.post(
+        f"{google.url}/upload/{B}/events/o",
+        data=body,
+        params=params,
+        headers={"Content-Type": "multipart/related; boundary=x"},
+        timeout=20,
+    )
+
+
+META = b'Content-Type: application/json\r\n\r\n{"name": "a/b.sh", "contentType": "text/x-sh"}'
+PARTS = b"--x\r\n%s\r\n--x\r\nContent-Type: text/x-sh\r\n\r\necho a\r\nb\n\r\n--x--\r\n" % META
+
+
+def test_an_upload_is_kept_byte_for_byte_with_a_generation_of_its_own(bucket: Google) -> None:
+    first, second = (upload(bucket, PARTS, uploadType="multipart").json() for _ in range(2))
+    assert int(second["generation"]) > int(first["generation"])
+    path = f"{B}/events/o/a%2Fb.sh"
+    assert bucket.ok("GET", path)["generation"] == second["generation"]
+    assert bucket.call("GET", path, alt="media").content == b"echo a\r\nb\n"
+    assert bucket.call("DELETE", path).status_code == 204
+    assert bucket.error("DELETE", path)["code"] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [(PARTS, "resumable", 501), (b"", "multipart", 400), (b"--x\r\nno\r\n--x--", "multipart", 400)],
+)
+def test_another_upload_is_refused(bucket: Google, body: bytes, kind: str, status: int) -> None:
+    assert upload(bucket, body, uploadType=kind).status_code == status
 
 
 def test_bucket_with_objects_stays(bucket: Google) -> None:

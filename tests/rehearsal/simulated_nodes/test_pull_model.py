@@ -93,6 +93,17 @@ def test_a_slower_disk_and_a_longer_download_never_make_a_pull_faster(
     assert pull_time(MODEL, fast, layers, download_s=5).pull_s >= usual.pull_s
 
 
+@given(layers=sizes, unpacks=st.integers(2, 16))
+def test_unpacking_several_layers_at_once_never_makes_a_pull_slower_and_needs_several(
+    layers: list[LayerSize], unpacks: int
+) -> None:
+    usual = pull_time(MODEL, MODEL.disks[0], layers, download_s=1)
+    at_once = pull_time(MODEL, MODEL.disks[0], layers, download_s=1, unpacks=unpacks)
+    assert at_once.pull_s <= usual.pull_s
+    one = pull_time(MODEL, MODEL.disks[0], layers[:1], download_s=1, unpacks=unpacks)
+    assert one == pull_time(MODEL, MODEL.disks[0], layers[:1], download_s=1)
+
+
 def test_an_image_that_is_there_costs_a_request_and_layers_have_three_connections() -> None:
     found = pull_time(MODEL, MODEL.disks[0], [], download_s=0)
     assert found == pull_model.PullTime(MODEL.resolve_s, 0)

@@ -23,6 +23,7 @@ SITES: dict[Contrast | tuple[str, Contrast], list[Site]] = {
     Contrast.DISK: [Site(8)] * 3 + [Site(8, disk="local-ssd")] * 3,
     Contrast.STREAMING: [Site(8)] * 3 + [Site(8, streaming=True)] * 3,
     Contrast.PRELOADED: [Site(8)] * 3 + [Site(8, preloaded=True)] * 3,
+    Contrast.UNPACK: [Site(8)] * 3 + [Site(8, unpacks="9")] * 3,
 }
 
 EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
@@ -38,6 +39,7 @@ EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
     Contrast.DISK: lambda _, site: 0.8 if site.disk == "local-ssd" else 1.0,
     Contrast.STREAMING: lambda _, site: 0.5 if site.streaming else 1.0,
     Contrast.PRELOADED: lambda _, site: 0.1 if site.preloaded else 1.0,
+    Contrast.UNPACK: lambda _, site: 0.6 if site.unpacks == "9" else 1.0,
 }
 VERDICTS = {
     Contrast.SIZE: "Larger images take longer.",
@@ -52,6 +54,7 @@ VERDICTS = {
     Contrast.DISK: "local-ssd is faster.",
     Contrast.STREAMING: "streaming is faster.",
     Contrast.PRELOADED: "preloading is faster.",
+    Contrast.UNPACK: "9 layers at once is faster.",
 }
 
 

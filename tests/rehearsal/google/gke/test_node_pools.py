@@ -4,6 +4,7 @@ import pytest
 
 from rehearsal.cluster.fleet import ClusterKey, PoolSpec
 from rehearsal.google.state import Kind
+from rehearsal.google.storage import insert_object
 from tests.rehearsal.local_google import ZONE, Google
 
 KEY = ClusterKey("p", "us-central1-a", "c")
@@ -53,6 +54,44 @@ def test_pool_is_started_with_gkes_labels_and_kubernetes_taints(running: Google)
     assert pool["config"]["taints"] == [TAINT]
     assert pool["version"] == "1.34.1-gke.0"
     assert running.ok("GET", CLUSTER)["nodeConfig"] == pool["config"]
+
+
+NODES = "nodes-c@p.iam.gserviceaccount.com"
+
+
+def pool_with_script(running: Google, *, readable: bool = True) -> dict[str, Any]:
+    running.state.put(Kind.BUCKET, "b/scripts", {"name": "scripts"})
+    meta = insert_object(running.state, "scripts", "a.sh", b"echo a")
+    if readable:
+        binding = {"role": "roles/storage.objectViewer", "members": [f"serviceAccount:{NODES}"]}
+        running.state.put(Kind.POLICY, "buckets/scripts", {"version": 1, "bindings": [binding]})
+    script = {"gcsUri": "gs://scripts/a.sh", "gcsGeneration": meta["generation"]}
+    config = pool_body()["nodePool"]["config"]
+    config |= {
+        "serviceAccount": NODES,
+        "linuxNodeConfig": {"customNodeInit": {"initScript": script}},
+    }
+    return pool_body(config=config)
+
+
+def test_nodes_get_the_init_script_that_their_pool_names(running: Google) -> None:
+    running.done("POST", POOLS, pool_with_script(running))
+    (spec,) = running.fleet.specs
+    assert spec.init_script == "echo a"
+
+
+def test_a_script_that_the_nodes_cannot_read_or_of_another_generation_fails_the_pool(
+    running: Google,
+) -> None:
+    body = pool_with_script(running, readable=False)
+    operation = running.finish(running.ok("POST", POOLS, body))
+    assert "cannot read the init script gs://scripts/a.sh" in operation["error"]["message"]
+    body = pool_with_script(running)
+    script = body["nodePool"]["config"]["linuxNodeConfig"]["customNodeInit"]["initScript"]
+    script["gcsGeneration"] = "1"
+    body["nodePool"]["name"] = "other"
+    operation = running.finish(running.ok("POST", POOLS, body))
+    assert "no such generation" in operation["error"]["message"]
 
 
 def test_cluster_reconciles_while_a_pool_starts(running: Google) -> None:
