@@ -190,7 +190,7 @@ class Kube:
         """Return a file of a node's /var/log, as its kubelet serves it; tried once."""
         try:
             path = f"/api/v1/nodes/{node}/proxy/logs/{name}"
-            return self._send("GET", path).data.decode("utf-8", errors="replace")
+            return self._send("GET", path, accept="*/*").data.decode(errors="replace")
         except Refused as refused:
             raise refused.as_error() from refused
 
@@ -346,13 +346,14 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content: str = _JSON,
+        accept: str = _JSON,
         stream_s: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
         _, url, headers, *_ = self._api.param_serialize(
             verb,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": _JSON, "Content-Type": content},
+            header_params={"Accept": accept, "Content-Type": content},
             auth_settings=["BearerToken"],
         )
         if token:
