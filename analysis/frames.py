@@ -285,7 +285,10 @@ FROM stack ORDER BY run, nodes, stack
 
 _STREAMED = """
 SELECT DISTINCT e.rec FROM event AS e JOIN studied AS s ON s.rec = e.rec
-WHERE e.reason = 'ImageStreaming' AND contains(e.message, s.image)
+WHERE e.reason = 'ImageStreaming' AND (
+        contains(e.message, s.image)
+        OR contains(e.message, regexp_replace(s.image, ':[^:@/]+@', '@'))
+    )
     AND contains(e.message, 'backed by')
 """
 

@@ -537,7 +537,7 @@ class CellRecord(_Record):
     image_bytes: int | None
     """Compressed size in the kubelet's message."""
     warm_bytes: int
-    read_bytes: int | None = None
+    read_bytes: int | None = Field(default=None, ge=0, le=2**62)
     """That the pod read of its image; the next fields are None too where the study reads none."""
     reading_s: float | None = None
     """Listing the image's files and reading them."""

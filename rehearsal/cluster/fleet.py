@@ -13,6 +13,10 @@ from typing import Any, Protocol
 _LONGEST_PART = 24
 
 
+STREAMING_LABEL = "cloud.google.com/gke-image-streaming"
+"""Label that GKE gives to nodes that stream images: 'true'."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterKey:
     """Which cluster, in Google's terms."""

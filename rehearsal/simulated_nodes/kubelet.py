@@ -44,6 +44,8 @@ _STATUS_LAG_S = (25.0, 32.0)
 """After which a real node's status lists a new image."""
 _NOTHING_MOVED_S = 0.04
 """Of an image that was on the node, also on a secondary boot disk: an assumption for the latter."""
+_STREAMED_REGISTRY = "-docker.pkg.dev"
+"""GKE streams images of Artifact Registry (cloud.google.com, Use Image streaming, Requirements)."""
 _EVENT_TRIES = 25
 """A minute and a half; client-go's recorder gives up after 12 tries, 10 s apart."""
 _BUSY_BYTES = 3e9
@@ -90,11 +92,15 @@ class Kubelet:
         *,
         preloaded: bool = False,
         unpacks: int = 1,
+        streaming: bool = False,
     ) -> None:
         self.name = name
         self.unpacks = unpacks
         """Layers unpacked at once."""
         self._preloaded = preloaded
+        self._streaming = streaming
+        self._streamed: set[str] = set()
+        """Names of images whose bytes come when they are read."""
         self.images = ImageStore(capacity)
         self.received = 0
         """Bytes that have arrived over the network."""
@@ -201,15 +207,9 @@ class Kubelet:
             status.initialized(image.name, started, at)
         image, started, settle_s = await self._start(_Work(status, container), at)
         status.running(image.name, started)
-        noise = parameters.noise_factor(self.name, image.name, "read")
-        read = pull_model.image_read(
-            parameters,
-            container.command,
-            sum(layer.unpacked for layer in image.layers),
-            on_disk=self._preloaded,
-            noise=noise,
-        )
-        at = started + read.seconds + _run_s(container.command) + settle_s
+        size = sum(layer.unpacked for layer in image.layers)
+        read = pull_model.image_read(container.command, size, self._read_rate(image))
+        at = started + read.seconds + pull_model.run_s(container.command) + settle_s
         if pod.spec.init_containers:
             await self._site.quorums.join(pod)
             at = max(at, self.clock.now()) + RUN_S
@@ -316,6 +316,12 @@ class Kubelet:
             await self.clock.until(start + (parameters.resolve_s + room_s) * noise)
             raise PullError(messages.no_space(pull.image, missing[-1].diff_id))
         layers = [LayerSize(layer.compressed, layer.unpacked) for layer in missing]
+        if self._streams(pull.image):
+            self._streamed.add(image.name)
+            self.received += sum(layer.compressed for layer in layers)  # in the background
+            time = pull_model.PullTime(parameters.resolve_s * noise, 0.0)
+            self._record_node(messages.streamed(image.name), start + time.pull_s)
+            return image, time
         download_s = 0.0
         if layers:
             cap = pull_model.download_cap(parameters, layers)
@@ -330,6 +336,18 @@ class Kubelet:
             noise=noise,
             unpacks=self.unpacks,
         )
+
+    def _streams(self, image: str) -> bool:
+        return self._streaming and image.partition("/")[0].endswith(_STREAMED_REGISTRY)
+
+    def _read_rate(self, image: StoredImage) -> float:
+        parameters = self._site.parameters
+        rate = parameters.read_memory_bytes_per_s
+        if self._preloaded:
+            rate = parameters.read_disk_bytes_per_s
+        elif image.name in self._streamed:
+            rate = parameters.read_streamed_bytes_per_s
+        return rate / parameters.noise_factor(self.name, image.name, "read")
 
     async def _back_off(self, work: _Work, error: str, at: float, wait_s: float) -> float:
         """Wait before the next try, and report it at each sync; return when it is over."""
@@ -411,12 +429,3 @@ def _reference(pod: Pod) -> Object:
         "apiVersion": "v1",
         "resourceVersion": pod.metadata.resource_version,
     }
-
-
-def _run_s(command: list[str]) -> float:
-    """Return how long a command that ends with `sleep N` runs; all else ends at once."""
-    match command:
-        case [*_, program, seconds] if program.endswith("sleep"):
-            with suppress(ValueError):
-                return float(seconds)
-    return 0.0

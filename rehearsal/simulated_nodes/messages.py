@@ -40,6 +40,11 @@ def pulled(image: str, pull_s: float, pull_and_wait_s: float, size: int) -> Even
     )
 
 
+def streamed(image: str) -> EventText:
+    """Of a node of GKE, about an image without its tag; pulling/run4 of the original study."""
+    return EventText(NORMAL, "ImageStreaming", f"Image {image} is backed by image streaming.")
+
+
 def present(image: str) -> EventText:
     return EventText(NORMAL, "Pulled", f'Container image "{image}" already present on machine')
 

@@ -19,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from rehearsal.cluster.control_plane import JOB_LABEL, VIRTUAL_NODE
+from rehearsal.cluster.fleet import STREAMING_LABEL
 from rehearsal.cluster.kubernetes import (
     STRATEGIC,
     ClusterError,
@@ -120,7 +121,15 @@ class Kubelets:
             pulls = int(node.metadata.annotations.get(PARALLEL_ANNOTATION, "1"))
             preloaded = node.metadata.annotations.get(PRELOADED_ANNOTATION) == "true"
             unpacks = int(node.metadata.annotations.get(UNPACKS_ANNOTATION, "1"))
-            kubelet = Kubelet(self._site, name, disk, pulls, preloaded=preloaded, unpacks=unpacks)
+            kubelet = Kubelet(
+                self._site,
+                name,
+                disk,
+                pulls,
+                preloaded=preloaded,
+                unpacks=unpacks,
+                streaming=node.metadata.labels.get(STREAMING_LABEL) == "true",
+            )
             self._nodes[name] = (uid, kubelet, await self._server.listen(kubelet))
             for pod in [pod for pod in self._early.values() if pod.spec.node_name == name]:
                 kubelet.update(self._early.pop(pod.metadata.uid))

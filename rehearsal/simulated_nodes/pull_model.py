@@ -8,18 +8,20 @@ several at once, where the stack has `parallelUnpacks`, which nothing that was r
 - unpacking runs at a rate per core until the page cache is full, then at the rate of the disk;
 - what is in the page cache then is written before the container's end is reported (`settle_s`), as
   the original study's Jobs show: their containers slept for a second, and ended 10 to 40 s later;
-- a pod that reads its image's files does so at one rate: from memory after a pull, else from the
-  disk;
+- a pull that streams is over when the manifest is there;
+- a pod that reads its image's files does so at one rate: from memory after a pull, over the network
+  of a streamed image, from the disk of a preloaded one;
 - each layer costs a round trip and a moment of unpacking, and all of it has a little noise.
 
 Parameters and their sources are in pull_model.yaml; docs/rehearsal.md says how well they fit. It
-does not model other disks than the recorded one, image streaming, or several pulls on one disk.
+does not model other disks than the recorded one, or several pulls on one disk.
 """
 
 import heapq
 import json
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +84,7 @@ class Parameters(BaseModel):
     sandbox_end_s: Sourced
     read_memory_bytes_per_s: Sourced
     read_disk_bytes_per_s: Sourced
+    read_streamed_bytes_per_s: Sourced
     init_s: Sourced
     disks: Annotated[tuple[DiskClass, ...], BeforeValidator(_value), Field(min_length=1)]
 
@@ -172,32 +175,32 @@ class ImageRead:
 
 
 def image_read(
-    parameters: Parameters,
     command: Sequence[str],
     size: int,
-    *,
-    on_disk: bool,
-    noise: float = 1.0,
+    rate: float,
 ) -> ImageRead:
     """Return what a command of experiment.measure.image_reading reads of an image.
 
     Args:
-        parameters: of the model.
         command: of the pod's container.
         size: bytes of the image's files.
-        on_disk: no pull has just brought the bytes into memory.
-        noise: factor of the seconds.
+        rate: bytes per second.
     """
     if len(command) < _READING_WORDS or command[3] != READ_NAME:
         return ImageRead()
-    rate = parameters.read_disk_bytes_per_s if on_disk else parameters.read_memory_bytes_per_s
     shares = [int(share) for share in command[4].split()]
-    reads = [
-        (share, size * share // 100, round(noise * size * share / 100 / rate, 2))
-        for share in shares
-    ]
+    reads = [(share, size * share // 100, round(size * share / 100 / rate, 2)) for share in shares]
     message = json.dumps({"bytes": size, "list_s": 0.0, "reads": reads})
     return ImageRead(message, reads[-1][2] if reads else 0.0)
+
+
+def run_s(command: list[str]) -> float:
+    """Return how long a command that ends with `sleep N` runs; all else ends at once."""
+    match command:
+        case [*_, program, seconds] if program.endswith("sleep"):
+            with suppress(ValueError):
+                return float(seconds)
+    return 0.0
 
 
 class SharedRegistry:

@@ -12,8 +12,15 @@ import analysis
 from analysis.frames import COLUMNS, KINDS, image_name
 from analysis.tables import open_tables, write_tables
 from docs.generate import analysis_tables
-from schema.run_records import Rehearsal, Status
-from tests.analysis.recorded import IMAGES, write_run_folder, write_study
+from schema.run_records import EventRecord, Rehearsal, Source, Status
+from tests.analysis.recorded import (
+    IMAGES,
+    START,
+    add_records,
+    node_event,
+    write_run_folder,
+    write_study,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,28 @@ def test_frames_are_the_files(study: Path, tmp_path: Path, name: str) -> None:
         if column.kind in {"number", "whole"}:
             left, right = (f[column.name].astype("float64") for f in (frame, written))
             pd.testing.assert_series_equal(left, right, check_exact=False, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("named", "streamed"),
+    [("{image}", True), ("{bare}", True), ("gcr.io/other@sha256:1", False), ("{name}-x@a", False)],
+)
+def test_an_event_tells_that_an_image_was_streamed_with_its_tag_or_without(
+    tmp_path: Path, named: str, streamed: bool
+) -> None:
+    run = write_run_folder(tmp_path)
+    image = analysis.load([run]).cells["image"].iloc[0]
+    name, _, digest = image.partition("@")
+    bare = f"{name.rpartition(':')[0]}@{digest}"
+    text = named.format(image=image, bare=bare, name=name)
+    message = f"Image {text} is backed by image streaming."
+    seen = {**node_event("n", "ImageStreaming", START), "message": message}
+    add_records(
+        run,
+        "events.watch.jsonl",
+        [EventRecord(source=Source.WATCH, received_at=START, event=seen)],
+    )
+    assert list(analysis.load([run]).clusters["streaming"]) == [streamed]
 
 
 def test_a_run_folder_and_a_recording_side_by_side(study: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ A pull that streams or moves nothing ends early, and its bytes come when they ar
 get an image are compared by the time until a share of its bytes was read (Study.read).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -57,8 +59,7 @@ def readiness(samples: pd.DataFrame) -> Card:
         return not_varied(_NAME, _QUESTION, "no study read its images (read)")
     shares = {name: samples[samples["moment"] == name] for name in MOMENTS if name != "start"}
     shares = {name: mine for name, mine in shares.items() if len(mine)}
-    compared = _between_ways(shares)
-    if compared:
+    if compared := _between_ways(shares):
         return _compared(samples, compared)
     last, mine = list(shares.items())[-1]
     effect = _after_start(samples[samples["moment"] == "start"], mine)
@@ -69,19 +70,29 @@ def readiness(samples: pd.DataFrame) -> Card:
     return Card(_NAME, _QUESTION, verdict, text, effect.basis(), _CLOCKS, _medians(samples))
 
 
-def _compared(samples: pd.DataFrame, compared: dict[str, tuple[str, Effect]]) -> Card:
-    pair = next(iter(compared.values()))[0]
-    texts = [f"{name} {effect.percent()}" for name, (_, effect) in compared.items()]
-    effect_text = f"{pair}: {', '.join(texts)}."
-    effects = [effect for _, effect in compared.values()]
-    if not all(effect.answered for effect in effects):
-        card = cannot_tell(_NAME, _QUESTION, effects[-1], detail=_medians(samples))
-        return Card(**(vars(card) | {"effect": f"Observed: {effect_text}"}))
-    words = [f"{name} {_word(effect)}" for name, (_, effect) in compared.items()]
+Compared = dict[str, dict[str, Effect]]
+"""By the names of two ways: the effect at each share."""
+
+
+def _compared(samples: pd.DataFrame, compared: Compared) -> Card:
+    def answered(pair: str) -> bool:
+        return all(effect.answered for effect in compared[pair].values())
+
+    pair = max(compared, key=answered)
+    others = [_text(name, effects) for name, effects in compared.items() if name != pair]
+    text, detail = _text(pair, compared[pair]), " ".join([*others, _medians(samples)])
+    last = list(compared[pair].values())[-1]
+    if not answered(pair):
+        card = cannot_tell(_NAME, _QUESTION, last, detail=detail)
+        return replace(card, effect=f"Observed: {text}")
+    words = [f"{name} {_word(effect)}" for name, effect in compared[pair].items()]
     way = pair.partition(" ")[0].capitalize()
     verdict = f"{way}: {', '.join(words[:1] + words[1:][-1:])}."
-    basis = effects[-1].basis()
-    return Card(_NAME, _QUESTION, verdict, effect_text, basis, _CLOCKS, _medians(samples))
+    return Card(_NAME, _QUESTION, verdict, text, last.basis(), _CLOCKS, detail)
+
+
+def _text(pair: str, effects: dict[str, Effect]) -> str:
+    return f"{pair}: {', '.join(f'{name} {e.percent()}' for name, e in effects.items())}."
 
 
 def _word(effect: Effect) -> str:
@@ -90,19 +101,15 @@ def _word(effect: Effect) -> str:
     return "later" if effect.value > 1 else "sooner"
 
 
-def _between_ways(shares: dict[str, pd.DataFrame]) -> dict[str, tuple[str, Effect]]:
-    """Return for each share how a way compares with pulling, or the first two ways."""
-    found: dict[str, tuple[str, Effect]] = {}
-    pair = ""
+def _between_ways(shares: dict[str, pd.DataFrame]) -> Compared:
+    found: Compared = {}
     for name, mine in shares.items():
-        order = mine.assign(way=mine["way"].replace("pulling", "a plain pull"), streaming="")
-        effects, _ = cluster_effects(order, "way")
-        named = {f"{level} against {base}": effect for (level, base), effect in effects}
-        if not named:
-            continue
-        pair = pair or max(named, key=lambda one: (named[one].answered, one))
-        if pair in named:
-            found[name] = pair, named[pair].at(1 - (1 - LEVEL) / len(named))
+        ways = mine.assign(way=mine["way"].replace("pulling", "a plain pull"), streaming="")
+        effects, _ = cluster_effects(ways, "way")
+        level = 1 - (1 - LEVEL) / max(1, len(shares) * len(effects))
+        # where clusters of several sizes are compared, the best known effect
+        for (way, base), effect in sorted(effects, key=lambda e: (e[1].answered, e[1].trials)):
+            found.setdefault(f"{way} against {base}", {})[name] = effect.at(level)
     return found
 
 

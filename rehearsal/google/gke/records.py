@@ -8,7 +8,7 @@ its instance groups.
 from collections.abc import Callable
 from dataclasses import replace
 
-from rehearsal.cluster.fleet import ClusterKey, FleetError, Mirror, PoolSpec
+from rehearsal.cluster.fleet import STREAMING_LABEL, ClusterKey, FleetError, Mirror, PoolSpec
 from rehearsal.google.access.iam import may
 from rehearsal.google.compute import check_quota, is_zone, region_of
 from rehearsal.google.gke.bodies import check_room, fingerprint
@@ -87,6 +87,7 @@ def pool_spec(key: ClusterKey, record: Json, name: str) -> PoolSpec:
             "topology.kubernetes.io/region": region_of(key.location),
             "topology.kubernetes.io/zone": pool["locations"][0],
             **config.get("labels", {}),
+            **({STREAMING_LABEL: "true"} if config.get("gcfsConfig", {}).get("enabled") else {}),
         },
         taints=tuple(
             (taint["key"], taint.get("value", ""), _EFFECTS[taint["effect"]])

@@ -16,10 +16,16 @@ from hypothesis import strategies as st
 
 from analysis.read.pull_message import parse_duration
 from rehearsal.cluster.kubernetes import ClusterError, KubernetesClient
-from rehearsal.faults.nodes import pull_faults
+from rehearsal.faults.nodes import Pull, pull_faults
 from rehearsal.simulated_nodes import clock, messages
 from rehearsal.simulated_nodes.clock import Clock, Report, report_file, write_report
-from rehearsal.simulated_nodes.disk import DiskPressure, ImageStore, NodeActions
+from rehearsal.simulated_nodes.disk import (
+    DiskPressure,
+    ImageStore,
+    NodeActions,
+    StoredImage,
+    StoredLayer,
+)
 from rehearsal.simulated_nodes.events import Correlator, Recorder, TokenBucket, timestamp
 from rehearsal.simulated_nodes.kubelet import Kubelet, Site
 from rehearsal.simulated_nodes.messages import EventText
@@ -67,6 +73,10 @@ def test_a_duration_is_read_back_to_the_millisecond(milliseconds: int) -> None:
                 'Successfully pulled image "r/i:t" in 437ms (42.088s including waiting). '
                 "Image size: 8870981 bytes."
             ),
+        ),
+        (
+            messages.streamed("r/i@sha256:a"),
+            "Image r/i@sha256:a is backed by image streaming.",
         ),
         (messages.present(IMAGE), 'Container image "r/i:t" already present on machine'),
         (
@@ -200,6 +210,63 @@ def test_a_recorder_that_fails_ends_the_process(
     with pytest.raises(ExceptionGroup) as failed:
         asyncio.run(run())
     assert str(failed.value.exceptions[0]) == "a defect"
+
+
+@pytest.mark.parametrize(
+    ("image", "streaming", "streamed"),
+    [
+        ("us-docker.pkg.dev/p/i:t", True, True),
+        ("us-docker.pkg.dev/p/i:t", False, False),
+        ("ghcr.io/a/i:t", True, False),
+    ],
+)
+def test_a_node_streams_images_of_artifact_registry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, streaming: bool, streamed: bool
+) -> None:
+    parameters = load_parameters().model_copy(update={"noise": 1e-9})
+    stored = StoredImage("p/i@sha256:a", 5, (StoredLayer("d", 10**9, 10**9),))
+    said: list[str] = []
+
+    async def resolve(_: NodesRegistry, __: str) -> StoredImage:
+        return stored
+
+    async def download(_: NodesRegistry, __: float, ___: int) -> float:
+        return 5.0
+
+    async def record(_: Recorder) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(NodesRegistry, "resolve", resolve)
+    monkeypatch.setattr(NodesRegistry, "download", download)
+    monkeypatch.setattr(Recorder, "run", record)
+    monkeypatch.setattr(Recorder, "record", lambda *event: said.append(event[2].message))
+
+    async def run() -> tuple[float, float]:
+        node_clock = Clock(1)
+        client = KubernetesClient(
+            "https://127.0.0.1:1", ssl.create_default_context(), connections=1, timeout_s=1
+        )
+        registry = NodesRegistry("127.0.0.1:1", 1.0, node_clock)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                faults = pull_faults([], tmp_path)
+                quorums = Quorums(client)
+                site = Site(client, node_clock, registry, parameters, faults, tasks, quorums)
+                node = Kubelet(site, "node", 100 * GB, 1, streaming=streaming)
+                pull = Pull(1, "node", "pod", "uid", image)
+                fetched, time = await node._fetch(pull, 1, 0.0, disguised=False)
+                read = node._read_rate(fetched)
+                node.stop()
+                return time.pull_s, read
+        finally:
+            await registry.close()
+            await client.close()
+
+    took, read = asyncio.run(run())
+    assert took == pytest.approx(0.62) if streamed else took > 5
+    rates = parameters.read_streamed_bytes_per_s, parameters.read_memory_bytes_per_s
+    assert read == pytest.approx(rates[0] if streamed else rates[1])
+    assert said == ["Image p/i@sha256:a is backed by image streaming."] * streamed
 
 
 def test_a_disk_that_a_fault_fills_has_pressure_until_a_while_after_an_eviction() -> None:

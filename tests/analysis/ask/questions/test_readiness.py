@@ -72,6 +72,15 @@ def test_repeated_clusters_tell_how_streaming_compares_at_each_share() -> None:
     assert "3 clusters" in card.basis
 
 
+def test_each_way_is_compared_with_a_plain_pull() -> None:
+    three = samples(*[Site()] * 2, *[Site(streaming=True)] * 2, *[Site(preloaded=True)] * 2)
+    ways = three["way"].where(~three["preloaded"], "preloading")
+    card = readiness(three.assign(way=ways))
+    assert card.effect.startswith("preloading against a plain pull: 10 % ")
+    assert card.detail.startswith("streaming against a plain pull: 10 % \u2212")
+    assert card.verdict == "Preloading: 10 % alike, 100 % alike."
+
+
 def test_one_cluster_of_each_way_is_an_observation_alone() -> None:
     card = readiness(samples(Site(), Site(streaming=True)))
     assert (card.answered, card.verdict) == (False, "Cannot tell: one cluster each.")
