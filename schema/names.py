@@ -54,8 +54,8 @@ ROOFS_ANNOTATION = "pull-study/roofs"
 """Of a pod that measures its node's roofs: the reference of the blob that it receives."""
 
 READ_NAME = "pull-study-read"
-"""Fourth word of the command of a pod that reads its image (experiment.measure.image_reading); the
-shares in per cent are the fifth."""
+"""Fourth word of the command of a pod that reads its image; the shares in per cent are the fifth
+(experiment.measure.on_nodes.image_reading)."""
 
 REMOVAL_LABEL = "pull-study/removal"
 """Of the same pod: the trial that it goes before."""

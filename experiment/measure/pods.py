@@ -11,8 +11,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from experiment.measure.image_reading import read_reading
 from experiment.measure.job_manifest import INDEX_ANNOTATION
+from experiment.measure.on_nodes.image_reading import read_reading
 from experiment.terminal.grid import ENDED, PROBLEM, PULLED, PULLING, STAGED
 from experiment.waiting import Clock, now
 from schema.run_records import TrialPod

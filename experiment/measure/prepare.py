@@ -10,17 +10,17 @@ from experiment.collect.cloud_logging import LogReader
 from experiment.errors import Failure, MeasureError, ProvisionError
 from experiment.kube import Kube, Obj, is_ready
 from experiment.measure.cluster_watch import ClusterWatch
-from experiment.measure.image_reading import pod_command
-from experiment.measure.image_removal import Remover
 from experiment.measure.job_manifest import canary_event
 from experiment.measure.miniclusters import await_operator, warm_view
-from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
-from experiment.measure.node_stats import NodeStats
 from experiment.measure.nodes import NodeStates
-from experiment.measure.parallel_unpacks import check_unpacks
+from experiment.measure.on_nodes.image_reading import pod_command
+from experiment.measure.on_nodes.image_removal import Remover
+from experiment.measure.on_nodes.node_facts import add_cpu_platforms, await_system_pods
+from experiment.measure.on_nodes.node_stats import NodeStats
+from experiment.measure.on_nodes.parallel_unpacks import check_unpacks
+from experiment.measure.on_nodes.roofs import measure_roofs
 from experiment.measure.pods import PodStates
 from experiment.measure.remote_repository import RemoteRepository
-from experiment.measure.roofs import measure_roofs
 from experiment.measure.run_trials import Measurement
 from experiment.measure.staged_jobs import StagedJobs
 from experiment.measure.trial import TrialRunner

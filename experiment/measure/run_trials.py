@@ -15,8 +15,8 @@ from experiment.collect.cloud_logging import Collection, LogReader
 from experiment.errors import FolderError
 from experiment.kube import Kube
 from experiment.measure.cluster_watch import ClusterWatch
-from experiment.measure.image_removal import Remover
-from experiment.measure.node_stats import NodeStats
+from experiment.measure.on_nodes.image_removal import Remover
+from experiment.measure.on_nodes.node_stats import NodeStats
 from experiment.measure.pods import PodState, display_status
 from experiment.measure.remote_repository import RemoteRepository
 from experiment.measure.trial import Trial, TrialRunner

@@ -179,7 +179,7 @@ def image_read(
     size: int,
     rate: float,
 ) -> ImageRead:
-    """Return what a command of experiment.measure.image_reading reads of an image.
+    """Return what a command of experiment.measure.on_nodes.image_reading reads of an image.
 
     Args:
         command: of the pod's container.

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.measure.image_reading import pod_command, read_reading
+from experiment.measure.on_nodes.image_reading import pod_command, read_reading
 from rehearsal.simulated_nodes import pull_model
 from rehearsal.simulated_nodes.pull_model import (
     PARAMETERS,

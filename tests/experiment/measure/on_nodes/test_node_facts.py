@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from experiment.errors import RunError
-from experiment.measure.node_facts import add_cpu_platforms, await_system_pods
+from experiment.measure.on_nodes.node_facts import add_cpu_platforms, await_system_pods
 from schema.names import CPU_PLATFORM_LABEL
 from tests.experiment.fake_kube import FakeKube
 from tests.experiment.fakes import FakeClock

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from experiment.measure.image_removal import (
+from experiment.measure.on_nodes.image_removal import (
     Left,
     Remover,
     chain_ids,

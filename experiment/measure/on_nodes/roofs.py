@@ -15,7 +15,7 @@ from schema.run_records import PlannedImage, RoofRecord
 
 DEADLINE_S = 120
 _GRACE_S = 30
-_SCRIPT = files("experiment.measure").joinpath("measure_roofs.sh").read_text("utf-8")
+_SCRIPT = files("experiment.measure.on_nodes").joinpath("measure_roofs.sh").read_text("utf-8")
 
 
 def measure_roofs(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiment.errors import MeasureError
-from experiment.measure.node_stats import NodeStats, read_summary
+from experiment.measure.on_nodes.node_stats import NodeStats, read_summary
 from schema.run_records import NodeStatsRecord
 from tests.experiment.conftest import NODES, START
 
@@ -97,8 +97,8 @@ def test_figures_from_before_the_trials_end_are_fetched_again(
     kept: list[NodeStatsRecord],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("experiment.measure.node_stats._PAUSE_S", 0.01)
-    monkeypatch.setattr("experiment.measure.node_stats._REST_S", 0.0)
+    monkeypatch.setattr("experiment.measure.on_nodes.node_stats._PAUSE_S", 0.01)
+    monkeypatch.setattr("experiment.measure.on_nodes.node_stats._REST_S", 0.0)
     kubelets.age = timedelta(seconds=0.2)
     ended_at = datetime.now(UTC)
     stats.after(1, 2, ended_at)
@@ -112,11 +112,11 @@ def test_figures_from_before_the_trials_end_are_fetched_again(
 def test_closing_again_with_summaries_outstanding_is_quiet(
     stats: NodeStats, kubelets: Kubelets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiment.measure.node_stats._CLOSE_S", 0.0)
-    monkeypatch.setattr("experiment.measure.node_stats._REST_S", 0.0)
+    monkeypatch.setattr("experiment.measure.on_nodes.node_stats._CLOSE_S", 0.0)
+    monkeypatch.setattr("experiment.measure.on_nodes.node_stats._REST_S", 0.0)
     for trial in range(1, 5):
         stats.after(trial, None, datetime.now(UTC))
     stats.close()
     assert kubelets.asked < 4 * 24
-    monkeypatch.setattr("experiment.measure.node_stats._CLOSE_S", 1.0)
+    monkeypatch.setattr("experiment.measure.on_nodes.node_stats._CLOSE_S", 1.0)
     stats.close()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from experiment.errors import MeasureError, ProvisionError
-from experiment.measure.parallel_unpacks import MARKER, check_unpacks
+from experiment.measure.on_nodes.parallel_unpacks import MARKER, check_unpacks
 from schema.names import UNPACKS_LABEL
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiment.measure.image_reading import pod_command, read_reading
+from experiment.measure.on_nodes.image_reading import pod_command, read_reading
 from schema.run_records import Reading, ShareRead
 from schema.study import ImageSet, Share, Study
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = (Path(__file__).parents[3] / "experiment/measure/measure_roofs.sh").read_text("utf-8")
+SCRIPT = (Path(__file__).parents[4] / "experiment/measure/on_nodes/measure_roofs.sh").read_text(
+    "utf-8"
+)
 BLOB = 40_000_000
 
 NSENTER = f"""#!/bin/sh

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = (Path(__file__).parents[3] / "experiment/measure/remove_images.sh").read_text("utf-8")
+SCRIPT = (Path(__file__).parents[4] / "experiment/measure/on_nodes/remove_images.sh").read_text(
+    "utf-8"
+)
 IMAGE = "sha256:d1\nsha256:l0 sha256:c0\nsha256:l1 sha256:c1\nsha256:l2 sha256:c2"
 
 NSENTER = r"""#!/bin/sh

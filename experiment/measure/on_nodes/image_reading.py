@@ -13,7 +13,7 @@ from schema.names import READ_NAME
 from schema.run_records import Reading, ShareRead
 from schema.study import Study
 
-_SCRIPT = files("experiment.measure").joinpath("read_image.sh").read_text("utf-8")
+_SCRIPT = files("experiment.measure.on_nodes").joinpath("read_image.sh").read_text("utf-8")
 _LONGEST_NOTE = 200
 
 

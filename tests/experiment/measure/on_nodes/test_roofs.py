@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiment.measure.roofs import largest_layer, measure_roofs
+from experiment.measure.on_nodes.roofs import largest_layer, measure_roofs
 from experiment.measure.staged_jobs import StagedJobs
 from schema.run_records import PlannedImage, RoofRecord
 from tests.experiment.cells import layered_image

@@ -19,7 +19,7 @@ from schema.run_records import PlannedImage, PlannedTrial, RemovalRecord
 
 _DEADLINE_S = 240
 _GRACE_S = 30
-_SCRIPT = files("experiment.measure").joinpath("remove_images.sh").read_text("utf-8")
+_SCRIPT = files("experiment.measure.on_nodes").joinpath("remove_images.sh").read_text("utf-8")
 
 
 def chain_ids(image: PlannedImage) -> list[str]:

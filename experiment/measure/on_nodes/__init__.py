@@ -1,0 +1,1 @@
+"""What is done and read on each measured node, besides the trials' own pods."""
