@@ -31,7 +31,6 @@ from rehearsal.cluster.kubernetes import (
     ClusterError,
     KubernetesClient,
     Object,
-    UnavailableError,
     pod_path,
 )
 from rehearsal.cluster.minicluster_objects import INDEX_LABEL, objects_of
@@ -141,7 +140,7 @@ class Operator:
                     _say(f"creates {path.rpartition('/')[2]} {body['metadata']['name']}")
                     await self._api.send("POST", path, body, JSON, tries=1)
             await self._label_pods(cluster)
-        except UnavailableError as error:
+        except ClusterError as error:
             _say(f"tries again: {error}")
 
     async def _exists(self, path: str, body: Object) -> bool:

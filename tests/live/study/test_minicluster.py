@@ -33,9 +33,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
-def command(place: Place, nodes: int, *more: str) -> tuple[str, ...]:
+def command(place: Place, nodes: int, *more: str, images: int = 4) -> tuple[str, ...]:
+    (group,) = STUDY["images"]
+    study = {**STUDY, "images": [{**group, "tags": group["tags"][:images]}]}
     (place.folder / "Pulumi.flux.yaml").write_text(STACK % nodes)
-    (place.folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (place.folder / "study.yaml").write_text(yaml.safe_dump(study))
     common = ("run", "--stack", "flux", "--study", "study.yaml", "--rehearse", "--yes")
     return (*common, "--run-id", "flux", *more)
 
@@ -56,9 +58,9 @@ def test_four_real_nodes_run_every_image_as_a_minicluster(place: Place) -> None:
     place.expect_nothing_left()
 
 
-def test_256_simulated_nodes_run_every_image_as_a_minicluster(place: Place) -> None:
-    output = place.succeed("experiment", *command(place, 256, *FAST))
-    assert "1024 of 1024 cells of a rehearsal are valid" in output.replace(",", "")
+def test_256_simulated_nodes_run_images_as_miniclusters(place: Place) -> None:
+    output = place.succeed("experiment", *command(place, 256, *FAST, images=2))
+    assert "512 of 512 cells of a rehearsal are valid" in output
     place.expect_nothing_left()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from rehearsal.cluster import flux_operator
 from rehearsal.cluster.certificates import make_authority
-from rehearsal.cluster.control_plane import LocalControlPlane
+from rehearsal.cluster.control_plane import LocalControlPlane, kubeconfig
 from rehearsal.cluster.flux_operator import Operator
 from rehearsal.cluster.kubernetes import (
     ClusterError,
@@ -191,6 +191,33 @@ def test_a_pod_without_a_token_cannot_start_it(tmp_path: Path) -> None:
     assert command[-2:] == ["rehearsal.cluster.flux_operator", tmp_path / "kubeconfig"]
     with pytest.raises(ClusterError, match="no token"):
         program.command(Start(plane, tmp_path, [], None))
+
+
+def test_the_token_is_read_again_for_each_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, token = make_authority(), tmp_path / "token"
+    (tmp_path / "ca").write_bytes(authority.pem)
+    config = tmp_path / "kubeconfig"
+    config.write_text(kubeconfig("https://x", str(tmp_path / "ca"), {"tokenFile": str(token)}))
+    sent: list[str] = []
+
+    class Client(Api):
+        def __init__(self, *_: Any, headers: Mapping[str, str], **__: Any) -> None:
+            super().__init__()
+            sent.append(headers["Authorization"])
+            token.write_text(f"token-{len(sent)}")
+
+        async def close(self) -> None:
+            if len(sent) == 2:
+                raise KeyboardInterrupt
+
+    token.write_text("token-0")
+    monkeypatch.setattr(flux_operator, "KubernetesClient", Client)
+    monkeypatch.setattr(flux_operator, "_SESSION_S", 0.01)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(flux_operator.main(config))
+    assert sent == ["Bearer token-0", "Bearer token-1"]
 
 
 class TestObjects:
