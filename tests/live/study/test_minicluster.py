@@ -64,6 +64,15 @@ def test_256_simulated_nodes_run_images_as_miniclusters(place: Place) -> None:
     place.expect_nothing_left()
 
 
+def test_a_pull_that_fails_excludes_its_own_cell_though_all_pods_wait_for_it(place: Place) -> None:
+    fault = ("--fault", "pull:how=404,trial=2,node=1")
+    code, output = place.run("experiment", *command(place, 4, *FAST, *fault))
+    assert code == ExitCode.IMAGE_MISSING
+    assert "15 of 16 cells of a rehearsal are valid" in output
+    found = Counter(cell.status for cell in place.record("flux").last_cells())
+    assert found == {Status.VALID: 15, Status.FAILED: 1}
+
+
 def test_an_operator_that_is_down_for_a_while_delays_a_trial(place: Place) -> None:
     fault = ("--fault", "operator-down:trial=1,s=15")
     output = place.succeed("experiment", *command(place, 4, *FAST, *fault))
