@@ -124,6 +124,9 @@ running_s number Started to the container's end
 settling_s number the program's end to the container's end
 completing_s number the container's end to Job complete
 started_to_complete_s number Started to Job complete
+fetch_s number all of the pull but unpack_s, by containerd's spans; with it about pull_s
+unpack_s number at least one layer was being unpacked
+overlap_s number the part of unpack_s in which something was fetched too
 read_bytes whole what the pod read of its image's files, if its study reads
 reading_s number listing the files and reading them
 read_10_s number from the start of reading until a tenth of the bytes was read

@@ -137,6 +137,7 @@ SELECT s.run, s.stack, c.trial, c.repetition, s.nodes, s.machine_type, s.zone, c
     c.marks,
     c.pull_s, c.pull_and_wait_s,
     {", ".join(_SPANS)},
+    c.fetch_s, c.unpack_s, c.overlap_s,
     c.read_bytes, c.reading_s, c.read_10_s, c.read_50_s, c.read_100_s,
     {", ".join(f"{seconds} AS {name}" for name, seconds in _READY.items())},
     c.received_bytes, c.written_bytes, c.disk_bytes, round(t.trial_s, 6) AS trial_s,

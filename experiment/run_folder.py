@@ -34,6 +34,7 @@ from schema.run_records import (
     RepositoryRecord,
     RunRecord,
     Source,
+    SpanRecord,
     StepRecord,
     TrialRecord,
 )
@@ -49,6 +50,7 @@ _FILES: Mapping[type[BaseModel], str] = {
     GapRecord: "gaps.jsonl",
     RemovalRecord: "removals.jsonl",
     RepositoryRecord: "repository.jsonl",
+    SpanRecord: "spans.jsonl",
     CellRecord: "ledger.jsonl",
     EvidenceRecord: "evidence.jsonl",
 }
@@ -319,6 +321,10 @@ class RunFolder:
     def repository_lists(self) -> list[RepositoryRecord]:
         """Return all lists of the remote repository."""
         return self._read(RepositoryRecord)
+
+    def spans(self) -> list[SpanRecord]:
+        """Return the spans of the nodes' containerds within pulls."""
+        return self._read(SpanRecord)
 
     def evidence(self) -> list[EvidenceRecord]:
         """Return how complete the events were, each time that they were judged."""

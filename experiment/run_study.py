@@ -9,9 +9,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import judge
+from experiment.collect.span_file import collect_spans
 from experiment.errors import (
     FolderError,
     InternalError,
@@ -49,6 +51,7 @@ class StudyRun:
         may_begin: called before each trial's release, so it must be quick; raises UserError to end
             measuring there.
         keep_cluster: leave the cluster up at the end.
+        spans: file with the spans of the nodes' containerds (experiment.collect.span_file).
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class StudyRun:
         preflight: Callable[[], None],
         may_begin: Callable[[PlannedTrial], None] = lambda _planned: None,
         keep_cluster: bool = False,
+        spans: Path | None = None,
     ) -> None:
+        self._spans = spans
         self._folder = folder
         self._record = record
         self._cluster = cluster
@@ -269,12 +274,20 @@ class StudyRun:
                 )
         finally:
             waited = time.monotonic() - started
+            self._read_spans(patient=complete)
             for earlier in range(1, self._attempt):  # whose entries may have arrived by now
                 judge(self._folder, self._record, earlier, complete=False)
             cells = judge(
                 self._folder, self._record, self._attempt, complete=complete, waited_s=waited
             )
             self._progress.judged(cells, self._measurement.nodes)
+
+    def _read_spans(self, *, patient: bool) -> None:
+        if self._spans is None:
+            return
+        warning = collect_spans(self._spans, self._folder, self._attempt, patient=patient)
+        if warning:
+            self._progress.say(f"Warning: {warning}")
 
     def _end(self) -> UserError | None:
         """Close what is open and take the cluster down, whatever fails; return what failed."""

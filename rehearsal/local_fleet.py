@@ -42,6 +42,7 @@ from rehearsal.machine import cgroups, processes, requirements, tokens
 from rehearsal.machine.home import Home
 from rehearsal.machine.options import Options
 from rehearsal.real_nodes import node as real_node
+from rehearsal.real_nodes import spans
 from rehearsal.real_nodes.node import RealNode
 from rehearsal.real_nodes.registry import LocalRegistry, authorization
 from rehearsal.simulated_nodes import node as simulated_node
@@ -313,6 +314,7 @@ class LocalFleet:
                 ),
             ),
             init_script=pool.spec.init_script,
+            traces=f"http://{self._mirror}{spans.PATH}",
             registry_login=authorization(images.password),
             pause_image=images.pause_image,
             control_group=self._home.control_group,

@@ -26,6 +26,7 @@ from rehearsal.real_nodes import registry
 from rehearsal.real_nodes.caches import RegistryCaches
 from rehearsal.real_nodes.mirror import ImageMaker, mirror_routes, system_routes
 from rehearsal.real_nodes.registry import LocalRegistry
+from rehearsal.real_nodes.spans import span_route
 from rehearsal.simulated_nodes.manifests import claim_routes
 
 _RESIZE_S = 6.0
@@ -90,7 +91,8 @@ def local_google(
         maker = ImageMaker(images, options.scale, say) if images else None
         mirror = mirror_routes(images, maker) if images and maker else claim_routes(options.scale)
         through = google.registry.image_routes()
-        routes = [token_route(home), *system_routes(), *through, *mirror, *google.routes]
+        kept = [span_route(home.spans)] if images else []
+        routes = [token_route(home), *kept, *system_routes(), *through, *mirror, *google.routes]
         stack.enter_context(web.serving(routes, listening, middlewares=recorders()))
         stack.callback(fleet.close)
         stack.callback(ending.set)

@@ -28,6 +28,7 @@ from rehearsal.machine.options import Options
 from rehearsal.real_nodes import registry
 from schema.errors import UserError
 from schema.inert import visible
+from schema.names import SPANS_VARIABLE
 from schema.project_files import SETUP
 
 Answer = Callable[[dict[str, object]], None]
@@ -109,6 +110,7 @@ def _serving(home: Home, options: Options) -> Iterator[dict[str, object]]:
             ports = provider_ports()
             say(f"ready: {url}, {options}" + (f" in {images.storage}" if images else ""))
             variable = environment.rehearsal_variable(options, official=official)
+            variable[SPANS_VARIABLE] = str(home.spans) if images else ""
             yield {
                 "pid": os.getpid(),
                 "options": str(replace(options, faults=())),

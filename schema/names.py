@@ -60,6 +60,9 @@ READ_NAME = "pull-study-read"
 REMOVAL_LABEL = "pull-study/removal"
 """Of the same pod: the trial that it goes before."""
 
+SPANS_VARIABLE = "PULL_STUDY_SPANS"
+"""Environment: the file with the spans of the nodes' containerds, in OTLP's JSON; or empty."""
+
 REHEARSAL_VARIABLE = "PULL_STUDY_REHEARSAL"
 """Environment: JSON of schema.run_records.Rehearsal, set inside a rehearsal, recorded in runs."""
 

@@ -507,6 +507,33 @@ class CellPhases(_Record):
     job_complete_at: datetime | None = None
 
 
+class SpanKind(StrEnum):
+    """What containerd did meanwhile."""
+
+    PULL = "pull"
+    """Answered a call of PullImage."""
+    FETCH = "fetch"
+    """Requested something of a registry, or stored it."""
+    UNPACK = "unpack"
+    """Unpacked a layer, or waited for it to be there."""
+
+
+class SpanRecord(_Record):
+    """A span of a node's containerd within a pull: spans.jsonl."""
+
+    node: str
+    trace: str
+    """Id of the trace: spans of one pull have one."""
+    kind: SpanKind
+    begin_ns: int
+    """Since 1970, by the node's clock."""
+    end_ns: int
+    image: str = ""
+    """Of a pull, as containerd names it."""
+    layer: str = ""
+    """Digest, where one layer is fetched or unpacked."""
+
+
 class CellRecord(_Record):
     """One cell of the study: a trial on one node."""
 
@@ -537,6 +564,12 @@ class CellRecord(_Record):
     image_bytes: int | None
     """Compressed size in the kubelet's message."""
     warm_bytes: int
+    fetch_s: float | None = None
+    """All of the pull but unpack_s, by containerd's spans; with it about pull_s."""
+    unpack_s: float | None = None
+    """At least one layer was unpacked."""
+    overlap_s: float | None = None
+    """The part of unpack_s in which something was fetched too."""
     read_bytes: int | None = Field(default=None, ge=0, le=2**62)
     """That the pod read of its image; the next fields are None too where the study reads none."""
     reading_s: float | None = None

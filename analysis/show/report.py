@@ -26,7 +26,7 @@ from analysis.show.labels import counted
 from analysis.show.page import Banner, Number, Page, Section, render
 from analysis.show.report_images import image_bytes, shared_layers, similarity
 from analysis.show.report_parts import Draft
-from analysis.show.report_pulls import model, nodes, pull_times, readiness
+from analysis.show.report_pulls import model, nodes, pull_parts, pull_times, readiness
 from analysis.show.report_runs import machines, timelines, wall_time
 from analysis.show.report_trust import audited, validity
 from analysis.tables import Tables
@@ -65,6 +65,7 @@ def make_page(
     sections = [
         _answers(cards),
         pull_times(draft),
+        *pull_parts(draft),
         *readiness(draft),
         validity(draft),
         audited(draft, audits),

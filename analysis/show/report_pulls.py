@@ -17,6 +17,7 @@ from analysis.show.labels import seconds
 from analysis.show.page import Figure, PageTable, Section
 from analysis.show.report_parts import MOST_ROWS, Draft, columns_of, make_table, mark_of
 from analysis.show.run_charts import node_map, tail
+from schema.run_records import Status
 
 _TEXT = (
     "The kubelet's own duration of each pull, without waiting for other pulls on the node unless "
@@ -31,6 +32,14 @@ _READINESS = (
     "kernel's. After a plain pull the bytes are read from memory; of a streamed image they come "
     "over the network, of a preloaded one from the second disk."
 )
+
+_PARTS = (
+    "By the spans of the nodes' containerds, in wall time. A moment in which a layer is unpacked "
+    "counts as unpacking, whatever is fetched meanwhile (the column fetching too has that part); "
+    "fetching is all other time of the pull: requests, receiving, storing, and containerd's own "
+    "work."
+)
+_NEAR = 0.05
 
 _FEW_IMAGES = 7
 """At most this many images have a colour each; of more, the colour shows the size."""
@@ -227,6 +236,29 @@ def _with_interval(values: pd.Series) -> str:
     low, high = median_interval(ordered)
     text = seconds(float(np.median(ordered)))
     return f"{text} ({seconds(low)} … {seconds(high)})" if np.isfinite(low) else text
+
+
+def pull_parts(draft: Draft) -> list[Section]:
+    """Return the section on fetching and unpacking; none if no cell has containerd's spans."""
+    cells = draft.frames.cells
+    cells = cells[(cells["status"] == Status.VALID.value) & cells["unpack_s"].notna()]
+    if cells.empty:
+        return []
+    parts = cells[["pull_s", "fetch_s", "unpack_s", "overlap_s"]]
+    shares = (parts["fetch_s"] + parts["unpack_s"]) / parts["pull_s"]
+    rows = []
+    groups = cells.groupby(["cluster", "image"], observed=True, sort=True)
+    for (cluster, image), mine in groups:
+        times = [_with_interval(parts.loc[mine.index, name].dropna()) for name in parts]
+        unpacking = (mine["unpack_s"] / mine["pull_s"]).median()
+        label = draft.images(pd.Series([image])).iloc[0]
+        rows.append([str(cluster), label, str(len(mine)), *times, f"{unpacking:.0%}"])
+    names = ("Cluster", "Image", "Cells#", "Pull (s)#", "Fetching (s)#", "Unpacking (s)#",
+             "Fetching too (s)#", "Unpacking, share#")  # fmt: skip
+    table = make_table("Medians with 95 % intervals over cells", names, rows, draft.mark)
+    near = f"Of {len(shares)} cells with spans, in {(abs(shares - 1) <= _NEAR).mean():.1%} the sum "
+    near += f"of the two is within {_NEAR:.0%} of the kubelet's duration."
+    return [Section("parts", "Where a pull's time goes", [_PARTS, near], tables=[table])]
 
 
 def nodes(draft: Draft) -> Section:

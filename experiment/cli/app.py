@@ -61,6 +61,7 @@ def run(
     parallel: opt.Parallel = 1,
     budget_usd: opt.BudgetUsd = None,
     keep_cluster: opt.KeepCluster = False,
+    spans: opt.Spans = None,
     kubeconfig: opt.Kubeconfig = None,
     context: opt.Context = "",
     node_selector: opt.NodeSelector = "",
@@ -110,6 +111,7 @@ def run(
         json_log=json_log,
         output=output,
         parallel=parallel,
+        spans=spans,
     )
     if resume:
         request.check_resumed(new, dry_run=dry_run)
@@ -232,6 +234,7 @@ def collect(
             "--from-archive", help="Read the archive bucket, which the log sink fills hours later."
         ),
     ] = False,
+    spans: opt.Spans = None,
     rehearse: opt.Rehearse = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -240,7 +243,7 @@ def collect(
     with _cloud(rehearse=rehearse, **rehearsed):
         from experiment.cli.results import collect_again
 
-        code = collect_again(run, from_archive=from_archive, output=output)
+        code = collect_again(run, from_archive=from_archive, spans=spans, output=output)
     raise typer.Exit(code)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from schema.names import SPANS_VARIABLE
 from schema.program import finite
 from schema.study import Order, Workload
 
@@ -99,6 +100,15 @@ Parallel = Annotated[
         envvar="PULL_STUDY_PARALLEL",
         help="Number of clusters at the same time.",
         rich_help_panel=_CLUSTER,
+    ),
+]
+Spans = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=SPANS_VARIABLE,
+        help="File to which an OpenTelemetry Collector writes the spans of the nodes' containerds: "
+        "says how long each pull fetched and unpacked.",
+        rich_help_panel=_WHAT,
     ),
 ]
 BudgetUsd = Annotated[

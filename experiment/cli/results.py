@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -13,6 +14,7 @@ from analysis.judge.wall_time import lines, rows, run_wall_time
 from experiment.collect.archive import collect_archive
 from experiment.collect.cloud_logging import LATE_ENTRIES_S
 from experiment.collect.judge import collect_late, judge_all
+from experiment.collect.span_file import collect_spans
 from experiment.errors import PlanError, cell_failure, ledger_exit_code
 from experiment.plan.request import runs_folder
 from experiment.run_folder import RunFolder
@@ -167,12 +169,15 @@ def show_time(run: str, output: Output = Output.TABLE) -> None:
         typer.echo(line)
 
 
-def collect_again(run: str, *, from_archive: bool, output: Output = Output.TABLE) -> int:
-    """Read a run's events again, judge its cells again, and show the ledger; return its exit code.
+def collect_again(
+    run: str, *, from_archive: bool, spans: Path | None = None, output: Output = Output.TABLE
+) -> int:
+    """Read a run's events again, judge its cells again, show the ledger; return its exit code.
 
     Args:
         run: id or folder.
         from_archive: read the archive bucket instead of Cloud Logging.
+        spans: file with the spans of the nodes' containerds, to read first.
         output: of the ledger.
 
     Raises:
@@ -180,6 +185,10 @@ def collect_again(run: str, *, from_archive: bool, output: Output = Output.TABLE
     """
     folder = RunFolder.open(runs_folder(), run)
     with folder.lock():
+        if spans:
+            for attempt in range(1, folder.last_attempt() + 1):
+                if warning := collect_spans(spans, folder, attempt, patient=False):
+                    typer.echo(f"Warning: {warning}", err=True)
         _collect_again(folder, from_archive=from_archive)
     return show_ledger(run, output)
 

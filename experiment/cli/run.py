@@ -115,6 +115,7 @@ def _carry_out(planned: Planned, options: RunOptions, view: View) -> int:
         ),
         may_begin=budget.may_begin,
         keep_cluster=options.keep_cluster,
+        spans=options.spans_file(),
     )
     run_of_study.judge_unjudged()
     waiting = run_of_study.trials_to_measure()

@@ -60,6 +60,7 @@ def judge(
         speed=record.speed,
         preloaded=bool(record.outputs and record.outputs.preloaded_image),
         shares=record.study.read,
+        spans=folder.spans(),
     )
     cells = make_ledger(
         record.run_id,

@@ -13,6 +13,7 @@ from statistics import median
 from analysis.read.pull_message import parse_pulled
 from experiment.collect.cache_states import cache_state
 from experiment.collect.merge_events import EventIndex, SeenEvent
+from experiment.collect.pull_spans import SpanIndex, span_columns, span_doubts
 from experiment.collect.readings import claimed_bytes, reading_columns, reading_doubts
 from experiment.collect.status_rules import RULES, CellEvidence, first_time
 from experiment.collect.warm_layers import LayerHistory
@@ -28,6 +29,7 @@ from schema.run_records import (
     RemovalRecord,
     RepositoryRecord,
     Source,
+    SpanRecord,
     Status,
     TrialRecord,
 )
@@ -57,6 +59,8 @@ class RunHistory:
     """The nodes have a secondary boot disk with container images."""
     shares: Sequence[Share] = ()
     """Of its image's bytes, which each pod was to read."""
+    spans: Sequence[SpanRecord] = ()
+    """Of the nodes' containerds, within pulls."""
 
 
 def make_ledger(
@@ -104,6 +108,7 @@ class _Ledger:
             history.present,
             history.remover,
         )
+        self._spans = SpanIndex(history.spans)
         self._complete_at = {job.job: job.at for job in history.jobs if job.complete}
         self._states: dict[tuple[int, str], list[NodeRecord]] = {}
         for state in sorted(history.nodes, key=lambda state: state.at):
@@ -153,6 +158,11 @@ class _Ledger:
         if status is Status.PRELOADED:
             pull = None
         steps = evidence.steps
+        finished = pod.finished_at if pod else None
+        spans = self._spans.find(trial, evidence.node, finished) if pull else None
+        layers = len(evidence.planned.image.layers)
+        doubts = span_doubts(spans, layers, pull.pull_s if pull else None)
+        notes = [*self._notes(evidence), *doubts]
         return CellRecord(
             run=self._run_id,
             trial=trial.trial,
@@ -166,13 +176,14 @@ class _Ledger:
             pod_uid=pod.uid if pod else "",
             status=status,
             reason=reason,
-            marks=tuple(self._notes(evidence)),
+            marks=tuple(notes),
             cluster=trial.cluster,
             cache=cache_state(trial, evidence.planned.image, self._run.lists, self._run.trials),
             pull_s=pull.pull_s if pull else None,
             pull_and_wait_s=pull.pull_and_wait_s if pull else None,
             image_bytes=pull.image_bytes if pull else None,
             warm_bytes=evidence.before.warm_bytes,
+            **span_columns(spans, layers),
             **reading_columns(pod, self._run.shares),
             sources={step: _sources(steps.get(step, ())) for step in REASONS},
             phases=CellPhases(

@@ -17,6 +17,7 @@ from experiment.errors import PlanError
 from experiment.provision.stack_files import require_stack, stack_names
 from experiment.run_folder import RunFolder
 from schema.errors import shortened
+from schema.names import SPANS_VARIABLE
 from schema.output import Output
 from schema.run_records import ExistingCluster
 from schema.study import Order, Study, Workload, load_study
@@ -71,6 +72,13 @@ class RunOptions:
     """Of the closing table; other forms than a table send everything else to standard error."""
     parallel: int = 1
     """Number of clusters at the same time."""
+    spans: Path | None = None
+    """File with the spans of the nodes' containerds; by default the environment's."""
+
+    def spans_file(self) -> Path | None:
+        """Return that file; None if nothing names one."""
+        named = os.environ.get(SPANS_VARIABLE, "")
+        return self.spans or (Path(named) if named else None)
 
     def child_arguments(self) -> list[str]:
         """Return the options of each of several runs, which the parent has confirmed and shows."""
@@ -81,7 +89,8 @@ class RunOptions:
             "--json-log": child.json_log,
             "--quiet": child.quiet,
         }
-        return [flag for flag, given in flags.items() if given]
+        spans = ["--spans", str(self.spans)] if self.spans else []
+        return [*(flag for flag, given in flags.items() if given), *spans]
 
 
 def chosen_stacks(named: list[str] | None, *, all_sizes: bool) -> tuple[str, ...]:

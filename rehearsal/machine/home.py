@@ -65,6 +65,8 @@ class Home:
     log = _In("rehearsal.log")
     registries_conf = _In("registries.conf")
     """containers-registries.conf(5) for skopeo."""
+    spans = _In("spans.jsonl")
+    """Of the real nodes' containerds (rehearsal.real_nodes.spans)."""
     token_secret = _In("token.secret")
     """What every token of this home begins with (rehearsal.machine.tokens)."""
     programs = _In("bin")

@@ -85,6 +85,8 @@ class NodeSpec:
     """Folder of the network plugins."""
     mirrors: tuple[Mirror, ...] = ()
     """Asked before the registry."""
+    traces: str = ""
+    """URL that containerd sends its spans to; empty for none."""
     init_script: str = ""
     """Run before containerd is started; empty for nothing."""
 
@@ -122,7 +124,17 @@ def write_files(spec: NodeSpec, folder: Path, authority: Authority) -> None:
 def node_environment(spec: NodeSpec) -> dict[str, str]:
     """Return what start.sh reads besides NODE and PROGRAMS."""
     labels = ",".join(f"{key}={value}" for key, value in sorted(spec.own_labels.items()))
-    return {"NODE_NAME": spec.name, "NODE_LABELS": labels, "PAUSE_IMAGE": spec.pause_image}
+    own = {"NODE_NAME": spec.name, "NODE_LABELS": labels, "PAUSE_IMAGE": spec.pause_image}
+    return {**own, **_tracing(spec)} if spec.traces else own
+
+
+def _tracing(spec: NodeSpec) -> dict[str, str]:
+    """Return the variables of OpenTelemetry's SDK, as a unit file of containerd on GKE has them."""
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": spec.traces,
+        "OTEL_RESOURCE_ATTRIBUTES": f"host.name={spec.name}",
+        "OTEL_BSP_SCHEDULE_DELAY": "500",  # ms until spans are sent: 5 s by default
+    }
 
 
 _START = f"""\

@@ -181,6 +181,25 @@ def test_when_shares_of_an_image_were_read_stands_beside_its_pull(tmp_path: Path
     assert "\u2013" in row
 
 
+def test_where_a_pulls_time_goes_is_a_table_if_cells_have_spans(tmp_path: Path) -> None:
+    run = write_run_folder(tmp_path / "r", nodes=8)
+    assert "Where a pull's time goes" not in sane(page_of(run))
+    ledger = run / "ledger.jsonl"
+    cells = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for number, cell in enumerate(cells):
+        pull_s = cell["pull_s"] * (1.0 if number % 8 else 1.2)
+        cell.update(fetch_s=pull_s / 4, unpack_s=pull_s * 3 / 4, overlap_s=0.1)
+    ledger.write_text("".join(json.dumps(cell) + "\n" for cell in cells))
+    text = sane(page_of(run))
+    start = text.index(
+        "Cluster Image Cells Pull (s) Fetching (s) Unpacking (s) Fetching too (s) Unpacking, share"
+    )
+    row = text[start:].split("8 nodes ", 2)[1]
+    assert " 75% " in row
+    assert row.count(" … ") >= 3
+    assert "Of 24 cells with spans, in 87.5% the sum of the two is within 5%" in text
+
+
 def test_rates_use_the_bytes_that_nodes_counted(tmp_path: Path) -> None:
     run = write_run_folder(tmp_path / "r", nodes=8)
     node_stats(run, received=200_000_000_000, written=1_000_000)

@@ -6,7 +6,7 @@ import pytest
 from experiment.collect.ledger import RunHistory
 from experiment.errors import ledger_exit_code
 from schema.errors import ExitCode
-from schema.run_records import EventRecord, NodeRecord, Source, Status
+from schema.run_records import EventRecord, NodeRecord, Source, SpanKind, SpanRecord, Status
 from tests.experiment.cells import layered_image
 from tests.experiment.conftest import NODES, START, Story
 
@@ -96,6 +96,37 @@ def test_what_disturbs_one_cell_is_its_status_and_leaves_the_others_valid(
 def test_a_cell_that_was_cached_has_no_pull_time(story: Story) -> None:
     on_the_node(story)
     assert story.judge()[0].pull_s is None
+
+
+def test_spans_of_its_pull_are_a_cells_columns_and_a_contradiction_is_its_mark(
+    story: Story,
+) -> None:
+    trial, pull_s = story.trial, story.judge()[0].pull_s
+    assert trial.released_at is not None
+    assert pull_s is not None
+    begin = int(trial.released_at.timestamp() * 1e9)
+    fetched, end = begin + 10**8, begin + int(pull_s * 1e9)
+
+    def spans(node: str, end_ns: int) -> list[SpanRecord]:
+        return [
+            SpanRecord(node=node, trace=node, kind=kind, begin_ns=since, end_ns=until, image=image)
+            for kind, since, until, image in (
+                (SpanKind.PULL, begin, end_ns, trial.reference),
+                (SpanKind.FETCH, begin, fetched, ""),
+                (SpanKind.UNPACK, fetched, end_ns, ""),
+                (SpanKind.UNPACK, fetched, end_ns, ""),
+            )
+        ]
+
+    first, second, *_ = NODES
+    cells = story.judge(RunHistory(spans=[*spans(first, end), *spans(second, end + 10**9)]))
+    assert cells[0].fetch_s == pytest.approx(0.1)
+    assert cells[0].overlap_s == 0
+    assert cells[0].unpack_s == pytest.approx(pull_s - 0.1, abs=1e-6)
+    assert cells[0].marks == ()
+    assert "by containerd's spans the pull took" in cells[1].marks[0]
+    assert {cell.unpack_s for cell in cells[2:]} == {None}
+    assert {cell.status for cell in cells} == {Status.VALID}
 
 
 def quick(story: Story) -> None:

@@ -43,6 +43,24 @@ def test_labels_that_a_kubelet_may_not_set_are_left_to_the_administrator() -> No
     assert "plain=yes" in node_environment(SPEC)["NODE_LABELS"].split(",")
 
 
+def test_a_nodes_containerd_sends_spans_only_where_something_takes_them() -> None:
+    assert not any(name.startswith("OTEL") for name in node_environment(SPEC))
+    traced = node_environment(replace(SPEC, traces="http://127.0.0.1:1/v1/traces"))
+    assert traced["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "http://127.0.0.1:1/v1/traces"
+    assert traced["OTEL_RESOURCE_ATTRIBUTES"] == "host.name=gke-c-p-0001"
+
+
+def test_containerd_has_its_defaults_but_for_what_this_machine_demands(folder: Path) -> None:
+    config = tomllib.loads((folder / "containerd.toml").read_text())
+    assert config["version"] == 3
+    images = config["plugins"]["io.containerd.cri.v1.images"]
+    assert images == {
+        "pinned_images": {"sandbox": SPEC.pause_image},
+        "registry": {"config_path": "/var/lib/node/hosts"},
+    }
+    assert "io.containerd.transfer.v1.local" not in config["plugins"]
+
+
 @pytest.mark.parametrize(
     ("label", "own"),
     [
