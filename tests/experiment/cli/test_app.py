@@ -138,6 +138,7 @@ def test_standing_settings_come_from_variables() -> None:
     assert found == {
         "PULL_STUDY_PARALLEL": "parallel",
         "PULL_STUDY_BUDGET_USD": "budget_usd",
+        "PULL_STUDY_SPANS": "spans",
         "PULL_STUDY_OUTPUT": "output",
         "PULL_STUDY_YES": "yes",
     }
