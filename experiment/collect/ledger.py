@@ -158,8 +158,9 @@ class _Ledger:
         if status is Status.PRELOADED:
             pull = None
         steps = evidence.steps
-        finished = pod.finished_at if pod else None
-        spans = self._spans.find(trial, evidence.node, finished) if pull else None
+        pulling, pulled = (first_time(steps.get(step, ())) for step in ("Pulling", "Pulled"))
+        times = (pulling, pulled) if pull else (None, None)
+        spans = self._spans.find(evidence.node, trial.reference, *times)
         layers = len(evidence.planned.image.layers)
         doubts = span_doubts(spans, layers, pull.pull_s if pull else None)
         notes = [*self._notes(evidence), *doubts]
@@ -191,8 +192,8 @@ class _Ledger:
                 scheduled_at=(pod.bound_at if pod else None)
                 or first_time(steps.get("Scheduled", ())),
                 view_started_at=first_time(evidence.view_steps.get("Started", ())),
-                pulling_at=first_time(steps.get("Pulling", ())),
-                pulled_at=first_time(steps.get("Pulled", ())),
+                pulling_at=pulling,
+                pulled_at=pulled,
                 created_at=first_time(steps.get("Created", ())),
                 started_at=first_time(steps.get("Started", ())),
                 finished_at=pod.finished_at if pod else None,

@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schema.run_records import SpanKind, SpanRecord, TrialRecord
+from schema.run_records import SpanKind, SpanRecord
 
 TOLERANCE = 0.05
 """Part of the kubelet's duration by which the spans' sum may differ from it without a mark."""
 LEAST_S = 0.1
 """Of the same, in seconds: the kubelet's call and its answer take time too."""
-_CLOCKS = timedelta(seconds=30)
-"""By which a node's clock may differ from the runner's for a pull to be found by its time."""
+_EVENTS = timedelta(seconds=1)
+"""By which a call may begin before the event Pulling, or after Pulled, both by the node's clock."""
 
 Interval = tuple[int, int]
 
@@ -58,15 +58,16 @@ class SpanIndex:
             else:
                 self._parts.setdefault((span.node, span.trace), []).append(span)
 
-    def find(self, trial: TrialRecord, node: str, until: datetime | None) -> PullSpans | None:
-        """Return the trial's pull on a node, its longest; None without spans of its layers."""
-        if trial.released_at is None:
+    def find(
+        self, node: str, reference: str, pulling_at: datetime | None, pulled_at: datetime | None
+    ) -> PullSpans | None:
+        """Return the pull of an image on a node between two events; None without its spans."""
+        if pulling_at is None or pulled_at is None:
             return None
-        begin = trial.released_at - _CLOCKS
-        end = (until or trial.last_finished_at or trial.released_at) + _CLOCKS
+        begin, end = pulling_at - _EVENTS, pulled_at + _EVENTS
         pulls = (
             pull
-            for pull in self._pulls.get((node, trial.reference.rpartition("@")[2]), ())
+            for pull in self._pulls.get((node, reference.rpartition("@")[2]), ())
             if begin.timestamp() <= pull.begin_ns / 1e9 <= end.timestamp()
         )
         pull = max(pulls, key=lambda each: each.end_ns - each.begin_ns, default=None)

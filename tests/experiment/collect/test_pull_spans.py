@@ -1,6 +1,6 @@
 """How a pull's spans become seconds: no moment counts twice, and none is missing."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from experiment.collect.pull_spans import PullSpans, SpanIndex, span_columns, span_doubts, spans_of
 from schema.run_records import SpanKind, SpanRecord
-from tests.experiment.cells import trial_record
 
 S = 10**9
 T0 = 1_700_000_000
@@ -107,23 +106,21 @@ def test_a_pull_whose_layers_do_not_all_have_spans_has_a_mark_and_no_columns() -
     assert span_columns(found, 8) == {"fetch_s": 1.0, "unpack_s": 3.0, "overlap_s": 0.5}
 
 
-def test_a_pull_belongs_to_the_trial_in_whose_time_it_began() -> None:
-    trial = trial_record(1, 2)
-    digest = trial.reference.rpartition("@")[2]
-    assert trial.released_at is not None
-    at = trial.released_at.timestamp() - T0
-    spans = [
-        span(SpanKind.PULL, at + 1, at + 5).model_copy(update={"image": f"r@{digest}"}),
-        span(SpanKind.FETCH, at + 1, at + 2, "a"),
-        span(SpanKind.UNPACK, at + 2, at + 5, "a"),
+def test_a_pull_is_found_by_the_times_of_its_events_and_never_that_of_another_trial() -> None:
+    def at(seconds: float) -> datetime:
+        return datetime.fromtimestamp(T0 + seconds, UTC)
+
+    calls = [
+        part.model_copy(update={"image": image, "trace": trace})
+        for begin, trace, image in ((1, "t1", "r@sha256:1"), (11, "t2", "r@sha256:1"))
+        for part in (pull(begin, begin + begin), span(SpanKind.UNPACK, begin, begin + 1, "a"))
     ]
-    index = SpanIndex(spans)
-    finished = trial.released_at + timedelta(seconds=6)
-    found = index.find(trial, "node-1", finished)
+    index = SpanIndex(calls)
+    found = index.find("node-1", "r:tag@sha256:1", at(1.01), at(2.1))
     assert found is not None
-    assert seconds(found) == (1.0, 3.0, 0.0)
-    assert index.find(trial, "node-2", finished) is None
-    later = datetime.fromtimestamp(T0 + at + 600, UTC)
-    assert index.find(trial.model_copy(update={"released_at": later}), "node-1", None) is None
-    only_asked = SpanIndex(spans[:2])
-    assert only_asked.find(trial, "node-1", finished) is None, "nothing was unpacked"
+    assert seconds(found) == (0.0, 1.0, 0.0)
+    assert index.find("node-2", "r:tag@sha256:1", at(1.01), at(2.1)) is None
+    assert index.find("node-1", "r:tag@sha256:2", at(1.01), at(2.1)) is None
+    assert index.find("node-1", "r:tag@sha256:1", at(5), at(6)) is None
+    assert index.find("node-1", "r:tag@sha256:1", None, at(6)) is None
+    assert SpanIndex(calls[::2]).find("node-1", "r@sha256:1", at(1), at(2)) is None, "not unpacked"
