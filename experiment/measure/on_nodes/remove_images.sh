@@ -17,6 +17,12 @@ digest_of() { printf '%s\n' "$1" | head -n 1; }
 
 names_of() { awk -v digest="$1" '$3 == digest { print $1 }' images; }
 
+# The kubelet removes ended containers too, and may be first.
+is_gone() {
+    node_ctr containers ls >left
+    if awk -v id="$1" '$1 == id { found = 1 } END { exit !found }' left; then return 1; fi
+}
+
 # Ended containers hold their image's snapshots until the kubelet gets round to removing them.
 remove() {
     names=$(names_of "$1")
@@ -25,7 +31,7 @@ remove() {
         BEGIN { count = split(names, list); for (i = 1; i <= count; i++) wanted[list[i]] }
         NR > 1 && $2 in wanted { print $1 }' containers)
     do
-        node_ctr containers rm "$container"
+        node_ctr containers rm "$container" || is_gone "$container"
     done
     # names hold no blanks, and each is an argument
     # shellcheck disable=SC2086

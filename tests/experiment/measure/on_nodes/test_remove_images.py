@@ -25,7 +25,8 @@ case "$*" in
         echo "sha256:cfg t sha256:d1 2.0 MiB linux/amd64 -"
     fi ;;
 "containers ls")
-    printf 'CONTAINER IMAGE RUNTIME\nmine sha256:cfg r\ntheirs r/other@sha256:d2 r\n' ;;
+    [ "$VANISHES" ] && grep -q '^containers rm' "$PLAY/asked" && mine= || mine='mine sha256:cfg r\n'
+    printf "CONTAINER IMAGE RUNTIME\n${mine}theirs r/other@sha256:d2 r\n" ;;
 "containers rm mine") ;;
 "images rm --sync r/i@sha256:d1 sha256:cfg") ;;
 "content active") printf 'REF SIZE AGE\nlayer-%s 1 2\n' "${ACTIVE:-none}" ;;
@@ -53,7 +54,7 @@ class Play:
         script = SCRIPT.replace("cd /tmp", f"cd {self.folder}")
         script = script.replace("/dev/termination-log", str(self.folder / "message"))
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        known = {"PATH": path, "PLAY": str(self.folder), "FAILS": "", "STAYS": ""}
+        known = {"PATH": path, "PLAY": str(self.folder), "FAILS": "", "STAYS": "", "VANISHES": ""}
         done = subprocess.run(
             ["sh", "-c", script, "remove", IMAGE],
             env={**known, **variables},
@@ -90,6 +91,12 @@ def test_layers_left_as_blob_or_as_snapshot_are_reported(play: Play) -> None:
 def test_an_image_that_stays_and_a_half_fetched_layer_are_reported(play: Play) -> None:
     _, message = play.run(STAYS="1", ACTIVE="sha256:l0")
     assert json.loads(message) == [{"image": True, "layers": [1, 2], "partial": 1}]
+
+
+def test_a_container_that_the_kubelet_removed_first_is_no_failure(play: Play) -> None:
+    code, message = play.run(FAILS="containers rm", VANISHES="1")
+    assert code == 0
+    assert json.loads(message)[0]["image"] is False
 
 
 @pytest.mark.parametrize(
