@@ -417,6 +417,7 @@ NO_RIGHT = {
     "serves_miniclusters": "every authenticated user may (system:discovery)",
     "server_version": "every authenticated user may (system:public-info-viewer)",
     "create_event": "the first event on a stack's cluster, to prove Cloud Logging",
+    "node_log": "a file that a stack's own init script left on its nodes",
 }
 
 
