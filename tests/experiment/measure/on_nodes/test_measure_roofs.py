@@ -20,7 +20,7 @@ shift 5 # -t 1 -m -n --
 printf '%s\\n' "$*" >>"$PLAY/asked"
 case "$*" in
 "cat "*) echo "  config_path = '/certs'" ;;
-"ctr content fetch-object"*) [ "$REFUSED" ] && {{ echo "denied" >&2; exit 1; }}
+"ctr content fetch-blob"*) [ "$REFUSED" ] && {{ echo "denied" >&2; exit 1; }}
     head -c 1000000 /dev/zero; sleep 0.2; head -c $(({BLOB} - 1000000)) /dev/zero ;;
 *"images import --local"*) exit 1 ;; # containerd 1.6
 *"images import --no-unpack -") cat >"$PLAY/imported" ;;
