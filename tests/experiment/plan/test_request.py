@@ -163,7 +163,9 @@ def test_a_study_without_a_view_cannot_run_miniclusters() -> None:
 def test_every_option_of_a_run_is_passed_to_the_runs_of_several_stacks() -> None:
     assert RunOptions().child_arguments() == ["--yes", "--json-log"]
     assert "--keep-cluster" in RunOptions(keep_cluster=True).child_arguments()
-    passed_on = {"keep_cluster"}
+    spans = RunOptions(spans=Path("a.jsonl")).child_arguments()
+    assert spans[-2:] == ["--spans", "a.jsonl"]
+    passed_on = {"keep_cluster", "spans"}
     of_the_parent = {"assume_yes", "quiet", "json_log", "parallel", "output"}
     assert {each.name for each in fields(RunOptions)} == passed_on | of_the_parent
 

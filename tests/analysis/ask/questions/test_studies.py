@@ -24,6 +24,7 @@ SITES: dict[Contrast | tuple[str, Contrast], list[Site]] = {
     Contrast.STREAMING: [Site(8)] * 3 + [Site(8, streaming=True)] * 3,
     Contrast.PRELOADED: [Site(8)] * 3 + [Site(8, preloaded=True)] * 3,
     Contrast.UNPACK: [Site(8)] * 3 + [Site(8, unpacks="9")] * 3,
+    Contrast.WORKLOAD: [Site(8)] * 3 + [Site(8, workload="minicluster")] * 3,
 }
 
 EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
@@ -40,6 +41,7 @@ EFFECTS: dict[Contrast, Callable[[pd.Series, Site], float]] = {
     Contrast.STREAMING: lambda _, site: 0.5 if site.streaming else 1.0,
     Contrast.PRELOADED: lambda _, site: 0.1 if site.preloaded else 1.0,
     Contrast.UNPACK: lambda _, site: 0.6 if site.unpacks == "9" else 1.0,
+    Contrast.WORKLOAD: lambda _, site: 1.3 if site.workload == "minicluster" else 1.0,
 }
 VERDICTS = {
     Contrast.SIZE: "Larger images take longer.",
@@ -55,6 +57,7 @@ VERDICTS = {
     Contrast.STREAMING: "streaming is faster.",
     Contrast.PRELOADED: "preloading is faster.",
     Contrast.UNPACK: "9 layers at once is faster.",
+    Contrast.WORKLOAD: "job is faster.",
 }
 
 
