@@ -108,31 +108,39 @@ def _one_region_has_the_remote_repository(settings: Settings) -> Violation | Non
 
 
 def _parallel_pulls_are_possible(settings: Settings) -> Violation | None:
-    pulls, version = settings.max_parallel_image_pulls, settings.kubernetes_version
+    pulls = settings.max_parallel_image_pulls
     if pulls == 1:
         rule = "it must be 0 (GKE's own choice) or 2 to 5, GKE's range of this setting"
         return Violation("maxParallelImagePulls", pulls, rule, 2)
-    if pulls and version and int(version.split(".")[1]) < _FIRST_MINOR_WITH_PARALLEL_PULLS:
-        rule = f"GKE supports it from 1.33 on and kubernetesVersion is {version}"
+    if pulls and _is_older(settings, _FIRST_MINOR_WITH_PARALLEL_PULLS):
+        rule = (
+            f"GKE supports it from 1.33 on and kubernetesVersion is {settings.kubernetes_version}"
+        )
         return Violation("maxParallelImagePulls", pulls, rule, 0)
     return None
 
 
 def _parallel_unpacks_are_possible(settings: Settings) -> Violation | None:
-    unpacks, version = settings.parallel_unpacks, settings.kubernetes_version
+    unpacks = settings.parallel_unpacks
     if unpacks == 1:
         rule = "it must be 0 (containerd's own choice, one) or 2 to 16"
         return Violation("parallelUnpacks", unpacks, rule, 2)
-    if unpacks and version and int(version.split(".")[1]) < _FIRST_MINOR_WITH_PARALLEL_UNPACKS:
+    if unpacks and _is_older(settings, _FIRST_MINOR_WITH_PARALLEL_UNPACKS):
         rule = (
             f"it needs containerd 2.2, nodes before 1.34 have an older one, and kubernetesVersion "
-            f"is {version}"
+            f"is {settings.kubernetes_version}"
         )
         return Violation("parallelUnpacks", unpacks, rule, 0)
     if unpacks and settings.image_streaming:
         rule = "the snapshotter of image streaming does not unpack in parallel"
         return Violation("imageStreaming", "true", rule, False)
     return None
+
+
+def _is_older(settings: Settings, minor: int) -> bool:
+    """Whether the stack names a Kubernetes before 1.`minor`; without a name it is unknown."""
+    version = settings.kubernetes_version
+    return version != "" and int(version.split(".")[1]) < minor
 
 
 def _nodes_fit_the_pod_range(settings: Settings) -> Violation | None:

@@ -73,10 +73,11 @@ def begin(new: NewRuns, study: Study, view: View) -> list[Planned]:
     def planned(name: str, number: int = 1, existing: ExistingCluster | None = None) -> Planned:
         own = f"{study.name[:20]}-{name[:15].rstrip('-')}-{started_at:%m%d-%H%M%S}"
         own += f"-c{number}" if new.repeat_clusters > 1 else ""
-        require_operator(trials, existing or _as_filed(name))
+        filed = existing or _as_filed(name)
+        require_operator(trials, filed)
         run_id = named.get(("", 1) if existing else (name, number), own)
         folder = RunFolder.create(runs_folder(), run_id)
-        deadline_hours = None if existing else own_deadline(_as_filed(name), trials)
+        deadline_hours = own_deadline(filed, trials)
         if existing:
             existing.hold_for(folder.path)
         cluster = existing or _copied_stack(name, folder, new.zones, deadline_hours)

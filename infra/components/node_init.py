@@ -76,7 +76,7 @@ def node_init(
 
 
 def bucket_name(settings: Settings) -> str:
-    """Return a name that nobody else has (buckets' names are global) and that is always the same.
+    """Return a name that is unique in all projects (buckets share one namespace) and never changes.
 
     At most 63 characters.
     """

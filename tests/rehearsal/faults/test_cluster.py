@@ -71,7 +71,7 @@ class Cluster(ClusterAdmin):
 
 
 class Hosted(PodHost):
-    """A fake that keeps what it is told."""
+    """A fake that records its calls."""
 
     def __init__(self) -> None:
         self.renewals = 0
